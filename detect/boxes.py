@@ -1,0 +1,32 @@
+"""Box arithmetic in numpy: float32 [ymin, xmin, ymax, xmax], absolute pixels, y first."""
+
+import numpy as np
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Areas [n] of boxes [n, 4]; an empty or reversed box has area 0."""
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    return sides[:, 0] * sides[:, 1]
+
+
+def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
+    """Boxes [n, 4] cut at an image of `height` x `width` pixels; the input is left as it is."""
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return np.clip(boxes, 0.0, np.array([height, width, height, width], np.float32))
+
+
+def intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Shared areas [n, m] of every pair of boxes [n, 4] and [m, 4]."""
+    first = np.asarray(first, np.float32).reshape(-1, 1, 4)
+    second = np.asarray(second, np.float32).reshape(1, -1, 4)
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    sides = np.maximum(sides, 0.0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union [n, m], float32, of every pair of boxes [n, 4] and [m, 4]; 0 where the union is empty."""
+    shared = intersection(first, second)
+    union = area(first)[:, None] + area(second)[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -1,0 +1,59 @@
+"""The classifier of stage 1: a backbone, global average pooling and a linear layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+layers = tf_keras.layers
+
+
+class Classifier:
+    """Backbone and head as one flat model.
+
+    backbone: builds the end points from an image tensor (`detect.backbones`).
+    num_classes: of the data set, background included where it has one.
+    size: (height, width) of the network's input frame in pixels.
+    hidden: units of dense ReLU layers between pooling and logits.
+    dropout: share of the pooled features that is dropped in training.
+    label_smoothing: share of a label that is spread over all classes (Szegedy 2016, section 7).
+
+    model: float32 image [B, H, W, 3] in 0..255 -> logits [B, num_classes].
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int,
+        size: Sequence[int],
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+    ):
+        self.size = (int(size[0]), int(size[1]))
+        self.num_classes, self.label_smoothing = num_classes, label_smoothing
+        image = tf_keras.Input((*self.size, 3), name="image")
+        end_points = backbone(image)
+        features = list(end_points.values())[-1]
+        self.backbone_layers = {layer.name for layer in tf_keras.Model(image, features).layers}
+        x = layers.GlobalAveragePooling2D(keepdims=True, name="Logits/AvgPool")(features)
+        if dropout:
+            x = layers.Dropout(dropout, name="Logits/Dropout")(x)
+        for i, units in enumerate(hidden, start=1):
+            x = layers.Conv2D(units, 1, activation="relu", name=f"Logits/Hidden_{i}")(x)
+        x = layers.Conv2D(num_classes, 1, name=backbone.logits)(x)
+        self.model = tf_keras.Model(image, layers.Flatten(name="logits")(x), name="classifier")
+
+    def losses(self, batch: dict, training: bool = True):
+        """batch: image [B, H, W, 3] in 0..255 and label int32 [B]. Returns parts of the loss, and scalars to watch."""
+        logits = self.model(tf.cast(batch["image"], tf.float32), training=training)
+        targets = tf.one_hot(batch["label"], self.num_classes)
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+        right = tf.argmax(logits, axis=1, output_type=tf.int32) == batch["label"]
+        return {"classification": loss}, {"top1/batch": tf.reduce_mean(tf.cast(right, tf.float32))}
+
+    def detect(self, image):
+        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns {"probabilities": float32 [B, num_classes]}."""
+        return {"probabilities": tf.nn.softmax(self.model(tf.cast(image, tf.float32), training=False))}

@@ -1,0 +1,235 @@
+"""The command line: `detect VERB [overrides]`, and the decorator that makes a verb out of a function of a config.
+
+Nothing here imports TensorFlow, and `detect --help` not even Hydra.
+"""
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detect.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from detect.overrides import Command
+
+VERBS = {
+    "train": "train a detector: classifier, then detector, then scores",
+    "evaluate": "score a run or a file on a data set: COCO figures, curves",
+    "predict": "draw boxes on images and write COCO json",
+    "export": "write a model that runs without this package",
+    "inspect": "look through a data set before training on it",
+    "report": "table, csv and curves of one study",
+    "doctor": "versions, devices, and what is missing",
+}
+
+EXAMPLES = {
+    "train": [
+        "detect train experiment=demo",
+        "detect train dataset=voc dataset.root=DIR",
+        "detect train resume=RUN",
+        "detect train -m seed=0,1,2",
+    ],
+    "evaluate": ["detect evaluate run=RUN"],
+    "predict": ["detect predict run=RUN images=FOLDER"],
+    "export": ["detect export run=RUN"],
+    "inspect": ["detect inspect dataset=voc dataset.root=DIR"],
+    "report": ["detect report study=FOLDER"],
+    "doctor": ["detect doctor"],
+}
+
+FLAGS = """\
+-m KEY=A,B,C       a sweep: one run for each value
+--config-dir DIR   your own YAML files, beside the packaged ones
+--cfg job          print the whole configuration, run nothing
+--hydra-help       the flags of Hydra"""
+
+MOST_USED = (
+    *("dataset.root", "dataset.classes", "detector.size", "schedule.steps", "schedule.batch_size", "schedule.rate"),
+    *("classify.enabled", "classify.schedule.steps"),
+)
+"""Keys that a verb's help shows where its configuration has them, beside those of the top level."""
+
+
+def main() -> int:
+    """Entry point of `detect`: hands over to `main` of the module `detect.VERB`."""
+    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"detect {importlib.metadata.version('detect')}")
+        return 0
+    if name not in VERBS:
+        near = difflib.get_close_matches(name, VERBS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"detect: unknown verb {name}{hint} (verbs: {', '.join(VERBS)})", file=sys.stderr)
+        return 2
+    sys.argv = [f"detect {name}", *arguments]
+    prepare_environment()
+    importlib.import_module(f"detect.{name}").main()
+    return 0
+
+
+def overview() -> str:
+    """`detect --help`: a line for each verb, and its examples."""
+    lines = ["Train object detectors in two stages, score them, look at them, ship them.", "", "Usage: detect VERB ..."]
+    lines += [f"  {name:<10}{text}" for name, text in VERBS.items()]
+    lines += ["", "Examples:", *(f"  {example}" for examples in EXAMPLES.values() for example in examples)]
+    return "\n".join([*lines, "", "detect VERB --help lists the groups and keys of a verb."])
+
+
+def verb(config_name: str) -> Callable[[Callable[["DictConfig"], Any]], Callable[..., Any]]:
+    """Makes a Hydra program of a function of a config; stands where `@hydra.main` would.
+
+    config_name: YAML file below detect.config.CONFIG_DIR. Called without arguments, the function reads the command
+    line and ends the process: code 0; 2 after a UserError or a configuration that can't be composed, told in one
+    message without a traceback; 130 after Ctrl-C. Called with a config, it is the bare function.
+    """
+
+    def decorate(function: Callable[["DictConfig"], Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def program(cfg: "DictConfig | None" = None) -> Any:
+            if cfg is not None:
+                return function(cfg)
+            sys.exit(run(config_name, function, sys.argv[1:]))
+
+        return program
+
+    return decorate
+
+
+def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[str]) -> int:
+    """Checks the command line, then lets Hydra run `function`; returns the exit code."""
+    prepare_environment()
+    import hydra
+    from hydra.errors import HydraException, InstantiationException
+
+    from detect import config, overrides
+
+    try:
+        command = overrides.read(argv, config_name)
+        options = command.options
+        if options.help:
+            print(verb_help(command))
+            return 0
+        if not (options.hydra_help or options.info or options.shell_completion or options.experimental_rerun):
+            command = overrides.prepare(command)
+        sys.argv = [f"detect {config_name}", *command.argv]
+        decorate = hydra.main(version_base="1.3", config_path=str(config.CONFIG_DIR), config_name=config_name)
+        decorate(functools.partial(_job, config_name, function))()
+    except KeyboardInterrupt:
+        return 130
+    except InstantiationException:  # what a constructor raised is a bug of the program, unless a UserError is its cause
+        raise
+    except (UserError, HydraException) as error:
+        if not getattr(error, "told", False):
+            tell(config_name, error)
+        return 2
+    return 0
+
+
+def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictConfig") -> Any:
+    """One job, in this process or in one that a launcher started."""
+    prepare_environment()
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from detect import config
+
+    try:
+        config.check(cfg)
+        return function(cfg)
+    except Exception as error:
+        mend = _user_error(error)
+        if mend is None:
+            raise
+        job = HydraConfig.get()
+        sweep = job.mode == RunMode.MULTIRUN
+        tell(config_name, mend, f" job {job.job.num} ({job.job.override_dirname})" if sweep else "")
+        if not sweep:  # past Hydra, which would add a line of its own
+            raise SystemExit(2) from None
+        mend.told = True  # type: ignore[attr-defined]
+        raise mend from error
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that `error` is or was caused by: hydra.utils.instantiate wraps what a constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def tell(config_name: str, error: Exception, where: str = "") -> None:
+    """Prints one message to stderr."""
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    if error.__cause__ is not None and not isinstance(error, UserError):
+        lines += [line for line in str(error.__cause__).splitlines()[:1] if line not in lines]
+    print(f"detect {config_name}{where}: " + "\n".join(lines or [type(error).__name__]), file=sys.stderr)
+
+
+def prepare_environment() -> None:
+    """Sets what must stand in the environment before the libraries that read it are imported."""
+    gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+    # 2 leaves the errors in, for example of a CUDA library that is missing; without a GPU they are noise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpu else "3")
+    # Off by default on AMD processors with AVX2, where training is about 1.3 times as fast with it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: run() tells the user
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+
+
+def verb_help(command: "Command") -> str:
+    """Help of one verb for these overrides: examples, groups with their options, most used keys; 80 columns."""
+    from detect import config, overrides
+    from detect.composition import container
+
+    name = command.config_name
+    cfg = overrides.first_job(command)
+    chosen = {g.partition("@")[0]: c for g, c in cfg.hydra.runtime.choices.items() if not g.startswith("hydra/")}
+    lines = [f"detect {name}: {VERBS.get(name, '')}", "", *(f"  {example}" for example in EXAMPLES.get(name, []))]
+    known = {g: options for g, options in command.composer.groups.items() if g in chosen}
+    if known:
+        lines += ["", "Groups (GROUP=OPTION; * is chosen):"]
+    for group, options in known.items():
+        picked = chosen[group] if isinstance(chosen[group], str) else ""
+        marked = " ".join(f"*{option}" if option == picked else option for option in options)
+        lines += textwrap.wrap(f"{group:<11} {marked}", 78, initial_indent="  ", subsequent_indent=" " * 14)
+    values = dict(config.leaves(container(cfg)))
+    keys = [key for key in values if "." not in key] + [key for key in MOST_USED if key in values]
+    if keys:
+        lines += ["", "Keys (KEY=VALUE):"]
+    for key in keys:
+        value = "null" if values[key] is None else str(values[key])
+        text = f"  {key + '=' + value:<32} {_comment(key, name, chosen)}".rstrip()
+        lines.append(textwrap.shorten(text[2:], 76, placeholder=" ...") if len(text) > 79 else text)
+        if len(text) > 79:
+            lines[-1] = "  " + lines[-1]
+    return "\n".join([*lines, "", *FLAGS.splitlines()])
+
+
+def _comment(key: str, config_name: str, chosen: dict[str, Any]) -> str:
+    """The comment behind a key in the YAML file that it comes from."""
+    from detect.config import CONFIG_DIR
+
+    group, _, last = key.rpartition(".")
+    file = CONFIG_DIR / (f"{group}/{chosen.get(group)}.yaml" if group else f"{config_name}.yaml")
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    line = next((line for line in text.splitlines() if line.startswith(f"{last}:")), "")
+    return line.partition("#")[2].strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""What a configuration may hold: legal ranges, signatures of the `_target_`s, no missing values.
+
+It is checked before TensorFlow is imported. Nothing here imports TensorFlow: `detect.*` targets are read from their source text (detect/signatures.py).
+"""
+
+import difflib
+import fnmatch
+import hashlib
+import importlib
+import inspect
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from detect.errors import ConfigError
+from detect.signatures import static_signature
+
+_PACKAGE = Path(__file__).resolve().parent
+CONFIG_DIR = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+"""The packaged configuration: in the wheel beside the modules, in a checkout the top-level folder."""
+
+OPEN_NAMES = "augment.transforms"
+OPEN_NODES = ("*augment.transforms",)
+"""Globs of mappings that a user may extend and shorten: `+augment.transforms.blur=...`, `~augment.transforms.flip`."""
+
+PROGRAM_SUPPLIED = frozenset(
+    ("num_classes", "classes", "examples", "seed", "dataset", "size", "backbone", "weights", "folder", "steps", "name")
+)
+"""Constructor arguments that the program may pass itself: they need not stand in the YAML of a `_target_`."""
+
+UNFINGERPRINTED = ("resume", "name", "log", "log.*", "logs", "logs.*")
+"""Globs of keys that change neither the data nor the result of a run."""
+
+PLACEHOLDERS = {"root": "DIR", "folder": "DIR", "output": "DIR", "run": "RUN", "runs": "DIR", "path": "FILE"}
+_RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
+COUNT_IS_DERIVED = "the class count is derived from the data set's class names (dataset.classes) and can't be set"
+
+
+@dataclass(frozen=True)
+class Legal:
+    """What one key may hold. `above` makes `low` itself illegal, `null` allows null, `choices` replaces the bounds."""
+
+    kind: type = float
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    choices: tuple[Any, ...] = ()
+    null: bool = False
+
+    def admits(self, value: Any) -> bool:
+        if value is None:
+            return self.null
+        if self.choices:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        if self.kind is bool or self.kind is str:
+            return isinstance(value, self.kind)
+        numbers = (int,) if self.kind is int else (int, float)
+        if isinstance(value, bool) or not isinstance(value, numbers) or not math.isfinite(value):
+            return False
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        if self.choices:
+            text = "one of " + ", ".join(map(str, self.choices))
+        elif self.kind in (bool, str):
+            text = {bool: "true or false", str: "text"}[self.kind]
+        else:
+            text = "a whole number" if self.kind is int else "a number"
+            text += f" above {self.low:g}" if self.above else f" from {self.low:g}" if self.low > -math.inf else ""
+            text += f" to {self.high:g}" if self.high < math.inf else ""
+        return text + (" or null" if self.null else "")
+
+
+def whole(low: float = -math.inf, high: float = math.inf, null: bool = False) -> Legal:
+    return Legal(int, low, high, null=null)
+
+
+def number(low: float = -math.inf, high: float = math.inf, above: bool = False, null: bool = False) -> Legal:
+    return Legal(float, low, high, above, null=null)
+
+
+SHARE = number(0, 1)
+SWITCH = Legal(bool)
+
+
+def one_of(*names: str) -> Legal:
+    return Legal(str, choices=names)
+
+
+RANGES: dict[str, Legal] = {
+    "seed": whole(0, 2**31 - 1),
+    "resume": Legal(str, null=True),
+    "threads": whole(1, 1024, null=True),
+    "max_boxes": whole(1, 10_000),
+    "deterministic": SWITCH,
+    "histograms": SWITCH,
+    "limit.train": whole(1, null=True),
+    "limit.val": whole(1, null=True),
+    "limit.test": whole(1, null=True),
+    "limit.overfit": SWITCH,
+    "*.enabled": SWITCH,
+    "*schedule.steps": whole(1),
+    "*schedule.batch_size": whole(1, 4096),
+    "*schedule.rate": number(0, 100, above=True),
+    "*schedule.warmup": whole(0),
+    "*schedule.decay": one_of("cosine", "step", "constant"),
+    "*schedule.step_factor": number(0, 1, above=True),
+    "*schedule.clip_norm": number(0, above=True, null=True),
+    "*schedule.weight_decay": number(0, 1),
+    "*schedule.ema_decay": number(0, 0.999999, null=True),
+    "*schedule.batch_norm": one_of("trainable", "frozen"),
+    "*schedule.batch_norm_decay": number(0, 0.999999, null=True),
+    "*schedule.reestimate_batch_norm": whole(0),
+    "*schedule.evaluate_every": whole(1),
+    "*schedule.checkpoint_every": whole(1),
+    "*schedule.log_every": whole(1),
+    "*schedule.patience": whole(1, null=True),
+    "backbone.depth_multiplier": number(0, 16, above=True),
+    "backbone.min_depth": whole(1),
+    "dataset.*_fraction": number(0, 0.9),
+    "*.postprocess.iou": SHARE,
+    "*.postprocess.score": SHARE,
+    "*.label_smoothing": number(0, 0.999),
+    "*.dropout": number(0, 0.999),
+}
+"""Legal values of run-level keys. A key is dotted and may be a glob; one that a verb's config lacks is passed over."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError naming every missing value, value out of range and argument that a `_target_` lacks."""
+    tree = plain(cfg)
+    problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain dicts and lists, interpolations resolved; missing values stay "???"."""
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items() if key != "hydra"}
+
+
+def fingerprint(cfg: DictConfig) -> str:
+    """Sixteen hex digits of the resolved configuration without UNFINGERPRINTED keys: equal digits, equal runs."""
+    values = {k: v for k, v in leaves(plain(cfg)) if not any(fnmatch.fnmatchcase(k, g) for g in UNFINGERPRINTED)}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def nodes(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All (dotted key, value) pairs below `tree`, mappings and lists included; list items are numbered."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(tree, Mapping):
+        items = tree.items()
+    elif isinstance(tree, list):
+        items = enumerate(tree)
+    for key, value in items:
+        path = f"{prefix}.{key}" if prefix else str(key)
+        yield path, value
+        yield from nodes(value, path)
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All (dotted key, value) pairs below `tree` that are no mapping with something in it; a list is one value."""
+    for key, value in tree.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, path)
+        else:
+            yield path, value
+
+
+def is_open(key: str) -> bool:
+    """Whether `key` lies below one of the OPEN_NODES."""
+    return any(fnmatch.fnmatchcase(key, f"{glob}.*") for glob in OPEN_NODES)
+
+
+def nearest(wanted: str, legal: Iterable[str]) -> str:
+    """`; did you mean A or B?` for up to three legal names that `wanted` may have meant, an empty text without any.
+
+    The same last part counts more than similar spelling: `steps` and `shedule.steps` both mean `schedule.steps`.
+    """
+    names = sorted(set(legal))
+    parent, _, last = wanted.rpartition(".")
+    same_end = [n for n in names if n == last or n.endswith("." + last)]
+    found = difflib.get_close_matches(parent + "." + last, same_end, 3, cutoff=0.5) or same_end
+    if not found or len(found) > 3:
+        beside = [n for n in names if parent and n.rpartition(".")[0] == parent]
+        found = difflib.get_close_matches(wanted, beside, 1, cutoff=0.6) or difflib.get_close_matches(wanted, names, 1)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) -> list[str]:
+    """Arguments of one `_target_` node that its signature lacks, and needed ones that the node lacks.
+
+    path: dotted key of the node, for the messages. complete: every argument outside PROGRAM_SUPPLIED must be given,
+    with a default or without; that is what the packaged YAML files are held to.
+    """
+    target, given = node["_target_"], set(node) - _RESERVED
+    if not isinstance(target, str) or "." not in target:
+        return [f"{path}._target_={target}: expected a dotted name such as detect.data.voc.read_voc"]
+    signature = _signature(target)
+    if signature is None:
+        known = not target.startswith(("detect.", "albumentations."))
+        return [] if known else [f"{path}._target_={target}: there is no such function or class"]
+    arguments = list(signature.parameters.values())
+    open_ended = any(a.kind is a.VAR_KEYWORD for a in arguments)
+    names = [a.name for a in arguments if a.kind not in (a.VAR_KEYWORD, a.VAR_POSITIONAL, a.POSITIONAL_ONLY)]
+    problems = [f"{path}.num_classes: {COUNT_IS_DERIVED}"] if "num_classes" in given else []
+    problems += [
+        f"unknown key {path}.{key}: {target} has no argument {key}{nearest(key, names)}"
+        for key in sorted(given - {"num_classes"})
+        if key not in names and not open_ended
+    ]
+    if node.get("_partial_") or node.get("_args_"):
+        return problems
+    needed = {a.name for a in arguments if a.name in names and (complete or a.default is a.empty)}
+    return problems + [f"{path}.{k} is missing: {target} needs it" for k in sorted(needed - given - PROGRAM_SUPPLIED)]
+
+
+def _signature(target: str) -> inspect.Signature | None:
+    if not target.startswith("albumentations."):
+        return static_signature(target)
+    module, _, name = target.rpartition(".")
+    try:
+        return inspect.signature(getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError):
+        return None
+
+
+def _missing(cfg: DictConfig, tree: dict[str, Any]) -> Iterator[str]:
+    disabled = tuple(f"{key.removesuffix('enabled')}" for key, v in nodes(tree) if key.endswith(".enabled") and not v)
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        if not key.startswith(("hydra.", *disabled)):
+            kind = PLACEHOLDERS.get(key.rpartition(".")[2], "VALUE")
+            yield f"{key} is missing: give {key}={kind}"
+
+
+def _out_of_range(tree: dict[str, Any]) -> Iterator[str]:
+    for key, value in nodes(tree):
+        for glob, legal in RANGES.items():
+            if value != "???" and fnmatch.fnmatchcase(key, glob) and not legal.admits(value):
+                yield f"{key}={'null' if value is None else value} is not legal: expected {legal}"
+
+
+def _target_problems(tree: dict[str, Any]) -> Iterator[str]:
+    for path, node in nodes(tree):
+        if isinstance(node, Mapping) and "_target_" in node:
+            problems = target_problems(path, node)
+            yield from problems or _refused_transform(path, node)
+
+
+def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
+    """albumentations checks values when it builds a transform: build it now, and name the key."""
+    if not str(node["_target_"]).startswith("albumentations."):
+        return
+    from hydra.utils import instantiate
+
+    try:
+        instantiate(dict(node), _convert_="all")
+    except Exception as error:
+        cause = error.__cause__ or error
+        details = cause.errors() if hasattr(cause, "errors") else []
+        for d in details:
+            yield f"{'.'.join([path, *map(str, d['loc'])])}={d['input']} is not legal: {d['msg']}"
+        if not details:
+            yield f"{path}: {node['_target_']}: {cause}"

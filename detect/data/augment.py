@@ -1,0 +1,238 @@
+"""Augmentation in albumentations' language, with boxes that are moved, clipped, dropped and counted by this module.
+
+The order is always geometry -> resize to the network's frame -> colour, whatever the order in the configuration:
+colour on the small picture costs a third of colour on the file's. Three habits of albumentations 2.0.8 are avoided:
+- `Compose.set_random_seed` gives every transform the *same* seed, so a flip with p=.5 and a brightness change with
+  p=.5 always happen together. Here all transforms draw from one pair of generators, seeded per example.
+- A transform keeps its drawn parameters in itself: threads that share one mix them up. Each thread has its own copies.
+- Its box processor (convert, check, filter after each transform, label columns) costs more than the transforms
+  themselves and holds the interpreter lock. Boxes go through as normalised [xmin, ymin, xmax, ymax, index] arrays.
+"""
+
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version when imported
+
+import albumentations as A
+import cv2
+import numpy as np
+from albumentations.augmentations.crops.transforms import BaseCrop
+from albumentations.core.bbox_utils import BboxProcessor
+from pydantic import Field
+
+from detect.boxes import iou
+from detect.errors import ConfigError, DataError
+
+TRIES = 4  # draws given to a geometry that fails on an image, as a crop of less than a pixel does
+
+
+class Augment:
+    """Box-safe augmentation, a pure function of (image, boxes, seed) in whatever thread it runs.
+
+    transforms: name -> albumentations transform (or a list of them); null entries are passed over, nothing at all is
+        a plain resize, as used in evaluation.
+    min_visibility: a box is dropped when less than this share of its area is left in the frame, 0..1.
+    min_size: a box is dropped when its shorter side is under this many pixels of the network's frame.
+    `counts` holds how many boxes came in ("boxes") and were dropped ("cut", "small") since the start.
+    Raises ConfigError for something that is not an albumentations transform or a number out of range.
+    """
+
+    def __init__(
+        self,
+        transforms: Mapping[str, Any] | Sequence[Any] | None = None,
+        min_visibility: float = 0.3,
+        min_size: float = 2.0,
+    ):
+        named = transforms if isinstance(transforms, Mapping) else dict(enumerate(transforms or ()))
+        named = {str(name): t for name, t in named.items() if t is not None}
+        for name, transform in named.items():
+            if not isinstance(transform, A.BasicTransform | A.BaseCompose):
+                raise ConfigError(f"augment.transforms.{name} is {transform!r}: needs an albumentations transform")
+        if not 0 <= min_visibility <= 1:
+            raise ConfigError(f"augment.min_visibility={min_visibility}: must lie in 0..1")
+        if min_size < 0:
+            raise ConfigError(f"augment.min_size={min_size}: must not be negative (pixels of the network's frame)")
+        self.transforms = named
+        self.min_visibility = float(min_visibility)
+        self.min_size = float(min_size)
+        self.counts: Counter[str] = Counter()
+        self._unshared()
+
+    def apply(
+        self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int], seed: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Image uint8 [H, W, 3] RGB, boxes float32 [n, 4] yxyx in its pixels, classes int32 [n] -> the same three in
+        the frame of `size` (height, width), with m <= n boxes, all inside the frame.
+
+        Raises DataError when the transforms fail on this image, ConfigError when they change its type or channels.
+        """
+        if len(boxes) != len(classes):
+            raise ValueError(f"{len(boxes)} boxes with {len(classes)} classes")
+        rows = _to_rows(boxes, image.shape[:2])
+        if self.transforms:
+            image, rows = self._draw(image, rows, size, seed)
+        else:
+            image = resize(image, size)
+        kept, index = self._settle(rows, size, len(boxes))
+        return image, kept, np.asarray(classes, np.int32)[index]
+
+    def _draw(self, image, rows, size, seed):
+        """Geometry (again with the next draw if it fails), resize, colour."""
+        geometry, colour = self._of_this_thread()
+        for attempt in range(TRIES):
+            generators = np.random.default_rng((seed, attempt)), random.Random(seed * TRIES + attempt)
+            geometry.set_random_state(*generators)
+            colour.set_random_state(*generators)
+            try:
+                moved = geometry(image=image, bboxes=rows) if len(geometry) else {"image": image, "bboxes": rows}
+                small = resize(moved["image"], size)
+                small = colour(image=small)["image"] if len(colour) else small
+            except Exception as error:
+                failure = error
+                continue
+            if small.dtype != np.uint8 or small.shape != (*size, 3):
+                raise ConfigError(
+                    f"augment.transforms ({', '.join(self.transforms)}) turn a uint8 RGB image into {small.dtype} "
+                    f"{small.shape}: leave out scaling and conversion, the backbone does its own"
+                )
+            return small, np.asarray(moved["bboxes"], np.float64).reshape(-1, 5)
+        height, width = image.shape[:2]
+        raise DataError(
+            f"the transforms ({', '.join(self.transforms)}) fail on an image of {width}x{height} px with {len(rows)} "
+            f"boxes: {type(failure).__name__}: {failure}"
+        ) from failure
+
+    def _settle(self, rows: np.ndarray, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows as they come out of the geometry -> boxes of the frame that are to be kept, and where they came from."""
+        index = rows[:, 4].round().astype(np.int64)
+        if not set(index.tolist()) <= set(range(count)) or len(set(index.tolist())) < len(index):
+            raise RuntimeError(f"a transform of {', '.join(self.transforms)} returned boxes that it was not given")
+        frame = np.array((*size, *size), np.float64)
+        whole = rows[:, [1, 0, 3, 2]] * frame
+        clipped = np.minimum(np.maximum(whole, 0), frame)  # np.clip and np.prod cost several times as much
+        all_sides, sides = whole[:, 2:] - whole[:, :2], clipped[:, 2:] - clipped[:, :2]
+        shorter = np.minimum(sides[:, 0], sides[:, 1])
+        cut = (sides[:, 0] * sides[:, 1] < self.min_visibility * all_sides[:, 0] * all_sides[:, 1]) | (shorter <= 0)
+        keep = ~cut & (shorter >= self.min_size)
+        lost = count - len(rows) + np.count_nonzero(cut)
+        with self._lock:
+            self.counts.update(boxes=count, cut=lost, small=count - lost - np.count_nonzero(keep))
+        return clipped[keep].astype(np.float32), index[keep]
+
+    def _of_this_thread(self) -> tuple[A.Compose, A.Compose]:
+        """This thread's own (geometry, colour), copied from the description on first use."""
+        if not hasattr(self._local, "composes"):
+            copies = list(deepcopy(self.transforms).values())
+            geometry = A.Compose([t for t in copies if not _colour_only(t)])
+            colour = A.Compose([t for t in copies if _colour_only(t)])
+            processor = BboxProcessor(A.BboxParams("albumentations", min_visibility=self.min_visibility))
+            for leaf in _leaves(copies):  # a few (dropouts, grid shuffle) leave boxes alone unless they know of one
+                leaf.set_processors({"bboxes": processor})
+            self._local.composes = geometry, colour
+        return self._local.composes
+
+    def _unshared(self) -> None:
+        self._local = threading.local()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_local", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._unshared()
+
+
+class RandomIoUCrop(BaseCrop):
+    """SSD's random patch (Liu et al. 2016, section 2.2), for images in which `BBoxSafeRandomCrop` has no room.
+
+    One of `overlaps` is drawn; then the first of `tries` random patches that has at least this IoU with a box, holds
+    the centre of a box and has an allowed shape is cut out. If there is none, the image stays whole. Boxes that the
+    patch cuts are kept or dropped by `Augment.min_visibility` (the paper keeps those whose centre is inside).
+    scale: range of the patch's sides as shares of the image's. aspect: range of its width / height in pixels.
+    """
+
+    class InitSchema(BaseCrop.InitSchema):
+        """What albumentations checks the arguments against."""
+
+        scale: tuple[float, float]
+        aspect: tuple[float, float]
+        overlaps: tuple[float, ...]
+        tries: int = Field(ge=1)
+
+    def __init__(
+        self,
+        scale: tuple[float, float] = (0.3, 1.0),
+        aspect: tuple[float, float] = (0.5, 2.0),
+        overlaps: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
+        tries: int = 40,
+        p: float = 1.0,
+    ):
+        super().__init__(p=p)
+        self.scale = scale
+        self.aspect = aspect
+        self.overlaps = overlaps
+        self.tries = tries
+
+    @property
+    def targets_as_params(self) -> list[str]:
+        """The patch depends on the boxes."""
+        return ["bboxes"]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Crop coordinates (xmin, ymin, xmax, ymax) in whole pixels."""
+        height, width = params["shape"][:2]
+        overlap = self.overlaps[self.random_generator.integers(len(self.overlaps))]
+        sides = self.random_generator.uniform(*self.scale, (self.tries, 2)) * (width, height)
+        corners = self.random_generator.uniform(0, 1, (self.tries, 2)) * ((width, height) - sides)
+        patches = np.concatenate([np.floor(corners), np.ceil(corners + sides)], axis=1)
+        patches = np.minimum(patches, (width, height, width, height))
+        ratio = sides[:, 0] / sides[:, 1]
+        good = (ratio >= self.aspect[0]) & (ratio <= self.aspect[1])
+        boxes = np.asarray(data["bboxes"], np.float64)[:, :4] * (width, height, width, height)
+        if len(boxes):
+            centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+            inside = (centres > patches[:, None, :2]) & (centres < patches[:, None, 2:])
+            good &= inside.all(-1).any(1) & (iou(patches, boxes).max(1) >= overlap)
+        chosen = patches[good.argmax()] if good.any() else (0, 0, width, height)
+        return {"crop_coords": tuple(int(v) for v in chosen)}
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] -> [height, width, 3]: bilinear, or the mean over each pixel's area where the image shrinks by
+    two or more both ways (bilinear would skip pixels there). The one resize of training, evaluation and prediction."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return np.ascontiguousarray(image)
+    shrinks = image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _to_rows(boxes: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+    """Boxes [n, 4] yxyx px -> float64 [m, 5]: normalised xmin, ymin, xmax, ymax clipped to the image, and the index.
+
+    Boxes of less than a hundredth of a pixel are left out: crops around them fail.
+    """
+    limits = np.array((*frame, *frame), np.float64)
+    clipped = np.minimum(np.maximum(np.asarray(boxes, np.float64).reshape(-1, 4), 0), limits)
+    index = np.flatnonzero((clipped[:, 2] - clipped[:, 0] > 0.01) & (clipped[:, 3] - clipped[:, 1] > 0.01))
+    rows = np.empty((len(index), 5))
+    rows[:, :4] = (clipped / limits)[index][:, [1, 0, 3, 2]]
+    rows[:, 4] = index
+    return rows
+
+
+def _leaves(transforms: Sequence[Any]) -> list[A.BasicTransform]:
+    nested = (_leaves(t.transforms) if isinstance(t, A.BaseCompose) else [t] for t in transforms)
+    return [leaf for leaves in nested for leaf in leaves]
+
+
+def _colour_only(transform: Any) -> bool:
+    """True if no part of the transform moves pixels."""
+    return all(isinstance(leaf, A.ImageOnlyTransform) for leaf in _leaves([transform]))

@@ -1,0 +1,221 @@
+"""The one internal form of a data set: what every reader returns and everything else consumes.
+
+Boxes are float32 [ymin, xmin, ymax, xmax] in pixels of the image file, 0-based and continuous: a box around the
+whole image is [0, 0, height, width]. Classes are 1..C in the order of `classes`; 0 is background.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detect.data.split import refuse_overlap
+from detect.errors import DataError
+
+SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+BACKGROUND = "background"
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One image with its boxes. The arrays are read-only, so that no consumer can change the data set.
+
+    path: image file. width, height: pixels of the image file, as displayed (EXIF rotation applied).
+    boxes: float32 [n, 4]. classes: int32 [n] in 1..C. crowd: bool [n], regions that are neither trained nor scored.
+    id: unique in the data set. source: annotation file, for messages.
+    annotated_size: (width, height) that the annotation claims, where it does; `validate` compares.
+    """
+
+    path: Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+    id: str
+    source: Path | None = None
+    annotated_size: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        boxes = np.array(self.boxes, np.float32).reshape(-1, 4)
+        classes = np.array(self.classes, np.int32).reshape(-1)
+        crowd = np.array(self.crowd, bool).reshape(-1)
+        if not len(boxes) == len(classes) == len(crowd):
+            raise ValueError(f"{self.path}: {len(boxes)} boxes, {len(classes)} classes, {len(crowd)} crowd flags")
+        for name, array in (("boxes", boxes), ("classes", classes), ("crowd", crowd)):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionDataset:
+    """Images with boxes in three splits; `val` and `test` may be empty. `notes` say how classes and split came about.
+
+    Raises DataError for a class named twice or called "background", and for an id that occurs twice.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[Example, ...]]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        _settle(self)
+        if BACKGROUND in self.classes:
+            raise DataError(f"{self.name}: the class name '{BACKGROUND}' is reserved; rename the class")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of foreground classes C."""
+        return len(self.classes)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the sha256 of classes, splits, ids, sizes, boxes and labels (not of pixels)."""
+        digest = hashlib.sha256(repr((self.classes,)).encode())
+        for split in SPLITS:
+            for e in self.splits[split]:
+                digest.update(repr((split, e.id, e.width, e.height)).encode())
+                digest.update(e.boxes.tobytes() + e.classes.tobytes() + e.crowd.tobytes())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> list[str]:
+        """Lines for the console: images and boxes per split, boxes per class, how the split was made."""
+        lines = [f"data set {self.name}: {self.num_classes} classes, {sum(map(len, self.splits.values()))} images"]
+        counts = {s: class_counts(examples, self.num_classes) for s, examples in self.splits.items()}
+        wide = min(max(map(len, (*self.classes, "no object"))), 40)
+        lines.append(f"  {'':{wide}}" + "".join(f"{s:>9}" for s in SPLITS))
+        lines.append(f"  {'images':{wide}}" + "".join(f"{len(self.splits[s]):9d}" for s in SPLITS))
+        empty = {s: sum(len(e.boxes) == 0 for e in self.splits[s]) for s in SPLITS}
+        lines.append(f"  {'no object':{wide}}" + "".join(f"{empty[s]:9d}" for s in SPLITS))
+        lines.append(f"  {'boxes':{wide}}" + "".join(f"{int(counts[s].sum()):9d}" for s in SPLITS))
+        for i, name in enumerate(self.classes):
+            lines.append(f"  {name[:wide]:{wide}}" + "".join(f"{int(counts[s][i]):9d}" for s in SPLITS))
+        return lines + [f"  {note}" for note in self.notes]
+
+
+@dataclass(frozen=True, eq=False)
+class CropExample:
+    """One labelled picture: a whole image (`box` None) or a cut of one (float32 [4], pixels of the image file)."""
+
+    path: Path
+    label: int
+    box: np.ndarray | None
+    id: str
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationDataset:
+    """Labelled pictures in three splits. Labels index `classes` from 0; for crops index 0 is "background".
+
+    Raises DataError for a class named twice and for an id that occurs twice.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[CropExample, ...]]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        _settle(self)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included where there is one."""
+        return len(self.classes)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the sha256 of classes, splits, ids, labels and boxes (not of pixels)."""
+        digest = hashlib.sha256(repr((self.classes,)).encode())
+        for split in SPLITS:
+            for e in self.splits[split]:
+                digest.update(repr((split, e.id, int(e.label))).encode())
+                digest.update(b"" if e.box is None else np.asarray(e.box, np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> list[str]:
+        """Lines for the console: pictures per split and class, how the split was made."""
+        lines = [f"data set {self.name}: {self.num_classes} classes, {sum(map(len, self.splits.values()))} pictures"]
+        wide = min(max(map(len, (*self.classes, "pictures"))), 40)
+        lines.append(f"  {'':{wide}}" + "".join(f"{s:>9}" for s in SPLITS))
+        lines.append(f"  {'pictures':{wide}}" + "".join(f"{len(self.splits[s]):9d}" for s in SPLITS))
+        for i, name in enumerate(self.classes):
+            counts = (sum(e.label == i for e in self.splits[s]) for s in SPLITS)
+            lines.append(f"  {name[:wide]:{wide}}" + "".join(f"{c:9d}" for c in counts))
+        return lines + [f"  {note}" for note in self.notes]
+
+
+def class_counts(examples: Iterable[Example], num_classes: int) -> np.ndarray:
+    """Boxes per class, int64 [num_classes], of classes 1..num_classes."""
+    counts = np.zeros(num_classes + 1, np.int64)
+    for example in examples:
+        known = example.classes[(example.classes > 0) & (example.classes <= num_classes)]
+        np.add.at(counts, known, 1)
+    return counts[1:]
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) from the file's header, as displayed (EXIF rotation applied); None if it can't be read."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            return (height, width) if turned else (width, height)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def image_sizes(paths: Sequence[Path], threads: int = 8) -> list[tuple[int, int] | None]:
+    """`image_size` of many files, read by `threads` threads, in order."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(image_size, paths, chunksize=64))
+
+
+def settle_size(path: Path, found: tuple[int, int] | None, annotated: tuple[int, int] | None) -> tuple[int, int]:
+    """The size that counts: the file's; the annotation's where the file can't be read (`validate` then reports it).
+
+    Raises DataError, naming the file, if neither is known.
+    """
+    size = found or annotated
+    if size is None:
+        raise DataError(f"{path}: can't read the image, and its annotation gives no size; replace or remove the file")
+    return size
+
+
+def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
+    """`folder` as a Path with ~ expanded; DataError naming it if it is missing, not a folder or empty."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{key}={folder}: no such folder" if not path.exists() else f"{key}={folder}: not a folder")
+    if not any(path.iterdir()):
+        raise DataError(f"{key}={folder}: the folder is empty")
+    return path
+
+
+def find_images(folder: Path, recursive: bool = True) -> list[Path]:
+    """Image files below `folder`, sorted; hidden files and folders are passed over."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(
+        p for p in found
+        if p.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+
+
+def _settle(dataset: DetectionDataset | ClassificationDataset) -> None:
+    """Fix the types of a frozen data set, fill in missing splits, and refuse names or ids given twice."""
+    splits: dict[str, tuple[Any, ...]] = {s: tuple(dataset.splits.get(s, ())) for s in SPLITS}
+    object.__setattr__(dataset, "splits", splits)
+    object.__setattr__(dataset, "classes", tuple(str(c) for c in dataset.classes))
+    object.__setattr__(dataset, "notes", tuple(dataset.notes))
+    if not dataset.classes:
+        raise DataError(f"{dataset.name}: no classes; the annotations name none")
+    twice = sorted({c for c in dataset.classes if dataset.classes.count(c) > 1})
+    if twice:
+        raise DataError(f"{dataset.name}: class given twice: {', '.join(twice)}")
+    refuse_overlap(dataset.name, {s: [e.id for e in examples] for s, examples in splits.items()})

@@ -1,0 +1,314 @@
+"""Batches for training and evaluation: files -> threads -> numpy batches -> (on request) tf.data.
+
+Batch `step` is a pure function of (seed, step): examples lie in one endless row of epochs, each a permutation drawn
+from (seed, epoch), and every random choice made for an example comes from (seed, epoch, its place in the data set).
+So neither the number of threads nor a restart at any step changes a pixel. OpenCV releases the interpreter lock where
+it works, so threads (not processes) share the load; each builds whole batches, which are handed out in order.
+"""
+
+import logging
+import struct
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from detect.data.augment import Augment
+from detect.data.dataset import CropExample, Example, image_size
+from detect.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Batch = dict[str, np.ndarray]
+Draw = tuple[int, int] | None  # (epoch, place drawn in it); None is a row of padding
+
+log = logging.getLogger("detect")
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
+    """An image file as uint8 [height, width, 3] RGB, upright: EXIF rotation is applied, as in `dataset.image_size`.
+
+    reduction: 1, 2, 4 or 8; a JPEG is decoded at this fraction of its size (other formats are decoded, then shrunk).
+    Raises DataError, naming the file, if it is missing, empty, cut short or no image.
+    """
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB if reduction == 1 else _REDUCED[reduction])
+    except cv2.error:  # an empty file, or a header that promises too many pixels
+        image = None
+    if image is None:
+        raise DataError(
+            f"{path}: can't decode the image ({len(content)} bytes; damaged, cut short or no image file); "
+            "`detect inspect` lists all such files; replace or remove them"
+        )
+    return image if reduction == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+class _Stream:
+    """What the two streams share: order, seeds, threads. Subclasses give `spec` and `_fill`."""
+
+    spec: dict[str, tuple[tuple[int, ...], Any, int]]  # name -> (shape of one row, dtype, value that pads)
+
+    def __init__(self, examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode):
+        if not len(examples):
+            raise DataError("no images to draw batches from: the split is empty")
+        if not (batch_size >= 1 and threads >= 1 and 0 <= shard[0] < shard[1]):
+            raise ValueError(f"batch_size={batch_size}, threads={threads}, shard={shard}")
+        self.examples: Sequence[Any] = tuple(examples)
+        self.size = (int(size[0]), int(size[1]))
+        self.batch_size = int(batch_size)
+        self.augment: Augment = augment
+        self.seed, self.threads, self.shuffle, self.shard = int(seed), int(threads), shuffle, shard
+        self.reduced_decode = reduced_decode
+        self.failure: UserError | None = None  # set when an iteration stops for it (tf.data swallows the type)
+        self._orders: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+        cv2.setNumThreads(1)  # our threads already keep the cores busy; OpenCV's own would fight them
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps after which every example has been drawn, over all shards."""
+        return -(-len(self.examples) // (self.batch_size * self.shard[1]))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one training step (from 0). Shard i of n holds the i-th part of the batch n times as large."""
+        first = (step * self.shard[1] + self.shard[0]) * self.batch_size
+        places = (divmod(first + row, len(self.examples)) for row in range(self.batch_size))
+        return self._build([(epoch, int(self._order(epoch)[place])) for epoch, place in places])
+
+    def iterate(self, start_step: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        """Batches `start_step`, `start_step + 1`, ... (`steps` of them, or without end), built ahead by the threads.
+
+        Closing the iterator stops them. Raises DataError naming the file that can't be used.
+        """
+        return self._ahead(self.batch, islice(count(start_step), steps))
+
+    def evaluate_batches(self) -> Iterator[Batch]:
+        """This shard's examples once, in the data set's order; rows past the end have index -1."""
+        places = np.array_split(np.arange(len(self.examples)), self.shard[1])[self.shard[0]]
+        starts = range(0, len(places), self.batch_size)
+        draws = ([(0, int(p)) for p in places[s : s + self.batch_size]] for s in starts)
+        return self._ahead(self._build, (d + [None] * (self.batch_size - len(d)) for d in draws))
+
+    def _ahead(self, build, arguments: Iterator[Any]) -> Iterator[Batch]:
+        """`map(build, arguments)` in threads, in order, at most two batches a thread ahead."""
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="detect-input")
+        try:
+            waiting = deque(pool.submit(build, a) for a in islice(arguments, 2 * self.threads))
+            while waiting:
+                ready = waiting.popleft().result()
+                waiting.extend(pool.submit(build, a) for a in islice(arguments, 1))
+                yield ready
+        except UserError as error:
+            self.failure = error
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _build(self, draws: Sequence[Draw]) -> Batch:
+        batch = {name: np.full((self.batch_size, *s), pad, dtype) for name, (s, dtype, pad) in self.spec.items()}
+        for row, draw in enumerate(draws):
+            if draw is not None:
+                index = draw[1] % len(self.examples)
+                batch["index"][row] = index
+                self._fill(batch, row, self.examples[index], _mix(self.seed, *draw))
+        return batch
+
+    def _fill(self, batch: Batch, row: int, example: Any, seed: int) -> None:
+        raise NotImplementedError
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The order of an epoch, int [n]. The last few are kept: a batch may straddle two."""
+        with self._lock:
+            if epoch not in self._orders:
+                while len(self._orders) >= 4:
+                    del self._orders[min(self._orders)]
+                self._orders[epoch] = self._draw_order(np.random.default_rng((self.seed, epoch)))
+            return self._orders[epoch]
+
+    def _draw_order(self, generator: np.random.Generator) -> np.ndarray:
+        n = len(self.examples)
+        return generator.permutation(n) if self.shuffle else np.arange(n)
+
+    def _apply(self, image, boxes, classes, seed, path):
+        try:
+            return self.augment.apply(image, boxes, classes, self.size, seed)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def _reduction(self, height: float, width: float) -> int:
+        """The largest reduction that still leaves a region of this size twice the frame's size both ways."""
+        fits = min(height / self.size[0], width / self.size[1]) / 2
+        return max((r for r in (1, 2, 4, 8) if r <= fits), default=1) if self.reduced_decode else 1
+
+
+class DetectionStream(_Stream):
+    """Images with boxes. A batch is a dict of
+    image uint8 [B, h, w, 3] RGB; boxes float32 [B, max_boxes, 4] yxyx px of the frame, -1 pads; classes int32
+    [B, max_boxes] in 1..C, -1 pads; index int32 [B], the place in `examples`, -1 in rows of padding.
+
+    Crowd boxes are no training targets and are left out; images without boxes are kept.
+    size: (height, width) of the network's frame. max_boxes: boxes kept per image, None for as many as any image has;
+        the first ones win, and a line in the log says so.
+    shard: (i, n), this worker of n. threads: worker threads of an iteration, they do not change the result.
+    reduced_decode: decode large JPEGs at 1/2, 1/4 or 1/8 where that still leaves twice the frame both ways.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        size: tuple[int, int],
+        batch_size: int,
+        augment: Augment,
+        seed: int = 0,
+        max_boxes: int | None = None,
+        threads: int = 2,
+        shuffle: bool = True,
+        shard: tuple[int, int] = (0, 1),
+        reduced_decode: bool = False,
+    ):
+        super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode)
+        most = max(int((~e.crowd).sum()) for e in self.examples)
+        self.max_boxes = max(1, most if max_boxes is None else int(max_boxes))
+        if most > self.max_boxes:
+            over = sum(int((~e.crowd).sum()) > self.max_boxes for e in self.examples)
+            log.warning("%d images have more than max_boxes=%d boxes (up to %d): the rest of theirs is left out",
+                        over, self.max_boxes, most)
+        self.spec = {
+            "image": ((*self.size, 3), np.uint8, 0),
+            "boxes": ((self.max_boxes, 4), np.float32, -1),
+            "classes": ((self.max_boxes,), np.int32, -1),
+            "index": ((), np.int32, -1),
+        }
+
+    def _fill(self, batch: Batch, row: int, example: Example, seed: int) -> None:
+        reduction = self._reduction(example.height, example.width)
+        image = read_image(example.path, reduction)
+        excess = np.subtract(image.shape[:2], (example.height / reduction, example.width / reduction))
+        if np.abs(excess).max() >= 1:  # a reduced side is rounded
+            raise DataError(
+                f"{example.path}: decodes to {image.shape[1]}x{image.shape[0]} px, but its boxes are of an image of "
+                f"{example.width}x{example.height} px; `detect inspect` lists all such files"
+            )
+        scale = np.array(image.shape[:2] * 2) / (example.height, example.width, example.height, example.width)
+        boxes = example.boxes[~example.crowd] * scale
+        image, boxes, classes = self._apply(image, boxes, example.classes[~example.crowd], seed, example.path)
+        batch["image"][row] = image
+        batch["boxes"][row, : len(boxes)] = boxes[: self.max_boxes]
+        batch["classes"][row, : len(classes)] = classes[: self.max_boxes]
+
+
+class ClassificationStream(_Stream):
+    """Labelled pictures, whole or cut out of an image by their box (clipped, rounded outwards). A batch is a dict of
+    image uint8 [B, h, w, 3] RGB; label int32 [B], -1 in rows of padding; index int32 [B], as in DetectionStream.
+
+    balanced: every epoch has as many examples of each class as of any other (of the classes that have examples):
+        a rare class's are repeated, each time augmented anew, a frequent one's are drawn without repetition.
+    Other arguments as in DetectionStream. Raises DataError for a label outside 0..num_classes-1.
+    """
+
+    spec = {}
+
+    def __init__(
+        self,
+        examples: Sequence[CropExample],
+        num_classes: int,
+        size: tuple[int, int],
+        batch_size: int,
+        augment: Augment,
+        seed: int = 0,
+        threads: int = 2,
+        balanced: bool = False,
+        shuffle: bool = True,
+        shard: tuple[int, int] = (0, 1),
+        reduced_decode: bool = False,
+    ):
+        super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode)
+        for e in self.examples:
+            if not 0 <= e.label < num_classes:
+                raise DataError(f"{e.path}: label {e.label} of {e.id} is not one of the {num_classes} classes (0..)")
+        self.balanced = balanced and shuffle
+        self._members = [np.flatnonzero([e.label == c for e in self.examples]) for c in range(num_classes)]
+        self._members = [m for m in self._members if len(m)]
+        self.spec = {
+            "image": ((*self.size, 3), np.uint8, 0),
+            "label": ((), np.int32, -1),
+            "index": ((), np.int32, -1),
+        }
+
+    def _draw_order(self, generator: np.random.Generator) -> np.ndarray:
+        """When balanced, the k-th repetition of example i is i + k * n, which gives it another seed."""
+        if not self.balanced:
+            return super()._draw_order(generator)
+        n, classes = len(self.examples), len(self._members)
+        shares = np.full(classes, n // classes)
+        shares[generator.permutation(classes)[: n % classes]] += 1
+        drawn = []
+        for members, share in zip(self._members, shares, strict=True):
+            rounds = range(-(-int(share) // len(members)))
+            repeated = [generator.permutation(members) + k * n for k in rounds]
+            drawn.append(np.concatenate([members[:0], *repeated])[:share])
+        return generator.permutation(np.concatenate(drawn))
+
+    def _fill(self, batch: Batch, row: int, example: CropExample, seed: int) -> None:
+        box = example.box
+        if self.reduced_decode and box is None:
+            width, height = image_size(example.path) or (1, 1)
+        else:
+            height, width = (1, 1) if box is None else (box[2] - box[0], box[3] - box[1])
+        reduction = self._reduction(height, width)
+        image = read_image(example.path, reduction)
+        if box is not None:
+            image = _cut(image, np.asarray(box) / reduction, example)
+        nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
+        batch["image"][row] = self._apply(image, *nothing, seed, example.path)[0]
+        batch["label"][row] = example.label
+
+
+def to_tf(stream: _Stream, start_step: int = 0) -> "tf.data.Dataset":
+    """The endless training batches of a stream as a tf.data.Dataset of dicts with static shapes.
+
+    Deleting its iterator stops the stream's threads. An error in them comes out as a tf.errors.OpError that holds only
+    text: the DataError itself is then in `stream.failure`.
+    """
+    import tensorflow as tf
+
+    signature = {
+        name: tf.TensorSpec((stream.batch_size, *shape), dtype) for name, (shape, dtype, _) in stream.spec.items()
+    }
+    dataset = tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = 1  # it only hands over what the stream's own threads made
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.prefetch(1).with_options(options)
+
+
+def _cut(image: np.ndarray, box: np.ndarray, example: CropExample) -> np.ndarray:
+    """The pixels of a box, rounded outwards and clipped to the image; DataError if none are left."""
+    ymin, xmin = np.floor(np.maximum(box[:2], 0)).astype(int)
+    ymax, xmax = np.ceil(box[2:]).astype(int)
+    cut = image[ymin:max(ymax, 0), xmin:max(xmax, 0)]
+    if not cut.size:
+        raise DataError(
+            f"{example.path}: the crop {example.id} at {np.round(box, 1).tolist()} (ymin, xmin, ymax, xmax) lies "
+            f"outside the image of {image.shape[1]}x{image.shape[0]} px; `detect inspect` lists all such boxes"
+        )
+    return cut
+
+
+def _mix(*numbers: int) -> int:
+    """One 64-bit seed from several integers; neighbours give unrelated seeds, and the cost is a microsecond."""
+    return int.from_bytes(blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest(), "little")

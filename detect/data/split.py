@@ -1,0 +1,108 @@
+"""Dividing a data set into train, val and test from a seed, and refusing splits that share images."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from detect.errors import ConfigError, DataError
+
+
+class Named(Protocol):
+    """Anything with an id that is unique in its data set."""
+
+    @property
+    def id(self) -> str: ...
+
+
+E = TypeVar("E", bound=Named)
+
+
+def fill_splits(
+    given: Mapping[str, Sequence[E]],
+    labels: Callable[[E], Sequence[int]],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    source: str = "as the data set gives it",
+) -> tuple[dict[str, tuple[E, ...]], str]:
+    """Complete a data set's splits, and say how.
+
+    given: the examples of the splits that the source defines; "train" must be among them. With train alone, val and
+    test are drawn from it; with train and test, val is; with train and val, test stays empty.
+    labels: the class numbers of an example; the draw is spread by the rarest class on it, so that rare classes get
+    into every split. source: what defines the given splits, for the sentence.
+    """
+    parts = {split: tuple(given.get(split, ())) for split in ("train", "val", "test")}
+    if "val" in given:
+        return parts, f"split: {source}" + ("" if parts["test"] else "; no test images")
+    train = given["train"]
+    counts = Counter(label for e in train for label in labels(e))
+    groups = [min(labels(e), key=lambda label: (counts[label], label), default=0) for e in train]
+    test_fraction = 0.0 if "test" in given else test_fraction
+    drawn = seeded_split([e.id for e in train], val_fraction, test_fraction, seed, groups)
+    by_id = {e.id: e for e in train}
+    parts |= {split: tuple(by_id[i] for i in ids) for split, ids in drawn.items() if split not in given or ids}
+    drawn_so = f"of the images from seed {seed}, spread by class"
+    if "test" in given:
+        return parts, f"split: {source}; val {val_fraction:g} {drawn_so}"
+    return parts, f"split: val {val_fraction:g}, test {test_fraction:g} {drawn_so}"
+
+
+def seeded_split(
+    ids: Sequence[str],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    groups: Sequence[int] | None = None,
+) -> dict[str, list[str]]:
+    """Divide `ids` into train, val and test: the same for the same ids (in any order), fractions and seed.
+
+    With `groups` (one number an id, say its rarest class) every group is spread over the splits in proportion.
+    Sizes are rounded to the nearest whole number; the order within a split is that of the sorted ids.
+    Raises ConfigError if the fractions leave nothing to train on.
+    """
+    if val_fraction < 0 or test_fraction < 0 or val_fraction + test_fraction >= 1:
+        raise ConfigError(
+            f"dataset.val_fraction={val_fraction}, dataset.test_fraction={test_fraction}: "
+            "each must be at least 0, and their sum below 1"
+        )
+    order = sorted(range(len(ids)), key=lambda i: ids[i])
+    order = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
+    if groups is not None:
+        order.sort(key=lambda i: groups[i])  # stable: stays shuffled within a group
+    test, rest = _every(order, test_fraction)
+    val, train = _every(rest, val_fraction / (1 - test_fraction))
+    return {name: sorted(ids[i] for i in part) for name, part in (("train", train), ("val", val), ("test", test))}
+
+
+def _every(order: list[int], fraction: float) -> tuple[list[int], list[int]]:
+    """Take `fraction` of a list at even distances (so that neighbours, a group, are thinned alike): taken, left."""
+    rank = np.floor(np.arange(len(order) + 1) * fraction + 0.5)
+    taken = np.diff(rank) > 0
+    return [i for i, t in zip(order, taken, strict=True) if t], [i for i, t in zip(order, taken, strict=True) if not t]
+
+
+def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]]) -> None:
+    """Raise DataError, naming some ids, if one id occurs in two splits or twice in one."""
+    names = list(splits)
+    for i, first in enumerate(names):
+        twice = sorted(k for k, n in Counter(splits[first]).items() if n > 1)
+        if twice:
+            raise DataError(f"{name}: {first} lists {_count(twice)} twice: {_some(twice)}")
+        for second in names[i + 1 :]:
+            both = sorted(set(splits[first]) & set(splits[second]))
+            if both:
+                raise DataError(
+                    f"{name}: {first} and {second} share {_count(both)}: {_some(both)}. "
+                    "An image may be in one split only"
+                )
+
+
+def _count(ids: list[str]) -> str:
+    return "1 image" if len(ids) == 1 else f"{len(ids)} images"
+
+
+def _some(ids: list[str], most: int = 5) -> str:
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")

@@ -1,0 +1,209 @@
+"""What is wrong with a data set, found before training: every image and every box, each problem named with its file."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detect import boxes as box_ops
+from detect.data.dataset import SPLITS, DetectionDataset, Example, class_counts, image_size
+
+# An annotation of integers, or rounded shares, may reach over the edge by its rounding: cut without a word.
+ROUNDING = 1.0
+_JPEG_END = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem. `action` is what is done about it: "dropped", "clipped", "warning", or "error" (training stops).
+
+    kind: unreadable, truncated, wrong-size, zero-area, reversed, outside, tiny, duplicate, unknown-class, empty-class,
+    empty-split. split: train, val, test, or several joined by "/". path: the image; None for the whole set.
+    """
+
+    kind: str
+    split: str
+    path: Path | None
+    detail: str
+    action: str
+
+    def __str__(self) -> str:
+        where = f"{self.split} {self.path}" if self.path else self.split
+        return f"{self.action}: {self.kind}: {where}: {self.detail}"
+
+
+def check(
+    dataset: DetectionDataset,
+    decode: bool = False,
+    min_side: float = 3.0,
+    threads: int = 8,
+    ignore: Collection[str] = (),
+) -> list[Finding]:
+    """All findings of a data set, as its reader returned it, in the order of splits and images.
+
+    decode: decode every image whole; otherwise headers are read, and only JPEGs without an end mark are decoded.
+    min_side: boxes with a shorter side below this many pixels of the file are reported as tiny.
+    ignore: kinds to leave out. The findings of `clean` are among those returned.
+    """
+    tasks = [(split, e) for split in SPLITS for e in dataset.splits[split]]
+    with ThreadPoolExecutor(threads) as pool:
+        files = pool.map(lambda task: _check_file(task[0], task[1], decode), tasks)
+        findings = [finding for found in files for finding in found]
+    for split, example in tasks:
+        findings += _check_boxes(split, example, dataset.classes, min_side)
+    findings += clean(dataset)[1] + _duplicates(tasks, threads) + _whole(dataset)
+    return [f for f in findings if f.kind not in ignore]
+
+
+def clean(dataset: DetectionDataset) -> tuple[DetectionDataset, list[Finding]]:
+    """The data set without boxes that can't be learned: zero-area and reversed ones dropped, others cut at the image.
+
+    Excess of up to a pixel counts as rounding and is cut without a finding. Images that lose all boxes are kept, as
+    background. Returns the new data set, whose notes give the counts, and the findings.
+    """
+    findings: list[Finding] = []
+    splits = {}
+    for split, examples in dataset.splits.items():
+        parts = [_clean_example(split, e, dataset.classes) for e in examples]
+        splits[split] = tuple(e for e, _ in parts)
+        findings += [f for _, found in parts for f in found]
+    counts = [f"{sum(f.action == a for f in findings)} boxes {a}" for a in ("dropped", "clipped")]
+    notes = (f"cleaned: {', '.join(counts)}",) if findings else ()
+    return replace(dataset, splits=splits, notes=dataset.notes + notes), findings
+
+
+def _clean_example(split: str, e: Example, names: Sequence[str]) -> tuple[Example, list[Finding]]:
+    high, wide = (e.boxes[:, 2:] - e.boxes[:, :2]).T
+    clipped = box_ops.clip(e.boxes, e.height, e.width)
+    excess = np.abs(clipped - e.boxes).max(axis=1, initial=0.0)
+    keep = box_ops.area(clipped) > 0
+    findings = []
+    for i in np.flatnonzero(~keep | (excess > ROUNDING)).tolist():
+        if high[i] < 0 or wide[i] < 0:
+            kind, why, action = "reversed", "its far corner lies before its near one", "dropped"
+        elif high[i] == 0 or wide[i] == 0:
+            kind, why, action = "zero-area", f"{wide[i]:g} x {high[i]:g} pixels", "dropped"
+        elif not keep[i]:
+            kind, why, action = "outside", f"wholly outside the image of {e.width}x{e.height}", "dropped"
+        else:
+            kind, why, action = "outside", f"{excess[i]:g} pixels outside the image of {e.width}x{e.height}", "clipped"
+        findings.append(Finding(kind, split, e.path, f"{_name_box(e, i, names)}: {why}", action))
+    if keep.all() and not excess.any():
+        return e, findings
+    return replace(e, boxes=clipped[keep], classes=e.classes[keep], crowd=e.crowd[keep]), findings
+
+
+def _name_box(e: Example, i: int, names: Sequence[str]) -> str:
+    """Box `i` in words, with its numbers in the order that people draw: xmin, ymin, xmax, ymax."""
+    label = int(e.classes[i])
+    name = names[label - 1] if 0 < label <= len(names) else f"class {label}"
+    ymin, xmin, ymax, xmax = (f"{v:g}" for v in e.boxes[i])
+    return f"box {i + 1} ({name}), x {xmin}..{xmax}, y {ymin}..{ymax}"
+
+
+def _check_file(split: str, e: Example, decode: bool) -> list[Finding]:
+    """Findings about one image file: unreadable, truncated, or of another size than its annotation says."""
+    found = image_size(e.path)
+    if found is None:
+        reason = "no such file" if not e.path.is_file() else _decode_error(e.path) or "no image header"
+        return [Finding("unreadable", split, e.path, f"{reason}; replace or remove it", "error")]
+    findings = []
+    if decode or _lacks_end(e.path):
+        failure = _decode_error(e.path)
+        if failure:
+            kind = "truncated" if "truncated" in failure else "unreadable"
+            findings.append(Finding(kind, split, e.path, f"{failure}; replace or remove it", "error"))
+    if e.annotated_size and e.annotated_size != found:
+        claimed = "x".join(map(str, e.annotated_size))
+        source = f" ({e.source.name})" if e.source else ""
+        detail = (
+            f"the file has {found[0]}x{found[1]} pixels, its annotation says {claimed}{source}: "
+            "the boxes may be those of another picture size; correct the one or the other"
+        )
+        findings.append(Finding("wrong-size", split, e.path, detail, "error"))
+    return findings
+
+
+def _lacks_end(path: Path) -> bool:
+    """True for a JPEG whose last 4 KB hold no end-of-image mark: the cheap sign of a file cut short."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return False
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - 4096, 0))
+        return _JPEG_END not in file.read()
+
+
+def _decode_error(path: Path) -> str | None:
+    """Why an image can't be decoded whole, or None. JPEGs are rebuilt at 1/8 scale: all their data is read all the same."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return str(error).replace(f" '{path}'", "").replace("image file is truncated", "the file is truncated")
+    return None
+
+
+def _check_boxes(split: str, e: Example, names: Sequence[str], min_side: float) -> list[Finding]:
+    """Findings about boxes that `clean` keeps: too small to learn, or of an unknown class."""
+    sides = (e.boxes[:, 2:] - e.boxes[:, :2]).min(axis=1, initial=np.inf)
+    findings = []
+    for i in np.flatnonzero((sides > 0) & (sides < min_side)).tolist():
+        detail = f"{_name_box(e, i, names)}: a side of {sides[i]:g} pixels, under {min_side:g}"
+        findings.append(Finding("tiny", split, e.path, detail, "warning"))
+    for i in np.flatnonzero((e.classes < 1) | (e.classes > len(names))).tolist():
+        detail = f"{_name_box(e, i, names)}: legal are 1..{len(names)} ({', '.join(names)})"
+        findings.append(Finding("unknown-class", split, e.path, detail, "error"))
+    return findings
+
+
+def _duplicates(tasks: Sequence[tuple[str, Example]], threads: int) -> list[Finding]:
+    """Image files of the same bytes in two splits. Only files of equal length are read."""
+    by_length = defaultdict(list)
+    for split, e in tasks:
+        if e.path.is_file():
+            by_length[e.path.stat().st_size].append((split, e))
+    suspects = [t for group in by_length.values() if len({s for s, _ in group}) > 1 for t in group]
+    with ThreadPoolExecutor(threads) as pool:
+        digests = list(pool.map(lambda t: hashlib.sha256(t[1].path.read_bytes()).digest(), suspects))
+    by_content = defaultdict(list)
+    for task, digest in zip(suspects, digests, strict=True):
+        by_content[digest].append(task)
+    findings = []
+    for group in by_content.values():
+        for (first, a), (second, b) in combinations(group, 2):
+            if first != second:
+                detail = f"the same image as {second} {b.path}: scores of {second} flatter; remove one"
+                findings.append(Finding("duplicate", f"{first}/{second}", a.path, detail, "warning"))
+    return findings
+
+
+def _whole(dataset: DetectionDataset) -> list[Finding]:
+    """Findings about the set as a whole: nothing to train on, or classes that training never sees."""
+    findings = []
+    if not dataset.splits["train"]:
+        findings.append(Finding("empty-split", "train", None, "no images to train on", "error"))
+    counts = {s: class_counts(dataset.splits[s], dataset.num_classes) for s in SPLITS}
+    for i, name in enumerate(dataset.classes):
+        if counts["train"][i] == 0:
+            elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS[1:])
+            detail = f"class '{name}' has no box to train on ({elsewhere}): it can't be learned"
+            findings.append(Finding("empty-class", "train", None, detail, "warning"))
+    return findings
+
+
+def summarise(findings: Iterable[Finding]) -> list[str]:
+    """One line per action and kind, with its count, the worst action first."""
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for f in findings:
+        counts[f.action, f.kind] += 1
+    order = ("error", "dropped", "clipped", "warning")
+    ranked = sorted(counts.items(), key=lambda item: order.index(item[0][0]))
+    return [f"{n:6d} {kind} ({action})" for (action, kind), n in ranked]

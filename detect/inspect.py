@@ -1,0 +1,115 @@
+"""Looks at a data set before training: `detect inspect dataset=voc dataset.root=DIR`."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import hydra
+import numpy as np
+
+from detect import draw
+from detect.cli import verb
+from detect.data.dataset import DetectionDataset
+from detect.data.pipeline import DetectionStream, read_image
+from detect.data.validate import check, clean, coverage, statistics
+from detect.errors import DataError
+from detect.start import threads
+
+log = logging.getLogger("detect")
+SHOWN_FINDINGS = 20
+
+
+@verb("inspect")
+def main(cfg) -> None:
+    """Prints findings, statistics and anchor coverage; writes contact sheets of raw and augmented images."""
+    dataset = hydra.utils.instantiate(cfg.dataset)
+    for line in dataset.describe():
+        log.info(line)
+    findings = check(dataset, decode=cfg.decode)
+    report_findings(findings)
+    folder = Path(cfg.output)
+    if not isinstance(dataset, DetectionDataset):
+        draw_pictures(dataset, folder, cfg.images)
+        return
+    dataset, _ = clean(dataset)
+    for line in statistics(dataset).lines():
+        log.info(line)
+    if not any(finding.action == "error" for finding in findings):
+        draw_sheets(cfg, dataset, folder)
+    report_coverage(cfg, dataset)
+    errors = sum(finding.action == "error" for finding in findings)
+    if errors:
+        raise DataError(f"data set {dataset.name}: {errors} errors stand in the way of training; they are named above")
+
+
+def report_findings(findings) -> None:
+    """One line a finding, the first ones of each kind, and a count of every kind."""
+    shown: Counter[str] = Counter()
+    for finding in findings:
+        shown[finding.kind] += 1
+        if shown[finding.kind] <= SHOWN_FINDINGS:
+            log.info("%s [%s] %s: %s -> %s", finding.kind, finding.split, finding.path.name, finding.detail, finding.action)
+    total = ", ".join(f"{count} {kind}" for kind, count in shown.most_common())
+    log.info("findings: %s", total or "none")
+
+
+def draw_sheets(cfg, dataset: DetectionDataset, folder: Path) -> None:
+    """`raw_SPLIT.png` for each split and `augmented.png`, as the network will see the training images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, examples in dataset.splits.items():
+        count = min(cfg.images, len(examples))
+        chosen = [examples[i * len(examples) // count] for i in range(count)]
+        pictures = [draw.draw_boxes(read_image(e.path), e.boxes, e.classes, names=dataset.classes) for e in chosen]
+        if pictures:
+            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
+    if not dataset.splits["train"]:
+        return
+    stream = DetectionStream(
+        dataset.splits["train"],
+        size=tuple(cfg.detector.size),
+        batch_size=min(cfg.images, len(dataset.splits["train"])),
+        augment=hydra.utils.instantiate(cfg.augment),
+        seed=cfg.seed,
+        max_boxes=cfg.max_boxes,
+        threads=threads(cfg),
+    )
+    batch = stream.batch(0)
+    pictures = [
+        draw.draw_boxes(image, boxes[classes > 0], classes[classes > 0], names=dataset.classes)
+        for image, boxes, classes in zip(batch["image"], batch["boxes"], batch["classes"], strict=True)
+    ]
+    draw.save(folder / "augmented.png", draw.contact_sheet(pictures, columns=4))
+    log.info("contact sheets are in %s", folder)
+
+
+def draw_pictures(dataset, folder: Path, count: int) -> None:
+    """`raw_SPLIT.png` of a classification data set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, examples in dataset.splits.items():
+        number = min(count, len(examples))
+        pictures = [read_image(examples[i * len(examples) // number].path) for i in range(number)]
+        if pictures:
+            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
+    log.info("contact sheets are in %s", folder)
+
+
+def report_coverage(cfg, dataset: DetectionDataset) -> None:
+    """How many training boxes no anchor matches, and what to change; needs the network's feature maps."""
+    examples = dataset.splits["train"]
+    if not any(len(example.boxes) for example in examples):
+        return
+    log.info("building %s on %s to place its anchors", cfg.detector._target_, cfg.backbone._target_)
+    from detect import stages  # imports TensorFlow
+
+    detector = stages.build_detector(cfg, dataset.num_classes)
+    height, width = detector.size
+    for name, tensor in detector.maps.items():
+        log.info("  %-44s %3d x %-3d x %4d", name, *tensor.shape[1:])
+    scaled = [e.boxes * np.array([height / e.height, width / e.width] * 2, np.float32) for e in examples]
+    classes = np.concatenate([example.classes for example in examples])
+    for line in coverage(np.concatenate(scaled), classes, dataset.classes, detector.anchors).lines():
+        log.info(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Draws a detector's boxes on images: `detect predict run=RUN images=PATH`."""
+
+import glob
+import json
+import logging
+from pathlib import Path
+
+from detect.cli import verb
+from detect.data.dataset import find_images
+from detect.errors import ConfigError, DataError
+
+log = logging.getLogger("detect")
+
+
+@verb("predict")
+def main(cfg) -> None:
+    """Writes a picture for each image, and `detections.json` in COCO's result format with file names."""
+    if bool(cfg.run) == bool(cfg.model):
+        raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=FOLDER)")
+    paths = images(cfg.images)
+    from detect.detector import Detector  # imports TensorFlow
+
+    detector = Detector.load(cfg.run or cfg.model)
+    folder = Path(cfg.output or Path(cfg.run or cfg.model) / "predictions")
+    folder.mkdir(parents=True, exist_ok=True)
+    write(detector, paths, folder, cfg.score)
+
+
+def images(what: str) -> list[Path]:
+    """The image files that an image, a folder or a glob names."""
+    path = Path(what).expanduser()
+    if path.is_dir():
+        found = find_images(path)
+    else:
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    if not found:
+        raise DataError(f"images={what}: no image there; name an image, a folder or a glob")
+    return found
+
+
+def write(detector, paths: list[Path], folder: Path, score: float) -> None:
+    """Draws boxes of at least `score`; the json holds every detection."""
+    from detect import draw
+    from detect.data.pipeline import read_image
+
+    rows = []
+    for number, path in enumerate(paths, start=1):
+        image = read_image(path)
+        (found,) = detector(image)
+        shown = found.scores >= score
+        drawn = draw.draw_boxes(image, found.boxes[shown], found.classes[shown], found.scores[shown], detector.classes)
+        draw.save(folder / f"{number:04d}_{path.stem}.png", drawn)
+        for box, value, kind in zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True):
+            ymin, xmin, ymax, xmax = box
+            rows.append(
+                {
+                    "image_id": number,
+                    "file_name": str(path),
+                    "category_id": kind,
+                    "category": detector.classes[kind - 1],
+                    "bbox": [xmin, ymin, xmax - xmin, ymax - ymin],
+                    "score": value,
+                }
+            )
+        names = ", ".join(f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True) if s >= score)
+        log.info("%s: %s", path.name, names or "nothing")
+    (folder / "detections.json").write_text(json.dumps(rows))
+    log.info("%d pictures and detections.json are in %s", len(paths), folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""How long and how fast a stage learns: steps, rate, optimiser, and what is frozen."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tf_keras
+from official.modeling.optimization import lr_schedule
+
+from detect.errors import ConfigError
+
+schedules = tf_keras.optimizers.schedules
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The training settings of one stage; `configs/schedule/*.yaml` comments each of them.
+
+    steps, warmup, evaluate_every, checkpoint_every, log_every: in optimiser steps.
+    rate: the peak learning rate; decay: `cosine` (to 0), `step` (x `step_factor` at each of `step_at`, as fractions of
+    `steps`) or `constant`.
+    optimizer: called with learning_rate, weight_decay, global_clipnorm, use_ema, ema_momentum.
+    clip_norm: of the global gradient norm; None does not clip.
+    weight_decay: decoupled (rate * weight_decay * kernel a step); biases and norms are left alone.
+    ema_decay, batch_norm_decay: None takes min(.9997, 1 - 10 / steps); ema_decay 0 turns the average off.
+    batch_norm: `trainable`, or `frozen` at the initial weights' statistics, gamma and beta.
+    freeze_until: name of a layer; it and all it depends on stay as they were initialised.
+    patience: evaluations without a new best before the stage ends early; None never does.
+    """
+
+    steps: int
+    batch_size: int
+    optimizer: Callable[..., Any]
+    rate: float
+    warmup: int = 0
+    decay: str = "cosine"
+    step_at: Sequence[float] = (0.6, 0.85)
+    step_factor: float = 0.1
+    clip_norm: float | None = 10.0
+    weight_decay: float = 4e-5
+    ema_decay: float | None = None
+    batch_norm: str = "trainable"
+    batch_norm_decay: float | None = None
+    reestimate_batch_norm: int = 0
+    freeze_until: str | None = None
+    evaluate_every: int = 200
+    checkpoint_every: int = 200
+    log_every: int = 10
+    patience: int | None = None
+
+    @property
+    def average_decay(self) -> float:
+        """The decay that averages over about a tenth of the stage: min(.9997, 1 - 10 / steps)."""
+        return max(0.0, min(0.9997, 1 - 10 / self.steps))
+
+    def learning_rate(self) -> schedules.LearningRateSchedule:
+        """Linear warm-up to `rate`, then the decay."""
+        if self.decay == "cosine":
+            rate = schedules.CosineDecay(self.rate, self.steps)
+        elif self.decay == "step":
+            rate = schedules.PiecewiseConstantDecay(
+                [int(self.steps * at) for at in self.step_at],
+                [self.rate * self.step_factor**i for i in range(len(self.step_at) + 1)],
+            )
+        elif self.decay == "constant":
+            rate = schedules.PiecewiseConstantDecay([self.steps], [self.rate, self.rate])
+        else:
+            raise ConfigError(f"schedule.decay={self.decay}: legal are cosine, step, constant")
+        if self.warmup:
+            return lr_schedule.LinearWarmup(rate, self.warmup, warmup_learning_rate=0.0)
+        return rate
+
+    def build_optimizer(self):
+        """The optimiser with its schedule, clipping, weight decay and weight average."""
+        decay = self.average_decay if self.ema_decay is None else self.ema_decay
+        optimizer = self.optimizer(
+            learning_rate=self.learning_rate(),
+            weight_decay=self.weight_decay or None,
+            global_clipnorm=self.clip_norm,
+            use_ema=decay > 0,
+            ema_momentum=decay,
+            jit_compile=False,
+        )
+        if self.weight_decay:
+            optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+
+    def prepare(self, model) -> None:
+        """Sets batch norm's decay and freezes what is to be frozen, on a model whose weights are in place."""
+        frozen = set()
+        if self.freeze_until:
+            names = [layer.name for layer in model.layers]
+            if self.freeze_until not in names:
+                raise ConfigError(f"schedule.freeze_until={self.freeze_until} is no layer; the first are {names[:8]}")
+            until = model.get_layer(self.freeze_until).output
+            frozen = {layer.name for layer in tf_keras.Model(model.input, until).layers}
+        for layer in model.layers:
+            normalises = isinstance(layer, tf_keras.layers.BatchNormalization)
+            if normalises:
+                layer.momentum = self.batch_norm_decay or self.average_decay
+            layer.trainable = not (layer.name in frozen or (normalises and self.batch_norm == "frozen"))

@@ -1,0 +1,157 @@
+"""Signatures read from source text, without importing the module: importing a detector would load TensorFlow."""
+
+import ast
+import functools
+import importlib.util
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+EMPTY = inspect.Parameter.empty
+
+
+@functools.cache
+def static_signature(target: str) -> inspect.Signature | None:
+    """The signature of `target` ("package.module.function", "package.module.Class" or "...Class.method").
+
+    Functions, classes with an `__init__` (inherited ones too), dataclasses and named tuples are understood, and
+    names that a module imports from another. Defaults that are not literals are given as their source text.
+    Returns None where the source does not tell: no such module or name, or a module that is not Python text.
+    """
+    found = _find(target)
+    if found is None:
+        return None
+    node, module = found
+    if isinstance(node, ast.ClassDef):
+        parameters = _class_parameters(node, module)
+        return None if parameters is None else inspect.Signature(parameters)
+    method = bool(_owner(target)) and "staticmethod" not in _names(node.decorator_list)
+    return inspect.Signature(_parameters(node.args, skip_first=method))
+
+
+def _find(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, str] | None:
+    """The definition of `target` and the name of the module that holds it."""
+    parts = target.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:cut])
+        tree = _parse(module)
+        if tree is None:
+            continue
+        body: list[ast.stmt] = tree.body
+        for place, name in enumerate(parts[cut:]):
+            node = _definition(body, name)
+            if node is None:
+                source = _imported_from(body, name)
+                return _find(".".join([source, *parts[cut + place + 1 :]])) if source else None
+            body = node.body
+        return node, module
+    return None
+
+
+@functools.cache
+def _parse(module: str) -> ast.Module | None:
+    """The syntax tree of a module found by file name alone: no parent package is imported."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not rest and spec.origin and spec.origin.endswith(".py"):
+        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for folder in spec.submodule_search_locations or ():
+        place = Path(folder, *rest)
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if rest and file.is_file():
+                return ast.parse(file.read_text(encoding="utf-8"))
+    return None
+
+
+def _definition(body: Iterable[ast.stmt], name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    return next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name), None)
+
+
+def _imported_from(body: Iterable[ast.stmt], name: str) -> str | None:
+    """Dotted name that `from x import y [as name]` binds to `name`."""
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return f"{node.module}.{alias.name}"
+    return None
+
+
+def _owner(target: str) -> bool:
+    """Whether `target` names a method."""
+    found = _find(target.rpartition(".")[0]) if target.count(".") > 1 else None
+    return found is not None and isinstance(found[0], ast.ClassDef)
+
+
+def _names(nodes: Iterable[ast.expr]) -> set[str]:
+    """Last names of decorators or bases: `dataclasses.dataclass(frozen=True)` -> "dataclass"."""
+    return {ast.unparse(n.func if isinstance(n, ast.Call) else n).rpartition(".")[2] for n in nodes}
+
+
+def _class_parameters(node: ast.ClassDef, module: str) -> list[inspect.Parameter] | None:
+    init = _definition(node.body, "__init__")
+    if isinstance(init, ast.FunctionDef):
+        return _parameters(init.args, skip_first=True)
+    inherited = [_base_parameters(base, module) for base in node.bases]
+    if "dataclass" in _names(node.decorator_list) or "NamedTuple" in _names(node.bases):
+        fields = {p.name: p for base in inherited if base for p in base} | {p.name: p for p in _fields(node.body)}
+        return list(fields.values())
+    if not node.bases:
+        return []
+    return next((base for base in inherited if base is not None), None)
+
+
+def _base_parameters(base: ast.expr, module: str) -> list[inspect.Parameter] | None:
+    found = _find(f"{module}.{ast.unparse(base)}")
+    return _class_parameters(found[0], found[1]) if found and isinstance(found[0], ast.ClassDef) else None
+
+
+def _fields(body: Iterable[ast.stmt]) -> list[inspect.Parameter]:
+    """Fields of a dataclass, keyword-only: their names and whether they have a default is all that is asked."""
+    fields = []
+    for node in body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        if "ClassVar" in ast.unparse(node.annotation):
+            continue
+        default = EMPTY if node.value is None else _literal(node.value)
+        if isinstance(node.value, ast.Call) and "field" in _names([node.value]):
+            given = {k.arg: k.value for k in node.value.keywords}
+            if "init" in given and _literal(given["init"]) is False:
+                continue
+            default = next((_literal(given[k]) for k in ("default", "default_factory") if k in given), EMPTY)
+        fields.append(inspect.Parameter(node.target.id, inspect.Parameter.KEYWORD_ONLY, default=default))
+    return fields
+
+
+def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Parameter]:
+    kinds = inspect.Parameter
+    positional = [(a, kinds.POSITIONAL_ONLY) for a in arguments.posonlyargs]
+    positional += [(a, kinds.POSITIONAL_OR_KEYWORD) for a in arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    found = [
+        kinds(a.arg, kind, default=EMPTY if d is None else _literal(d))
+        for (a, kind), d in zip(positional, defaults, strict=True)
+    ]
+    found = found[1:] if skip_first else found
+    if arguments.vararg:
+        found.append(kinds(arguments.vararg.arg, kinds.VAR_POSITIONAL))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        value = EMPTY if default is None else _literal(default)
+        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=value))
+    if arguments.kwarg:
+        found.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)

@@ -1,0 +1,249 @@
+"""The two stages: build, transfer weights, fit, score. The only library module that reads the configuration."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import cv2
+import hydra
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from omegaconf import DictConfig
+
+from detect import draw
+from detect.classifier import Classifier
+from detect.config import plain
+from detect.data.augment import Augment
+from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.data.pipeline import ClassificationStream, DetectionStream
+from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
+from detect.logs import RunLogger
+from detect.loop import Trainer, fit
+from detect.metrics.confusion import confusion_matrix
+from detect.schedule import Schedule
+from detect.start import Run, selection_split, threads
+from detect.weights import checkpoint
+from detect.weights.sources import FromFile
+from detect.weights.transfer import transfer
+
+log = logging.getLogger("detect")
+instantiate = hydra.utils.instantiate
+SHOWN_SCORE = 0.3  # detections below are not drawn
+SHOWN_IMAGES = 8
+SCORING_BATCH = 8
+
+
+def set_up(cfg: DictConfig) -> None:
+    """Seeds, determinism and memory growth, before the first operation."""
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+    tf_keras.utils.set_random_seed(cfg.seed)
+    if cfg.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def build_detector(cfg: DictConfig, num_classes: int) -> Any:
+    """The meta-architecture of `cfg.detector` around `cfg.backbone`, with random weights."""
+    return instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+
+
+def build_classifier(cfg: DictConfig, num_classes: int) -> Classifier:
+    """The classifier of `cfg.classify` on `cfg.backbone`, with random weights."""
+    head = cfg.classify.classifier
+    return instantiate(head, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+
+
+def train_classifier(run: Run, weights: Any) -> Any:
+    """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
+    cfg, folder = run.cfg, run.folder / "classify"
+    stage, result = cfg.classify, run.folder / "classify" / "summary.json"
+    if result.exists():
+        log.info("classify: finished before, at %s", json.loads(result.read_text())["scores"])
+        return FromFile(str(folder / "best"))
+    log.info("stage 1: classify")
+    dataset = instantiate(stage.dataset)
+    if not isinstance(dataset, ClassificationDataset):
+        dataset = dataset(run.dataset, seed=cfg.seed)
+    for line in dataset.describe():
+        log.info(line)
+    tf_keras.utils.set_random_seed(cfg.seed)
+    classifier, schedule = build_classifier(cfg, dataset.num_classes), instantiate(stage.schedule)
+    initialise(classifier, weights, cfg, folder)
+    schedule.prepare(classifier.model)
+    stream = ClassificationStream(
+        dataset.splits["train"],
+        num_classes=dataset.num_classes,
+        size=classifier.size,
+        batch_size=schedule.batch_size,
+        augment=instantiate(stage.augment),
+        seed=cfg.seed,
+        threads=threads(cfg),
+        balanced=stage.balanced,
+    )
+    split = selection_split(dataset)
+    evaluator = ClassificationEvaluator(
+        classifier.detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg)
+    )
+    logger = RunLogger(folder, schedule.steps, "classify")
+    show_batch(logger, folder, stream.batch(0)["image"])
+
+    def evaluate(step: int) -> float:
+        scores = evaluator()
+        logger.evaluation(step, {f"{split}/top1": scores.top1, f"{split}/mean": scores.mean}, scores.table())
+        picture = draw.confusion_figure(scores.confusion, dataset.classes)
+        draw.save(folder / "confusion.png", picture)
+        logger.images("confusion", step, picture[np.newaxis])
+        return scores.mean
+
+    trainer = Trainer(classifier, schedule, stream)
+    outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
+    logger.close()
+    checkpoint.load(classifier.model, folder / "best")
+    scores = {split: evaluator().to_dict()}
+    write_summary(result, run, outcome, scores, pictures=len(dataset.splits["train"]))
+    draw.results_figure(folder / "metrics.jsonl", folder / "results.png")
+    return FromFile(str(folder / "best"))
+
+
+def train_detector(run: Run, weights: Any) -> float:
+    """Stage 2: the detector, from the backbone's weights. Returns AP on the split that chose the checkpoint."""
+    cfg, folder, dataset = run.cfg, run.folder / "detector", run.dataset
+    log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
+    tf_keras.utils.set_random_seed(cfg.seed)
+    detector, schedule = build_detector(cfg, dataset.num_classes), instantiate(cfg.schedule)
+    initialise(detector, weights, cfg, folder)
+    schedule.prepare(detector.model)
+    stream = DetectionStream(
+        dataset.splits["train"],
+        size=detector.size,
+        batch_size=schedule.batch_size,
+        augment=instantiate(cfg.augment),
+        seed=cfg.seed,
+        max_boxes=cfg.max_boxes,
+        threads=threads(cfg),
+    )
+    split = selection_split(dataset)
+    evaluator = DetectionEvaluator(detector.detect, detector.size, dataset, split, schedule.batch_size, threads(cfg))
+    logger = RunLogger(folder, schedule.steps, "detector")
+    logger.text("config", f"```\n{json.dumps(plain(cfg), indent=2)}\n```")
+    show_batch(logger, folder, *(stream.batch(0)[key] for key in ("image", "boxes", "classes")), dataset.classes)
+
+    def evaluate(step: int) -> float:
+        scores, found = evaluator()
+        figures = {f"{split}/{name}": value for name, value in scores.summary.items() if value is not None}
+        per_class = {f"{split}_AP/{name}": row["AP"] for name, row in scores.per_class.items() if row["AP"] is not None}
+        logger.evaluation(step, figures | per_class, scores.table())
+        logger.images("predictions", step, truth_beside_predictions(dataset, split, found.detections))
+        logger.pr_curves(step, scores)
+        if cfg.histograms:
+            logger.histograms(step, detector.model)
+        return scores.summary["AP"] or 0.0
+
+    trainer = Trainer(detector, schedule, stream)
+    outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
+    checkpoint.load(detector.model, folder / "best")
+    splits = [name for name in ("val", "test") if dataset.splits[name]]
+    scores = score_splits(run.folder, detector.detect, detector.size, dataset, splits)
+    write_summary(run.folder / "summary.json", run, outcome, scores, init=run_init(run, weights))
+    draw.results_figure(folder / "metrics.jsonl", run.folder / "results.png")
+    chosen = scores[split]["AP"] if split in scores else outcome["best"]
+    logger.hparams(hyper_parameters(cfg), {f"{s}/{k}": scores[s][k] for s in scores for k in ("AP", "AP50")})
+    logger.close()
+    return chosen or 0.0
+
+
+def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -> None:
+    """Copies the backbone's weights by name and shape, and keeps the ledger; logs which start was chosen."""
+    if (folder / "last").exists():
+        log.info("start: resume %s", folder.name)
+        return
+    arrays = weights.read(instantiate(cfg.backbone).slim_scope)
+    if arrays is None:
+        log.info("start: from scratch (random weights)")
+        return
+    log.info("start: weights of %s", weights.describe())
+    ledger = transfer(
+        architecture.model, arrays, source=weights.describe(), layers=architecture.backbone_layers, skip=weights.skip
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger.save(folder / "transfer.json")
+    for line in ledger.lines():
+        log.info(line)
+
+
+def score_splits(folder: Path, detect: Any, size, dataset: DetectionDataset, splits) -> dict[str, dict]:
+    """Scores a detector on splits; writes pictures and COCO results of each into `folder`.
+
+    detect: uint8 [B, height, width, 3] at `size` -> detections in pixels of the frame.
+    """
+    result = {}
+    for split in splits:
+        evaluator = DetectionEvaluator(detect, size, dataset, split, SCORING_BATCH)
+        scores, found = evaluator()
+        log.info("%s\n%s", split, scores.table())
+        result[split] = scores.summary | {"per_class": scores.per_class}
+        examples = dataset.splits[split]
+        matrix = confusion_matrix(examples, found.detections, len(dataset.classes))
+        draw.save(folder / f"{split}_confusion.png", draw.confusion_figure(matrix, ("background", *dataset.classes)))
+        draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
+        sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
+        draw.save(folder / f"{split}_predictions.png", sheet)
+        (folder / f"{split}_detections.json").write_text(json.dumps(found.to_coco()))
+    return result
+
+
+def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 320) -> list:
+    """The same few images of a split each time: ground truth on the left, detections on the right."""
+    examples = dataset.splits[split]
+    count = min(SHOWN_IMAGES, len(examples))
+    pictures = []
+    for example in (examples[i * len(examples) // count] for i in range(count)):
+        image = cv2.cvtColor(cv2.imread(str(example.path)), cv2.COLOR_BGR2RGB)
+        boxes, scores, classes = detections[example.id]
+        shown = scores >= SHOWN_SCORE
+        truth = (example.boxes[~example.crowd], example.classes[~example.crowd])
+        pictures.append(
+            draw.side_by_side(image, truth, (boxes[shown], classes[shown], scores[shown]), dataset.classes, width)
+        )
+    return pictures
+
+
+def show_batch(logger: RunLogger, folder: Path, images, boxes=None, classes=None, names=()) -> None:
+    """Saves the first augmented batch as the network sees it."""
+    if boxes is not None:
+        images = [draw.draw_boxes(i, b[c > 0], c[c > 0], names=names) for i, b, c in zip(images, boxes, classes)]
+    sheet = draw.contact_sheet(list(images), columns=4)
+    draw.save(folder / "first_batch.png", sheet)
+    logger.images("first_batch", 0, sheet[np.newaxis])
+
+
+def run_init(run: Run, weights: Any) -> dict[str, Any]:
+    """What the detector's backbone started from, for the summary."""
+    return {"weights": weights.describe(), "stage_1": bool(run.cfg.classify.enabled)}
+
+
+def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> None:
+    """`summary.json`: scores, cost, seed, versions, commit, data, host."""
+    content = {
+        "name": run.cfg.name,
+        "seed": run.cfg.seed,
+        "scores": scores,
+        **outcome,
+        **more,
+        "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint()},
+        **run.provenance,
+    }
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False, default=str))
+    temporary.replace(path)
+
+
+def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that TensorBoard's HParams page compares: groups' main values as flat scalars."""
+    keys = ("rate", "steps", "batch_size", "decay", "weight_decay", "batch_norm", "freeze_until")
+    values = {f"schedule.{key}": cfg.schedule[key] for key in keys}
+    values |= {"seed": cfg.seed, "classify": cfg.classify.enabled, "init": cfg.init._target_.rsplit(".", 1)[-1]}
+    values |= {f"backbone.{key}": value for key, value in cfg.backbone.items() if key != "_target_"}
+    return {key: str(value) if value is None else value for key, value in values.items()}

@@ -1,0 +1,21 @@
+"""Trains a detector in two stages: `detect train`."""
+
+from detect.cli import verb
+from detect.start import start_run
+
+
+@verb("train")
+def main(cfg) -> float:
+    """Returns AP on the validation images: the objective of a sweep."""
+    run = start_run(cfg)  # bad configurations and bad data stop here
+    from detect import stages  # imports TensorFlow
+
+    stages.set_up(cfg)
+    weights = stages.instantiate(cfg.init)
+    if cfg.classify.enabled:
+        weights = stages.train_classifier(run, weights)
+    return stages.train_detector(run, weights)
+
+
+if __name__ == "__main__":
+    main()

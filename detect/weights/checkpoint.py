@@ -1,0 +1,133 @@
+"""Name-based TensorFlow checkpoints: PREFIX.index and PREFIX.data-00000-of-00001, as TF-slim and TF 1 wrote them."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from detect.errors import WeightsError
+from detect.weights.transfer import transfer
+
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key that tells an object-based checkpoint of TF 2
+DATA = ".data-00000-of-00001"
+# What a training program keeps beside the weights: step counters, optimizer slots and moving averages of weights.
+NOT_WEIGHTS = re.compile(
+    r"(^|/)(global_step|beta[12]_power|ExponentialMovingAverage|Momentum|RMSProp(_\d)?|Adam(_\d)?|Adagrad|Ftrl(_\d)?)$"
+)
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """All weights of a checkpoint by name.
+
+    path: the prefix, either of its files, or a folder that holds exactly one checkpoint.
+
+    Left out: `global_step`, optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...) and moving averages
+    (`.../ExponentialMovingAverage`): the plain weights are what is read. Raises WeightsError.
+    """
+    prefix = find(path)
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        names = sorted(reader.get_variable_to_shape_map())
+        if OBJECT_GRAPH in names:
+            raise WeightsError(
+                f"{prefix} is an object-based checkpoint (tf.train.Checkpoint or save_weights of TF 2), which goes by "
+                "the place of an object in a program. Only checkpoints that go by variable names can be read: those "
+                "of TF-slim, of the TF 1 Object Detection API and of this program's runs."
+            )
+        return {name: reader.get_tensor(name) for name in names if not NOT_WEIGHTS.search(name)}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{prefix} can't be read, it is damaged or no checkpoint: {_first_line(error)}") from error
+
+
+def write(prefix: str | Path, values: Mapping[str, Any]) -> None:
+    """Writes arrays or variables under their names, atomically: whenever the program dies, `read` finds all old values
+    or all new ones.
+
+    The pair of files is renamed data first. `.PREFIX.new.index` without its data file hence says that only the second
+    rename is missing, and the next `read` makes it.
+    """
+    prefix = Path(prefix)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    new = _new(prefix)
+    _with(new, ".index").unlink(missing_ok=True)
+    arrays = {name: np.asarray(value) for name, value in values.items()}
+    tf.raw_ops.SaveV2(
+        prefix=str(new),
+        tensor_names=list(arrays),
+        shape_and_slices=[""] * len(arrays),
+        tensors=list(arrays.values()),
+    )
+    for suffix in (DATA, ".index"):
+        with open(_with(new, suffix), "rb") as file:
+            os.fsync(file.fileno())
+    os.replace(_with(new, DATA), _with(prefix, DATA))
+    with contextlib.suppress(FileNotFoundError):  # a reader beside us has made this rename already
+        os.replace(_with(new, ".index"), _with(prefix, ".index"))
+
+
+def load(model: Any, prefix: str | Path) -> None:
+    """Fills all variables of a tf_keras model from a checkpoint that `write` made of this very model.
+
+    Raises WeightsError, and changes nothing, if a variable is missing, left over or of another shape.
+    """
+    transfer(model, read(prefix), source=str(prefix), layers=None)
+
+
+def exists(prefix: str | Path) -> bool:
+    """Whether a checkpoint of this prefix was written."""
+    _finish_interrupted(Path(prefix))
+    return _with(Path(prefix), ".index").is_file()
+
+
+def find(path: str | Path) -> Path:
+    """The prefix that `path` means: a prefix, one of a checkpoint's files, or a folder with one checkpoint."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        found = sorted(file.with_suffix("") for file in path.glob("*.index") if not file.name.startswith("."))
+        if len(found) != 1:
+            holds = f"{len(found)} checkpoints ({_some(x.name for x in found)}): name one" if found else "no *.index"
+            raise WeightsError(f"{path} is a folder with {holds}. A checkpoint is PREFIX.index and PREFIX.data-*.")
+        path = found[0]
+    prefix = path.parent / re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name)
+    if not exists(prefix):
+        if path.is_file():
+            raise WeightsError(f"{path} is no TensorFlow checkpoint: {prefix.name}.index is not beside it")
+        beside = sorted(file.stem for file in prefix.parent.glob("*.index") if not file.name.startswith("."))
+        hint = f"; that folder holds {_some(beside)}" if beside else ""
+        raise WeightsError(f"{path}: there is no such checkpoint (no {prefix.name}.index){hint}")
+    if not any(prefix.parent.glob(f"{_literal(prefix.name)}.data-*")):
+        raise WeightsError(f"{prefix}.index has no {prefix.name}.data-* beside it: half of the checkpoint is missing")
+    return prefix
+
+
+def _finish_interrupted(prefix: Path) -> None:
+    new = _new(prefix)
+    if _with(new, ".index").is_file() and not _with(new, DATA).is_file():
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(_with(new, ".index"), _with(prefix, ".index"))
+
+
+def _new(prefix: Path) -> Path:
+    return prefix.parent / f".{prefix.name}.new"
+
+
+def _with(prefix: Path, suffix: str) -> Path:
+    return prefix.parent / (prefix.name + suffix)  # Path.with_suffix would cut `mobilenet_v1_1.0` short
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -31,7 +31,7 @@ class SSDAnchors:
     """Anchors of SSD as the TF Object Detection API's `ssd_anchor_generator` makes them (REFERENCE: Liu 2016, 2.2).
 
     min_scale, max_scale: of the first and last map, evenly spaced between; a fraction of the shorter image side.
-    aspect_ratios: width / height of each anchor of a cell.
+    aspect_ratios: width / height of each anchor of a cell; the zoo writes .3333 for 1/3, so that its weights expect it.
     interpolated_scale_ratio: ratio of one more anchor at the geometric mean of this map's scale and the next one's;
         None or 0 leaves it out.
     reduce_lowest: the first map has only (.1, ratio 1), (its scale, 2), (its scale, 1/2).
@@ -44,7 +44,7 @@ class SSDAnchors:
         self,
         min_scale: float = 0.2,
         max_scale: float = 0.95,
-        aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5, 3.0, 1 / 3),
+        aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5, 3.0, 0.3333),
         interpolated_scale_ratio: float | None = 1.0,
         reduce_lowest: bool = True,
         lowest_scale: float = 0.1,
@@ -85,7 +85,7 @@ class SSDAnchors:
         return [len(anchors) for anchors in self.specification(maps)]
 
     def __call__(self, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> np.ndarray:
-        """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of `size` (height, width)."""
+        """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of (height, width)."""
         height, width = size
         boxes = []
         for (rows, columns), anchors in zip(map_shapes, self.specification(len(map_shapes)), strict=True):

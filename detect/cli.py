@@ -42,7 +42,7 @@ EXAMPLES = {
     "predict": ["detect predict run=RUN images=FOLDER"],
     "export": ["detect export run=RUN"],
     "inspect": ["detect inspect dataset=voc dataset.root=DIR"],
-    "report": ["detect report study=FOLDER"],
+    "report": ["detect report runs=runs/sweep output=experiments/NAME"],
     "doctor": ["detect doctor"],
 }
 
@@ -125,7 +125,12 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
             command = overrides.prepare(command)
         sys.argv = [f"detect {config_name}", *command.argv]
         decorate = hydra.main(version_base="1.3", config_path=str(config.CONFIG_DIR), config_name=config_name)
-        decorate(functools.partial(_job, config_name, function))()
+
+        @functools.wraps(function)  # Hydra names the job after the function's module
+        def job(cfg: "DictConfig") -> Any:
+            return _job(config_name, function, cfg)
+
+        decorate(job)()
     except KeyboardInterrupt:
         return 130
     except InstantiationException:  # what a constructor raised is a bug of the program, unless a UserError is its cause
@@ -148,6 +153,9 @@ def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictCo
     try:
         config.check(cfg)
         return function(cfg)
+    except BrokenPipeError:  # `detect doctor | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except Exception as error:
         mend = _user_error(error)
         if mend is None:
@@ -198,25 +206,23 @@ def verb_help(command: "Command") -> str:
 
     name = command.config_name
     cfg = overrides.first_job(command)
-    chosen = {g.partition("@")[0]: c for g, c in cfg.hydra.runtime.choices.items() if not g.startswith("hydra/")}
+    chosen = {group: option for group, option in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
     lines = [f"detect {name}: {VERBS.get(name, '')}", "", *(f"  {example}" for example in EXAMPLES.get(name, []))]
-    known = {g: options for g, options in command.composer.groups.items() if g in chosen}
-    if known:
+    options = {group: command.composer.groups.get(group.partition("@")[0], []) for group in sorted(chosen)}
+    if any(options.values()):
         lines += ["", "Groups (GROUP=OPTION; * is chosen):"]
-    for group, options in known.items():
-        picked = chosen[group] if isinstance(chosen[group], str) else ""
-        marked = " ".join(f"*{option}" if option == picked else option for option in options)
-        lines += textwrap.wrap(f"{group:<11} {marked}", 78, initial_indent="  ", subsequent_indent=" " * 14)
+    for group, names in options.items():
+        marked = " ".join(f"*{n}" if n == chosen[group] else n for n in names)
+        if names:
+            lines += textwrap.wrap(f"{group:<12} {marked}", 78, initial_indent="  ", subsequent_indent=" " * 15)
     values = dict(config.leaves(container(cfg)))
     keys = [key for key in values if "." not in key] + [key for key in MOST_USED if key in values]
     if keys:
         lines += ["", "Keys (KEY=VALUE):"]
     for key in keys:
-        value = "null" if values[key] is None else str(values[key])
-        text = f"  {key + '=' + value:<32} {_comment(key, name, chosen)}".rstrip()
-        lines.append(textwrap.shorten(text[2:], 76, placeholder=" ...") if len(text) > 79 else text)
-        if len(text) > 79:
-            lines[-1] = "  " + lines[-1]
+        value = {"None": "null", "True": "true", "False": "false"}.get(str(values[key]), str(values[key]))
+        line = f"  {key + '=' + value:<32} {_comment(key, name, chosen)}".rstrip()
+        lines.append(line if len(line) < 80 else line[:75].rstrip() + " ...")
     return "\n".join([*lines, "", *FLAGS.splitlines()])
 
 

@@ -80,9 +80,11 @@ class Composer:
                 raise ConfigError(f"{line}: {key} can't be removed; only entries of {config.OPEN_NAMES} can")
             if override.is_add() and not config.is_open(key):
                 raise ConfigError(f"{line}: {key} exists already: leave out the +")
+            if key.replace(".", "/") in self.groups and isinstance(override.value(), str):
+                raise ConfigError(f"{line}: {key} is a group: write {key.replace('.', '/')}={override.value()}")
         elif not (config.is_open(key) and (override.is_add() or override.is_force_add())):
             near = config.nearest(key, legal | set(self.groups))
-            adds = config.is_open(key) and not override.is_delete()
+            adds = config.is_open(key) and not override.is_delete() and not near
             raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
 
     def _check_files(self, base: DictConfig, lines: tuple[str, ...]) -> None:

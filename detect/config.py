@@ -1,10 +1,11 @@
-"""What a configuration may hold: legal ranges, signatures of the `_target_`s, no missing values.
+"""What a configuration may hold: legal ranges, arguments that the `_target_`s know, no missing values.
 
-It is checked before TensorFlow is imported. Nothing here imports TensorFlow: `detect.*` targets are read from their source text (detect/signatures.py).
+Checked before TensorFlow is imported, so nothing here imports it: signatures are read from source text.
 """
 
 import difflib
 import fnmatch
+import functools
 import hashlib
 import importlib
 import inspect
@@ -72,8 +73,8 @@ class Legal:
             text = {bool: "true or false", str: "text"}[self.kind]
         else:
             text = "a whole number" if self.kind is int else "a number"
-            text += f" above {self.low:g}" if self.above else f" from {self.low:g}" if self.low > -math.inf else ""
-            text += f" to {self.high:g}" if self.high < math.inf else ""
+            text += f" above {self.low}" if self.above else f" from {self.low}" if self.low > -math.inf else ""
+            text += f" to {self.high}" if self.high < math.inf else ""
         return text + (" or null" if self.null else "")
 
 
@@ -123,6 +124,10 @@ RANGES: dict[str, Legal] = {
     "*schedule.patience": whole(1, null=True),
     "backbone.depth_multiplier": number(0, 16, above=True),
     "backbone.min_depth": whole(1),
+    "split": one_of("train", "val", "test"),
+    "score": SHARE,
+    "decode": SWITCH,
+    "overwrite": SWITCH,
     "dataset.*_fraction": number(0, 0.9),
     "*.postprocess.iou": SHARE,
     "*.postprocess.score": SHARE,
@@ -191,11 +196,11 @@ def nearest(wanted: str, legal: Iterable[str]) -> str:
     """
     names = sorted(set(legal))
     parent, _, last = wanted.rpartition(".")
-    same_end = [n for n in names if n == last or n.endswith("." + last)]
-    found = difflib.get_close_matches(parent + "." + last, same_end, 3, cutoff=0.5) or same_end
-    if not found or len(found) > 3:
-        beside = [n for n in names if parent and n.rpartition(".")[0] == parent]
-        found = difflib.get_close_matches(wanted, beside, 1, cutoff=0.6) or difflib.get_close_matches(wanted, names, 1)
+    same_end = [name for name in names if name.rpartition(".")[2] == last]
+    beside = [name for name in names if parent and name.rpartition(".")[0] == parent]
+    alike = functools.partial(difflib.get_close_matches, wanted)
+    found = alike(same_end, 1, 0.9) or alike(beside, 1, 0.75) or alike(same_end, 3, 0.4)
+    found = found or same_end[:3] or alike(beside, 1, 0.5) or alike(names, 1)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
@@ -221,7 +226,7 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
         for key in sorted(given - {"num_classes"})
         if key not in names and not open_ended
     ]
-    if node.get("_partial_") or node.get("_args_"):
+    if node.get("_args_") or (node.get("_partial_") and not complete):
         return problems
     needed = {a.name for a in arguments if a.name in names and (complete or a.default is a.empty)}
     return problems + [f"{path}.{k} is missing: {target} needs it" for k in sorted(needed - given - PROGRAM_SUPPLIED)]
@@ -268,9 +273,11 @@ def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     try:
         instantiate(dict(node), _convert_="all")
     except Exception as error:
-        cause = error.__cause__ or error
-        details = cause.errors() if hasattr(cause, "errors") else []
-        for d in details:
-            yield f"{'.'.join([path, *map(str, d['loc'])])}={d['input']} is not legal: {d['msg']}"
+        causes = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        details = next((cause.errors() for cause in causes if hasattr(cause, "errors")), [])
+        for detail in details:
+            yield f"{'.'.join([path, *map(str, detail['loc'])])}={detail['input']} is not legal: {detail['msg']}"
         if not details:
-            yield f"{path}: {node['_target_']}: {cause}"
+            yield f"{path}: {node['_target_']}: {causes[-1]}"

@@ -12,6 +12,8 @@ from detect.cli import verb
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+LOCK = "requirements.lock"
+
 NEEDED = {
     "tensorflow": "tensorflow",
     "tf_keras": "tf_keras",
@@ -46,11 +48,11 @@ def main(cfg: "DictConfig") -> None:
 
 
 def locked_versions() -> dict[str, str]:
-    """Versions of the lock file that ships with the package; {} without one."""
+    """Versions of the lock file, which lies in the checkout or ships with the wheel; {} without one."""
     from packaging.requirements import Requirement
 
-    package = Path(__file__).resolve().parent
-    file = next((f for f in (package / "requirements.lock", package.parent / "requirements.lock") if f.is_file()), None)
+    places = (provenance.CHECKOUT, Path(sys.prefix, "share", "detect"))
+    file = next((folder / LOCK for folder in places if (folder / LOCK).is_file()), None)
     locked = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file else []:
         if line[:1].isalnum():

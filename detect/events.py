@@ -68,7 +68,8 @@ class EventWriter:
         self._add(0, hparams_pb(dict(values), trial_id=str(self.folder.resolve())))
         if metrics:
             self.scalars(0, {f"final/{key}": value for key, value in metrics.items()})
-            self._add(0, session_end_pb(STATUS_SUCCESS))
+            # This one function answers with TensorFlow's own Summary class.
+            self._add(0, type(_summary()).FromString(session_end_pb(STATUS_SUCCESS).SerializeToString()))
         self.flush()
 
     def pr_curve(self, tag: str, step: int, true: np.ndarray, false: np.ndarray, missed: np.ndarray) -> None:

@@ -7,7 +7,6 @@ same beside images, curves and the configuration, and the console has one progre
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,7 @@ import numpy as np
 
 from detect.events import EventWriter
 from detect.metrics.coco import Scores
-
-COLUMNS = 80
+from detect.progress import ProgressLine
 
 
 class RunLogger:
@@ -129,76 +127,6 @@ class RunLogger:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-class ProgressLine:
-    """One line of at most 80 columns: redrawn in place on a terminal, else printed at most every `every` seconds."""
-
-    def __init__(self, stage: str, total_steps: int, every: float):
-        self.stage, self.total_steps, self.every = stage, total_steps, every
-        self._live: Any = None
-        self._first: tuple[int, float] | None = None
-        self._figures: dict[str, float] = {}
-        self._line, self._printed, self._last_print = "", "", -math.inf
-
-    def update(self, step: int, scalars: Mapping[str, float | None]) -> None:
-        """Take the newest figures and show the line if it is due."""
-        now = time.monotonic()
-        self._first = self._first or (step, now)
-        self._figures |= {key: float(value) for key, value in scalars.items() if value is not None}
-        self._line = self.render(step, now)
-        if sys.stdout.isatty():
-            self._draw()
-        elif now - self._last_print >= self.every:
-            self._print(now)
-
-    def render(self, step: int, now: float) -> str:
-        """The line for a step; the time left comes from the pace since the first update (evaluations included)."""
-        first_step, started = self._first or (step, now)
-        left = "-:--:--"
-        if step > first_step:
-            left = clock((now - started) / (step - first_step) * max(self.total_steps - step, 0))
-        parts = [f"{step}/{self.total_steps}"]
-        for key, text in (("loss/total", "loss {:.4g}"), ("images_per_second", "{:.1f} images/s")):
-            if key in self._figures:
-                parts.append(text.format(self._figures[key]))
-        if "data_wait_share" in self._figures:
-            parts.append(f"data wait {self._figures['data_wait_share']:.0%}")
-        tail = "  ".join([*parts, f"ETA {left}"])
-        return f"{self.stage[: max(COLUMNS - len(tail) - 2, 0)]}  {tail}"[:COLUMNS]
-
-    def say(self, text: str) -> None:
-        """Print text above the line."""
-        print(text, flush=True)  # on a terminal, the live display catches this and redraws the line below
-
-    def close(self) -> None:
-        """Leave the last state of the line on the console."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-        if self._line and self._line != self._printed:
-            self._print(time.monotonic())
-
-    def _draw(self) -> None:
-        from rich.live import Live
-        from rich.text import Text
-
-        if self._live is None:
-            self._live = Live(auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(Text(self._line, no_wrap=True, overflow="crop"), refresh=True)
-
-    def _print(self, now: float) -> None:
-        self._printed, self._last_print = self._line, now
-        print(self._line, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss, or in days beyond 99 hours."""
-    whole = round(seconds)
-    if whole >= 100 * 3600:
-        return f"{whole / 86400:.0f} days"
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ A typo costs a second and leaves no run folder. Nothing here imports TensorFlow.
 """
 
 import argparse
+import difflib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from detect import config
@@ -59,7 +60,8 @@ def read(argv: list[str], config_name: str) -> Command:
     legal = sorted(flag for action in parser._actions for flag in action.option_strings if flag.startswith("--"))
 
     def refuse(message: str) -> None:
-        near = "".join(config.nearest(a.partition("=")[0], legal) for a in argv if a.startswith("--"))
+        flags = [a.partition("=")[0] for a in argv if a.startswith("--") and a not in legal]
+        near = "".join(f"; did you mean {n}?" for a in flags for n in difflib.get_close_matches(a, legal, 1, 0.75))
         raise ConfigError(f"{message}{near} (values are set as key=value; --help lists the keys)")
 
     parser.error = refuse  # type: ignore[assignment,method-assign]
@@ -114,8 +116,8 @@ def _parse(lines: Iterable[str]) -> list[Override]:
     for line in lines:
         try:
             parsed.append(parser.parse_override(line))
-        except OverrideParseException as error:
-            reason = error.message.splitlines()[0] if "=" in line else "expected key=value or group=option"
+        except HydraException as error:
+            reason = str(error).splitlines()[0] if "=" in line else "expected key=value or group=option"
             raise ConfigError(f"can't read {line!r}: {reason}") from None
     return parsed
 

@@ -18,11 +18,11 @@ class NonMaxSuppression:
         """boxes: float32 [B, A, 4] in pixels of a frame of `size`; scores: float32 [B, A, C], without background.
 
         Returns {"boxes": float32 [B, total, 4], clipped to the frame; "scores": float32 [B, total], falling;
-        "classes": int32 [B, total] from 1; "count": int32 [B]}; beyond count, scores and classes are 0.
+        "classes": int32 [B, total] from 1; "count": int32 [B]}; beyond count, everything is 0.
         """
         frame = tf.constant([size[0], size[1], size[0], size[1]], tf.float32)
         kept = tf.image.combined_non_max_suppression(
-            tf.clip_by_value(boxes, 0.0, frame)[:, :, tf.newaxis],
+            boxes[:, :, tf.newaxis],
             scores,
             self.per_class,
             self.total,
@@ -30,10 +30,17 @@ class NonMaxSuppression:
             score_threshold=self.score,
             clip_boxes=False,
         )
+        # As in the API, boxes are clipped after the suppression, not before, and those outside the frame are dropped.
+        clipped = tf.clip_by_value(kept.nmsed_boxes, 0.0, frame)
         real = tf.sequence_mask(kept.valid_detections, self.total)
+        real &= tf.reduce_all(clipped[..., 2:] > clipped[..., :2], axis=-1)
+        first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)
+        boxes, scores, classes, real = (
+            tf.gather(x, first, batch_dims=1) for x in (clipped, kept.nmsed_scores, kept.nmsed_classes, real)
+        )
         return {
-            "boxes": kept.nmsed_boxes,
-            "scores": kept.nmsed_scores,
-            "classes": tf.where(real, tf.cast(kept.nmsed_classes, tf.int32) + 1, 0),
-            "count": kept.valid_detections,
+            "boxes": tf.where(real[..., tf.newaxis], boxes, 0.0),
+            "scores": tf.where(real, scores, 0.0),
+            "classes": tf.where(real, tf.cast(classes, tf.int32) + 1, 0),
+            "count": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
         }

@@ -75,7 +75,7 @@ class Schedule:
         decay = self.average_decay if self.ema_decay is None else self.ema_decay
         optimizer = self.optimizer(
             learning_rate=self.learning_rate(),
-            weight_decay=self.weight_decay or None,
+            weight_decay=self.weight_decay,
             global_clipnorm=self.clip_norm,
             use_ema=decay > 0,
             ema_momentum=decay,

@@ -21,6 +21,7 @@ from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.logs import RunLogger
 from detect.loop import Trainer, fit
+from detect.metrics.coco import coco_results
 from detect.metrics.confusion import confusion_matrix
 from detect.schedule import Schedule
 from detect.start import Run, selection_split, threads
@@ -190,7 +191,7 @@ def score_splits(folder: Path, detect: Any, size, dataset: DetectionDataset, spl
         draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
         sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
         draw.save(folder / f"{split}_predictions.png", sheet)
-        (folder / f"{split}_detections.json").write_text(json.dumps(found.to_coco()))
+        (folder / f"{split}_detections.json").write_text(json.dumps(coco_results(examples, found.detections)))
     return result
 
 

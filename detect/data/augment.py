@@ -82,7 +82,9 @@ class Augment:
         kept, index = self._settle(rows, size, len(boxes))
         return image, kept, np.asarray(classes, np.int32)[index]
 
-    def _draw(self, image, rows, size, seed):
+    def _draw(
+        self, image: np.ndarray, rows: np.ndarray, size: tuple[int, int], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Geometry (again with the next draw if it fails), resize, colour."""
         geometry, colour = self._of_this_thread()
         for attempt in range(TRIES):
@@ -120,9 +122,9 @@ class Augment:
         shorter = np.minimum(sides[:, 0], sides[:, 1])
         cut = (sides[:, 0] * sides[:, 1] < self.min_visibility * all_sides[:, 0] * all_sides[:, 1]) | (shorter <= 0)
         keep = ~cut & (shorter >= self.min_size)
-        lost = count - len(rows) + np.count_nonzero(cut)
+        lost = count - len(rows) + int(np.count_nonzero(cut))
         with self._lock:
-            self.counts.update(boxes=count, cut=lost, small=count - lost - np.count_nonzero(keep))
+            self.counts.update(boxes=count, cut=lost, small=count - lost - int(np.count_nonzero(keep)))
         return clipped[keep].astype(np.float32), index[keep]
 
     def _of_this_thread(self) -> tuple[A.Compose, A.Compose]:

@@ -37,7 +37,7 @@ def crop_dataset(
     """
     for key, value in (("margin", margin), ("background_per_image", background_per_image), ("min_size", min_size)):
         if value < 0:
-            raise ConfigError(f"classify.crops.{key}={value}: must not be negative")
+            raise ConfigError(f"classify.dataset.{key}={value}: must not be negative")
     splits, notes = {}, []
     for split in SPLITS:
         objects, small = _objects(dataset.splits[split], margin, square, min_size)
@@ -50,7 +50,7 @@ def crop_dataset(
     if not any(e.label for e in splits["train"]):
         raise DataError(
             f"{dataset.name}: no object of the train split has a side of {min_size:g} px, so there is nothing to "
-            "classify; lower classify.crops.min_size or set classify.enabled=false"
+            "classify; lower classify.dataset.min_size or set classify.enabled=false"
         )
     return ClassificationDataset(f"{dataset.name}-crops", (BACKGROUND, *dataset.classes), splits, tuple(notes))
 
@@ -86,7 +86,8 @@ def _backgrounds(
     examples: Sequence[Example], objects: Sequence[CropExample], per_image: float, seed: int
 ) -> tuple[list[CropExample], int]:
     """Crops that touch no box, and how many were wanted. Sides are those of an object's crop, at most the image's."""
-    sides = np.array([c.box[2:] - c.box[:2] for c in objects], np.float64).reshape(-1, 2)
+    boxes = np.array([c.box for c in objects], np.float64).reshape(-1, 4)
+    sides = boxes[:, 2:] - boxes[:, :2]
     crops, wanted = [], 0
     for e in examples if len(sides) else ():
         generator = np.random.default_rng((seed, zlib.crc32(e.id.encode())))

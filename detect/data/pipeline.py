@@ -10,7 +10,7 @@ import logging
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from itertools import count, islice
@@ -31,7 +31,12 @@ Batch = dict[str, np.ndarray]
 Draw = tuple[int, int] | None  # (epoch, place drawn in it); None is a row of padding
 
 log = logging.getLogger("detect")
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_DECODE = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
@@ -45,7 +50,7 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB if reduction == 1 else _REDUCED[reduction])
+        image = cv2.imdecode(content, _DECODE[reduction])
     except cv2.error:  # an empty file, or a header that promises too many pixels
         image = None
     if image is None:
@@ -53,7 +58,7 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
             f"{path}: can't decode the image ({len(content)} bytes; damaged, cut short or no image file); "
             "`detect inspect` lists all such files; replace or remove them"
         )
-    return image if reduction == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 class _Stream:
@@ -61,15 +66,26 @@ class _Stream:
 
     spec: dict[str, tuple[tuple[int, ...], Any, int]]  # name -> (shape of one row, dtype, value that pads)
 
-    def __init__(self, examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode):
+    def __init__(
+        self,
+        examples: Sequence[Any],
+        size: tuple[int, int],
+        batch_size: int,
+        augment: Augment,
+        seed: int,
+        threads: int,
+        shuffle: bool,
+        shard: tuple[int, int],
+        reduced_decode: bool,
+    ):
         if not len(examples):
             raise DataError("no images to draw batches from: the split is empty")
         if not (batch_size >= 1 and threads >= 1 and 0 <= shard[0] < shard[1]):
             raise ValueError(f"batch_size={batch_size}, threads={threads}, shard={shard}")
-        self.examples: Sequence[Any] = tuple(examples)
+        self.examples = tuple(examples)
         self.size = (int(size[0]), int(size[1]))
         self.batch_size = int(batch_size)
-        self.augment: Augment = augment
+        self.augment = augment
         self.seed, self.threads, self.shuffle, self.shard = int(seed), int(threads), shuffle, shard
         self.reduced_decode = reduced_decode
         self.failure: UserError | None = None  # set when an iteration stops for it (tf.data swallows the type)
@@ -102,7 +118,7 @@ class _Stream:
         draws = ([(0, int(p)) for p in places[s : s + self.batch_size]] for s in starts)
         return self._ahead(self._build, (d + [None] * (self.batch_size - len(d)) for d in draws))
 
-    def _ahead(self, build, arguments: Iterator[Any]) -> Iterator[Batch]:
+    def _ahead(self, build: Callable[[Any], Batch], arguments: Iterator[Any]) -> Iterator[Batch]:
         """`map(build, arguments)` in threads, in order, at most two batches a thread ahead."""
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="detect-input")
         try:
@@ -142,7 +158,9 @@ class _Stream:
         n = len(self.examples)
         return generator.permutation(n) if self.shuffle else np.arange(n)
 
-    def _apply(self, image, boxes, classes, seed, path):
+    def _apply(
+        self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, seed: int, path: Path
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         try:
             return self.augment.apply(image, boxes, classes, self.size, seed)
         except DataError as error:
@@ -184,8 +202,8 @@ class DetectionStream(_Stream):
         self.max_boxes = max(1, most if max_boxes is None else int(max_boxes))
         if most > self.max_boxes:
             over = sum(int((~e.crowd).sum()) > self.max_boxes for e in self.examples)
-            log.warning("%d images have more than max_boxes=%d boxes (up to %d): the rest of theirs is left out",
-                        over, self.max_boxes, most)
+            message = "%d images have more than max_boxes=%d boxes (up to %d): the rest of theirs is left out"
+            log.warning(message, over, self.max_boxes, most)
         self.spec = {
             "image": ((*self.size, 3), np.uint8, 0),
             "boxes": ((self.max_boxes, 4), np.float32, -1),
@@ -218,8 +236,6 @@ class ClassificationStream(_Stream):
         a rare class's are repeated, each time augmented anew, a frequent one's are drawn without repetition.
     Other arguments as in DetectionStream. Raises DataError for a label outside 0..num_classes-1.
     """
-
-    spec = {}
 
     def __init__(
         self,
@@ -300,7 +316,7 @@ def _cut(image: np.ndarray, box: np.ndarray, example: CropExample) -> np.ndarray
     """The pixels of a box, rounded outwards and clipped to the image; DataError if none are left."""
     ymin, xmin = np.floor(np.maximum(box[:2], 0)).astype(int)
     ymax, xmax = np.ceil(box[2:]).astype(int)
-    cut = image[ymin:max(ymax, 0), xmin:max(xmax, 0)]
+    cut = image[ymin : max(ymax, 0), xmin : max(xmax, 0)]
     if not cut.size:
         raise DataError(
             f"{example.path}: the crop {example.id} at {np.round(box, 1).tolist()} (ymin, xmin, ymax, xmax) lies "

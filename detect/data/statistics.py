@@ -15,12 +15,40 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)
 
 
-def statistics(dataset: DetectionDataset) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Statistics:
+    """`figures`: plain numbers, fit for json, as `statistics` describes them; `lines()`: tables for the console."""
+
+    figures: dict[str, Any]
+
+    def lines(self) -> list[str]:
+        """At most 80 columns each."""
+        figures = self.figures
+        lines = ["training set, quantiles:".ljust(30) + "".join(f"{_percent(q):>7}" for q in QUANTILES)]
+        for key, title in (
+            ("image_width", "image width, pixels"),
+            ("image_height", "image height, pixels"),
+            ("boxes_per_image", "boxes an image"),
+        ):
+            lines.append(_row(title, figures[key], "{:7.0f}"))
+        for key, title, form in (
+            ("side", "box side (root of the area), pixels", "{:7.1f}"),
+            ("share", "box side as a share of the image's", "{:7.3f}"),
+            ("aspect", "box width / height", "{:7.2f}"),
+        ):
+            lines.append(title)
+            lines += [_row(f"  {name}", values, form) for name, values in figures[key].items()]
+        if any(figures["crowd"].values()):
+            lines.append("crowd or difficult: " + ", ".join(f"{s} {n}" for s, n in figures["crowd"].items()))
+        return lines
+
+
+def statistics(dataset: DetectionDataset) -> Statistics:
     """Counts of all splits, and quantiles (at `QUANTILES`) of the training boxes.
 
     Keys: images, empty, crowd (by split); boxes (by split and class); image_width, image_height, boxes_per_image;
     side (root of the area, pixels of the file), share (side over the root of the image's area) and aspect (width over
-    height), each by class. Quantiles are None where there is nothing to count. Plain numbers: fit for json.
+    height), each by class. Quantiles are None where there is nothing to count.
     """
     train = dataset.splits["train"]
     boxes = np.concatenate([e.boxes for e in train] or [np.zeros((0, 4), np.float32)])
@@ -35,7 +63,7 @@ def statistics(dataset: DetectionDataset) -> dict[str, Any]:
         "aspect": (boxes[:, 3] - boxes[:, 1]) / (boxes[:, 2] - boxes[:, 0]),
     }
     counts = {s: class_counts(dataset.splits[s], dataset.num_classes).tolist() for s in SPLITS}
-    return {
+    return Statistics({
         "images": {s: len(dataset.splits[s]) for s in SPLITS},
         "empty": {s: sum(len(e.boxes) == 0 for e in dataset.splits[s]) for s in SPLITS},
         "crowd": {s: int(sum(e.crowd.sum() for e in dataset.splits[s])) for s in SPLITS},
@@ -47,32 +75,11 @@ def statistics(dataset: DetectionDataset) -> dict[str, Any]:
             key: {name: _quantiles(values[labels == i]) for i, name in enumerate(dataset.classes, 1)}
             for key, values in figures.items()
         },
-    }
-
-
-def statistics_lines(figures: dict[str, Any]) -> list[str]:
-    """`statistics` as tables for the console, at most 80 columns."""
-    lines = ["training set, quantiles:".ljust(30) + "".join(f"{_percent(q):>7}" for q in QUANTILES)]
-    for key, title in (
-        ("image_width", "image width, pixels"),
-        ("image_height", "image height, pixels"),
-        ("boxes_per_image", "boxes an image"),
-    ):
-        lines.append(_row(title, figures[key], "{:7.0f}"))
-    for key, title, form in (
-        ("side", "box side (root of the area), pixels", "{:7.1f}"),
-        ("share", "box side as a share of the image's", "{:7.3f}"),
-        ("aspect", "box width / height", "{:7.2f}"),
-    ):
-        lines.append(title)
-        lines += [_row(f"  {name}", values, form) for name, values in figures[key].items()]
-    if any(figures["crowd"].values()):
-        lines.append("crowd or difficult: " + ", ".join(f"{s} {n}" for s, n in figures["crowd"].items()))
-    return lines
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Unmatched:
+class Coverage:
     """How many of `boxes` boxes no anchor matches; (unmatched, all) by class and by side, and what to change."""
 
     boxes: int
@@ -92,12 +99,13 @@ class Unmatched:
         return lines + [f"  {line}" for line in self.advice]
 
 
-def unmatched(
-    boxes: np.ndarray, classes: np.ndarray, anchors: np.ndarray, names: Sequence[str], threshold: float = 0.5
-) -> Unmatched:
+def coverage(
+    boxes: np.ndarray, classes: np.ndarray, names: Sequence[str], anchors: np.ndarray, threshold: float = 0.5
+) -> Coverage:
     """Which boxes have no anchor with an IoU of at least `threshold`, and why.
 
-    boxes: [n, 4] in pixels of the network's frame. classes: [n] in 1..C. anchors: [A, 4] in the same frame.
+    boxes: [n, 4] in pixels of the network's frame. classes: [n] in 1..C of `names`. anchors: [A, 4] in the same
+    frame.
     The force-match gives such a box its best anchor all the same, but one anchor alone teaches little.
     """
     boxes, anchors = (np.asarray(b, np.float32).reshape(-1, 4) for b in (boxes, anchors))
@@ -108,7 +116,7 @@ def unmatched(
     bins = np.digitize(side, SIZE_EDGES)
     between = (f"{low} to {high}" for low, high in pairwise(SIZE_EDGES))
     titles = (f"under {SIZE_EDGES[0]}", *between, f"{SIZE_EDGES[-1]} and more")
-    return Unmatched(
+    return Coverage(
         len(boxes),
         int(missed.sum()),
         threshold,

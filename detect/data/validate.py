@@ -12,7 +12,15 @@ import numpy as np
 from PIL import Image
 
 from detect import boxes as box_ops
-from detect.data.dataset import SPLITS, DetectionDataset, Example, class_counts, image_size
+from detect.data.dataset import (
+    SPLITS,
+    ClassificationDataset,
+    CropExample,
+    DetectionDataset,
+    Example,
+    class_counts,
+    image_size,
+)
 
 # An annotation of integers, or rounded shares, may reach over the edge by its rounding: cut without a word.
 ROUNDING = 1.0
@@ -24,40 +32,43 @@ class Finding:
     """One problem. `action` is what is done about it: "dropped", "clipped", "warning", or "error" (training stops).
 
     kind: unreadable, truncated, wrong-size, zero-area, reversed, outside, tiny, duplicate, unknown-class, empty-class,
-    empty-split. split: train, val, test, or several joined by "/". path: the image; None for the whole set.
+    empty-split. split: train, val, test, or two joined by "/". path: the image, or the data set's name where the
+    finding is about all of it.
     """
 
     kind: str
     split: str
-    path: Path | None
+    path: Path
     detail: str
     action: str
 
     def __str__(self) -> str:
-        where = f"{self.split} {self.path}" if self.path else self.split
-        return f"{self.action}: {self.kind}: {where}: {self.detail}"
+        return f"{self.action}: {self.kind}: {self.split} {self.path}: {self.detail}"
 
 
 def check(
-    dataset: DetectionDataset,
+    dataset: DetectionDataset | ClassificationDataset,
     decode: bool = False,
     min_side: float = 3.0,
     threads: int = 8,
     ignore: Collection[str] = (),
 ) -> list[Finding]:
-    """All findings of a data set, as its reader returned it, in the order of splits and images.
+    """All findings of a data set, as its reader returned it: about files, then boxes, then the whole.
 
     decode: decode every image whole; otherwise headers are read, and only JPEGs without an end mark are decoded.
     min_side: boxes with a shorter side below this many pixels of the file are reported as tiny.
     ignore: kinds to leave out. The findings of `clean` are among those returned.
     """
-    tasks = [(split, e) for split in SPLITS for e in dataset.splits[split]]
+    tasks: list[tuple[str, Example | CropExample]] = [(s, e) for s in SPLITS for e in dataset.splits[s]]
     with ThreadPoolExecutor(threads) as pool:
         files = pool.map(lambda task: _check_file(task[0], task[1], decode), tasks)
         findings = [finding for found in files for finding in found]
-    for split, example in tasks:
-        findings += _check_boxes(split, example, dataset.classes, min_side)
-    findings += clean(dataset)[1] + _duplicates(tasks, threads) + _whole(dataset)
+    if isinstance(dataset, DetectionDataset):
+        for split in SPLITS:
+            for example in dataset.splits[split]:
+                findings += _check_boxes(split, example, dataset.classes, min_side)
+        findings += clean(dataset)[1]
+    findings += _duplicates(tasks, threads) + _whole(dataset)
     return [f for f in findings if f.kind not in ignore]
 
 
@@ -107,7 +118,7 @@ def _name_box(e: Example, i: int, names: Sequence[str]) -> str:
     return f"box {i + 1} ({name}), x {xmin}..{xmax}, y {ymin}..{ymax}"
 
 
-def _check_file(split: str, e: Example, decode: bool) -> list[Finding]:
+def _check_file(split: str, e: Example | CropExample, decode: bool) -> list[Finding]:
     """Findings about one image file: unreadable, truncated, or of another size than its annotation says."""
     found = image_size(e.path)
     if found is None:
@@ -119,7 +130,7 @@ def _check_file(split: str, e: Example, decode: bool) -> list[Finding]:
         if failure:
             kind = "truncated" if "truncated" in failure else "unreadable"
             findings.append(Finding(kind, split, e.path, f"{failure}; replace or remove it", "error"))
-    if e.annotated_size and e.annotated_size != found:
+    if isinstance(e, Example) and e.annotated_size and e.annotated_size != found:
         claimed = "x".join(map(str, e.annotated_size))
         source = f" ({e.source.name})" if e.source else ""
         detail = (
@@ -141,7 +152,7 @@ def _lacks_end(path: Path) -> bool:
 
 
 def _decode_error(path: Path) -> str | None:
-    """Why an image can't be decoded whole, or None. JPEGs are rebuilt at 1/8 scale: all their data is read all the same."""
+    """Why an image can't be decoded whole, or None. JPEGs are rebuilt at 1/8 scale, from all of their data."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
@@ -164,7 +175,7 @@ def _check_boxes(split: str, e: Example, names: Sequence[str], min_side: float) 
     return findings
 
 
-def _duplicates(tasks: Sequence[tuple[str, Example]], threads: int) -> list[Finding]:
+def _duplicates(tasks: Sequence[tuple[str, Example | CropExample]], threads: int) -> list[Finding]:
     """Image files of the same bytes in two splits. Only files of equal length are read."""
     by_length = defaultdict(list)
     for split, e in tasks:
@@ -185,17 +196,21 @@ def _duplicates(tasks: Sequence[tuple[str, Example]], threads: int) -> list[Find
     return findings
 
 
-def _whole(dataset: DetectionDataset) -> list[Finding]:
+def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
     """Findings about the set as a whole: nothing to train on, or classes that training never sees."""
     findings = []
     if not dataset.splits["train"]:
-        findings.append(Finding("empty-split", "train", None, "no images to train on", "error"))
-    counts = {s: class_counts(dataset.splits[s], dataset.num_classes) for s in SPLITS}
+        findings.append(Finding("empty-split", "train", Path(dataset.name), "no images to train on", "error"))
+    if isinstance(dataset, DetectionDataset):
+        what, counts = "box", {s: class_counts(dataset.splits[s], dataset.num_classes) for s in SPLITS}
+    else:
+        labels = {s: [e.label for e in dataset.splits[s]] for s in SPLITS}
+        what, counts = "picture", {s: np.bincount(labels[s], minlength=dataset.num_classes) for s in SPLITS}
     for i, name in enumerate(dataset.classes):
         if counts["train"][i] == 0:
             elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS[1:])
-            detail = f"class '{name}' has no box to train on ({elsewhere}): it can't be learned"
-            findings.append(Finding("empty-class", "train", None, detail, "warning"))
+            detail = f"class '{name}' has no {what} to train on ({elsewhere}): it can't be learned"
+            findings.append(Finding("empty-class", "train", Path(dataset.name), detail, "warning"))
     return findings
 
 

@@ -43,6 +43,7 @@ def confusion_matrix(
         found = match >= 0
         made_up = ~found & ~in_crowd(boxes, example.boxes[example.crowd], iou_threshold)
         np.add.at(matrix, (truth_classes[match[found]], classes[found]), 1)
-        np.add.at(matrix, (0, classes[made_up]), 1)
-        np.add.at(matrix, (np.delete(truth_classes, match[found]), 0), 1)
+        np.add.at(matrix, (np.zeros_like(classes[made_up]), classes[made_up]), 1)
+        missed = np.delete(truth_classes, match[found])
+        np.add.at(matrix, (missed, np.zeros_like(missed)), 1)
     return matrix

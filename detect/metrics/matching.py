@@ -1,4 +1,4 @@
-"""Matching of detections to ground truth, and the ranking of a class's detections that precision and recall come from."""
+"""Matching of detections to ground truth, and the ranking of detections that precision and recall come from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def rank(
         order = np.argsort(-found[1], kind="stable")
         found_boxes, found_scores, found_classes = (part[order] for part in found)
         for kind in np.unique(found_classes).tolist():
-            mine = np.flatnonzero(found_classes == kind)[: MOST_DETECTIONS]
+            mine = np.flatnonzero(found_classes == kind)[:MOST_DETECTIONS]
             there = example.classes == kind
             hit, keep = _hits(found_boxes[mine], example.boxes[there], example.crowd[there], threshold)
             scores[kind - 1].append(found_scores[mine][keep])

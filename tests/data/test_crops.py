@@ -89,7 +89,7 @@ def test_deterministic_in_the_seed():
 
 def test_messages():
     data = dataset([example("a", [[10, 10, 12, 12]])])
-    with pytest.raises(DataError, match="no object of the train split has a side of 8 px.*classify.enabled=false"):
+    with pytest.raises(DataError, match=r"no object of the train split has a side of 8 px.*classify.enabled=false"):
         crop_dataset(data)
-    with pytest.raises(ConfigError, match="classify.crops.margin=-1: must not be negative"):
+    with pytest.raises(ConfigError, match=r"classify.dataset.margin=-1: must not be negative"):
         crop_dataset(data, margin=-1)

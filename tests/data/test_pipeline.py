@@ -136,11 +136,11 @@ def test_bad_files_are_named(examples, tmp_path):
         read_image(tmp_path / "none.jpg")
     bad = Example(tmp_path / "text.jpg", 9, 9, np.zeros((0, 4)), np.zeros(0), np.zeros(0), "bad")
     stream = detection([*examples, bad])
-    with pytest.raises(DataError, match="text.jpg"):
+    with pytest.raises(DataError, match=r"text\.jpg"):
         list(stream.iterate(0, 4))
     assert isinstance(stream.failure, DataError) and named_threads() == 0
     wrong = Example(examples[0].path, 99, 40, np.zeros((0, 4)), np.zeros(0), np.zeros(0), "wrong")
-    with pytest.raises(DataError, match="0.png: decodes to 60x40 px, but its boxes are of an image of 99x40 px"):
+    with pytest.raises(DataError, match=r"0\.png: decodes to 60x40 px, but its boxes are of an image of 99x40 px"):
         detection([wrong]).batch(0)
     with pytest.raises(DataError, match=r"0.png: the transforms \(big\) fail"):
         detection(examples[:1], augment=Augment({"big": A.RandomCrop(500, 500)})).batch(0)
@@ -220,7 +220,7 @@ def test_balanced_epochs(examples):
 
 
 def test_classification_messages(examples):
-    with pytest.raises(DataError, match="0.png: label 3 of 0 is not one of the 3 classes"):
+    with pytest.raises(DataError, match=r"0\.png: label 3 of 0 is not one of the 3 classes"):
         classification(crops_of(examples, [3]))
     outside = crops_of(examples, [1], np.array([500, 0, 520, 20]))
     with pytest.raises(DataError, match=r"0.png: the crop 0 at \[500.*outside the image of 60x40 px"):
@@ -251,6 +251,6 @@ def test_tf_dataset_equals_the_stream_and_stops_its_threads(examples):
     assert named_threads() == 0
 
     broken = detection([Example(Path("gone.jpg"), 9, 9, np.zeros((0, 4)), np.zeros(0), np.zeros(0), "g")])
-    with pytest.raises(tf.errors.OpError, match="gone.jpg"):
+    with pytest.raises(tf.errors.OpError, match=r"gone\.jpg"):
         next(iter(to_tf(broken)))
     assert "gone.jpg: can't read the image" in str(broken.failure)

@@ -1,0 +1,61 @@
+# Everything runs in .venv, made from the lock file: nothing to activate, nothing is installed elsewhere.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# --use-pep517: the pip of Python 3.11 would build old source packages in a way that no longer works.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+UV_VERSION := >=0.5,<1
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format bench lock clean
+
+help: ## what make can do
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## .venv with all that the lock file names, and the package itself
+
+demo: $(INSTALLED) ## train both stages on handwritten digits (minutes)
+	$(BIN)/detect train experiment=demo $(ARGS)
+
+test: $(INSTALLED) ## the quick tests; DETECT_SHARED=DIR adds those on real data
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(INSTALLED) ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(INSTALLED) ## ruff (rules and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## let ruff rewrite what lint complains about
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## speed and memory of this machine, written to a json
+	$(BIN)/python scripts/bench.py $(ARGS)
+
+lock: ## write requirements.lock anew from pyproject.toml
+	@$(PYTHON) -m venv build/uv
+	@build/uv/bin/python -m pip --disable-pip-version-check -q install 'uv$(UV_VERSION)'
+	build/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev \
+	  --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+
+clean: ## remove .venv and what tools leave behind; runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: none found; or give PYTHON=PATH" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V); give PYTHON=PATH" >&2; exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock (about 1.5 GB, minutes on the first time)"
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv --clear $(VENV); \
+	  else $(PYTHON) -m venv --clear --without-pip $(VENV); $(PYTHON) -m pip -q --python $(BIN)/python install pip; fi; \
+	fi
+	@$(PIP) install --use-pep517 --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,185 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detect.data.coco import read_coco
+from detect.data.voc import read_voc
+from detect.data.yolo import read_yolo
+from detect.errors import DataError
+
+CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 3, "name": "cat"}]
+
+
+def content(stems, annotations=(), categories=CATEGORIES, size=(60, 40), **image):
+    """A COCO object; images are numbered from 100 in the order of `stems`."""
+    images = [
+        {"id": 100 + k, "file_name": f"{s}.jpg", "width": size[0], "height": size[1], **image}
+        for k, s in enumerate(stems)
+    ]
+    return {"images": images, "annotations": list(annotations), "categories": categories}
+
+
+def box(image, category, bbox, **more):
+    return {"image_id": image, "category_id": category, "bbox": bbox, **more}
+
+
+def write(root: Path, name: str, what: dict, pictures: str = "images", size=(60, 40)):
+    (root / pictures).mkdir(parents=True, exist_ok=True)
+    for image in what["images"]:
+        Image.new("RGB", size).save(root / pictures / image["file_name"])
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_text(json.dumps(what))
+
+
+@pytest.fixture
+def root(tmp_path):
+    boxes = [box(100, 18, [0, 10, 50, 20]), box(100, 3, [1.5, 2.5, 3, 4], iscrowd=1)]
+    write(tmp_path, "annotations/train.json", content(["a", "b"], boxes))
+    write(tmp_path, "annotations/val.json", content(["c"], [box(100, 3, [0, 0, 60, 40])]))
+    return tmp_path
+
+
+def read(root, **more):
+    return read_coco(root, **{"train": "annotations/train.json", "val": "annotations/val.json", **more})
+
+
+def test_boxes_classes_and_crowd(root):
+    data = read(root)
+    assert data.classes == ("cat", "dog")  # in the order of their ids, 3 and 18
+    a, b = data.splits["train"]
+    assert a.boxes.tolist() == [[10, 0, 30, 50], [2.5, 1.5, 6.5, 4.5]]
+    assert (a.classes.tolist(), a.crowd.tolist()) == ([2, 1], [False, True])
+    assert (a.id, a.width, a.height, a.annotated_size) == ("images/a.jpg", 60, 40, (60, 40))
+    assert b.boxes.shape == (0, 4)
+    assert data.splits["val"][0].boxes.tolist() == [[0, 0, 40, 60]]
+    assert data.notes[1] == "split: json files (train: train.json, val: val.json); no test images"
+
+
+def test_given_classes(root):
+    assert read(root, classes=["dog", "cow", "cat"]).splits["train"][0].classes.tolist() == [1, 3]
+    with pytest.raises(DataError, match=r"train\.json: class 'dog' is not a class; legal: dataset\.classes: cat, cow"):
+        read(root, classes=["cat", "cow"])
+
+
+def test_same_names_under_other_ids_in_val(root):
+    other = content(["c"], [box(100, 7, [0, 0, 6, 4])], [{"id": 7, "name": "dog"}])
+    write(root, "annotations/val.json", other)
+    assert read(root).splits["val"][0].classes.tolist() == [2]
+
+
+def test_class_of_val_that_train_does_not_have(root):
+    write(root, "annotations/val.json", content(["c"], [box(100, 7, [0, 0, 6, 4])], [{"id": 7, "name": "cow"}]))
+    with pytest.raises(DataError, match=r"val\.json: class 'cow' is not a class; legal: .*train\.json: cat, dog"):
+        read(root)
+
+
+def test_val_is_drawn_from_train_without_one(tmp_path):
+    write(tmp_path, "all.json", content([f"{i}" for i in range(10)]))
+    data = read_coco(tmp_path, "all.json", None, val_fraction=0.2, test_fraction=0.3)
+    assert {s: len(e) for s, e in data.splits.items()} == {"train": 5, "val": 2, "test": 3}
+
+
+@pytest.mark.parametrize("pictures", [".", "images", "train", "images/train2017", "train2017", "annotations"])
+def test_pictures_are_looked_for_where_they_usually_lie(tmp_path, pictures):
+    name = "annotations/instances_train2017.json"
+    write(tmp_path, name, content(["a"]), pictures)
+    data = read_coco(tmp_path, name, None, val_fraction=0, test_fraction=0)
+    assert data.splits["train"][0].path == tmp_path / pictures / "a.jpg"
+
+
+def test_same_file_names_in_two_folders_are_two_images(tmp_path):
+    for split in ("train", "valid"):
+        write(tmp_path, f"{split}/_annotations.coco.json", content(["0"]), split)
+    data = read_coco(tmp_path, "train/_annotations.coco.json", "valid/_annotations.coco.json")
+    assert data.splits["val"][0].id == "valid/0.jpg"
+
+
+def test_missing_pictures(root):
+    (root / "images" / "b.jpg").unlink()
+    with pytest.raises(DataError, match=r"train\.json: 1 of 2 pictures are missing, the first .*images/b\.jpg"):
+        read(root)
+    (root / "images" / "a.jpg").unlink()
+    with pytest.raises(DataError, match=r"picture a\.jpg is in none of .*set dataset\.images\.train"):
+        read(root)
+    with pytest.raises(DataError, match=r"dataset\.images\.train=.*elsewhere: no such folder"):
+        read(root, images={"train": "elsewhere"})
+
+
+def test_overlapping_splits(root):
+    with pytest.raises(DataError, match=r"train and val share 2 images: images/a\.jpg, images/b\.jpg"):
+        read(root, val="annotations/train.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [],\n "annotations": [}', r"train\.json, line 2: malformed json \(Expecting value, column 18\)"),
+        ("", "line 1: malformed json"),
+        ("[]", "one object with images, annotations and categories"),
+        ('{"images": []}', "no list 'categories'; it has images"),
+        (json.dumps({**content(["a"]), "annotations": {}}), "no list 'annotations'"),
+        (json.dumps({**content(["a"]), "images": [{"id": 1}]}), r"images\[0\] has no 'file_name'"),
+        (json.dumps(content(["a"], [{"image_id": 100, "bbox": [1, 1, 1, 1]}])), r"\[0\] has no 'category_id'"),
+        (json.dumps(content(["a"], [box(100, 5, [1, 1, 1, 1])])), r"category_id 5 is not in categories: \[3, 18\]"),
+        (json.dumps(content(["a"], [box(9, 3, [1, 1, 1, 1])])), r"annotations\[0\]: image_id 9 is not in images"),
+        (json.dumps(content(["a"], [box(100, 3, [1, 1, 1])])), r"\[0\]: bbox is \[1, 1, 1\], not four numbers"),
+        (json.dumps(content(["a"], [box(100, 3, [1, 1, 1, float("nan")])])), "not four numbers"),
+    ],
+)
+def test_messages_for_wrong_content(root, text, message):
+    (root / "annotations" / "train.json").write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        read(root)
+    assert "train.json" in str(caught.value)
+
+
+def test_missing_file(root):
+    with pytest.raises(DataError, match=r"none\.json: no such file"):
+        read(root, train="none.json")
+    with pytest.raises(DataError, match="not a json file"):
+        read(root, train="images/a.jpg")
+
+
+@pytest.mark.parametrize("size", [(61, 37), (40, 90)])
+def test_the_same_boxes_from_voc_coco_and_yolo(tmp_path, size):
+    """[ymin, xmin, ymax, xmax] of whole pixels, written in the three notations, come back as the same examples."""
+    width, height = size
+    truth = np.array([[0, 0, height, width], [3, 7, 20, 31], [height - 1, width - 2, height, width]], np.float64)
+    labels = ["dog", "cat", "dog"]
+    voc, coco, yolo = (tmp_path / n for n in ("voc", "coco", "yolo"))
+    for folder in (voc / "JPEGImages", voc / "Annotations", yolo / "images", yolo / "labels"):
+        folder.mkdir(parents=True)
+    number = {"cat": 3, "dog": 18}
+    annotations = [
+        box(100, number[n], [x0, y0, x1 - x0, y1 - y0]) for n, (y0, x0, y1, x1) in zip(labels, truth, strict=True)
+    ]
+    write(coco, "train.json", content(["a"], annotations, size=size), size=size)
+    Image.new("RGB", size).save(voc / "JPEGImages" / "a.jpg")
+    Image.new("RGB", size).save(yolo / "images" / "a.jpg")
+    objects = "".join(
+        f"<object><name>{n}</name><bndbox><xmin>{x0 + 1:g}</xmin><ymin>{y0 + 1:g}</ymin>"
+        f"<xmax>{x1:g}</xmax><ymax>{y1:g}</ymax></bndbox></object>"
+        for n, (y0, x0, y1, x1) in zip(labels, truth[:2], strict=False)
+    )
+    # one pixel of height, which the inclusive corners of VOC can't tell from none, is left to the other two
+    (voc / "Annotations" / "a.xml").write_text(f"<annotation>{objects}</annotation>")
+    rows = (
+        f"{['cat', 'dog'].index(n)} {(x0 + x1) / 2 / width} {(y0 + y1) / 2 / height} "
+        f"{(x1 - x0) / width} {(y1 - y0) / height}"
+        for n, (y0, x0, y1, x1) in zip(labels, truth, strict=True)
+    )
+    (yolo / "labels" / "a.txt").write_text("\n".join(rows))
+    (yolo / "data.yaml").write_text("train: images\nnames: [cat, dog]\n")
+
+    fractions = {"val_fraction": 0, "test_fraction": 0}
+    from_coco = read_coco(coco, "train.json", None, **fractions)
+    from_yolo = read_yolo(yolo, **fractions)
+    from_voc = read_voc(voc, **fractions)
+    for data, n in ((from_coco, 3), (from_yolo, 3), (from_voc, 2)):
+        (e,) = data.splits["train"]
+        assert data.classes == ("cat", "dog")
+        assert (e.width, e.height, e.classes.tolist()) == (*size, [2, 1, 2][:n])
+        np.testing.assert_array_equal(e.boxes, truth[:n].astype(np.float32))

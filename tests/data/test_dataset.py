@@ -1,0 +1,192 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from detect.data.dataset import (
+    ClassificationDataset,
+    CropExample,
+    DetectionDataset,
+    Example,
+    class_counts,
+    existing_folder,
+    find_images,
+    image_size,
+)
+from detect.data.split import fill_splits, seeded_split
+from detect.errors import ConfigError, DataError
+
+
+def example(name="a", boxes=((1, 2, 3, 4),), classes=(1,)):
+    return Example(Path(f"{name}.jpg"), 20, 10, np.array(boxes), np.array(classes), np.zeros(len(classes), bool), name)
+
+
+def dataset(**splits):
+    return DetectionDataset("toy", ("cat", "dog"), splits, ("split: by hand",))
+
+
+def test_example_fixes_types_and_refuses_writing():
+    e = example()
+    assert (e.boxes.dtype, e.classes.dtype, e.crowd.dtype) == (np.float32, np.int32, bool)
+    with pytest.raises(ValueError):
+        e.boxes[0, 0] = 9
+
+
+def test_example_without_boxes():
+    e = example(boxes=(), classes=())
+    assert e.boxes.shape == (0, 4)
+
+
+def test_example_with_more_labels_than_boxes():
+    with pytest.raises(ValueError, match=r"a\.jpg: 1 boxes, 2 classes"):
+        example(classes=(1, 2))
+
+
+def test_missing_splits_are_empty():
+    data = dataset(train=[example()])
+    assert data.splits["val"] == () and data.splits["test"] == ()
+    assert data.num_classes == 2
+
+
+def test_overlapping_splits_are_named():
+    with pytest.raises(DataError, match=r"toy: train and test share 2 images: a, b\. An image may be in one"):
+        dataset(train=[example("a"), example("b"), example("c")], test=[example("b"), example("a")])
+
+
+def test_image_listed_twice_is_named():
+    with pytest.raises(DataError, match="toy: train lists 1 image twice: a"):
+        dataset(train=[example("a"), example("a")])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [((), "no classes"), (("cat", "cat"), "class given twice: cat"), (("background",), "'background' is reserved")],
+)
+def test_illegal_classes(classes, message):
+    with pytest.raises(DataError, match=message):
+        DetectionDataset("toy", classes, {})
+
+
+def test_fingerprint_follows_boxes_classes_and_split_but_not_place():
+    one = dataset(train=[example("a"), example("b")])
+    assert one.fingerprint() == dataset(train=[example("a"), example("b")]).fingerprint()
+    moved = dataset(train=[replace(example("a"), path=Path("/elsewhere/a.jpg")), example("b")])
+    assert moved.fingerprint() == one.fingerprint()
+    others = [
+        dataset(train=[example("a")], val=[example("b")]),
+        dataset(train=[example("a", boxes=((1, 2, 3, 5),)), example("b")]),
+        dataset(train=[example("a", classes=(2,)), example("b")]),
+        DetectionDataset("toy", ("dog", "cat"), one.splits),
+    ]
+    assert len({d.fingerprint() for d in [one, *others]}) == 5
+    assert len(one.fingerprint()) == 16
+
+
+def test_describe_counts_what_is_there():
+    data = dataset(
+        train=[example("a", ((0, 0, 1, 1),) * 3, (1, 2, 2)), example("b", (), ())], test=[example("c", classes=(2,))]
+    )
+    lines = data.describe()
+    assert lines[0] == "data set toy: 2 classes, 3 images"
+    table = {line.rsplit(maxsplit=3)[0].strip(): line.split()[-3:] for line in lines[2:7]}
+    assert table == {
+        "images": ["2", "0", "1"],
+        "no object": ["1", "0", "0"],
+        "boxes": ["3", "0", "1"],
+        "cat": ["1", "0", "0"],
+        "dog": ["2", "0", "1"],
+    }
+    assert lines[-1] == "  split: by hand"
+    assert max(map(len, lines)) <= 80
+    assert class_counts(data.splits["train"], 2).tolist() == [1, 2]
+
+
+def test_classification_dataset():
+    items = [CropExample(Path("a.jpg"), 1, None, "a"), CropExample(Path("a.jpg"), 0, np.array([0, 0, 5, 5]), "a#1")]
+    data = ClassificationDataset("crops", ("background", "cat"), {"train": items})
+    assert data.num_classes == 2
+    assert [line.split()[-3] for line in data.describe()[2:]] == ["2", "1", "1"]
+    other = ClassificationDataset("crops", ("background", "cat"), {"train": items[:1]})
+    assert other.fingerprint() != data.fingerprint()
+
+
+def test_image_size_is_as_displayed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg")
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    assert image_size(tmp_path / "a.jpg") == (30, 20)
+    assert image_size(tmp_path / "turned.jpg") == (20, 30)
+    assert image_size(tmp_path / "broken.jpg") is None
+    assert image_size(tmp_path / "none.jpg") is None
+
+
+def test_find_images_passes_hidden_files_over(tmp_path):
+    for name in ("b.JPG", "a.png", ".c.jpg", "notes.txt", "deep/d.jpeg", ".cache/e.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.name for p in find_images(tmp_path)] == ["a.png", "b.JPG", "d.jpeg"]
+    assert [p.name for p in find_images(tmp_path, recursive=False)] == ["a.png", "b.JPG"]
+
+
+def test_folder_messages(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    for name, message in (("none", "no such folder"), ("file", "not a folder"), ("empty", "the folder is empty")):
+        with pytest.raises(DataError, match=f"dataset.root=.*{name}: {message}"):
+            existing_folder(tmp_path / name)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 60), st.integers(0, 1000), st.floats(0, 0.45), st.floats(0, 0.45))
+def test_seeded_split_covers_all_once(n, seed, val, test):
+    ids = [f"{i:03d}" for i in range(n)]
+    parts = seeded_split(ids, val, test, seed)
+    assert sorted(i for ids in parts.values() for i in ids) == ids
+    assert abs(len(parts["test"]) - n * test) <= 1 and abs(len(parts["val"]) - n * val) <= 1.5
+    assert seeded_split(ids[::-1], val, test, seed) == parts
+
+
+def test_seeded_split_depends_on_the_seed_and_spreads_groups():
+    ids = [f"{i:03d}" for i in range(100)]
+    groups = [0] * 90 + [1] * 10
+    assert seeded_split(ids, 0.2, 0.2, 0) != seeded_split(ids, 0.2, 0.2, 1)
+    parts = seeded_split(ids, 0.2, 0.2, 3, groups)
+    assert {s: sum(int(i) >= 90 for i in part) for s, part in parts.items()} == {"train": 6, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (-0.1, 0), (0, 1.5)])
+def test_split_fractions_out_of_range(val, test):
+    with pytest.raises(ConfigError, match=r"dataset\.val_fraction=.*sum below 1"):
+        seeded_split(["a"], val, test, 0)
+
+
+def test_fill_splits_draws_only_what_is_missing():
+    items = [CropExample(Path("x"), i % 2, None, f"{i:02d}") for i in range(20)]
+
+    def fill(**given):
+        parts, note = fill_splits(given, lambda e: [e.label], 0.2, 0.1, 0, "lists")
+        return {s: len(p) for s, p in parts.items()}, note
+
+    assert fill(train=items) == (
+        {"train": 14, "val": 4, "test": 2},
+        "split: val 0.2, test 0.1 of the images from seed 0, spread by class",
+    )
+    sizes, note = fill(train=items[:10], test=items[10:])
+    assert sizes == {"train": 8, "val": 2, "test": 10} and "lists; val 0.2" in note
+    assert fill(train=items[:10], val=items[10:]) == (
+        {"train": 10, "val": 10, "test": 0}, "split: lists; no test images"
+    )  # fmt: skip
+
+
+def test_readers_need_no_tensorflow():
+    modules = [f"detect.data.{m}" for m in ("dataset", "voc", "coco", "yolo", "digits", "validate", "statistics")]
+    code = f"import sys, {', '.join(modules)}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,57 @@
+import pytest
+
+from detect.data.image_folder import read_image_folder
+from detect.errors import DataError
+
+
+def write(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_folders_of_splits(tmp_path):
+    write(tmp_path, "train/dog/1.jpg", "train/cat/deep/2.png", "valid/dog/1.jpg", "test/cat/4.jpg", "train/notes.txt")
+    data = read_image_folder(tmp_path)
+    assert data.classes == ("cat", "dog")
+    assert [(e.id, e.label, e.box) for e in data.splits["train"]] == [
+        ("train/cat/deep/2.png", 0, None), ("train/dog/1.jpg", 1, None)
+    ]  # fmt: skip
+    assert [(e.id, e.label) for e in data.splits["val"]] == [("valid/dog/1.jpg", 1)]
+    assert [(e.path, e.label) for e in data.splits["test"]] == [(tmp_path / "test/cat/4.jpg", 0)]
+    assert data.notes == ("classes: the folders' names, sorted", "split: folders train, valid, test")
+
+
+def test_folders_of_classes_are_split_from_the_seed(tmp_path):
+    write(tmp_path, *(f"{c}/{i}.jpg" for c in ("cat", "dog") for i in range(10)))
+    data = read_image_folder(tmp_path, val_fraction=0.2, test_fraction=0.3)
+    counts = {s: [sum(e.label == k for e in examples) for k in (0, 1)] for s, examples in data.splits.items()}
+    assert counts == {"train": [5, 5], "val": [2, 2], "test": [3, 3]}
+    assert read_image_folder(tmp_path, val_fraction=0.2, test_fraction=0.3).fingerprint() == data.fingerprint()
+    other = read_image_folder(tmp_path, val_fraction=0.2, test_fraction=0.3, split_seed=1)
+    assert other.fingerprint() != data.fingerprint()
+
+
+def test_given_classes_set_the_order(tmp_path):
+    write(tmp_path, "dog/1.jpg", "cat/2.jpg")
+    data = read_image_folder(tmp_path, ["dog", "cat"], val_fraction=0, test_fraction=0)
+    assert sorted((e.id, e.label) for e in data.splits["train"]) == [("cat/2.jpg", 1), ("dog/1.jpg", 0)]
+
+
+def test_messages(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        read_image_folder(tmp_path / "none")
+    write(tmp_path, "1.jpg")
+    with pytest.raises(DataError, match="one folder a class is expected"):
+        read_image_folder(tmp_path)
+    write(tmp_path, "train/dog/1.jpg", "test/cow/1.jpg")
+    with pytest.raises(DataError, match=r"test/cow: 'cow' is not a class; legal: dog"):
+        read_image_folder(tmp_path)
+    with pytest.raises(DataError, match=r"train: no pictures of class 'cat'; there are dog"):
+        read_image_folder(tmp_path, ["dog", "cat"])
+
+
+def test_grocery(shared):
+    data = read_image_folder(shared / "data" / "grocery10", val_fraction=0.1)
+    assert data.num_classes == 10
+    assert {s: len(e) for s, e in data.splits.items()} == {"train": 621, "val": 69, "test": 300}

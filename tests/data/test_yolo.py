@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detect.data.yolo import read_labels, read_yolo
+from detect.errors import DataError
+
+NO_DRAW = {"val_fraction": 0, "test_fraction": 0}
+
+
+def write(root: Path, picture: str, labels: str | None = "", size=(60, 40)):
+    """A picture, and its label file unless None."""
+    path = root / picture
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+    if labels is not None:
+        text = root / picture.replace("images", "labels").replace(".jpg", ".txt")
+        text.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text(labels)
+
+
+@pytest.fixture
+def root(tmp_path):
+    write(tmp_path, "images/train/a.jpg", "1 0.5 0.5 1 1\n\n0 0.25 0.75 0.5 0.25\n")
+    write(tmp_path, "images/train/b.jpg", None)
+    write(tmp_path, "images/val/a.jpg", "")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n")
+    return tmp_path
+
+
+def test_boxes_and_background(root):
+    data = read_yolo(root)
+    assert data.classes == ("cat", "dog")
+    a, b = data.splits["train"]
+    assert a.boxes.tolist() == [[0, 0, 40, 60], [25, 0, 35, 30]]
+    assert a.classes.tolist() == [2, 1]
+    assert (a.id, a.source) == ("images/train/a.jpg", root / "labels" / "train" / "a.txt")
+    assert (b.boxes.shape, b.source) == ((0, 4), None)
+    assert data.splits["val"][0].id == "images/val/a.jpg"
+    assert data.notes == ("classes: names of data.yaml", "split: data.yaml (train, val); no test images")
+    assert read_yolo(root / "data.yaml").fingerprint() == data.fingerprint()
+
+
+def test_a_polygon_gives_its_bounds(tmp_path):
+    (tmp_path / "a.txt").write_text("0 0.1 0.2 0.5 0.25 0.3 0.9")
+    boxes, classes = read_labels(tmp_path / "a.txt", ["cat"])
+    np.testing.assert_allclose(boxes, [[0.2, 0.1, 0.9, 0.5]])
+    assert classes.tolist() == [1]
+
+
+def test_path_key_lists_of_pictures_and_several_folders(root, tmp_path):
+    write(root, "more/images/c.jpg", "0 .5 .5 .1 .1")
+    (root / "val.txt").write_text("./images/val/a.jpg\n")
+    (root / "conf").mkdir()
+    (root / "conf" / "my.yaml").write_text(
+        f"path: {tmp_path}\ntrain: [images/train, more/images]\nval: val.txt\nnames: [cat, dog]\nnc: 2\n"
+    )
+    data = read_yolo(root / "conf")
+    assert [e.id for e in data.splits["train"]] == ["images/train/a.jpg", "images/train/b.jpg", "more/images/c.jpg"]
+    assert [e.id for e in data.splits["val"]] == ["images/val/a.jpg"]
+
+
+def test_folder_beside_the_yaml_written_as_above_it(tmp_path):
+    write(tmp_path / "set", "train/images/a.jpg", "0 .5 .5 .5 .5")
+    (tmp_path / "set" / "data.yaml").write_text("train: ../train/images\nnames: [cat]\n")
+    (e,) = read_yolo(tmp_path / "set", **NO_DRAW).splits["train"]
+    assert e.boxes.tolist() == [[10, 15, 30, 45]]
+
+
+def test_val_is_drawn_from_train_without_one(tmp_path):
+    for i in range(10):
+        write(tmp_path, f"images/{i}.jpg", "0 .5 .5 .5 .5")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    data = read_yolo(tmp_path, val_fraction=0.2, test_fraction=0.1)
+    assert {s: len(e) for s, e in data.splits.items()} == {"train": 7, "val": 2, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 1", "4 numbers; a line is 'class cx cy width height', or"),
+        ("0 0.5 0.5 1 1 0.9", "6 numbers; a line is"),
+        ("cat 0.5 0.5 1 1", "'cat 0.5 0.5 1 1' is not a row of numbers"),
+        ("2 0.5 0.5 1 1", "class 2 is not in names; legal: 0 cat, 1 dog"),
+        ("0.5 0.5 0.5 1 1", r"class 0\.5 is not in names"),
+        ("0 0.5 nan 1 1", "'0 0.5 nan 1 1' is not a row of finite numbers"),
+        ("0 30 20 60 40", "60 is no share of the image; YOLO boxes are scaled to 0..1"),
+    ],
+)
+def test_bad_lines_are_named_with_file_and_line(root, line, message):
+    (root / "labels" / "train" / "a.txt").write_text(f"0 .5 .5 .1 .1\n{line}\n")
+    with pytest.raises(DataError, match=rf"labels/train/a\.txt:2: {message}"):
+        read_yolo(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: images/train\nnames: [cat, dog\n", r"data\.yaml, line 3: malformed yaml"),
+        ("- a\n", "a YOLO data.yaml has the keys"),
+        ("train: images/train\n", "no key 'names'; it has train"),
+        ("names: [cat]\nval: images/val\n", "no key 'train'; it has names, val"),
+        ("train: images/train\nnames: {1: cat, 2: dog}\n", r"names must be numbered 0\.\.1, not 1, 2"),
+        ("train: images/train\nnames: cat\n", "names is 'cat', neither a list nor"),
+        ("train: images/train\nnames: [cat, dog]\nnc: 3\n", "nc is 3, but there are 2 names"),
+        ("train: images/none\nnames: [cat, dog]\n", "images/none is not there; tried"),
+        ("train: labels\nnames: [cat, dog]\n", "train: labels holds no pictures"),
+        ("train: list.txt\nnames: [cat, dog]\n", r"list\.txt: lists images/x\.jpg, which is not there \(1 such\)"),
+        ("train: images/train\nval: images/train\nnames: [cat, dog]\n", "train and val share 2 images"),
+    ],
+)
+def test_messages_for_the_yaml(root, text, message):
+    (root / "list.txt").write_text("images/train/a.jpg\nimages/x.jpg\n")
+    (root / "data.yaml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_yolo(root)
+
+
+def test_messages_for_what_is_not_there(root, tmp_path_factory):
+    with pytest.raises(DataError, match=r"dataset\.classes=\['dog'\]: .*names other classes: cat, dog"):
+        read_yolo(root, classes=["dog"])
+    with pytest.raises(DataError, match="no such folder"):
+        read_yolo(root / "none")
+    with pytest.raises(DataError, match=r"needs a data\.yaml, there is none"):
+        read_yolo(root / "images")
+    for name in ("x.yaml", "y.yaml"):
+        (root / "images" / name).touch()
+    with pytest.raises(DataError, match=r"there is several: x\.yaml, y\.yaml; give one as dataset\.root"):
+        read_yolo(root / "images")
+    (root / "labels" / "train" / "a.txt").unlink()
+    with pytest.raises(DataError, match=r"no label file for any training picture; .*labels/train/a\.txt is missing"):
+        read_yolo(root)
+
+
+def test_unreadable_picture(root):
+    (root / "images" / "train" / "b.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"train/b\.jpg: can't read the image, and YOLO labels give no size"):
+        read_yolo(root)

@@ -14,7 +14,7 @@ SHELL := /bin/bash
 help: ## what make can do
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## .venv with all that the lock file names, and the package itself
+install: $(INSTALLED) ## .venv with what the lock file names, and the package
 
 demo: $(INSTALLED) ## train both stages on handwritten digits (minutes)
 	$(BIN)/detect train experiment=demo $(ARGS)
@@ -34,8 +34,11 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## speed and memory of this machine, written to a json
-	$(BIN)/python scripts/bench.py $(ARGS)
+bench: $(INSTALLED) ## speed and memory of this machine, as json in runs/bench
+	@mkdir -p runs/bench
+	$(BIN)/python scripts/bench_input.py runs/bench/input.json
+	$(BIN)/python scripts/bench_training.py runs/bench/training.json
+	$(BIN)/python scripts/bench_evaluation.py --output runs/bench/evaluation.json
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@$(PYTHON) -m venv build/uv

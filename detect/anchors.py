@@ -90,6 +90,7 @@ class SSDAnchors:
         boxes = []
         for (rows, columns), anchors in zip(map_shapes, self.specification(len(map_shapes)), strict=True):
             stride = (height / rows, width / columns)
-            sizes = anchor_sizes(*zip(*anchors, strict=True), base=min(height, width))
+            scales, ratios = zip(*anchors, strict=True)
+            sizes = anchor_sizes(scales, ratios, min(height, width))
             boxes.append(grid_anchors(sizes, (rows, columns), stride, (stride[0] / 2, stride[1] / 2)))
         return np.concatenate(boxes)

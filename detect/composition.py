@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,9 +31,12 @@ class Composer:
 
     @contextlib.contextmanager
     def ready(self) -> Iterator["Composer"]:
-        """Hydra is set up inside this context, as its main function would do it."""
+        """Hydra is set up inside this context, as its main function would do it; broken YAML raises ConfigError."""
         with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIG_DIR)):
-            yield self
+            try:
+                yield self
+            except yaml.YAMLError as error:
+                raise ConfigError(f"broken YAML: {error}") from error
 
     def checked(self, job: list[Override]) -> DictConfig:
         """The configuration with the overrides of one job, Hydra's own node included.
@@ -48,13 +52,16 @@ class Composer:
         lines = tuple(str(o.input_line) for o in [*own, *chosen])
         if len(self.folders) > 1 and not any(o.key_or_group == "hydra.searchpath" for o in own):
             lines = (f"hydra.searchpath=[{','.join(quoted(f'file://{f}') for f in self.folders[1:])}]", *lines)
+        fresh = lines not in self._cache
         base = self._compose(lines)
-        self._check_files(base, lines)
+        if fresh:
+            self._check_files(base, lines)
         legal = {key for key, _ in config.nodes(container(base))}
         for override in values:
             self._check_key(override, legal)
             if override.is_add() or override.is_force_add():  # what one `+` adds, the next override may change
-                legal.add(override.key_or_group)
+                key, value = override.key_or_group, override.value()
+                legal.update((key, *(f"{key}.{name}" for name, _ in config.nodes(value))))
         return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
 
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:

@@ -10,9 +10,7 @@ import hashlib
 import importlib
 import inspect
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detect.errors import ConfigError
+from detect.ranges import RANGES
 from detect.signatures import static_signature
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -38,103 +37,17 @@ PROGRAM_SUPPLIED = frozenset(
 UNFINGERPRINTED = ("resume", "name", "log", "log.*", "logs", "logs.*")
 """Globs of keys that change neither the data nor the result of a run."""
 
-PLACEHOLDERS = {"root": "DIR", "folder": "DIR", "output": "DIR", "run": "RUN", "runs": "DIR", "path": "FILE"}
+PLACEHOLDERS = {
+    "root": "DIR",
+    "folder": "DIR",
+    "output": "DIR",
+    "run": "RUN",
+    "runs": "DIR",
+    "path": "FILE",
+    "images": "PATH",
+}
 _RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
 COUNT_IS_DERIVED = "the class count is derived from the data set's class names (dataset.classes) and can't be set"
-
-
-@dataclass(frozen=True)
-class Legal:
-    """What one key may hold. `above` makes `low` itself illegal, `null` allows null, `choices` replaces the bounds."""
-
-    kind: type = float
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    choices: tuple[Any, ...] = ()
-    null: bool = False
-
-    def admits(self, value: Any) -> bool:
-        if value is None:
-            return self.null
-        if self.choices:
-            return any(value == choice and type(value) is type(choice) for choice in self.choices)
-        if self.kind is bool or self.kind is str:
-            return isinstance(value, self.kind)
-        numbers = (int,) if self.kind is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, numbers) or not math.isfinite(value):
-            return False
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
-
-    def __str__(self) -> str:
-        if self.choices:
-            text = "one of " + ", ".join(map(str, self.choices))
-        elif self.kind in (bool, str):
-            text = {bool: "true or false", str: "text"}[self.kind]
-        else:
-            text = "a whole number" if self.kind is int else "a number"
-            text += f" above {self.low}" if self.above else f" from {self.low}" if self.low > -math.inf else ""
-            text += f" to {self.high}" if self.high < math.inf else ""
-        return text + (" or null" if self.null else "")
-
-
-def whole(low: float = -math.inf, high: float = math.inf, null: bool = False) -> Legal:
-    return Legal(int, low, high, null=null)
-
-
-def number(low: float = -math.inf, high: float = math.inf, above: bool = False, null: bool = False) -> Legal:
-    return Legal(float, low, high, above, null=null)
-
-
-SHARE = number(0, 1)
-SWITCH = Legal(bool)
-
-
-def one_of(*names: str) -> Legal:
-    return Legal(str, choices=names)
-
-
-RANGES: dict[str, Legal] = {
-    "seed": whole(0, 2**31 - 1),
-    "resume": Legal(str, null=True),
-    "threads": whole(1, 1024, null=True),
-    "max_boxes": whole(1, 10_000),
-    "deterministic": SWITCH,
-    "histograms": SWITCH,
-    "limit.train": whole(1, null=True),
-    "limit.val": whole(1, null=True),
-    "limit.test": whole(1, null=True),
-    "limit.overfit": SWITCH,
-    "*.enabled": SWITCH,
-    "*schedule.steps": whole(1),
-    "*schedule.batch_size": whole(1, 4096),
-    "*schedule.rate": number(0, 100, above=True),
-    "*schedule.warmup": whole(0),
-    "*schedule.decay": one_of("cosine", "step", "constant"),
-    "*schedule.step_factor": number(0, 1, above=True),
-    "*schedule.clip_norm": number(0, above=True, null=True),
-    "*schedule.weight_decay": number(0, 1),
-    "*schedule.ema_decay": number(0, 0.999999, null=True),
-    "*schedule.batch_norm": one_of("trainable", "frozen"),
-    "*schedule.batch_norm_decay": number(0, 0.999999, null=True),
-    "*schedule.reestimate_batch_norm": whole(0),
-    "*schedule.evaluate_every": whole(1),
-    "*schedule.checkpoint_every": whole(1),
-    "*schedule.log_every": whole(1),
-    "*schedule.patience": whole(1, null=True),
-    "backbone.depth_multiplier": number(0, 16, above=True),
-    "backbone.min_depth": whole(1),
-    "split": one_of("train", "val", "test"),
-    "score": SHARE,
-    "decode": SWITCH,
-    "overwrite": SWITCH,
-    "dataset.*_fraction": number(0, 0.9),
-    "*.postprocess.iou": SHARE,
-    "*.postprocess.score": SHARE,
-    "*.label_smoothing": number(0, 0.999),
-    "*.dropout": number(0, 0.999),
-}
-"""Legal values of run-level keys. A key is dotted and may be a glob; one that a verb's config lacks is passed over."""
 
 
 def check(cfg: DictConfig) -> None:
@@ -196,11 +109,12 @@ def nearest(wanted: str, legal: Iterable[str]) -> str:
     """
     names = sorted(set(legal))
     parent, _, last = wanted.rpartition(".")
-    same_end = [name for name in names if name.rpartition(".")[2] == last]
+    same_end = sorted((name for name in names if name.rpartition(".")[2] == last), key=len)
     beside = [name for name in names if parent and name.rpartition(".")[0] == parent]
     alike = functools.partial(difflib.get_close_matches, wanted)
-    found = alike(same_end, 1, 0.9) or alike(beside, 1, 0.75) or alike(same_end, 3, 0.4)
-    found = found or same_end[:3] or alike(beside, 1, 0.5) or alike(names, 1)
+    found = (
+        alike(same_end, 1, 0.9) or alike(beside, 1, 0.75) or same_end[:3] or alike(beside, 1, 0.5) or alike(names, 1)
+    )
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
@@ -273,10 +187,10 @@ def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     try:
         instantiate(dict(node), _convert_="all")
     except Exception as error:
-        causes = [error]
+        causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
             causes.append(cause)
-        details = next((cause.errors() for cause in causes if hasattr(cause, "errors")), [])
+        details: list[Any] = next((cause.errors() for cause in causes if hasattr(cause, "errors")), [])
         for detail in details:
             yield f"{'.'.join([path, *map(str, detail['loc'])])}={detail['input']} is not legal: {detail['msg']}"
         if not details:

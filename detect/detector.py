@@ -1,7 +1,7 @@
 """A trained detector as a Python object: `Detector.load(run_or_file)(images)`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,17 @@ from omegaconf import OmegaConf
 
 from detect import stages
 from detect.data.augment import resize
+from detect.data.dataset import Example
 from detect.data.pipeline import read_image
 from detect.errors import WeightsError
+from detect.metrics.coco import CocoEvaluator, Scores
 from detect.serving import DETECTOR_JSON
 from detect.start import SAVED_CLASSES, SAVED_CONFIG
 from detect.weights import checkpoint
 
 Image = np.ndarray | str | Path
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+Find = Callable[[list[np.ndarray]], list[Found]]
 BATCH = 8
 
 
@@ -40,12 +44,14 @@ class Detector:
     """Finds objects in images of any size.
 
     classes: the class names, in order. size: (height, width) of the network's input frame.
-    detect: uint8 [B, height, width, 3] -> detections in pixels of the frame (`detect.postprocess`).
+    find: a list of uint8 [H, W, 3] images -> (normalised boxes [n, 4], scores [n], classes [n]) of each.
+    architecture: the meta-architecture, where the detector comes from a run.
     """
 
-    def __init__(self, detect: Any, classes: Sequence[str], size: Sequence[int], name: str):
+    def __init__(self, find: Find, classes: Sequence[str], size: Sequence[int], name: str, architecture: Any = None):
         self.classes, self.size, self.name = tuple(classes), (int(size[0]), int(size[1])), name
-        self._detect = tf.function(detect)
+        self.architecture = architecture
+        self._find = find
 
     @classmethod
     def load(cls, path: str | Path) -> "Detector":
@@ -68,9 +74,17 @@ class Detector:
         classes = json.loads((folder / SAVED_CLASSES).read_text())
         architecture = stages.build_detector(OmegaConf.load(folder / SAVED_CONFIG), len(classes))
         checkpoint.load(architecture.model, best)
-        detector = cls(architecture.detect, classes, architecture.size, str(folder))
-        detector.architecture = architecture
-        return detector
+        detect, size = tf.function(architecture.detect), architecture.size
+        frame = np.array([*size, *size], np.float32)
+
+        def find(images: list[np.ndarray]) -> list[Found]:
+            outputs = {n: v.numpy() for n, v in detect(np.stack([resize(i, size) for i in images])).items()}
+            return [
+                (outputs["boxes"][row, :count] / frame, outputs["scores"][row, :count], outputs["classes"][row, :count])
+                for row, count in enumerate(outputs["count"])
+            ]
+
+        return cls(find, classes, size, str(folder), architecture)
 
     @classmethod
     def _from_saved_model(cls, folder: Path) -> "Detector":
@@ -79,49 +93,41 @@ class Detector:
         except (OSError, ValueError) as error:
             raise WeightsError(f"{folder}: {DETECTOR_JSON}, which names the classes, can't be read: {error}") from error
         module = tf.saved_model.load(str(folder))
-        signature, size = module.signatures["serving_default"], about["size"]
-        frame = tf.constant([*size, *size], tf.float32)
 
-        def detect(image):
-            found = signature(tf.cast(image, tf.uint8))
-            return {
-                "boxes": found["detection_boxes"] * frame,
-                "scores": found["detection_scores"],
-                "classes": tf.cast(found["detection_classes"], tf.int32),
-                "count": tf.cast(found["num_detections"], tf.int32),
-            }
+        def find(images: list[np.ndarray]) -> list[Found]:
+            return [_serve(module, image) for image in images]
 
-        detector = cls(detect, about["classes"], size, str(folder))
-        detector.module = module  # keeps the variables alive
-        return detector
+        return cls(find, about["classes"], about["size"], str(folder))
 
     def __call__(self, images: Image | Iterable[Image], score: float = 0.0) -> list[Detections]:
         """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out what scores below `score`."""
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
             images = [images]
-        images = list(images)
-        found: list[Detections] = []
+        images, found = list(images), []
         for start in range(0, len(images), BATCH):
-            found += self._batch([_array(image) for image in images[start : start + BATCH]], score)
+            batch = [_array(image) for image in images[start : start + BATCH]]
+            for image, (boxes, scores, classes) in zip(batch, self._find(batch), strict=True):
+                kept = scores >= score
+                pixels = boxes[kept] * np.array([image.shape[0], image.shape[1]] * 2, np.float32)
+                names = tuple(self.classes[c - 1] for c in classes[kept])
+                found.append(Detections(pixels, scores[kept], classes[kept], names))
         return found
 
-    def _batch(self, images: list[np.ndarray], score: float) -> list[Detections]:
-        frames = np.stack([resize(image, self.size) for image in images])
-        outputs = {name: value.numpy() for name, value in self._detect(frames).items()}
-        result = []
-        for row, image in enumerate(images):
-            kept = outputs["scores"][row, : outputs["count"][row]] >= score
-            scale = np.array([image.shape[0] / self.size[0], image.shape[1] / self.size[1]] * 2, np.float32)
-            classes = outputs["classes"][row, : len(kept)][kept]
-            result.append(
-                Detections(
-                    boxes=outputs["boxes"][row, : len(kept)][kept] * scale,
-                    scores=outputs["scores"][row, : len(kept)][kept],
-                    classes=classes,
-                    names=tuple(self.classes[c - 1] for c in classes),
-                )
-            )
-        return result
+    def evaluate(self, examples: Sequence[Example]) -> tuple[Scores, CocoEvaluator]:
+        """Scores the detector on the images of a split; returns the scores and every image's detections."""
+        evaluator = CocoEvaluator(examples, self.classes)
+        for start in range(0, len(examples), BATCH):
+            batch = examples[start : start + BATCH]
+            for example, found in zip(batch, self([e.path for e in batch]), strict=True):
+                evaluator.add(example.id, found.boxes, found.scores, found.classes)
+        return evaluator.result(), evaluator
+
+
+def _serve(module: Any, image: np.ndarray) -> Found:
+    outputs = module.signatures["serving_default"](tf.constant(image[np.newaxis]))
+    count = int(outputs["num_detections"][0])
+    boxes, scores, classes = (outputs[f"detection_{name}"][0, :count].numpy() for name in ("boxes", "scores", "classes"))
+    return boxes, scores, classes.astype(np.int32)
 
 
 def _array(image: Image) -> np.ndarray:

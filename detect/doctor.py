@@ -69,7 +69,7 @@ def package_table(lock: dict[str, str]) -> list[str]:
     for name in ["detect", *sorted(set(NEEDED.values()))]:
         found, wanted = provenance.version(name), lock.get(_plain_name(name), "-")
         remark = (
-            ("missing" if name != "detect" else "run from its folder, not installed")
+            ("missing" if name != "detect" else "not installed")
             if found is None
             else "differs"
             if wanted not in ("-", found)

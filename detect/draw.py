@@ -13,8 +13,7 @@ import numpy as np
 from detect.labels import PALETTE, Color, color_of, fit_text, label_place, paint_label, text_size
 from detect.logs import read_metrics
 from detect.metrics.coco import IOU_THRESHOLDS, RECALLS, Scores
-from detect.plots import curves as draw_curves
-from detect.plots import line_color, new_figure, render, series_of, short, smooth
+from detect.plots import draw_curves, line_color, new_figure, render, series_of, short, smooth
 
 PAPER: Color = (245, 245, 245)  # between the pictures of a sheet
 SINGLE_PANELS = {
@@ -47,7 +46,7 @@ def draw_boxes(
     order = [index for index in ascending if classes[index] >= 1]
     for index in order:
         ymin, xmin, ymax, xmax = np.round(boxes[index]).astype(int).tolist()
-        cv2.rectangle(canvas, (xmin, ymin), (xmax, ymax), color_of(int(classes[index])), thickness, cv2.LINE_AA)
+        cv2.rectangle(canvas, (xmin, ymin), (xmax, ymax), color_of(int(classes[index])), thickness)
     taken: list[np.ndarray] = []
     for index in reversed(order):  # the best detection chooses its place first
         kind = int(classes[index])
@@ -153,10 +152,10 @@ def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
 
 
 def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """A confusion matrix [n, n] (rows truth, columns prediction), coloured by the share of its row; counts in the cells.
+    """A confusion matrix [n, n] (rows truth, columns prediction): counts in cells coloured by their share of the row.
 
-    names: of the n rows, "background" first where the matrix has it; what can't be counted (nothing, taken for nothing)
-    stays blank. Beyond 30 rows the cells are too small for counts.
+    names: of the n rows, "background" first where the matrix has it; nothing that is taken for nothing can't be
+    counted: a dash stands there. Beyond 30 rows the cells are too small for counts.
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -207,6 +206,8 @@ def results_figure(metrics: Path, output: Path | None = None) -> np.ndarray:
     axes = np.atleast_1d(axes).ravel()
     for axis in axes[len(panels) :]:
         axis.axis("off")
+    if not panels:
+        axes[0].text(0.5, 0.5, "nothing recorded yet", ha="center")
     for axis, (title, lines) in zip(axes, panels, strict=False):
         draw_curves(axis, title, lines)
     picture = render(figure)

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from detect.cli import verb
 from detect.errors import ConfigError, DataError
+from detect.logs import write_json
 from detect.start import SAVED_CLASSES, SAVED_CONFIG, check_ground_truth, open_dataset
 
 log = logging.getLogger("detect")
@@ -19,7 +20,7 @@ def main(cfg) -> float | None:
     source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=FOLDER)")
-    if "_target_" in (cfg.dataset or {}):
+    if cfg.get("dataset"):
         dataset = open_dataset(cfg)
     elif (source / SAVED_CONFIG).exists():
         dataset = open_dataset(OmegaConf.load(source / SAVED_CONFIG))
@@ -41,8 +42,8 @@ def main(cfg) -> float | None:
         raise DataError(f"{source} knows the classes {list(detector.classes)}, the data set {list(dataset.classes)}")
     folder = Path(cfg.output or source / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    scores = stages.score_splits(folder, detector.detect, detector.size, dataset, [cfg.split])[cfg.split]
-    (folder / f"{cfg.split}_scores.json").write_text(json.dumps(scores, indent=2))
+    scores = stages.keep_scores(folder, cfg.split, dataset, *detector.evaluate(dataset.splits[cfg.split]))
+    write_json(folder / f"{cfg.split}_scores.json", scores)
     log.info("pictures, scores and detections are in %s", folder)
     return scores["AP"]
 

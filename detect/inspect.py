@@ -11,7 +11,7 @@ from detect import draw
 from detect.cli import verb
 from detect.data.dataset import DetectionDataset
 from detect.data.pipeline import DetectionStream, read_image
-from detect.data.statistics import statistics, statistics_lines, unmatched
+from detect.data.statistics import coverage, statistics
 from detect.data.validate import check, clean, summarise
 from detect.errors import DataError
 from detect.start import threads
@@ -33,7 +33,7 @@ def main(cfg) -> None:
         draw_pictures(dataset, folder, cfg.images)
         return
     dataset, _ = clean(dataset)
-    for line in statistics_lines(statistics(dataset)):
+    for line in statistics(dataset).lines():
         log.info(line)
     if not any(finding.action == "error" for finding in findings):
         draw_sheets(cfg, dataset, folder)
@@ -49,9 +49,9 @@ def report_findings(findings) -> None:
     for finding in findings:
         shown[finding.kind] += 1
         if shown[finding.kind] <= SHOWN_FINDINGS:
-            log.info("%s [%s] %s: %s -> %s", finding.kind, finding.split, finding.path.name, finding.detail, finding.action)
-    total = ", ".join(f"{count} {kind}" for kind, count in shown.most_common())
-    log.info("findings: %s", total or "none")
+            log.info("%s", finding)
+    for line in summarise(findings) or ["no findings"]:
+        log.info(line)
 
 
 def draw_sheets(cfg, dataset: DetectionDataset, folder: Path) -> None:
@@ -108,7 +108,7 @@ def report_coverage(cfg, dataset: DetectionDataset) -> None:
         log.info("  %-44s %3d x %-3d x %4d", name, *tensor.shape[1:])
     scaled = [e.boxes * np.array([height / e.height, width / e.width] * 2, np.float32) for e in examples]
     classes = np.concatenate([example.classes for example in examples])
-    for line in unmatched(np.concatenate(scaled), classes, detector.anchors, dataset.classes).lines():
+    for line in coverage(np.concatenate(scaled), classes, dataset.classes, detector.anchors).lines():
         log.info(line)
 
 

@@ -68,7 +68,7 @@ class Trainer(orbit.AbstractTrainer):
         rows = []
         for _ in range(int(num_steps)):
             start = time.perf_counter()
-            batch = next(self._batches)
+            batch = self._next_batch()
             self.waited += time.perf_counter() - start
             rows.append({name: float(value) for name, value in self._step(batch).items()})
             if not all(math.isfinite(value) for value in rows[-1].values()):
@@ -76,6 +76,12 @@ class Trainer(orbit.AbstractTrainer):
             if self.interrupted:
                 break
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    def _next_batch(self):
+        try:
+            return next(self._batches)
+        except tf.errors.OpError as error:  # the pipeline's own error names the image; TensorFlow's wraps it
+            raise self.stream.failure or error from error
 
     def _distributed_step(self, batch):
         per_replica = self.strategy.run(self._replica_step, args=(batch,))

@@ -27,7 +27,7 @@ from detect.errors import ConfigError
 RESUME_MAY_CHANGE: tuple[str, ...] = ("resume",)
 """Keys that `resume=RUN` lets differ from the run's own configuration."""
 
-CHECKED_JOBS = 64
+CHECKED_JOBS = 32
 """A sweep of more jobs has its first ones checked up front, the others when their turn comes."""
 
 

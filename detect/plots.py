@@ -51,7 +51,7 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
     return series
 
 
-def curves(axis: Any, title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
+def draw_curves(axis: Any, title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
     """One panel of named curves, from 0 up; a long noisy curve is pale under its running mean."""
     single = len(lines) == 1
     top = 0.0

@@ -10,6 +10,7 @@ from detect.data.dataset import find_images
 from detect.errors import ConfigError, DataError
 
 log = logging.getLogger("detect")
+LISTED = 4  # detections of an image on the console
 
 
 @verb("predict")
@@ -62,8 +63,9 @@ def write(detector, paths: list[Path], folder: Path, score: float) -> None:
                     "score": value,
                 }
             )
-        names = ", ".join(f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True) if s >= score)
-        log.info("%s: %s", path.name, names or "nothing")
+        named = [f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True) if s >= score]
+        more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
+        log.info("%s: %s%s", path.name, ", ".join(named[:LISTED]) or "nothing", more)
     (folder / "detections.json").write_text(json.dumps(rows))
     log.info("%d pictures and detections.json are in %s", len(paths), folder)
 

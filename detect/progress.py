@@ -42,8 +42,11 @@ class ProgressLine:
                 parts.append(text.format(self._figures[key]))
         if "data_wait_share" in self._figures:
             parts.append(f"data wait {self._figures['data_wait_share']:.0%}")
-        tail = "  ".join([*parts, f"ETA {left}"])
-        return f"{self.stage[: max(COLUMNS - len(tail) - 2, 0)]}  {tail}"[:COLUMNS]
+        parts.append(f"ETA {left}")
+        while len(parts) > 2 and len("  ".join([self.stage[:12], *parts])) > COLUMNS:
+            del parts[-2]  # step and time left stay
+        tail = "  ".join(parts)
+        return f"{self.stage[: COLUMNS - len(tail) - 2]}  {tail}"
 
     def say(self, text: str) -> None:
         """Print text above the line."""

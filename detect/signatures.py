@@ -38,14 +38,13 @@ def _find(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, str] | None:
         tree = _parse(module)
         if tree is None:
             continue
-        body: list[ast.stmt] = tree.body
-        for place, name in enumerate(parts[cut:]):
-            node = _definition(body, name)
-            if node is None:
-                source = _imported_from(body, name)
-                return _find(".".join([source, *parts[cut + place + 1 :]])) if source else None
-            body = node.body
-        return node, module
+        node = _definition(tree.body, parts[cut])
+        if node is None:
+            source = _imported_from(tree.body, parts[cut])
+            return _find(".".join([source, *parts[cut + 1 :]])) if source else None
+        for name in parts[cut + 1 :]:
+            node = _definition(node.body, name) if node else None
+        return (node, module) if node else None
     return None
 
 
@@ -132,8 +131,10 @@ def _fields(body: Iterable[ast.stmt]) -> list[inspect.Parameter]:
 
 def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Parameter]:
     kinds = inspect.Parameter
-    positional = [(a, kinds.POSITIONAL_ONLY) for a in arguments.posonlyargs]
-    positional += [(a, kinds.POSITIONAL_OR_KEYWORD) for a in arguments.args]
+    positional = [
+        *((a, kinds.POSITIONAL_ONLY) for a in arguments.posonlyargs),
+        *((a, kinds.POSITIONAL_OR_KEYWORD) for a in arguments.args),
+    ]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     found = [
         kinds(a.arg, kind, default=EMPTY if d is None else _literal(d))

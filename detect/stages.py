@@ -15,15 +15,13 @@ from omegaconf import DictConfig
 from detect import draw
 from detect.classifier import Classifier
 from detect.config import plain
-from detect.data.augment import Augment
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
-from detect.logs import RunLogger
+from detect.logs import RunLogger, write_json
 from detect.loop import Trainer, fit
-from detect.metrics.coco import coco_results
+from detect.metrics.coco import CocoEvaluator, Scores, coco_results
 from detect.metrics.confusion import confusion_matrix
-from detect.schedule import Schedule
 from detect.start import Run, selection_split, threads
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
@@ -175,24 +173,25 @@ def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -
 
 
 def score_splits(folder: Path, detect: Any, size, dataset: DetectionDataset, splits) -> dict[str, dict]:
-    """Scores a detector on splits; writes pictures and COCO results of each into `folder`.
+    """Scores a detector on splits; leaves pictures and COCO results of each in `folder`.
 
     detect: uint8 [B, height, width, 3] at `size` -> detections in pixels of the frame.
     """
-    result = {}
-    for split in splits:
-        evaluator = DetectionEvaluator(detect, size, dataset, split, SCORING_BATCH)
-        scores, found = evaluator()
-        log.info("%s\n%s", split, scores.table())
-        result[split] = scores.summary | {"per_class": scores.per_class}
-        examples = dataset.splits[split]
-        matrix = confusion_matrix(examples, found.detections, len(dataset.classes))
-        draw.save(folder / f"{split}_confusion.png", draw.confusion_figure(matrix, ("background", *dataset.classes)))
-        draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
-        sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
-        draw.save(folder / f"{split}_predictions.png", sheet)
-        (folder / f"{split}_detections.json").write_text(json.dumps(coco_results(examples, found.detections)))
-    return result
+    evaluators = {s: DetectionEvaluator(detect, size, dataset, s, SCORING_BATCH) for s in splits}
+    return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
+
+
+def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Scores, found: CocoEvaluator) -> dict:
+    """Prints a split's scores, leaves its pictures and COCO results in `folder`, and returns the figures."""
+    log.info("%s: %s", split, scores.table())
+    examples = dataset.splits[split]
+    matrix = confusion_matrix(examples, found.detections, dataset.num_classes)
+    draw.save(folder / f"{split}_confusion.png", draw.confusion_figure(matrix, ("background", *dataset.classes)))
+    draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
+    sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
+    draw.save(folder / f"{split}_predictions.png", sheet)
+    write_json(folder / f"{split}_detections.json", coco_results(examples, found.detections))
+    return scores.summary | {"per_class": scores.per_class}
 
 
 def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 320) -> list:
@@ -214,7 +213,7 @@ def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: 
 def show_batch(logger: RunLogger, folder: Path, images, boxes=None, classes=None, names=()) -> None:
     """Saves the first augmented batch as the network sees it."""
     if boxes is not None:
-        images = [draw.draw_boxes(i, b[c > 0], c[c > 0], names=names) for i, b, c in zip(images, boxes, classes)]
+        images = [draw.draw_boxes(i, b[c > 0], c[c > 0], names=names) for i, b, c in zip(images, boxes, classes, strict=True)]
     sheet = draw.contact_sheet(list(images), columns=4)
     draw.save(folder / "first_batch.png", sheet)
     logger.images("first_batch", 0, sheet[np.newaxis])
@@ -236,9 +235,7 @@ def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> 
         "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint()},
         **run.provenance,
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False, default=str))
-    temporary.replace(path)
+    write_json(path, content)
 
 
 def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Run:
 def start_run(cfg: DictConfig) -> Run:
     """Checks the data set, and writes configuration and classes into the run folder."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if any(sign in str(folder) for sign in "[]\\*?"):
+        raise ConfigError(f"run folder {folder}: TensorFlow can't keep checkpoints in a path with [ ] \\ * or ?")
     dataset = limit(open_dataset(cfg), cfg)
     for line in dataset.describe():
         log.info(line)

@@ -40,7 +40,8 @@ def test_300_pixels_give_1917_anchors():
     np.testing.assert_allclose(boxes[1, 2:] - boxes[1, :2], [high, wide], atol=1e-4)
     np.testing.assert_allclose(boxes[2, 2:] - boxes[2, :2], [wide, high], atol=1e-4)
     # The last cell: scale .95 of all ratios, and one at sqrt(.95 * 1).
-    np.testing.assert_allclose(boxes[-1], [150 - s for s in [150 * np.sqrt(0.95)] * 2] + [150 + 150 * np.sqrt(0.95)] * 2)
+    half = 150 * np.sqrt(0.95)
+    np.testing.assert_allclose(boxes[-1], [150 - half, 150 - half, 150 + half, 150 + half], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("reduced", "count"), [(True, 7308), (False, 11640)])

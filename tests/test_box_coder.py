@@ -17,7 +17,9 @@ def test_codes_by_hand():
     np.testing.assert_allclose(moved, [[5, 5, 0, 0]], atol=1e-5)
     grown = coder.encode(np.array([[0, 0, 20, 5]], np.float32), ANCHOR)  # twice as high, a quarter as wide
     np.testing.assert_allclose(grown, [[5, -3.75, 5 * np.log(2), -5 * np.log(4)]], rtol=1e-5)
-    np.testing.assert_allclose(BoxCoder([1, 1, 1, 1]).encode(np.array([[5, 10, 15, 30]], np.float32), ANCHOR)[0, 0], 0.5)
+    np.testing.assert_allclose(
+        BoxCoder([1, 1, 1, 1]).encode(np.array([[5, 10, 15, 30]], np.float32), ANCHOR)[0, 0], 0.5
+    )
 
 
 def test_code_zero_is_the_anchor():

@@ -9,9 +9,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 
 LAYERS = [
-    "train evaluate predict export inspect report doctor cli overrides composition",
-    "stages detector start config signatures",
-    "loop weights quantize metrics logs draw evaluators schedule serving events progress provenance",
+    "train evaluate predict export inspect report doctor cli usage overrides composition",
+    "stages detector start config ranges signatures",
+    "loop weights quantize metrics logs draw labels plots evaluators schedule serving events progress provenance",
     "classifier ssd faster_rcnn",
     "backbones necks heads",
     "target_assigner sampler losses postprocess",
@@ -95,14 +95,26 @@ def test_init_files_are_empty():
 @pytest.mark.parametrize(
     ("module", "source", "message"),
     [
-        ("boxes", "from detect.anchors import SSDAnchors", "detect.boxes:1: imports detect.anchors, which is above boxes"),
+        (
+            "boxes",
+            "from detect.anchors import SSDAnchors",
+            "detect.boxes:1: imports detect.anchors, which is above boxes",
+        ),
         ("data.voc", "import os\nimport detect.ssd", "detect.data.voc:2: imports detect.ssd, which is above data"),
         ("data.voc", "from detect import heads", "detect.data.voc:1: imports detect.heads, which is above data"),
-        ("loop", "def f():\n    from detect.stages import fit", "detect.loop:2: imports detect.stages, which is above loop"),
+        (
+            "loop",
+            "def f():\n    from detect.stages import fit",
+            "detect.loop:2: imports detect.stages, which is above loop",
+        ),
         ("heads", "from hydra.utils import instantiate", "detect.heads:1: imports hydra below stages"),
         ("metrics.coco", "import omegaconf", "detect.metrics.coco:1: imports omegaconf below stages"),
         ("ssd", "import tensorflow as tf\nx = tf.keras.layers", "detect.ssd:2: writes tf.keras; Keras is tf_keras"),
-        ("ssd", "from tensorflow.keras import layers", "detect.ssd:1: imports tensorflow.keras.layers; Keras is tf_keras"),
+        (
+            "ssd",
+            "from tensorflow.keras import layers",
+            "detect.ssd:1: imports tensorflow.keras.layers; Keras is tf_keras",
+        ),
         ("ssd", "from .heads import ConvPredictor", "detect.ssd:1: relative import .heads.ConvPredictor"),
         ("novelty", "", "detect.novelty: in no layer; add novelty to LAYERS in test_layers.py"),
     ],

@@ -117,7 +117,13 @@ def test_defaults_are_values_or_source_text():
 
 @pytest.mark.parametrize(
     "target",
-    ["sample_module.absent", "no_such_package.thing", "sample_package.other.thing", "sample_module.Unknown", "math.sin"],
+    [
+        "sample_module.absent",
+        "no_such_package.thing",
+        "sample_package.other.thing",
+        "sample_module.Unknown",
+        "math.sin",
+    ],
 )
 def test_unknown_is_none(target):
     assert static_signature(target) is None

@@ -11,7 +11,7 @@ import numpy as np
 class ClassificationScores:
     """top1: share of images classified right. mean: mean of the per-class accuracies (balanced accuracy).
 
-    per_class: name -> {"accuracy", "images"}; accuracy is None (n/a) for a class without images, which `mean` leaves out.
+    per_class: name -> {"accuracy", "images"}; accuracy is None (n/a) for a class without images; `mean` leaves it out.
     confusion: int64 [C, C], rows truth, columns prediction. top1 and mean are None where there is no image at all.
     """
 

@@ -29,12 +29,16 @@ class Ranking:
     boxes: int
 
 
-def in_crowd(boxes: np.ndarray, crowds: np.ndarray, threshold: float) -> np.ndarray:
+def in_crowd(boxes: np.ndarray, crowds: np.ndarray, threshold: float, allowed: np.ndarray | bool = True) -> np.ndarray:
     """Which boxes [n, 4] lie in one of the crowd regions [m, 4] with at least `threshold` of their own area: bool [n].
 
-    It is COCO's measure for crowds: a detection need not cover the region, only lie in it.
+    It is COCO's measure for crowds: a detection need not cover the region, only lie in it. allowed: bool [n, m], which
+    pairs count.
     """
-    return (intersection(boxes, crowds) >= threshold * np.maximum(area(boxes), 1e-9)[:, None]).any(axis=1)
+    if not len(crowds):
+        return np.zeros(len(boxes), bool)
+    shared = intersection(boxes, crowds) * allowed
+    return (shared >= threshold * np.maximum(area(boxes), 1e-9)[:, None]).any(axis=1)
 
 
 def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:
@@ -53,38 +57,36 @@ def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def rank(
-    examples: "Sequence[Example]",
-    detections: Detections,
-    classes: Sequence[str],
-    threshold: float = 0.5,
+    examples: "Sequence[Example]", detections: Detections, classes: Sequence[str], threshold: float = 0.5
 ) -> dict[str, Ranking]:
     """Which detections of each class are hits at one IoU threshold, matched within image and class as COCO does."""
-    scores: list[list[np.ndarray]] = [[] for _ in classes]
-    hits: list[list[np.ndarray]] = [[] for _ in classes]
-    boxes = np.zeros(len(classes), int)
+    parts = [(np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, bool))]
+    boxes = np.zeros(len(classes) + 1, int)
     for example in examples:
-        np.add.at(boxes, example.classes[~example.crowd] - 1, 1)
-        found = detections.get(example.id)
-        if found is None:
-            continue
-        order = np.argsort(-found[1], kind="stable")
-        found_boxes, found_scores, found_classes = (part[order] for part in found)
-        for kind in np.unique(found_classes).tolist():
-            mine = np.flatnonzero(found_classes == kind)[:MOST_DETECTIONS]
-            there = example.classes == kind
-            hit, keep = _hits(found_boxes[mine], example.boxes[there], example.crowd[there], threshold)
-            scores[kind - 1].append(found_scores[mine][keep])
-            hits[kind - 1].append(hit[keep])
-    rankings = {}
-    for index, name in enumerate(classes):
-        score = np.concatenate([np.zeros(0, np.float32), *scores[index]])
-        hit = np.concatenate([np.zeros(0, bool), *hits[index]])
-        order = np.argsort(-score, kind="stable")
-        rankings[name] = Ranking(score[order], hit[order], int(boxes[index]))
-    return rankings
+        np.add.at(boxes, example.classes[~example.crowd], 1)
+        if example.id in detections:
+            parts.append(_hits(example, *detections[example.id], threshold))
+    scores, kinds, hits = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(-scores, kind="stable")
+    scores, kinds, hits = scores[order], kinds[order], hits[order]
+    return {
+        name: Ranking(scores[kinds == kind], hits[kinds == kind], int(boxes[kind]))
+        for kind, name in enumerate(classes, 1)
+    }
 
 
-def _hits(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """For detections of one class, best first: which found a box, and which count at all (not lost in a crowd)."""
-    hit = greedy_match(iou(boxes, truth[~crowd]), threshold) >= 0
-    return hit, hit | ~in_crowd(boxes, truth[crowd], threshold)
+def _hits(
+    example: "Example", boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, classes and hits of the detections of one image that count, best first."""
+    order = np.argsort(-scores, kind="stable")
+    if len(order) > MOST_DETECTIONS:
+        of_class = classes[order][:, None] == np.unique(classes)
+        place = (np.cumsum(of_class, axis=0) * of_class).max(axis=1)  # 1 for the best of its class
+        order = order[place <= MOST_DETECTIONS]
+    boxes, scores, classes = boxes[order], scores[order], classes[order]
+    same = classes[:, None] == example.classes
+    real = ~example.crowd
+    hit = greedy_match(iou(boxes, example.boxes[real]) * same[:, real], threshold) >= 0
+    keep = hit | ~in_crowd(boxes, example.boxes[~real], threshold, same[:, ~real])
+    return scores[keep], classes[keep], hit[keep]

@@ -1,6 +1,7 @@
 """Name-based TensorFlow checkpoints: PREFIX.index and PREFIX.data-00000-of-00001, as TF-slim and TF 1 wrote them."""
 
 import contextlib
+import glob
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -40,18 +41,19 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
                 "of TF-slim, of the TF 1 Object Detection API and of this program's runs."
             )
         return {name: reader.get_tensor(name) for name in names if not NOT_WEIGHTS.search(name)}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise WeightsError(f"{prefix} can't be read, it is damaged or no checkpoint: {_first_line(error)}") from error
 
 
 def write(prefix: str | Path, values: Mapping[str, Any]) -> None:
     """Writes arrays or variables under their names, atomically: whenever the program dies, `read` finds all old values
-    or all new ones.
+    or all new ones. Raises WeightsError for a path that TensorFlow could not read again.
 
     The pair of files is renamed data first. `.PREFIX.new.index` without its data file hence says that only the second
     rename is missing, and the next `read` makes it.
     """
     prefix = Path(prefix)
+    _check_readable(prefix)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     new = _new(prefix)
     _with(new, ".index").unlink(missing_ok=True)
@@ -100,7 +102,8 @@ def find(path: str | Path) -> Path:
         beside = sorted(file.stem for file in prefix.parent.glob("*.index") if not file.name.startswith("."))
         hint = f"; that folder holds {_some(beside)}" if beside else ""
         raise WeightsError(f"{path}: there is no such checkpoint (no {prefix.name}.index){hint}")
-    if not any(prefix.parent.glob(f"{_literal(prefix.name)}.data-*")):
+    _check_readable(prefix)
+    if not any(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")):
         raise WeightsError(f"{prefix}.index has no {prefix.name}.data-* beside it: half of the checkpoint is missing")
     return prefix
 
@@ -120,8 +123,9 @@ def _with(prefix: Path, suffix: str) -> Path:
     return prefix.parent / (prefix.name + suffix)  # Path.with_suffix would cut `mobilenet_v1_1.0` short
 
 
-def _literal(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
+def _check_readable(prefix: Path) -> None:
+    if re.search(r"[\[\\]", str(prefix)):
+        raise WeightsError(f"{prefix}: TensorFlow can't read a checkpoint below a folder with [ or \\ in its name")
 
 
 def _some(names: Iterable[str], most: int = 3) -> str:

@@ -48,7 +48,7 @@ def fetch(address: str, sha256: str, cache: str | Path | None = None, timeout: f
             raise WeightsError(_advice(f"{address} has sha256 {found}, not {sha256} as expected", address, target))
         os.replace(part, target)
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors
-        reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else error
+        reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         raise WeightsError(_advice(f"{address} can't be fetched ({reason})", address, target)) from error
     finally:
         if part is not None:

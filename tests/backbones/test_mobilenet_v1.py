@@ -1,0 +1,129 @@
+"""MobileNet v1 against slim's published numbers and against Keras' own implementation."""
+
+import json
+
+import numpy as np
+import pytest
+import tf_keras
+
+from detect.backbones.mobilenet_v1 import MobileNetV1
+from detect.weights import checkpoint
+
+
+@pytest.fixture(scope="module")
+def full():
+    """The base at depth 1.0 for any input size; its outputs are all end points by name."""
+    image = tf_keras.Input((None, None, 3))
+    return tf_keras.Model(image, MobileNetV1()(image))
+
+
+def with_logits(backbone, size, classes):
+    image = tf_keras.Input((size, size, 3))
+    end_points = backbone(image)
+    x = tf_keras.layers.GlobalAveragePooling2D(keepdims=True)(list(end_points.values())[-1])
+    x = tf_keras.layers.Conv2D(classes, 1, name=backbone.logits)(x)
+    return tf_keras.Model(image, tf_keras.layers.Flatten()(x))
+
+
+def keras_name(name):
+    """`Conv2d_3_depthwise/BatchNorm/gamma` -> `conv_dw_3_bn/gamma`, the name in tf_keras.applications.MobileNet."""
+    if name.startswith("Logits"):
+        return f"conv_preds/{name.rsplit('/', 1)[1]}"
+    layer, *rest = name.split("/")
+    number = layer.split("_")[1]
+    kind = {"depthwise": "dw", "pointwise": "pw"}[layer.split("_")[2]] if number != "0" else ""
+    keras = f"conv_{kind}_{number}" if kind else "conv1"
+    return f"{keras}_bn/{rest[1]}" if rest[0] == "BatchNorm" else f"{keras}/{rest[0]}"
+
+
+def assert_equals_keras(ours, alpha, size, classes, images):
+    theirs = tf_keras.applications.MobileNet(
+        (size, size, 3), alpha, weights=None, classes=classes, classifier_activation=None, dropout=0.0
+    )
+    variables = {v.name.split(":")[0]: v for v in theirs.variables}
+    assert len(variables) == len(ours.variables)
+    for variable in ours.variables:
+        variables[keras_name(variable.name.split(":")[0])].assign(variable)
+    scaled = tf_keras.applications.mobilenet.preprocess_input(images.copy())
+    expected, found = theirs(scaled, training=False).numpy(), ours(images, training=False).numpy()
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_are_those_of_slim(full):
+    assert full.count_params() == 3_228_864
+    assert sum(int(np.prod(v.shape)) for v in full.trainable_variables) == 3_206_976
+    assert len(full.variables) == 135
+
+
+def test_every_end_point_has_slims_shape(full, shared):
+    reference = json.loads((shared / "reference" / "slim_reference_numbers.json").read_text())
+    sizes = {name: entry for name, entry in reference.items() if name.startswith("mobilenet_v1_base@")}
+    assert sizes
+    for name, entry in sizes.items():
+        size = int(name.split("@")[1])
+        shapes = full.compute_output_shape((1, size, size, 3))
+        assert {key: list(shape[1:]) for key, shape in shapes.items()} == entry["endpoints"], name
+        assert full.count_params() == entry["model_vars"]
+
+
+def test_maps_of_300_pixels(full):
+    shapes = full.compute_output_shape((1, 300, 300, 3))
+    assert [shapes[name] for name in MobileNetV1.ssd_maps] == [(1, 19, 19, 512), (1, 10, 10, 1024)]
+
+
+def test_layers_bear_slims_names_and_are_plain(full):
+    names = {v.name for v in full.variables}
+    assert "Conv2d_0/kernel:0" in names and "Conv2d_0/BatchNorm/moving_variance:0" in names
+    assert "Conv2d_7_depthwise/depthwise_kernel:0" in names and "Conv2d_13_pointwise/BatchNorm/gamma:0" in names
+    kinds = {type(layer).__name__ for layer in full.layers}
+    assert kinds == {"InputLayer", "Rescaling", "Conv2D", "DepthwiseConv2D", "BatchNormalization", "ReLU"}
+    norms = [layer for layer in full.layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    assert len(norms) == 27 and {layer.epsilon for layer in norms} == {1e-3}
+
+
+@pytest.mark.parametrize(("multiplier", "channels"), [(0.25, (8, 16, 256)), (0.5, (16, 32, 512)), (0.1, (8, 8, 102))])
+def test_depth_multiplier_and_least_depth(multiplier, channels):
+    end_points = MobileNetV1(depth_multiplier=multiplier)(tf_keras.Input((96, 128, 3)))
+    shapes = [tuple(end_points[f"Conv2d_{name}"].shape[1:]) for name in ("0", "1_pointwise", "13_pointwise")]
+    assert shapes == [(48, 64, channels[0]), (48, 64, channels[1]), (3, 4, channels[2])]
+
+
+@pytest.mark.parametrize(("scaling", "bounds"), [("signed", (-1, 1)), ("unit", (0, 1)), ("none", (0, 255))])
+def test_the_backbone_scales_its_own_input(scaling, bounds):
+    image = tf_keras.Input((96, 96, 3))
+    model = tf_keras.Model(image, MobileNetV1(0.25, input_scaling=scaling)(image))
+    scale = tf_keras.Model(image, model.get_layer("input_scaling").output)
+    values = np.stack([np.zeros((96, 96, 3)), np.full((96, 96, 3), 255)]).astype(np.float32)
+    np.testing.assert_allclose(scale(values).numpy()[:, 0, 0, 0], bounds, atol=1e-6)
+
+
+def test_random_weights_give_what_keras_gives():
+    ours = with_logits(MobileNetV1(0.25), 96, 7)
+    random = np.random.default_rng(0)
+    for variable in ours.variables:
+        if "BatchNorm" in variable.name:
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+    assert_equals_keras(ours, 0.25, 96, 7, random.uniform(0, 255, (2, 96, 96, 3)).astype(np.float32))
+
+
+def test_imagenet_weights_give_what_keras_gives(shared):
+    ours = with_logits(MobileNetV1(), 224, 1001)
+    from skimage import data
+    from skimage.transform import resize
+
+    from detect.weights.sources import FromFile
+    from detect.weights.transfer import transfer
+
+    source = FromFile(str(shared / "weights" / "mobilenet_v1_1.0_224"))
+    transfer(ours, source.read(MobileNetV1.slim_scope), source=source.describe(), layers=None)
+    images = np.stack([resize(image, (224, 224), anti_aliasing=True) for image in (data.chelsea(), data.coffee())])
+    assert_equals_keras(ours, 1.0, 224, 1001, (images * 255).astype(np.float32))
+
+
+def test_weights_survive_a_checkpoint(tmp_path):
+    first, second = (with_logits(MobileNetV1(0.25), 96, 3) for _ in range(2))
+    checkpoint.write(tmp_path / "best", {v.name.split(":")[0]: v for v in first.variables})
+    checkpoint.load(second, tmp_path / "best")
+    for one, other in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(one, other)

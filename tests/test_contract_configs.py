@@ -1,0 +1,117 @@
+"""What every packaged YAML file is held to; the files are globbed, so that a newcomer is tested without an edit."""
+
+import fnmatch
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detect import config, usage
+from detect.composition import groups
+from detect.overrides import prepare, read
+
+FILES = sorted(config.CONFIG_DIR.rglob("*.yaml"))
+OPTIONS = [f"{group}={option}" for group, options in groups([config.CONFIG_DIR]).items() for option in options]
+
+
+def place(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix()
+
+
+def load(file: Path) -> dict[str, Any]:
+    """The file's values; a group of its defaults list (`- optimizer: adamw`) counts as a key that is given."""
+    tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    for default in tree.pop("defaults", []):
+        if isinstance(default, dict):
+            for group in default:
+                name = group.removeprefix("override ").partition("@")[2] or group.rpartition("/")[2]
+                tree.setdefault(name, None)
+    return tree
+
+
+def mismatches(root: Path) -> list[str]:
+    """Arguments of `detect.*` targets below `root` that the YAML lacks, and keys that the signatures lack."""
+    found = []
+    for file in sorted(root.rglob("*.yaml")):
+        tree = load(file)
+        own = f"{place(file, root)}:"
+        for path, node in [("", tree), *config.nodes(tree)]:
+            if isinstance(node, dict) and str(node.get("_target_", "")).startswith("detect."):
+                found += config.target_problems(f"{own}{path}", node, complete=True)
+    return found
+
+
+def test_every_argument_is_in_its_yaml_and_the_other_way_round():
+    assert mismatches(config.CONFIG_DIR) == []
+
+
+def test_an_empty_tree_passes(tmp_path):
+    assert mismatches(tmp_path) == []
+
+
+def test_planted_mismatches_are_found(tmp_path, monkeypatch):
+    code = "def build(root, scale=1.0, *, num_classes, optimizer, classes=None): ..."
+    (tmp_path / "detect_sample.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "configs" / "part"
+    folder.mkdir(parents=True)
+    (folder / "good.yaml").write_text(
+        "defaults:\n  - optimizer: sgd\n_target_: detect_sample.build\nroot: x\nscale: 1\n"
+    )
+    (folder / "bad.yaml").write_text("inner:\n  _target_: detect_sample.build\n  root: x\n  scael: 1\n")
+    found = []
+    for file in sorted(folder.glob("*.yaml")):
+        for path, node in [("", load(file)), *config.nodes(load(file))]:
+            if isinstance(node, dict) and "_target_" in node:
+                found += config.target_problems(f"{file.stem}:{path}", node, complete=True)
+    assert found == [
+        "unknown key bad:inner.scael: detect_sample.build has no argument scael; did you mean scale?",
+        "bad:inner.optimizer is missing: detect_sample.build needs it",
+        "bad:inner.scale is missing: detect_sample.build needs it",
+    ]
+
+
+def all_keys() -> Iterator[str]:
+    """Dotted keys of all packaged files, each where its group puts it."""
+    for file in FILES:
+        group = file.parent.relative_to(config.CONFIG_DIR).as_posix().replace("/", ".")
+        for key, _ in config.nodes(load(file)):
+            yield key if group == "." else f"{group}.{key}"
+
+
+def test_ranges_are_of_keys_that_exist():
+    keys = set(all_keys())
+    assert [glob for glob in config.RANGES if not any(fnmatch.fnmatchcase(key, glob) for key in keys)] == []
+
+
+@pytest.mark.parametrize("option", ["", *OPTIONS])
+def test_every_option_of_train_composes_and_is_legal(option):
+    group = option.partition("=")[0]
+    argv = [option] if option else []
+    command = read(argv, "train")
+    try:
+        prepare(command)
+    except config.ConfigError as error:
+        unused = f"'{group}'" in str(error) or "No match in the defaults list" in str(error)
+        missing = all(" is missing: give " in line for line in str(error).splitlines())
+        assert unused or missing, str(error)
+
+
+@pytest.mark.parametrize("verb", sorted(usage.VERBS))
+def test_every_verb_has_a_config_that_composes_and_a_help_of_80_columns(verb):
+    command = read([], verb)
+    text = usage.verb_help(command)
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"detect {verb}: {usage.VERBS[verb]}" in text
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "experiment"], ids=lambda f: f.stem)
+def test_experiment_starts_with_a_comment_that_holds_its_command(file):
+    head = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        head.append(line)
+    assert f"experiment={file.stem}" in "\n".join(head), "say what it reproduces, the command, the score and the time"

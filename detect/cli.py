@@ -86,6 +86,8 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
         decorate(job)()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        return _nobody_reads()
     except InstantiationException:  # what a constructor raised is a bug of the program, unless a UserError is its cause
         raise
     except (UserError, HydraException) as error:
@@ -106,9 +108,8 @@ def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictCo
     try:
         config.check(cfg)
         return function(cfg)
-    except BrokenPipeError:  # `detect doctor | head`: nobody reads any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
+    except BrokenPipeError:
+        raise SystemExit(_nobody_reads()) from None
     except Exception as error:
         mend = _user_error(error)
         if mend is None:
@@ -127,6 +128,12 @@ def _user_error(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
+
+
+def _nobody_reads() -> int:
+    """The exit code after `detect doctor | head`; what is still in the buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def tell(config_name: str, error: Exception, where: str = "") -> None:

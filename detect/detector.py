@@ -126,7 +126,7 @@ class Detector:
 def _serve(module: Any, image: np.ndarray) -> Found:
     outputs = module.signatures["serving_default"](tf.constant(image[np.newaxis]))
     count = int(outputs["num_detections"][0])
-    boxes, scores, classes = (outputs[f"detection_{name}"][0, :count].numpy() for name in ("boxes", "scores", "classes"))
+    boxes, scores, classes = (outputs[f"detection_{n}"][0, :count].numpy() for n in ("boxes", "scores", "classes"))
     return boxes, scores, classes.astype(np.int32)
 
 

@@ -26,7 +26,7 @@ def main(cfg) -> float | None:
         dataset = open_dataset(OmegaConf.load(source / SAVED_CONFIG))
         known = json.loads((source / SAVED_CLASSES).read_text())
         if list(dataset.classes) != known:
-            raise DataError(f"{source} was trained on the classes {known}, its data set now has {list(dataset.classes)}")
+            raise DataError(f"{source} was trained on {known}, its data set now has {list(dataset.classes)}")
     else:
         raise ConfigError("evaluate: an exported model needs a data set: dataset=voc dataset.root=DIR")
     if not dataset.splits.get(cfg.split):

@@ -43,7 +43,9 @@ class DetectionEvaluator:
 class ClassificationEvaluator:
     """Scores a classifier on one split."""
 
-    def __init__(self, detect: Any, size, dataset: ClassificationDataset, split: str, batch_size: int, threads: int = 2):
+    def __init__(
+        self, detect: Any, size, dataset: ClassificationDataset, split: str, batch_size: int, threads: int = 2
+    ):
         self.dataset, self.examples = dataset, dataset.splits[split]
         self.stream = ClassificationStream(
             self.examples,

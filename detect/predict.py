@@ -30,10 +30,8 @@ def main(cfg) -> None:
 def images(what: str) -> list[Path]:
     """The image files that an image, a folder or a glob names."""
     path = Path(what).expanduser()
-    if path.is_dir():
-        found = find_images(path)
-    else:
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    found = find_images(path) if path.is_dir() else matches
     if not found:
         raise DataError(f"images={what}: no image there; name an image, a folder or a glob")
     return found

@@ -36,7 +36,7 @@ def main(cfg) -> None:
     if readme.exists() and all(mark in readme.read_text() for mark in MARKS):
         before, rest = readme.read_text().split(MARKS[0])
         readme.write_text(f"{before}{MARKS[0]}\n{text}{MARKS[1]}{rest.split(MARKS[1])[1]}")
-    curves = {f"{summary(f)['name']} ({summary(f)['seed']})": f / "detector" / "metrics.jsonl" for f in run_folders(cfg.runs)}
+    curves = {label(f): f / "detector" / "metrics.jsonl" for f in run_folders(cfg.runs)}
     draw.save(folder / "curves.png", draw.study_figure(curves))
     log.info("%s\nwrote results.csv, table.md and curves.png into %s", text, folder)
 
@@ -57,6 +57,12 @@ def summary(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "summary.json").read_text())
     except ValueError as error:
         raise DataError(f"{folder / 'summary.json'}: not readable json: {error}") from error
+
+
+def label(folder: Path) -> str:
+    """Arm and seed, as the curves are labelled."""
+    about = summary(folder)
+    return f"{about['name']} ({about['seed']})"
 
 
 def has(folder: Path, split: str) -> bool:

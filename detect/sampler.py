@@ -9,7 +9,7 @@ class HardExampleMiner:
     candidates: at most so many anchors of highest loss an image are considered.
     nms_iou: candidates that overlap a harder one by more are passed over; None skips that step (and its time).
     negatives_per_positive: negatives kept for each matched anchor.
-    min_negatives: negatives kept at least; with 0, as in the zoo's configurations, an image without boxes teaches nothing.
+    min_negatives: negatives kept at least; with 0, as in the zoo, an image without boxes teaches nothing.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class HardExampleMiner:
         self.negatives_per_positive, self.min_negatives = negatives_per_positive, min_negatives
 
     def __call__(self, losses, matched, weights, boxes):
-        """losses: float32 [B, A], without gradient; matched, weights: float32 [B, A]; boxes: decoded, float32 [B, A, 4].
+        """losses, matched, weights: float32 [B, A], without gradient; boxes: float32 [B, A, 4], decoded.
 
         Returns float32 [B, A]: 1 where the anchor counts.
         """

@@ -10,8 +10,10 @@ DETECTOR_JSON = "detector.json"  # class names, input frame and origin, beside t
 
 
 def save(architecture: Any, classes, origin: str, folder: Path) -> None:
-    """architecture: a meta-architecture. The signature is the Object Detection API's: `input_tensor` uint8 [B, H, W, 3] of any
-    size -> detection_boxes [B, N, 4] normalised, detection_scores, detection_classes (from 1), num_detections."""
+    """architecture: a meta-architecture. The signature is the Object Detection API's: `input_tensor`, uint8
+    [B, H, W, 3] of any size -> `detection_boxes` [B, N, 4] normalised, `detection_scores`, `detection_classes` from 1,
+    `num_detections`.
+    """
     module = tf.Module()
     module.model = architecture.model
     frame = tf.constant([*architecture.size, *architecture.size], tf.float32)

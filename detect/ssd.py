@@ -87,7 +87,7 @@ class SSD:
         return parts, scalars
 
     def detect(self, image):
-        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame; see postprocess."""
+        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`)."""
         outputs = self.model(tf.cast(image, tf.float32), training=False)
         boxes, scores = self._decode(outputs["codes"]), self.classification_loss.scores(outputs["logits"])
         return self.postprocess(boxes, scores, self.size)

@@ -213,7 +213,8 @@ def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: 
 def show_batch(logger: RunLogger, folder: Path, images, boxes=None, classes=None, names=()) -> None:
     """Saves the first augmented batch as the network sees it."""
     if boxes is not None:
-        images = [draw.draw_boxes(i, b[c > 0], c[c > 0], names=names) for i, b, c in zip(images, boxes, classes, strict=True)]
+        rows = zip(images, boxes, classes, strict=True)
+        images = [draw.draw_boxes(image, b[c > 0], c[c > 0], names=names) for image, b, c in rows]
     sheet = draw.contact_sheet(list(images), columns=4)
     draw.save(folder / "first_batch.png", sheet)
     logger.images("first_batch", 0, sheet[np.newaxis])

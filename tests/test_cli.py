@@ -223,6 +223,18 @@ def test_help_needs_neither_hydra_nor_tensorflow():
         assert any(line.startswith(f"  {name} ") for line in text)
 
 
+def test_closed_pipe_is_quiet(tmp_path):
+    script = "import sys; sys.argv = ['detect', 'doctor', 'devices=false']; from detect import cli; cli.main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", script], stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=environment
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_unknown_verb(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["detect", "trian"])
     assert cli.main() == 2

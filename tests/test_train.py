@@ -63,9 +63,10 @@ def uninterrupted(tmp_path_factory):
 
 def test_a_run_folder_holds_everything(uninterrupted):
     folder, done = uninterrupted
-    for name in ("config.yaml", "classes.json", "summary.json", "results.png", "test_predictions.png", "test_confusion.png",
-                 "test_pr_curves.png", "classify/summary.json", "classify/best.index", "detector/best.index",
-                 "detector/transfer.json", "detector/first_batch.png", "detector/metrics.jsonl"):  # fmt: skip
+    names = "config.yaml classes.json summary.json results.png test_predictions.png test_confusion.png"
+    stages = "classify/summary.json classify/best.index detector/best.index detector/transfer.json"
+    more = "test_pr_curves.png detector/first_batch.png detector/metrics.jsonl"
+    for name in f"{names} {stages} {more}".split():
         assert (folder / name).exists(), name
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 12 and summary["seed"] == 0

@@ -47,7 +47,11 @@ def read_coco(
     name = name or folder.resolve().name
     refuse_overlap(name, {s: [e.id for e in examples] for s, examples in given.items()})
     parts, split_note = fill_splits(
-        given, lambda e: e.classes.tolist(), val_fraction, test_fraction, split_seed,
+        given,
+        lambda e: e.classes.tolist(),
+        val_fraction,
+        test_fraction,
+        split_seed,
         f"json files ({', '.join(f'{s}: {p.name}' for s, p in files.items())})",
     )
     note = "classes: as given" if classes is not None else "classes: the json's categories, in the order of their ids"

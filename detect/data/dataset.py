@@ -202,7 +202,8 @@ def find_images(folder: Path, recursive: bool = True) -> list[Path]:
     """Image files below `folder`, sorted; hidden files and folders are passed over."""
     found = folder.rglob("*") if recursive else folder.iterdir()
     return sorted(
-        p for p in found
+        p
+        for p in found
         if p.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
 

@@ -50,7 +50,11 @@ def read_yolo(
     name = name or path.resolve().parent.name
     refuse_overlap(name, {s: [e.id for e in examples] for s, examples in given.items()})
     parts, split_note = fill_splits(
-        given, lambda e: e.classes.tolist(), val_fraction, test_fraction, split_seed,
+        given,
+        lambda e: e.classes.tolist(),
+        val_fraction,
+        test_fraction,
+        split_seed,
         f"{path.name} ({', '.join(given)})",
     )
     return DetectionDataset(name, names, parts, (f"classes: names of {path.name}", split_note))

@@ -15,8 +15,14 @@ from detect.errors import ConfigError, DataError
 
 def example(name, boxes, classes=None, crowd=None, size=(200, 100)):
     n = len(boxes)
-    return Example(Path(f"{name}.jpg"), *size, np.array(boxes, np.float32).reshape(n, 4), np.array(classes or [1] * n),
-                   np.array(crowd or [False] * n), name)
+    return Example(
+        Path(f"{name}.jpg"),
+        *size,
+        np.array(boxes, np.float32).reshape(n, 4),
+        np.array(classes or [1] * n),
+        np.array(crowd or [False] * n),
+        name,
+    )
 
 
 def dataset(train, val=(), test=()):
@@ -34,8 +40,12 @@ def test_margin_and_square_by_hand():
 
 
 def test_labels_ids_and_what_is_left_out():
-    e = example("a", [[10, 10, 50, 50], [20, 60, 60, 99], [0, 0, 4, 30], [60, 100, 90, 140]], [1, 2, 1, 2],
-                [False, False, False, True])
+    e = example(
+        "a",
+        [[10, 10, 50, 50], [20, 60, 60, 99], [0, 0, 4, 30], [60, 100, 90, 140]],
+        [1, 2, 1, 2],
+        [False, False, False, True],
+    )
     crops = crop_dataset(dataset([e]), background_per_image=0, min_size=8)
     assert crops.classes == ("background", "cat", "dog")
     assert [(c.label, c.id) for c in crops.splits["train"]] == [(1, "a#0"), (2, "a#1")]

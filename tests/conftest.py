@@ -1,6 +1,8 @@
 """Fixtures shared by all tests: where the optional real data lies, and quiet, repeatable libraries."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,25 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.fail(f"DETECT_SHARED={named} is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_overrides() -> list[str]:
+    """Overrides of a training run that takes seconds."""
+    return (
+        "init=none backbone.depth_multiplier=0.25 detector.size=[96,96] detector.neck.depth_multiplier=0.25 "
+        "classify.classifier.size=[96,96] dataset.images={train:16,val:4,test:4} schedule.batch_size=4 "
+        "schedule.warmup=2 schedule.log_every=1 classify.schedule.steps=3 classify.schedule.batch_size=8 "
+        "classify.schedule.warmup=0 classify.schedule.evaluate_every=3 threads=2"
+    ).split()
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, small_overrides) -> tuple[Path, str]:
+    """A finished two-stage run of twelve steps on embedded digits, from the command line: (folder, console)."""
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    steps = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
+    command = [sys.executable, "-m", "detect.train", *small_overrides, *steps, f"hydra.run.dir={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout

@@ -9,33 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-SMALL = [
-    "init=none",
-    "backbone.depth_multiplier=0.25",
-    "detector.size=[96,96]",
-    "detector.neck.depth_multiplier=0.25",
-    "classify.classifier.size=[96,96]",
-    "dataset.images={train:16,val:4,test:4}",
-    "schedule.batch_size=4",
-    "schedule.warmup=2",
-    "schedule.log_every=1",
-    "classify.schedule.steps=3",
-    "classify.schedule.batch_size=8",
-    "classify.schedule.warmup=0",
-    "classify.schedule.evaluate_every=3",
-    "threads=2",
-]
 STEPS = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
 
 
 def command(folder: Path, *overrides: str) -> list[str]:
     return [sys.executable, "-m", "detect.train", *overrides, f"hydra.run.dir={folder}"]
-
-
-def train(folder: Path, *overrides: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(folder, *overrides), capture_output=True, text=True, timeout=300)
 
 
 def steps_done(folder: Path) -> int:
@@ -53,16 +32,8 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in kept}
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    done = train(folder, *SMALL, *STEPS)
-    assert done.returncode == 0, done.stderr
-    return folder, done
-
-
-def test_a_run_folder_holds_everything(uninterrupted):
-    folder, done = uninterrupted
+def test_a_run_folder_holds_everything(small_run):
+    folder, console = small_run
     names = "config.yaml classes.json summary.json results.png test_predictions.png test_confusion.png"
     stages = "classify/summary.json classify/best.index detector/best.index detector/transfer.json"
     more = "test_pr_curves.png detector/first_batch.png detector/metrics.jsonl"
@@ -74,14 +45,14 @@ def test_a_run_folder_holds_everything(uninterrupted):
     assert summary["versions"]["tensorflow"] and summary["dataset"]["fingerprint"]
     ledger = json.loads((folder / "detector" / "transfer.json").read_text())
     assert len(ledger["loaded"]) == 135 and not ledger["missing"]
-    assert max(map(len, done.stdout.splitlines())) <= 120
+    assert max(map(len, console.splitlines())) <= 120
     assert list((folder / "detector" / "tensorboard").rglob("events*"))
 
 
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(uninterrupted, tmp_path):
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(small_run, small_overrides, tmp_path):
     folder = tmp_path / "killed"
     log = (tmp_path / "log").open("w")
-    process = subprocess.Popen(command(folder, *SMALL, *STEPS), stdout=log, stderr=log)
+    process = subprocess.Popen(command(folder, *small_overrides, *STEPS), stdout=log, stderr=log)
     deadline = time.time() + 240
     while steps_done(folder) < 6 and time.time() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -93,7 +64,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(uninterrupted, tmp_
     )
     assert done.returncode == 0, done.stderr
     assert "resumed at step" in done.stdout and "finished before" in done.stdout
-    expected, got = weights(uninterrupted[0]), weights(folder)
+    expected, got = weights(small_run[0]), weights(folder)
     assert expected.keys() == got.keys() and len(got) > 300
     for name, array in expected.items():
         np.testing.assert_array_equal(got[name], array, err_msg=name)
@@ -101,10 +72,10 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(uninterrupted, tmp_
     assert steps == sorted(steps) and len(steps) == 12 + 2
 
 
-def test_sigterm_saves_and_resume_goes_on(tmp_path):
+def test_sigterm_saves_and_resume_goes_on(small_overrides, tmp_path):
     folder = tmp_path / "stopped"
     process = subprocess.Popen(
-        command(folder, *SMALL, "classify.enabled=false", "schedule.steps=100000"),
+        command(folder, *small_overrides, "classify.enabled=false", "schedule.steps=100000"),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while steps_done(folder) < 3 and process.poll() is None:
@@ -115,8 +86,8 @@ def test_sigterm_saves_and_resume_goes_on(tmp_path):
     assert list((folder / "detector" / "last").glob("*.index"))
 
 
-def test_resume_with_another_configuration_is_refused(uninterrupted):
-    folder, _ = uninterrupted
+def test_resume_with_another_configuration_is_refused(small_run):
+    folder, _ = small_run
     done = subprocess.run(
         [sys.executable, "-m", "detect.train", f"resume={folder}", "schedule.rate=0.5"],
         capture_output=True, text=True, timeout=100,

@@ -1,0 +1,159 @@
+"""evaluate, predict, export, inspect and report on one small run, and the Python API beside them."""
+
+import csv
+import json
+
+import cv2
+import hydra
+import numpy as np
+import pytest
+
+from detect.config import CONFIG_DIR
+from detect.errors import ConfigError, DataError, WeightsError
+
+
+def call(verb: str, *overrides: str):
+    """Runs a verb in this process on a composed configuration."""
+    import importlib
+
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose(verb, list(overrides))
+    return importlib.import_module(f"detect.{verb}").main(cfg)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("chelsea", "coffee"):
+        cv2.imwrite(str(folder / f"{name}.png"), getattr(data, name)()[..., ::-1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(small_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "saved_model"
+    call("export", f"run={small_run[0]}", f"output={folder}")
+    return folder
+
+
+def test_evaluate_repeats_the_scores_of_the_run(small_run, tmp_path):
+    folder = small_run[0]
+    before = json.loads((folder / "summary.json").read_text())["scores"]["test"]
+    assert call("evaluate", f"run={folder}", f"output={tmp_path}") == pytest.approx(before["AP"], abs=1e-6)
+    after = json.loads((tmp_path / "test_scores.json").read_text())
+    assert after["AR100"] == pytest.approx(before["AR100"], abs=1e-6)
+    assert (tmp_path / "test_predictions.png").exists()
+
+
+def test_evaluate_refuses_a_split_without_images_and_an_unknown_run(small_run, tmp_path):
+    with pytest.raises(ConfigError, match=r"split=dev.*train, val, test"):
+        call("evaluate", f"run={small_run[0]}", "split=dev")
+    with pytest.raises(ConfigError, match="run=RUN"):
+        call("evaluate")
+    with pytest.raises(ConfigError, match="needs a data set"):
+        call("evaluate", f"model={tmp_path}")
+
+
+def test_predict_draws_every_image_and_writes_coco_json(small_run, photographs, tmp_path):
+    call("predict", f"run={small_run[0]}", f"images={photographs}/c*.png", f"output={tmp_path}", "score=0.01")
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["0001_chelsea.png", "0002_coffee.png"]
+    rows = json.loads((tmp_path / "detections.json").read_text())
+    assert {row["image_id"] for row in rows} == {1, 2}
+    for row in rows:
+        x, y, width, height = row["bbox"]
+        assert 0 <= x <= x + width <= 600.001 and 0 <= y <= y + height <= 400.001
+        assert row["category"] == str(row["category_id"] - 1)  # class 1 is the digit "0"
+
+
+def test_predict_without_images_says_so(small_run, tmp_path):
+    with pytest.raises(DataError, match=r"images=.*nothing\.jpg: no image there"):
+        call("predict", f"run={small_run[0]}", f"images={tmp_path}/nothing.jpg")
+
+
+def test_the_exported_model_takes_pixels_of_any_size_and_agrees(small_run, exported, photographs):
+    from detect.detector import Detector
+
+    run, shipped = Detector.load(small_run[0]), Detector.load(exported)
+    assert shipped.classes == run.classes and shipped.size == run.size == (96, 96)
+    for a, b in zip(run(sorted(photographs.iterdir())), shipped(sorted(photographs.iterdir())), strict=True):
+        # cv2 and TensorFlow round a resized pixel differently by one level now and then.
+        np.testing.assert_allclose(a.scores[:20], b.scores[:20], atol=5e-3)
+
+
+def test_the_signature_is_the_object_detection_apis(exported):
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    outputs = signature(input_tensor=tf.zeros((2, 50, 70, 3), tf.uint8))
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "detection_boxes": (2, 100, 4), "detection_scores": (2, 100), "detection_classes": (2, 100),
+        "num_detections": (2,),
+    }  # fmt: skip
+    assert float(tf.reduce_max(outputs["detection_boxes"])) <= 1.0
+
+
+def test_export_does_not_overwrite_unasked(small_run, exported):
+    with pytest.raises(ConfigError, match="overwrite=true"):
+        call("export", f"run={small_run[0]}", f"output={exported}")
+
+
+def test_detector_batches_equal_singles_and_scores_are_filtered(small_run, photographs):
+    from detect.detector import Detector
+
+    detector = Detector.load(small_run[0])
+    paths = sorted(photographs.iterdir())
+    together, alone = detector(paths, score=0.02), [detector(path, score=0.02)[0] for path in paths]
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
+        assert a.names == b.names and (a.scores >= 0.02).all()
+
+
+def test_detector_refuses_what_is_neither(tmp_path):
+    from detect.detector import Detector
+
+    with pytest.raises(WeightsError, match="neither a run folder"):
+        Detector.load(tmp_path)
+    (tmp_path / "config.yaml").write_text("{}")
+    with pytest.raises(WeightsError, match="not reached its first evaluation"):
+        Detector.load(tmp_path)
+
+
+def test_inspect_writes_contact_sheets(tmp_path, caplog):
+    with caplog.at_level("INFO", "detect"):
+        call("inspect", "dataset.images={train:8,val:2,test:2}", f"output={tmp_path}", "detector.size=[96,96]",
+             "backbone.depth_multiplier=0.25", "images=4")  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "raw_train.png", "raw_val.png", "raw_test.png", "augmented.png",
+    }  # fmt: skip
+    assert "match no anchor at IoU 0.5" in caplog.text and "synthetic placement" in caplog.text
+
+
+def test_inspect_finds_bccds_two_zero_area_boxes(shared, tmp_path, caplog):
+    with caplog.at_level("INFO", "detect"):
+        call("inspect", "dataset=voc", f"dataset.root={shared}/data/bccd", f"output={tmp_path}", "images=2",
+             "backbone.depth_multiplier=0.25")  # fmt: skip
+    found = [line for line in caplog.messages if "zero-area" in line and "BloodImage" in line]
+    assert len(found) == 2 and any("00338" in line for line in found) and any("00343" in line for line in found)
+
+
+def test_report_writes_table_csv_and_curves(small_run, tmp_path):
+    folder = small_run[0]
+    (tmp_path / "README.md").write_text("# Study\n<!-- table -->\nold\n<!-- end of table -->\nverdict\n")
+    call("report", f"runs={folder.parent}", f"output={tmp_path}")
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [row["split"] for row in rows] == ["test", "val"]
+    assert float(rows[0]["AP"]) == round(summary["scores"]["test"]["AP"], 4)
+    assert rows[0]["arm"] == "train" and rows[0]["seed"] == "0" and float(rows[0]["minutes"]) > 0
+    text = (tmp_path / "README.md").read_text()
+    assert "old" not in text and "| test | train | 0 |" in text and text.endswith("verdict\n")
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_report_without_runs_says_so(tmp_path):
+    with pytest.raises(DataError, match="no finished run"):
+        call("report", f"runs={tmp_path}", f"output={tmp_path}")
+    with pytest.raises(ConfigError, match="no such folder"):
+        call("report", f"runs={tmp_path}/none", f"output={tmp_path}")

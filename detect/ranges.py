@@ -89,6 +89,8 @@ RANGES: dict[str, Legal] = {
     "*schedule.patience": whole(1, null=True),
     "backbone.depth_multiplier": number(0, 16, above=True),
     "backbone.min_depth": whole(1),
+    "detector.size.*": whole(96, 4096),
+    "classify.classifier.size.*": whole(32, 4096),
     "split": one_of("train", "val", "test"),
     "score": SHARE,
     "decode": SWITCH,

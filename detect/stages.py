@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from detect import draw
 from detect.classifier import Classifier
 from detect.config import plain
-from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.data.dataset import BACKGROUND, ClassificationDataset, DetectionDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.logs import RunLogger, write_json
@@ -85,20 +85,19 @@ def train_classifier(run: Run, weights: Any) -> Any:
     evaluator = ClassificationEvaluator(
         classifier.detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg)
     )
-    logger = RunLogger(folder, schedule.steps, "classify")
-    show_batch(logger, folder, stream.batch(0)["image"])
 
     def evaluate(step: int) -> float:
         scores = evaluator()
         logger.evaluation(step, {f"{split}/top1": scores.top1, f"{split}/mean": scores.mean}, scores.table())
         picture = draw.confusion_figure(scores.confusion, dataset.classes)
         draw.save(folder / "confusion.png", picture)
-        logger.images("confusion", step, picture[np.newaxis])
-        return scores.mean
+        logger.images("confusion", step, picture)
+        return scores.mean or 0.0
 
     trainer = Trainer(classifier, schedule, stream)
-    outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
-    logger.close()
+    with RunLogger(folder, schedule.steps, "classify") as logger:
+        show_batch(logger, folder, stream.batch(0)["image"])
+        outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
     checkpoint.load(classifier.model, folder / "best")
     scores = {split: evaluator().to_dict()}
     write_summary(result, run, outcome, scores, pictures=len(dataset.splits["train"]))
@@ -125,9 +124,6 @@ def train_detector(run: Run, weights: Any) -> float:
     )
     split = selection_split(dataset)
     evaluator = DetectionEvaluator(detector.detect, detector.size, dataset, split, schedule.batch_size, threads(cfg))
-    logger = RunLogger(folder, schedule.steps, "detector")
-    logger.text("config", f"```\n{json.dumps(plain(cfg), indent=2)}\n```")
-    show_batch(logger, folder, *(stream.batch(0)[key] for key in ("image", "boxes", "classes")), dataset.classes)
 
     def evaluate(step: int) -> float:
         scores, found = evaluator()
@@ -135,22 +131,25 @@ def train_detector(run: Run, weights: Any) -> float:
         per_class = {f"{split}_AP/{name}": row["AP"] for name, row in scores.per_class.items() if row["AP"] is not None}
         logger.evaluation(step, figures | per_class, scores.table())
         logger.images("predictions", step, truth_beside_predictions(dataset, split, found.detections))
+        logger.images("confusion", step, confusion_picture(dataset, split, found.detections))
         logger.pr_curves(step, scores)
         if cfg.histograms:
             logger.histograms(step, detector.model)
         return scores.summary["AP"] or 0.0
 
     trainer = Trainer(detector, schedule, stream)
-    outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
-    checkpoint.load(detector.model, folder / "best")
-    splits = [name for name in ("val", "test") if dataset.splits[name]]
-    scores = score_splits(run.folder, detector.detect, detector.size, dataset, splits)
-    write_summary(run.folder / "summary.json", run, outcome, scores, init=run_init(run, weights))
+    with RunLogger(folder, schedule.steps, "detector") as logger:
+        logger.text("config", f"```\n{json.dumps(plain(cfg), indent=2)}\n```")
+        show_batch(logger, folder, *(stream.batch(0)[key] for key in ("image", "boxes", "classes")), dataset.classes)
+        outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
+        checkpoint.load(detector.model, folder / "best")
+        splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
+        scores = score_splits(run.folder, detector.detect, detector.size, dataset, splits)
+        logger.hparams(hyper_parameters(cfg), {f"{s}/{k}": scores[s][k] for s in splits for k in ("AP", "AP50")})
+    start = {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}
+    write_summary(run.folder / "summary.json", run, outcome, scores, init=start)
     draw.results_figure(folder / "metrics.jsonl", run.folder / "results.png")
-    chosen = scores[split]["AP"] if split in scores else outcome["best"]
-    logger.hparams(hyper_parameters(cfg), {f"{s}/{k}": scores[s][k] for s in scores for k in ("AP", "AP50")})
-    logger.close()
-    return chosen or 0.0
+    return scores[split]["AP"] or 0.0
 
 
 def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -> None:
@@ -185,8 +184,7 @@ def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Sco
     """Prints a split's scores, leaves its pictures and COCO results in `folder`, and returns the figures."""
     log.info("%s: %s", split, scores.table())
     examples = dataset.splits[split]
-    matrix = confusion_matrix(examples, found.detections, dataset.num_classes)
-    draw.save(folder / f"{split}_confusion.png", draw.confusion_figure(matrix, ("background", *dataset.classes)))
+    draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections))
     draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
     sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
     draw.save(folder / f"{split}_predictions.png", sheet)
@@ -194,7 +192,13 @@ def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Sco
     return scores.summary | {"per_class": scores.per_class}
 
 
-def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 320) -> list:
+def confusion_picture(dataset: DetectionDataset, split: str, detections: dict) -> np.ndarray:
+    """The confusion matrix of a split, background first."""
+    matrix = confusion_matrix(dataset.splits[split], detections, dataset.num_classes)
+    return draw.confusion_figure(matrix, (BACKGROUND, *dataset.classes))
+
+
+def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 480) -> list:
     """The same few images of a split each time: ground truth on the left, detections on the right."""
     examples = dataset.splits[split]
     count = min(SHOWN_IMAGES, len(examples))
@@ -217,12 +221,7 @@ def show_batch(logger: RunLogger, folder: Path, images, boxes=None, classes=None
         images = [draw.draw_boxes(image, b[c > 0], c[c > 0], names=names) for image, b, c in rows]
     sheet = draw.contact_sheet(list(images), columns=4)
     draw.save(folder / "first_batch.png", sheet)
-    logger.images("first_batch", 0, sheet[np.newaxis])
-
-
-def run_init(run: Run, weights: Any) -> dict[str, Any]:
-    """What the detector's backbone started from, for the summary."""
-    return {"weights": weights.describe(), "stage_1": bool(run.cfg.classify.enabled)}
+    logger.images("first_batch", 0, sheet)
 
 
 def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> None:

@@ -26,12 +26,22 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def small_overrides() -> list[str]:
     """Overrides of a training run that takes seconds."""
-    return (
-        "init=none backbone.depth_multiplier=0.25 detector.size=[96,96] detector.neck.depth_multiplier=0.25 "
-        "classify.classifier.size=[96,96] dataset.images={train:16,val:4,test:4} schedule.batch_size=4 "
-        "schedule.warmup=2 schedule.log_every=1 classify.schedule.steps=3 classify.schedule.batch_size=8 "
-        "classify.schedule.warmup=0 classify.schedule.evaluate_every=3 threads=2"
-    ).split()
+    return [
+        "init=none",
+        "backbone.depth_multiplier=0.25",
+        "detector.size=[96,96]",
+        "detector.neck.depth_multiplier=0.25",
+        "classify.classifier.size=[96,96]",
+        "dataset.images={train:16,val:4,test:4}",
+        "schedule.batch_size=4",
+        "schedule.warmup=2",
+        "schedule.log_every=1",
+        "classify.schedule.steps=3",
+        "classify.schedule.batch_size=8",
+        "classify.schedule.warmup=0",
+        "classify.schedule.evaluate_every=3",
+        "threads=2",
+    ]
 
 
 @pytest.fixture(scope="session")

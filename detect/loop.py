@@ -185,7 +185,8 @@ def fit(
             if trainer.interrupted or step % schedule.checkpoint_every == 0 or step == schedule.steps:
                 manager.save(checkpoint_number=step)
             if trainer.interrupted:
-                raise Interrupted(f"stopped at step {step}; everything is saved")
+                log.warning("stopped at step %d, all is saved; go on with: detect train resume=%s", step, folder.parent)
+                raise Interrupted
     if _exhausted(progress, schedule):
         manager.save(checkpoint_number=trainer.step)
         log.info("no better for %d evaluations: stopped at step %d", schedule.patience, trainer.step)

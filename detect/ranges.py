@@ -63,7 +63,7 @@ RANGES: dict[str, Legal] = {
     "seed": whole(0, 2**31 - 1),
     "resume": Legal(str, null=True),
     "threads": whole(1, 1024, null=True),
-    "max_boxes": whole(1, 10_000),
+    "max_boxes": whole(1, 10_000, null=True),
     "deterministic": SWITCH,
     "histograms": SWITCH,
     "limit.train": whole(1, null=True),

@@ -37,7 +37,7 @@ def start_run(cfg: DictConfig) -> Run:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if any(sign in str(folder) for sign in "[]\\*?"):
         raise ConfigError(f"run folder {folder}: TensorFlow can't keep checkpoints in a path with [ ] \\ * or ?")
-    dataset = limit(open_dataset(cfg), cfg)
+    dataset = limit(open_dataset(cfg, cfg.decode), cfg)
     for line in dataset.describe():
         log.info(line)
     if not dataset.splits["train"]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from omegaconf import OmegaConf
 
 from detect import stages
 from detect.data.augment import resize
@@ -17,7 +16,7 @@ from detect.data.pipeline import read_image
 from detect.errors import WeightsError
 from detect.metrics.coco import CocoEvaluator, Scores
 from detect.serving import DETECTOR_JSON
-from detect.start import SAVED_CLASSES, SAVED_CONFIG
+from detect.start import SAVED_CLASSES, SAVED_CONFIG, saved_config
 from detect.weights import checkpoint
 
 Image = np.ndarray | str | Path
@@ -72,7 +71,7 @@ class Detector:
         if not checkpoint.exists(best):
             raise WeightsError(f"{folder}: no detector/best yet: the run has not reached its first evaluation")
         classes = json.loads((folder / SAVED_CLASSES).read_text())
-        architecture = stages.build_detector(OmegaConf.load(folder / SAVED_CONFIG), len(classes))
+        architecture = stages.build_detector(saved_config(folder), len(classes))
         checkpoint.load(architecture.model, best)
         detect, size = tf.function(architecture.detect), architecture.size
         frame = np.array([*size, *size], np.float32)

@@ -4,12 +4,10 @@ import json
 import logging
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from detect.cli import verb
 from detect.errors import ConfigError, DataError
 from detect.logs import write_json
-from detect.start import SAVED_CLASSES, SAVED_CONFIG, check_ground_truth, open_dataset
+from detect.start import SAVED_CLASSES, SAVED_CONFIG, check_ground_truth, open_dataset, saved_config
 
 log = logging.getLogger("detect")
 
@@ -23,7 +21,7 @@ def main(cfg) -> float | None:
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
     elif (source / SAVED_CONFIG).exists():
-        dataset = open_dataset(OmegaConf.load(source / SAVED_CONFIG))
+        dataset = open_dataset(saved_config(source))
         known = json.loads((source / SAVED_CLASSES).read_text())
         if list(dataset.classes) != known:
             raise DataError(f"{source} was trained on {known}, its data set now has {list(dataset.classes)}")

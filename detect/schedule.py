@@ -53,7 +53,7 @@ class Schedule:
         """The decay that averages over about a tenth of the stage: min(.9997, 1 - 10 / steps)."""
         return max(0.0, min(0.9997, 1 - 10 / self.steps))
 
-    def learning_rate(self) -> schedules.LearningRateSchedule:
+    def learning_rate(self) -> Any:
         """Linear warm-up to `rate`, then the decay."""
         if self.decay == "cosine":
             rate = schedules.CosineDecay(self.rate, self.steps)

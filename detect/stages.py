@@ -5,7 +5,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import cv2
 import hydra
 import numpy as np
 import tensorflow as tf
@@ -16,7 +15,7 @@ from detect import draw
 from detect.classifier import Classifier
 from detect.config import plain
 from detect.data.dataset import BACKGROUND, ClassificationDataset, DetectionDataset
-from detect.data.pipeline import ClassificationStream, DetectionStream
+from detect.data.pipeline import ClassificationStream, DetectionStream, read_image
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.logs import RunLogger, write_json
 from detect.loop import Trainer, fit
@@ -140,7 +139,8 @@ def train_detector(run: Run, weights: Any) -> float:
     trainer = Trainer(detector, schedule, stream)
     with RunLogger(folder, schedule.steps, "detector") as logger:
         logger.text("config", f"```\n{json.dumps(plain(cfg), indent=2)}\n```")
-        show_batch(logger, folder, *(stream.batch(0)[key] for key in ("image", "boxes", "classes")), dataset.classes)
+        first = stream.batch(0)
+        show_batch(logger, folder, first["image"], first["boxes"], first["classes"], dataset.classes)
         outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
         checkpoint.load(detector.model, folder / "best")
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
@@ -204,7 +204,7 @@ def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: 
     count = min(SHOWN_IMAGES, len(examples))
     pictures = []
     for example in (examples[i * len(examples) // count] for i in range(count)):
-        image = cv2.cvtColor(cv2.imread(str(example.path)), cv2.COLOR_BGR2RGB)
+        image = read_image(example.path)
         boxes, scores, classes = detections[example.id]
         shown = scores >= SHOWN_SCORE
         truth = (example.boxes[~example.crowd], example.classes[~example.crowd])

@@ -49,6 +49,14 @@ def start_run(cfg: DictConfig) -> Run:
     return Run(folder, cfg, dataset, provenance.collect())
 
 
+def saved_config(folder: Path) -> DictConfig:
+    """The composed configuration that a run has left in its folder."""
+    cfg = OmegaConf.load(folder / SAVED_CONFIG)
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{folder / SAVED_CONFIG}: not the configuration of a run")
+    return cfg
+
+
 def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
     """Reads, checks and cleans the data set; errors in it stop the program, all named in one message.
 

@@ -20,7 +20,7 @@ def save(architecture: Any, classes, origin: str, folder: Path) -> None:
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
     def serve(input_tensor):
-        found = architecture.detect(_resize(input_tensor, architecture.size))
+        found = architecture.detect(resize_in_graph(input_tensor, architecture.size))
         return {
             "detection_boxes": found["boxes"] / frame,
             "detection_scores": found["scores"],
@@ -33,7 +33,7 @@ def save(architecture: Any, classes, origin: str, folder: Path) -> None:
     (folder / DETECTOR_JSON).write_text(json.dumps(about, indent=2))
 
 
-def _resize(image, size):
+def resize_in_graph(image, size):
     """The resize of training (`detect.data.augment.resize`) as TensorFlow operations, rounded to whole levels."""
     height, width = size
     shape = tf.shape(image)

@@ -72,14 +72,34 @@ def test_predict_without_images_says_so(small_run, tmp_path):
         call("predict", f"run={small_run[0]}", f"images={tmp_path}/nothing.jpg")
 
 
-def test_the_exported_model_takes_pixels_of_any_size_and_agrees(small_run, exported, photographs):
+def test_the_exported_model_equals_the_run(small_run, exported, photographs):
+    from detect.data.augment import resize
+    from detect.data.pipeline import read_image
     from detect.detector import Detector
 
     run, shipped = Detector.load(small_run[0]), Detector.load(exported)
     assert shipped.classes == run.classes and shipped.size == run.size == (96, 96)
-    for a, b in zip(run(sorted(photographs.iterdir())), shipped(sorted(photographs.iterdir())), strict=True):
-        # cv2 and TensorFlow round a resized pixel differently by one level now and then.
-        np.testing.assert_allclose(a.scores[:20], b.scores[:20], atol=5e-3)
+    frames = [resize(read_image(path), (96, 96)) for path in sorted(photographs.iterdir())]
+    for a, b in zip(run(frames), shipped(frames), strict=True):
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+        np.testing.assert_allclose(a.boxes[:20], b.boxes[:20], atol=1e-3)
+    (found,) = shipped(sorted(photographs.iterdir())[0])  # 300 x 451 pixels
+    assert found.boxes[:, 2].max() <= 300.001 and 96 < found.boxes[:, 3].max() <= 451.001
+
+
+@pytest.mark.parametrize("size", [(96, 96), (200, 300), (300, 300), (500, 500)])
+def test_the_resize_inside_the_export_is_that_of_training(photographs, size):
+    """To one level: OpenCV and TensorFlow round a pixel that lies halfway differently."""
+    import tensorflow as tf
+
+    from detect.data.augment import resize
+    from detect.data.pipeline import read_image
+    from detect.serving import resize_in_graph
+
+    for path in photographs.iterdir():
+        image = read_image(path)
+        inside = resize_in_graph(tf.constant(image[np.newaxis]), size).numpy()[0]
+        assert np.abs(inside - resize(image, size)).max() <= 1
 
 
 def test_the_signature_is_the_object_detection_apis(exported):

@@ -34,7 +34,9 @@ SCORING_BATCH = 8
 
 
 def set_up(cfg: DictConfig) -> None:
-    """Seeds, determinism and memory growth, before the first operation."""
+    """Seeds, determinism and memory growth, before the first operation; a sweep's earlier job is forgotten."""
+    tf_keras.backend.clear_session()
+    tf.get_logger().setLevel("ERROR")  # it takes the jobs of a sweep for one function that is traced again and again
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
     tf_keras.utils.set_random_seed(cfg.seed)

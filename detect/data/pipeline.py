@@ -9,6 +9,7 @@ it works, so threads (not processes) share the load; each builds whole batches, 
 import logging
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +62,7 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-class _Stream:
+class _Stream(ABC):
     """What the two streams share: order, seeds, threads. Subclasses give `spec` and `_fill`."""
 
     spec: dict[str, tuple[tuple[int, ...], Any, int]]  # name -> (shape of one row, dtype, value that pads)
@@ -142,8 +143,9 @@ class _Stream:
                 self._fill(batch, row, self.examples[index], _mix(self.seed, *draw))
         return batch
 
+    @abstractmethod
     def _fill(self, batch: Batch, row: int, example: Any, seed: int) -> None:
-        raise NotImplementedError
+        """Writes an example, augmented by this seed, into a row of the batch."""
 
     def _order(self, epoch: int) -> np.ndarray:
         """The order of an epoch, int [n]. The last few are kept: a batch may straddle two."""

@@ -5,56 +5,105 @@ from dataclasses import dataclass
 import tf_keras
 
 layers = tf_keras.layers
-INPUT_SCALINGS = {"signed": (1 / 127.5, -1.0), "unit": (1 / 255.0, 0.0), "none": (1.0, 0.0)}
+# Factor and offset of 0..255. `mean` is what TF-slim's VGG was trained with: the ImageNet means of R, G, B taken off.
+INPUT_SCALINGS = {
+    "signed": (1 / 127.5, -1.0),
+    "unit": (1 / 255.0, 0.0),
+    "mean": (1.0, [-123.68, -116.78, -103.94]),
+    "none": (1.0, 0.0),
+}
 
 
 @dataclass(frozen=True)
 class ConvScope:
     """The settings that all convolutions of a network share (slim's arg_scope).
 
-    A call returns a tensor and adds three layers: `NAME` (the convolution), `NAME/BatchNorm` and `NAME/Relu6`.
+    A call returns a tensor and adds up to three layers: `NAME` (the convolution), `NAME/BatchNorm` and `NAME/Relu6`.
 
     padding: `same` or `valid`.
-    activation: `relu6`, `relu` or any name that tf_keras knows.
+    activation: `relu6`, `relu`, `hard_swish` or any name that tf_keras knows; None leaves the output linear.
+    normalise: batch norm after each convolution; without it the convolution has a bias.
     scale: whether batch norm has gamma.
     epsilon: of batch norm (slim: 1e-3).
     stddev: of the truncated normal that fills the kernels; None is Glorot's uniform.
     """
 
     padding: str = "same"
-    activation: str = "relu6"
+    activation: str | None = "relu6"
+    normalise: bool = True
     scale: bool = True
     epsilon: float = 1e-3
     stddev: float | None = None
+
+    def conv(self, x, filters: int, kernel, name: str, stride: int = 1, dilation: int = 1):
+        """A convolution to `filters` channels, then batch norm and activation. kernel: a side, or (height, width)."""
+        x = layers.Conv2D(
+            filters,
+            kernel,
+            stride,
+            self.padding,
+            dilation_rate=dilation,
+            use_bias=not self.normalise,
+            kernel_initializer=self._initializer(),
+            name=name,
+        )(x)
+        return self._finish(x, name)
+
+    def depthwise(self, x, kernel: int, name: str, stride: int = 1):
+        """A depthwise convolution, then batch norm and activation."""
+        x = layers.DepthwiseConv2D(
+            kernel,
+            stride,
+            self.padding,
+            use_bias=not self.normalise,
+            depthwise_initializer=self._initializer(),
+            name=name,
+        )(x)
+        return self._finish(x, name)
+
+    def separable(self, x, filters: int, kernel: int, name: str, stride: int = 1, depth_multiplier: int = 1):
+        """A depthwise and a pointwise convolution with nothing between them, then batch norm and activation."""
+        x = layers.SeparableConv2D(
+            filters,
+            kernel,
+            stride,
+            self.padding,
+            depth_multiplier=depth_multiplier,
+            use_bias=not self.normalise,
+            depthwise_initializer=self._initializer(),
+            pointwise_initializer=self._initializer(),
+            name=name,
+        )(x)
+        return self._finish(x, name)
 
     def _initializer(self):
         if self.stddev is None:
             return "glorot_uniform"
         return tf_keras.initializers.TruncatedNormal(stddev=self.stddev)
 
-    def _normalise(self, x, name: str):
-        x = layers.BatchNormalization(epsilon=self.epsilon, scale=self.scale, name=f"{name}/BatchNorm")(x)
-        if self.activation == "relu6":
-            return layers.ReLU(6.0, name=f"{name}/Relu6")(x)
-        return layers.Activation(self.activation, name=f"{name}/{self.activation.capitalize()}")(x)
+    def _finish(self, x, name: str):
+        if self.normalise:
+            x = layers.BatchNormalization(epsilon=self.epsilon, scale=self.scale, name=f"{name}/BatchNorm")(x)
+        return x if self.activation is None else activate(x, self.activation, name)
 
-    def conv(self, x, filters: int, kernel: int, name: str, stride: int = 1):
-        """A convolution of `filters` x `kernel` x `kernel` without bias, batch norm, activation."""
-        x = layers.Conv2D(
-            filters, kernel, stride, self.padding, use_bias=False, kernel_initializer=self._initializer(), name=name
-        )(x)
-        return self._normalise(x, name)
 
-    def depthwise(self, x, kernel: int, name: str, stride: int = 1):
-        """A depthwise convolution without bias, batch norm, activation."""
-        x = layers.DepthwiseConv2D(
-            kernel, stride, self.padding, use_bias=False, depthwise_initializer=self._initializer(), name=name
-        )(x)
-        return self._normalise(x, name)
+def activate(x, activation: str, name: str):
+    """`relu6`, `hard_swish` (x * relu6(x + 3) / 6) or an activation of tf_keras, in layers `NAME/...`."""
+    if activation == "relu6":
+        return layers.ReLU(6.0, name=f"{name}/Relu6")(x)
+    if activation == "hard_swish":
+        return layers.Multiply(name=f"{name}/HardSwish")([x, hard_sigmoid(x, name)])
+    return layers.Activation(activation, name=f"{name}/{activation.capitalize()}")(x)
+
+
+def hard_sigmoid(x, name: str):
+    """relu6(x + 3) / 6 as MobileNet v3 has it (tf_keras' own `hard_sigmoid` is another function)."""
+    x = layers.Rescaling(1 / 6, 0.5, name=f"{name}/HardSigmoid/Scale")(x)
+    return layers.ReLU(1.0, name=f"{name}/HardSigmoid")(x)
 
 
 def scale_input(image, scaling: str):
-    """0..255 to what the backbone was trained on: `signed` [-1, 1], `unit` [0, 1], or `none`."""
+    """0..255 to what the backbone was trained on, a name of INPUT_SCALINGS: `signed` is [-1, 1], `unit` [0, 1]."""
     factor, offset = INPUT_SCALINGS[scaling]
     return layers.Rescaling(factor, offset, name="input_scaling")(image)
 

@@ -14,29 +14,57 @@ class MobileNetV1:
 
     depth_multiplier: scales the channels of every layer (> 0).
     min_depth: the fewest channels that a layer keeps (slim: 8).
-    input_scaling: `signed` ([-1, 1], as all TF-slim nets), `unit` or `none`.
+    input_scaling: `signed` ([-1, 1], as all TF-slim nets), `unit`, `mean` or `none`.
     """
 
     slim_scope = "MobilenetV1"
     logits = "Logits/Conv2d_1c_1x1"  # slim's name of the classifier's last convolution
     ssd_maps = ("Conv2d_11_pointwise", "Conv2d_13_pointwise")
+    ssd_extras = (512, 256, 256, 128)
+    fpn_maps = ("Conv2d_5_pointwise", "Conv2d_11_pointwise", "Conv2d_13_pointwise")
+    rpn_map = "Conv2d_11_pointwise"
+    roi_crop = (14, 2)
 
     def __init__(self, depth_multiplier: float = 1.0, min_depth: int = 8, input_scaling: str = "signed"):
         self.depth_multiplier = depth_multiplier
         self.min_depth = min_depth
         self.input_scaling = input_scaling
 
-    def __call__(self, image) -> dict:
-        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
-        scope = ConvScope(stddev=0.09)
-        end_points = {}
-
-        def depth(channels):
-            return scaled_depth(channels, self.depth_multiplier, self.min_depth)
-
-        x = scope.conv(scale_input(image, self.input_scaling), depth(32), 3, "Conv2d_0", stride=2)
-        end_points["Conv2d_0"] = x
-        for i, (channels, stride) in enumerate(SEPARABLE_BLOCKS, start=1):
-            x = end_points[f"Conv2d_{i}_depthwise"] = scope.depthwise(x, 3, f"Conv2d_{i}_depthwise", stride)
-            x = end_points[f"Conv2d_{i}_pointwise"] = scope.conv(x, depth(channels), 1, f"Conv2d_{i}_pointwise")
+    def __call__(self, image, until: str | None = None) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
+        x = scale_input(image, self.input_scaling)
+        end_points = {"Conv2d_0": self._scope.conv(x, self._depth(32), 3, "Conv2d_0", stride=2)}
+        for i in range(1, len(SEPARABLE_BLOCKS) + 1):
+            if until in end_points:
+                break
+            self._block(i, end_points)
         return end_points
+
+    def box_head(self, crops):
+        """The layers after `rpn_map` on crops [N, h, w, C] of it: Faster R-CNN's second stage."""
+        end_points = {self.rpn_map: crops}
+        for i in (12, 13):
+            self._block(i, end_points)
+        return end_points["Conv2d_13_pointwise"]
+
+    def keras_layers(self) -> dict[str, str]:
+        """Our layers by the name that they have in tf_keras.applications.MobileNet."""
+        names = {"conv1": "Conv2d_0"}
+        for i in range(1, len(SEPARABLE_BLOCKS) + 1):
+            names |= {f"conv_dw_{i}": f"Conv2d_{i}_depthwise", f"conv_pw_{i}": f"Conv2d_{i}_pointwise"}
+        norms = {f"{keras}_bn": f"{ours}/BatchNorm" for keras, ours in names.items()}
+        return names | norms | {"conv_preds": self.logits}
+
+    @property
+    def _scope(self) -> ConvScope:
+        return ConvScope(stddev=0.09)
+
+    def _depth(self, channels: int) -> int:
+        return scaled_depth(channels, self.depth_multiplier, self.min_depth)
+
+    def _block(self, i: int, end_points: dict) -> None:
+        """Adds depthwise and pointwise convolution i after the last end point."""
+        channels, stride = SEPARABLE_BLOCKS[i - 1]
+        x = list(end_points.values())[-1]
+        x = end_points[f"Conv2d_{i}_depthwise"] = self._scope.depthwise(x, 3, f"Conv2d_{i}_depthwise", stride)
+        end_points[f"Conv2d_{i}_pointwise"] = self._scope.conv(x, self._depth(channels), 1, f"Conv2d_{i}_pointwise")

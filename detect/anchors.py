@@ -1,6 +1,7 @@
 """Anchor boxes of SSD, as constants in numpy: [ymin, xmin, ymax, xmax] in pixels of the network's input frame."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +32,13 @@ class SSDAnchors:
     """Anchors of SSD as the TF Object Detection API's `ssd_anchor_generator` makes them (REFERENCE: Liu 2016, 2.2).
 
     min_scale, max_scale: of the first and last map, evenly spaced between; a fraction of the shorter image side.
-    aspect_ratios: width / height of each anchor of a cell; the zoo writes .3333 for 1/3, so that its weights expect it.
+    aspect_ratios: width / height of each anchor of a cell, or a list of them for each map; the zoo writes .3333 for
+        1/3, so that its weights expect it.
     interpolated_scale_ratio: ratio of one more anchor at the geometric mean of this map's scale and the next one's;
         None or 0 leaves it out.
     reduce_lowest: the first map has only (.1, ratio 1), (its scale, 2), (its scale, 1/2).
     lowest_scale: the .1 above.
-    scales: one scale a map, in place of min_scale and max_scale.
+    scales: one scale a map, in place of min_scale and max_scale; one more, in place of 1, for the last interpolation.
     layout: (scale, ratio) of each anchor, a list for each map, in place of all of the above.
     """
 
@@ -44,7 +46,7 @@ class SSDAnchors:
         self,
         min_scale: float = 0.2,
         max_scale: float = 0.95,
-        aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5, 3.0, 0.3333),
+        aspect_ratios: Sequence[float] | Sequence[Sequence[float]] = (1.0, 2.0, 0.5, 3.0, 0.3333),
         interpolated_scale_ratio: float | None = 1.0,
         reduce_lowest: bool = True,
         lowest_scale: float = 0.1,
@@ -53,28 +55,32 @@ class SSDAnchors:
     ):
         if scales is None and not 0 < min_scale <= max_scale:
             raise ConfigError(f"anchors: min_scale={min_scale} and max_scale={max_scale} must satisfy 0 < min <= max")
-        if not aspect_ratios or min(aspect_ratios) <= 0:
+        if not aspect_ratios or any(np.min(ratios) <= 0 for ratios in aspect_ratios):
             raise ConfigError(f"anchors.aspect_ratios={list(aspect_ratios)}: give at least one, all above 0")
         self.min_scale, self.max_scale = min_scale, max_scale
-        self.aspect_ratios = list(aspect_ratios)
+        self.aspect_ratios: list[Any] = list(aspect_ratios)
+        self.ratios_by_map = isinstance(self.aspect_ratios[0], Sequence)
         self.interpolated_scale_ratio = interpolated_scale_ratio
         self.reduce_lowest, self.lowest_scale = reduce_lowest, lowest_scale
         self.scales, self.layout = scales, layout
 
     def specification(self, maps: int) -> list[list[tuple[float, float]]]:
         """(scale, aspect ratio) of each anchor of a cell, for each of the `maps` feature maps."""
-        for name, given in (("scales", self.scales), ("layout", self.layout)):
-            if given is not None and len(given) != maps:
+        by_map: list[tuple[str, Any, int]] = [("layout", self.layout, 0), ("scales", self.scales, 1)]
+        by_map += [("aspect_ratios", self.aspect_ratios, 0)] if self.ratios_by_map else []
+        for name, given, more in by_map:
+            if given is not None and not maps <= len(given) <= maps + more:
                 raise ConfigError(f"anchors.{name}={list(given)} has {len(given)} entries for {maps} maps")
         if self.layout is not None:
             return [[(scale, ratio) for scale, ratio in anchors] for anchors in self.layout]
-        scales = list(self.scales or np.linspace(self.min_scale, self.max_scale, maps))
+        scales = [*(self.scales or np.linspace(self.min_scale, self.max_scale, maps)), 1.0][: maps + 1]
+        ratios_of = self.aspect_ratios if self.ratios_by_map else [self.aspect_ratios] * maps
         result = []
-        for k, (scale, following) in enumerate(zip(scales, [*scales[1:], 1.0], strict=True)):
+        for k, (scale, following, ratios) in enumerate(zip(scales[:-1], scales[1:], ratios_of, strict=True)):
             if k == 0 and self.reduce_lowest:
                 result.append([(self.lowest_scale, 1.0), (scale, 2.0), (scale, 0.5)])
                 continue
-            anchors = [(scale, ratio) for ratio in self.aspect_ratios]
+            anchors = [(scale, ratio) for ratio in ratios]
             if self.interpolated_scale_ratio:
                 anchors.append((float(np.sqrt(scale * following)), self.interpolated_scale_ratio))
             result.append(anchors)
@@ -92,5 +98,87 @@ class SSDAnchors:
             stride = (height / rows, width / columns)
             scales, ratios = zip(*anchors, strict=True)
             sizes = anchor_sizes(scales, ratios, min(height, width))
+            boxes.append(grid_anchors(sizes, (rows, columns), stride, (stride[0] / 2, stride[1] / 2)))
+        return np.concatenate(boxes)
+
+
+class GridAnchors:
+    """Anchors of Faster R-CNN's map as the TF Object Detection API's `grid_anchor_generator` makes them.
+
+    scales: the square root of an anchor's area is scale * base pixels, whatever the size of the frame.
+    aspect_ratios: width / height. In a cell the scales of the first ratio come first (the API's order).
+    base: in pixels.
+    offset: (y, x) of the first cell's centre in pixels; the API's Faster R-CNN has 0, not half a stride.
+    stride: of the map in pixels; None takes the power of two that is nearest to side / cells.
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        base: float = 256.0,
+        offset: Sequence[float] = (0.0, 0.0),
+        stride: float | None = None,
+    ):
+        for name, given in (("scales", scales), ("aspect_ratios", aspect_ratios)):
+            if not given or min(given) <= 0:
+                raise ConfigError(f"anchors.{name}={list(given)}: give at least one, all above 0")
+        self.scales, self.aspect_ratios = list(scales), list(aspect_ratios)
+        self.base, self.offset, self.stride = base, (float(offset[0]), float(offset[1])), stride
+
+    def per_cell(self, maps: int) -> list[int]:
+        """The number of anchors of a cell, for each of `maps` feature maps."""
+        return [len(self.scales) * len(self.aspect_ratios)] * maps
+
+    def __call__(self, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> np.ndarray:
+        """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of (height, width)."""
+        ratios, scales = np.meshgrid(self.aspect_ratios, self.scales, indexing="ij")
+        sizes = anchor_sizes(scales.ravel(), ratios.ravel(), self.base)
+        boxes = []
+        for cells in map_shapes:
+            nearest = [2.0 ** np.round(np.log2(side / count)) for side, count in zip(size, cells, strict=True)]
+            boxes.append(grid_anchors(sizes, cells, [self.stride] * 2 if self.stride else nearest, self.offset))
+        return np.concatenate(boxes)
+
+
+class MultiscaleAnchors:
+    """Anchors of a feature pyramid (Lin 2018), as the TF Object Detection API's `multiscale_anchor_generator` has them.
+
+    anchor_scale: side of a level's smallest anchor, in strides of the level.
+    scales_per_octave: anchors of one shape on a level, their sides evenly spaced (as logarithms) up to twice that.
+    aspect_ratios: width / height. In a cell the scales of the first ratio come first (the API's order).
+    min_level: the first map has stride 2 ** min_level.
+    """
+
+    def __init__(
+        self,
+        anchor_scale: float = 4.0,
+        scales_per_octave: int = 2,
+        aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
+        min_level: int = 3,
+    ):
+        if anchor_scale <= 0 or scales_per_octave < 1:
+            raise ConfigError(f"anchors: {anchor_scale=} and {scales_per_octave=} must be above 0")
+        if not aspect_ratios or min(aspect_ratios) <= 0:
+            raise ConfigError(f"anchors.aspect_ratios={list(aspect_ratios)}: give at least one, all above 0")
+        self.anchor_scale, self.min_level = anchor_scale, min_level
+        self.octave = [2.0 ** (i / scales_per_octave) for i in range(scales_per_octave)]
+        self.aspect_ratios = list(aspect_ratios)
+
+    def per_cell(self, maps: int) -> list[int]:
+        """The number of anchors of a cell, for each of `maps` feature maps."""
+        return [len(self.octave) * len(self.aspect_ratios)] * maps
+
+    def __call__(self, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> np.ndarray:
+        """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of (height, width).
+
+        Their cells divide the frame evenly, as those of SSDAnchors. (Where a side is no multiple of the stride the API
+        takes the stride itself and starts at 0.)
+        """
+        ratios, scales = np.meshgrid(self.aspect_ratios, self.octave, indexing="ij")
+        boxes = []
+        for level, (rows, columns) in enumerate(map_shapes, start=self.min_level):
+            stride = (size[0] / rows, size[1] / columns)
+            sizes = anchor_sizes(scales.ravel(), ratios.ravel(), self.anchor_scale * 2**level)
             boxes.append(grid_anchors(sizes, (rows, columns), stride, (stride[0] / 2, stride[1] / 2)))
         return np.concatenate(boxes)

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -66,7 +67,15 @@ class Composer:
 
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:
         if lines not in self._cache:
-            self._cache[lines] = compose(self.config_name, list(lines), return_hydra_config=True)
+            try:
+                self._cache[lines] = compose(self.config_name, list(lines), return_hydra_config=True)
+            except ConfigCompositionException as error:
+                if "No match in the defaults list" not in str(error):
+                    raise
+                group = str(error).split("'")[1]
+                parent = group.rpartition("/")[0]
+                where = f"the {parent} that was chosen" if parent else f"detect {self.config_name}"
+                raise ConfigError(f"{where} has no group '{group}'") from None
         return self._cache[lines]
 
     def _check_option(self, override: Override) -> None:

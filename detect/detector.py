@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from detect import stages
-from detect.data.augment import resize
 from detect.data.dataset import Example
+from detect.data.frame import Frame
 from detect.data.pipeline import read_image
 from detect.errors import WeightsError
 from detect.metrics.coco import CocoEvaluator, Scores
@@ -43,7 +43,7 @@ class Detector:
     """Finds objects in images of any size.
 
     classes: the class names, in order. size: (height, width) of the network's input frame.
-    find: a list of uint8 [H, W, 3] images -> (normalised boxes [n, 4], scores [n], classes [n]) of each.
+    find: a list of uint8 [H, W, 3] images -> (boxes [n, 4] in its pixels, scores [n], classes [n]) of each.
     architecture: the meta-architecture, where the detector comes from a run.
     """
 
@@ -73,17 +73,17 @@ class Detector:
         classes = json.loads((folder / SAVED_CLASSES).read_text())
         architecture = stages.build_detector(saved_config(folder), len(classes))
         checkpoint.load(architecture.model, best)
-        detect, size = tf.function(architecture.detect), architecture.size
-        frame = np.array([*size, *size], np.float32)
+        detect, frame = tf.function(architecture.detect), Frame(architecture.size, architecture.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:
-            outputs = {n: v.numpy() for n, v in detect(np.stack([resize(i, size) for i in images])).items()}
+            outputs = {n: v.numpy() for n, v in detect(np.stack([frame.fit(image) for image in images])).items()}
+            rows = zip(*(outputs[name] for name in ("boxes", "scores", "classes", "count")), strict=True)
             return [
-                (outputs["boxes"][row, :count] / frame, outputs["scores"][row, :count], outputs["classes"][row, :count])
-                for row, count in enumerate(outputs["count"])
+                frame.found(boxes[:count], scores[:count], kinds[:count], *image.shape[:2])
+                for image, (boxes, scores, kinds, count) in zip(images, rows, strict=True)
             ]
 
-        return cls(find, classes, size, str(folder), architecture)
+        return cls(find, classes, frame.size, str(folder), architecture)
 
     @classmethod
     def _from_saved_model(cls, folder: Path) -> "Detector":
@@ -105,11 +105,10 @@ class Detector:
         images, found = list(images), []
         for start in range(0, len(images), BATCH):
             batch = [_array(image) for image in images[start : start + BATCH]]
-            for image, (boxes, scores, classes) in zip(batch, self._find(batch), strict=True):
+            for boxes, scores, classes in self._find(batch):
                 kept = scores >= score
-                pixels = boxes[kept] * np.array([image.shape[0], image.shape[1]] * 2, np.float32)
                 names = tuple(self.classes[c - 1] for c in classes[kept])
-                found.append(Detections(pixels, scores[kept], classes[kept], names))
+                found.append(Detections(boxes[kept], scores[kept], classes[kept], names))
         return found
 
     def evaluate(self, examples: Sequence[Example]) -> tuple[Scores, CocoEvaluator]:
@@ -126,7 +125,7 @@ def _serve(module: Any, image: np.ndarray) -> Found:
     outputs = module.signatures["serving_default"](tf.constant(image[np.newaxis]))
     count = int(outputs["num_detections"][0])
     boxes, scores, classes = (outputs[f"detection_{n}"][0, :count].numpy() for n in ("boxes", "scores", "classes"))
-    return boxes, scores, classes.astype(np.int32)
+    return boxes * np.array(image.shape[:2] * 2, np.float32), scores, classes.astype(np.int32)
 
 
 def _array(image: Image) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Runs a model over a split and scores it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from detect.data.augment import Augment
-from detect.data.dataset import ClassificationDataset, DetectionDataset, Example
+from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.data.frame import Frame
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.metrics.classification import ClassificationScores, score_classification
 from detect.metrics.coco import CocoEvaluator, Scores
@@ -16,13 +16,24 @@ from detect.metrics.coco import CocoEvaluator, Scores
 class DetectionEvaluator:
     """Scores a detector on one split, in pixels of the image files.
 
-    detect: uint8 [B, H, W, 3] at `size` -> detections in pixels of the frame (`detect.postprocess`).
+    detect: image [B, H, W, 3] of the frame, uint8 (float32 where its mode is `zoo`) -> detections in pixels of the
+        frame (`detect.postprocess`).
+    frame: how an image becomes the network's input.
     """
 
-    def __init__(self, detect: Any, size, dataset: DetectionDataset, split: str, batch_size: int, threads: int = 2):
-        self.dataset, self.examples, self.size = dataset, dataset.splits[split], size
+    def __init__(
+        self, detect: Any, frame: Frame, dataset: DetectionDataset, split: str, batch_size: int, threads: int = 2
+    ):
+        self.dataset, self.examples, self.frame = dataset, dataset.splits[split], frame
         self.stream = DetectionStream(
-            self.examples, size=size, batch_size=batch_size, augment=Augment(), threads=threads, shuffle=False
+            self.examples,
+            size=frame.size,
+            batch_size=batch_size,
+            augment=Augment(),
+            threads=threads,
+            shuffle=False,
+            resize=frame.mode,
+            exact=True,
         )
         self.detect = tf.function(detect)
 
@@ -33,10 +44,10 @@ class DetectionEvaluator:
             found = {name: value.numpy() for name, value in self.detect(batch["image"]).items()}
             for row, index in enumerate(batch["index"]):
                 if index >= 0:
-                    example = self.examples[index]
-                    count = found["count"][row]
-                    boxes = to_image_pixels(found["boxes"][row, :count], example, self.size)
-                    evaluator.add(example.id, boxes, found["scores"][row, :count], found["classes"][row, :count])
+                    example, count = self.examples[index], found["count"][row]
+                    boxes, scores, classes = (found[name][row, :count] for name in ("boxes", "scores", "classes"))
+                    inside = self.frame.found(boxes, scores, classes, example.height, example.width)
+                    evaluator.add(example.id, *inside)
         return evaluator.result(), evaluator
 
 
@@ -67,9 +78,3 @@ class ClassificationEvaluator:
             labels.append(batch["label"][real])
             predictions.append(probabilities.argmax(axis=1)[real])
         return score_classification(np.concatenate(labels), np.concatenate(predictions), self.dataset.classes)
-
-
-def to_image_pixels(boxes: np.ndarray, example: Example, size: Sequence[int]) -> np.ndarray:
-    """Boxes [n, 4] of a frame of `size` (height, width) as pixels of the example's image file."""
-    scale = np.array([example.height / size[0], example.width / size[1]] * 2, np.float32)
-    return boxes * scale

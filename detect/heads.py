@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import tf_keras
 
+from detect.backbones.layers import ConvScope
+from detect.errors import ConfigError
+
 layers = tf_keras.layers
 
 
@@ -16,7 +19,14 @@ class ConvPredictor:
     """
 
     def __init__(self, kernel: int = 1, stddev: float = 0.03):
+        if kernel not in (1, 3):
+            raise ConfigError(f"head.kernel={kernel}: legal are 1 and 3")
         self.kernel, self.stddev = kernel, stddev
+
+    @property
+    def source(self) -> str:
+        """What the predictions are made with, in a few words."""
+        return f"{self.kernel}x{self.kernel}"
 
     def __call__(self, maps: Sequence, per_cell: Sequence[int], num_classes: int, prior: float | None = None):
         """maps: the feature maps [B, H, W, D]; per_cell: anchors of a cell of each.
@@ -42,3 +52,19 @@ class ConvPredictor:
             bias_initializer=tf_keras.initializers.Constant(bias),
             name=name,
         )(x)
+
+
+class SeparablePredictor(ConvPredictor):
+    """A 3x3 depthwise convolution with batch norm and ReLU6, then 1x1 with a bias (SSDLite: Sandler 2018, 6.2).
+
+    stddev: of the truncated normal that fills the kernels (the zoo: .03).
+    """
+
+    source = "separable 3x3"
+
+    def __init__(self, stddev: float = 0.03):
+        super().__init__(1, stddev)
+
+    def _predict(self, x, filters: int, name: str, bias: float):
+        x = ConvScope(stddev=self.stddev).depthwise(x, 3, f"{name}_depthwise")
+        return super()._predict(x, filters, name, bias)

@@ -1,8 +1,9 @@
-"""Looks at a data set before training: `detect inspect dataset=voc dataset.root=DIR`."""
+"""Looks at a data set and a network before training: `detect inspect dataset=voc dataset.root=DIR`."""
 
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from detect import draw
 from detect.cli import verb
 from detect.data.dataset import DetectionDataset
+from detect.data.frame import Frame
 from detect.data.pipeline import DetectionStream, read_image
 from detect.data.statistics import coverage, statistics
 from detect.data.validate import check, clean, summarise
@@ -22,8 +24,11 @@ SHOWN_FINDINGS = 20
 
 @verb("inspect")
 def main(cfg) -> None:
-    """Prints findings, statistics and anchor coverage; writes contact sheets of raw and augmented images."""
+    """Prints findings, statistics, the network and its anchors' coverage; writes contact sheets of the images."""
     dataset = hydra.utils.instantiate(cfg.dataset)
+    if cfg.only == "network":
+        report_network(cfg, dataset.num_classes)
+        return
     for line in dataset.describe():
         log.info(line)
     findings = check(dataset, decode=cfg.decode)
@@ -37,7 +42,8 @@ def main(cfg) -> None:
         log.info(line)
     if not any(finding.action == "error" for finding in findings):
         draw_sheets(cfg, dataset, folder)
-    report_coverage(cfg, dataset)
+    if cfg.only is None:
+        report_coverage(dataset, report_network(cfg, dataset.num_classes))
     errors = sum(finding.action == "error" for finding in findings)
     if errors:
         raise DataError(f"data set {dataset.name}: {errors} errors stand in the way of training; they are named above")
@@ -73,6 +79,7 @@ def draw_sheets(cfg, dataset: DetectionDataset, folder: Path) -> None:
         seed=cfg.seed,
         max_boxes=cfg.max_boxes,
         threads=threads(cfg),
+        resize=cfg.detector.resize,
     )
     batch = stream.batch(0)
     pictures = [
@@ -94,19 +101,27 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
     log.info("contact sheets are in %s", folder)
 
 
-def report_coverage(cfg, dataset: DetectionDataset) -> None:
-    """How many training boxes no anchor matches, and what to change; needs the network's feature maps."""
+def report_network(cfg, num_classes: int) -> Any:
+    """Builds the detector and prints what it is made of and what that costs; returns it."""
+    from detect import cost, stages  # imports TensorFlow
+
+    detector = stages.build_detector(cfg, num_classes)
+    names = [part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone)]
+    height, width = detector.size
+    log.info("%s on %s, frames of %dx%d px, %d classes", *names, height, width, num_classes)
+    for line in cost.table(detector):
+        log.info("  %s", line)
+    log.info("  MACs: multiply-accumulates of an image; params: with batch norm's statistics")
+    return detector
+
+
+def report_coverage(dataset: DetectionDataset, detector: Any) -> None:
+    """How many training boxes no anchor matches, and what to change."""
     examples = dataset.splits["train"]
     if not any(len(example.boxes) for example in examples):
         return
-    log.info("building %s on %s to place its anchors", cfg.detector._target_, cfg.backbone._target_)
-    from detect import stages  # imports TensorFlow
-
-    detector = stages.build_detector(cfg, dataset.num_classes)
-    height, width = detector.size
-    for name, tensor in detector.maps.items():
-        log.info("  %-44s %3d x %-3d x %4d", name, *tensor.shape[1:])
-    scaled = [e.boxes * np.array([height / e.height, width / e.width] * 2, np.float32) for e in examples]
+    frame = Frame(detector.size, detector.resize)
+    scaled = [frame.from_image(e.boxes, e.height, e.width) for e in examples]
     classes = np.concatenate([example.classes for example in examples])
     for line in coverage(np.concatenate(scaled), classes, dataset.classes, detector.anchors).lines():
         log.info(line)

@@ -126,8 +126,9 @@ class Trainer(orbit.AbstractTrainer):
         for k in range(batches):
             for layer in norms:
                 layer.momentum = k / (k + 1)
-            image = tf.cast(self.stream.batch(k)["image"], tf.float32)
-            self.architecture.model(image, training=True)  # eager: a trace would keep the first momentum
+            self.architecture.losses(
+                self.stream.batch(k), training=True
+            )  # eager: a trace would keep the first momentum
         for layer, decay in zip(norms, decays, strict=True):
             layer.momentum = decay
 

@@ -1,7 +1,10 @@
-"""What stands between a command line and Hydra: two conveniences, and a check of all jobs before the first one.
+"""What stands between a command line and Hydra: conveniences, and a check of all jobs before the first one.
 
-    init=PATH    reads as init=path init.path=PATH when PATH is no option of the group
-    resume=RUN   goes on in the run folder RUN with the overrides saved there
+    init=PATH           reads as init=path init.path=PATH when PATH is no option of the group
+    init=NAME           reads as init=catalogue init.name=NAME for a name of the catalogue of published weights
+    init.scope=detector brings the heads, so that stage 1 is left out: classify.enabled=false
+    fetch NAME          reads as fetch name=NAME
+    resume=RUN          goes on in the run folder RUN with the overrides saved there
 
 A typo costs a second and leaves no run folder. Nothing here imports TensorFlow.
 """
@@ -81,7 +84,11 @@ def prepare(command: Command) -> Command:
     Raises ConfigError with one message for everything that is wrong with the first wrong job.
     """
     options = command.composer.groups.get("init", [])
-    lines = [line for o in command.overrides for line in _init_path(o, options, command.multirun)]
+    names = catalogue(command.composer.folders)
+    asked = [_named(override, command) for override in command.overrides]
+    lines = [line for override in asked for line in _init_path(override, options, names, command.multirun)]
+    if "init.scope=detector" in lines and not any(line.startswith("classify.enabled=") for line in lines):
+        lines += ["classify.enabled=false"] if "classify" in command.composer.groups else []
     command, saved = _resumed(replace(command, overrides=tuple(lines)))
     with command.composer.ready() as composer:
         for job in itertools.islice(_jobs(command), CHECKED_JOBS):
@@ -91,6 +98,12 @@ def prepare(command: Command) -> Command:
             if command.options.cfg is None:
                 config.check(cfg)
     return command
+
+
+def catalogue(folders: Iterable[Path]) -> list[str]:
+    """Names of the published weights: keys of the files in the group `catalogue`."""
+    files = [file for folder in folders for file in sorted(folder.glob("catalogue/*.yaml"))]
+    return [str(name) for file in files for name in OmegaConf.load(file)]
 
 
 def first_job(command: Command) -> DictConfig:
@@ -122,8 +135,14 @@ def _parse(lines: Iterable[str]) -> list[Override]:
     return parsed
 
 
-def _init_path(line: str, options: list[str], multirun: bool) -> list[str]:
-    """`init=VALUE` for a VALUE that is no option of the group becomes init=path, init.path=VALUE."""
+def _named(line: str, command: Command) -> str:
+    """The one word that `detect fetch` takes without a key."""
+    bare = command.config_name == "fetch" and "=" not in line
+    return f"name={quoted(line)}" if bare else line
+
+
+def _init_path(line: str, options: list[str], names: list[str], multirun: bool) -> list[str]:
+    """`init=VALUE` for a VALUE that is no option of the group, written out: a file or folder, else a published name."""
     key, _, value = line.partition("=")
     known = value in ("", "null", *options) or (multirun and all(v.strip() in options for v in value.split(",")))
     if key != "init" or "path" not in options or known:
@@ -131,10 +150,15 @@ def _init_path(line: str, options: list[str], multirun: bool) -> list[str]:
     unquoted = value[1:-1] if len(value) > 1 and value[0] in "'\"" and value[0] == value[-1] else value
     place = Path(unquoted).expanduser().resolve()
     # A TensorFlow checkpoint is named by a prefix: model.ckpt stands for model.ckpt.index and its data files.
-    if not place.exists() and not place.with_name(place.name + ".index").exists():
-        near = config.nearest(value, options)
-        raise ConfigError(f"init={value}: neither an option ({', '.join(options)}) nor a file or folder here{near}")
-    return ["init=path", f"init.path={quoted(str(place))}"]
+    if place.exists() or place.with_name(place.name + ".index").exists():
+        return ["init=path", f"init.path={quoted(str(place))}"]
+    if unquoted in names and "catalogue" in options:
+        return ["init=catalogue", f"init.name={quoted(unquoted)}"]
+    near = config.nearest(value, [*options, *names])
+    fetched = ", a name that `detect fetch` lists," if names else ""
+    raise ConfigError(
+        f"init={value}: neither an option ({', '.join(options)}){fetched} nor a file or folder here{near}"
+    )
 
 
 def _resumed(command: Command) -> tuple[Command, DictConfig | None]:

@@ -15,14 +15,15 @@ class NonMaxSuppression:
         self.iou, self.score, self.per_class, self.total = iou, score, per_class, total
 
     def __call__(self, boxes, scores, size: tuple[int, int]):
-        """boxes: float32 [B, A, 4] in pixels of a frame of `size`; scores: float32 [B, A, C], without background.
+        """boxes: float32 [B, A, 4], or [B, A, C, 4] where each class has its own, in pixels of a frame of `size`;
+        scores: float32 [B, A, C], without background.
 
         Returns {"boxes": float32 [B, total, 4], clipped to the frame; "scores": float32 [B, total], falling;
         "classes": int32 [B, total] from 1; "count": int32 [B]}; beyond count, everything is 0.
         """
         frame = tf.constant([size[0], size[1], size[0], size[1]], tf.float32)
         kept = tf.image.combined_non_max_suppression(
-            boxes[:, :, tf.newaxis],
+            boxes if len(boxes.shape) == 4 else boxes[:, :, tf.newaxis],
             scores,
             self.per_class,
             self.total,

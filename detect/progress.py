@@ -10,10 +10,13 @@ COLUMNS = 80
 
 
 class ProgressLine:
-    """One line of at most 80 columns: redrawn in place on a terminal, else printed at most every `every` seconds."""
+    """One line of at most 80 columns: redrawn in place on a terminal, else printed at most every `every` seconds.
 
-    def __init__(self, stage: str, total_steps: int, every: float):
-        self.stage, self.total_steps, self.every = stage, total_steps, every
+    total_steps: 0 where nobody knows. unit: of a step, written behind the total (" MB").
+    """
+
+    def __init__(self, stage: str, total_steps: int, every: float, unit: str = ""):
+        self.stage, self.total_steps, self.every, self.unit = stage, total_steps, every, unit
         self._live: Any = None
         self._first: tuple[int, float] | None = None
         self._figures: dict[str, float] = {}
@@ -34,9 +37,9 @@ class ProgressLine:
         """The line for a step; the time left comes from the pace since the first update (evaluations included)."""
         first_step, started = self._first or (step, now)
         left = "-:--:--"
-        if step > first_step:
+        if step > first_step and self.total_steps:
             left = clock((now - started) / (step - first_step) * max(self.total_steps - step, 0))
-        parts = [f"{step}/{self.total_steps}"]
+        parts = [f"{step}/{self.total_steps or '?'}{self.unit}"]
         for key, text in (("loss/total", "loss {:.4g}"), ("images_per_second", "{:.1f} images/s")):
             if key in self._figures:
                 parts.append(text.format(self._figures[key]))

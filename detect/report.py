@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ MARKS = "<!-- table -->", "<!-- end of table -->"
 @verb("report")
 def main(cfg) -> None:
     """Writes results.csv, table.md and curves.png; replaces the marked table in README.md where there is one."""
-    rows = [row(folder, split) for folder in run_folders(cfg.runs) for split in cfg.splits if has(folder, split)]
+    runs = finished(cfg.runs)
+    rows = [row(run, split) for run in runs for split in cfg.splits if split in run.summary["scores"]]
     if not rows:
         raise DataError(f"runs={cfg.runs}: no finished run with scores on {', '.join(cfg.splits)}")
     rows.sort(key=lambda r: (r["split"], r["arm"], r["seed"]))
@@ -36,45 +38,53 @@ def main(cfg) -> None:
     if readme.exists() and all(mark in readme.read_text() for mark in MARKS):
         before, rest = readme.read_text().split(MARKS[0])
         readme.write_text(f"{before}{MARKS[0]}\n{text}{MARKS[1]}{rest.split(MARKS[1])[1]}")
-    curves = {label(f): f / "detector" / "metrics.jsonl" for f in run_folders(cfg.runs)}
+    curves = {run.label: run.folder / "detector" / "metrics.jsonl" for run in runs}
     draw.save(folder / "curves.png", draw.study_figure(curves))
     log.info("%s\nwrote results.csv, table.md and curves.png into %s", text, folder)
 
 
-def run_folders(runs: str | list[str]) -> list[Path]:
-    """All finished runs at or below the named folders: those with a summary.json of a detector."""
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder, its summary.json and that of its stage 1, each read once; `stage_1` is {} without one."""
+
+    folder: Path
+    summary: dict[str, Any]
+    stage_1: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Arm and seed, as the curves are labelled."""
+        return f"{self.summary['name']} ({self.summary['seed']})"
+
+
+def finished(runs: str | list[str]) -> list[FinishedRun]:
+    """All finished runs at or below the named folders, sorted: those with a summary.json of a detector.
+
+    Raises ConfigError for a folder that is not there, DataError for a summary.json that is cut short.
+    """
     named = [Path(runs)] if isinstance(runs, str) else [Path(one) for one in runs]
     for folder in named:
         if not folder.is_dir():
             raise ConfigError(f"runs={folder}: no such folder")
-    found = {path.parent for folder in named for path in folder.rglob("summary.json")}
-    return sorted(folder for folder in found if "scores" in summary(folder) and (folder / "detector").is_dir())
+    summaries = {path.parent: read(path) for folder in named for path in folder.rglob("summary.json")}
+    return [
+        FinishedRun(folder, about, summaries.get(folder / "classify", {}))
+        for folder, about in sorted(summaries.items())
+        if "scores" in about and (folder / "detector").is_dir()
+    ]
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """The run's summary.json."""
+def read(path: Path) -> dict[str, Any]:
+    """The content of a summary.json."""
     try:
-        return json.loads((folder / "summary.json").read_text())
+        return json.loads(path.read_text())
     except ValueError as error:
-        raise DataError(f"{folder / 'summary.json'}: not readable json: {error}") from error
+        raise DataError(f"{path}: not readable json: {error}") from error
 
 
-def label(folder: Path) -> str:
-    """Arm and seed, as the curves are labelled."""
-    about = summary(folder)
-    return f"{about['name']} ({about['seed']})"
-
-
-def has(folder: Path, split: str) -> bool:
-    """Whether the run was scored on the split."""
-    return split in summary(folder)["scores"]
-
-
-def row(folder: Path, split: str) -> dict[str, Any]:
+def row(run: FinishedRun, split: str) -> dict[str, Any]:
     """One line of results.csv; seconds of stage 1 count, as the minutes are those of all training."""
-    about = summary(folder)
-    stage_1 = folder / "classify" / "summary.json"
-    first = json.loads(stage_1.read_text()) if stage_1.exists() else {"seconds": 0.0, "steps": 0}
+    about, first = run.summary, {"seconds": 0.0, "steps": 0} | run.stage_1
     scores = about["scores"][split]
     classes = {f"{name} {key}": kind[key] for name, kind in scores["per_class"].items() for key in ("AP", "AP50")}
     return {

@@ -1,4 +1,4 @@
-"""Which anchors of an image the loss counts."""
+"""Which anchors or proposals of an image the loss counts."""
 
 import tensorflow as tf
 
@@ -49,6 +49,40 @@ class HardExampleMiner:
             return tf.scatter_nd(kept[:, tf.newaxis], tf.ones_like(kept), [anchors]) > 0
 
         return tf.map_fn(suppress, (losses, boxes), fn_output_signature=tf.bool, parallel_iterations=8)
+
+
+class BalancedSampler:
+    """Draws `size` examples of an image at random, at most `positive_fraction` of them positive; negatives make up the
+    rest (Faster R-CNN, 3.1.3; the API's BalancedPositiveNegativeSampler).
+
+    tf-models-official's BoxSampler is not used since its draws are not stateless: a resumed run would differ.
+    """
+
+    def __init__(self, size: int, positive_fraction: float):
+        self.size, self.positive_fraction = size, positive_fraction
+
+    def __call__(self, positive, negative, seed):
+        """positive, negative: bool [B, A], what may be drawn; seed: int32 [B], of each image.
+
+        Returns float32 [B, A]: 1 where the example counts. An image's draw depends on its own seed alone.
+        """
+        keys = tf.map_fn(
+            lambda s: tf.random.stateless_uniform(tf.shape(positive)[1:], tf.stack([s, self.size])),
+            seed,
+            fn_output_signature=tf.float32,
+        )
+        most = int(self.size * self.positive_fraction)
+        drawn = positive & (_rank(tf.where(positive, keys, -1.0)) < most)
+        rest = self.size - tf.reduce_sum(tf.cast(drawn, tf.int32), axis=1, keepdims=True)
+        drawn |= negative & (_rank(tf.where(negative, keys, -1.0)) < rest)
+        return tf.cast(drawn, tf.float32)
+
+    def indices(self, positive, negative, seed):
+        """The same draw as int32 [B, size] places in rising order, drawn ones first, and float32 [B, size]: 1 for them.
+
+        What fills up the row where fewer than `size` can be drawn (A must not be less) is 0 there.
+        """
+        return tf.math.top_k(self(positive, negative, seed), self.size)[::-1]
 
 
 def _rank(values):

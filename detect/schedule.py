@@ -92,10 +92,26 @@ class Schedule:
             names = [layer.name for layer in model.layers]
             if self.freeze_until not in names:
                 raise ConfigError(f"schedule.freeze_until={self.freeze_until} is no layer; the first are {names[:8]}")
-            until = model.get_layer(self.freeze_until).output
-            frozen = {layer.name for layer in tf_keras.Model(model.input, until).layers}
+            frozen = _needed(model, self.freeze_until)
         for layer in model.layers:
             normalises = isinstance(layer, tf_keras.layers.BatchNormalization)
             if normalises:
                 layer.momentum = self.batch_norm_decay or self.average_decay
             layer.trainable = not (layer.name in frozen or (normalises and self.batch_norm == "frozen"))
+
+
+def _needed(model, name: str) -> set[str]:
+    """The layers that layer `name` depends on, itself included.
+
+    Where a second input is cut out of an output called `features` (Faster R-CNN's crops), these are needed, too.
+    """
+    found, waiting = set(), [model.get_layer(name)]
+    while waiting:
+        layer = waiting.pop()
+        if layer.name in found:
+            continue
+        found.add(layer.name)
+        waiting += [parent.layer for node in layer.inbound_nodes for parent in node.parent_nodes]
+        if layer.name in model.input_names[1:]:
+            waiting.append(model.output["features"].node.layer)
+    return found

@@ -6,40 +6,78 @@ from typing import Any
 
 import tensorflow as tf
 
+from detect.data.frame import Frame
+
 DETECTOR_JSON = "detector.json"  # class names, input frame and origin, beside the SavedModel
 
 
 def save(architecture: Any, classes, origin: str, folder: Path) -> None:
     """architecture: a meta-architecture. The signature is the Object Detection API's: `input_tensor`, uint8
-    [B, H, W, 3] of any size -> `detection_boxes` [B, N, 4] normalised, `detection_scores`, `detection_classes` from 1,
-    `num_detections`.
+    [B, H, W, 3] of any size -> `detection_boxes` [B, N, 4] normalised to that image, `detection_scores`,
+    `detection_classes` from 1, `num_detections`.
     """
     module = tf.Module()
     module.model = architecture.model
-    frame = tf.constant([*architecture.size, *architecture.size], tf.float32)
+    frame = Frame(architecture.size, architecture.resize)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
     def serve(input_tensor):
-        found = architecture.detect(resize_in_graph(input_tensor, architecture.size))
+        image, used = fit_in_graph(input_tensor, frame)
+        found = architecture.detect(image)
+        if frame.mode == "keep_aspect":
+            found = without_padding(found, used)
         return {
-            "detection_boxes": found["boxes"] / frame,
+            "detection_boxes": found["boxes"] / tf.cast(tf.tile(used, [2]), tf.float32),
             "detection_scores": found["scores"],
             "detection_classes": tf.cast(found["classes"], tf.float32),
             "num_detections": tf.cast(found["count"], tf.float32),
         }
 
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
-    about = {"classes": list(classes), "size": architecture.size, "run": origin}
+    about = {"classes": list(classes), "size": frame.size, "resize": frame.mode, "run": origin}
     (folder / DETECTOR_JSON).write_text(json.dumps(about, indent=2))
 
 
-def resize_in_graph(image, size):
-    """The resize of training (`detect.data.augment.resize`) as TensorFlow operations, rounded to whole levels."""
-    height, width = size
-    shape = tf.shape(image)
+def fit_in_graph(image, frame: Frame):
+    """`Frame.fit` and `Frame.used` as TensorFlow operations: uint8 [B, H, W, 3] -> float32 [B, *size, 3], rounded to
+    whole levels unless the mode is `zoo`, and the used (height, width), int32 [2]."""
+    size = tf.constant(frame.size)
+    if frame.mode == "zoo":
+        return tf.compat.v1.image.resize_bilinear(image, size), size
+    shape = tf.shape(image)[1:3]
+    used = _used(shape, frame.size) if frame.mode == "keep_aspect" else size
     image = tf.cond(
-        (shape[1] >= 2 * height) & (shape[2] >= 2 * width),
-        lambda: tf.image.resize(image, size, "area"),
-        lambda: tf.image.resize(image, size, "bilinear"),
+        tf.reduce_all(shape >= 2 * used),
+        lambda: tf.image.resize(image, used, "area"),
+        lambda: tf.image.resize(image, used, "bilinear"),
     )
-    return tf.round(image)
+    below, right = tf.unstack(size - used)
+    image = tf.pad(tf.round(image), [[0, 0], [0, below], [0, right], [0, 0]])
+    return tf.ensure_shape(image, [None, *frame.size, 3]), used
+
+
+def without_padding(found: dict, used) -> dict:
+    """Detections of frames of which (height, width) is used, clipped to that; those without area then come last, as
+    zeros, and do not count."""
+    boxes = tf.clip_by_value(found["boxes"], 0.0, tf.cast(tf.tile(used, [2]), tf.float32))
+    real = tf.sequence_mask(found["count"], tf.shape(boxes)[1])
+    real &= tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1)
+    first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)
+    real = tf.gather(real, first, batch_dims=1)
+    kept = {"boxes": boxes, "scores": found["scores"], "classes": found["classes"]}
+    kept = {name: tf.gather(value, first, batch_dims=1) for name, value in kept.items()}
+    return {
+        "boxes": tf.where(real[..., tf.newaxis], kept["boxes"], 0.0),
+        "scores": tf.where(real, kept["scores"], 0.0),
+        "classes": tf.where(real, kept["classes"], 0),
+        "count": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
+    }
+
+
+def _used(shape, size: tuple[int, int]):
+    """`Frame.used` of `keep_aspect`, int32 [2]; int64 inside, as the products may be large."""
+    height, width = tf.unstack(tf.cast(shape, tf.int64))
+    tall, wide = (tf.constant(side, tf.int64) for side in size)
+    upright = tf.stack([tall, tf.maximum(tf.constant(1, tf.int64), (2 * width * tall + height) // (2 * height))])
+    lying = tf.stack([tf.maximum(tf.constant(1, tf.int64), (2 * height * wide + width) // (2 * width)), wide])
+    return tf.cast(tf.where(tall * width <= wide * height, upright, lying), tf.int32)

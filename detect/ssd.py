@@ -6,7 +6,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from detect.anchors import SSDAnchors
+from detect.anchors import MultiscaleAnchors, SSDAnchors
+from detect.cost import Part
+from detect.data.frame import Frame
 from detect.target_assigner import TargetAssigner
 
 
@@ -16,6 +18,7 @@ class SSD:
     backbone: builds the end points from an image tensor (`detect.backbones`).
     num_classes: without background.
     size: (height, width) of the network's input frame in pixels, each at least 96.
+    resize: how an image becomes the frame, a mode of `detect.data.frame.Frame`.
     neck, head, anchors, target_assigner, sampler, *_loss, postprocess: the parts; sampler None counts every anchor.
     localization_weight, classification_weight: of the two parts of the loss (zoo: 1 and 1).
 
@@ -27,9 +30,9 @@ class SSD:
         backbone: Any,
         num_classes: int,
         size: Sequence[int],
-        neck: Callable,
-        head: Callable,
-        anchors: SSDAnchors,
+        neck: Any,
+        head: Any,
+        anchors: SSDAnchors | MultiscaleAnchors,
         target_assigner: TargetAssigner,
         sampler: Callable | None,
         classification_loss: Any,
@@ -37,8 +40,10 @@ class SSD:
         postprocess: Callable,
         localization_weight: float = 1.0,
         classification_weight: float = 1.0,
+        resize: str = "stretch",
     ):
-        self.size = (int(size[0]), int(size[1]))
+        frame = Frame(size, resize)
+        self.size, self.resize = frame.size, frame.mode
         self.num_classes = num_classes
         self.target_assigner, self.sampler = target_assigner, sampler
         self.classification_loss, self.localization_loss = classification_loss, localization_loss
@@ -48,11 +53,32 @@ class SSD:
         image = tf_keras.Input((*self.size, 3), name="image")
         end_points = backbone(image)
         self.backbone_layers = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers}
-        self.maps = neck(end_points, backbone.ssd_maps)
-        per_cell = anchors.per_cell(len(self.maps))
-        codes, logits = head(list(self.maps.values()), per_cell, num_classes, classification_loss.prior)
+        self.maps = neck(end_points, backbone)
+        self.per_cell = anchors.per_cell(len(self.maps))
+        self._end_points, self._backbone = set(end_points), type(backbone).__name__
+        self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
+        self._sources["predictors"] = head.source
+        codes, logits = head(list(self.maps.values()), self.per_cell, num_classes, classification_loss.prior)
         self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="ssd")
         self.anchors = anchors([tuple(x.shape[1:3]) for x in self.maps.values()], self.size)
+
+    def parts(self) -> list[Part]:
+        """The feature maps, largest first, each with the layers that it needs beyond those that the others need.
+
+        A first row has the layers of the backbone where maps are made from it in common, the last one the predictors.
+        """
+        needed = {name: _layers(tf_keras.Model(self.model.input, tensor)) for name, tensor in self.maps.items()}
+        common = frozenset().union(*needed.values()) & self.backbone_layers
+        direct = [name for name in needed if name in self._end_points]
+        made = sorted(needed.keys() - set(direct), key=lambda name: len(needed[name]))
+        own, taken = {}, frozenset[str]()
+        for name in [*direct, "backbone", *made]:
+            own[name] = needed.get(name, common) - taken
+            taken |= own[name]
+        parts = [Part("backbone", self._backbone, own["backbone"], ())] if own["backbone"] else []
+        for (name, tensor), anchors in zip(self.maps.items(), self.per_cell, strict=True):
+            parts.append(Part(name, self._sources[name], own[name], tuple(tensor.shape[1:]), anchors))
+        return [*parts, Part("predictors", self._sources["predictors"], _layers(self.model) - taken, ())]
 
     def losses(self, batch: dict, training: bool = True):
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), as the input pipeline makes it.
@@ -94,3 +120,7 @@ class SSD:
 
     def _decode(self, codes):
         return self.target_assigner.box_coder.decode(codes, tf.constant(self.anchors)[tf.newaxis])
+
+
+def _layers(model: tf_keras.Model) -> frozenset[str]:
+    return frozenset(layer.name for layer in model.layers)

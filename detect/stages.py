@@ -15,7 +15,9 @@ from detect import draw
 from detect.classifier import Classifier
 from detect.config import plain
 from detect.data.dataset import BACKGROUND, ClassificationDataset, DetectionDataset
+from detect.data.frame import Frame
 from detect.data.pipeline import ClassificationStream, DetectionStream, read_image
+from detect.errors import ConfigError
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.logs import RunLogger, write_json
 from detect.loop import Trainer, fit
@@ -24,7 +26,7 @@ from detect.metrics.confusion import confusion_matrix
 from detect.start import Run, selection_split, threads
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
-from detect.weights.transfer import transfer
+from detect.weights.transfer import class_heads, transfer
 
 log = logging.getLogger("detect")
 instantiate = hydra.utils.instantiate
@@ -122,9 +124,10 @@ def train_detector(run: Run, weights: Any) -> float:
         seed=cfg.seed,
         max_boxes=cfg.max_boxes,
         threads=threads(cfg),
+        resize=detector.resize,
     )
-    split = selection_split(dataset)
-    evaluator = DetectionEvaluator(detector.detect, detector.size, dataset, split, schedule.batch_size, threads(cfg))
+    split, frame = selection_split(dataset), Frame(detector.size, detector.resize)
+    evaluator = DetectionEvaluator(detector.detect, frame, dataset, split, schedule.batch_size, threads(cfg))
 
     def evaluate(step: int) -> float:
         scores, found = evaluator()
@@ -146,7 +149,7 @@ def train_detector(run: Run, weights: Any) -> float:
         outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
         checkpoint.load(detector.model, folder / "best")
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
-        scores = score_splits(run.folder, detector.detect, detector.size, dataset, splits)
+        scores = score_splits(run.folder, detector.detect, frame, dataset, splits)
         logger.hparams(hyper_parameters(cfg), {f"{s}/{k}": scores[s][k] for s in splits for k in ("AP", "AP50")})
     start = {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}
     write_summary(run.folder / "summary.json", run, outcome, scores, init=start)
@@ -155,30 +158,43 @@ def train_detector(run: Run, weights: Any) -> float:
 
 
 def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -> None:
-    """Copies the backbone's weights by name and shape, and keeps the ledger; logs which start was chosen."""
+    """Copies weights by name and shape, and keeps the ledger; logs which start was chosen.
+
+    Raises ConfigError where a classifier is to start from a whole detector, whose heads would not reach stage 2.
+    """
     if (folder / "last").exists():
         log.info("start: resume %s", folder.name)
         return
-    arrays = weights.read(instantiate(cfg.backbone).slim_scope)
+    if weights.scope == "detector" and isinstance(architecture, Classifier):
+        raise ConfigError(
+            "init.scope=detector brings a detector's heads, and stage 1 would change the backbone beneath them: "
+            "leave stage 1 out (classify.enabled=false), or start from the backbone alone (init.scope=backbone)"
+        )
+    arrays = weights.read(instantiate(cfg.backbone))
     if arrays is None:
         log.info("start: from scratch (random weights)")
         return
-    log.info("start: weights of %s", weights.describe())
+    log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
     ledger = transfer(
-        architecture.model, arrays, source=weights.describe(), layers=architecture.backbone_layers, skip=weights.skip
+        architecture.model,
+        arrays,
+        source=weights.describe(),
+        layers=architecture.backbone_layers,
+        scope=weights.scope,
+        skip=weights.skip,
     )
     folder.mkdir(parents=True, exist_ok=True)
     ledger.save(folder / "transfer.json")
-    for line in ledger.lines():
+    for line in [*ledger.lines(), *class_heads(ledger, weights.scope)]:
         log.info(line)
 
 
-def score_splits(folder: Path, detect: Any, size, dataset: DetectionDataset, splits) -> dict[str, dict]:
+def score_splits(folder: Path, detect: Any, frame: Frame, dataset: DetectionDataset, splits) -> dict[str, dict]:
     """Scores a detector on splits; leaves pictures and COCO results of each in `folder`.
 
-    detect: uint8 [B, height, width, 3] at `size` -> detections in pixels of the frame.
+    detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it.
     """
-    evaluators = {s: DetectionEvaluator(detect, size, dataset, s, SCORING_BATCH) for s in splits}
+    evaluators = {s: DetectionEvaluator(detect, frame, dataset, s, SCORING_BATCH) for s in splits}
     return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
 
 

@@ -27,8 +27,11 @@ class TargetAssigner:
         self.matcher, self.box_coder = matcher, box_coder
 
     def __call__(self, anchors, boxes, classes) -> Targets:
-        """anchors: float32 [A, 4]; boxes: float32 [B, N, 4], both in pixels; classes: int32 [B, N], -1 pads."""
-        batch_anchors = tf.tile(anchors[tf.newaxis], [tf.shape(boxes)[0], 1, 1])
+        """anchors: float32 [A, 4], or [B, A, 4] where each image has its own (proposals); boxes: float32 [B, N, 4], all
+        in pixels; classes: int32 [B, N], -1 pads."""
+        batch_anchors = tf.convert_to_tensor(anchors)
+        if batch_anchors.shape.rank == 2:
+            batch_anchors = tf.tile(batch_anchors[tf.newaxis], [tf.shape(boxes)[0], 1, 1])
         real = classes > 0
         similarity = tf.where(real[:, tf.newaxis], box_ops.bbox_overlap(batch_anchors, boxes), -1.0)
         matches = self.matcher(similarity)

@@ -13,6 +13,7 @@ VERBS = {
     "export": "write a model that runs without this package",
     "inspect": "look through a data set before training on it",
     "report": "table, csv and curves of one study",
+    "fetch": "published weights into the cache, or the list of them",
     "doctor": "versions, devices, and what is missing",
 }
 
@@ -28,6 +29,7 @@ EXAMPLES = {
     "export": ["detect export run=RUN"],
     "inspect": ["detect inspect dataset=voc dataset.root=DIR"],
     "report": ["detect report runs=runs/sweep output=experiments/NAME"],
+    "fetch": ["detect fetch", "detect fetch mobilenet_v1_1.0_224"],
     "doctor": ["detect doctor"],
 }
 

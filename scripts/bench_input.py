@@ -25,8 +25,9 @@ import cv2
 import numpy as np
 from skimage import data
 
-from detect.data.augment import Augment, resize
+from detect.data.augment import Augment
 from detect.data.dataset import Example
+from detect.data.frame import Frame, resize
 from detect.data.pipeline import DetectionStream, read_image
 
 SIZE, BATCH = (300, 300), 8
@@ -143,7 +144,7 @@ def stages(example: Example) -> dict[str, float]:
         list(geometry().values()), bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"], min_visibility=0.3)
     )
     light, hue = colour().values()
-    augment = Augment(geometry() | colour())
+    augment, frame = Augment(geometry() | colour()), Frame(SIZE)
     return {
         "decode to RGB": microseconds(lambda: read_image(example.path)),
         "flip and crop, boxes as arrays": microseconds(lambda: plain(image=image, bboxes=rows)),
@@ -156,7 +157,7 @@ def stages(example: Example) -> dict[str, float]:
         "instead: hue and saturation at 500x375": microseconds(lambda: hue(image=image)),
         "seeding the generators": microseconds(lambda: plain.set_random_state(np.random.default_rng((1, 0)), None)),
         "copy into the batch": microseconds(lambda: small.copy()),
-        "all of Augment.apply": microseconds(lambda: augment.apply(image, example.boxes, example.classes, SIZE, 1)),
+        "all of Augment.apply": microseconds(lambda: augment.apply(image, example.boxes, example.classes, frame, 1)),
     }
 
 

@@ -84,7 +84,7 @@ def test_imagenet_weights_know_a_cat_and_an_espresso(shared):
 
     classifier = Classifier(MobileNetV1(), num_classes=1001, size=(224, 224))
     source = FromFile(str(shared / "weights" / "mobilenet_v1_1.0_224" / "mobilenet_v1_1.0_224.ckpt"))
-    ledger = transfer(classifier.model, source.read("MobilenetV1"), source=source.describe(), layers=None)
+    ledger = transfer(classifier.model, source.read(MobileNetV1()), source=source.describe(), layers=None)
     assert ledger.totals()["loaded"] == (137, 4_254_889)
     photographs = [resize(image, (224, 224), anti_aliasing=True) for image in (data.chelsea(), data.coffee())]
     found = classifier.detect(np.stack(photographs) * 255)["probabilities"].numpy()

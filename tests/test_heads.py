@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import tf_keras
 
-from detect.heads import ConvPredictor
+from detect.errors import ConfigError
+from detect.heads import ConvPredictor, SeparablePredictor
 
 
-def build(num_classes=2, **settings):
+def build(num_classes=2, kind=ConvPredictor, **settings):
     maps = [tf_keras.Input((2, 3, 4)), tf_keras.Input((1, 1, 5))]
     prior = settings.pop("prior", None)
-    return tf_keras.Model(maps, ConvPredictor(**settings)(maps, [3, 2], num_classes, prior))
+    return tf_keras.Model(maps, kind(**settings)(maps, [3, 2], num_classes, prior))
 
 
 def test_anchors_run_over_cells_then_over_the_anchors_of_a_cell():
@@ -46,8 +47,44 @@ def test_names_and_kernels():
     }
 
 
+def test_other_kernels_are_refused():
+    with pytest.raises(ConfigError, match=r"head.kernel=2: legal are 1 and 3"):
+        ConvPredictor(kernel=2)
+
+
+def test_names_of_the_separable_predictor_are_the_apis():
+    model = build(kind=SeparablePredictor)
+    variables = {v.name.removesuffix(":0"): tuple(v.shape) for v in model.variables}
+    own = {n.removeprefix("BoxPredictor_1/ClassPredictor"): s for n, s in variables.items() if "1/ClassPred" in n}
+    assert own == {
+        "_depthwise/depthwise_kernel": (3, 3, 5, 1),
+        "_depthwise/BatchNorm/gamma": (5,),
+        "_depthwise/BatchNorm/beta": (5,),
+        "_depthwise/BatchNorm/moving_mean": (5,),
+        "_depthwise/BatchNorm/moving_variance": (5,),
+        "/kernel": (1, 1, 5, 6),
+        "/bias": (6,),
+    }
+    assert len(variables) == 4 * len(own)
+    assert model.get_layer("BoxPredictor_0/BoxEncodingPredictor").filters == 12
+
+
+def test_the_separable_predictor_cuts_off_at_0_and_6_between_its_convolutions():
+    model = build(kind=SeparablePredictor)
+    scope = "BoxPredictor_1/BoxEncodingPredictor"
+    kernel = np.zeros((3, 3, 5, 1))
+    kernel[1, 1, :, 0] = [-1, 0, 1, 5, 100]
+    model.get_layer(f"{scope}_depthwise").set_weights([kernel])
+    model.get_layer(scope).set_weights([np.eye(5, 8).reshape(1, 1, 5, 8), np.full(8, 0.5)])
+    codes, _ = model([np.zeros((1, 2, 3, 4)), np.ones((1, 1, 1, 5))])
+    normalised = np.sqrt(1 / 1.001)
+    expected = np.array([[0, 0, normalised, 5 * normalised], [6, 0, 0, 0]]) + 0.5
+    np.testing.assert_allclose(codes[0, -2:], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ConvPredictor, SeparablePredictor])
 @pytest.mark.parametrize(("prior", "bias"), [(None, 0.0), (0.01, -np.log(99))])
-def test_class_biases_start_from_the_prior(prior, bias):
-    model = build(prior=prior)
+def test_class_biases_start_from_the_prior(prior, bias, kind):
+    model = build(prior=prior, kind=kind)
     np.testing.assert_allclose(model.get_layer("BoxPredictor_0/ClassPredictor").bias, np.full(9, bias), rtol=1e-6)
     np.testing.assert_array_equal(model.get_layer("BoxPredictor_0/BoxEncodingPredictor").bias, np.zeros(12))

@@ -9,12 +9,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 
 LAYERS = [
-    "train evaluate predict export inspect report doctor cli usage overrides composition",
+    "train evaluate predict export inspect report fetch doctor cli usage overrides composition",
     "stages detector start config ranges signatures",
     "loop weights quantize metrics logs draw labels plots evaluators schedule serving events progress provenance",
     "classifier ssd faster_rcnn",
-    "backbones necks heads",
-    "target_assigner sampler losses postprocess",
+    "backbones necks heads rpn box_heads cost",
+    "target_assigner sampler losses postprocess roi",
     "anchors box_coder matcher",
     "data",
     "boxes",

@@ -68,6 +68,16 @@ def test_batch_and_single_image_agree():
             np.testing.assert_array_equal(together[name][i], value)
 
 
+def test_each_class_may_have_boxes_of_its_own():
+    boxes = [[BOX, FAR], [NEAR, FAR]]  # of two proposals, for two classes
+    found = run(boxes, [[0.8, 0.1], [0.9, 0.7]], total=4)
+    assert found["count"] == 2 and found["classes"].tolist() == [1, 2, 0, 0]
+    np.testing.assert_array_equal(found["boxes"][:2], [NEAR, FAR])
+    same = run([[box] * 2 for box in (BOX, FAR)], [[0.8, 0.1], [0.2, 0.7]], total=4)
+    for name, value in run([BOX, FAR], [[0.8, 0.1], [0.2, 0.7]], total=4).items():
+        np.testing.assert_array_equal(value, same[name])
+
+
 def test_detections_equal_the_api_graph():
     with np.load(Path(__file__).parent / "fixtures" / "ssdlite_pedestrian.npz") as kept:
         scores = tf.sigmoid(kept["logits"])[tf.newaxis, :, tf.newaxis]

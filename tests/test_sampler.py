@@ -1,8 +1,8 @@
-"""The hard-example miner on one or two rows of anchors."""
+"""The hard-example miner and the balanced sampler on a few rows of anchors."""
 
 import numpy as np
 
-from detect.sampler import HardExampleMiner
+from detect.sampler import BalancedSampler, HardExampleMiner
 
 APART = np.array([[i * 20, 0, i * 20 + 10, 10] for i in range(6)], np.float32)
 
@@ -64,3 +64,43 @@ def test_images_of_a_batch_are_independent():
             alone = miner(losses[rows], matched[rows], np.ones_like(losses[rows]), boxes[rows]).numpy()
             np.testing.assert_array_equal(together[rows], alone)
         assert together[2].all()
+
+
+def flags(*rows):
+    return np.array([[c == "x" for c in row] for row in rows])
+
+
+def test_balanced_at_most_a_share_positive_and_filled_with_negatives():
+    positive, negative = flags("xxxx......"), flags("....xxxxx.")
+    drawn = BalancedSampler(4, 0.5)(positive, negative, np.array([3])).numpy()[0]
+    assert drawn[:4].sum() == 2 and drawn[4:9].sum() == 2 and drawn[9] == 0
+    drawn = BalancedSampler(8, 0.25)(positive, negative, np.array([3])).numpy()[0]
+    assert drawn[:4].sum() == 2 and drawn[4:9].sum() == 5  # one short: only five negatives are there
+    drawn = BalancedSampler(4, 0.5)(flags("x........."), negative, np.array([3])).numpy()[0]
+    assert drawn.sum() == 4 and drawn[0] == 1
+    assert not BalancedSampler(4, 0.5)(flags("...."), flags("...."), np.array([3])).numpy().any()
+
+
+def test_balanced_draws_depend_on_an_images_seed_alone():
+    positive, negative = np.ones((3, 500), bool), np.zeros((3, 500), bool)
+    sampler = BalancedSampler(100, 0.5)
+    together = sampler(positive, negative, np.array([7, 8, 7])).numpy()
+    np.testing.assert_array_equal(together[0], together[2])
+    assert (together[0] != together[1]).any()
+    np.testing.assert_array_equal(sampler(positive[:1], negative[:1], np.array([8])).numpy()[0], together[1])
+    np.testing.assert_array_equal(sampler(positive, negative, np.array([7, 8, 7])).numpy(), together)
+
+
+def test_balanced_draws_are_uniform():
+    """Of 20 examples, 5 at a time: each is drawn in a quarter of 400 images, to 5 standard deviations."""
+    sampler = BalancedSampler(5, 1.0)
+    drawn = sampler(np.ones((400, 20), bool), np.zeros((400, 20), bool), np.arange(400, dtype=np.int32)).numpy()
+    assert (drawn.sum(axis=1) == 5).all()
+    np.testing.assert_allclose(drawn.mean(axis=0), 0.25, atol=5 * np.sqrt(0.25 * 0.75 / 400))
+
+
+def test_balanced_indices_are_of_what_was_drawn_and_then_padding():
+    positive, negative = flags("x.....", "......"), flags("..x..x", "..xxxx")
+    places, drawn = (t.numpy() for t in BalancedSampler(4, 0.5).indices(positive, negative, np.array([1, 2])))
+    assert places[0, :3].tolist() == [0, 2, 5] and drawn[0].tolist() == [1, 1, 1, 0]
+    assert places[1].tolist() == [2, 3, 4, 5] and drawn[1].all()

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect.anchors import SSDAnchors
+from detect import cost
+from detect.anchors import MultiscaleAnchors, SSDAnchors
 from detect.backbones.mobilenet_v1 import MobileNetV1
+from detect.backbones.vgg16 import VGG16
 from detect.box_coder import BoxCoder
-from detect.heads import ConvPredictor
+from detect.errors import ConfigError
+from detect.heads import ConvPredictor, SeparablePredictor
 from detect.losses import FocalClassification, SigmoidClassification, SmoothL1, SoftmaxClassification
 from detect.matcher import ArgMaxMatcher
-from detect.necks import ExtraFeatureMaps
+from detect.necks import FPN, ExtraFeatureMaps, InceptionBlockFeatureMaps, VGGFeatureMaps
 from detect.postprocess import NonMaxSuppression
 from detect.sampler import HardExampleMiner
 from detect.ssd import SSD
@@ -20,7 +23,7 @@ SIZE = (96, 128)
 SLOTS = 100
 
 
-def build(size=SIZE, **parts):
+def build(size=SIZE, backbone=None, **parts):
     settings = {
         "neck": ExtraFeatureMaps(channels=(64, 32)),
         "head": ConvPredictor(),
@@ -31,7 +34,7 @@ def build(size=SIZE, **parts):
         "localization_loss": SmoothL1(),
         "postprocess": NonMaxSuppression(),
     }
-    return SSD(MobileNetV1(0.25), num_classes=3, size=size, **settings | parts)
+    return SSD(backbone or MobileNetV1(0.25), num_classes=3, size=size, **settings | parts)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,66 @@ def test_ssd300_of_the_paper_has_1917_anchors():
     ssd = build(size=(300, 300), neck=ExtraFeatureMaps())
     assert ssd.anchors.shape == (1917, 4)
     assert [tuple(x.shape[1:3]) for x in ssd.maps.values()] == [(n, n) for n in (19, 10, 5, 3, 2, 1)]
+
+
+VARIANTS = {
+    "ssdlite": {"neck": ExtraFeatureMaps(channels=(64, 32), separable=True), "head": SeparablePredictor()},
+    "inception_block": {"neck": InceptionBlockFeatureMaps(channels=(64, 32)), "head": ConvPredictor(3)},
+    "fpn": {
+        "neck": FPN(channels=16), "head": SeparablePredictor(), "anchors": MultiscaleAnchors(anchor_scale=1.0),
+        "classification_loss": FocalClassification(),
+    },
+    "vgg16": {
+        "backbone": VGG16(0.125), "neck": VGGFeatureMaps(depth_multiplier=0.0625), "head": ConvPredictor(3),
+        "classification_loss": SoftmaxClassification(),
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def all_sizes():
+    """Two images, with squares of 8 px to the whole frame: every map has anchors to match."""
+    random = np.random.default_rng(0)
+    boxes, classes = np.full((2, 40, 4), -1, np.float32), np.full((2, 40), -1, np.int32)
+    sides = np.repeat(8 * 1.25 ** np.arange(12), 3)
+    corners = random.uniform(0, 1, (36, 2)) * np.maximum(np.array(SIZE) - sides[:, None], 0)
+    boxes[0, :36] = np.concatenate([corners, np.minimum(corners + sides[:, None], SIZE)], axis=1)
+    boxes[1, 0] = [0, 0, *SIZE]
+    classes[0, :36], classes[1, 0] = 1 + np.arange(36) % 3, 1
+    return {"image": random.integers(0, 256, (2, *SIZE, 3), np.uint8), "boxes": boxes, "classes": classes}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_flat_and_learns_in_all_its_layers(all_sizes, name):
+    tf.random.set_seed(0)
+    ssd = build(**VARIANTS[name], sampler=None)
+    kinds = {type(layer).__module__.partition(".")[0] for layer in ssd.model.layers}
+    assert kinds == {"tf_keras"} and not any(hasattr(layer, "layers") for layer in ssd.model.layers)
+    assert not {"Lambda", "TFOpLambda", "SlicingOpLambda"} & {type(layer).__name__ for layer in ssd.model.layers}
+    assert ssd.model.output["logits"].shape[1:] == (len(ssd.anchors), 4)
+    loss, found = gradients(ssd, all_sizes)
+    assert np.isfinite(loss) and all(np.isfinite(g).all() for g in found)
+    assert [v.name for v, g in zip(ssd.model.trainable_variables, found, strict=True) if not g.any()] == []
+    parts = ssd.parts()
+    assert [part.name for part in parts if part.anchors] == list(ssd.maps)
+    assert sorted(name for part in parts for name in part.layers) == sorted(layer.name for layer in ssd.model.layers)
+    assert all(part.layers for part in parts)
+    assert cost.total_macs(ssd) == cost.total_macs(ssd, training=True) == sum(cost.macs(ssd.model).values()) > 0
+
+
+def test_parts_of_maps_that_are_made_from_the_backbone_in_common():
+    parts = build(**VARIANTS["fpn"]).parts()
+    assert [part.name.rpartition("_")[0] for part in parts] == [
+        "", "fpn/smoothing", "fpn/smoothing", "fpn/projection", "fpn/bottom_up_Conv2d", "fpn/bottom_up_Conv2d", "",
+    ]  # fmt: skip
+    assert (parts[0].name, parts[0].source, parts[-1].name) == ("backbone", "MobileNetV1", "predictors")
+    assert "fpn/projection_2" in parts[2].layers and parts[3].layers == {"fpn/projection_3"}
+
+
+def test_an_unknown_resize_is_refused():
+    with pytest.raises(ConfigError, match=r"detector.resize=crop: must be one of stretch, keep_aspect, zoo"):
+        build(resize="crop")
+    assert build(resize="keep_aspect").resize == "keep_aspect"
 
 
 @pytest.mark.parametrize("images", [(0,), (1,), (3,), (0, 1, 2, 3)])

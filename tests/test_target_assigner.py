@@ -62,3 +62,13 @@ def test_ignored_anchors_have_no_weight_and_class_zero():
     targets = free(ANCHORS, box, np.array([[1]], np.int32))
     assert targets.weights.numpy().tolist() == [[0, 1, 1, 1]]
     assert not targets.classes.numpy().any()
+
+
+def test_each_image_may_have_anchors_of_its_own(assigner):
+    own = np.stack([ANCHORS, ANCHORS[::-1]])
+    boxes = np.array([[[0, 1, 10, 11]], [[12, 12, 20, 20]]], np.float32)
+    targets = assigner(own, boxes, np.array([[2], [1]], np.int32))
+    assert targets.classes.numpy().tolist() == [[2, 0, 0, 0], [1, 0, 0, 0]]
+    for i in range(2):
+        alone = assigner(own[i], boxes[i : i + 1], np.array([[2], [1]], np.int32)[i : i + 1])
+        np.testing.assert_allclose(targets.codes[i], alone.codes[0], rtol=1e-6)

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import shutil
 
 import cv2
 import hydra
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
-from detect.config import CONFIG_DIR
+from detect.config import CONFIG_DIR, plain
 from detect.errors import ConfigError, DataError, WeightsError
 
 
@@ -73,7 +75,7 @@ def test_predict_without_images_says_so(small_run, tmp_path):
 
 
 def test_the_exported_model_equals_the_run(small_run, exported, photographs):
-    from detect.data.augment import resize
+    from detect.data.frame import resize
     from detect.data.pipeline import read_image
     from detect.detector import Detector
 
@@ -92,14 +94,99 @@ def test_the_resize_inside_the_export_is_that_of_training(photographs, size):
     """To one level: OpenCV and TensorFlow round a pixel that lies halfway differently."""
     import tensorflow as tf
 
-    from detect.data.augment import resize
+    from detect.data.frame import Frame
     from detect.data.pipeline import read_image
-    from detect.serving import resize_in_graph
+    from detect.serving import fit_in_graph
 
     for path in photographs.iterdir():
         image = read_image(path)
-        inside = resize_in_graph(tf.constant(image[np.newaxis]), size).numpy()[0]
-        assert np.abs(inside - resize(image, size)).max() <= 1
+        inside, _ = fit_in_graph(tf.constant(image[np.newaxis]), Frame(size))
+        assert np.abs(inside.numpy()[0] - Frame(size).fit(image)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", [pytest.param("keep_aspect", marks=pytest.mark.slow), "zoo"])
+def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photographs, tmp_path, mode):
+    """The small run's weights behind another resize. The graph rounds some pixels of `keep_aspect` differently."""
+    from detect import serving
+    from detect.data.dataset import DetectionDataset, Example
+    from detect.data.frame import Frame
+    from detect.detector import Detector
+    from detect.evaluators import DetectionEvaluator
+
+    run = tmp_path / mode
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify"))
+    cfg = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(cfg, "detector.resize", mode, force_add=True)
+    OmegaConf.save(cfg, run / "config.yaml")
+    detector = Detector.load(run)
+    serving.save(detector.architecture, detector.classes, "test", tmp_path / "saved_model")
+    shipped = Detector.load(tmp_path / "saved_model")
+    paths = sorted(photographs.iterdir())
+    examples = tuple(
+        Example(path, width, height, [[10, 20, 90, 120]], [1], [False], path.stem)
+        for path, (height, width) in zip(paths, [(300, 451), (400, 600)], strict=True)
+    )
+    dataset = DetectionDataset("photographs", detector.classes, {"train": (), "val": (), "test": examples})
+    frame = Frame(detector.size, detector.architecture.resize)
+    assert frame.mode == mode
+    _, scored = DetectionEvaluator(detector.architecture.detect, frame, dataset, "test", batch_size=2)()
+    for path, found, exported in zip(paths, detector(paths), shipped(paths), strict=True):
+        boxes, scores, classes = scored.detections[path.stem]
+        np.testing.assert_allclose(found.boxes, boxes, atol=1e-3)
+        np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+        assert found.classes.tolist() == classes.tolist()
+        np.testing.assert_allclose(exported.scores[:20], scores[:20], atol=1e-4 if mode == "zoo" else 1e-2)
+        if mode == "zoo":
+            np.testing.assert_allclose(exported.boxes[:20], boxes[:20], atol=1e-2)
+
+
+def test_two_images_of_a_batch_equal_two_batches(exported, photographs):
+    import tensorflow as tf
+
+    from detect.data.pipeline import read_image
+
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    images = np.stack([read_image(path)[:300, :400] for path in sorted(photographs.iterdir())])
+    together = signature(input_tensor=tf.constant(images))
+    for i, image in enumerate(images):
+        alone = signature(input_tensor=tf.constant(image[np.newaxis]))
+        assert alone["num_detections"][0] == together["num_detections"][i] > 0
+        for name in ("detection_scores", "detection_boxes"):
+            np.testing.assert_allclose(alone[name][0, :20], together[name][i, :20], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_faster_rcnn_run_predicts_and_exports(photographs, small_overrides, tmp_path):
+    """Untrained, with few proposals, in a frame that keeps the aspect; batches of the export equal singles."""
+    import tensorflow as tf
+
+    from detect import stages
+    from detect.data.pipeline import read_image
+    from detect.detector import Detector
+    from detect.weights import checkpoint
+
+    run, kept = tmp_path / "run", [o for o in small_overrides if "detector.neck" not in o]
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("train", [*kept, "detector=faster_rcnn", "detector.resize=keep_aspect",
+                                      "detector.anchors.base=64", "detector.proposals.count=12"])  # fmt: skip
+    (run / "detector").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(plain(cfg)), run / "config.yaml")
+    (run / "classes.json").write_text('["a", "b"]')
+    variables = stages.build_detector(cfg, 2).model.variables
+    checkpoint.write(run / "detector" / "best", {v.name.removesuffix(":0"): v for v in variables})
+    call("export", f"run={run}")
+    call("predict", f"run={run}", f"images={photographs}", "score=0.0")
+    assert len(list((run / "predictions").glob("*.png"))) == 2
+    shipped, detector = Detector.load(run / "saved_model"), Detector.load(run)
+    frames = [read_image(path)[:96, :64] for path in sorted(photographs.iterdir())]  # as high as the frame: no resize
+    for a, b in zip(detector(frames), shipped(frames), strict=True):
+        assert len(a.boxes) == len(b.boxes) > 0 and (a.boxes <= [96.001, 64.001] * 2).all()
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+    serve = tf.saved_model.load(str(run / "saved_model")).signatures["serving_default"]
+    together = serve(tf.constant(np.stack(frames)))
+    for i, frame in enumerate(frames):
+        alone = serve(tf.constant(frame[np.newaxis]))
+        np.testing.assert_allclose(alone["detection_scores"][0], together["detection_scores"][i], atol=1e-5)
 
 
 def test_the_signature_is_the_object_detection_apis(exported):
@@ -148,6 +235,27 @@ def test_inspect_writes_contact_sheets(tmp_path, caplog):
         "raw_train.png", "raw_val.png", "raw_test.png", "augmented.png",
     }  # fmt: skip
     assert "match no anchor at IoU 0.5" in caplog.text and "synthetic placement" in caplog.text
+    assert "SSD on MobileNetV1, frames of 96x96 px, 10 classes" in caplog.text
+    assert max(len(line) for line in caplog.messages if line.startswith("  ")) <= 80
+
+
+def test_inspect_of_the_network_alone(tmp_path, caplog):
+    with caplog.at_level("INFO", "detect"):
+        call("inspect", "only=network", "detector=ssdlite", "backbone.depth_multiplier=0.25", f"output={tmp_path}")
+    rows = [message.split() for message in caplog.messages]
+    assert caplog.messages[0] == "SSD on MobileNetV1, frames of 300x300 px, 10 classes"
+    assert rows[1] == ["part", "from", "size", "depth", "boxes", "MACs", "params"]
+    assert rows[2][:6] == ["Conv2d_11_pointwise", "the", "backbone", "19x19", "128", "3"]
+    assert rows[4][:7] == [".._2_Conv2d_2_3x3_s2_512", "separable", "3x3", "/2", "5x5", "512", "6"]
+    assert [row[:2] for row in rows if row[0] == "total"] == [["total", "1917"]]
+    assert max(map(len, caplog.messages)) <= 80 and not list(tmp_path.iterdir())
+
+
+def test_inspect_of_the_data_alone_builds_no_network(tmp_path, caplog):
+    with caplog.at_level("INFO", "detect"):
+        call("inspect", "only=data", "dataset.images={train:8,val:2,test:2}", f"output={tmp_path}", "images=2")
+    assert "image width, pixels" in caplog.text and (tmp_path / "augmented.png").exists()
+    assert "frames of" not in caplog.text and "match no anchor" not in caplog.text
 
 
 def test_inspect_finds_bccds_two_zero_area_boxes(shared, tmp_path, caplog):

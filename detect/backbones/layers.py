@@ -1,6 +1,7 @@
 """Convolution, batch norm and activation as TF-slim groups them under one scope name."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import tf_keras
 
@@ -102,12 +103,41 @@ def hard_sigmoid(x, name: str):
     return layers.ReLU(1.0, name=f"{name}/HardSigmoid")(x)
 
 
+def squeeze_excite(x, name: str, reduction: int = 4):
+    """Weighs the channels of x by what their means say (Hu et al. 2018, with MobileNet v3's hard sigmoid)."""
+    channels = x.shape[-1]
+    scope = ConvScope(activation="relu", normalise=False, stddev=0.09)
+    weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}/AvgPool")(x)
+    weights = scope.conv(weights, make_divisible(channels / reduction), 1, f"{name}/Conv")
+    weights = replace(scope, activation=None).conv(weights, channels, 1, f"{name}/Conv_1")
+    return layers.Multiply(name=f"{name}/Multiply")([x, hard_sigmoid(weights, name)])
+
+
 def scale_input(image, scaling: str):
     """0..255 to what the backbone was trained on, a name of INPUT_SCALINGS: `signed` is [-1, 1], `unit` [0, 1]."""
     factor, offset = INPUT_SCALINGS[scaling]
     return layers.Rescaling(factor, offset, name="input_scaling")(image)
 
 
+def up_to(until: str | None, walk: Iterator[tuple]) -> dict:
+    """A backbone's end points by name, in order, up to and including `until`.
+
+    walk: yields name and tensor of each, and builds no further than it is asked to.
+    """
+    end_points: dict = {}
+    for name, x in walk:
+        end_points[name] = x
+        if name == until:
+            break
+    return end_points
+
+
 def scaled_depth(channels: int, multiplier: float, min_depth: int) -> int:
     """Channels under a depth multiplier, with slim's minimum depth."""
     return max(int(channels * multiplier), min_depth)
+
+
+def make_divisible(channels: float, divisor: int = 8, min_depth: int = 8) -> int:
+    """The nearest multiple of `divisor` that is at least `min_depth` and 90% of `channels` (MobileNet v2 and v3)."""
+    nearest = max(min_depth, int(channels + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * channels else nearest

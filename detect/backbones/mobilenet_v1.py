@@ -1,6 +1,8 @@
 """MobileNet v1 (Howard et al. 2017), equal to slim's `mobilenet_v1_base` with SAME padding."""
 
-from detect.backbones.layers import ConvScope, scale_input, scaled_depth
+from collections.abc import Iterator
+
+from detect.backbones.layers import ConvScope, scale_input, scaled_depth, up_to
 
 # Output channels and stride of Conv2d_1 .. Conv2d_13 (table 1 of the paper).
 SEPARABLE_BLOCKS = (
@@ -32,20 +34,11 @@ class MobileNetV1:
 
     def __call__(self, image, until: str | None = None) -> dict:
         """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
-        x = scale_input(image, self.input_scaling)
-        end_points = {"Conv2d_0": self._scope.conv(x, self._depth(32), 3, "Conv2d_0", stride=2)}
-        for i in range(1, len(SEPARABLE_BLOCKS) + 1):
-            if until in end_points:
-                break
-            self._block(i, end_points)
-        return end_points
+        return up_to(until, self._walk(scale_input(image, self.input_scaling)))
 
     def box_head(self, crops):
         """The layers after `rpn_map` on crops [N, h, w, C] of it: Faster R-CNN's second stage."""
-        end_points = {self.rpn_map: crops}
-        for i in (12, 13):
-            self._block(i, end_points)
-        return end_points["Conv2d_13_pointwise"]
+        return list(up_to(None, self._walk(crops, first=12)).values())[-1]
 
     def keras_layers(self) -> dict[str, str]:
         """Our layers by the name that they have in tf_keras.applications.MobileNet."""
@@ -62,9 +55,14 @@ class MobileNetV1:
     def _depth(self, channels: int) -> int:
         return scaled_depth(channels, self.depth_multiplier, self.min_depth)
 
-    def _block(self, i: int, end_points: dict) -> None:
-        """Adds depthwise and pointwise convolution i after the last end point."""
-        channels, stride = SEPARABLE_BLOCKS[i - 1]
-        x = list(end_points.values())[-1]
-        x = end_points[f"Conv2d_{i}_depthwise"] = self._scope.depthwise(x, 3, f"Conv2d_{i}_depthwise", stride)
-        end_points[f"Conv2d_{i}_pointwise"] = self._scope.conv(x, self._depth(channels), 1, f"Conv2d_{i}_pointwise")
+    def _walk(self, x, first: int = 0) -> Iterator[tuple]:
+        """Yields the end points' names and tensors from convolution `first` on."""
+        if first == 0:
+            x = self._scope.conv(x, self._depth(32), 3, "Conv2d_0", stride=2)
+            yield "Conv2d_0", x
+        for i, (channels, stride) in enumerate(SEPARABLE_BLOCKS, start=1):
+            if i >= first:
+                x = self._scope.depthwise(x, 3, f"Conv2d_{i}_depthwise", stride)
+                yield f"Conv2d_{i}_depthwise", x
+                x = self._scope.conv(x, self._depth(channels), 1, f"Conv2d_{i}_pointwise")
+                yield f"Conv2d_{i}_pointwise", x

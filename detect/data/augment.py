@@ -1,7 +1,8 @@
 """Augmentation in albumentations' language, with boxes that are moved, clipped, dropped and counted by this module.
 
-The order is always geometry -> resize to the network's frame -> colour, whatever the order in the configuration:
-colour on the small picture costs a third of colour on the file's. Three habits of albumentations 2.0.8 are avoided:
+The order is always geometry -> scale to the network's frame -> colour -> pad, whatever the order in the configuration:
+colour on the small picture costs a third of colour on the file's, and padding looks as in evaluation. Three habits of
+albumentations 2.0.8 are avoided:
 - `Compose.set_random_seed` gives every transform the *same* seed, so a flip with p=.5 and a brightness change with
   p=.5 always happen together. Here all transforms draw from one pair of generators, seeded per example.
 - A transform keeps its drawn parameters in itself: threads that share one mix them up. Each thread has its own copies.
@@ -20,13 +21,13 @@ from typing import Any
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version when imported
 
 import albumentations as A
-import cv2
 import numpy as np
 from albumentations.augmentations.crops.transforms import BaseCrop
 from albumentations.core.bbox_utils import BboxProcessor
 from pydantic import Field
 
 from detect.boxes import iou
+from detect.data.frame import Frame
 from detect.errors import ConfigError, DataError
 
 TRIES = 4  # draws given to a geometry that fails on an image, as a crop of less than a pixel does
@@ -65,10 +66,10 @@ class Augment:
         self._unshared()
 
     def apply(
-        self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int], seed: int
+        self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, frame: Frame, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] RGB, boxes float32 [n, 4] yxyx in its pixels, classes int32 [n] -> the same three in
-        the frame of `size` (height, width), with m <= n boxes, all inside the frame.
+        the frame, with m <= n boxes, all inside the part of it that the image fills.
 
         Raises DataError when the transforms fail on this image, ConfigError when they change its type or channels.
         """
@@ -76,16 +77,14 @@ class Augment:
             raise ValueError(f"{len(boxes)} boxes with {len(classes)} classes")
         rows = _to_rows(boxes, image.shape[:2])
         if self.transforms:
-            image, rows = self._draw(image, rows, size, seed)
+            image, rows = self._draw(image, rows, frame, seed)
         else:
-            image = resize(image, size)
-        kept, index = self._settle(rows, size, len(boxes))
-        return image, kept, np.asarray(classes, np.int32)[index]
+            image = frame.scale(image)
+        kept, index = self._settle(rows, image.shape[:2], len(boxes))
+        return frame.pad(image), kept, np.asarray(classes, np.int32)[index]
 
-    def _draw(
-        self, image: np.ndarray, rows: np.ndarray, size: tuple[int, int], seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Geometry (again with the next draw if it fails), resize, colour."""
+    def _draw(self, image: np.ndarray, rows: np.ndarray, frame: Frame, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Geometry (again with the next draw if it fails), scale, colour."""
         geometry, colour = self._of_this_thread()
         for attempt in range(TRIES):
             generators = np.random.default_rng((seed, attempt)), random.Random(seed * TRIES + attempt)
@@ -93,12 +92,12 @@ class Augment:
             colour.set_random_state(*generators)
             try:
                 moved = geometry(image=image, bboxes=rows) if len(geometry) else {"image": image, "bboxes": rows}
-                small = resize(moved["image"], size)
-                small = colour(image=small)["image"] if len(colour) else small
+                scaled = frame.scale(moved["image"])
+                small = colour(image=scaled)["image"] if len(colour) else scaled
             except Exception as error:
                 failure = error
                 continue
-            if small.dtype != np.uint8 or small.shape != (*size, 3):
+            if small.dtype != np.uint8 or small.shape != (*scaled.shape[:2], 3):
                 raise ConfigError(
                     f"augment.transforms ({', '.join(self.transforms)}) turn a uint8 RGB image into {small.dtype} "
                     f"{small.shape}: leave out scaling and conversion, the backbone does its own"
@@ -111,7 +110,8 @@ class Augment:
         ) from failure
 
     def _settle(self, rows: np.ndarray, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows as they come out of the geometry -> boxes of the frame that are to be kept, and where they came from."""
+        """Rows as they come out of the geometry -> boxes that are to be kept, in pixels of the scaled image's `size`,
+        and where they came from."""
         index = rows[:, 4].round().astype(np.int64)
         if not set(index.tolist()) <= set(range(count)) or len(set(index.tolist())) < len(index):
             raise RuntimeError(f"a transform of {', '.join(self.transforms)} returned boxes that it was not given")
@@ -204,16 +204,6 @@ class RandomIoUCrop(BaseCrop):
             good &= inside.all(-1).any(1) & (iou(patches, boxes).max(1) >= overlap)
         chosen = patches[good.argmax()] if good.any() else (0, 0, width, height)
         return {"crop_coords": tuple(int(v) for v in chosen)}
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] -> [height, width, 3]: bilinear, or the mean over each pixel's area where the image shrinks by
-    two or more both ways (bilinear would skip pixels there). The one resize of training, evaluation and prediction."""
-    height, width = size
-    if image.shape[:2] == (height, width):
-        return np.ascontiguousarray(image)
-    shrinks = image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _to_rows(boxes: np.ndarray, frame: tuple[int, int]) -> np.ndarray:

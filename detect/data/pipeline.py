@@ -23,6 +23,7 @@ import numpy as np
 
 from detect.data.augment import Augment
 from detect.data.dataset import CropExample, Example, image_size
+from detect.data.frame import Frame
 from detect.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -78,13 +79,15 @@ class _Stream(ABC):
         shuffle: bool,
         shard: tuple[int, int],
         reduced_decode: bool,
+        frame: Frame | None = None,
     ):
         if not len(examples):
             raise DataError("no images to draw batches from: the split is empty")
         if not (batch_size >= 1 and threads >= 1 and 0 <= shard[0] < shard[1]):
             raise ValueError(f"batch_size={batch_size}, threads={threads}, shard={shard}")
         self.examples = tuple(examples)
-        self.size = (int(size[0]), int(size[1]))
+        self.frame = frame or Frame(size)
+        self.size = self.frame.size
         self.batch_size = int(batch_size)
         self.augment = augment
         self.seed, self.threads, self.shuffle, self.shard = int(seed), int(threads), shuffle, shard
@@ -139,8 +142,11 @@ class _Stream(ABC):
         for row, draw in enumerate(draws):
             if draw is not None:
                 index = draw[1] % len(self.examples)
+                seed = _mix(self.seed, *draw)
                 batch["index"][row] = index
-                self._fill(batch, row, self.examples[index], _mix(self.seed, *draw))
+                if "seed" in batch:
+                    batch["seed"][row] = seed % 2**31
+                self._fill(batch, row, self.examples[index], seed)
         return batch
 
     @abstractmethod
@@ -164,7 +170,7 @@ class _Stream(ABC):
         self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, seed: int, path: Path
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         try:
-            return self.augment.apply(image, boxes, classes, self.size, seed)
+            return self.augment.apply(image, boxes, classes, self.frame, seed)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
@@ -177,13 +183,16 @@ class _Stream(ABC):
 class DetectionStream(_Stream):
     """Images with boxes. A batch is a dict of
     image uint8 [B, h, w, 3] RGB; boxes float32 [B, max_boxes, 4] yxyx px of the frame, -1 pads; classes int32
-    [B, max_boxes] in 1..C, -1 pads; index int32 [B], the place in `examples`, -1 in rows of padding.
+    [B, max_boxes] in 1..C, -1 pads; index int32 [B], the place in `examples`, -1 in rows of padding; seed int32 [B],
+    for draws of the model itself: another one for each image and epoch, 0 in rows of padding.
 
     Crowd boxes are no training targets and are left out; images without boxes are kept.
     size: (height, width) of the network's frame. max_boxes: boxes kept per image, None for as many as any image has;
         the first ones win, and a line in the log says so.
     shard: (i, n), this worker of n. threads: worker threads of an iteration, they do not change the result.
     reduced_decode: decode large JPEGs at 1/2, 1/4 or 1/8 where that still leaves twice the frame both ways.
+    resize, exact: mode and levels of the frame (`detect.data.frame.Frame`); exact images of `zoo` are float32, which
+        suits evaluation.
     """
 
     def __init__(
@@ -198,8 +207,13 @@ class DetectionStream(_Stream):
         shuffle: bool = True,
         shard: tuple[int, int] = (0, 1),
         reduced_decode: bool = False,
+        resize: str = "stretch",
+        exact: bool = False,
     ):
-        super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode)
+        frame = Frame(size, resize, exact)
+        super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode, frame)
+        if exact and augment.transforms:
+            raise ValueError("exact frames are those of evaluation: no transforms")
         most = max(int((~e.crowd).sum()) for e in self.examples)
         self.max_boxes = max(1, most if max_boxes is None else int(max_boxes))
         if most > self.max_boxes:
@@ -207,10 +221,11 @@ class DetectionStream(_Stream):
             message = "%d images have more than max_boxes=%d boxes (up to %d): the rest of theirs is left out"
             log.warning(message, over, self.max_boxes, most)
         self.spec = {
-            "image": ((*self.size, 3), np.uint8, 0),
+            "image": ((*self.size, 3), self.frame.dtype, 0),
             "boxes": ((self.max_boxes, 4), np.float32, -1),
             "classes": ((self.max_boxes,), np.int32, -1),
             "index": ((), np.int32, -1),
+            "seed": ((), np.int32, 0),
         }
 
     def _fill(self, batch: Batch, row: int, example: Example, seed: int) -> None:

@@ -1,4 +1,7 @@
-"""Name-based TensorFlow checkpoints: PREFIX.index and PREFIX.data-00000-of-00001, as TF-slim and TF 1 wrote them."""
+"""Name-based TensorFlow checkpoints: PREFIX.index and PREFIX.data-00000-of-00001, as TF-slim and TF 1 wrote them.
+
+Those of 2016 are one file (V1), in the format of an index: they are read, too.
+"""
 
 import contextlib
 import glob
@@ -16,6 +19,8 @@ from detect.weights.transfer import transfer
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key that tells an object-based checkpoint of TF 2
 DATA = ".data-00000-of-00001"
+PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
+TABLE_END = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a V1 checkpoint
 # What a training program keeps beside the weights: step counters, optimizer slots and moving averages of weights.
 NOT_WEIGHTS = re.compile(
     r"(^|/)(global_step|beta[12]_power|ExponentialMovingAverage|Momentum|RMSProp(_\d)?|Adam(_\d)?|Adagrad|Ftrl(_\d)?)$"
@@ -87,7 +92,10 @@ def exists(prefix: str | Path) -> bool:
 
 
 def find(path: str | Path) -> Path:
-    """The prefix that `path` means: a prefix, one of a checkpoint's files, or a folder with one checkpoint."""
+    """The prefix that `path` means: a prefix, one of a checkpoint's files, or a folder with one checkpoint.
+
+    Of a V1 checkpoint it is the file itself. Raises WeightsError if there is none.
+    """
     path = Path(path).expanduser()
     if path.is_dir():
         found = sorted(file.with_suffix("") for file in path.glob("*.index") if not file.name.startswith("."))
@@ -95,8 +103,11 @@ def find(path: str | Path) -> Path:
             holds = f"{len(found)} checkpoints ({_some(x.name for x in found)}): name one" if found else "no *.index"
             raise WeightsError(f"{path} is a folder with {holds}. A checkpoint is PREFIX.index and PREFIX.data-*.")
         path = found[0]
-    prefix = path.parent / re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name)
+    prefix = path.parent / PART.sub("", path.name)
     if not exists(prefix):
+        if _is_v1(path):
+            _check_readable(path)
+            return path
         if path.is_file():
             raise WeightsError(f"{path} is no TensorFlow checkpoint: {prefix.name}.index is not beside it")
         beside = sorted(file.stem for file in prefix.parent.glob("*.index") if not file.name.startswith("."))
@@ -106,6 +117,19 @@ def find(path: str | Path) -> Path:
     if not any(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")):
         raise WeightsError(f"{prefix}.index has no {prefix.name}.data-* beside it: half of the checkpoint is missing")
     return prefix
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is named like one of a checkpoint's files."""
+    return PART.search(path.name) is not None
+
+
+def _is_v1(path: Path) -> bool:
+    if is_part(path) or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        file.seek(max(path.stat().st_size - len(TABLE_END), 0))
+        return file.read() == TABLE_END
 
 
 def _finish_interrupted(prefix: Path) -> None:

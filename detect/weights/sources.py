@@ -1,8 +1,10 @@
-"""Where the backbone's weights come from: nowhere, a file or earlier run, or a published checkpoint.
+"""Where a model's first weights come from: nowhere, a file or earlier run, or a published archive.
 
 Each source has
-    read(slim_scope) -> arrays by the layer names of this project, or None to start from random values
+    read(backbone) -> arrays by the layer names of this project, or None to start from random values;
+        the backbone has `slim_scope` and `keras_layers()`
     describe() -> one line for logs and ledger
+    scope -> `backbone`, or `detector`: the whole of it
     skip -> globs of variable names to leave out
 """
 
@@ -10,33 +12,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from detect.errors import WeightsError
-from detect.weights import checkpoint
-from detect.weights.fetch import cache_folder, fetch, unpack
+from detect.weights import checkpoint, formats
+from detect.weights.catalogue import Entry, obtain
+from detect.weights.names import Arrays
 
-SLIM_NAMES = {
-    "weights": "kernel",
-    "depthwise_weights": "depthwise_kernel",
-    "pointwise_weights": "pointwise_kernel",
-    "biases": "bias",
-}
 BEST = ("detector/best", "classify/best", "best")  # in a run folder, or in the folder of one stage
 
 
-def our_name(name: str, slim_scope: str) -> str:
-    """`MobilenetV1/Conv2d_0/weights` -> `Conv2d_0/kernel`; names that are ours already stay as they are."""
-    *layer, last = name.removeprefix(f"{slim_scope}/").split("/")
-    return "/".join([*layer, SLIM_NAMES.get(last, last)])
-
-
 class NoWeights:
-    """The backbone starts from random values."""
+    """The model starts from random values."""
 
+    scope = "backbone"
     skip: tuple[str, ...] = ()
 
-    def read(self, slim_scope: str) -> None:
+    def read(self, backbone: Any) -> None:
         return None
 
     def describe(self) -> str:
@@ -44,40 +34,42 @@ class NoWeights:
 
 
 class FromFile:
-    """A TF-slim checkpoint, or the best checkpoint of one of our runs.
+    """A file of weights, told by its content (`detect.weights.formats`), or the best checkpoint of one of our runs.
 
-    path: prefix or file of a checkpoint, a folder with one, or a run folder: the best detector in it, else the best
-        classifier.
+    path: a file, the prefix of a checkpoint, a folder with one of these, or a run folder: the best detector in it, else
+        the best classifier.
+    scope: `backbone`, or `detector` for the heads, too.
     skip: globs of variable names that may be missing, or are not to be loaded.
     """
 
-    def __init__(self, path: str, skip: Sequence[str] = ()):
-        self.path, self.skip = path, tuple(skip)
+    def __init__(self, path: str, scope: str = "backbone", skip: Sequence[str] = ()):
+        self.path, self.scope, self.skip = path, scope, tuple(skip)
 
-    def read(self, slim_scope: str) -> dict[str, np.ndarray]:
+    def read(self, backbone: Any) -> Arrays:
         """Arrays by our names. Raises WeightsError."""
-        return {our_name(name, slim_scope): array for name, array in checkpoint.read(self.prefix()).items()}
+        return formats.read(*self.place(), backbone)
 
-    def prefix(self) -> Path:
-        """The checkpoint's prefix. Raises WeightsError if there is none."""
+    def place(self) -> tuple[Path, str]:
+        """The file, or a checkpoint's prefix, and its format. Raises WeightsError if there is none."""
         folder = Path(self.path).expanduser()
         if folder.is_dir():
             for best in BEST:
                 if checkpoint.exists(folder / best):
-                    return folder / best
+                    return folder / best, "checkpoint"
         elif not folder.parent.is_dir():
             raise WeightsError(f"init.path={self.path}: the folder {folder.parent} does not exist")
-        return checkpoint.find(folder)
+        return formats.locate(folder)
 
     def describe(self) -> str:
-        return str(self.prefix())
+        return str(self.place()[0])
 
 
 class Published:
-    """A checkpoint that its makers have put on the web, fetched once into a cache.
+    """Weights that their makers have put on the web, fetched once into a cache.
 
-    archives: name -> {slim_scope, depth_multiplier, address, sha256, file}: a tar archive and the prefix in it.
-    depth_multiplier: of the backbone; it and the backbone's slim scope choose the archive.
+    archives: the catalogue, name -> an entry as `detect.weights.catalogue.Entry` has it.
+    name: of one of them; None takes the classifier that suits the backbone and its depth multiplier.
+    scope: `backbone`, or `detector` for the heads, too.
     cache: folder for what is fetched; None: DETECT_CACHE, or ~/.cache/detect.
     skip: globs of variable names that may be missing, or are not to be loaded.
     """
@@ -85,31 +77,44 @@ class Published:
     def __init__(
         self,
         archives: Mapping[str, Mapping[str, Any]],
-        depth_multiplier: float = 1.0,
+        name: str | None = None,
+        scope: str = "backbone",
         cache: str | None = None,
         skip: Sequence[str] = (),
     ):
-        self.archives, self.depth_multiplier = archives, depth_multiplier
-        self.cache, self.skip = cache, tuple(skip)
-        self._chosen = ", ".join(archives)
+        self.archives = {key: Entry.of(key, value) for key, value in archives.items()}
+        self.name, self.scope, self.cache, self.skip = name, scope, cache, tuple(skip)
 
-    def read(self, slim_scope: str) -> dict[str, np.ndarray]:
-        """Arrays by our names. Raises WeightsError if the file can't be had."""
-        name = self._chosen = self._choose(slim_scope)
-        entry = self.archives[name]
-        archive = fetch(entry["address"], entry["sha256"], cache_folder(self.cache) / "weights")
-        folder = unpack(archive, entry["file"], archive.parent / f"{name}-{entry['sha256'][:8]}")
-        return FromFile(str(folder / entry["file"])).read(slim_scope)
+    def read(self, backbone: Any) -> Arrays:
+        """Arrays by our names. Raises WeightsError if the file can't be had or is of another network."""
+        entry = self._choose(backbone)
+        self.name = entry.name
+        return FromFile(str(obtain(entry, self.cache))).read(backbone)
 
     def describe(self) -> str:
-        return f"published checkpoint {self._chosen}"
+        return f"published weights {self.name or ', '.join(self.archives)}"
 
-    def _choose(self, slim_scope: str) -> str:
-        for name, entry in self.archives.items():
-            if entry["slim_scope"] == slim_scope and float(entry["depth_multiplier"]) == float(self.depth_multiplier):
-                return name
-        raise WeightsError(
-            f"no published weights are listed for {slim_scope} with depth_multiplier={self.depth_multiplier}, only "
-            f"{', '.join(self.archives)}. Use one of these backbones, list another archive under init.archives, "
-            "start from a checkpoint or a run folder with init=PATH, or from random weights with init=none."
+    def _choose(self, backbone: Any) -> Entry:
+        if self.name is None:
+            fit = [entry for entry in self.archives.values() if not entry.detector and entry.suits(backbone)]
+            if fit:
+                return fit[0]
+            raise WeightsError(self._nothing_for(backbone))
+        if self.name not in self.archives:
+            raise WeightsError(f"init.name={self.name}: the catalogue holds {', '.join(self.archives)}")
+        entry = self.archives[self.name]
+        if entry.slim_scope != backbone.slim_scope:
+            raise WeightsError(f"{self.name} is of {entry.slim_scope}, not of {backbone.slim_scope}: use {entry.use}")
+        if self.scope == "detector" and not entry.detector:
+            raise WeightsError(f"{self.name} is a classifier, it has no detector's heads: use init.scope=backbone")
+        return entry
+
+    def _nothing_for(self, backbone: Any) -> str:
+        classifiers = [entry for entry in self.archives.values() if not entry.detector]
+        same = [f"{e.name} ({e.use})" for e in classifiers if e.slim_scope == backbone.slim_scope]
+        multiplier = getattr(backbone, "depth_multiplier", 1.0)
+        return (
+            f"no published weights are listed for {backbone.slim_scope} with depth_multiplier={multiplier} and these "
+            f"options, only {', '.join(same or [entry.name for entry in classifiers])}. Use one of these backbones, "
+            "start from a file or a run folder with init=PATH, or from random weights with init=none."
         )

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tf_keras
 
+from detect.backbones.layers import ConvScope
 from detect.backbones.mobilenet_v1 import MobileNetV1
+from detect.cost import macs
 from detect.weights import checkpoint
 
 
@@ -25,29 +27,14 @@ def with_logits(backbone, size, classes):
     return tf_keras.Model(image, tf_keras.layers.Flatten()(x))
 
 
-def keras_name(name):
-    """`Conv2d_3_depthwise/BatchNorm/gamma` -> `conv_dw_3_bn/gamma`, the name in tf_keras.applications.MobileNet."""
-    if name.startswith("Logits"):
-        return f"conv_preds/{name.rsplit('/', 1)[1]}"
-    layer, *rest = name.split("/")
-    number = layer.split("_")[1]
-    kind = {"depthwise": "dw", "pointwise": "pw"}[layer.split("_")[2]] if number != "0" else ""
-    keras = f"conv_{kind}_{number}" if kind else "conv1"
-    return f"{keras}_bn/{rest[1]}" if rest[0] == "BatchNorm" else f"{keras}/{rest[0]}"
-
-
-def assert_equals_keras(ours, alpha, size, classes, images):
-    theirs = tf_keras.applications.MobileNet(
+def keras_network(alpha, size, classes):
+    return tf_keras.applications.MobileNet(
         (size, size, 3), alpha, weights=None, classes=classes, classifier_activation=None, dropout=0.0
     )
-    variables = {v.name.split(":")[0]: v for v in theirs.variables}
-    assert len(variables) == len(ours.variables)
-    for variable in ours.variables:
-        variables[keras_name(variable.name.split(":")[0])].assign(variable)
-    scaled = tf_keras.applications.mobilenet.preprocess_input(images.copy())
-    expected, found = theirs(scaled, training=False).numpy(), ours(images, training=False).numpy()
-    assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def scaled(images):
+    return tf_keras.applications.mobilenet.preprocess_input(images.copy())
 
 
 def test_parameters_are_those_of_slim(full):
@@ -98,16 +85,15 @@ def test_the_backbone_scales_its_own_input(scaling, bounds):
     np.testing.assert_allclose(scale(values).numpy()[:, 0, 0, 0], bounds, atol=1e-6)
 
 
-def test_random_weights_give_what_keras_gives():
-    ours = with_logits(MobileNetV1(0.25), 96, 7)
-    random = np.random.default_rng(0)
-    for variable in ours.variables:
-        if "BatchNorm" in variable.name:
-            variable.assign(random.uniform(0.5, 1.5, variable.shape))
-    assert_equals_keras(ours, 0.25, 96, 7, random.uniform(0, 255, (2, 96, 96, 3)).astype(np.float32))
+def test_random_weights_give_what_keras_gives(tools):
+    backbone = MobileNetV1(0.25)
+    ours, theirs = with_logits(backbone, 96, 7), keras_network(0.25, 96, 7)
+    tools.randomise(ours)
+    images = np.random.default_rng(1).uniform(0, 255, (2, 96, 96, 3)).astype(np.float32)
+    tools.assert_equals_keras(ours, theirs, backbone.keras_layers(), images, scaled(images))
 
 
-def test_imagenet_weights_give_what_keras_gives(shared):
+def test_imagenet_weights_give_what_keras_gives(shared, tools):
     ours = with_logits(MobileNetV1(), 224, 1001)
     from skimage import data
     from skimage.transform import resize
@@ -116,9 +102,11 @@ def test_imagenet_weights_give_what_keras_gives(shared):
     from detect.weights.transfer import transfer
 
     source = FromFile(str(shared / "weights" / "mobilenet_v1_1.0_224"))
-    transfer(ours, source.read(MobileNetV1.slim_scope), source=source.describe(), layers=None)
+    transfer(ours, source.read(MobileNetV1()), source=source.describe(), layers=None)
     images = np.stack([resize(image, (224, 224), anti_aliasing=True) for image in (data.chelsea(), data.coffee())])
-    assert_equals_keras(ours, 1.0, 224, 1001, (images * 255).astype(np.float32))
+    images = (images * 255).astype(np.float32)
+    names = MobileNetV1().keras_layers()
+    tools.assert_equals_keras(ours, keras_network(1.0, 224, 1001), names, images, scaled(images))
 
 
 def test_weights_survive_a_checkpoint(tmp_path):
@@ -127,3 +115,36 @@ def test_weights_survive_a_checkpoint(tmp_path):
     checkpoint.load(second, tmp_path / "best")
     for one, other in zip(first.variables, second.variables, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("until", ["Conv2d_0", "Conv2d_5_depthwise", "Conv2d_5_pointwise", "Conv2d_13_pointwise"])
+def test_building_stops_at_an_end_point(full, until, monkeypatch):
+    built = []
+    conv = ConvScope.conv
+    monkeypatch.setattr(ConvScope, "conv", lambda *a, **k: built.append(a[4]) or conv(*a, **k))
+    end_points = MobileNetV1(0.25)(tf_keras.Input((64, 64, 3)), until=until)
+    names = list(full.output)
+    assert list(end_points) == names[: names.index(until) + 1]
+    assert built == [name for name in end_points if not name.endswith("depthwise")]
+
+
+def test_maps_for_pyramids_and_proposals_have_their_strides(full):
+    shapes = full.compute_output_shape((1, 320, 256, 3))
+    assert [shapes[name][1:3] for name in MobileNetV1.fpn_maps] == [(40, 32), (20, 16), (10, 8)]
+    assert shapes[MobileNetV1.rpn_map] == (1, 20, 16, 512)
+    names = list(shapes)
+    for name in MobileNetV1.fpn_maps[:2]:  # the last of their stride
+        assert shapes[names[names.index(name) + 1]][1] == shapes[name][1] // 2
+
+
+def test_box_head_has_the_layers_after_the_proposals(full, tools):
+    shape, variables = tools.box_head_shapes(MobileNetV1(), 512)
+    assert shape == (4, 4, 1024)
+    whole = tools.shapes_of(full.variables)
+    assert variables == {n: s for n, s in whole.items() if n.startswith(("Conv2d_12_", "Conv2d_13_"))}
+
+
+def test_multiply_accumulates_are_those_of_the_paper():
+    image = tf_keras.Input((224, 224, 3))
+    counts = macs(tf_keras.Model(image, list(MobileNetV1()(image).values())[-1]))
+    assert sum(counts.values()) + 1024 * 1000 == pytest.approx(569e6, rel=0.01)

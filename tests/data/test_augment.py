@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from detect.data.augment import Augment, RandomIoUCrop, resize
+from detect.data.augment import Augment, RandomIoUCrop
+from detect.data.frame import Frame, resize
 from detect.errors import ConfigError, DataError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "augment").glob("*.yaml"))
 SIZE = (60, 80)
+FRAME = Frame(SIZE)
 
 
 def configured(path: Path) -> Augment:
@@ -32,14 +34,16 @@ def one(box, label=1):
 
 
 def test_without_transforms_it_is_a_resize():
-    image, boxes, classes = Augment().apply(noise(), *one([9, 12, 45, 60], 3), SIZE, seed=1)
+    image, boxes, classes = Augment().apply(noise(), *one([9, 12, 45, 60], 3), FRAME, seed=1)
     np.testing.assert_array_equal(image, resize(noise(), SIZE))
     np.testing.assert_allclose(boxes, [[6, 8, 30, 40]])
     assert classes.tolist() == [3] and boxes.dtype == np.float32 and classes.dtype == np.int32
 
 
 def test_flip_moves_image_and_box():
-    image, boxes, _ = Augment({"flip": A.HorizontalFlip(p=1)}).apply(noise(60, 80), *one([5, 10, 20, 30]), SIZE, seed=0)
+    image, boxes, _ = Augment({"flip": A.HorizontalFlip(p=1)}).apply(
+        noise(60, 80), *one([5, 10, 20, 30]), FRAME, seed=0
+    )
     np.testing.assert_array_equal(image, noise(60, 80)[:, ::-1])
     np.testing.assert_allclose(boxes, [[5, 50, 20, 70]])
 
@@ -55,7 +59,7 @@ def test_box_stays_on_its_object(name):
     picture[60:180, 240:300] = 255
     moved = 0
     for seed in range(60):
-        image, boxes, _ = augment.apply(picture, *one([60, 240, 180, 300]), (150, 200), seed)
+        image, boxes, _ = augment.apply(picture, *one([60, 240, 180, 300]), Frame((150, 200)), seed)
         if len(boxes):
             rows, columns = np.nonzero(image[..., 0] > 127)
             seen = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
@@ -70,7 +74,7 @@ def test_same_seed_same_pixels_in_any_thread(config):
     boxes, classes = np.array([[10, 10, 40, 50], [60, 70, 80, 110]], np.float32), np.array([1, 2])
 
     def draw(seed):
-        return augment.apply(noise(), boxes, classes, SIZE, seed)
+        return augment.apply(noise(), boxes, classes, FRAME, seed)
 
     alone = [draw(seed) for seed in range(12)]
     with ThreadPoolExecutor(4) as pool:
@@ -88,22 +92,41 @@ def test_draws_of_different_transforms_are_independent():
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[:, :4] = 100
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-    seen = [tuple(augment.apply(picture, *nothing, (8, 8), seed)[0][0, [0, 7], 0]) for seed in range(80)]
+    seen = [tuple(augment.apply(picture, *nothing, Frame((8, 8)), seed)[0][0, [0, 7], 0]) for seed in range(80)]
     counts = [seen.count(v) for v in [(100, 0), (0, 100), (155, 255), (255, 155)]]
     assert sum(counts) == 80 and min(counts) > 5
 
 
 def test_colour_comes_after_the_resize():
     augment = Augment({"invert": A.InvertImg(p=1), "crop": A.CenterCrop(30, 40, p=1)})
-    image, _, _ = augment.apply(noise(60, 80), *one([0, 0, 60, 80]), (15, 20), seed=0)
+    image, _, _ = augment.apply(noise(60, 80), *one([0, 0, 60, 80]), Frame((15, 20)), seed=0)
     np.testing.assert_array_equal(image, 255 - resize(noise(60, 80)[15:45, 20:60], (15, 20)))
+
+
+def test_padding_comes_after_colour_and_holds_no_box():
+    """A 60x80 image fills 15x20 of a 40x20 frame; the inverted picture has black below it, not white."""
+    augment = Augment({"invert": A.InvertImg(p=1)})
+    frame = Frame((40, 20), "keep_aspect")
+    image, boxes, _ = augment.apply(noise(60, 80), *one([12, 20, 60, 80]), frame, seed=0)
+    np.testing.assert_array_equal(image[:15], 255 - resize(noise(60, 80), (15, 20)))
+    assert image.shape == (40, 20, 3) and not image[15:].any()
+    np.testing.assert_allclose(boxes, [[3, 5, 15, 20]])
+
+
+def test_a_crop_is_fitted_by_its_own_shape():
+    """The right 60x30 of 60x80 keeps its aspect: 40x20 of the 40x40 frame; the box moves along."""
+    augment = Augment({"crop": A.Crop(50, 0, 80, 60, p=1)}, min_visibility=0)
+    image, boxes, _ = augment.apply(noise(60, 80), *one([30, 65, 60, 80]), Frame((40, 40), "keep_aspect"), seed=0)
+    np.testing.assert_array_equal(image[:, :20], resize(noise(60, 80)[:, 50:], (40, 20)))
+    assert not image[:, 20:].any()
+    np.testing.assert_allclose(boxes, [[20, 10, 40, 20]])
 
 
 def test_cut_and_small_boxes_are_dropped_with_their_labels_and_counted():
     """A centre crop to [20:40, 20:60] of 60x80 keeps .5 of the first box, .25 of the second, 1 px of the third."""
     boxes = np.array([[20, 10, 30, 30], [30, 50, 46, 80 - 5], [30, 30, 31, 40], [0, 0, 10, 10]], np.float32)
     augment = Augment({"crop": A.CenterCrop(20, 40, p=1)}, min_visibility=0.3, min_size=2)
-    _, kept, classes = augment.apply(noise(60, 80), boxes, np.array([1, 2, 3, 4]), (20, 40), seed=0)
+    _, kept, classes = augment.apply(noise(60, 80), boxes, np.array([1, 2, 3, 4]), Frame((20, 40)), seed=0)
     np.testing.assert_allclose(kept, [[0, 0, 10, 10]], atol=1e-5)
     assert classes.tolist() == [1]
     assert augment.counts == {"boxes": 4, "cut": 2, "small": 1}
@@ -113,13 +136,13 @@ def test_box_safe_crop_keeps_all_boxes_whole():
     augment = Augment({"crop": A.BBoxSafeRandomCrop(p=1)}, min_visibility=0.95)
     boxes = np.array([[20, 20, 40, 50], [50, 60, 70, 90]], np.float32)
     for seed in range(40):
-        assert augment.apply(noise(), boxes, np.array([1, 2]), SIZE, seed)[2].tolist() == [1, 2]
+        assert augment.apply(noise(), boxes, np.array([1, 2]), FRAME, seed)[2].tolist() == [1, 2]
     assert augment.counts["cut"] == 0
 
 
 def test_iou_crop_crops_and_keeps_an_object():
     augment = Augment({"crop": RandomIoUCrop(overlaps=(0.3,))}, min_visibility=0.3)
-    results = [augment.apply(noise(), *one([20, 20, 70, 90]), SIZE, seed) for seed in range(40)]
+    results = [augment.apply(noise(), *one([20, 20, 70, 90]), FRAME, seed) for seed in range(40)]
     assert all(len(boxes) == 1 for _, boxes, _ in results)
     assert len({boxes.tobytes() for _, boxes, _ in results}) > 20
 
@@ -134,7 +157,7 @@ boxes_in_90x120 = st.lists(st.tuples(coordinates, coordinates).map(lambda s: [*z
 def test_never_more_labels_than_boxes_and_boxes_inside(config, boxes, seed):
     augment = configured(config)
     classes = np.arange(1, len(boxes) + 1, dtype=np.int32)
-    image, kept, labels = augment.apply(noise(), np.array(boxes, np.float32).reshape(-1, 4), classes, SIZE, seed)
+    image, kept, labels = augment.apply(noise(), np.array(boxes, np.float32).reshape(-1, 4), classes, FRAME, seed)
     assert image.shape == (*SIZE, 3) and image.dtype == np.uint8
     assert kept.shape == (len(labels), 4) and len(labels) <= len(boxes)
     assert len(set(labels)) == len(labels) and set(labels) <= set(classes)
@@ -147,7 +170,7 @@ def test_transform_that_drops_boxes_itself():
     holes = {"num_holes_range": (8, 8), "hole_height_range": (30, 30), "hole_width_range": (30, 30)}
     augment = Augment([A.CoarseDropout(**holes, p=1)])
     boxes = np.array([[5 * i, 5 * i, 5 * i + 9, 5 * i + 9] for i in range(12)], np.float32)
-    _, kept, classes = augment.apply(noise(), boxes, np.arange(1, 13), SIZE, seed=2)
+    _, kept, classes = augment.apply(noise(), boxes, np.arange(1, 13), FRAME, seed=2)
     assert 0 < len(kept) == len(classes) < 12
     for box, label in zip(kept, classes, strict=True):  # what is left of a box lies in the box
         whole = boxes[label - 1] * np.array([60 / 90, 80 / 120] * 2)
@@ -156,8 +179,8 @@ def test_transform_that_drops_boxes_itself():
 
 def test_pickled_copy_draws_the_same():
     augment = configured(CONFIGS[1])
-    first = augment.apply(noise(), *one([9, 12, 45, 60]), SIZE, seed=5)
-    again = pickle.loads(pickle.dumps(augment)).apply(noise(), *one([9, 12, 45, 60]), SIZE, seed=5)
+    first = augment.apply(noise(), *one([9, 12, 45, 60]), FRAME, seed=5)
+    again = pickle.loads(pickle.dumps(augment)).apply(noise(), *one([9, 12, 45, 60]), FRAME, seed=5)
     np.testing.assert_array_equal(first[0], again[0])
 
 
@@ -167,7 +190,7 @@ def test_messages():
     with pytest.raises(ConfigError, match=r"augment.min_visibility=2: must lie in 0..1"):
         Augment(min_visibility=2)
     with pytest.raises(ConfigError, match=r"scale turn a uint8|\(scale\) turn a uint8 RGB image into float32"):
-        Augment({"scale": A.Normalize()}).apply(noise(), *one([0, 0, 9, 9]), SIZE, seed=0)
+        Augment({"scale": A.Normalize()}).apply(noise(), *one([0, 0, 9, 9]), FRAME, seed=0)
     with pytest.raises(DataError, match=r"\(big\) fail on an image of 120x90 px with 1 boxes: CropSizeError"):
-        Augment({"big": A.RandomCrop(500, 500)}).apply(noise(), *one([0, 0, 9, 9]), SIZE, seed=0)
+        Augment({"big": A.RandomCrop(500, 500)}).apply(noise(), *one([0, 0, 9, 9]), FRAME, seed=0)
     assert Augment({"off": None}).transforms == {}

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.augment import Augment, resize
+from detect.data.augment import Augment
 from detect.data.dataset import CropExample, Example, image_size
+from detect.data.frame import resize, resize_tf1
 from detect.data.pipeline import ClassificationStream, DetectionStream, read_image, to_tf
 from detect.errors import DataError
 
@@ -81,6 +82,17 @@ def test_an_image_is_augmented_anew_in_each_epoch(examples):
     assert len({image.tobytes() for image in stream.batch(0)["image"]}) > 2
 
 
+def test_seeds_differ_by_image_and_epoch_and_are_those_of_a_restart(examples):
+    batches = [detection(examples, batch_size=5).batch(step) for step in range(4)]  # two epochs of ten images
+    seeds = np.concatenate([b["seed"] for b in batches])
+    assert seeds.dtype == np.int32 and (seeds >= 0).all() and len(set(seeds.tolist())) == 20
+    np.testing.assert_array_equal(detection(examples, batch_size=5).batch(2)["seed"], seeds[10:15])
+    assert not np.isin(detection(examples, batch_size=5, seed=8).batch(0)["seed"], seeds).any()
+    last = list(detection(examples, augment=Augment()).evaluate_batches())[-1]
+    assert (last["seed"][:2] > 0).all() and last["seed"][2:].tolist() == [0, 0]
+    assert "seed" not in classification(crops_of(examples, [0, 1])).batch(0)
+
+
 def test_shards_make_up_the_whole(examples):
     whole = detection(examples, batch_size=6)
     parts = [detection(examples, batch_size=2, shard=(i, 3)) for i in range(3)]
@@ -101,6 +113,28 @@ def test_evaluation_is_once_in_order_with_padding(examples):
     assert np.all(batches[0]["classes"][0] == -1)  # a background image is there, without boxes
     np.testing.assert_array_equal(batches[0]["image"][0], resize(read_image(examples[0].path), SIZE))
     assert not batches[2]["image"][3].any()
+
+
+def test_keep_aspect_stretches_nothing(examples):
+    """Example 3 has 49x54 px: in a 24x32 frame it fills 24x26."""
+    stream = detection(examples, augment=Augment(), resize="keep_aspect", shuffle=False)
+    image, boxes = stream.batch(0)["image"][3], stream.batch(0)["boxes"][3, :3]
+    np.testing.assert_array_equal(image[:, :26], resize(read_image(examples[3].path), (24, 26)))
+    assert not image[:, 26:].any()
+    np.testing.assert_allclose(stream.frame.to_image(boxes, 49, 54), examples[3].boxes, atol=1e-4)
+
+
+def test_zoo_is_exact_in_evaluation_only(examples):
+    expected = resize_tf1(read_image(examples[0].path), SIZE)
+    exact = next(detection(examples, augment=Augment(), resize="zoo", exact=True).evaluate_batches())["image"]
+    np.testing.assert_array_equal(exact[0], expected)
+    rounded = next(detection(examples, augment=Augment(), resize="zoo").evaluate_batches())["image"]
+    assert exact.dtype == np.float32 and rounded.dtype == np.uint8
+    np.testing.assert_array_equal(rounded[0], np.rint(expected))
+    assert detection(examples, resize="zoo").batch(0)["image"].dtype == np.uint8
+    assert detection(examples, augment=Augment(), exact=True).batch(0)["image"].dtype == np.uint8  # stretch has none
+    with pytest.raises(ValueError, match="no transforms"):
+        detection(examples, resize="zoo", exact=True)
 
 
 def test_crowd_and_surplus_boxes(examples, caplog):

@@ -1,9 +1,7 @@
 """Fetching into a cache, against a server on this machine."""
 
 import hashlib
-import io
 import logging
-import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,22 +10,39 @@ import pytest
 
 from detect.errors import WeightsError
 from detect.weights import fetch as module
-from detect.weights.fetch import cache_folder, fetch, unpack
+from detect.weights.fetch import cache_folder, fetch
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Behaves as `server` says: content, etag and date, cut (bytes after which it hangs up), ranges, length, shift."""
+
     def do_GET(self):
-        self.server.asked.append(self.path)
+        server, wanted = self.server, self.headers.get("Range")
+        server.asked.append((self.path, wanted) if wanted else self.path)
         if self.path == "/missing.tgz":
             self.send_error(404)
             return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        start = 0
+        if wanted and server.ranges and self.headers.get("If-Range") in (server.etag, server.date):
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(server.content) > 0 and start:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            shown = start + server.shift
+            self.send_header("Content-Range", f"bytes {shown}-{len(server.content) - 1}/{len(server.content)}")
+        for header, value in (("ETag", server.etag), ("Last-Modified", server.date)):
+            if value:
+                self.send_header(header, value)
+        body = server.content[start:]
+        if server.length:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(CONTENT[:500] if self.path == "/broken.tgz" else CONTENT)
+        self.wfile.write(body[: server.cut])
 
     def log_message(self, *args):
         pass
@@ -48,14 +63,19 @@ def server():
 @pytest.fixture
 def address(server):
     server.asked.clear()
+    server.content, server.cut, server.etag, server.date = CONTENT, None, '"1"', None
+    server.ranges, server.length, server.shift = True, True, 0
     return f"http://127.0.0.1:{server.server_port}"
 
 
 def refusal(address, sha256, cache):
     with pytest.raises(WeightsError) as caught:
         fetch(address, sha256, cache, timeout=5)
-    assert not list(cache.glob("*.part")), "a partial file was left"
     return str(caught.value)
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
 
 
 def test_a_file_is_fetched_once(address, server, tmp_path):
@@ -63,7 +83,7 @@ def test_a_file_is_fetched_once(address, server, tmp_path):
         path = fetch(f"{address}/net.tgz", SHA256, tmp_path / "new" / "cache")
         assert path == tmp_path / "new" / "cache" / "net.tgz" and path.read_bytes() == CONTENT
     assert server.asked == ["/net.tgz"]
-    assert [file.name for file in path.parent.iterdir()] == ["net.tgz"]
+    assert names(path.parent) == ["net.tgz"]
 
 
 def test_a_file_put_there_by_hand_is_used(tmp_path):
@@ -94,9 +114,120 @@ def test_not_found(address, tmp_path):
     assert f"{address}/missing.tgz can't be fetched (HTTP 404)." in refusal(f"{address}/missing.tgz", SHA256, tmp_path)
 
 
-def test_a_connection_that_breaks(address, tmp_path):
-    message = refusal(f"{address}/broken.tgz", SHA256, tmp_path)
-    assert "the connection ended after 500 of 7000 bytes" in message
+def break_off(server, cache, cut=500, sha256=SHA256):
+    server.cut = cut
+    message = refusal(f"http://127.0.0.1:{server.server_port}/net.tgz", sha256, cache)
+    server.cut = None
+    server.asked.clear()
+    return message
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(address, server, tmp_path):
+    message = break_off(server, tmp_path)
+    assert "the connection ended after 500 of 7000 bytes; the next attempt goes on from there" in message
+    assert names(tmp_path) == ["net.tgz.part", "net.tgz.part.etag"]
+    break_off(server, tmp_path, cut=1500)
+    assert (tmp_path / "net.tgz.part").stat().st_size == 2000
+    assert fetch(f"{address}/net.tgz", SHA256, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [("/net.tgz", "bytes=2000-")]
+    assert names(tmp_path) == ["net.tgz"]
+
+
+def test_a_server_that_knows_only_dates(address, server, tmp_path):
+    server.etag, server.date = 'W/"weak"', "Mon, 01 Jan 2018 00:00:00 GMT"
+    break_off(server, tmp_path)
+    assert fetch(f"{address}/net.tgz", SHA256, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [("/net.tgz", "bytes=500-")]
+
+
+def test_a_server_that_knows_no_ranges_sends_it_all_again(address, server, tmp_path):
+    break_off(server, tmp_path)
+    server.ranges = False
+    assert fetch(f"{address}/net.tgz", SHA256, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [("/net.tgz", "bytes=500-")]
+
+
+def test_without_a_mark_of_the_version_nothing_is_pieced_together(address, server, tmp_path):
+    server.etag = None
+    break_off(server, tmp_path)
+    assert fetch(f"{address}/net.tgz", SHA256, tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["/net.tgz"]
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_whole(address, server, tmp_path):
+    break_off(server, tmp_path, sha256=None)
+    server.content, server.etag = b"new" * 3000, '"2"'
+    assert fetch(f"{address}/net.tgz", None, tmp_path).read_bytes() == b"new" * 3000
+    assert server.asked == [("/net.tgz", "bytes=500-")]
+
+
+def test_parts_that_do_not_fit_are_thrown_away(address, server, tmp_path, caplog):
+    """The server says that nothing has changed, and is wrong."""
+    break_off(server, tmp_path)
+    (tmp_path / "net.tgz.part").write_bytes(b"x" * 500)
+    with caplog.at_level(logging.WARNING, "detect"):
+        assert fetch(f"{address}/net.tgz", SHA256, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [("/net.tgz", "bytes=500-"), "/net.tgz"]
+    assert "the parts of" in caplog.text and "fetching it whole" in caplog.text
+
+
+def test_a_part_that_is_too_long(address, server, tmp_path):
+    break_off(server, tmp_path)
+    (tmp_path / "net.tgz.part").write_bytes(b"x" * 7000)
+    assert fetch(f"{address}/net.tgz", SHA256, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [("/net.tgz", "bytes=7000-"), "/net.tgz"]
+
+
+def test_a_server_that_sends_another_range(address, server, tmp_path):
+    break_off(server, tmp_path)
+    server.shift = 10
+    message = refusal(f"{address}/net.tgz", SHA256, tmp_path)
+    assert "the server sent bytes 510-6999/7000 when asked for bytes from 500 on" in message
+    assert (tmp_path / "net.tgz.part").stat().st_size == 500
+
+
+def test_several_processes_fetch_once(address, server, tmp_path):
+    threads = [threading.Thread(target=fetch, args=(f"{address}/net.tgz", SHA256, tmp_path)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.asked == ["/net.tgz"] and names(tmp_path) == ["net.tgz"]
+
+
+def test_an_unknown_hash_is_pinned_at_first_use(address, server, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "detect"):
+        fetch(f"{address}/net.tgz", None, tmp_path)
+        fetch(f"{address}/net.tgz", None, tmp_path)
+    assert caplog.text.count(f"no sha256 is known for net.tgz: it has {SHA256}") == 1
+    assert (tmp_path / "net.tgz.sha256").read_text().strip() == SHA256 and server.asked == ["/net.tgz"]
+    (tmp_path / "net.tgz").unlink()
+    server.content = b"something else"
+    message = refusal(f"{address}/net.tgz", None, tmp_path)
+    assert f"not {SHA256} as expected when it was first fetched; if it may have changed, remove" in message
+    assert names(tmp_path) == ["net.tgz.sha256"]
+    (tmp_path / "net.tgz.sha256").unlink()
+    assert fetch(f"{address}/net.tgz", None, tmp_path).read_bytes() == b"something else"
+
+
+def test_an_unknown_file_put_there_by_hand_is_pinned(tmp_path):
+    (tmp_path / "net.tgz").write_bytes(CONTENT)
+    fetch("http://127.0.0.1:1/net.tgz", None, tmp_path)
+    assert (tmp_path / "net.tgz.sha256").read_text().strip() == SHA256
+
+
+@pytest.mark.parametrize(("length", "total"), [(True, 7000), (False, 0)])
+def test_progress(address, server, tmp_path, length, total):
+    server.length, seen = length, []
+    fetch(f"{address}/net.tgz", SHA256, tmp_path, progress=lambda done, size: seen.append((done, size)))
+    assert seen[-1] == (7000, total)
+
+
+def test_a_line_on_the_console(address, server, tmp_path, capsys):
+    server.content = bytes(3_000_000)
+    fetch(f"{address}/net.tgz", None, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("net.tgz  3/3 MB  ETA 0:00:00")
 
 
 def test_another_file_than_expected(address, tmp_path):
@@ -127,66 +258,3 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert cache_folder(tmp_path / "b") == tmp_path / "b"
     monkeypatch.delenv("DETECT_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "detect"
-
-
-def pack(path, members):
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def test_only_the_checkpoint_is_unpacked(tmp_path):
-    members = {"./net.ckpt.index": b"i", "./sub/net.ckpt.data-00000-of-00001": b"d", "./net_frozen.pb": b"p"}
-    folder = unpack(pack(tmp_path / "net.tgz", members), "net.ckpt", tmp_path / "net")
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
-        "net.ckpt.index": b"i",
-        "net.ckpt.data-00000-of-00001": b"d",
-    }
-    (tmp_path / "net.tgz").unlink()
-    assert unpack(tmp_path / "net.tgz", "net.ckpt", folder) == folder  # the second time there is nothing to do
-
-
-def test_members_cannot_leave_the_folder(tmp_path):
-    archive = pack(tmp_path / "net.tgz", {"../../net.ckpt.index": b"evil", "/net.ckpt.meta": b"evil"})
-    with tarfile.open(tmp_path / "link.tgz", "w:gz") as tar:
-        link = tarfile.TarInfo("net.ckpt.index")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    (tmp_path / "a").mkdir()
-    unpack(archive, "net.ckpt", tmp_path / "a" / "b")
-    assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["net.ckpt.index", "net.ckpt.meta"]
-    assert not list(tmp_path.parent.glob("net.ckpt*")) and not list(tmp_path.glob("net.ckpt*"))
-    with pytest.raises(WeightsError, match=r"holds no file that starts with net\.ckpt"):
-        unpack(tmp_path / "link.tgz", "net.ckpt", tmp_path / "c")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"no archive", "can't be unpacked into"), (None, "holds no file that starts with net.ckpt")],
-)
-def test_bad_archives_leave_nothing(tmp_path, content, message):
-    archive = pack(tmp_path / "net.tgz", {"readme": b""})
-    if content:
-        archive.write_bytes(content)
-    with pytest.raises(WeightsError, match=message):
-        unpack(archive, "net.ckpt", tmp_path / "net")
-    assert [file.name for file in tmp_path.iterdir()] == ["net.tgz"]
-
-
-def test_a_cut_archive_leaves_nothing(tmp_path):
-    content = bytes(hashlib.sha256(str(i).encode()).digest()[0] for i in range(50_000))
-    archive = pack(tmp_path / "net.tgz", {"net.ckpt.index": content})
-    archive.write_bytes(archive.read_bytes()[:20_000])
-    with pytest.raises(WeightsError, match="can't be unpacked"):
-        unpack(archive, "net.ckpt", tmp_path / "net")
-    assert [file.name for file in tmp_path.iterdir()] == ["net.tgz"]
-
-
-def test_archives_that_swell_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST", 1000)
-    archive = pack(tmp_path / "net.tgz", {"net.ckpt.index": bytes(2000)})
-    with pytest.raises(WeightsError, match="unpacks to more than"):
-        unpack(archive, "net.ckpt", tmp_path / "net")

@@ -2,17 +2,14 @@
 
 import hashlib
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from detect.errors import WeightsError
 from detect.weights import checkpoint
-from detect.weights.sources import FromFile, NoWeights, Published, our_name
+from detect.weights.sources import FromFile, NoWeights, Published
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "init"
 SLIM = {
     "MobilenetV1/Conv2d_0/weights": np.ones((3, 3, 3, 8), np.float32),
     "MobilenetV1/Conv2d_1_depthwise/depthwise_weights": np.ones((3, 3, 8, 1), np.float32),
@@ -28,22 +25,18 @@ OURS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "scope", "expected"),
-    [
-        ("MobilenetV1/Conv2d_0/weights", "MobilenetV1", "Conv2d_0/kernel"),
-        ("MobilenetV1/Conv2d_0/BatchNorm/gamma", "MobilenetV1", "Conv2d_0/BatchNorm/gamma"),
-        ("InceptionV2/Conv2d_1a_7x7/pointwise_weights", "InceptionV2", "Conv2d_1a_7x7/pointwise_kernel"),
-        ("Conv2d_0/kernel", "MobilenetV1", "Conv2d_0/kernel"),
-        ("InceptionV2/Conv2d_0/weights", "MobilenetV1", "InceptionV2/Conv2d_0/kernel"),
-    ],
-)
-def test_names(name, scope, expected):
-    assert our_name(name, scope) == expected
+class Backbone:
+    """What a source asks of a backbone."""
+
+    slim_scope = "MobilenetV1"
+    depth_multiplier = 1.0
+
+    def keras_layers(self):
+        return {}
 
 
 def test_nothing():
-    assert NoWeights().read("MobilenetV1") is None
+    assert NoWeights().read(Backbone()) is None
     assert "random" in NoWeights().describe()
 
 
@@ -51,7 +44,7 @@ def test_a_slim_checkpoint(tmp_path):
     checkpoint.write(tmp_path / "net_1.0.ckpt", SLIM)
     for path in ("net_1.0.ckpt", "net_1.0.ckpt.index", "."):
         source = FromFile(str(tmp_path / path))
-        assert set(source.read("MobilenetV1")) == OURS
+        assert set(source.read(Backbone())) == OURS
         assert source.describe() == str(tmp_path / "net_1.0.ckpt")
 
 
@@ -60,7 +53,7 @@ def test_run_folders_give_the_best_detector_else_the_best_classifier(tmp_path):
     for i, place in enumerate(("classify/best", "detector/best")):
         checkpoint.write(run / place, {"Conv2d_0/kernel": np.full(2, i, np.float32)})
         assert FromFile(str(run)).describe() == str(run / place)
-        assert FromFile(str(run)).read("MobilenetV1")["Conv2d_0/kernel"].tolist() == [i, i]
+        assert FromFile(str(run)).read(Backbone())["Conv2d_0/kernel"].tolist() == [i, i]
     checkpoint.write(run / "classify" / "other", SLIM)
     assert FromFile(str(run / "classify")).describe() == str(run / "classify" / "best")
     assert FromFile(str(run / "classify" / "other")).describe() == str(run / "classify" / "other")
@@ -68,9 +61,9 @@ def test_run_folders_give_the_best_detector_else_the_best_classifier(tmp_path):
 
 def test_places_without_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match=rf"init.path=.*: the folder {tmp_path}/nowhere does not exist"):
-        FromFile(str(tmp_path / "nowhere" / "net.ckpt")).read("MobilenetV1")
+        FromFile(str(tmp_path / "nowhere" / "net.ckpt")).read(Backbone())
     with pytest.raises(WeightsError, match=rf"{tmp_path} is a folder with no \*.index"):
-        FromFile(str(tmp_path)).read("MobilenetV1")
+        FromFile(str(tmp_path)).read(Backbone())
 
 
 @pytest.fixture
@@ -84,27 +77,30 @@ def published(tmp_path):
             tar.add(file, f"./{file.name}")
     entry = {
         "slim_scope": "MobilenetV1",
-        "depth_multiplier": 1.0,
+        "backbone": {"depth_multiplier": 1.0},
+        "detector": False,
+        "use": "backbone=mobilenet_v1",
         "address": archive.as_uri(),
         "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
         "file": "net.ckpt",
     }
-    return Published({"net_1.0": entry}, cache=str(tmp_path / "cache")), archive
+    zoo = entry | {"detector": True, "use": "detector=ssd backbone=mobilenet_v1", "sha256": None}
+    return Published({"zoo": zoo, "net_1.0": entry}, cache=str(tmp_path / "cache")), archive
 
 
 def test_a_published_checkpoint_is_fetched_once_and_read(published):
     source, archive = published
-    assert set(source.read("MobilenetV1")) == OURS
-    assert source.describe() == "published checkpoint net_1.0"
+    assert set(source.read(Backbone())) == OURS
+    assert source.describe() == "published weights net_1.0"
     archive.unlink()
-    assert set(source.read("MobilenetV1")) == OURS
+    assert set(source.read(Backbone())) == OURS
 
 
 def test_offline_says_what_can_be_done(published):
     source, archive = published
     archive.unlink()
     with pytest.raises(WeightsError) as caught:
-        source.read("MobilenetV1")
+        source.read(Backbone())
     message = str(caught.value)
     assert archive.as_uri() in message and f"the cache folder {archive.parents[1]}/cache/weights" in message
     assert "init=PATH" in message and "init=none" in message
@@ -113,17 +109,28 @@ def test_offline_says_what_can_be_done(published):
 @pytest.mark.parametrize(("scope", "multiplier"), [("MobilenetV1", 0.5), ("InceptionV3", 1.0)])
 def test_backbones_that_nobody_published(published, scope, multiplier):
     source, _ = published
-    source.depth_multiplier = multiplier
+    backbone = Backbone()
+    backbone.slim_scope, backbone.depth_multiplier = scope, multiplier
     with pytest.raises(WeightsError) as caught:
-        source.read(scope)
+        source.read(backbone)
     message = str(caught.value)
-    assert message.startswith(f"no published weights are listed for {scope} with depth_multiplier={multiplier}, only ")
-    assert "init=PATH" in message and "init=none" in message
+    assert message.startswith(f"no published weights are listed for {scope} with depth_multiplier={multiplier} and ")
+    assert ("only net_1.0 (backbone=mobilenet_v1)." in message) == (scope == "MobilenetV1")
+    assert "zoo" not in message and "init=PATH" in message and "init=none" in message
 
 
-def test_the_shipped_address_is_complete():
-    archives = yaml.safe_load((CONFIGS / "imagenet.yaml").read_text())["archives"]
-    for name, entry in archives.items():
-        assert set(entry) == {"slim_scope", "depth_multiplier", "address", "sha256", "file"}
-        assert entry["address"].endswith(f"/{name}.tgz") and entry["file"].startswith(name)
-        assert len(bytes.fromhex(entry["sha256"])) == 32
+def test_archives_by_name(published):
+    source, _ = published
+    source.name, source.scope = "zoo", "detector"
+    assert set(source.read(Backbone())) == OURS
+    assert source.describe() == "published weights zoo"
+    backbone = Backbone()
+    backbone.slim_scope = "MobilenetV2"
+    with pytest.raises(WeightsError, match="zoo is of MobilenetV1, not of MobilenetV2: use detector=ssd backbone=mob"):
+        source.read(backbone)
+    source.name = "net_1.0"
+    with pytest.raises(WeightsError, match=r"net_1\.0 is a classifier, it has no detector's heads"):
+        source.read(Backbone())
+    source.name = "net"
+    with pytest.raises(WeightsError, match=r"init\.name=net: the catalogue holds zoo, net_1\.0"):
+        source.read(Backbone())

@@ -8,7 +8,9 @@ import pytest
 import tf_keras
 
 from detect.errors import WeightsError
-from detect.weights.transfer import Ledger, named, transfer
+from detect.weights.ledger import Ledger
+from detect.weights.names import Arrays
+from detect.weights.transfer import class_heads, is_class_head, named, transfer
 
 layers = tf_keras.layers
 BACKBONE = {"Conv2d_0", "Conv2d_0/BatchNorm", "Conv2d_1_pointwise"}
@@ -135,8 +137,8 @@ def test_a_head_is_unexpected_where_the_whole_model_is_asked_for(model, arrays):
 def test_another_network(model):
     arrays = {f"InceptionV3/Mixed_{i}/kernel": np.zeros(3, np.float32) for i in range(9)}
     assert refusal(model, arrays) == (
-        "x.ckpt is of another network: it holds none of the 6 variables wanted (Conv2d_0/kernel, "
-        "Conv2d_0/BatchNorm/gamma, Conv2d_0/BatchNorm/beta and 3 more), but InceptionV3/Mixed_0/kernel, "
+        "x.ckpt is of another network, it looks like InceptionV3: it holds none of the 6 variables wanted "
+        "(Conv2d_0/kernel, Conv2d_0/BatchNorm/gamma, Conv2d_0/BatchNorm/beta and 3 more), but InceptionV3/Mixed_0/kernel, "
         "InceptionV3/Mixed_1/kernel, InceptionV3/Mixed_2/kernel and 6 more (9 in all). Choose the backbone that it "
         "was trained with, another file, or random weights with init=none."
     )
@@ -168,6 +170,143 @@ def test_two_variables_of_one_name_are_refused(model):
         named([*model.variables, model.variables[0]])
 
 
+def detector(classes, backbone=("Conv2d_0", "Conv2d_1")):
+    """A backbone of two convolutions, an extra map, and a box predictor as an SSD has it."""
+    image = tf_keras.Input((8, 8, 3))
+    x = image
+    for name in (*backbone, "Conv2d_1_2_Conv2d_2_3x3_s2_8"):
+        x = layers.Conv2D(8, 1, use_bias=False, name=name)(x)
+    boxes = layers.Conv2D(12, 1, name="BoxPredictor_0/BoxEncodingPredictor")(x)
+    return tf_keras.Model(image, [boxes, layers.Conv2D(3 * classes, 1, name="BoxPredictor_0/ClassPredictor")(x)])
+
+
+WHOLE = {"Conv2d_0", "Conv2d_1"}
+
+
+def all_of(model, value=5, ours=False):
+    return Arrays({n: np.full(v.shape, value, np.float32) for n, v in named(model.variables).items()}, ours)
+
+
+def test_a_whole_detector_of_the_same_classes():
+    model = detector(4)
+    ledger = load(model, all_of(detector(4)), layers=WHOLE, scope="detector")
+    assert set(ledger.loaded) == set(named(model.variables)) == fives(model)
+    assert class_heads(ledger, "detector") == [
+        "class heads: loaded, so the file's classes must be the data set's, in the same order"
+    ]
+    assert class_heads(ledger, "backbone") == []
+
+
+def test_class_heads_of_other_classes_are_skipped_and_nothing_else():
+    model = detector(4)
+    ledger = load(model, all_of(detector(9)), layers=WHOLE, scope="detector")
+    heads = {"BoxPredictor_0/ClassPredictor/kernel", "BoxPredictor_0/ClassPredictor/bias"}
+    assert set(ledger.skipped) == heads and fives(model) == set(named(model.variables)) - heads
+    assert class_heads(ledger, "detector") == [
+        "class heads: random, the file knows another number of classes (2 variables skipped)"
+    ]
+    arrays = all_of(detector(4))
+    arrays["BoxPredictor_0/BoxEncodingPredictor/bias"] = np.zeros(24, np.float32)
+    message = refusal(model, arrays, layers=WHOLE, scope="detector")
+    assert "BoxPredictor_0/BoxEncodingPredictor/bias [24] for [12]" in message
+    arrays = all_of(detector(9))
+    arrays["BoxPredictor_0/ClassPredictor/kernel"] = np.zeros((1, 1, 9, 27), np.float32)  # another map, not classes
+    assert "ClassPredictor/kernel [1, 1, 9, 27] for [1, 1, 8, 12]" in refusal(
+        model, arrays, layers=WHOLE, scope="detector"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("BoxPredictor_3/ClassPredictor/bias", True),
+        ("BoxPredictor_3/BoxEncodingPredictor/bias", False),
+        ("BoxPredictor_3/ClassPredictor_depthwise/BatchNorm/gamma", False),
+        ("SecondStageBoxPredictor/ClassPredictor/kernel", True),
+        ("SecondStageBoxPredictor/BoxEncodingPredictor/kernel", True),
+        ("FirstStageBoxPredictor/ClassPredictor/kernel", False),
+        ("FirstStageBoxPredictor/BoxEncodingPredictor/kernel", False),
+    ],
+)
+def test_which_heads_depend_on_the_classes(name, expected):
+    assert is_class_head(name) is expected
+
+
+def test_the_backbone_alone_out_of_a_detector():
+    ledger = load(detector(4), all_of(detector(9)), layers=WHOLE)
+    assert set(ledger.loaded) == {"Conv2d_0/kernel", "Conv2d_1/kernel"} and len(ledger.skipped) == 5
+
+
+def test_a_classifier_has_no_heads_for_a_detector():
+    arrays = {name: array for name, array in all_of(detector(4)).items() if name.startswith("Conv2d_")}
+    message = refusal(detector(4), arrays, layers=WHOLE, scope="detector")
+    assert "The heads alone are missing: init.scope=backbone does without them." in message
+
+
+def test_layers_that_the_detector_does_without_are_skipped():
+    """The file holds the whole backbone, this detector ends before Conv2d_1."""
+    short = detector(4, backbone=("Conv2d_0",))
+    for scope in ("backbone", "detector"):
+        ledger = load(short, all_of(detector(4)), layers=WHOLE, scope=scope)
+        assert "Conv2d_1/kernel" in ledger.skipped and ledger.complete
+
+
+def test_what_is_in_no_backbone_is_a_head_in_our_own_files_only():
+    arrays = all_of(detector(4))
+    arrays["Neck/merge/kernel"] = np.zeros(3, np.float32)
+    assert "unknown to the model: Neck/merge/kernel\n" in refusal(detector(4), arrays, layers=WHOLE)
+    arrays.ours = True
+    assert "Neck/merge/kernel" in load(detector(4), arrays, layers=WHOLE).skipped
+    arrays["Conv2d_0/BatchNorm/gamma"] = np.zeros(8, np.float32)  # but not what belongs to a layer of the backbone
+    arrays["Conv2d_0/gamma"] = np.zeros(8, np.float32)
+    assert "unknown to the model: Conv2d_0/gamma\n" in refusal(detector(4), arrays, layers=WHOLE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Logits/Conv2d_1c_1x1/bias", "AuxLogits/Conv2d_2b_1x1/kernel", "BoxPredictor_0/ClassPredictor/bias",
+        "BoxPredictor_0/ClassPredictor_depthwise/depthwise_kernel", "layer_19_1_Conv2d_2_1x1_256/BatchNorm/beta",
+        "layer_19_2_Conv2d_2_3x3_s2_512_depthwise/depthwise_kernel", "FirstStageBoxPredictor/Conv/kernel",
+        "FirstStageBoxPredictor/ClassPredictor/bias", "SecondStageBoxPredictor/ClassPredictor/kernel",
+        "fc6/kernel", "fc8/bias", "mean_rgb", "Conv_2/kernel",
+    ],
+)  # fmt: skip
+def test_heads_of_slim_and_the_api(model, arrays, name):
+    arrays[name] = np.zeros(7, np.float32)
+    assert name in load(model, arrays).skipped
+
+
+def test_gamma_that_the_backbone_lacks_stops_and_is_explained(model, arrays):
+    image = tf_keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, use_bias=False, name="Conv2d_1a_7x7")(image)
+    plain = tf_keras.Model(image, layers.BatchNormalization(scale=False, name="Conv2d_1a_7x7/BatchNorm")(x))
+    file = {name.replace("Conv2d_0", "Conv2d_1a_7x7"): a for name, a in arrays.items() if name.startswith("Conv2d_0")}
+    backbone = {"Conv2d_1a_7x7", "Conv2d_1a_7x7/BatchNorm"}
+    message = refusal(plain, file, layers=backbone)
+    assert "has gamma (Conv2d_1a_7x7/BatchNorm/gamma), the backbone's has none: backbone.scale=true" in message
+    assert "backbone.activation=relu6" in message
+    del arrays["Conv2d_0/BatchNorm/gamma"]
+    assert "no gamma (Conv2d_0/BatchNorm/gamma): backbone.scale=false" in refusal(model, arrays)
+
+
+def test_a_stem_without_batch_norm_is_explained():
+    image = tf_keras.Input((8, 8, 3))
+    model = tf_keras.Model(image, layers.Conv2D(4, 3, name="Conv2d_1a_7x7")(image))
+    file = {"Conv2d_1a_7x7/kernel": np.ones((3, 3, 3, 4)), "Conv2d_1a_7x7/BatchNorm/beta": np.ones(4)}
+    message = refusal(model, file, layers={"Conv2d_1a_7x7"})
+    assert "batch norm after the first convolution: backbone.stem_norm=true" in message
+
+
+def test_dense_kernels_and_convolutions_over_the_whole_map_are_the_same():
+    image = tf_keras.Input((2, 3, 4))
+    model = tf_keras.Model(image, layers.Conv2D(5, (2, 3), use_bias=False, name="fc6")(image))
+    dense = np.arange(24 * 5, dtype=np.float32).reshape(24, 5)
+    load(model, {"fc6/kernel": dense}, layers={"fc6"})
+    x = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype(np.float32)
+    np.testing.assert_allclose(model(x)[0, 0], x.reshape(1, 24) @ dense, rtol=1e-4)
+
+
 def test_the_imagenet_checkpoint_fills_the_whole_backbone(shared):
     from detect.backbones.mobilenet_v1 import MobileNetV1
     from detect.classifier import Classifier
@@ -175,7 +314,7 @@ def test_the_imagenet_checkpoint_fills_the_whole_backbone(shared):
 
     classifier = Classifier(MobileNetV1(), num_classes=3, size=(96, 96))
     source = FromFile(str(shared / "weights" / "mobilenet_v1_1.0_224"))
-    arrays = source.read(MobileNetV1.slim_scope)
+    arrays = source.read(MobileNetV1())
     ledger = transfer(classifier.model, arrays, source="x.ckpt", layers=classifier.backbone_layers)
     assert ledger.totals()["loaded"] == (135, 3_228_864)
     assert set(ledger.skipped) == {"Logits/Conv2d_1c_1x1/kernel", "Logits/Conv2d_1c_1x1/bias"}

@@ -1,0 +1,57 @@
+"""Faster R-CNN's second stage: from crops of the feature map to classes and box codes."""
+
+from typing import Any
+
+import tf_keras
+
+layers = tf_keras.layers
+
+
+class BackboneBoxHead:
+    """The layers that the backbone has after the map of the proposals, then the mean over the crop (the API)."""
+
+    uses_backbone = True
+    pooling = "SecondStageBoxPredictor/AvgPool"
+
+    def roi_crop(self, backbone: Any) -> tuple[int, int, int]:
+        """Side of the crops, max-pooling and samples of a bin that suit this head."""
+        return (*backbone.roi_crop, 1)
+
+    def __call__(self, crops, backbone: Any):
+        """crops: float32 [N, side, side, C]. Returns features [N, D]."""
+        return layers.GlobalAveragePooling2D(name=self.pooling)(backbone.box_head(crops))
+
+
+class TwoFC:
+    """Two dense layers with ReLU on crops of 7x7 (the head of VGG16 and of feature pyramids; Lin 2017, 4.2): much
+    cheaper than most backbones' own layers, and random at the start.
+
+    units: of each layer.
+    """
+
+    uses_backbone = False
+
+    def __init__(self, units: int = 1024):
+        self.units = units
+
+    def roi_crop(self, backbone: Any) -> tuple[int, int, int]:
+        """Side of the crops, max-pooling and samples of a bin that suit this head."""
+        return (7, 1, 2)
+
+    def __call__(self, crops, backbone: Any):
+        """crops: float32 [N, side, side, C]. Returns features [N, units]."""
+        x = layers.Flatten(name="BoxHead/Flatten")(crops)
+        for name in ("BoxHead/fc6", "BoxHead/fc7"):
+            x = layers.Activation("relu", name=f"{name}/Relu")(layers.Dense(self.units, name=name)(x))
+        return x
+
+
+def predict_boxes(features, num_classes: int):
+    """The box predictor on features [N, D] (the API's mask_rcnn_box_predictor).
+
+    Returns logits float32 [N, num_classes + 1], background first, and codes float32 [N, num_classes, 4].
+    """
+    scope = "SecondStageBoxPredictor"
+    codes = layers.Dense(num_classes * 4, name=f"{scope}/BoxEncodingPredictor")(features)
+    logits = layers.Dense(num_classes + 1, name=f"{scope}/ClassPredictor")(features)
+    return logits, layers.Reshape((num_classes, 4), name=f"{scope}/codes")(codes)

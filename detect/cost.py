@@ -1,0 +1,136 @@
+"""What a network costs: multiply-accumulates and parameters, part by part."""
+
+import itertools
+import math
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import tf_keras
+
+layers = tf_keras.layers
+WIDTH = 78
+HEAD = ("part", "from", "size", "depth", "boxes", "MACs", "params")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A feature map or a head of a detector.
+
+    name: of the map's layer, or of the head. source: what it is made from, in a few words.
+    layers: names of the layers first needed for it; every layer of the model belongs to one part.
+    shape: (height, width, channels) of what comes out. anchors: of a cell; None where there are none.
+    times: how often it runs for one image (Faster R-CNN's second stage: for each proposal).
+    training_times: the same in training; None: `times`.
+    """
+
+    name: str
+    source: str
+    layers: frozenset[str]
+    shape: tuple[int, ...]
+    anchors: int | None = None
+    times: int = 1
+    training_times: int | None = None
+
+    def runs(self, training: bool = False) -> int:
+        """How often it runs for one image."""
+        return self.training_times if training and self.training_times is not None else self.times
+
+
+def macs(model: tf_keras.Model) -> dict[str, int]:
+    """Multiply-accumulates by layer name, for one image: of convolutions and dense layers; the rest counts nothing.
+
+    The model's input has a fixed size, and no layer is used twice. Raises ValueError for a layer with a kernel of a
+    kind that is not known here: nothing is left out in silence.
+    """
+    return {layer.name: _macs(layer) for layer in model.layers}
+
+
+def _macs(layer) -> int:
+    if isinstance(layer, layers.SeparableConv2D):
+        cells = _cells(layer.get_output_shape_at(0))
+        return cells * (math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape))
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return _cells(layer.get_output_shape_at(0)) * math.prod(layer.depthwise_kernel.shape)
+    if isinstance(layer, layers.Conv2DTranspose):
+        return _cells(layer.get_input_shape_at(0)) * math.prod(layer.kernel.shape)
+    if isinstance(layer, layers.Conv2D | layers.Dense):
+        return _cells(layer.get_output_shape_at(0)) * math.prod(layer.kernel.shape)
+    kernels = [v.name for v in layer.weights if len(v.shape) > 1]
+    if kernels:
+        raise ValueError(f"the cost of {layer.name} ({type(layer).__name__}) is not known: it has {', '.join(kernels)}")
+    return 0
+
+
+def _cells(shape: tuple[int, ...]) -> int:
+    """Places where the kernel is applied: all of the shape but batch and channels."""
+    return math.prod(shape[1:-1])
+
+
+def parameters(model: tf_keras.Model) -> dict[str, int]:
+    """Numbers in the variables by layer name, batch norm's statistics included."""
+    return {layer.name: layer.count_params() for layer in model.layers}
+
+
+def total_macs(architecture: Any, training: bool = False) -> int:
+    """Multiply-accumulates of one image through all parts, in the forward direction; training: as it trains."""
+    counts = macs(architecture.model)
+    return sum(part.runs(training) * _sum(counts, part.layers) for part in architecture.parts())
+
+
+def table(architecture: Any) -> list[str]:
+    """The parts and their sum as lines of at most 78 columns."""
+    counts, numbers = macs(architecture.model), parameters(architecture.model)
+    parts = architecture.parts()
+    rows: list[tuple[str, ...]] = [HEAD]
+    for i, part in enumerate(parts):
+        rows.append(
+            (
+                _short(part.name, [p.name for p in parts[:i]]),
+                part.source + (f", {part.times} times" if part.times > 1 else ""),
+                "x".join(map(str, part.shape[:-1])),
+                str(part.shape[-1]) if part.shape else "",
+                "" if part.anchors is None else str(part.anchors),
+                count(part.times * _sum(counts, part.layers)),
+                count(_sum(numbers, part.layers)),
+            )
+        )
+    whole = (count(total_macs(architecture)), count(sum(numbers.values())))
+    rows.append(("total", "", "", "", str(len(architecture.anchors)), *whole))
+    return _aligned(rows)
+
+
+def count(number: int) -> str:
+    """Three digits and a unit: 948M, 1.24G, 512."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size * 0.9995:
+            value = number / size
+            return f"{value:.{max(0, 2 - int(math.log10(value * 1.0005)))}f}{unit}"
+    return str(number)
+
+
+def _sum(counts: dict[str, int], names: Iterable[str]) -> int:
+    return sum(counts[name] for name in names)
+
+
+def _short(name: str, before: list[str]) -> str:
+    """Layer names of extra maps start with the name of the map that they come from: two dots stand for it."""
+    base = max((b for b in before if name.startswith(f"{b}_")), key=len, default="")
+    return f"..{name[len(base) :]}" if base else name
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns side by side: the first two at the left and wrapped where they are too wide, figures at the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    room = WIDTH - sum(widths[2:]) - 2 * (len(widths) - 1)
+    widths[0] = min(widths[0], max(room - widths[1], room * 2 // 3))
+    widths[1] = min(widths[1], room - widths[0])
+    lines = []
+    for row in rows:
+        left = [textwrap.wrap(text, width) or [""] for text, width in zip(row[:2], widths[:2], strict=True)]
+        figures = [text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True)]
+        for name, source in itertools.zip_longest(*left, fillvalue=""):
+            lines.append("  ".join([name.ljust(widths[0]), source.ljust(widths[1]), *figures]).rstrip())
+            figures = []
+    return lines

@@ -1,0 +1,59 @@
+"""The catalogue of published archives: what an entry says, and how its weights are had."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from detect.errors import ConfigError
+from detect.weights.fetch import cache_folder, fetch, sha256_of
+from detect.weights.unpack import unpack
+
+log = logging.getLogger("detect")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published archive.
+
+    slim_scope: the network's scope in it.
+    backbone: arguments of the backbone that it was trained with; they tell two archives of one network apart.
+    detector: whether it holds a whole detector of the Object Detection API; else it is a classifier.
+    use: overrides of `detect train` that build this network.
+    address, sha256: of the tar archive; None: the hash of the first one that is fetched is kept, and asked for again.
+    file: what the names of the wanted files in the archive begin with, folders of theirs included.
+    """
+
+    name: str
+    slim_scope: str
+    backbone: Mapping[str, Any]
+    detector: bool
+    use: str
+    address: str
+    sha256: str | None
+    file: str
+
+    @classmethod
+    def of(cls, name: str, values: Mapping[str, Any]) -> "Entry":
+        """From a mapping with every field but the name. Raises ConfigError for others."""
+        wanted = {field.name for field in fields(cls)} - {"name"}
+        if set(values) != wanted:
+            odd = sorted(set(values) ^ wanted)
+            raise ConfigError(f"catalogue: {name} must have {', '.join(sorted(wanted))} (see {', '.join(odd)})")
+        return cls(name, **values)
+
+    def suits(self, backbone: Any) -> bool:
+        """Whether this is the backbone's network, of the same variant and depth multiplier."""
+        same = all(getattr(backbone, key, value) == value for key, value in self.backbone.items())
+        return self.slim_scope == backbone.slim_scope and same
+
+
+def obtain(entry: Entry, cache: str | Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The folder with the entry's unpacked files, fetched if need be.
+
+    cache, progress: as `detect.weights.fetch.fetch` takes them. Raises WeightsError.
+    """
+    archive = fetch(entry.address, entry.sha256, cache_folder(cache) / "weights", progress=progress)
+    sha256 = entry.sha256 or sha256_of(archive)
+    return unpack(archive, entry.file, archive.parent / f"{entry.name}-{sha256[:8]}")

@@ -1,0 +1,93 @@
+"""Names of variables: those of TF-slim and the TF 1 Object Detection API in ours, and what network they tell."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from detect.errors import WeightsError
+
+SLIM_NAMES = {
+    "weights": "kernel",
+    "depthwise_weights": "depthwise_kernel",
+    "pointwise_weights": "pointwise_kernel",
+    "biases": "bias",
+}
+NORM_NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
+API_SCOPES = ("FeatureExtractor/", "FirstStageFeatureExtractor/", "SecondStageFeatureExtractor/")
+RPN = "FirstStageBoxPredictor/"
+
+NETWORKS = (
+    # TF-slim's scopes, then layers that only one network has: in our names, then in those of Keras.
+    *((scope, rf"(^|/){scope}/") for scope in ("MobilenetV[1-3]", "Inception(V[1-4]|ResnetV2)", "vgg_1[169]")),
+    *((scope, rf"(^|/){scope}/") for scope in (r"resnet_v[12]_\d+", "pnasnet|cell_stem_0", "MobilenetEdgeTPU")),
+    ("MobilenetV1", r"^Conv2d_1_depthwise/"),
+    ("MobilenetV3", r"^expanded_conv(_\d+)?/squeeze_excite/"),
+    ("MobilenetV2", r"^expanded_conv_\d+/expand/"),
+    ("InceptionV3", r"^Mixed_7a/"),
+    ("InceptionV2", r"^Mixed_5c/"),
+    ("vgg_16", r"^conv5/conv5_3/"),
+    ("MobilenetV1", r"^conv_dw_1/"),
+    ("MobilenetV2", r"^block_1_expand/"),
+    ("VGG19", r"^block5_conv4/"),
+    ("vgg_16", r"^block5_conv3/"),
+    ("EfficientNet", r"^block1a_(dw|project_)conv"),
+    ("Xception", r"^block14_sepconv2/"),
+    ("DenseNet", r"^conv5_block16_1_conv/"),
+    ("ResNet", r"^(res5c_branch2c|conv5_block3_\d_conv)/"),
+    ("InceptionResnetV2", r"^conv_7b/"),
+    ("InceptionV3", r"^conv2d_94/"),
+)
+
+
+class Arrays(dict[str, np.ndarray]):
+    """Arrays by our names, as a reader gives them.
+
+    ours: the file was written by this program, so that whatever is no layer of the backbone belongs to a head.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], ours: bool = False):
+        super().__init__(arrays)
+        self.ours = ours
+
+
+def our_name(name: str, slim_scope: str) -> str:
+    """`MobilenetV1/Conv2d_0/weights` -> `Conv2d_0/kernel`; names that are ours already stay as they are.
+
+    The feature extractors of the Object Detection API hold the network's scope: `FeatureExtractor/MobilenetV1/...`.
+    """
+    for scope in API_SCOPES:
+        name = name.removeprefix(scope)
+    while name.startswith(f"{slim_scope}/"):  # the API's older ones hold it twice
+        name = name.removeprefix(f"{slim_scope}/")
+    *layer, last = name.split("/")
+    return "/".join([*layer, SLIM_NAMES.get(last, last)])
+
+
+def our_arrays(arrays: Mapping[str, np.ndarray], slim_scope: str) -> Arrays:
+    """All arrays of a TensorFlow file by our names. Raises WeightsError if two come to share one."""
+    two_stages = any(name.startswith("FirstStage") for name in arrays)
+    result: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        # The API's Faster R-CNN leaves the convolution of its region proposals outside of any scope.
+        ours = our_name(RPN + name if two_stages and name.startswith("Conv/") else name, slim_scope)
+        if ours in result:
+            raise WeightsError(f"the file has two arrays that are {ours} here, one of them {name}")
+        result[ours] = array
+    return Arrays(result, ours=any(name.endswith("/kernel") for name in arrays))
+
+
+def looks_like(names: Iterable[str]) -> str | None:
+    """The network that variables of these names belong to (`MobilenetV2`), as far as they tell."""
+    names = list(names)
+    for network, pattern in NETWORKS:
+        for name in names:
+            if found := re.search(pattern, name):
+                scope = found.group().strip("/")
+                return scope if re.fullmatch(network, scope) else network
+    return None
+
+
+def is_variable(name: str) -> bool:
+    """Whether TF-slim and the API give such a name to a variable that is a weight."""
+    return name.rpartition("/")[2] in (*SLIM_NAMES, *NORM_NAMES)

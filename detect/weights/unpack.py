@@ -1,0 +1,104 @@
+"""The wanted files of a tar archive into a folder, whatever else the archive may hold or claim."""
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from detect.errors import WeightsError
+
+LARGEST = 2 << 30  # bytes, unpacked: no archive of weights comes near, a fault or an attack does
+LARGEST_HEADER = 1 << 20  # bytes that one header may have: tarfile keeps it in memory
+OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+
+
+def unpack(archive: Path, start: str, folder: Path) -> Path:
+    """Extracts the files of a tar archive whose names start with `start` into `folder`, whole or not at all.
+
+    start: `model.ckpt`, or with the folders around it, `ema/model`; these may lie in others.
+
+    Refused are archives in which such a name belongs to anything but a plain file, or leads out of the folder, and what
+    unpacks to more than LARGEST bytes. Raises WeightsError, and leaves nothing behind.
+    """
+    if folder.is_dir():
+        return folder
+    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.new"))
+    try:
+        with _decompressed(archive) as stream, tarfile.open(fileobj=_limited(stream), mode="r:") as tar:
+            for member in tar:
+                if _is_wanted(member.name, start):
+                    _extract(tar, member, archive, new)
+        if not any(new.iterdir()):
+            raise WeightsError(f"{archive} holds no file that starts with {start}")
+        if not folder.is_dir():  # another process may have been faster
+            os.replace(new, folder)
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise WeightsError(f"{archive} can't be unpacked into {folder}: {error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder
+
+
+def _is_wanted(name: str, start: str) -> bool:
+    """Whether `a/b/model.ckpt.index` starts with `model.ckpt` or `b/model` in its last parts."""
+    parts, depth = PurePosixPath(name).parts, start.count("/") + 1
+    return "/".join(parts[-depth:]).startswith(start)
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folder: Path) -> None:
+    if member.isdir():
+        return
+    place = PurePosixPath(member.name)
+    if not member.isreg() or member.issparse():
+        raise WeightsError(f"{archive}: {member.name} is no plain file: refused")
+    if place.is_absolute() or ".." in place.parts:
+        raise WeightsError(f"{archive}: {member.name} leads out of the folder: refused")
+    target = folder / place.name  # by its last part alone
+    if target.exists():
+        raise WeightsError(f"{archive} holds {place.name} twice: refused")
+    source = tar.extractfile(member)
+    assert source is not None  # it is a plain file
+    with source, open(target, "wb") as out:
+        shutil.copyfileobj(source, out)
+
+
+def _decompressed(archive: Path) -> Any:
+    with open(archive, "rb") as file:
+        head = file.read(2)
+    opener: Any = OPENERS.get(head, open)
+    return opener(archive, "rb")
+
+
+def _limited(stream: IO[bytes]) -> Any:
+    return _Limited(stream)
+
+
+class _Limited:
+    """A stream for tarfile that ends with an error beyond LARGEST bytes, skipped ones included."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= LARGEST_HEADER:
+            raise OSError(f"one of its headers claims {size} bytes: refused")
+        self._check(self._stream.tell() + size)
+        return self._stream.read(size)
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_SET:
+            self._check(place)
+        return self._stream.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def _check(self, place: int) -> None:
+        if place > LARGEST + tarfile.RECORDSIZE:  # the padding at its end
+            raise OSError(f"it unpacks to more than {LARGEST / (1 << 30):.1f} GB: refused")

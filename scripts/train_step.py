@@ -1,0 +1,78 @@
+"""Optimiser steps of a detector on a constant batch: what `bench_peers.py` and `bench_detectors.py` time.
+
+Usage: python train_step.py BATCH OVERRIDE...   (overrides of configs/train.yaml, such as detector=ssdlite)
+Prints one json line when it is ready; then, for each line N on standard input, N steps and a json line with their seconds.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+BOXES = [[20, 20, 120, 150], [60, 80, 200, 220], [100, 30, 250, 140]]
+CLASSES = 20
+
+
+def memory_mb() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def main() -> None:
+    """Builds, traces and takes a first step, says what it is, then steps on request."""
+    batch_size, overrides = int(sys.argv[1]), sys.argv[2:]
+    import hydra
+    import numpy as np
+    import tensorflow as tf
+
+    from detect import cost, stages
+    from detect.config import CONFIG_DIR
+    from detect.loop import Trainer
+
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("train", ["init=none", *overrides])
+    start = time.perf_counter()
+    stages.set_up(cfg)
+    detector = stages.build_detector(cfg, num_classes=CLASSES)
+    schedule = stages.instantiate(cfg.schedule)
+    schedule.prepare(detector.model)
+    trainer = Trainer(detector, schedule, stream=None)
+    height, width = detector.size
+    boxes = np.minimum(np.array(BOXES, np.float32), [height, width, height, width])
+    generator = np.random.default_rng(0)
+    batch = {
+        "image": tf.constant(generator.integers(0, 256, (batch_size, height, width, 3), np.uint8)),
+        "boxes": tf.constant(np.tile(boxes, (batch_size, 1, 1)).astype(np.float32)),
+        "classes": tf.constant(np.tile(np.array([1, 2, 3], np.int32), (batch_size, 1))),
+        "index": tf.range(batch_size),
+        "seed": tf.range(batch_size),
+    }
+    built = time.perf_counter()
+
+    def step() -> float:
+        began = time.perf_counter()
+        float(trainer._step(batch)["loss/total"])
+        return time.perf_counter() - began
+
+    step()
+    about = {
+        "macs": cost.total_macs(detector),
+        "training_macs": cost.total_macs(detector, training=True),
+        "parameters": detector.model.count_params(),
+        "size": detector.size[0],
+        "anchors": len(detector.anchors),
+        "proposals": getattr(detector, "proposals", None),
+        "build_seconds": round(built - start, 1),
+        "trace_seconds": round(time.perf_counter() - built, 1),
+    }
+    print(json.dumps(about), flush=True)
+    for line in sys.stdin:
+        seconds = [step() for _ in range(int(line))]
+        print(json.dumps({"seconds": seconds, "peak_memory_mb": memory_mb()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

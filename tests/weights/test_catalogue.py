@@ -1,0 +1,62 @@
+"""The catalogue of published archives, and the one that ships."""
+
+import re
+
+import pytest
+import yaml
+
+from detect.config import CONFIG_DIR
+from detect.errors import ConfigError
+from detect.weights.catalogue import Entry
+
+SHIPPED = yaml.safe_load((CONFIG_DIR / "catalogue" / "public.yaml").read_text())
+VALUES = {
+    "slim_scope": "MobilenetV1", "backbone": {"depth_multiplier": 0.5}, "detector": False,
+    "use": "backbone=mobilenet_v1", "address": "http://x/net.tgz", "sha256": None, "file": "net.ckpt",
+}  # fmt: skip
+
+
+class Backbone:
+    def __init__(self, slim_scope, **arguments):
+        self.slim_scope = slim_scope
+        self.__dict__ |= arguments
+
+
+def test_an_entry_suits_the_backbone_that_it_was_trained_with():
+    entry = Entry.of("net", VALUES)
+    assert entry.suits(Backbone("MobilenetV1", depth_multiplier=0.5))
+    assert not entry.suits(Backbone("MobilenetV1", depth_multiplier=1.0))
+    assert not entry.suits(Backbone("MobilenetV2", depth_multiplier=0.5))
+    assert entry.suits(Backbone("MobilenetV1"))  # whose only choice it is
+
+
+@pytest.mark.parametrize("change", [{"sha": 1}, {"sha256": ...}])
+def test_entries_are_complete(change):
+    values = {key: value for key, value in (VALUES | change).items() if value is not ...}
+    with pytest.raises(ConfigError, match=r"catalogue: net must have address, .*\(see sha"):
+        Entry.of("net", values)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_entries(name):
+    entry = Entry.of(name, SHIPPED[name])
+    assert entry.address.rpartition("/")[2] in (f"{name}.tgz", f"{name}.tar.gz")
+    assert re.match(r"https?://(download\.tensorflow\.org|storage\.googleapis\.com)/", entry.address)
+    assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_overrides_of_an_entry_build_its_backbone(name):
+    from hydra.utils import instantiate
+
+    from detect.fetch import command
+    from detect.overrides import first_job, prepare, read
+
+    entry = Entry.of(name, SHIPPED[name])
+    words = command(entry).split()
+    assert words[:2] == ["detect", "train"]
+    prepared = prepare(read(words[2:], "train"))
+    cfg = first_job(prepared)
+    assert cfg.init.name == name and cfg.init.scope == ("detector" if entry.detector else "backbone")
+    assert cfg.classify.enabled is not entry.detector
+    assert entry.suits(instantiate(cfg.backbone))

@@ -26,7 +26,7 @@ CONFIG_DIR = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKA
 """The packaged configuration: in the wheel beside the modules, in a checkout the top-level folder."""
 
 OPEN_NAMES = "augment.transforms"
-OPEN_NODES = ("*augment.transforms",)
+OPEN_NODES = ("*augment.transforms", "*archives")
 """Globs of mappings that a user may extend and shorten: `+augment.transforms.blur=...`, `~augment.transforms.flip`."""
 
 PROGRAM_SUPPLIED = frozenset(

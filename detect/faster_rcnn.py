@@ -66,7 +66,8 @@ class FasterRCNN:
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode
         self.num_classes, self.per_cell = num_classes, anchors.per_cell(1)[0]
-        self.rpn_target_assigner, self.rpn_sampler, self.proposals = rpn_target_assigner, rpn_sampler, proposals
+        self.rpn_target_assigner, self.rpn_sampler = rpn_target_assigner, rpn_sampler
+        self.generator, self.proposals = proposals, proposals.count  # of an image
         self.box_target_assigner, self.box_sampler, self.add_truth = box_target_assigner, box_sampler, add_truth
         self.classification_loss, self.localization_loss = classification_loss, localization_loss
         self.postprocess = postprocess
@@ -138,7 +139,7 @@ class FasterRCNN:
                 source,
                 frozenset(_names(self.box_model)),
                 tuple(pooled.shape[1:]),
-                times=self.proposals.count,
+                times=self.proposals,
                 training_times=self.box_sampler.size,
             ),
         ]
@@ -156,7 +157,7 @@ class FasterRCNN:
 
         rpn_parts, scalars = self._rpn_losses(objectness, codes, anchors, *truth, batch["seed"])
         scores = self.classification_loss.scores(objectness)[..., 0]
-        proposals = self.proposals(codes, scores, anchors, self.rpn_target_assigner.box_coder, self.size)
+        proposals = self.generator(codes, scores, anchors, self.rpn_target_assigner.box_coder, self.size)
         box_parts, more = self._box_losses(outputs["features"], proposals, *truth, batch["seed"], training)
         parts = {name: value * self.weights[name] for name, value in (rpn_parts | box_parts).items()}
         return parts, scalars | more | recalls(proposals, *truth)
@@ -208,7 +209,7 @@ class FasterRCNN:
         outputs = self.rpn_model(tf.cast(image, tf.float32), training=False)
         scores = self.classification_loss.scores(outputs["objectness"])[..., 0]
         coder = self.rpn_target_assigner.box_coder
-        return outputs["features"], self.proposals(outputs["rpn_codes"], scores, self._detecting, coder, self.size)
+        return outputs["features"], self.generator(outputs["rpn_codes"], scores, self._detecting, coder, self.size)
 
     def detect(self, image):
         """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`).

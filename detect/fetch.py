@@ -1,5 +1,6 @@
 """Public weights into the cache: `detect fetch NAME`; without a name, the list of them."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ def listing(entries: dict[str, Entry]) -> list[str]:
         lines += [title]
         for entry in entries.values():
             if entry.detector == detector:
-                lines += [f"  {entry.name}", f"      {entry.use}"]
+                lines += [f"  {entry.name}"]
+                lines += textwrap.wrap(entry.use, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return [*lines, "Fetch one with `detect fetch NAME`; init=NAME does so by itself."]
 
 

@@ -30,6 +30,9 @@ from detect.errors import ConfigError
 RESUME_MAY_CHANGE: tuple[str, ...] = ("resume",)
 """Keys that `resume=RUN` lets differ from the run's own configuration."""
 
+PUBLIC = "public"
+"""The catalogue of published weights that the configuration takes by itself."""
+
 CHECKED_JOBS = 32
 """A sweep of more jobs has its first ones checked up front, the others when their turn comes."""
 
@@ -85,7 +88,7 @@ def prepare(command: Command) -> Command:
     """
     options = command.composer.groups.get("init", [])
     names = catalogue(command.composer.folders)
-    asked = [_named(override, command) for override in command.overrides]
+    asked = [line for override in command.overrides for line in _fetched(override, names, command)]
     lines = [line for override in asked for line in _init_path(override, options, names, command.multirun)]
     if "init.scope=detector" in lines and not any(line.startswith("classify.enabled=") for line in lines):
         lines += ["classify.enabled=false"] if "classify" in command.composer.groups else []
@@ -100,10 +103,10 @@ def prepare(command: Command) -> Command:
     return command
 
 
-def catalogue(folders: Iterable[Path]) -> list[str]:
-    """Names of the published weights: keys of the files in the group `catalogue`."""
-    files = [file for folder in folders for file in sorted(folder.glob("catalogue/*.yaml"))]
-    return [str(name) for file in files for name in OmegaConf.load(file)]
+def catalogue(folders: Iterable[Path]) -> dict[str, str]:
+    """Names of the published weights, and the option of the group `init/archives` that holds each."""
+    files = [file for folder in folders for file in sorted(folder.glob("init/archives/*.yaml"))]
+    return {str(name): file.stem for file in files for name in OmegaConf.load(file)}
 
 
 def first_job(command: Command) -> DictConfig:
@@ -135,13 +138,19 @@ def _parse(lines: Iterable[str]) -> list[Override]:
     return parsed
 
 
-def _named(line: str, command: Command) -> str:
-    """The one word that `detect fetch` takes without a key."""
-    bare = command.config_name == "fetch" and "=" not in line
-    return f"name={quoted(line)}" if bare else line
+def _fetched(line: str, names: dict[str, str], command: Command) -> list[str]:
+    """The one word that `detect fetch` takes without a key, written out."""
+    if command.config_name != "fetch" or "=" in line:
+        return [line]
+    return [f"name={quoted(line)}", *_held(names.get(line, PUBLIC), "init/archives@archives")]
 
 
-def _init_path(line: str, options: list[str], names: list[str], multirun: bool) -> list[str]:
+def _held(option: str, group: str) -> list[str]:
+    """The choice of a catalogue of the user's own."""
+    return [] if option == PUBLIC else [f"{group}={option}"]
+
+
+def _init_path(line: str, options: list[str], names: dict[str, str], multirun: bool) -> list[str]:
     """`init=VALUE` for a VALUE that is no option of the group, written out: a file or folder, else a published name."""
     key, _, value = line.partition("=")
     known = value in ("", "null", *options) or (multirun and all(v.strip() in options for v in value.split(",")))
@@ -153,7 +162,7 @@ def _init_path(line: str, options: list[str], names: list[str], multirun: bool) 
     if place.exists() or place.with_name(place.name + ".index").exists():
         return ["init=path", f"init.path={quoted(str(place))}"]
     if unquoted in names and "catalogue" in options:
-        return ["init=catalogue", f"init.name={quoted(unquoted)}"]
+        return ["init=catalogue", f"init.name={quoted(unquoted)}", *_held(names[unquoted], "init/archives")]
     near = config.nearest(value, [*options, *names])
     fetched = ", a name that `detect fetch` lists," if names else ""
     raise ConfigError(

@@ -22,7 +22,7 @@ class RoiCrop:
     samples: `align` takes the mean of samples x samples points of each bin; None takes the box head's choice.
 
     Both methods are tf.image.crop_and_resize, whose kernel visits the four cells of a point in place. The aligner of
-    tf-models-official gathers all of them into a tensor first: equal but for the half pixel, and 6 times slower here.
+    tf-models-official gathers all of them into a tensor first: equal but for the half pixel, and five times as slow.
     """
 
     method: str = "align"

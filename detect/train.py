@@ -11,6 +11,7 @@ def main(cfg) -> float:
     from detect import stages  # imports TensorFlow
 
     stages.set_up(cfg)
+    stages.build_detector(cfg, run.dataset.num_classes)  # one that can't be built stops here, not after stage 1
     weights = stages.instantiate(cfg.init)
     if cfg.classify.enabled:
         weights = stages.train_classifier(run, weights)

@@ -59,7 +59,8 @@ def measure(backbone: str, batch: int, overrides: tuple[str, ...]) -> dict[str, 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| backbone | detector | px | parameters | GMACs | anchors | proposals | images/s | build + trace | memory | backbone equals |",
+        "| backbone | detector | px | parameters | GMACs | anchors | proposals | images/s | build + trace | memory "
+        "| backbone equals |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:

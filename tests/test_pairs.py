@@ -1,4 +1,4 @@
-"""Every backbone under every meta-architecture, at small width: the YAML files are globbed, a newcomer is tested unasked."""
+"""Every backbone under every meta-architecture, at small width. The YAML files are globbed: a newcomer is tested too."""
 
 import hydra
 import numpy as np
@@ -14,6 +14,8 @@ BACKBONES = sorted(file.stem for file in (CONFIG_DIR / "backbone").glob("*.yaml"
 DETECTORS = sorted(file.stem for file in (CONFIG_DIR / "detector").glob("*.yaml"))
 # Every backbone carries both meta-architectures; the presets of one net or one neck are tried on one backbone.
 ONLY_ON = {"ssd300_vgg16": "vgg16"}
+# The coarsest maps of the FPN preset have anchors of 256 px and more, which nothing in this frame would match.
+SMALLER = {"ssd_fpn": ["detector.neck.levels=3", "detector.anchors.anchor_scale=1"]}
 PAIRS = [(backbone, detector) for detector in ("ssd", "faster_rcnn") for backbone in BACKBONES]
 PAIRS += [(ONLY_ON.get(d, "mobilenet_v2"), d) for d in DETECTORS if d not in ("ssd", "faster_rcnn")]
 
@@ -24,6 +26,7 @@ def build(backbone: str, detector: str, num_classes: int = 3):
         "backbone.depth_multiplier=0.25",
         f"detector={detector}",
         f"detector.size={list(SIZE)}",
+        *SMALLER.get(detector, []),
     ]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", overrides)

@@ -9,7 +9,7 @@ from detect.config import CONFIG_DIR
 from detect.errors import ConfigError
 from detect.weights.catalogue import Entry
 
-SHIPPED = yaml.safe_load((CONFIG_DIR / "catalogue" / "public.yaml").read_text())
+SHIPPED = yaml.safe_load((CONFIG_DIR / "init" / "archives" / "public.yaml").read_text())
 VALUES = {
     "slim_scope": "MobilenetV1", "backbone": {"depth_multiplier": 0.5}, "detector": False,
     "use": "backbone=mobilenet_v1", "address": "http://x/net.tgz", "sha256": None, "file": "net.ckpt",

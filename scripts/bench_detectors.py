@@ -1,8 +1,9 @@
 """What every detector costs: parameters, multiply-accumulates, anchors, speed, memory. Writes the README's table.
 
 Usage: python scripts/bench_detectors.py OUTPUT.json [README.md]
-Each row is a process of its own (`train_step.py`), alone on the machine. Images/s are those of the median of a few training
-steps; MACs are those of detecting in one image, with 20 classes. With a README, its table between the marks is replaced.
+Each row is a process of its own (`train_step.py`), alone on the machine. Images/s are those of the median of a few
+training steps; MACs are those of detecting in one image, with 20 classes. With a README, its table between the marks is
+replaced.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Optimiser steps of a detector on a constant batch: what `bench_peers.py` and `bench_detectors.py` time.
 
 Usage: python train_step.py BATCH OVERRIDE...   (overrides of configs/train.yaml, such as detector=ssdlite)
-Prints one json line when it is ready; then, for each line N on standard input, N steps and a json line with their seconds.
+Prints a json line when it is ready; then, for each line N on standard input, takes N steps and prints their seconds.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The peer of `train_step.py`: optimiser steps of a torchvision detector, the same work told by the same lines.
 
 Usage: PYTHON train_step_torchvision.py NAME BATCH SIZE (`make bench` makes a venv with torchvision)
-Prints a json line when it is ready; then, for each line N on standard input, N steps and a json line with their seconds.
+Prints a json line when it is ready; then, for each line N on standard input, takes N steps and prints their seconds.
 """
 
 import json

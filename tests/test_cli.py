@@ -47,7 +47,7 @@ FILES = {
     """,
     "init/none.yaml": "kind: none\n",
     "init/imagenet.yaml": "kind: imagenet\n",
-    "init/path.yaml": "kind: path\npath: ???\n",
+    "init/path.yaml": "kind: path\npath: ???\nscope: backbone\n",
     "schedule/default.yaml": "steps: 10      # optimiser steps\nrate: 0.1\ndecay: cosine\n",
     "schedule/short.yaml": "steps: 2\nrate: 0.1\ndecay: cosine\n",
     "experiment/demo.yaml": "# @package _global_\n# command: experiment=demo\nschedule: {steps: 7}\n",
@@ -159,6 +159,8 @@ def test_flags_and_overrides_may_alternate(program, capsys):
         (["init=imagnet"], "init=imagnet: neither an option (imagenet, none, path) nor a file or folder here; "
                            "did you mean imagenet?"),
         (["init=path"], "init.path is missing: give init.path=FILE"),
+        (["init=path", "init.path=x", "init.scope=head"],
+         "init.scope=head is not legal: expected one of backbone, detector"),
     ],
 )  # fmt: skip
 def test_refused_with_one_message(refused, arguments, message):
@@ -322,7 +324,7 @@ def test_sweep_goes_on_after_a_bad_job_and_names_it(program, capsys):
 def test_init_path_is_taken_as_it_is(program, name):
     write(Path(name), "")
     assert program(f"init={name}") == 0
-    assert program.jobs[0].init == {"kind": "path", "path": str(Path(name).resolve())}
+    assert program.jobs[0].init == {"kind": "path", "path": str(Path(name).resolve()), "scope": "backbone"}
 
 
 def test_init_takes_folders_and_checkpoint_prefixes(program):

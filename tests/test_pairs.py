@@ -1,4 +1,4 @@
-"""Every backbone under every meta-architecture, at small width. The YAML files are globbed: a newcomer is tested too."""
+"""Every backbone under every meta-architecture, at small width. YAML files are globbed: a newcomer is tested, too."""
 
 import hydra
 import numpy as np

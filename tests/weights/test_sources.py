@@ -134,3 +134,69 @@ def test_archives_by_name(published):
     source.name = "net"
     with pytest.raises(WeightsError, match=r"init\.name=net: the catalogue holds zoo, net_1\.0"):
         source.read(Backbone())
+
+
+def slim_name(name):
+    """Our name of a Faster R-CNN's variable as the Object Detection API has it."""
+    name = (
+        name.replace("depthwise_kernel", "depthwise_weights").replace("/kernel", "/weights").replace("/bias", "/biases")
+    )
+    if name.startswith("FirstStageBoxPredictor/Conv/"):
+        return name.removeprefix("FirstStageBoxPredictor/")
+    second = name.startswith(("Conv2d_12_", "Conv2d_13_"))
+    return (
+        name if "BoxPredictor" in name else f"{'Second' if second else 'First'}StageFeatureExtractor/MobilenetV1/{name}"
+    )
+
+
+def test_a_faster_rcnn_of_the_api(tmp_path):
+    import hydra
+
+    from detect import stages
+    from detect.config import CONFIG_DIR
+    from detect.weights.transfer import named, transfer
+
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose(
+            "train",
+            [
+                "detector=faster_rcnn",
+                "detector.size=[128,128]",
+                "detector.anchors.base=64",
+                "backbone.depth_multiplier=.25",
+            ],
+        )
+    backbone = stages.instantiate(cfg.backbone)
+    theirs, ours, others = (stages.build_detector(cfg, classes) for classes in (3, 3, 5))
+    checkpoint.write(tmp_path / "model.ckpt", {slim_name(n): v + 1.5 for n, v in named(theirs.model.variables).items()})
+    arrays = FromFile(str(tmp_path)).read(backbone)
+
+    def load(detector, scope):
+        layers = detector.backbone_layers
+        return transfer(detector.model, arrays, source="model.ckpt", layers=layers, scope=scope)
+
+    assert len(load(ours, "detector").loaded) == len(ours.model.variables)
+    for mine, their in zip(ours.model.variables, theirs.model.variables, strict=True):
+        np.testing.assert_array_equal(mine, their + 1.5)
+    assert set(load(others, "detector").skipped) == {
+        f"SecondStageBoxPredictor/{part}/{kind}"
+        for part in ("BoxEncodingPredictor", "ClassPredictor")
+        for kind in ("kernel", "bias")
+    }
+    ledger = load(ours, "backbone")
+    assert all("BoxPredictor" in name for name in ledger.skipped) and len(ledger.loaded) == 27 * 5
+
+
+def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
+    from detect import stages
+    from detect.start import saved_config
+    from detect.weights.transfer import transfer
+
+    cfg = saved_config(small_run[0])
+    detector, source = stages.build_detector(cfg, 10), FromFile(str(small_run[0]), scope="detector")
+    arrays, layers = source.read(stages.instantiate(cfg.backbone)), detector.backbone_layers
+    whole = transfer(detector.model, arrays, source="run", layers=layers, scope="detector")
+    assert len(whole.loaded) == len(detector.model.variables) and not whole.skipped
+    ledger = transfer(detector.model, arrays, source="run", layers=layers)
+    assert len(ledger.loaded) == 27 * 5
+    assert {name.rpartition("/")[0] for name in ledger.skipped}.isdisjoint(layers)

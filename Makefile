@@ -6,6 +6,7 @@ INSTALLED := $(VENV)/.installed
 # --use-pep517: the pip of Python 3.11 would build old source packages in a way that no longer works.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 UV_VERSION := >=0.5,<1
+PEER := build/torchvision
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -34,11 +35,18 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## speed and memory of this machine, as json in runs/bench
+bench: $(INSTALLED) $(PEER)/.installed ## speed and memory, beside torchvision (6 GB to fetch); json in runs/bench
 	@mkdir -p runs/bench
 	$(BIN)/python scripts/bench_input.py runs/bench/input.json
 	$(BIN)/python scripts/bench_training.py runs/bench/training.json
 	$(BIN)/python scripts/bench_evaluation.py --output runs/bench/evaluation.json
+	$(BIN)/python scripts/bench_peers.py $(PEER)/bin/python runs/bench/peers.json
+	$(BIN)/python scripts/bench_detectors.py runs/bench/detectors.json
+
+$(PEER)/.installed:
+	@$(PYTHON) -m venv $(PEER)
+	@$(PEER)/bin/python -m pip --disable-pip-version-check -q install torch==2.14.1 torchvision==0.29.1
+	@touch $@
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@$(PYTHON) -m venv build/uv

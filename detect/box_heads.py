@@ -10,16 +10,13 @@ layers = tf_keras.layers
 class BackboneBoxHead:
     """The layers that the backbone has after the map of the proposals, then the mean over the crop (the API)."""
 
-    uses_backbone = True
-    pooling = "SecondStageBoxPredictor/AvgPool"
-
     def roi_crop(self, backbone: Any) -> tuple[int, int, int]:
         """Side of the crops, max-pooling and samples of a bin that suit this head."""
         return (*backbone.roi_crop, 1)
 
     def __call__(self, crops, backbone: Any):
         """crops: float32 [N, side, side, C]. Returns features [N, D]."""
-        return layers.GlobalAveragePooling2D(name=self.pooling)(backbone.box_head(crops))
+        return layers.GlobalAveragePooling2D(name="SecondStageBoxPredictor/AvgPool")(backbone.box_head(crops))
 
 
 class TwoFC:
@@ -28,8 +25,6 @@ class TwoFC:
 
     units: of each layer.
     """
-
-    uses_backbone = False
 
     def __init__(self, units: int = 1024):
         self.units = units

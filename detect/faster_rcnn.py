@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.anchors import GridAnchors
-from detect.box_heads import BackboneBoxHead, predict_boxes
+from detect.box_heads import predict_boxes
 from detect.cost import Part
 from detect.data.frame import Frame
 from detect.errors import ConfigError
@@ -83,21 +83,18 @@ class FasterRCNN:
 
     def _build(self, backbone: Any, rpn_head: Callable, box_head: Any) -> None:
         image = tf_keras.Input((*self.size, 3), name="image")
-        end_points = backbone(image, until=backbone.rpn_map)
+        end_points = backbone(image)  # of what follows the RPN's map only the layers' names are used here
         features = end_points[backbone.rpn_map]
         objectness, rpn_codes = rpn_head(features, self.per_cell)
         crops = tf_keras.Input((self.roi.side, self.roi.side, features.shape[-1]), name="crops")
-        pooled = box_head(crops, backbone)
-        logits, codes = predict_boxes(pooled, self.num_classes)
+        logits, codes = predict_boxes(box_head(crops, backbone), self.num_classes)
         first = {"features": features, "objectness": objectness, "rpn_codes": rpn_codes}
         second = {"logits": logits, "codes": codes}
         self.rpn_model = tf_keras.Model(image, first, name="rpn")
         self.box_model = tf_keras.Model(crops, second, name="box")
         self.model = tf_keras.Model([image, crops], first | second, name="faster_rcnn")
         self.maps = {backbone.rpn_map: features}
-        later = pooled if box_head.uses_backbone else backbone.box_head(crops)  # built for its names only
-        self.backbone_layers = _names(tf_keras.Model(image, features)) | _names(tf_keras.Model(crops, later))
-        self.backbone_layers -= {"image", "crops", BackboneBoxHead.pooling}
+        self.backbone_layers = _names(tf_keras.Model(image, list(end_points.values())))
 
     def _place_anchors(self, anchors: GridAnchors, border_anchors: str) -> None:
         """anchors: float32 [A, 4], all; in training those of the rows `trained` are used as they are."""

@@ -24,7 +24,7 @@ def test_experiment_builds_and_says_how_to_run_it(name):
     cfg.dataset.root = "."
     check(cfg)
     detector = stages.build_detector(cfg, num_classes=2)
-    assert detector.model.output_shape["logits"] == (None, len(detector.anchors), 3)
+    assert detector.model.output_shape["logits"][-1] == 3
 
 
 @pytest.mark.slow

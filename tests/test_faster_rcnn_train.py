@@ -45,15 +45,19 @@ def test_both_stages_run_and_the_second_starts_from_the_first(run):
     assert len(ledger["loaded"]) == 135 and not ledger["missing"]  # the layers of the box head, too
 
 
-def test_the_exported_model_equals_the_run(run, tmp_path, caplog):
+def test_the_exported_model_equals_the_run(run, tmp_path):
+    """On images of the frame's size; the resize of others is rounded differently in a graph."""
     from detect import export
+    from detect.detector import Detector
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("export", [f"run={run}", f"output={tmp_path / 'model'}"])
-    with caplog.at_level("INFO", "detect"):
-        export.main(cfg)
-    (line,) = (message for message in caplog.messages if "largest difference of scores" in message)
-    assert float(line.rpartition(" ")[2]) < 1e-3
+    export.main(cfg)
+    images = [np.random.default_rng(k).integers(0, 256, (96, 96, 3), np.uint8) for k in range(2)]
+    for a, b in zip(Detector.load(run)(images), Detector.load(tmp_path / "model")(images), strict=True):
+        assert len(a.scores) > 0
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
 
 
 @pytest.fixture
@@ -109,7 +113,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(deterministic, tmp_path):
 
 @pytest.mark.slow
 def test_overfitting_eight_images_works(tmp_path):
-    small = [o for o in OVERRIDES if not o.startswith(("detector.size", "detector.proposals", "schedule.batch_size"))]
+    changed = ("detector.size", "detector.proposals", "detector.box_sampler", "schedule.batch_size")
+    small = [o for o in OVERRIDES if not o.startswith(changed)]
     more = ["detector.size=[128,128]", "schedule.batch_size=4", "schedule.steps=400", "schedule.rate=0.002"]
     command = [sys.executable, "-m", "detect.train", *small, *more, "debug=overfit", f"hydra.run.dir={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

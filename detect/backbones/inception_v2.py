@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from detect.backbones.inception import Builder, Conv, Module, Pool, after
-from detect.backbones.layers import ConvScope, scale_input, up_to
+from detect.backbones.layers import ConvScope, scale_input
 
 FIRST = "Conv2d_1a_7x7"
 
@@ -92,9 +92,9 @@ class InceptionV2:
         self.depth_multiplier, self.min_depth, self.input_scaling = depth_multiplier, min_depth, input_scaling
         self.scale, self.stem_norm, self.activation = scale, stem_norm, activation
 
-    def __call__(self, image, until: str | None = None) -> dict:
-        """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
-        return up_to(until, self._walk(scale_input(image, self.input_scaling)))
+    def __call__(self, image) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
+        return dict(self._walk(scale_input(image, self.input_scaling)))
 
     def box_head(self, crops):
         """The layers after `rpn_map` on crops [N, h, w, C] of it: Faster R-CNN's second stage."""

@@ -1,7 +1,7 @@
 """Inception v3 (Szegedy et al. 2016). With padding `valid` it equals slim's `inception_v3_base`; names are slim's."""
 
 from detect.backbones.inception import Builder, Conv, Fork, Module, Pool, after, conv_names
-from detect.backbones.layers import ConvScope, scale_input, up_to
+from detect.backbones.layers import ConvScope, scale_input
 
 
 def pool_branch(channels: int):
@@ -137,9 +137,9 @@ class InceptionV3:
         self.depth_multiplier, self.min_depth, self.input_scaling = depth_multiplier, min_depth, input_scaling
         self.padding, self.scale, self.activation = padding, scale, activation
 
-    def __call__(self, image, until: str | None = None) -> dict:
-        """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
-        return up_to(until, self._builder.walk(scale_input(image, self.input_scaling), PARTS))
+    def __call__(self, image) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
+        return dict(self._builder.walk(scale_input(image, self.input_scaling), PARTS))
 
     def box_head(self, crops):
         """The layers after `rpn_map` on crops [N, h, w, C] of it: Faster R-CNN's second stage."""

@@ -1,6 +1,5 @@
 """Convolution, batch norm and activation as TF-slim groups them under one scope name."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import tf_keras
@@ -117,19 +116,6 @@ def scale_input(image, scaling: str):
     """0..255 to what the backbone was trained on, a name of INPUT_SCALINGS: `signed` is [-1, 1], `unit` [0, 1]."""
     factor, offset = INPUT_SCALINGS[scaling]
     return layers.Rescaling(factor, offset, name="input_scaling")(image)
-
-
-def up_to(until: str | None, walk: Iterator[tuple]) -> dict:
-    """A backbone's end points by name, in order, up to and including `until`.
-
-    walk: yields name and tensor of each, and builds no further than it is asked to.
-    """
-    end_points: dict = {}
-    for name, x in walk:
-        end_points[name] = x
-        if name == until:
-            break
-    return end_points
 
 
 def scaled_depth(channels: int, multiplier: float, min_depth: int) -> int:

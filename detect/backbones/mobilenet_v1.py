@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from detect.backbones.layers import ConvScope, scale_input, scaled_depth, up_to
+from detect.backbones.layers import ConvScope, scale_input, scaled_depth
 
 # Output channels and stride of Conv2d_1 .. Conv2d_13 (table 1 of the paper).
 SEPARABLE_BLOCKS = (
@@ -32,13 +32,13 @@ class MobileNetV1:
         self.min_depth = min_depth
         self.input_scaling = input_scaling
 
-    def __call__(self, image, until: str | None = None) -> dict:
-        """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
-        return up_to(until, self._walk(scale_input(image, self.input_scaling)))
+    def __call__(self, image) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
+        return dict(self._walk(scale_input(image, self.input_scaling)))
 
     def box_head(self, crops):
         """The layers after `rpn_map` on crops [N, h, w, C] of it: Faster R-CNN's second stage."""
-        return list(up_to(None, self._walk(crops, first=12)).values())[-1]
+        return list(dict(self._walk(crops, first=12)).values())[-1]
 
     def keras_layers(self) -> dict[str, str]:
         """Our layers by the name that they have in tf_keras.applications.MobileNet."""

@@ -1,7 +1,7 @@
 """MobileNet v2 (Sandler et al. 2018), equal to slim's `mobilenet_v2.mobilenet_base` with SAME padding."""
 
 from detect.backbones.inverted_residuals import Block, Chain
-from detect.backbones.layers import make_divisible, scale_input, up_to
+from detect.backbones.layers import make_divisible, scale_input
 
 # Expansion, channels, repetitions and first stride of the blocks (table 2 of the paper).
 STAGES = (
@@ -41,13 +41,13 @@ class MobileNetV2:
         self.scale_last = scale_last
         self.input_scaling = input_scaling
 
-    def __call__(self, image, until: str | None = None) -> dict:
-        """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
-        return up_to(until, self._chain.walk(scale_input(image, self.input_scaling)))
+    def __call__(self, image) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
+        return dict(self._chain.walk(scale_input(image, self.input_scaling)))
 
     def box_head(self, crops):
         """The layers after `rpn_map` on crops [N, h, w, C] of it: Faster R-CNN's second stage."""
-        return list(up_to(None, self._chain.walk(crops, expanded=RPN_LAYER)).values())[-1]
+        return list(dict(self._chain.walk(crops, expanded=RPN_LAYER)).values())[-1]
 
     def keras_layers(self) -> dict[str, str]:
         """Our layers by the name that they have in tf_keras.applications.MobileNetV2 (whose classifier is left out)."""

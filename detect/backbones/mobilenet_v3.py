@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from detect.backbones.inverted_residuals import Block, Chain
-from detect.backbones.layers import make_divisible, scale_input, up_to
+from detect.backbones.layers import make_divisible, scale_input
 from detect.errors import ConfigError
 
 RE, HS = "relu", "hard_swish"
@@ -94,13 +94,13 @@ class MobileNetV3:
         self.rpn_map = f"layer_{VARIANTS[variant].tail}/expansion_output"
         self.ssd_maps = (self.rpn_map, self.fpn_maps[-1])
 
-    def __call__(self, image, until: str | None = None) -> dict:
-        """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
-        return up_to(until, self._chain.walk(scale_input(image, self.input_scaling)))
+    def __call__(self, image) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
+        return dict(self._chain.walk(scale_input(image, self.input_scaling)))
 
     def box_head(self, crops):
         """The layers after `rpn_map` on crops [N, h, w, C] of it: Faster R-CNN's second stage."""
-        return list(up_to(None, self._chain.walk(crops, expanded=self._table.tail)).values())[-1]
+        return list(dict(self._chain.walk(crops, expanded=self._table.tail)).values())[-1]
 
     def keras_layers(self) -> dict[str, str]:
         """Our layers by their names in tf_keras.applications.MobileNetV3Large and -Small, which are the same.

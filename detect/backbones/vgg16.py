@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import tf_keras
 
-from detect.backbones.layers import ConvScope, scale_input, scaled_depth, up_to
+from detect.backbones.layers import ConvScope, scale_input, scaled_depth
 
 layers = tf_keras.layers
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and their channels; then a pooling
@@ -44,9 +44,9 @@ class VGG16:
         self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
         self.input_scaling, self.padding, self.dropout = input_scaling, padding, dropout
 
-    def __call__(self, image, until: str | None = None) -> dict:
-        """image: float32 [B, H, W, 3] in 0..255. Returns the end points by slim name, in order, up to `until`."""
-        return up_to(until, self._walk(scale_input(image, self.input_scaling)))
+    def __call__(self, image) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
+        return dict(self._walk(scale_input(image, self.input_scaling)))
 
     def box_head(self, crops):
         """Two dense layers on crops [N, h, w, C] of `rpn_map`, pooled to 7 x 7 by then: [N, 1, 1, 4096].

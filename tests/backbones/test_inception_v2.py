@@ -105,22 +105,13 @@ def test_depth_multiplier_scales_every_layer(small):
     assert [shapes[name][1:] for name in ("Conv2d_2b_1x1", "Mixed_3c", "Mixed_5c")] == [
         (24, 32, 16), (12, 16, 80), (3, 4, 256),
     ]  # fmt: skip
-    half = InceptionV2(0.5)(tf_keras.Input((96, 96, 3)), until="Mixed_3b")
+    half = InceptionV2(0.5)(tf_keras.Input((96, 96, 3)))
     assert [half[name].shape[-1] for name in ("Conv2d_1a_7x7", "Conv2d_2c_3x3", "Mixed_3b")] == [32, 96, 128]
 
 
 def test_least_depth_is_kept():
-    end_points = InceptionV2(0.1, min_depth=24)(tf_keras.Input((96, 96, 3)), until="Mixed_3b")
+    end_points = InceptionV2(0.1, min_depth=24)(tf_keras.Input((96, 96, 3)))
     assert end_points["Mixed_3b"].shape[-1] == 4 * 24
-
-
-def test_until_builds_no_further(small):
-    image = tf_keras.Input((96, 96, 3))
-    end_points = InceptionV2(0.25)(image, until="Mixed_4e")
-    assert list(end_points) == list(SIDES)[:12]
-    names = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers[1:]}
-    whole = {layer.name for layer in small.layers}
-    assert names < whole and not any(name.startswith("Mixed_5") for name in names)
 
 
 def test_box_head_goes_on_where_the_rpn_map_ends(small, images):

@@ -121,21 +121,13 @@ def test_depth_multiplier_scales_every_layer(small):
     assert [shapes[name][1:] for name in ("Conv2d_1a_3x3", "Mixed_5d", "Mixed_7c")] == [
         (48, 64, 16), (12, 16, 72), (3, 4, 512),
     ]  # fmt: skip
-    half = InceptionV3(0.5)(tf_keras.Input((96, 96, 3)), until="Mixed_5b")
+    half = InceptionV3(0.5)(tf_keras.Input((96, 96, 3)))
     assert [half[name].shape[-1] for name in ("Conv2d_1a_3x3", "Conv2d_4a_3x3", "Mixed_5b")] == [16, 96, 128]
 
 
 def test_least_depth_is_kept():
-    end_points = InceptionV3(0.1, min_depth=24)(tf_keras.Input((96, 96, 3)), until="Mixed_5b")
+    end_points = InceptionV3(0.1, min_depth=24)(tf_keras.Input((96, 96, 3)))
     assert end_points["Mixed_5b"].shape[-1] == 4 * 24
-
-
-def test_until_builds_no_further(small):
-    image = tf_keras.Input((96, 96, 3))
-    end_points = InceptionV3(0.25)(image, until="Mixed_6e")
-    assert list(end_points) == list(SLIM_299)[:15]
-    names = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers[1:]}
-    assert names < {layer.name for layer in small.layers} and not any(name.startswith("Mixed_7") for name in names)
 
 
 def test_box_head_goes_on_where_the_rpn_map_ends(small):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tf_keras
 
-from detect.backbones.layers import ConvScope
 from detect.backbones.mobilenet_v1 import MobileNetV1
 from detect.cost import macs
 from detect.weights import checkpoint
@@ -115,17 +114,6 @@ def test_weights_survive_a_checkpoint(tmp_path):
     checkpoint.load(second, tmp_path / "best")
     for one, other in zip(first.variables, second.variables, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("until", ["Conv2d_0", "Conv2d_5_depthwise", "Conv2d_5_pointwise", "Conv2d_13_pointwise"])
-def test_building_stops_at_an_end_point(full, until, monkeypatch):
-    built = []
-    conv = ConvScope.conv
-    monkeypatch.setattr(ConvScope, "conv", lambda *a, **k: built.append(a[4]) or conv(*a, **k))
-    end_points = MobileNetV1(0.25)(tf_keras.Input((64, 64, 3)), until=until)
-    names = list(full.output)
-    assert list(end_points) == names[: names.index(until) + 1]
-    assert built == [name for name in end_points if not name.endswith("depthwise")]
 
 
 def test_maps_for_pyramids_and_proposals_have_their_strides(full):

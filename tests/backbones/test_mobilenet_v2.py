@@ -114,17 +114,6 @@ def test_depth_multiplier(multiplier, scale_last, channels):
     assert shapes == [(*side, depth) for side, depth in zip(sides, channels, strict=True)]
 
 
-@pytest.mark.parametrize("until", ["layer_1", "layer_8/depthwise_output", "layer_15/expansion_output"])
-def test_building_stops_at_an_end_point(full, until):
-    names = list(full.output)
-    image, built = tf_keras.Input((64, 64, 3)), names[: names.index(until) + 1]
-    end_points = MobileNetV2(0.25)(image, until=until)
-    assert list(end_points) == built
-    again = tf_keras.Model(image, end_points)
-    assert {v.name for v in again.variables} < {v.name for v in full.variables}
-    assert until != MobileNetV2.rpn_map or not any("expanded_conv_13/depthwise" in v.name for v in again.variables)
-
-
 def test_box_head_has_the_layers_after_the_proposals(full, tools):
     shape, variables = tools.box_head_shapes(MobileNetV2(), 576)
     assert shape == (4, 4, 1280)
@@ -136,7 +125,7 @@ def test_box_head_has_the_layers_after_the_proposals(full, tools):
 def test_proposals_and_box_head_together_are_the_whole_net(tools):
     backbone, image = MobileNetV2(0.25), tf_keras.Input((64, 96, 3))
     whole = tools.without_top(backbone, 64, 96)
-    first = tf_keras.Model(image, backbone(image, until=backbone.rpn_map)[backbone.rpn_map])
+    first = tf_keras.Model(image, backbone(image)[backbone.rpn_map])
     crops = tf_keras.Input(first.output_shape[1:])
     second = tf_keras.Model(crops, backbone.box_head(crops))
     tools.randomise(whole)

@@ -76,7 +76,7 @@ def test_layers_bear_slims_names_and_are_plain(full, variant):
 
 def test_hard_swish_and_hard_sigmoid_at_known_places():
     backbone, image = MobileNetV3("small", 0.25), tf_keras.Input((32, 32, 3))
-    end_points = backbone(image, until="layer_2")
+    end_points = backbone(image)
     model = tf_keras.Model(image, end_points)
     normed = model.get_layer("Conv/BatchNorm").output
     pair = tf_keras.Model(image, [normed, end_points["layer_1"]])
@@ -145,16 +145,6 @@ def test_depth_multiplier(name, multiplier, channels):
 def test_least_depth():
     end_points = MobileNetV3("small", 0.25, min_depth=16)(tf_keras.Input((64, 64, 3)))
     assert {x.shape[-1] for name, x in end_points.items() if "/" not in name} == {16, 24, 144}
-
-
-def test_building_stops_at_an_end_point(full, variant):
-    backbone, image, names = MobileNetV3(variant, 0.25), tf_keras.Input((64, 64, 3)), list(full.output)
-    for until in ("layer_3", "layer_5/depthwise_output", backbone.rpn_map):
-        end_points = backbone(image, until=until)
-        assert list(end_points) == names[: names.index(until) + 1]
-    variables = {v.name for v in tf_keras.Model(image, end_points).variables}
-    assert variables < {v.name for v in full.variables}
-    assert "Conv_1/kernel:0" not in variables
 
 
 def test_box_head_has_the_layers_after_the_proposals(full, variant, tools):

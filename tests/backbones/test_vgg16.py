@@ -96,15 +96,6 @@ def test_depth_multiplier_and_least_depth(multiplier, channels):
     assert shapes == [(96, 128, channels[0]), (24, 32, channels[1]), (3, 4, channels[2])]
 
 
-@pytest.mark.parametrize(("until", "count"), [("conv1/conv1_2", 2), ("pool1", 3), ("conv4/conv4_3", 13)])
-def test_until_builds_no_further(full, until, count):
-    image = tf_keras.Input((96, 96, 3))
-    end_points = VGG16(0.25)(image, until=until)
-    assert list(end_points) == list(full.output)[:count] and list(end_points)[-1] == until
-    names = [layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers]
-    assert sum(name.startswith("pool") for name in names) == sum(name.startswith("pool") for name in end_points)
-
-
 def test_box_head_is_two_dense_layers():
     crops = tf_keras.Input((7, 7, 8))
     head = tf_keras.Model(crops, VGG16(1 / 128).box_head(crops))

@@ -40,7 +40,7 @@ CASES: dict[str, tuple[int, int, int, list[str], str]] = {
         2,
         384,
         1,
-        [*FASTER_RCNN, "detector/box_head=two_fc", "detector.rpn_channels=768"],
+        [*FASTER_RCNN, "detector/box_head=two_fc", "detector.rpn_head.channels=768"],
         "faster_rcnn_inception_v3",
     ),
     "faster_rcnn_inception_v3, Mixed_7": (2, 384, 1, FASTER_RCNN, "faster_rcnn_inception_v3"),

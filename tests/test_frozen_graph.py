@@ -5,6 +5,7 @@ tests/fixtures/ssdlite_pedestrian.npz holds its answers to random codes and logi
 `box_coder` and `postprocess` need no graph. `python tests/test_frozen_graph.py GRAPH` writes that file.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def test_real_photographs_give_the_same_detections_from_pixels_to_boxes(shared, 
 
     detector, frame, compared = ours[0], Frame((300, 300), "zoo", exact=True), []
     detect = tf.function(detector.detect)
-    with session(shared / GRAPH) as running:
+    with contextlib.closing(session(shared / GRAPH)) as running:  # entering it would end eager execution
         for image in photographs(shared):
             feed = {"image_tensor:0": image[np.newaxis]}
             (boxes,), (scores,) = running.run(["detection_boxes:0", "detection_scores:0"], feed)
@@ -160,7 +161,7 @@ def test_real_photographs_give_the_same_detections_from_pixels_to_boxes(shared, 
             mine = frame.to_image(found["boxes"], height, width)[kept] / [height, width, height, width]
             np.testing.assert_allclose(mine, boxes[kept], rtol=0, atol=1e-4)
             compared += scores[kept].tolist()
-    assert len(compared) > 12 and max(compared) == pytest.approx(0.9024, abs=1e-4)
+    assert len(compared) > 100 and compared[0] == pytest.approx(0.9024, abs=1e-4)
 
 
 @pytest.mark.slow

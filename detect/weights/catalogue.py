@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import ConfigError
-from detect.weights.fetch import cache_folder, fetch, sha256_of
+from detect.weights.download import sha256_of
+from detect.weights.fetch import cache_folder, fetch
 from detect.weights.unpack import unpack
 
 log = logging.getLogger("detect")

@@ -24,7 +24,7 @@ NETWORKS = (
     ("MobilenetV1", r"^Conv2d_1_depthwise/"),
     ("MobilenetV3", r"^expanded_conv(_\d+)?/squeeze_excite/"),
     ("MobilenetV2", r"^expanded_conv_\d+/expand/"),
-    ("InceptionV3", r"^Mixed_7a/"),
+    ("InceptionV3", r"^(Conv2d_4a_3x3|Mixed_[67]a)/"),
     ("InceptionV2", r"^Mixed_5c/"),
     ("vgg_16", r"^conv5/conv5_3/"),
     ("MobilenetV1", r"^conv_dw_1/"),

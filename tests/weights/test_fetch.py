@@ -3,13 +3,14 @@
 import hashlib
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from detect.errors import WeightsError
-from detect.weights import fetch as module
+from detect.weights import download as module
 from detect.weights.fetch import cache_folder, fetch
 
 CONTENT = b"weights" * 1000
@@ -186,12 +187,10 @@ def test_a_server_that_sends_another_range(address, server, tmp_path):
     assert (tmp_path / "net.tgz.part").stat().st_size == 500
 
 
-def test_several_processes_fetch_once(address, server, tmp_path):
-    threads = [threading.Thread(target=fetch, args=(f"{address}/net.tgz", SHA256, tmp_path)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def test_several_jobs_fetch_once(address, server, tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(fetch, f"{address}/net.tgz", SHA256, tmp_path) for _ in range(40)]
+    assert {job.result() for job in jobs} == {tmp_path / "net.tgz"}
     assert server.asked == ["/net.tgz"] and names(tmp_path) == ["net.tgz"]
 
 

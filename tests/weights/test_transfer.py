@@ -138,9 +138,9 @@ def test_another_network(model):
     arrays = {f"InceptionV3/Mixed_{i}/kernel": np.zeros(3, np.float32) for i in range(9)}
     assert refusal(model, arrays) == (
         "x.ckpt is of another network, it looks like InceptionV3: it holds none of the 6 variables wanted "
-        "(Conv2d_0/kernel, Conv2d_0/BatchNorm/gamma, Conv2d_0/BatchNorm/beta and 3 more), but InceptionV3/Mixed_0/kernel, "
-        "InceptionV3/Mixed_1/kernel, InceptionV3/Mixed_2/kernel and 6 more (9 in all). Choose the backbone that it "
-        "was trained with, another file, or random weights with init=none."
+        "(Conv2d_0/kernel, Conv2d_0/BatchNorm/gamma, Conv2d_0/BatchNorm/beta and 3 more), but "
+        "InceptionV3/Mixed_0/kernel, InceptionV3/Mixed_1/kernel, InceptionV3/Mixed_2/kernel and 6 more (9 in all). "
+        "Choose the backbone that it was trained with, another file, or random weights with init=none."
     )
 
 

@@ -1,0 +1,127 @@
+"""One file from an address into an open one, from where an earlier connection broke."""
+
+import contextlib
+import hashlib
+import http.client
+import logging
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from detect.progress import ProgressLine
+
+log = logging.getLogger("detect")
+
+CHUNK = 1 << 20
+LARGEST = 2 << 30  # bytes: no archive of weights comes near, a fault or an attack does
+Progress = Callable[[int, int], None]
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def complete(address: str, part: IO[bytes], expected: str | None, timeout: float, progress: Progress | None) -> str:
+    """Fills `part` from the address; returns its sha256. A file that was pieced together wrongly is fetched whole."""
+    resumed = _stream(address, part, timeout, progress)
+    found = sha256_of(Path(part.name))
+    if resumed and expected and found != expected:
+        log.warning("the parts of %s do not fit together: fetching it whole", address)
+        _forget(part)
+        _stream(address, part, timeout, progress)
+        found = sha256_of(Path(part.name))
+    if expected and found != expected:
+        Path(part.name).unlink()
+    _validator(part).unlink(missing_ok=True)
+    return found
+
+
+def _stream(address: str, part: IO[bytes], timeout: float, progress: Progress | None) -> bool:
+    """Copies the address to the end of `part`, or all of it; returns whether a part was there and went on."""
+    done = part.seek(0, os.SEEK_END)
+    request = urllib.request.Request(address)
+    known = _validator(part).read_text() if done and _validator(part).is_file() else ""
+    if known:
+        request.add_header("Range", f"bytes={done}-")
+        request.add_header("If-Range", known)  # another file since: the server then sends it whole
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if not (known and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE):
+            raise
+        _forget(part)
+        return _stream(address, part, timeout, progress)
+    with response:
+        resumed = known != "" and _goes_on(response, done)
+        if not resumed:
+            _forget(part)
+            done = 0
+            if mark := _mark(response.headers):
+                _validator(part).write_text(mark)
+        size = done + int(response.headers.get("Content-Length") or 0)
+        with _shown(part, progress) as show:
+            done = _copy(response, part, done, size if size > done else 0, show)
+    if done < size:
+        raise OSError(f"the connection ended after {done} of {size} bytes; the next attempt goes on from there")
+    return resumed
+
+
+def _copy(response: Any, part: IO[bytes], done: int, size: int, show: Progress) -> int:
+    while block := response.read(CHUNK):
+        done += len(block)
+        if done > LARGEST:
+            _forget(part)
+            raise OSError(f"more than {LARGEST >> 30} GB")
+        part.write(block)
+        show(done, size)
+    part.flush()
+    return done
+
+
+def _goes_on(response: Any, done: int) -> bool:
+    """Whether a response continues after `done` bytes. Servers that don't know ranges send everything (200)."""
+    if response.status != http.client.PARTIAL_CONTENT:
+        return False
+    if not re.match(rf"bytes {done}-", response.headers.get("Content-Range", "")):
+        raise OSError(f"the server sent {response.headers.get('Content-Range')} when asked for bytes from {done} on")
+    return True
+
+
+def _mark(headers: Any) -> str:
+    """What tells a file's version: a strong ETag, or the date of its last change."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def _validator(part: IO[bytes]) -> Path:
+    """Where the server's mark of the file's version is kept, beside the part."""
+    return Path(f"{part.name}.etag")
+
+
+def _forget(part: IO[bytes]) -> None:
+    part.seek(0)
+    part.truncate()
+    _validator(part).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _shown(part: IO[bytes], progress: Progress | None) -> Iterator[Progress]:
+    if progress is not None:
+        yield progress
+        return
+    line = ProgressLine(Path(part.name).name.removesuffix(".part"), 0, every=5.0, unit=" MB")
+
+    def show(done: int, size: int) -> None:
+        line.total_steps = round(size / 1e6)
+        line.update(round(done / 1e6), {})
+
+    try:
+        yield show
+    finally:
+        line.close()

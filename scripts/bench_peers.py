@@ -32,6 +32,7 @@ CASES: dict[str, tuple[int, int, int, list[str], str]] = {
             "backbone.reduced_tail=true",
             "detector.size=[320,320]",
             "detector.anchors.reduce_lowest=false",
+            "detector.sampler.nms_iou=null",  # the peer's mining has no suppression
         ],
         "ssdlite_mobilenet_v3_large",
     ),

@@ -19,8 +19,7 @@ SMALL = {
         "detector.roi.crop=8",
         "detector.roi.pool=1",
         "detector.proposals.count=50",
-        "detector.box_sampler.size=16",
-        "schedule.steps=200",
+        "detector.box_sampler.size=32",
     ],
 }
 BACKBONES = sorted(file.stem for file in (CONFIG_DIR / "backbone").glob("*.yaml"))

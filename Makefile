@@ -35,7 +35,7 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) $(PEER)/.installed ## speed and memory, beside torchvision (6 GB to fetch); json in runs/bench
+bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (which is 6 GB)
 	@mkdir -p runs/bench
 	$(BIN)/python scripts/bench_input.py runs/bench/input.json
 	$(BIN)/python scripts/bench_training.py runs/bench/training.json

@@ -1,6 +1,7 @@
 """A trained detector as a Python object: `Detector.load(run_or_file)(images)`."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,17 @@ from detect.data.frame import Frame
 from detect.data.pipeline import read_image
 from detect.errors import WeightsError
 from detect.metrics.coco import CocoEvaluator, Scores
+from detect.progress import ProgressLine
 from detect.serving import DETECTOR_JSON
 from detect.start import SAVED_CLASSES, SAVED_CONFIG, saved_config
+from detect.tflite import ship, suppression
 from detect.weights import checkpoint
 
 Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Find = Callable[[list[np.ndarray]], list[Found]]
 BATCH = 8
+TFLITE_MODEL = "model.tflite"  # in the folder of an export
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,24 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path) -> "Detector":
-        """From a run folder (its best checkpoint) or an exported SavedModel folder.
+        """From a run folder (its best checkpoint), an exported SavedModel folder or an exported TFLite file (its folder
+        will do).
 
         Raises WeightsError for anything else, and for a run that has no best checkpoint yet.
         """
         folder = Path(path).expanduser()
+        if folder.is_file():
+            return cls._from_tflite(folder)
+        if (folder / TFLITE_MODEL).exists():
+            return cls._from_tflite(folder / TFLITE_MODEL)
         if (folder / "saved_model.pb").exists():
             return cls._from_saved_model(folder)
         if (folder / SAVED_CONFIG).exists():
             return cls._from_run(folder)
-        raise WeightsError(f"{path}: neither a run folder (with {SAVED_CONFIG}) nor a SavedModel (with saved_model.pb)")
+        raise WeightsError(
+            f"{path}: neither a run folder (with {SAVED_CONFIG}) nor what `detect export` writes: a SavedModel (with "
+            "saved_model.pb) or a TFLite file"
+        )
 
     @classmethod
     def _from_run(cls, folder: Path) -> "Detector":
@@ -98,6 +110,18 @@ class Detector:
 
         return cls(find, about["classes"], about["size"], str(folder))
 
+    @classmethod
+    def _from_tflite(cls, file: Path) -> "Detector":
+        """Through ai-edge-litert, with as many threads as the machine has cores."""
+        runner, settings = ship.open_file(file, os.cpu_count() or 1)
+        frame = Frame(settings.size, settings.resize, exact=True)
+
+        def find(images: list[np.ndarray]) -> list[Found]:
+            found = (suppression.detections(settings, runner(frame.fit(image))) for image in images)
+            return [frame.found(*one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
+
+        return cls(find, settings.classes, settings.size, str(file))
+
     def __call__(self, images: Image | Iterable[Image], score: float = 0.0) -> list[Detections]:
         """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out what scores below `score`."""
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
@@ -113,11 +137,13 @@ class Detector:
 
     def evaluate(self, examples: Sequence[Example]) -> tuple[Scores, CocoEvaluator]:
         """Scores the detector on the images of a split; returns the scores and every image's detections."""
-        evaluator = CocoEvaluator(examples, self.classes)
+        evaluator, progress = CocoEvaluator(examples, self.classes), ProgressLine("evaluate", len(examples), 30.0)
         for start in range(0, len(examples), BATCH):
             batch = examples[start : start + BATCH]
             for example, found in zip(batch, self([e.path for e in batch]), strict=True):
                 evaluator.add(example.id, found.boxes, found.scores, found.classes)
+            progress.update(start + len(batch), {})
+        progress.close()
         return evaluator.result(), evaluator
 
 

@@ -24,6 +24,7 @@ NEEDED = {
     "cv2": "opencv-python-headless",
     "hydra": "hydra-core",
     "tensorboard": "tensorboard",
+    "ai_edge_litert": "ai-edge-litert",
     "faster_coco_eval": "faster-coco-eval",
     "mlxtend": "mlxtend",
     "skimage": "scikit-image",

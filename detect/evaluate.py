@@ -17,14 +17,16 @@ def main(cfg) -> float | None:
     """Prints COCO's twelve figures and each class's; returns AP."""
     source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):
-        raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=FOLDER)")
+        raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
+    places = (source, *source.absolute().parents[:2])  # an exported model lies in its run's folder until it is moved
+    run = next((f for f in places if (f / SAVED_CONFIG).exists() and (f / SAVED_CLASSES).exists()), None)
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
-    elif (source / SAVED_CONFIG).exists():
-        dataset = open_dataset(saved_config(source))
-        known = json.loads((source / SAVED_CLASSES).read_text())
+    elif run is not None:
+        dataset = open_dataset(saved_config(run))
+        known = json.loads((run / SAVED_CLASSES).read_text())
         if list(dataset.classes) != known:
-            raise DataError(f"{source} was trained on {known}, its data set now has {list(dataset.classes)}")
+            raise DataError(f"{run} was trained on {known}, its data set now has {list(dataset.classes)}")
     else:
         raise ConfigError("evaluate: an exported model needs a data set: dataset=voc dataset.root=DIR")
     if not dataset.splits.get(cfg.split):
@@ -38,7 +40,7 @@ def main(cfg) -> float | None:
     detector = Detector.load(source)
     if detector.classes != dataset.classes:
         raise DataError(f"{source} knows the classes {list(detector.classes)}, the data set {list(dataset.classes)}")
-    folder = Path(cfg.output or source / "evaluation")
+    folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     scores = stages.keep_scores(folder, cfg.split, dataset, *detector.evaluate(dataset.splits[cfg.split]))
     write_json(folder / f"{cfg.split}_scores.json", scores)

@@ -4,6 +4,7 @@
     init=NAME           reads as init=catalogue init.name=NAME for a name of the catalogue of published weights
     init.scope=detector brings the heads, so that stage 1 is left out: classify.enabled=false
     fetch NAME          reads as fetch name=NAME
+    export quantize=X   reads as export quantization=X, as `quantize` is a group of the training's
     resume=RUN          goes on in the run folder RUN with the overrides saved there
 
 A typo costs a second and leaves no run folder. Nothing here imports TensorFlow.
@@ -78,7 +79,8 @@ def read(argv: list[str], config_name: str) -> Command:
     flags = [token for token in argv if not (rest and token == rest[0] and rest.pop(0))]
     folder = _config_dir(options.config_dir) if options.config_dir else None
     name = (options.config_name or config_name).removesuffix(".yaml")
-    return Command(name, tuple(flags), tuple(options.overrides), options, folder)
+    overrides = (_export_key(override) if name == "export" else override for override in options.overrides)
+    return Command(name, tuple(flags), tuple(overrides), options, folder)
 
 
 def prepare(command: Command) -> Command:
@@ -136,6 +138,11 @@ def _parse(lines: Iterable[str]) -> list[Override]:
             reason = str(error).splitlines()[0] if "=" in line else "expected key=value or group=option"
             raise ConfigError(f"can't read {line!r}: {reason}") from None
     return parsed
+
+
+def _export_key(line: str) -> str:
+    """`quantize=X` under the key that it has in the configuration of `detect export`."""
+    return line.replace("quantize", "quantization", 1) if line.startswith("quantize=") else line
 
 
 def _fetched(line: str, names: dict[str, str], command: Command) -> list[str]:

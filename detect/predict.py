@@ -17,12 +17,13 @@ LISTED = 4  # detections of an image on the console
 def main(cfg) -> None:
     """Writes a picture for each image, and `detections.json` in COCO's result format with file names."""
     if bool(cfg.run) == bool(cfg.model):
-        raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=FOLDER)")
+        raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")
     paths = images(cfg.images)
     from detect.detector import Detector  # imports TensorFlow
 
-    detector = Detector.load(cfg.run or cfg.model)
-    folder = Path(cfg.output or Path(cfg.run or cfg.model) / "predictions")
+    source = Path(cfg.run or cfg.model)
+    detector = Detector.load(source)
+    folder = Path(cfg.output or (source.parent if source.is_file() else source) / "predictions")
     folder.mkdir(parents=True, exist_ok=True)
     write(detector, paths, folder, cfg.score)
 

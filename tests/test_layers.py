@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 LAYERS = [
     "train evaluate predict export inspect report fetch doctor cli usage overrides composition",
     "stages detector start config ranges signatures",
-    "loop weights quantize metrics logs draw labels plots evaluators schedule serving events progress provenance",
+    "loop weights quantize tflite metrics logs draw labels plots evaluators schedule serving events "
+    "progress provenance",
     "classifier ssd faster_rcnn",
     "backbones necks heads rpn box_heads cost",
     "target_assigner sampler losses postprocess roi",

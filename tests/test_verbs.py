@@ -175,6 +175,8 @@ def test_a_faster_rcnn_run_predicts_and_exports(photographs, small_overrides, tm
     variables = stages.build_detector(cfg, 2).model.variables
     checkpoint.write(run / "detector" / "best", {v.name.removesuffix(":0"): v for v in variables})
     call("export", f"run={run}")
+    with pytest.raises(ConfigError, match=r"FasterRCNN crops its feature map.*format=saved_model"):
+        call("export", f"run={run}", "format=tflite")
     call("predict", f"run={run}", f"images={photographs}", "score=0.0")
     assert len(list((run / "predictions").glob("*.png"))) == 2
     shipped, detector = Detector.load(run / "saved_model"), Detector.load(run)
@@ -204,6 +206,143 @@ def test_the_signature_is_the_object_detection_apis(exported):
 def test_export_does_not_overwrite_unasked(small_run, exported):
     with pytest.raises(ConfigError, match="overwrite=true"):
         call("export", f"run={small_run[0]}", f"output={exported}")
+    report = json.loads((exported / "export.json").read_text())
+    assert 0 <= report["parity"]["largest_score_difference"] < 0.1
+    assert report["bytes"] > 1e5 and report["latency_ms"] > 0
+
+
+@pytest.fixture(scope="module")
+def tflite(small_run, tmp_path_factory):
+    """{name: folder} of a float file with raw heads, and of an int8 file with the custom operation behind it."""
+    root = tmp_path_factory.mktemp("tflite")
+    kinds = {
+        "float32": ["strict=true"],
+        "int8": ["quantization=ptq", "nms=tflite_op", "representative=4"],
+    }
+    for name, overrides in kinds.items():
+        folder = f"output={root / name}"
+        call("export", f"run={small_run[0]}", "format=tflite", "timings=10", "compared=2", folder, *overrides)
+    return {name: root / name for name in kinds}
+
+
+def test_a_tflite_file_detects_what_the_run_does(small_run, tflite, photographs):
+    from detect.detector import Detector
+
+    run, shipped = Detector.load(small_run[0]), Detector.load(tflite["float32"] / "model.tflite")
+    assert (shipped.classes, shipped.size) == (run.classes, run.size)
+    assert Detector.load(tflite["float32"]).name == shipped.name  # the folder will do
+    paths = sorted(photographs.iterdir())
+    for a, b in zip(run(paths), shipped(paths), strict=True):
+        np.testing.assert_allclose(a.scores[:20], b.scores[:20], atol=1e-4)
+        np.testing.assert_allclose(a.boxes[:20], b.boxes[:20], atol=2e-2)
+        assert b.classes.dtype == a.classes.dtype and b.boxes.max() > 100
+
+
+def test_what_a_tflite_export_leaves(tflite):
+    report = json.loads((tflite["int8"] / "export.json").read_text())
+    assert report["representative"] == 4 and report["parity"]["source"] == "val of digits"
+    assert report["operators"]["TFLite_Detection_PostProcess"] == {"float32": 1}
+    assert set(report["operators"]["CONV_2D"]) == set(report["operators"]["DEPTHWISE_CONV_2D"]) == {"int8"}
+    assert report["bytes"] == (tflite["int8"] / "model.tflite").stat().st_size < report["float32_bytes"] / 2
+    assert sum(report["parity"]["codes"]["quanta"]) == 2 * 204 * 4
+    assert report["parity"]["detections"]["largest_score_difference"] < 1e-5
+    assert set(report["latency_ms"]) == {"1", "2"} and report["latency_ms"]["1"]["float32"] > 0
+    assert report["layers"][0]["sqnr_db"] <= report["layers"][-1]["sqnr_db"] and report["host"]["cores"]
+    plain = json.loads((tflite["float32"] / "export.json").read_text())
+    assert plain["parity"]["within"] and plain["parity"]["limit"] == 1e-4
+    labels = (tflite["float32"] / "labels.txt").read_text().split()
+    anchors = np.loadtxt(tflite["float32"] / "anchors.csv", delimiter=",", skiprows=1)
+    assert labels == [str(n) for n in range(10)] and anchors.shape == (204, 4)
+
+
+def test_evaluate_scores_the_tflite_file_itself(small_run, tflite, tmp_path, capsys):
+    cfg = OmegaConf.load(small_run[0] / "config.yaml")
+    counts = f"dataset.images={{train:{cfg.dataset.images.train},val:4,test:4}}"
+    expected = json.loads((small_run[0] / "summary.json").read_text())["scores"]["test"]
+    data = ["dataset=digits", counts]
+    ap = call("evaluate", f"model={tflite['float32']}/model.tflite", *data, f"output={tmp_path}")
+    assert ap == pytest.approx(expected["AP"], abs=2e-3)
+    found = json.loads((tmp_path / "test_scores.json").read_text())
+    assert found["AR100"] == pytest.approx(expected["AR100"], abs=2e-2) and "4/4" in capsys.readouterr().out
+    call("evaluate", f"model={tflite['int8']}/model.tflite", *data)
+    assert (tflite["int8"] / "evaluation" / "test_predictions.png").exists()
+
+
+def test_evaluate_finds_the_run_that_an_export_lies_in(small_run, tflite, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify", "detector"))
+    shutil.copytree(tflite["float32"], run / "tflite")
+    call("evaluate", f"model={run}/tflite/model.tflite", "split=val")
+    assert (run / "tflite" / "evaluation" / "val_scores.json").exists()
+
+
+def test_predict_draws_with_the_tflite_file(tflite, photographs, tmp_path):
+    call("predict", f"model={tflite['int8']}/model.tflite", f"images={photographs}", f"output={tmp_path}", "score=0.01")
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["0001_chelsea.png", "0002_coffee.png"]
+    rows = json.loads((tmp_path / "detections.json").read_text())
+    assert rows and all(row["category"] == str(row["category_id"] - 1) for row in rows)
+
+
+def test_a_file_that_is_no_export_is_refused(small_run, photographs, tmp_path):
+    (tmp_path / "x.tflite").write_bytes(b"not at all")
+    for verb, more in (("predict", [f"images={photographs}"]), ("evaluate", ["dataset=digits"])):
+        with pytest.raises(WeightsError, match=r"x\.tflite: not a TFLite file"):
+            call(verb, f"model={tmp_path}/x.tflite", *more)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["quantization=qat", "format=tflite"], "export of a run without quantisation-aware training"),
+        (["quantization=ptq"], "quantization=ptq is for format=tflite"),
+        (["nms=tflite_op", "input=int8"], "nms=tflite_op, input=int8 is for format=tflite"),
+        (["format=tflite", "output=x.tflite"], "name a folder"),
+    ],
+)
+def test_export_refuses_what_does_not_go_together(small_run, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        call("export", f"run={small_run[0]}", *overrides)
+
+
+def test_export_of_a_run_that_never_trained(small_run, tmp_path):
+    for name in ("config.yaml", "classes.json"):
+        shutil.copy(small_run[0] / name, tmp_path / name)
+    with pytest.raises(WeightsError, match="not reached its first evaluation"):
+        call("export", f"run={tmp_path}", "format=tflite")
+
+
+@pytest.mark.slow
+def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
+    """ptq needs training images; any other file is compared on photographs."""
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify"))
+    cfg = OmegaConf.load(run / "config.yaml")
+    cfg.dataset = {"_target_": "detect.data.voc.read_voc", "root": str(tmp_path / "gone")}
+    OmegaConf.save(cfg, run / "config.yaml")
+    with pytest.raises(DataError, match="gone: no such folder"):
+        call("export", f"run={run}", "format=tflite", "quantization=ptq")
+    call("export", f"run={run}", "format=tflite", "quantization=float16", "timings=10", "strict=false")
+    report = json.loads((run / "tflite_float16" / "export.json").read_text())
+    assert report["parity"]["source"] == "photographs of scikit-image" and report["parity"]["limit"] == 1e-2
+    assert "compared on photographs" in caplog.text
+
+
+def test_a_file_beyond_its_limit_is_not_written(small_run, tmp_path, monkeypatch):
+    from detect.tflite import checks
+
+    monkeypatch.setitem(checks.LIMITS, "none", 1e-12)
+    with pytest.raises(ConfigError, match=r"not written: the file's .* 1e-12 is the limit; strict=false"):
+        call("export", f"run={small_run[0]}", "format=tflite", "timings=10", f"output={tmp_path}/x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_quantize_is_the_word_on_the_command_line():
+    from detect import overrides
+
+    command = overrides.prepare(overrides.read(["run=x", "format=tflite", "quantize=ptq"], "export"))
+    assert overrides.first_job(command).quantization == "ptq"
+    with pytest.raises(ConfigError, match="quantization=int3 is not legal: expected one of none, float16"):
+        overrides.prepare(overrides.read(["run=x", "quantize=int3"], "export"))
 
 
 def test_detector_batches_equal_singles_and_scores_are_filtered(small_run, photographs):

@@ -1,0 +1,160 @@
+"""A TFLite file as objects: reading, writing, naming its inputs and outputs, joining two files, metadata."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from detect.errors import WeightsError
+
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16  # bytes: what the schema asks of a buffer, and kernels rely on
+SIGNATURE = "serving_default"
+
+
+class AlignedBuffer(schema.BufferT):
+    """A buffer that is written aligned; the generated class does not look at the schema's `force_align`."""
+
+    def __init__(self, data: Any = None):
+        super().__init__()
+        self.data = data
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        """Writes the table with its vector of bytes; returns its offset."""
+        vector = None
+        if self.data is not None and len(self.data):
+            content = np.asarray(self.data, np.uint8).tobytes()
+            builder.StartVector(1, len(content), ALIGNMENT)
+            builder.head -= len(content)
+            builder.Bytes[builder.Head() : builder.Head() + len(content)] = content
+            vector = builder.EndVector()
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return schema.BufferEnd(builder)
+
+
+def read(content: bytes, name: str = "the file") -> Any:
+    """The `schema.ModelT` of a file's bytes. Raises WeightsError where they are no TFLite file, or half of one."""
+    if content[4:8] != IDENTIFIER:
+        raise WeightsError(f"{name}: not a TFLite file (these start with {IDENTIFIER.decode()} at byte 4)")
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    except Exception as error:  # of a flatbuffer that is cut off, anything
+        raise WeightsError(f"{name}: a TFLite file that is damaged or cut off ({type(error).__name__})") from error
+    if not model.subgraphs:
+        raise WeightsError(f"{name}: a TFLite file without a graph")
+    return model
+
+
+def write(model: Any) -> bytes:
+    """The file's bytes of a `schema.ModelT`."""
+    model.buffers = [AlignedBuffer(buffer.data) for buffer in model.buffers]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def ends(model: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """{name: tensor} of the inputs and of the outputs, as the signature has them; tensors' own names without one."""
+    if model.signatureDefs:
+        signature = model.signatureDefs[0]
+        return tuple({_text(x.name): int(x.tensorIndex) for x in s} for s in (signature.inputs, signature.outputs))  # type: ignore[return-value]
+    graph = model.subgraphs[0]
+    return tuple({_text(graph.tensors[i].name): int(i) for i in s} for s in (graph.inputs, graph.outputs))  # type: ignore[return-value]
+
+
+def set_ends(model: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
+    """Makes these tensors the graph's inputs and outputs, by these names in its one signature."""
+    graph = model.subgraphs[0]
+    graph.inputs, graph.outputs = (np.array(list(end.values()), np.int32) for end in (inputs, outputs))
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
+    signature.inputs, signature.outputs = _named(inputs), _named(outputs)
+    model.signatureDefs = [signature]
+
+
+def join(first: Any, second: Any) -> Any:
+    """`first` with `second` behind it: the inputs of `second` are the outputs of `first` of the same names.
+
+    Both keep their types; nothing is converted again. Changes and returns `first`.
+    """
+    graph, more = first.subgraphs[0], second.subgraphs[0]
+    if len(first.subgraphs) > 1 or len(second.subgraphs) > 1:
+        raise ValueError("only graphs without branches and loops can be joined")
+    (inputs, outputs), (wanted, results) = ends(first), ends(second)
+    places = {index: outputs[name] for name, index in wanted.items()}
+    buffers, codes = len(first.buffers), len(first.operatorCodes)
+    first.buffers.extend(second.buffers)
+    first.operatorCodes.extend(second.operatorCodes)
+    for index, tensor in enumerate(more.tensors):
+        if index not in places:
+            places[index] = len(graph.tensors)
+            tensor.buffer += buffers if tensor.buffer else 0  # buffer 0 is that of tensors without a constant
+            graph.tensors.append(tensor)
+    for operator in more.operators:
+        operator.opcodeIndex += codes
+        operator.inputs, operator.outputs = (
+            np.array([places.get(int(i), -1) for i in side], np.int32) for side in (operator.inputs, operator.outputs)
+        )
+        graph.operators.append(operator)
+    set_ends(first, inputs, {name: places[index] for name, index in results.items()})
+    return first
+
+
+def metadata(model: Any) -> dict[str, bytes]:
+    """The file's metadata by name."""
+    return {
+        _text(entry.name): np.asarray(model.buffers[entry.buffer].data, np.uint8).tobytes()
+        for entry in model.metadata or []
+        if model.buffers[entry.buffer].data is not None
+    }
+
+
+def set_metadata(model: Any, entries: Mapping[str, bytes]) -> None:
+    """Adds metadata; an entry of the same name is replaced."""
+    model.metadata = [entry for entry in model.metadata or [] if _text(entry.name) not in entries]
+    for name, content in entries.items():
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = name, len(model.buffers)
+        model.buffers.append(AlignedBuffer(np.frombuffer(content, np.uint8)))
+        model.metadata.append(entry)
+
+
+def tensor_name(model: Any, index: int) -> str:
+    """The name of one tensor of the graph."""
+    return _text(model.subgraphs[0].tensors[index].name)
+
+
+def dtype_name(tensor: Any) -> str:
+    """`float32`, `int8`, ... of a tensor."""
+    return _DTYPES.get(tensor.type, str(tensor.type)).lower()
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """`CONV_2D`, ... of an operator; a custom one's own name."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return _text(code.customCode) if number == schema.BuiltinOperator.CUSTOM else _OPERATORS.get(number, str(number))
+
+
+def _named(end: Mapping[str, int]) -> list:
+    entries = []
+    for name, index in end.items():
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name, index
+        entries.append(entry)
+    return entries
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name or "")
+
+
+def _names(kind: type) -> dict[int, str]:
+    return {value: name for name, value in vars(kind).items() if isinstance(value, int)}
+
+
+_DTYPES, _OPERATORS = _names(schema.TensorType), _names(schema.BuiltinOperator)

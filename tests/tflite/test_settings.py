@@ -1,0 +1,65 @@
+"""What a file says of itself."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detect.errors import ConfigError, WeightsError
+from detect.losses import FocalClassification, SigmoidClassification, SoftmaxClassification
+from detect.tflite import flatbuffer, ship
+from detect.tflite.settings import ENTRY, Settings, score_function
+
+
+def test_settings_come_back_from_the_file(files, settings):
+    found = Settings.read(flatbuffer.read(files["int8"].content), "x")
+    np.testing.assert_array_equal(found.anchors, settings.anchors)
+    assert found.to_dict() == settings.to_dict()
+    assert (found.classes, found.size, found.scores, found.nms) == (("cat", "dog"), (32, 48), "sigmoid", "none")
+
+
+@pytest.mark.parametrize(
+    "loss, name",
+    [(SigmoidClassification(), "sigmoid"), (SoftmaxClassification(), "softmax"), (FocalClassification(), "sigmoid")],
+)
+def test_the_score_function_is_found(loss, name):
+    assert score_function(loss) == name
+
+
+def test_another_score_function_is_refused():
+    loss = SimpleNamespace(scores=lambda logits: tf.math.softplus(logits)[..., 1:])
+    with pytest.raises(ConfigError, match="neither a sigmoid nor a softmax"):
+        score_function(loss)
+
+
+def test_two_stages_are_refused_with_what_to_do():
+    with pytest.raises(ConfigError, match=r"crops its feature map.*format=saved_model"):
+        Settings.of(SimpleNamespace(model=SimpleNamespace(output={"features": 0, "codes": 1, "logits": 2})), ("a",))
+
+
+def test_a_file_of_another_program_is_refused(files, tmp_path):
+    (tmp_path / "other.tflite").write_bytes(files["float32"].body)  # as converted, without our metadata
+    with pytest.raises(WeightsError, match=r"other\.tflite: a TFLite file of another program.*detect\.json"):
+        ship.open_file(tmp_path / "other.tflite")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [(b"{", "JSONDecodeError"), (b'{"format": 1}', "KeyError"), (b'{"format": 9}', "is of format 9, this program")],
+)
+def test_metadata_that_can_not_be_read_are_named(files, text, message):
+    model = flatbuffer.read(files["float32"].content)
+    flatbuffer.set_metadata(model, {ENTRY: text})
+    with pytest.raises(WeightsError, match=message):
+        Settings.read(model, "x")
+
+
+def test_metadata_that_promise_another_end_are_refused(files, tmp_path):
+    model = flatbuffer.read(files["float32"].content)
+    said = json.loads(flatbuffer.metadata(model)[ENTRY]) | {"nms": "in_graph"}
+    flatbuffer.set_metadata(model, {ENTRY: json.dumps(said).encode()})
+    (tmp_path / "x.tflite").write_bytes(flatbuffer.write(model))
+    with pytest.raises(WeightsError, match="gives codes, logits, its metadata promise detection_boxes"):
+        ship.open_file(tmp_path / "x.tflite")

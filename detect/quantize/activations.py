@@ -7,7 +7,7 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantize.ranges import admissible, fake_quant
-from detect.quantize.stepped import COLLECT, Stepped, can_read, static
+from detect.quantize.stepped import COLLECT, SHIP, Stepped, can_read, static
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -43,8 +43,13 @@ class FakeQuant(Stepped):
         self.add_step(self.spec.delay, freezes)
         super().build(input_shape)
 
-    def call(self, x, member: int | None = 0, training=None):
-        """member: which of those that share the range x is; None: none, it is rounded to it only."""
+    def call(self, x, member: int | None = 0, only_ships: bool = False, training=None):
+        """member: which of those that share the range x is; None: none, it is rounded to it only.
+
+        only_ships: x is on the grid already, and it is but the converter that must be told so.
+        """
+        if only_ships and self.run != SHIP:
+            return tf.identity(x)
         if self.run == COLLECT and self.fixed is None and member is not None:
             self._collect(x, member)
         low, high = self._range(x, member, static(training, self))

@@ -68,9 +68,16 @@ class _Builder:
         return twin
 
     def _round(self, tensor: Tensor, x, after: str):
-        """x, which stands for `tensor`, rounded to the range of its set, where it is not on that grid already."""
-        root = self.shared.root(tensor) if after != JOIN else None
-        if after in (SAME, JOIN) or root not in self.shared.ranges:
+        """x, which stands for `tensor`, rounded to the range of its set.
+
+        The converter loses the range where it branches after a concatenation or a pooling: there it is told again.
+        """
+        root = self.shared.root(tensor)
+        if root not in self.shared.ranges:
+            return x
+        if after == JOIN or (after == SAME and len(self.graph.users[tensor]) > 1):
+            return self._quantiser(root)(x, member=None, only_ships=True)
+        if after == SAME:
             return x
         return self._quantiser(root)(x, member=None if after == ROUND else self.shared.member(tensor))
 

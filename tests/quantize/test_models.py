@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from ai_edge_litert.interpreter import Interpreter
 
 from detect import stages
 from detect.config import CONFIG_DIR
-from detect.quantize.calibrate import calibrate
+from detect.quantize.calibrate import calibrate, evaluation_graph
 from detect.quantize.callbacks import Phases
 from detect.quantize.folding import Folded
 from detect.quantize.rewrite import fake_quant
@@ -84,6 +85,21 @@ def test_a_model(make, shuffle):
         loss = sum(tf.reduce_mean(y**2) for y in tf.nest.flatten(twin(x, training=True)))
     gradients = tape.gradient(loss, variables)
     assert [v.name for v, g in zip(variables, gradients, strict=True) if g is None or not np.isfinite(g).all()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ssd_inception_v2", "fpn", "faster_rcnn_inception_v3", "applications_mobilenet_v3"])
+def test_every_convolution_of_the_file_is_int8(name):
+    twin = fake_quant(SLOW[name](), Spec())
+    calibrate(twin, [inputs_of(twin)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([evaluation_graph(twin)])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    interpreter = Interpreter(model_content=converter.convert())
+    types = {t["index"]: t["dtype"] for t in interpreter.get_tensor_details()}
+    found = [op for op in interpreter._get_ops_details() if "CONV" in op["op_name"] or "CONNECTED" in op["op_name"]]
+    kernels = [v for v in twin.variables if "kernel" in v.name]
+    assert len(found) == len(kernels)
+    assert [op for op in found if any(types[i] is not np.int8 for i in (op["inputs"][0], *op["outputs"]))] == []
 
 
 @pytest.mark.slow

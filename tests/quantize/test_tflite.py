@@ -158,6 +158,37 @@ def test_a_users_convnet(shuffle, images, bits):
     check_outputs(twin, interpreter, images.numpy())
 
 
+def test_branches_after_a_concatenation_and_a_pooling(images):
+    """Inception's modules: what a convolution and a pooling take, whose result is concatenated again."""
+    x = image = tf_keras.Input((16, 16, 3), name="image")
+    for i in range(2):
+        left, right = (layers.Conv2D(4, 3, 2, "same", activation="relu", name=f"{side}_{i}")(x) for side in "ab")
+        x = layers.Concatenate(name=f"reduced_{i}")([left, right, layers.MaxPooling2D(3, 2, "same")(x)])
+        branches = [layers.Conv2D(4, 1, activation="relu", name=f"{side}_{i}")(x) for side in "cd"]
+        pooled = layers.AveragePooling2D(3, 1, "same")(x)
+        branches.append(layers.Conv2D(4, 1, activation="relu", name=f"e_{i}")(pooled))
+        x = layers.MaxPooling2D(3, 1, "same", name=f"pool_{i}")(layers.Concatenate(name=f"mixed_{i}")(branches))
+    twin = fake_quant(tf_keras.Model(image, {"last": layers.Conv2D(4, 1, name="last")(x)}), Spec())
+    twin(images, training=True)
+    kinds = Counter((name, kind) for name, kind, _ in operations(convert(twin)))
+    assert kinds["CONV_2D", "int8"] == 11 and ("CONV_2D", "float32") not in kinds, kinds
+
+
+def test_a_bias_that_is_the_same_for_all_channels(images):
+    """As a focal loss starts. The converter takes one scale for such a constant, if it is given one."""
+    image = tf_keras.Input((16, 16, 3), name="image")
+    bias = tf_keras.initializers.Constant(-4.6)
+    logits = layers.Conv2D(4, 1, bias_initializer=bias, name="logits")(layers.Rescaling(1 / 255)(image))
+    twin = fake_quant(tf_keras.Model(image, {"logits": logits}), Spec())
+    twin(images, training=True)
+    interpreter = convert(twin)
+    inputs = next(inputs for name, _, inputs in operations(interpreter) if name == "CONV_2D")
+    details = {t["index"]: t for t in interpreter.get_tensor_details()}
+    scales = details[inputs[2]]["quantization_parameters"]["scales"]
+    np.testing.assert_allclose(interpreter.get_tensor(inputs[2]) * scales, -4.6, rtol=1e-4)
+    check_outputs(twin, interpreter, images.numpy())
+
+
 def test_softmax(convnet, images):
     """The output's range is the one that TFLite prescribes."""
     model = tf_keras.Model(convnet.input, {"classes": convnet.output["classes"]})

@@ -18,9 +18,8 @@ from detect.errors import WeightsError
 from detect.metrics.coco import CocoEvaluator, Scores
 from detect.progress import ProgressLine
 from detect.serving import DETECTOR_JSON
-from detect.start import SAVED_CLASSES, SAVED_CONFIG, saved_config
+from detect.start import SAVED_CLASSES, SAVED_CONFIG
 from detect.tflite import ship, suppression
-from detect.weights import checkpoint
 
 Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -57,10 +56,11 @@ class Detector:
         self._find = find
 
     @classmethod
-    def load(cls, path: str | Path) -> "Detector":
+    def load(cls, path: str | Path, stage: str | None = None) -> "Detector":
         """From a run folder (its best checkpoint), an exported SavedModel folder or an exported TFLite file (its folder
         will do).
 
+        stage: of a run: `detector`, the float one, or `quantized`; None is the last that the run has.
         Raises WeightsError for anything else, and for a run that has no best checkpoint yet.
         """
         folder = Path(path).expanduser()
@@ -71,20 +71,16 @@ class Detector:
         if (folder / "saved_model.pb").exists():
             return cls._from_saved_model(folder)
         if (folder / SAVED_CONFIG).exists():
-            return cls._from_run(folder)
+            return cls._from_run(folder, stage or stages.last_stage(folder))
         raise WeightsError(
             f"{path}: neither a run folder (with {SAVED_CONFIG}) nor what `detect export` writes: a SavedModel (with "
             "saved_model.pb) or a TFLite file"
         )
 
     @classmethod
-    def _from_run(cls, folder: Path) -> "Detector":
-        best = folder / "detector" / "best"
-        if not checkpoint.exists(best):
-            raise WeightsError(f"{folder}: no detector/best yet: the run has not reached its first evaluation")
+    def _from_run(cls, folder: Path, stage: str) -> "Detector":
         classes = json.loads((folder / SAVED_CLASSES).read_text())
-        architecture = stages.build_detector(saved_config(folder), len(classes))
-        checkpoint.load(architecture.model, best)
+        architecture = stages.load_architecture(folder, stage)
         detect, frame = tf.function(architecture.detect), Frame(architecture.size, architecture.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:

@@ -34,15 +34,15 @@ def main(cfg) -> float | None:
         raise ConfigError(f"split={cfg.split}: data set {dataset.name} has images in {', '.join(filled)} only")
     check_ground_truth(dataset)
 
-    from detect import stages  # imports TensorFlow
+    from detect import scoring  # imports TensorFlow
     from detect.detector import Detector
 
-    detector = Detector.load(source)
+    detector = Detector.load(source, cfg.stage)
     if detector.classes != dataset.classes:
         raise DataError(f"{source} knows the classes {list(detector.classes)}, the data set {list(dataset.classes)}")
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    scores = stages.keep_scores(folder, cfg.split, dataset, *detector.evaluate(dataset.splits[cfg.split]))
+    scores = scoring.keep_scores(folder, cfg.split, dataset, *detector.evaluate(dataset.splits[cfg.split]))
     write_json(folder / f"{cfg.split}_scores.json", scores)
     log.info("pictures, scores and detections are in %s", folder)
     return scores["AP"]

@@ -17,6 +17,8 @@ from detect.rpn import ProposalGenerator, Proposals, recalls
 from detect.sampler import BalancedSampler
 from detect.target_assigner import TargetAssigner
 
+FIRST_STAGE, SECOND_STAGE = ("features", "objectness", "rpn_codes"), ("logits", "codes")  # outputs of the model
+
 
 class FasterRCNN:
     """Two stages around a backbone: proposals from its map of stride 16, then a class and a box for each of them.
@@ -90,11 +92,17 @@ class FasterRCNN:
         logits, codes = predict_boxes(box_head(crops, backbone), self.num_classes)
         first = {"features": features, "objectness": objectness, "rpn_codes": rpn_codes}
         second = {"logits": logits, "codes": codes}
-        self.rpn_model = tf_keras.Model(image, first, name="rpn")
-        self.box_model = tf_keras.Model(crops, second, name="box")
-        self.model = tf_keras.Model([image, crops], first | second, name="faster_rcnn")
+        self.adopt(tf_keras.Model([image, crops], first | second, name="faster_rcnn"))
         self.maps = {backbone.rpn_map: features}
         self.backbone_layers = _names(tf_keras.Model(image, list(end_points.values())))
+
+    def adopt(self, model: tf_keras.Model) -> None:
+        """Computes with a network of these inputs and outputs from now on: the fake-quantised twin, for example."""
+        (image, crops), outputs = model.input, model.output
+        first, second = ({name: outputs[name] for name in names} for names in (FIRST_STAGE, SECOND_STAGE))
+        self.model = model
+        self.rpn_model = tf_keras.Model(image, first, name="rpn")
+        self.box_model = tf_keras.Model(crops, second, name="box")
 
     def _place_anchors(self, anchors: GridAnchors, border_anchors: str) -> None:
         """anchors: float32 [A, 4], all; in training those of the rows `trained` are used as they are."""

@@ -42,10 +42,18 @@ class Trainer(orbit.AbstractTrainer):
 
     architecture: has `model` (a tf_keras model) and `losses(batch, training) -> (parts, scalars)`.
     stream: `detect.data.pipeline` stream; the batch of a step depends on the step alone.
+    before_step: called with the number of each step, from 0, before it is taken.
     """
 
-    def __init__(self, architecture, schedule: Schedule, stream, strategy: tf.distribute.Strategy | None = None):
-        self.architecture, self.stream = architecture, stream
+    def __init__(
+        self,
+        architecture,
+        schedule: Schedule,
+        stream,
+        strategy: tf.distribute.Strategy | None = None,
+        before_step: Callable[[int], None] = lambda step: None,
+    ):
+        self.architecture, self.stream, self.before_step = architecture, stream, before_step
         self.strategy = strategy or tf.distribute.get_strategy()
         with self.strategy.scope():
             self.optimizer = schedule.build_optimizer()
@@ -67,6 +75,7 @@ class Trainer(orbit.AbstractTrainer):
             self._batches = iter(self.strategy.experimental_distribute_dataset(dataset))
         rows = []
         for _ in range(int(num_steps)):
+            self.before_step(self.step)
             start = time.perf_counter()
             batch = self._next_batch()
             self.waited += time.perf_counter() - start
@@ -155,7 +164,7 @@ class Progress:
 
 def fit(
     trainer: Trainer,
-    evaluate: Callable[[int], float],
+    evaluate: Callable[[int], float | None],
     schedule: Schedule,
     logger: RunLogger,
     folder: Path,
@@ -163,7 +172,7 @@ def fit(
 ) -> dict[str, Any]:
     """Trains until the schedule ends, and leaves `folder/last` (all state) and `folder/best` (weights by name).
 
-    evaluate: scores the model as it stands (with averaged weights) at a step; higher is better.
+    evaluate: scores the model as it stands (with averaged weights) at a step; higher is better, None is no candidate.
     names: the image that stands behind an index of a batch, for messages.
     Returns {"steps", "best", "best_step", "seconds" of training proper, "images_per_second"}.
     Raises Interrupted after a signal and Diverged at a NaN; both leave `last` as it should be resumed.
@@ -234,6 +243,8 @@ def _evaluate(step: int, trainer: Trainer, evaluate, schedule: Schedule, progres
         if schedule.reestimate_batch_norm:
             trainer.reestimate_batch_norm(schedule.reestimate_batch_norm)
         value = evaluate(step)
+        if value is None:
+            return
         if value > float(progress.best):
             progress.best.assign(value)
             progress.best_step.assign(step)

@@ -2,7 +2,8 @@
 
     init=PATH           reads as init=path init.path=PATH when PATH is no option of the group
     init=NAME           reads as init=catalogue init.name=NAME for a name of the catalogue of published weights
-    init.scope=detector brings the heads, so that stage 1 is left out: classify.enabled=false
+    init.scope=detector brings the heads, so that stage 1 is left out: classify.enabled=false; with quantize=int8
+                        the float detector is there, so that stage 2 is left out, too: quantize.float_stage=false
     fetch NAME          reads as fetch name=NAME
     export quantize=X   reads as export quantization=X, as `quantize` is a group of the training's
     resume=RUN          goes on in the run folder RUN with the overrides saved there
@@ -92,8 +93,10 @@ def prepare(command: Command) -> Command:
     names = catalogue(command.composer.folders)
     asked = [line for override in command.overrides for line in _fetched(override, names, command)]
     lines = [line for override in asked for line in _init_path(override, options, names, command.multirun)]
-    if "init.scope=detector" in lines and not any(line.startswith("classify.enabled=") for line in lines):
-        lines += ["classify.enabled=false"] if "classify" in command.composer.groups else []
+    if "init.scope=detector" in lines and "classify" in command.composer.groups:
+        quantised = any(line.startswith("quantize=") and line != "quantize=none" for line in lines)
+        implied = ["classify.enabled=false", "quantize.float_stage=false"] if quantised else ["classify.enabled=false"]
+        lines += [line for line in implied if not any(o.startswith(line.partition("=")[0] + "=") for o in lines)]
     command, saved = _resumed(replace(command, overrides=tuple(lines)))
     with command.composer.ready() as composer:
         for job in itertools.islice(_jobs(command), CHECKED_JOBS):

@@ -82,7 +82,7 @@ class Schedule:
             jit_compile=False,
         )
         if self.weight_decay:
-            optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+            optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_"])
         return optimizer
 
     def prepare(self, model) -> None:

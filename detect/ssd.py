@@ -62,6 +62,10 @@ class SSD:
         self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="ssd")
         self.anchors = anchors([tuple(x.shape[1:3]) for x in self.maps.values()], self.size)
 
+    def adopt(self, model: tf_keras.Model) -> None:
+        """Computes with another network of the same inputs and outputs from now on: the fake-quantised twin."""
+        self.model = model
+
     def parts(self) -> list[Part]:
         """The feature maps, largest first, each with the layers that it needs beyond those that the others need.
 

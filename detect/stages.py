@@ -1,4 +1,4 @@
-"""The two stages: build, transfer weights, fit, score. The only library module that reads the configuration."""
+"""The stages: build, transfer weights, quantise, fit, score. The only library module that reads the configuration."""
 
 import json
 import logging
@@ -6,33 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import numpy as np
 import tensorflow as tf
 import tf_keras
 from omegaconf import DictConfig
 
-from detect import draw
+from detect import draw, scoring
 from detect.classifier import Classifier
 from detect.config import plain
-from detect.data.dataset import BACKGROUND, ClassificationDataset, DetectionDataset
+from detect.data.dataset import ClassificationDataset
 from detect.data.frame import Frame
-from detect.data.pipeline import ClassificationStream, DetectionStream, read_image
-from detect.errors import ConfigError
+from detect.data.pipeline import ClassificationStream, DetectionStream
+from detect.errors import ConfigError, WeightsError
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.logs import RunLogger, write_json
 from detect.loop import Trainer, fit
-from detect.metrics.coco import CocoEvaluator, Scores, coco_results
-from detect.metrics.confusion import confusion_matrix
-from detect.start import Run, selection_split, threads
+from detect.quantize.calibrate import calibrate
+from detect.quantize.callbacks import Phases
+from detect.quantize.rewrite import fake_quant
+from detect.quantize.spec import RANGE_VARIABLES, Spec
+from detect.schedule import Schedule
+from detect.start import SAVED_CLASSES, Run, saved_config, selection_split, threads
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
 from detect.weights.transfer import class_heads, transfer
 
 log = logging.getLogger("detect")
 instantiate = hydra.utils.instantiate
-SHOWN_SCORE = 0.3  # detections below are not drawn
-SHOWN_IMAGES = 8
-SCORING_BATCH = 8
+SUMMARY = "summary.json"
 
 
 def set_up(cfg: DictConfig) -> None:
@@ -51,6 +51,32 @@ def build_detector(cfg: DictConfig, num_classes: int) -> Any:
     return instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
 
 
+def quantized_schedule(cfg: DictConfig) -> Schedule:
+    """The schedule of stage 3."""
+    return instantiate(cfg.quantize.schedule)
+
+
+def quantization(cfg: DictConfig) -> Spec:
+    """How stage 3 quantises, in steps of its schedule. Raises ConfigError where the two do not go together."""
+    steps, spec = cfg.quantize.schedule.steps, instantiate(cfg.quantize.spec)
+    spec = spec.over(steps)
+    if spec.delay >= steps:
+        raise ConfigError(
+            f"quantize.spec.delay={cfg.quantize.spec.delay}: rounding would never begin, as quantize.schedule.steps is "
+            f"{steps}; legal are steps below that, and shares below 1"
+        )
+    if spec.ranges == "calibrated" and not cfg.quantize.calibrate:
+        raise ConfigError("quantize.calibrate=0: quantize.spec.ranges=calibrated needs at least one batch")
+    return spec
+
+
+def check_detector(cfg: DictConfig, num_classes: int) -> None:
+    """Builds the detector, and its fake-quantised twin if it is to have one: what can't be built stops here."""
+    detector = build_detector(cfg, num_classes)
+    if cfg.quantize.enabled:
+        fake_quant(detector.model, quantization(cfg))
+
+
 def build_classifier(cfg: DictConfig, num_classes: int) -> Classifier:
     """The classifier of `cfg.classify` on `cfg.backbone`, with random weights."""
     head = cfg.classify.classifier
@@ -60,7 +86,7 @@ def build_classifier(cfg: DictConfig, num_classes: int) -> Classifier:
 def train_classifier(run: Run, weights: Any) -> Any:
     """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
     cfg, folder = run.cfg, run.folder / "classify"
-    stage, result = cfg.classify, run.folder / "classify" / "summary.json"
+    stage, result = cfg.classify, run.folder / "classify" / SUMMARY
     if result.exists():
         log.info("classify: finished before, at %s", json.loads(result.read_text())["scores"])
         return FromFile(str(folder / "best"))
@@ -99,7 +125,7 @@ def train_classifier(run: Run, weights: Any) -> Any:
 
     trainer = Trainer(classifier, schedule, stream)
     with RunLogger(folder, schedule.steps, "classify") as logger:
-        show_batch(logger, folder, stream.batch(0)["image"])
+        scoring.show_batch(logger, folder, stream.batch(0)["image"])
         outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
     checkpoint.load(classifier.model, folder / "best")
     scores = {split: evaluator().to_dict()}
@@ -109,62 +135,114 @@ def train_classifier(run: Run, weights: Any) -> Any:
 
 
 def train_detector(run: Run, weights: Any) -> float:
-    """Stage 2: the detector, from the backbone's weights. Returns AP on the split that chose the checkpoint."""
-    cfg, folder, dataset = run.cfg, run.folder / "detector", run.dataset
+    """Stage 2: the float detector, from the backbone's weights. Returns AP on the split that chose the checkpoint."""
+    cfg, folder = run.cfg, run.folder / "detector"
+    results = folder if cfg.quantize.enabled else run.folder  # the run's own results are those of its last stage
+    if folder == results and (folder / SUMMARY).exists():
+        log.info("detector: finished before")
+        return json.loads((folder / SUMMARY).read_text())["best"]
     log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
     tf_keras.utils.set_random_seed(cfg.seed)
-    detector, schedule = build_detector(cfg, dataset.num_classes), instantiate(cfg.schedule)
+    detector, schedule = build_detector(cfg, run.dataset.num_classes), instantiate(cfg.schedule)
     initialise(detector, weights, cfg, folder)
     schedule.prepare(detector.model)
-    stream = DetectionStream(
-        dataset.splits["train"],
+    start = {"init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}}
+    return fit_detector(run, detector, schedule, training_stream(run, detector, schedule), folder, results, start)
+
+
+def train_quantized(run: Run, weights: Any) -> float:
+    """Stage 3: the fake-quantised twin of the float detector. Returns AP of the evaluation graph.
+
+    weights: of stage 1 or `init`, which the twin starts from where there is no float stage.
+    """
+    cfg, folder = run.cfg, run.folder / "quantized"
+    if cfg.quantize.float_stage:
+        weights = FromFile(str(run.folder / "detector" / "best"), scope="detector")
+    log.info("stage 3: quantize")
+    tf_keras.utils.set_random_seed(cfg.seed)
+    detector, schedule, spec = build_detector(cfg, run.dataset.num_classes), quantized_schedule(cfg), quantization(cfg)
+    loaded = initialise(detector, weights, cfg, folder)
+    schedule.prepare(detector.model)
+    detector.adopt(fake_quant(detector.model, spec))
+    stream = training_stream(run, detector, schedule)
+    if loaded and cfg.quantize.calibrate:
+        images = (stream.batch(k)["image"] for k in range(cfg.quantize.calibrate))
+        log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
+    start = {"init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}}
+    start["quantize"] = spec.to_config()
+    return fit_detector(run, detector, schedule, stream, folder, run.folder, start, delay=spec.delay)
+
+
+def training_stream(run: Run, detector: Any, schedule: Schedule) -> DetectionStream:
+    """The augmented training images as batches for a detector."""
+    return DetectionStream(
+        run.dataset.splits["train"],
         size=detector.size,
         batch_size=schedule.batch_size,
-        augment=instantiate(cfg.augment),
-        seed=cfg.seed,
-        max_boxes=cfg.max_boxes,
-        threads=threads(cfg),
+        augment=instantiate(run.cfg.augment),
+        seed=run.cfg.seed,
+        max_boxes=run.cfg.max_boxes,
+        threads=threads(run.cfg),
         resize=detector.resize,
     )
+
+
+def fit_detector(
+    run: Run,
+    detector: Any,
+    schedule: Schedule,
+    stream: DetectionStream,
+    folder: Path,
+    results: Path,
+    start: dict[str, Any],
+    delay: float = 0,
+) -> float:
+    """Fits a detector whose weights are in place, and scores its best checkpoint. Returns AP on the selection split.
+
+    folder: of the stage; results: where scores, pictures and `summary.json`, with `start` in it, go.
+    delay: the step from which a fake-quantised model rounds; what was scored before is no candidate.
+    """
+    cfg, dataset = run.cfg, run.dataset
     split, frame = selection_split(dataset), Frame(detector.size, detector.resize)
     evaluator = DetectionEvaluator(detector.detect, frame, dataset, split, schedule.batch_size, threads(cfg))
+    phases = Phases(detector.model)
 
-    def evaluate(step: int) -> float:
+    def evaluate(step: int) -> float | None:
+        phases.step(step)
         scores, found = evaluator()
         figures = {f"{split}/{name}": value for name, value in scores.summary.items() if value is not None}
         per_class = {f"{split}_AP/{name}": row["AP"] for name, row in scores.per_class.items() if row["AP"] is not None}
         logger.evaluation(step, figures | per_class, scores.table())
-        logger.images("predictions", step, truth_beside_predictions(dataset, split, found.detections))
-        logger.images("confusion", step, confusion_picture(dataset, split, found.detections))
+        logger.images("predictions", step, scoring.truth_beside_predictions(dataset, split, found.detections))
+        logger.images("confusion", step, scoring.confusion_picture(dataset, split, found.detections))
         logger.pr_curves(step, scores)
         if cfg.histograms:
             logger.histograms(step, detector.model)
-        return scores.summary["AP"] or 0.0
+        return (scores.summary["AP"] or 0.0) if step >= delay else None
 
-    trainer = Trainer(detector, schedule, stream)
-    with RunLogger(folder, schedule.steps, "detector") as logger:
+    trainer = Trainer(detector, schedule, stream, before_step=phases.step)
+    with RunLogger(folder, schedule.steps, folder.name) as logger:
         logger.text("config", f"```\n{json.dumps(plain(cfg), indent=2)}\n```")
         first = stream.batch(0)
-        show_batch(logger, folder, first["image"], first["boxes"], first["classes"], dataset.classes)
+        scoring.show_batch(logger, folder, first["image"], first["boxes"], first["classes"], dataset.classes)
         outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
         checkpoint.load(detector.model, folder / "best")
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
-        scores = score_splits(run.folder, detector.detect, frame, dataset, splits)
+        scores = scoring.score_splits(results, detector.detect, frame, dataset, splits)
         logger.hparams(hyper_parameters(cfg), {f"{s}/{k}": scores[s][k] for s in splits for k in ("AP", "AP50")})
-    start = {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}
-    write_summary(run.folder / "summary.json", run, outcome, scores, init=start)
-    draw.results_figure(folder / "metrics.jsonl", run.folder / "results.png")
+    write_summary(results / SUMMARY, run, outcome, scores, **start)
+    draw.results_figure(folder / "metrics.jsonl", results / "results.png")
     return scores[split]["AP"] or 0.0
 
 
-def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -> None:
-    """Copies weights by name and shape, and keeps the ledger; logs which start was chosen.
+def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -> bool:
+    """Copies weights by name and shape, and keeps the ledger; logs which start was chosen. Returns whether it copied.
 
     Raises ConfigError where a classifier is to start from a whole detector, whose heads would not reach stage 2.
     """
     if (folder / "last").exists():
         log.info("start: resume %s", folder.name)
-        return
+        return False
     if weights.scope == "detector" and isinstance(architecture, Classifier):
         raise ConfigError(
             "init.scope=detector brings a detector's heads, and stage 1 would change the backbone beneath them: "
@@ -173,7 +251,7 @@ def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -
     arrays = weights.read(instantiate(cfg.backbone))
     if arrays is None:
         log.info("start: from scratch (random weights)")
-        return
+        return False
     log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
     ledger = transfer(
         architecture.model,
@@ -187,59 +265,7 @@ def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -
     ledger.save(folder / "transfer.json")
     for line in [*ledger.lines(), *class_heads(ledger, weights.scope)]:
         log.info(line)
-
-
-def score_splits(folder: Path, detect: Any, frame: Frame, dataset: DetectionDataset, splits) -> dict[str, dict]:
-    """Scores a detector on splits; leaves pictures and COCO results of each in `folder`.
-
-    detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it.
-    """
-    evaluators = {s: DetectionEvaluator(detect, frame, dataset, s, SCORING_BATCH) for s in splits}
-    return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
-
-
-def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Scores, found: CocoEvaluator) -> dict:
-    """Prints a split's scores, leaves its pictures and COCO results in `folder`, and returns the figures."""
-    log.info("%s: %s", split, scores.table())
-    examples = dataset.splits[split]
-    draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections))
-    draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
-    sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
-    draw.save(folder / f"{split}_predictions.png", sheet)
-    write_json(folder / f"{split}_detections.json", coco_results(examples, found.detections))
-    return scores.summary | {"per_class": scores.per_class}
-
-
-def confusion_picture(dataset: DetectionDataset, split: str, detections: dict) -> np.ndarray:
-    """The confusion matrix of a split, background first."""
-    matrix = confusion_matrix(dataset.splits[split], detections, dataset.num_classes)
-    return draw.confusion_figure(matrix, (BACKGROUND, *dataset.classes))
-
-
-def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 480) -> list:
-    """The same few images of a split each time: ground truth on the left, detections on the right."""
-    examples = dataset.splits[split]
-    count = min(SHOWN_IMAGES, len(examples))
-    pictures = []
-    for example in (examples[i * len(examples) // count] for i in range(count)):
-        image = read_image(example.path)
-        boxes, scores, classes = detections[example.id]
-        shown = scores >= SHOWN_SCORE
-        truth = (example.boxes[~example.crowd], example.classes[~example.crowd])
-        pictures.append(
-            draw.side_by_side(image, truth, (boxes[shown], classes[shown], scores[shown]), dataset.classes, width)
-        )
-    return pictures
-
-
-def show_batch(logger: RunLogger, folder: Path, images, boxes=None, classes=None, names=()) -> None:
-    """Saves the first augmented batch as the network sees it."""
-    if boxes is not None:
-        rows = zip(images, boxes, classes, strict=True)
-        images = [draw.draw_boxes(image, b[c > 0], c[c > 0], names=names) for image, b, c in rows]
-    sheet = draw.contact_sheet(list(images), columns=4)
-    draw.save(folder / "first_batch.png", sheet)
-    logger.images("first_batch", 0, sheet)
+    return True
 
 
 def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> None:
@@ -263,3 +289,31 @@ def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:
     values |= {"seed": cfg.seed, "classify": cfg.classify.enabled, "init": cfg.init._target_.rsplit(".", 1)[-1]}
     values |= {f"backbone.{key}": value for key, value in cfg.backbone.items() if key != "_target_"}
     return {key: str(value) if value is None else value for key, value in values.items()}
+
+
+def last_stage(folder: Path) -> str:
+    """`quantized` or `detector`: what a run folder ends with, as its configuration says."""
+    return "quantized" if saved_config(folder).quantize.enabled else "detector"
+
+
+def load_architecture(folder: Path, stage: str) -> Any:
+    """The meta-architecture of a run with the best weights of a stage; `quantized` is the fake-quantised twin.
+
+    Raises WeightsError for a stage that the run does not have, or has not scored yet.
+    """
+    cfg, best = saved_config(folder), folder / stage / "best"
+    if not checkpoint.exists(best):
+        raise WeightsError(f"{folder}: no {stage}/best: the run has no such stage, or has not scored it yet")
+    detector = build_detector(cfg, len(json.loads((folder / SAVED_CLASSES).read_text())))
+    if stage == "quantized":
+        detector.adopt(fake_quant(detector.model, quantization(cfg)))
+    checkpoint.load(detector.model, best)
+    return detector
+
+
+def float_twin(folder: Path) -> Any:
+    """The float meta-architecture with the weights of a run's fake-quantised stage: what its int8 file approximates."""
+    cfg, best = saved_config(folder), folder / "quantized" / "best"
+    detector = build_detector(cfg, len(json.loads((folder / SAVED_CLASSES).read_text())))
+    transfer(detector.model, checkpoint.read(best), source=str(best), layers=None, skip=RANGE_VARIABLES)
+    return detector

@@ -1,4 +1,4 @@
-"""Trains a detector in two stages: `detect train`."""
+"""Trains a detector in two stages, and a third one that quantises: `detect train`."""
 
 from detect.cli import verb
 from detect.start import start_run
@@ -11,11 +11,15 @@ def main(cfg) -> float:
     from detect import stages  # imports TensorFlow
 
     stages.set_up(cfg)
-    stages.build_detector(cfg, run.dataset.num_classes)  # one that can't be built stops here, not after stage 1
+    stages.check_detector(cfg, run.dataset.num_classes)  # one that can't be built stops here, not after stage 1
     weights = stages.instantiate(cfg.init)
     if cfg.classify.enabled:
         weights = stages.train_classifier(run, weights)
-    return stages.train_detector(run, weights)
+    if not cfg.quantize.enabled:
+        return stages.train_detector(run, weights)
+    if cfg.quantize.float_stage:
+        stages.train_detector(run, weights)
+    return stages.train_quantized(run, weights)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 LAYERS = [
     "train evaluate predict export inspect report fetch doctor cli usage overrides composition",
     "stages detector start config ranges signatures",
+    "scoring",
     "loop weights quantize tflite metrics logs draw labels plots evaluators schedule serving events "
     "progress provenance",
     "classifier ssd faster_rcnn",

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from detect.errors import ConfigError
 from detect.quantize.activations import FakeQuant
 from detect.quantize.folding import Folded
 from detect.quantize.graph import Graph, Op, Tensor
@@ -37,6 +38,8 @@ def fake_quant(model: tf_keras.Model, spec: Spec | None) -> tf_keras.Model:
     """
     if spec is None:
         return model
+    if spec.shares:
+        raise ConfigError(f"quantize.spec: {', '.join(spec.shares)} is a share of the training: call spec.over(steps)")
     graph = Graph(model)
     return _Builder(graph, spec, units(graph, spec)).build()
 

@@ -9,6 +9,7 @@ from detect.errors import ConfigError
 
 RANGES = ("moving_average", "calibrated", "learned")
 BITS = range(4, 9)
+STEPS = ("delay", "freeze_bn", "freeze_ranges")
 RANGE_VARIABLES = ("*/range_*",)
 """Globs of the variables that only the fake-quantised model has: what `transfer` is to skip, in either direction."""
 
@@ -28,6 +29,7 @@ class Spec:
     delay: training steps before rounding begins; folding and the collection of ranges run from the first step on.
     freeze_bn: the step from which batch norm stands still and normalises with its moving statistics; None: never.
     freeze_ranges: the step from which moving averages of ranges stand still; None: never.
+        These three may be shares of the training, above 0 and below 1: `over(steps)` turns them into steps.
     first_last_float: leaves the first and the last layers with kernels float.
     keep_float: globs of names of layers that stay float.
 
@@ -40,9 +42,9 @@ class Spec:
     ranges: str = "moving_average"
     decay: float = 0.999
     symmetric: bool = False
-    delay: int = 0
-    freeze_bn: int | None = None
-    freeze_ranges: int | None = None
+    delay: int | float = 0
+    freeze_bn: int | float | None = None
+    freeze_ranges: int | float | None = None
     first_last_float: bool = False
     keep_float: Sequence[str] = ()
 
@@ -55,18 +57,35 @@ class Spec:
             raise ConfigError(f"quantize.spec.ranges={self.ranges}: legal are {', '.join(RANGES)}")
         if not 0 <= self.decay < 1:
             raise ConfigError(f"quantize.spec.decay={self.decay}: legal are 0 up to, not including, 1")
-        for name in ("delay", "freeze_bn", "freeze_ranges"):
+        for name in STEPS:
             step = getattr(self, name)
-            if not (type(step) is int and step >= 0) and (step is not None or name == "delay"):
+            legal = (type(step) is int and step >= 0) or _is_share(step) or (step is None and name != "delay")
+            if not legal:
                 null = "" if name == "delay" else ", or null"
-                raise ConfigError(f"quantize.spec.{name}={step}: must be a step, 0 or more{null}")
+                raise ConfigError(
+                    f"quantize.spec.{name}={step}: must be a step, 0 or more, a share of the steps below 1{null}"
+                )
         if isinstance(self.keep_float, str):
             raise ConfigError(f"quantize.spec.keep_float={self.keep_float}: must be a list: [{self.keep_float}]")
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
+    def over(self, steps: int) -> "Spec":
+        """The specification of a training of so many steps: shares become steps."""
+        values = {name: getattr(self, name) for name in STEPS}
+        return dataclasses.replace(self, **{n: round(v * steps) if _is_share(v) else v for n, v in values.items()})
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """The fields that are shares of a training whose length is not known yet."""
+        return tuple(name for name in STEPS if _is_share(getattr(self, name)))
+
     def to_config(self) -> dict[str, Any]:
         """The fields as JSON holds them."""
         return {**dataclasses.asdict(self), "keep_float": list(self.keep_float)}
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) is float and 0 < value < 1
 
 
 PRESETS: dict[str, Spec | None] = {

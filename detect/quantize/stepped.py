@@ -37,12 +37,12 @@ class Stepped(tf_keras.layers.Layer):
         """The arguments of the constructor."""
         return {**super().get_config(), "spec": self.spec.to_config()}
 
-    def add_step(self, *limits: int | None) -> None:
+    def add_step(self, *limits: float | None) -> None:
         """A variable for the step, where one of the limits is still to come after step 0."""
         if any(limits):
             self.range_step = self.add_weight(name="range_step", dtype=tf.int64, trainable=False, initializer="zeros")
 
-    def before(self, limit: int | None, then, otherwise):
+    def before(self, limit: float | None, then, otherwise):
         """`then()` before step `limit` (None: always), `otherwise()` from it on; decided anew at every call."""
         if limit is None:
             return then()

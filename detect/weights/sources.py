@@ -9,15 +9,17 @@ Each source has
 """
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from detect.errors import WeightsError
+from detect.quantize.spec import RANGE_VARIABLES
 from detect.weights import checkpoint, formats
 from detect.weights.catalogue import Entry, obtain
 from detect.weights.names import Arrays
 
-BEST = ("detector/best", "classify/best", "best")  # in a run folder, or in the folder of one stage
+BEST = ("detector/best", "quantized/best", "classify/best", "best")  # in a run folder, or in the folder of one stage
 
 
 class NoWeights:
@@ -46,8 +48,11 @@ class FromFile:
         self.path, self.scope, self.skip = path, scope, tuple(skip)
 
     def read(self, backbone: Any) -> Arrays:
-        """Arrays by our names. Raises WeightsError."""
-        return formats.read(*self.place(), backbone)
+        """Arrays by our names, without the ranges of a fake-quantised model. Raises WeightsError."""
+        arrays = formats.read(*self.place(), backbone)
+        for name in [name for name in arrays if any(fnmatchcase(name, glob) for glob in RANGE_VARIABLES)]:
+            del arrays[name]
+        return arrays
 
     def place(self) -> tuple[Path, str]:
         """The file, or a checkpoint's prefix, and its format. Raises WeightsError if there is none."""

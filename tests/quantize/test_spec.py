@@ -27,13 +27,21 @@ def test_presets():
         ({"decay": float("nan")}, "decay=nan"),
         ({"delay": -1}, "delay=-1: must be a step, 0 or more"),
         ({"delay": None}, "delay=None: must be a step"),
-        ({"freeze_bn": 0.5}, "freeze_bn=0.5: must be a step, 0 or more, or null"),
+        ({"freeze_bn": 1.0}, "freeze_bn=1.0: must be a step, 0 or more, a share of the steps below 1, or null"),
+        ({"freeze_ranges": 0.0}, "freeze_ranges=0.0: must be a step"),
         ({"keep_float": "BoxPredictor_*"}, r"must be a list: \[BoxPredictor_\*\]"),
     ],
 )
 def test_values_that_are_not_legal(change, message):
     with pytest.raises(ConfigError, match=message):
         preset("int8", **change)
+
+
+def test_shares_become_steps():
+    spec = Spec(delay=0, freeze_bn=2 / 3, freeze_ranges=0.9)
+    assert spec.shares == ("freeze_bn", "freeze_ranges")
+    assert spec.over(300) == Spec(delay=0, freeze_bn=200, freeze_ranges=270)
+    assert spec.over(300).over(7) == spec.over(300) and not spec.over(300).shares
 
 
 def test_unknown_names():

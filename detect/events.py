@@ -1,7 +1,7 @@
 """TensorBoard event files, written through TensorBoard's own writer: no summary operation enters a TensorFlow graph."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 FLUSH_SECONDS = 10
+EVENTS = "events.out.tfevents"
+"""How the name of every event file begins."""
 
 
 class EventWriter:
@@ -129,3 +131,23 @@ def _summary() -> Any:
     from tensorboard.compat.proto import summary_pb2
 
     return summary_pb2.Summary()
+
+
+def write_events(path: Path, summaries: Iterable[tuple[int, Any]]) -> None:
+    """Write a whole event file of (step, Summary) pairs in place of an older one; TensorFlow is not imported.
+
+    The name must contain `tfevents`: what it stands for is known beforehand, so that a second report is no second run.
+    """
+    from tensorboard.compat.proto import event_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    now = time.time()
+    events = [event_pb2.Event(wall_time=now, file_version="brain.Event:2")]
+    events += [event_pb2.Event(wall_time=now, step=step, summary=summary) for step, summary in summaries]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(".new")  # not taken for an event file
+    with temporary.open("wb") as file:
+        writer = RecordWriter(file)
+        for event in events:
+            writer.write(event.SerializeToString())
+    temporary.replace(path)

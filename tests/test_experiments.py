@@ -1,14 +1,20 @@
-"""Every experiment composes and builds; the debug settings do what they say."""
+"""Every experiment composes and builds; debug settings do what they say; committed tables are those of their csv."""
 
+import html
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import hydra
 import pytest
 
 from detect.config import CONFIG_DIR, check
+from detect.study.blocks import Table, markdown
+from detect.study.writer import readme_with, tables
 
+STUDIES = sorted(path.parent for path in (Path(__file__).resolve().parent.parent / "experiments").glob("*/results.csv"))
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
 
 
@@ -34,3 +40,23 @@ def test_overfitting_eight_images_works(tmp_path):
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["scores"]["val"]["AP50"] >= 0.9
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_committed_tables_are_those_of_the_csv(folder):
+    blocks, readme = tables(folder), (folder / "README.md").read_text()
+    assert (folder / "table.md").read_text() == markdown(blocks), "make it anew: detect report"
+    assert readme_with(readme, markdown(blocks)) == readme, "make it anew: detect report"
+    if (folder / "report.html").is_file():
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", (folder / "report.html").read_text())
+        wanted = [cell for block in blocks if isinstance(block, Table) for row in block.rows for cell in row]
+        assert [html.unescape(cell) for cell in cells] == wanted, "make it anew: detect report"
+
+
+def test_a_planted_disagreement_is_found(tmp_path):
+    folder = next(folder for folder in STUDIES if folder.name == "digits_demo")
+    text = (folder / "results.csv").read_text()
+    (tmp_path / "results.csv").write_text(text.replace("0.6102", "0.6112"))
+    lines = zip((folder / "table.md").read_text().splitlines(), markdown(tables(tmp_path)).splitlines(), strict=True)
+    ((committed, made),) = [pair for pair in lines if pair[0] != pair[1]]
+    assert committed.startswith("| test | demo | 0 | 0.610 |") and made.startswith("| test | demo | 0 | 0.611 |")

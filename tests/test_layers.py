@@ -9,11 +9,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 
 LAYERS = [
-    "train evaluate predict export inspect report fetch doctor cli usage overrides composition",
-    "stages detector start config ranges signatures",
+    "train evaluate predict export inspect report fetch doctor cli usage overrides composition sweep",
+    "stages detector summary start config arms ranges signatures",
     "scoring",
     "loop weights quantize tflite metrics logs draw labels plots evaluators schedule serving events "
-    "progress provenance",
+    "progress provenance study",
     "classifier ssd faster_rcnn",
     "backbones necks heads rpn box_heads cost",
     "target_assigner sampler losses postprocess roi",

@@ -1,8 +1,8 @@
-"""The report of many runs: which folders count, what a row holds, and that each file is read once."""
+"""`detect report`: what it takes for a study, where it writes, and what it refuses."""
 
 import json
-import time
-from collections import Counter
+import subprocess
+import sys
 from pathlib import Path
 
 import hydra
@@ -10,70 +10,117 @@ import pytest
 
 from detect import report
 from detect.config import CONFIG_DIR
-from detect.errors import DataError
+from detect.errors import ConfigError
+from detect.metrics.coco import FIGURES
+from detect.overrides import first_job, prepare, read
+from detect.study.csv_file import read_csv
 
-FIGURES = dict.fromkeys(report.FIGURES, 0.25)
+CSV = """arm,seed,split,AP,AP50,AP75,AR100,cat AP,cat AP50,minutes,steps
+mine,0,val,0.5004,0.75,n/a,0.25,0.5004,0.75,3.15,100
+"""
+TABLE = """| split | arm | seed | AP | AP50 | AP75 | AR100 | cat | minutes |
+|---|---|---|---|---|---|---|---|---|
+| val | mine | 0 | 0.500 | 0.750 | n/a | 0.250 | 0.500 / 0.750 | 3.1 |
+"""
 
 
-def make_run(folder: Path, name: str, seed: int, stage_1: bool = False, **scores: float) -> None:
-    """What a finished run leaves behind; scores: AP of each split."""
+def call(*overrides):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("report", list(overrides))
+    report.main(cfg)
+
+
+def make_run(folder: Path, name: str = "mine", seed: int = 0) -> None:
+    """What a finished run without an evaluation on the way leaves behind."""
     (folder / "detector").mkdir(parents=True)
-    kinds = {split: {"cat": {"AP": ap, "AP50": None}} for split, ap in scores.items()}
+    scores = dict.fromkeys(FIGURES, 0.25) | {"per_class": {"cat": {"AP": 0.25, "AP50": 0.5}}}
     about = {
         "name": name, "seed": seed, "seconds": 60.0, "steps": 100, "best_step": 90, "images_per_second": 12.345,
-        "git": {"commit": "abc"}, "dataset": {"fingerprint": "0123"},
-        "scores": {split: {**FIGURES, "AP": ap, "per_class": kinds[split]} for split, ap in scores.items()},
+        "git": {"commit": "abc"}, "dataset": {"fingerprint": "0123"}, "scores": {"val": scores, "test": scores},
+        "command": f"detect train name={name} seed={seed} dataset.root=/far/cats",
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(about))
-    steps = [{"stage": "detector", "kind": "train", "step": k, "loss/total": 1.0 / k} for k in range(1, 51)]
-    steps += [{"stage": "detector", "kind": "eval", "step": 50, "val/AP": 0.5, "val/AP50": 0.7}]
-    (folder / "detector" / "metrics.jsonl").write_text("\n".join(map(json.dumps, steps)))
-    if stage_1:
-        (folder / "classify").mkdir()
-        first = {"seconds": 30.0, "steps": 7, "scores": {"val": {"top1": 0.5}}}
-        (folder / "classify" / "summary.json").write_text(json.dumps(first))
+    rows = [{"stage": "detector", "kind": "train", "step": k, "loss/total": 1.0 / k} for k in range(1, 51)]
+    (folder / "detector" / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def write(runs: Path, output: Path) -> str:
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("report", [f"runs={runs}", f"output={output}"])
-    report.main(cfg)
-    return (output / "table.md").read_text()
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory with a committed study `old` in it."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "experiments" / "old"
+    folder.mkdir(parents=True)
+    (folder / "results.csv").write_text(CSV)
+    (folder / "README.md").write_text("<!-- table -->\nstale\n<!-- end of table -->\n")
+    return tmp_path
 
 
-def test_stage_1_counts_and_is_no_run_of_its_own(tmp_path):
-    make_run(tmp_path / "a", "two stages", 0, stage_1=True, val=0.5)
-    make_run(tmp_path / "b", "one stage", 1, val=0.25, test=0.125)
-    (tmp_path / "unfinished" / "detector").mkdir(parents=True)
-    runs = report.finished(str(tmp_path))
-    assert [run.label for run in runs] == ["two stages (0)", "one stage (1)"]
-    first, second = report.row(runs[0], "val"), report.row(runs[1], "val")
-    assert (first["minutes"], first["minutes stage 1"], first["steps stage 1"]) == (1.5, 0.5, 7)
-    assert (second["minutes"], second["minutes stage 1"], second["steps stage 1"]) == (1.0, 0.0, 0)
-    assert first["cat AP"] == 0.5 and first["cat AP50"] == "n/a" and first["commit"] == "abc"
-    assert len(report.finished([str(tmp_path / "a"), str(tmp_path)])) == 2  # one folder named twice is one run
+def test_one_word_is_the_study():
+    cfg = first_job(prepare(read(["two_stage", "rows=runs"], "report")))
+    assert (cfg.study, cfg.rows, cfg.runs) == ("two_stage", "runs", None)
+    assert first_job(prepare(read(["runs/two stage"], "report"))).study == "runs/two stage"
+    assert first_job(prepare(read(["runs=a", "output=b"], "report"))).study is None
 
 
-def test_a_broken_summary_is_named(tmp_path):
-    make_run(tmp_path / "a", "a", 0, val=0.5)
-    (tmp_path / "a" / "summary.json").write_text('{"name": ')
-    with pytest.raises(DataError, match=r"a/summary\.json: not readable json"):
-        report.finished(str(tmp_path))
+def test_a_study_is_read_from_runs_and_written_into_experiments(place):
+    make_run(place / "runs" / "mine" / "a")
+    call("study=mine")
+    (row, _) = read_csv(Path("experiments/mine/results.csv"))
+    assert row["arm"] == "mine" and row["command"] == "detect train name=mine seed=0 dataset.root=cats"
+    call("study=runs/mine", "output=elsewhere", "splits=[val]")
+    assert len(read_csv(Path("elsewhere/results.csv"))) == 1
 
 
-def test_forty_runs_take_a_moment_and_every_file_is_read_once(tmp_path, monkeypatch):
-    for k in range(40):
-        make_run(tmp_path / "runs" / f"{k}", f"arm {k % 4}", k, stage_1=True, val=k / 100, test=0.5)
-    reads, read_text = Counter(), Path.read_text
+def test_runs_may_be_named(place):
+    make_run(place / "a", "one")
+    make_run(place / "b", "two")
+    call("study=mine", "runs=[a,b]")
+    assert "| test | one | 0 |" in Path("experiments/mine/table.md").read_text()
+    call("runs=b", "output=only")
+    assert "one" not in Path("only/table.md").read_text()
 
-    def counted(path: Path, *arguments, **options):
-        reads[path] += 1
-        return read_text(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_text", counted)
-    start = time.perf_counter()
-    text = write(tmp_path / "runs", tmp_path / "study")
-    assert time.perf_counter() - start < 10
-    assert text.count("\n") == 2 + 80 and "| val | arm 3 | 39 | 0.390 |" in text
-    inside = {path: count for path, count in reads.items() if path.is_relative_to(tmp_path / "runs")}
-    assert len(inside) == 3 * 40 and set(inside.values()) == {1}
+@pytest.mark.parametrize("words", [["study=old"], ["study=experiments/old"], []])
+def test_without_runs_the_tables_are_made_from_the_csv(place, words):
+    call(*words)
+    assert Path("experiments/old/table.md").read_text() == TABLE
+    assert Path("experiments/old/README.md").read_text() == f"<!-- table -->\n{TABLE}<!-- end of table -->\n"
+    assert Path("experiments/old/results.csv").read_text() == CSV
+    assert "<td>mine</td>" in Path("experiments/old/report.html").read_text()
+
+
+def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
+    make_run(place / "runs" / "mine" / "a")
+    call("study=mine", "output=runs/mine")
+    make_run(place / "runs" / "mine" / "b", seed=1)
+    call("study=mine")
+    assert len(read_csv(Path("experiments/mine/results.csv"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["study=odl"],
+            r"study=odl: neither run folders in runs/odl nor results in experiments/odl; did you mean old\?",
+        ),
+        (["runs=runs"], "output is missing: give output=DIR"),
+        (["study=old", "runs=gone"], "runs=gone: no such folder"),
+        (["rows=all"], "rows=all is not legal: expected runs, exports, measured or null"),
+    ],
+)
+def test_what_is_refused(place, words, message):
+    with pytest.raises(ConfigError, match=message):
+        call(*words)
+
+
+def test_nothing_to_make_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no experiments/\*/results\.csv here: name a study"):
+        call()
+
+
+def test_command_line(place):
+    done = subprocess.run([sys.executable, "-m", "detect.cli", "report", "old"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert TABLE in done.stdout and "made the tables in experiments/old anew from its csv" in done.stdout

@@ -1,0 +1,46 @@
+"""What a report shows: tables and lists of lines, and both as Markdown. The page shows the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, [rows, heads]. caption: stands above it, note below it; both may be empty."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Lines to be copied or read as they are. code: of a command line, else a list of remarks."""
+
+    caption: str
+    lines: tuple[str, ...]
+    code: bool = True
+
+
+Block = Table | Listing
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """One block under the other; a single table without a caption is nothing but the table."""
+    return "\n".join(_table(block) if isinstance(block, Table) else _listing(block) for block in blocks)
+
+
+def _table(table: Table) -> str:
+    lines = [table.caption, ""] if table.caption else []
+    lines += [_line(table.heads), "|" + "---|" * len(table.heads), *(_line(row) for row in table.rows)]
+    return "\n".join([*lines, *(["", table.note] if table.note else [])]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _listing(listing: Listing) -> str:
+    indent = "    " if listing.code else "- "
+    return "\n".join([listing.caption, "", *(indent + line for line in listing.lines)]) + "\n"

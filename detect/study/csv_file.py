@@ -1,0 +1,41 @@
+"""The csv files of a study. Tables and page are made of these files alone, so they hold all that is shown."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+NO_FIGURE = "n/a"
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """A column for every key of any row, in their order."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def host(about: Mapping[str, Any]) -> str:
+    """`AMD EPYC, 2 cores, 25.3 GB`."""
+    machine = about.get("host") or {}
+    parts = [machine.get("cpu"), f"{machine.get('cores')} cores", f"{machine.get('memory_gb')} GB"]
+    return ", ".join(str(part) for part in [*parts, *machine.get("gpus", [])]) if machine else ""
+
+
+def versions(about: Mapping[str, Any]) -> str:
+    """`python 3.11.7, tensorflow 2.20.0`."""
+    return ", ".join(f"{name} {value}" for name, value in (about.get("versions") or {}).items() if value)
+
+
+def rounded(value: float | None) -> float | str:
+    """Four digits, or n/a where there was nothing to score."""
+    return NO_FIGURE if value is None else round(value, 4)

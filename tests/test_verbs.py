@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from detect.config import CONFIG_DIR, plain
 from detect.errors import ConfigError, DataError, WeightsError
+from detect.metrics.coco import FIGURES
 
 
 def call(verb: str, *overrides: str):
@@ -206,9 +207,20 @@ def test_the_signature_is_the_object_detection_apis(exported):
 def test_export_does_not_overwrite_unasked(small_run, exported):
     with pytest.raises(ConfigError, match="overwrite=true"):
         call("export", f"run={small_run[0]}", f"output={exported}")
+
+
+def test_what_an_export_leaves(small_run, exported):
     report = json.loads((exported / "export.json").read_text())
-    assert 0 <= report["parity"]["largest_score_difference"] < 0.1
+    assert report["parity"]["largest_score_difference"] <= report["parity"]["limit"] == 1e-4
+    assert report["parity"]["frames"] == 4 and report["parity"]["source"] == "val of digits"
     assert report["bytes"] > 1e5 and report["latency_ms"] > 0
+    assert report["operators"]["DepthwiseConv2dNative"] == {"float32": 13}
+    assert report["scores"]["images"] == 4 and set(report["scores"]["file"]) == set(FIGURES)
+    assert (
+        report["scores"]["run"]["AP"] == json.loads((small_run[0] / "summary.json").read_text())["scores"]["test"]["AP"]
+    )
+    assert (exported / "labels.txt").read_text().split() == [str(n) for n in range(10)]
+    assert report["settings"]["size"] == [96, 96] and report["settings"]["suppression"]["total"] == 100
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +233,8 @@ def tflite(small_run, tmp_path_factory):
     }
     for name, overrides in kinds.items():
         folder = f"output={root / name}"
-        call("export", f"run={small_run[0]}", "format=tflite", "timings=10", "compared=2", folder, *overrides)
+        more = ["timings=10", "compared=2", "scored=3", folder, *overrides]
+        call("export", f"run={small_run[0]}", "format=tflite", *more)
     return {name: root / name for name in kinds}
 
 
@@ -250,6 +263,11 @@ def test_what_a_tflite_export_leaves(tflite):
     assert report["layers"][0]["sqnr_db"] <= report["layers"][-1]["sqnr_db"] and report["host"]["cores"]
     plain = json.loads((tflite["float32"] / "export.json").read_text())
     assert plain["parity"]["within"] and plain["parity"]["limit"] == 1e-4
+    for scores in (report["scores"], plain["scores"]):
+        assert scores["split"] == "test" and scores["images"] == 3
+        assert scores["difference"] == scores["file"]["AP"] - scores["run"]["AP"]
+        assert set(scores["run"]) == set(scores["file"]) == set(FIGURES)
+    assert plain["scores"]["file"] == pytest.approx(plain["scores"]["run"], abs=2e-3)
     labels = (tflite["float32"] / "labels.txt").read_text().split()
     anchors = np.loadtxt(tflite["float32"] / "anchors.csv", delimiter=",", skiprows=1)
     assert labels == [str(n) for n in range(10)] and anchors.shape == (204, 4)
@@ -293,7 +311,13 @@ def test_a_file_that_is_no_export_is_refused(small_run, photographs, tmp_path):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["quantization=qat", "format=tflite"], "export of a run without quantisation-aware training"),
+        (
+            ["quantization=qat", "format=tflite"],
+            r"never trained with fake quantisation.* quantize=int8 init=.*detector",
+        ),
+        (["quantization=qat"], "never trained with fake quantisation"),
+        (["format=tflite", "batch=null", "nms=in_graph"], "batch=null: legal are 1, and with nms=none null"),
+        (["format=tflite", "batch=4"], "batch=4: legal are 1"),
         (["quantization=ptq"], "quantization=ptq is for format=tflite"),
         (["nms=tflite_op", "input=int8"], "nms=tflite_op, input=int8 is for format=tflite"),
         (["format=tflite", "output=x.tflite"], "name a folder"),
@@ -307,7 +331,7 @@ def test_export_refuses_what_does_not_go_together(small_run, overrides, message)
 def test_export_of_a_run_that_never_trained(small_run, tmp_path):
     for name in ("config.yaml", "classes.json"):
         shutil.copy(small_run[0] / name, tmp_path / name)
-    with pytest.raises(WeightsError, match="not reached its first evaluation"):
+    with pytest.raises(WeightsError, match="no detector/best: the run has no such stage, or has not scored it yet"):
         call("export", f"run={tmp_path}", "format=tflite")
 
 
@@ -324,7 +348,7 @@ def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
     call("export", f"run={run}", "format=tflite", "quantization=float16", "timings=10", "strict=false")
     report = json.loads((run / "tflite_float16" / "export.json").read_text())
     assert report["parity"]["source"] == "photographs of scikit-image" and report["parity"]["limit"] == 1e-2
-    assert "compared on photographs" in caplog.text
+    assert "photographs are compared" in caplog.text and report["scores"] is None
 
 
 def test_a_file_beyond_its_limit_is_not_written(small_run, tmp_path, monkeypatch):

@@ -140,6 +140,52 @@ def operator_name(model: Any, operator: Any) -> str:
     return _text(code.customCode) if number == schema.BuiltinOperator.CUSTOM else _OPERATORS.get(number, str(number))
 
 
+def add_tensor(model: Any, name: str, like: Any, kind: int, values: np.ndarray | None = None) -> int:
+    """Adds a tensor and returns its index. like: one of its shape, or the shape. values: of a constant."""
+    tensor = schema.TensorT()
+    tensor.name, tensor.type, tensor.buffer = name, kind, 0
+    is_tensor = isinstance(like, schema.TensorT)
+    tensor.shape = np.array(like.shape if is_tensor else like, np.int32)
+    tensor.shapeSignature = like.shapeSignature if is_tensor else None
+    if values is not None:
+        tensor.buffer = len(model.buffers)
+        model.buffers.append(AlignedBuffer(np.ascontiguousarray(values).view(np.uint8).reshape(-1)))
+    model.subgraphs[0].tensors.append(tensor)
+    return len(model.subgraphs[0].tensors) - 1
+
+
+def quantization(scale: Any, zero: Any, axis: int = 0) -> Any:
+    """Scales and zero points of a tensor: one, or one for each place on an axis."""
+    result = schema.QuantizationParametersT()
+    result.scale, result.zeroPoint = np.array(scale, np.float32), np.array(zero, np.int64)
+    result.quantizedDimension = axis
+    return result
+
+
+def operator(model: Any, code: int, version: int, inputs: Any, outputs: Any) -> Any:
+    """An operator without options, to be put in its place by who calls. code: a `schema.BuiltinOperator`."""
+    result = schema.OperatorT()
+    result.inputs, result.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+    codes = [(max(c.builtinCode, c.deprecatedBuiltinCode), c.version) for c in model.operatorCodes]
+    if (code, version) not in codes:
+        kind = schema.OperatorCodeT()
+        kind.builtinCode = kind.deprecatedBuiltinCode = code
+        kind.version = version
+        codes.append((code, version))
+        model.operatorCodes.append(kind)
+    result.opcodeIndex = codes.index((code, version))
+    return result
+
+
+def constant(model: Any, index: int) -> np.ndarray | None:
+    """The values of a float32 tensor, flat; None where it is no constant."""
+    tensor = model.subgraphs[0].tensors[index]
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != schema.TensorType.FLOAT32 or data is None or not len(data):
+        return None
+    return np.asarray(data, np.uint8).view(np.float32)
+
+
 def _named(end: Mapping[str, int]) -> list:
     entries = []
     for name, index in end.items():

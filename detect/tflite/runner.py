@@ -12,7 +12,7 @@ from detect.tflite.quiet import quiet
 
 
 class Runner:
-    """A TFLite file: call it with one frame, get its outputs by name as float32 (or as they are).
+    """A TFLite file: call it with a frame, or with several at once, and get its outputs by name as float32.
 
     file: a path, or the file's bytes. threads: of the interpreter.
     keep_all: keep every tensor of the last run, for `tensor`; slower, as XNNPACK is left out then.
@@ -37,6 +37,7 @@ class Runner:
         if len(inputs) != 1:
             raise WeightsError(f"{name}: has the inputs {', '.join(inputs)}; one image is expected")
         (self.input,) = inputs.values()
+        self._batch, self._name = int(self._details(self.input)["shape"][0]), name
 
     @property
     def input_type(self) -> np.dtype:
@@ -53,17 +54,23 @@ class Runner:
         return (float(step), int(zero)) if step else None
 
     def set(self, frame: np.ndarray) -> None:
-        """frame: [*size, 3], levels 0..255 in uint8 or float32; converted to what the file takes."""
+        """frame: [*size, 3], or [N, *size, 3], levels 0..255 in uint8 or float32; converted to what the file takes.
+
+        Raises WeightsError for as many frames as the file does not take at once.
+        """
         details = self._details(self.input)
+        frames = frame if frame.ndim == len(details["shape"]) else frame[np.newaxis]
+        if len(frames) != self._batch:
+            self._resize(len(frames))
         if details["dtype"] != np.float32:
             step, zero = details["quantization"]
             bounds = np.iinfo(details["dtype"])
-            levels = np.rint(frame.astype(np.float32) / step) + zero if step else np.rint(frame)
-            frame = np.clip(levels, bounds.min, bounds.max)
-        self.interpreter.set_tensor(self.input, frame[np.newaxis].astype(details["dtype"]))
+            levels = np.rint(frames.astype(np.float32) / step) + zero if step else np.rint(frames)
+            frames = np.clip(levels, bounds.min, bounds.max)
+        self.interpreter.set_tensor(self.input, frames.astype(details["dtype"]))
 
     def invoke(self) -> None:
-        """Runs the file on the frame that was set."""
+        """Runs the file on what was set."""
         self.interpreter.invoke()
 
     def tensor(self, index: int) -> np.ndarray:
@@ -79,10 +86,21 @@ class Runner:
         return (values.astype(np.float32) - zeros.reshape(shape).astype(np.float32)) * steps.reshape(shape)
 
     def __call__(self, frame: np.ndarray) -> dict[str, np.ndarray]:
-        """frame: [*size, 3], levels 0..255. Returns the outputs by name, float32."""
+        """frame: [*size, 3] or [N, *size, 3], levels 0..255. Returns the outputs by name, float32."""
         self.set(frame)
         self.invoke()
         return {name: self.tensor(index) for name, index in self.outputs.items()}
+
+    def _resize(self, count: int) -> None:
+        details = self._details(self.input)
+        if details["shape_signature"][0] != -1:
+            raise WeightsError(
+                f"{self._name}: takes {self._batch} images a call, was given {count}: give one after the other, or "
+                "export the file with batch=null"
+            )
+        self.interpreter.resize_tensor_input(self.input, [count, *details["shape"][1:]], strict=True)
+        self.interpreter.allocate_tensors()
+        self._batch = count
 
     def _details(self, index: int) -> dict[str, Any]:
         return self._tensors[index]

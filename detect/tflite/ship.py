@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from detect.errors import ConfigError, WeightsError
-from detect.tflite import census, checks, flatbuffer, suppression
-from detect.tflite.convert import INT8, convert
+from detect.tflite import census, checks, flatbuffer, scores, suppression
+from detect.tflite.convert import INT8, convert, float_kernels
 from detect.tflite.runner import Runner
 from detect.tflite.settings import Settings
 
 THREADS = (1, 2)
+ONE_THREAD = "  run it with 1 thread: with fewer than classes, the operation leaves one out"
 WORST = 5  # layers that the table names
 LAYER_FRAMES = 2  # that their noise is measured on
 
@@ -23,7 +24,7 @@ class Options:
     """What kind of file: the arguments of `convert`, and the file's end (`nms`).
 
     takes, gives: None are uint8, and int8 for the heads of an int8 file that ends with them.
-    Raises ConfigError where decoding and suppression would get int8.
+    Raises ConfigError where decoding and suppression would get int8, or more than one image.
     """
 
     quantize: str = "none"
@@ -31,6 +32,7 @@ class Options:
     nms: str = "none"
     takes: str | None = None
     gives: str | None = None
+    batch: int | None = 1
 
     def __post_init__(self):
         ends_int8 = self.quantize in INT8 and self.nms == "none"
@@ -39,7 +41,14 @@ class Options:
         if self.gives != "float32" and not ends_int8:
             raise ConfigError(f"heads={self.gives}: quantize={self.quantize} nms={self.nms} has float32 heads")
         if self.weights == "per_tensor" and self.quantize not in ("dynamic", "ptq"):
-            raise ConfigError(f"weights=per_tensor is for quantize=dynamic and ptq, this is quantize={self.quantize}")
+            trained = "; the kernels of a qat file have the scales that they were trained with"
+            raise ConfigError(
+                f"weights=per_tensor is for quantize=dynamic and ptq, this is quantize={self.quantize}"
+                + trained * (self.quantize == "qat")
+            )
+        if self.batch not in (1, None) or (self.batch is None and self.nms != "none"):
+            told = "null" if self.batch is None else self.batch
+            raise ConfigError(f"batch={told} nms={self.nms}: legal are 1, and null (any number) with nms=none")
 
 
 @dataclass(frozen=True)
@@ -53,12 +62,14 @@ class File:
 def build(model: Any, settings: Settings, options: Options, frames: Sequence[np.ndarray] = ()) -> File:
     """Converts a network and adds its end and its metadata.
 
-    model, frames: as `convert` has them. Raises WeightsError for an int8 file with a convolution in float.
+    model, frames: as `convert` has them. Raises WeightsError for an int8 file with a convolution in float that was not
+    kept float on purpose.
     """
     settings = settings.with_nms(options.nms)
-    graph = convert(model, options.quantize, options.weights, options.takes or "", options.gives or "", frames)
+    kind = (options.quantize, options.weights, options.takes or "", options.gives or "")
+    graph = convert(model, *kind, frames, options.batch)
     if options.quantize in INT8:
-        census.refuse_float_convolutions(graph)
+        census.refuse_float_convolutions(graph, float_kernels(model) if options.quantize == "qat" else {})
     body = flatbuffer.write(graph)
     whole = suppression.attach(flatbuffer.read(body), settings)
     flatbuffer.set_metadata(whole, settings.entries())
@@ -76,7 +87,8 @@ def report(
 ) -> dict[str, Any]:
     """Census, parity, size and speed, as `export.json` has them.
 
-    reference: the float32 file of the same network and end. model: the network that the heads are compared with.
+    reference: the float32 file of the same network and end. model: the network that the heads are compared with: the
+        float one, or for `qat` the fake-quantised one, which then evaluates.
     frames: real images [H, W, 3] as the network sees them; at least one. runs: of each latency.
     """
     settings = settings.with_nms(options.nms)
@@ -90,6 +102,10 @@ def report(
         ours = [suppression.detections(settings.with_nms("none"), outputs) for outputs in found]
         theirs = [suppression.detections(settings, whole(frame)) for frame in frames]
         parity["detections"] = checks.detections(ours, theirs)
+        if suppression.right_threads(settings, max(THREADS)) < max(THREADS):
+            several = Runner(file.content, max(THREADS))
+            wrong = [suppression.detections(settings, several(frame)) for frame in frames]
+            parity["detections"][f"with_{max(THREADS)}_threads"] = checks.detections(theirs, wrong)
     parsed = flatbuffer.read(file.content)
     inputs, outputs = flatbuffer.ends(parsed)
     timed = {"file": file.content} | ({} if options.quantize == "none" else {"float32": reference.content})
@@ -109,7 +125,7 @@ def report(
 
 
 def heads(model: Any, frame: np.ndarray) -> dict[str, np.ndarray]:
-    """What the float network says to one frame: {"codes": [1, A, 4], "logits": [1, A, C + 1]}."""
+    """What a network says to one frame: {"codes": [1, A, 4], "logits": [1, A, C + 1]}."""
     outputs = model(frame[np.newaxis].astype(np.float32), training=False)
     return {head: outputs[head].numpy() for head in checks.HEADS}
 
@@ -118,6 +134,14 @@ def disagreement(parity: dict[str, Any]) -> str | None:
     """What is wrong where a file's heads are further from the float network's than they may be."""
     if parity["within"]:
         return None
+    if "quanta" in parity[checks.HEADS[0]] and isinstance(parity["limit"], dict):
+        worst = min(checks.HEADS, key=lambda head: checks.share_within(parity[head]["quanta"], 1))
+        counts = parity[worst]["quanta"]
+        most = max(steps for steps, count in enumerate(counts) if count)
+        return (
+            f"{checks.share_within(counts, 1):.2%} of the file's {worst} are within one step of the evaluation graph's "
+            f"and the furthest is {most} off; {checks.NEAR:.0%} and {checks.MOST} are the limits"
+        )
     worst = max(checks.HEADS, key=lambda head: parity[head]["relative"])
     return (
         f"the file's {worst} are {parity[worst]['relative']:.1e} off from the float network's, relative to their "
@@ -140,6 +164,9 @@ def table(report: dict[str, Any]) -> list[str]:
         lines.append(text)
     if "detections" in parity:
         lines.append(f"  scores behind the end{'':<1}{parity['detections']['largest_score_difference']:>10.1e}")
+        lines += [ONE_THREAD] * (f"with_{max(THREADS)}_threads" in parity["detections"])
+    if report.get("scores"):
+        lines.append(scores.line(report["scores"]))
     for row in report["layers"][:WORST]:
         lines.append(f"  {short(row['tensor'])[:52]:<52}{row['sqnr_db']:>7.1f} dB")
     for threads, times in latency.items():
@@ -170,9 +197,14 @@ def _bytes(count: int) -> str:
 
 
 def open_file(path: Any, threads: int = 1) -> tuple[Runner, Settings]:
-    """A file that `detect export` wrote, ready to run. Raises WeightsError for any other."""
+    """A file that `detect export` wrote, ready to run with so many threads, or with one where only that is right.
+
+    Raises WeightsError for any other.
+    """
     runner = Runner(path, threads)
     settings = Settings.read(runner.model, str(path))
+    if suppression.right_threads(settings, threads) != threads:
+        runner = Runner(path, suppression.right_threads(settings, threads))
     wanted = set(suppression.OUTPUTS) if settings.nms != "none" else set(checks.HEADS)
     if set(runner.outputs) != wanted:
         given, promised = ", ".join(runner.outputs), ", ".join(sorted(wanted))

@@ -90,6 +90,15 @@ def tflite_op(settings: Settings) -> Any:
     return end
 
 
+def right_threads(settings: Settings, threads: int) -> int:
+    """As many threads as a file gives right results with: one in place of `threads`, if need be.
+
+    The custom operation hands its classes out to T threads and leaves out class T, counted from 0 (TensorFlow issue
+    56058; so in TensorFlow 2.20 and ai-edge-litert 2.3). With one thread, or one for each class, it is right.
+    """
+    return 1 if settings.nms == "tflite_op" and threads < len(settings.classes) else threads
+
+
 def _implements(settings: Settings) -> str:
     """The operation's name and attributes, as text of a protocol buffer."""
     y, x, h, w = settings.scales

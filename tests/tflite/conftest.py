@@ -9,6 +9,9 @@ import tf_keras
 from detect.box_coder import BoxCoder
 from detect.losses import SigmoidClassification
 from detect.postprocess import NonMaxSuppression
+from detect.quantize.calibrate import calibrate
+from detect.quantize.rewrite import fake_quant
+from detect.quantize.spec import Spec
 from detect.tflite import ship
 from detect.tflite.settings import Settings
 
@@ -56,6 +59,20 @@ def frames():
 
     image = data.astronaut()
     return [np.ascontiguousarray(image[y : y + 256 : 8, y : y + 384 : 8]) for y in (0, 60, 120)]
+
+
+@pytest.fixture(scope="session")
+def twin(tiny, frames):
+    """Its fake-quantised twin, with ranges of the three frames."""
+    model = fake_quant(tiny.model, Spec())
+    calibrate(model, [np.stack(frames).astype(np.float32)])
+    return model
+
+
+@pytest.fixture(scope="session")
+def qat(twin, settings):
+    """The int8 file of the twin."""
+    return ship.build(twin, settings, ship.Options("qat"))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,40 @@ def test_nan_is_not_within():
     assert not report["within"] and "codes" in ship.disagreement(report)
 
 
+def quantum_report(steps: dict[int, int], scale=(0.5, 10)) -> dict:
+    """A head of 1000 values, of which so many are so many steps off."""
+    off = np.concatenate([[0] * (1000 - sum(steps.values())), *([n] * count for n, count in steps.items())])
+    wanted = [{"codes": np.zeros(1000, np.float32), "logits": np.array([0.0, 127.5], np.float32)}]
+    found = [wanted[0] | {"codes": (0.5 * off).astype(np.float32)}]
+    return checks.parity(wanted, found, {"codes": scale, "logits": None}, "qat")
+
+
+def test_a_fake_quantised_file_may_be_a_step_off_in_one_of_a_hundred_values():
+    assert quantum_report({1: 900})["within"] and quantum_report({1: 500, 2: 9, 3: 1})["within"]
+    told = ship.disagreement(quantum_report({2: 11}))
+    assert told.startswith("98.90% of the file's codes are within one step of the evaluation graph's and the furthest")
+    assert "the furthest is 2 off; 99% and 3 are the limits" in told
+    assert not quantum_report({4: 1})["within"] and not quantum_report({1: 1}, (math.nan, 0))["within"]
+
+
+def test_a_float_head_of_a_fake_quantised_file_is_measured_in_255ths_of_its_range():
+    report = checks.parity(outputs([0.0, 510.0, 100.0]), outputs([0.0, 510.0, 103.0]), {}, "qat")
+    assert report["codes"]["step"] == 2.0 and report["codes"]["quanta"][:3] == [2, 0, 1] and not report["within"]
+
+
+def test_results_are_found_by_the_operations_that_became_one():
+    names = ["m/a/Relu6;m/a/BatchNorm/FusedBatchNormV3;m/a/Conv2D", "m/b/BatchNorm/FusedBatchNormV3;m/b/Conv2D", "m/c"]
+    others = ["m/b/BiasAdd;m/b/Conv2D;", "m/a/Relu6;m/a/BiasAdd;m/a/Conv2D;", "m/d"]
+    assert checks._pairs(names, others) == {names[0]: others[1], names[1]: others[0]}
+    assert checks._pairs(["x;y", "y"], ["y", "x;y"]) == {"x;y": "x;y", "y": "y"}
+
+
+def test_layers_of_a_fake_quantised_file(files, qat, frames):
+    rows = checks.layers(files["float32"].body, qat.body, frames[:1])
+    assert {"first/Relu6", "second", "third", "codes", "logits"} <= {ship.short(row["tensor"]) for row in rows}
+    assert rows[0]["sqnr_db"] > 20
+
+
 def test_layers_are_named_and_sorted_by_damage(files, frames):
     rows = checks.layers(files["float32"].body, files["int8"].body, frames[:2])
     names = [ship.short(row["tensor"]) for row in rows]

@@ -5,7 +5,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, WeightsError
+from detect.quantize.activations import FakeQuant
+from detect.quantize.calibrate import calibrate
+from detect.quantize.rewrite import fake_quant
+from detect.quantize.spec import Spec
 from detect.tflite import census, checks, flatbuffer, ship
 from detect.tflite.convert import convert, representative
 from detect.tflite.runner import Runner
@@ -38,6 +42,69 @@ def test_int8_heads_are_within_a_few_steps(files, wanted, frames):
         assert checks.share_within(report[head]["quanta"], 3) > 0.95
 
 
+def test_a_fake_quantised_file_is_its_evaluation_graph(qat, twin, frames):
+    """Each value within a step of it, and nearly all the same."""
+    report = compared(qat, [ship.heads(twin, frame) for frame in frames], frames, "qat")
+    assert report["within"] and report["limit"] == {"near": 0.99, "most": 3}
+    for head in checks.HEADS:
+        assert checks.share_within(report[head]["quanta"], 0) > 0.9 and not any(report[head]["quanta"][4:])
+    counts = census.census(flatbuffer.read(qat.content))
+    assert {kind for kinds in counts.values() for kind in kinds} == {"int8", "uint8"}
+    assert Runner(qat.content).input_type == np.uint8
+
+
+def test_what_can_not_be_converted_as_fake_quantised(tiny):
+    with pytest.raises(ConfigError, match="tiny is not fake-quantised: it has no evaluation graph"):
+        convert(tiny.model, "qat")
+    twin = fake_quant(tiny.model, Spec())
+    with pytest.raises(ConfigError, match=r"fake_quant: the range has seen no data: train the model, calibrate it"):
+        convert(twin, "qat")
+    for layer in (layer for layer in twin.layers if isinstance(layer, FakeQuant)):
+        layer.range_seen.assign(np.ones_like(layer.range_seen))
+    layer.range_max.assign(np.nan)
+    with pytest.raises(ConfigError, match=r"the range is \[0.0, nan\], so training diverged"):
+        convert(twin, "qat")
+    twin = fake_quant(tiny.model, Spec(activation_bits=4))
+    calibrate(twin, [np.zeros((1, *tiny.size, 3), np.float32)])
+    with pytest.raises(ConfigError, match=r"activation_bits=4: a TFLite file holds 8"):
+        convert(twin, "qat")
+    with pytest.raises(ConfigError, match="is at step 0 of a delay of 5, so it never trained with rounding"):
+        convert(fake_quant(tiny.model, Spec(delay=5)), "qat")
+
+
+@pytest.mark.parametrize("quantize", ["none", "ptq", "qat"])
+def test_any_number_of_images(tiny, twin, settings, frames, quantize):
+    options = ship.Options(quantize, batch=None)
+    file = ship.build(twin if quantize == "qat" else tiny.model, settings, options, frames)
+    runner = Runner(file.content)
+    assert runner.interpreter.get_input_details()[0]["shape_signature"].tolist() == [-1, 32, 48, 3]
+    together, alone = runner(np.stack(frames[:2])), [runner(frame) for frame in frames[:2]]
+    for head in checks.HEADS:
+        assert together[head].shape[0] == 2
+        np.testing.assert_allclose(together[head], np.concatenate([one[head] for one in alone]), atol=1e-5)
+
+
+def test_a_file_of_one_image_takes_no_two(files, frames):
+    with pytest.raises(WeightsError, match=r"takes 1 images a call, was given 3: .*batch=null"):
+        Runner(files["float32"].content)(np.stack(frames))
+
+
+def test_a_network_of_one_unnamed_output_and_one_of_other_names(frames):
+    image = tf_keras.Input((32, 48, 3), name="photo")
+    x = tf_keras.layers.Conv2D(4, 3, name="conv")(image)
+    pooled = tf_keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    wanted = tf_keras.Model(image, pooled)(frames[0][np.newaxis].astype(np.float32)).numpy()
+    for outputs, names in ((pooled, {"output"}), ({"a": x, "b": pooled}, {"a", "b"})):
+        model = tf_keras.Model(image, outputs)
+        found = Runner(flatbuffer.write(convert(model, takes="float32")))(frames[0])
+        assert set(found) == names
+        np.testing.assert_allclose(found[max(names)], wanted, rtol=1e-4)
+    with pytest.raises(ConfigError, match="takes 2 inputs and gives a KerasTensor; a file is made of a network that"):
+        convert(tf_keras.Model([image, tf_keras.Input((4,))], pooled))
+    with pytest.raises(ConfigError, match="takes 1 inputs and gives a list"):
+        convert(tf_keras.Model(image, [x, pooled]))
+
+
 def test_the_frames_pixels_are_the_input_as_they_are(files):
     pixels, shifted = Runner(files["int8"].content), Runner(files["int8_per_tensor"].content)
     assert pixels.input_type == np.uint8 and shifted.input_type == np.int8
@@ -51,7 +118,7 @@ def test_sizes(files):
     sizes = {name: census.constants(flatbuffer.read(file.content)) for name, file in files.items()}
     kernels = 3 * 3 * 16 * 64  # of the one large convolution
     assert sizes["float32"]["float32"] > 4 * kernels
-    assert sizes["float16"]["float16"] > 2 * kernels and "float32" not in sizes["float16"]
+    assert sizes["float16"]["float16"] > 2 * kernels and sizes["float16"]["float32"] < 2048  # biases, depthwise
     for name in ("dynamic", "weights", "int8", "int8_per_tensor"):
         assert sizes[name]["int8"] >= kernels and sizes[name].get("float32", 0) < kernels
 
@@ -82,6 +149,11 @@ def test_options_that_do_not_go_together(tiny, frames):
         ship.Options("ptq", nms="in_graph", gives="int8")
     with pytest.raises(ConfigError, match="weights=per_tensor is for quantize=dynamic and ptq"):
         ship.Options("float16", "per_tensor")
+    with pytest.raises(ConfigError, match="this is quantize=qat; the kernels of a qat file have the scales"):
+        ship.Options("qat", "per_tensor")
+    for batch, nms in ((None, "in_graph"), (4, "none")):
+        with pytest.raises(ConfigError, match=r"batch=(null|4) nms=.*: legal are 1, and null"):
+            ship.Options(nms=nms, batch=batch)
     assert ship.Options("ptq").gives == "int8" and ship.Options("ptq", nms="in_graph").gives == "float32"
 
 

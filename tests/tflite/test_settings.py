@@ -3,11 +3,14 @@
 import json
 from types import SimpleNamespace
 
+import hydra
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect.errors import ConfigError, WeightsError
+from detect import evaluate
+from detect.config import CONFIG_DIR
+from detect.errors import ConfigError, DataError, WeightsError
 from detect.losses import FocalClassification, SigmoidClassification, SoftmaxClassification
 from detect.tflite import flatbuffer, ship
 from detect.tflite.settings import ENTRY, Settings, score_function
@@ -43,6 +46,15 @@ def test_a_file_of_another_program_is_refused(files, tmp_path):
     (tmp_path / "other.tflite").write_bytes(files["float32"].body)  # as converted, without our metadata
     with pytest.raises(WeightsError, match=r"other\.tflite: a TFLite file of another program.*detect\.json"):
         ship.open_file(tmp_path / "other.tflite")
+
+
+def test_a_file_of_another_model_is_not_scored(files, tmp_path):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        small = "dataset.images={train:2,val:1,test:1}"
+        cfg = hydra.compose("evaluate", [f"model={tmp_path}/x.tflite", "dataset=digits", small])
+    (tmp_path / "x.tflite").write_bytes(files["float32"].content)
+    with pytest.raises(DataError, match=r"x\.tflite knows the classes \['cat', 'dog'\], the data set \['0', '1'"):
+        evaluate.main(cfg)
 
 
 @pytest.mark.parametrize(

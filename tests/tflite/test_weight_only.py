@@ -50,3 +50,15 @@ def test_the_interpreter_sees_each_kernel_rounded_once(files, frames):
     stored = (levels.astype(np.float32) - zero) * np.float32(step)
     np.testing.assert_allclose(runner.tensor(index).reshape(-1), stored, rtol=1e-6, atol=1e-9)
     assert np.abs(stored - values).max() <= step / 2 * 1.001
+
+
+def test_float16_is_for_kernels_that_are_not_depthwise(files, frames):
+    before, after = (kernels(flatbuffer.read(files[name].content)) for name in ("float32", "float16"))
+    assert [shape for shape, values in after.items() if values is not None] == [(1, 3, 3, 16)]
+    np.testing.assert_array_equal(after[1, 3, 3, 16], before[1, 3, 3, 16])
+    runner = Runner(files["float16"].content, keep_all=True)
+    runner(frames[0])
+    tensors = runner.model.subgraphs[0].tensors
+    (index,) = (i for i, t in enumerate(tensors) if tuple(t.shape) == (64, 3, 3, 16) and t.type == 0)
+    wanted = before[64, 3, 3, 16].astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(runner.tensor(index).reshape(-1), wanted)

@@ -1,0 +1,45 @@
+"""AP of a run beside that of the file that was made of it, on the same images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIMIT = 0.002  # of AP, between a float or fake-quantised run and its file
+LIMITED = ("none", "qat")  # what must keep to it; of other kinds the difference is what one wants to know
+
+
+def chosen(examples: Sequence[Any], count: int) -> tuple[Any, ...]:
+    """At most `count` of the examples, evenly spread."""
+    count = min(count, len(examples))
+    return tuple(examples[i * len(examples) // count] for i in range(count))
+
+
+def compared(split: str, images: int, figures: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+    """What `export.json` has of scores. figures: the twelve of `run` and `file`, and of `float` where that is a third.
+
+    `difference` is AP of the file minus that of the run; None where there was nothing to score.
+    """
+    run, file = figures["run"]["AP"], figures["file"]["AP"]
+    difference = None if run is None or file is None else file - run
+    return {"split": split, "images": images, "difference": difference, **figures}
+
+
+def complaint(scores: Mapping[str, Any] | None, quantize: str) -> str | None:
+    """What is wrong where a file scores otherwise than it may."""
+    if not scores or scores["difference"] is None or quantize not in LIMITED:
+        return None
+    if abs(scores["difference"]) <= LIMIT:
+        return None
+    return (
+        f"the file's AP on {scores['images']} {scores['split']} images is {scores['file']['AP']:.4f}, the run's "
+        f"{scores['run']['AP']:.4f}; {LIMIT} is the limit of the difference"
+    )
+
+
+def line(scores: Mapping[str, Any]) -> str:
+    """For the console, in 80 columns."""
+    shown = [f"{key} {_figure(scores[key]['AP'])}" for key in ("file", "run", "float") if key in scores]
+    return f"AP on {scores['images']} {scores['split']} images: {', '.join(shown)}"
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"

@@ -1,0 +1,33 @@
+"""AP of run and file side by side."""
+
+import pytest
+
+from detect.tflite import scores
+
+
+def figures(run: float | None, file: float | None, **more: float) -> dict:
+    return scores.compared("test", 72, {name: {"AP": ap} for name, ap in {"run": run, "file": file, **more}.items()})
+
+
+def test_examples_are_evenly_spread():
+    assert scores.chosen(range(10), 4) == (0, 2, 5, 7)
+    assert scores.chosen(range(3), 500) == (0, 1, 2) and scores.chosen((), 5) == ()
+
+
+def test_what_is_kept():
+    found = figures(0.57, 0.5685, float=0.571)
+    assert found["difference"] == pytest.approx(-0.0015) and found["images"] == 72 and found["split"] == "test"
+    assert scores.line(found) == "AP on 72 test images: file 0.5685, run 0.5700, float 0.5710"
+    assert scores.line(figures(None, None)) == "AP on 72 test images: file n/a, run n/a"
+
+
+@pytest.mark.parametrize("quantize, limited", [("none", True), ("qat", True), ("ptq", False), ("float16", False)])
+def test_the_limit(quantize, limited):
+    assert scores.complaint(figures(0.5, 0.5019), quantize) is None
+    assert scores.complaint(figures(None, None), quantize) is None and scores.complaint(None, quantize) is None
+    told = scores.complaint(figures(0.5, 0.4979), quantize)
+    assert (told is not None) == limited
+    if told:
+        assert told == (
+            "the file's AP on 72 test images is 0.4979, the run's 0.5000; 0.002 is the limit of the difference"
+        )

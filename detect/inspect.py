@@ -1,4 +1,5 @@
-"""Looks at a data set and a network before training: `detect inspect dataset=voc dataset.root=DIR`."""
+"""Looks at a data set and a network before training, `detect inspect dataset=voc dataset.root=DIR`, or at what int8
+does to the layers of a trained one: `detect inspect quantize run=RUN`."""
 
 import logging
 from collections import Counter
@@ -15,16 +16,22 @@ from detect.data.frame import Frame
 from detect.data.pipeline import DetectionStream, read_image
 from detect.data.statistics import coverage, statistics
 from detect.data.validate import check, clean, summarise
-from detect.errors import DataError
-from detect.start import threads
+from detect.errors import ConfigError, DataError
+from detect.start import limit, open_dataset, saved_config, threads
 
 log = logging.getLogger("detect")
 SHOWN_FINDINGS = 20
+CROPS = 16  # of each image that the second stage of Faster R-CNN is looked at on: its first proposals
 
 
 @verb("inspect")
 def main(cfg) -> None:
     """Prints findings, statistics, the network and its anchors' coverage; writes contact sheets of the images."""
+    if cfg.only == "quantize":
+        report_layers(cfg)
+        return
+    if cfg.run:
+        raise ConfigError(f"run={cfg.run} is for `detect inspect quantize`, which looks at a trained network")
     dataset = hydra.utils.instantiate(cfg.dataset)
     if cfg.only == "network":
         report_network(cfg, dataset.num_classes)
@@ -33,7 +40,7 @@ def main(cfg) -> None:
         log.info(line)
     findings = check(dataset, decode=cfg.decode)
     report_findings(findings)
-    folder = Path(cfg.output)
+    folder = Path(cfg.output or "inspection")
     if not isinstance(dataset, DetectionDataset):
         draw_pictures(dataset, folder, cfg.images)
         return
@@ -125,6 +132,57 @@ def report_coverage(dataset: DetectionDataset, detector: Any) -> None:
     classes = np.concatenate([example.classes for example in examples])
     for line in coverage(np.concatenate(scaled), classes, dataset.classes, detector.anchors).lines():
         log.info(line)
+
+
+def report_layers(cfg) -> None:
+    """Prints which layers of a run's float detector int8 ruins; writes all of them as CSV, picture and TensorBoard."""
+    if not cfg.run:
+        raise ConfigError("inspect quantize: name a run folder: run=RUN")
+    from detect import stages  # imports TensorFlow
+    from detect.detector import Detector
+    from detect.quantize import damage, damage_report
+    from detect.quantize.spec import Spec
+
+    run = Path(cfg.run).expanduser()
+    architecture = Detector.load(run, cfg.stage or "detector").architecture
+    if architecture is None:
+        raise ConfigError(f"run={cfg.run}: an exported model has no layers any more; name the run folder")
+    if cfg.stage == "quantized":
+        architecture = stages.float_twin(run)
+    inputs = network_inputs(architecture, training_frames(cfg, run, architecture))
+    log.info("%s: int8 kernels %s, ranges from %d training images", run, cfg.weights.replace("_", " "), len(inputs))
+    layers = damage.layer_damage(
+        architecture.model, inputs, Spec(per_channel=cfg.weights == "per_channel", ranges="calibrated")
+    )
+    folder = Path(cfg.output or run / "quantize_layers")
+    folder.mkdir(parents=True, exist_ok=True)
+    damage_report.write_csv(folder / "quantize_layers.csv", layers)
+    picture = damage_report.picture(layers)
+    draw.save(folder / "quantize_layers.png", picture)
+    damage_report.write_board(folder / "tensorboard", layers, picture)
+    for line in [*damage_report.table(layers), *damage_report.verdict(layers)]:
+        log.info(line)
+    log.info("all %d layers are in %s", len(layers), folder)
+
+
+def training_frames(cfg, run: Path, architecture: Any) -> list[np.ndarray]:
+    """Training images of the run's own data set, evenly spread, as the network sees them: float32 [1, H, W, 3]."""
+    saved, frame = saved_config(run), Frame(architecture.size, architecture.resize, exact=True)
+    examples = limit(open_dataset(saved, decode=False), saved).splits["train"]
+    count = min(cfg.representative, len(examples))
+    chosen = [examples[i * len(examples) // count] for i in range(count)]
+    return [frame.fit(read_image(example.path))[np.newaxis].astype(np.float32) for example in chosen]
+
+
+def network_inputs(architecture: Any, images: list[np.ndarray]) -> list[Any]:
+    """What the network takes of each image: of a detector of two stages, also the crops of its first proposals."""
+    if not hasattr(architecture, "propose"):
+        return images
+    pairs = []
+    for image in images:
+        features, proposals = architecture.propose(image)
+        pairs.append([image, architecture.roi(features, proposals.boxes[:, :CROPS], architecture.size)])
+    return pairs
 
 
 if __name__ == "__main__":

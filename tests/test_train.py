@@ -23,10 +23,10 @@ def steps_done(folder: Path) -> int:
     return max((json.loads(row)["step"] for row in rows), default=0)
 
 
-def weights(folder: Path) -> dict[str, np.ndarray]:
+def weights(folder: Path, stage: str = "detector") -> dict[str, np.ndarray]:
     import tensorflow as tf
 
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "detector" / "last")))
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / stage / "last")))
     names = reader.get_variable_to_shape_map()
     kept = [n for n in names if n.startswith(("model/", "optimizer/")) and "OBJECT_GRAPH" not in n]
     return {name: reader.get_tensor(name) for name in kept}

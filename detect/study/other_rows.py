@@ -15,7 +15,7 @@ def export_rows(records: Records) -> list[Row]:
     rows = []
     for folder, about in records.exports.items():
         source = run_folder(about, folder)
-        run = runs.get(source.resolve())
+        run = runs.get(folder.parent.resolve()) or runs.get(source.resolve())
         scores = about.get("scores") or {}
         figures = {key: (scores.get(key) or {}) for key in ("file", "run", "float")}
         rows.append(

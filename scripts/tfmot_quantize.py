@@ -1,0 +1,177 @@
+"""tfmot's `quantize_model` in the place of stage 3: the same weights, batches, steps, rate and optimiser, then int8.
+
+Usage: python scripts/tfmot_quantize.py RUN OUTPUT [KEY=VALUE...]
+RUN is a run of an SSD. This starts from its float detector, or from its `init` where stage 2 was left out, and takes
+its `quantize.schedule` (that of quantize=int8 where the run has no stage 3); KEY=VALUE changes settings.
+Leaves in OUTPUT `tfmot/` with best, last and curves, `summary.json`, and `tflite/` with the file and `export.json`.
+`detect evaluate model=OUTPUT/tflite/model.tflite` scores the file.
+
+tfmot (tensorflow-model-optimization, which the lock file brings) rounds kernels before batch norm, which it does not
+fold; its ranges start at [-6, 6] and follow with decay .999, so a short training keeps much of that.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import hydra
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras
+from omegaconf import DictConfig, OmegaConf
+
+from detect import provenance, stages, start
+from detect.config import CONFIG_DIR
+from detect.data.frame import Frame
+from detect.data.pipeline import read_image
+from detect.detector import Detector
+from detect.evaluators import DetectionEvaluator
+from detect.export import LABELS, MODEL, REPORT
+from detect.logs import write_json
+from detect.tflite import census, flatbuffer, scores, ship, suppression
+from detect.tflite.quiet import quiet
+from detect.tflite.settings import Settings
+from detect.weights import checkpoint
+from detect.weights.sources import FromFile
+
+keras = tfmot.quantization.keras
+COMPARED, TIMINGS = 16, 30  # images whose heads are compared; runs of each latency
+
+
+class OutputConfig(tfmot.quantization.keras.QuantizeConfig):
+    """For input scaling, a layer that tfmot does not know: its output is rounded as tfmot rounds a model's input."""
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        """No kernel."""
+        return []
+
+    def get_activations_and_quantizers(self, layer: Any) -> list:
+        """No activation."""
+        return []
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        """Nothing to set."""
+        return
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
+        """Nothing to set."""
+        return
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        """The range of all values that were seen."""
+        return [keras.quantizers.AllValuesQuantizer(8, per_axis=False, symmetric=False, narrow_range=False)]
+
+    def get_config(self) -> dict[str, Any]:
+        """It has no arguments."""
+        return {}
+
+
+def tfmot_twin(model: tf_keras.Model) -> tf_keras.Model:
+    """What tfmot makes of a float model, with its weights."""
+
+    def annotate(layer):
+        scales = isinstance(layer, tf_keras.layers.Rescaling)
+        return keras.quantize_annotate_layer(layer, OutputConfig() if scales else None)
+
+    annotated = tf_keras.models.clone_model(model, clone_function=annotate)
+    annotated.set_weights(model.get_weights())
+    with keras.quantize_scope({"OutputConfig": OutputConfig}):
+        return keras.quantize_apply(annotated)
+
+
+def configuration(run: Path, changes: list[str]) -> DictConfig:
+    """That of the run, with a stage 3 and the changes. Keys that are newer than the run have their defaults."""
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        defaults = hydra.compose("train", ["quantize=int8"])
+    saved = start.saved_config(run)
+    if not saved.quantize.enabled:
+        del saved.quantize
+    new = {key: defaults[key] for key in defaults if key not in saved} | {"limit": defaults.limit}
+    cfg = OmegaConf.merge(new, saved, {"name": "tfmot"}, OmegaConf.from_dotlist(changes))
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def train(run: start.Run, source: Path) -> tuple[Any, Any]:
+    """As `stages.train_quantized`, but for the twin. Returns (float detector, tfmot's with its best weights)."""
+    cfg, best = run.cfg, source / "detector" / "best"
+    weights = FromFile(str(best), "detector") if checkpoint.exists(best) else stages.instantiate(cfg.init)
+    stages.set_up(cfg)
+    in_float, detector = (stages.build_detector(cfg, run.dataset.num_classes) for _ in range(2))
+    schedule = stages.quantized_schedule(cfg)
+    for architecture in (in_float, detector):
+        stages.initialise(architecture, weights, cfg, run.folder / "tfmot")
+    schedule.prepare(detector.model)
+    detector.adopt(tfmot_twin(detector.model))
+    about = {"init": {"weights": weights.describe()}, "tfmot": provenance.version("tensorflow-model-optimization")}
+    stream = stages.training_stream(run, detector, schedule)
+    stages.fit_detector(run, detector, schedule, stream, run.folder / "tfmot", run.folder, about)
+    return in_float, detector
+
+
+def convert(model: tf_keras.Model, settings: Settings) -> ship.File:
+    """The int8 file: uint8 pixels in, int8 heads out, ranges from the model. WeightsError for a float convolution."""
+
+    @tf.function(input_signature=[tf.TensorSpec([1, *settings.size, 3], tf.float32, name="image")])
+    def network(image):
+        return model(image, training=False)
+
+    module = tf.Module()
+    module.state = model.variables
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], module)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type, converter.inference_output_type = tf.uint8, tf.int8
+    with quiet():
+        body = converter.convert()
+    graph = flatbuffer.read(body)
+    census.refuse_float_convolutions(graph)
+    whole = suppression.attach(graph, settings)
+    flatbuffer.set_metadata(whole, settings.entries())
+    return ship.File(flatbuffer.write(whole), body)
+
+
+def export(run: start.Run, in_float: Any, detector: Any) -> Path:
+    """Writes the file, its labels and `export.json`, with the keys of `detect export quantize=qat`."""
+    dataset, folder = run.dataset, run.folder / "tflite"
+    settings = Settings.of(detector, dataset.classes)
+    file, reference = convert(detector.model, settings), ship.build(in_float.model, settings, ship.Options())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL).write_bytes(file.content)
+    (folder / LABELS).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
+    split = next(name for name in ("test", "val", "train") if dataset.splits[name])
+    examples, frame = dataset.splits[split], Frame(detector.size, detector.resize, exact=True)
+    frames = [frame.fit(read_image(example.path)) for example in scores.chosen(examples, COMPARED)]
+    report = ship.report(file, reference, detector.model, settings, ship.Options("qat"), frames, TIMINGS)
+    report["parity"]["source"] = f"{split} of {dataset.name}"
+    figures = {"file": Detector.load(folder).evaluate(examples)[0].summary}
+    for name, architecture in (("run", detector), ("float", in_float)):
+        evaluator = DetectionEvaluator(architecture.detect, frame, dataset, split, batch_size=8)
+        figures[name] = evaluator()[0].summary
+    report["scores"] = scores.compared(split, len(examples), figures)
+    write_json(folder / REPORT, {"format": "tflite", "by": "tfmot", **report, **provenance.collect()})
+    print("\n".join(ship.table(report)))
+    return folder
+
+
+def main() -> None:
+    """Trains, converts, scores."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    source, folder, *changes = sys.argv[1:]
+    cfg = configuration(Path(source), changes)
+    dataset = start.limit(start.open_dataset(cfg, decode=False), cfg)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, Path(folder) / start.SAVED_CONFIG)
+    (Path(folder) / start.SAVED_CLASSES).write_text(json.dumps(list(dataset.classes)))
+    run = start.Run(Path(folder), cfg, dataset, provenance.collect())
+    print(f"wrote {export(run, *train(run, Path(source)))}")
+
+
+if __name__ == "__main__":
+    main()

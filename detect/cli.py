@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,9 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
     import hydra
     from hydra.errors import HydraException, InstantiationException
 
-    from detect import config, overrides
+    from detect import config, overrides, sweep
 
+    started, folder = time.time(), None
     try:
         command = overrides.read(argv, config_name)
         options = command.options
@@ -76,6 +78,7 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
             return 0
         if not (options.hydra_help or options.info or options.shell_completion or options.experimental_rerun):
             command = overrides.prepare(command)
+            folder = command.sweep_folder
         sys.argv = [f"detect {config_name}", *command.argv]
         decorate = hydra.main(version_base="1.3", config_path=str(config.CONFIG_DIR), config_name=config_name)
 
@@ -83,44 +86,58 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
         def job(cfg: "DictConfig") -> Any:
             return _job(config_name, function, cfg)
 
+        if folder and config_name == "train":
+            sweep.begin(folder)
         decorate(job)()
+        if folder and config_name == "train":
+            sweep.conclude(folder)
     except KeyboardInterrupt:
+        if folder:
+            print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
         return 130
     except BrokenPipeError:
         return _nobody_reads()
     except InstantiationException:  # what a constructor raised is a bug of the program, unless a UserError is its cause
         raise
     except (UserError, HydraException) as error:
-        if not getattr(error, "told", False):
-            tell(config_name, error)
+        tell(config_name, error)
         return 2
-    return 0
+    failed = sweep.failures(folder, started) if folder else []
+    for line in failed:
+        print(f"detect {config_name}: failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictConfig") -> Any:
-    """One job, in this process or in one that a launcher started."""
+    """One job, in this process or in one that a launcher started. In a sweep, a job that fails returns None."""
     prepare_environment()
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
-    from detect import config
+    from detect import config, sweep
 
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir) if hydra_cfg.output_subdir else None
     try:
+        if folder:
+            sweep.forget_failure(folder)
         config.check(cfg)
         return function(cfg)
     except BrokenPipeError:
         raise SystemExit(_nobody_reads()) from None
+    except sweep.CellFailed:
+        return None
     except Exception as error:
         mend = _user_error(error)
+        if folder:
+            sweep.record(folder, mend or error)
+        if sweep.is_cell():  # the others go on, whatever it was
+            where = f"job {hydra_cfg.job.num} ({hydra_cfg.job.override_dirname}): "
+            tell(config_name, mend or error, where)
+            return None
         if mend is None:
             raise
-        job = HydraConfig.get()
-        sweep = job.mode == RunMode.MULTIRUN
-        tell(config_name, mend, f"job {job.job.num} ({job.job.override_dirname}): " if sweep else "")
-        if not sweep:  # past Hydra, which would add a line of its own
-            raise SystemExit(2) from None
-        mend.told = True  # type: ignore[attr-defined]
-        raise mend from error
+        tell(config_name, mend)
+        raise SystemExit(2) from None  # past Hydra, which would add a line of its own
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -20,6 +20,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from detect import config
 from detect.errors import ConfigError
 
+FOLDERED = "experiment"
+"""The group whose options may lie in folders of it: experiment=ablation/two_stage."""
+
 
 class Composer:
     """Composes `config_name` from the packaged configuration and a user's own folder beside it."""
@@ -136,14 +139,19 @@ class Composer:
 
 
 def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """Config groups with their options, Hydra's own left out: {"dataset": ["coco", "voc"]}."""
+    """Config groups with their options, Hydra's own left out: {"dataset": ["coco", "voc"], "experiment": ["a/b"]}."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.rglob("*.yaml"):
             group = file.parent.relative_to(folder).as_posix()
+            name = file.relative_to(folder / FOLDERED).with_suffix("").as_posix() if _foldered(group) else file.stem
             if group != "." and group.split("/")[0] != "hydra":
-                found.setdefault(group, set()).add(file.stem)
+                found.setdefault(FOLDERED if _foldered(group) else group, set()).add(name)
     return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def _foldered(group: str) -> bool:
+    return group.split("/")[0] == FOLDERED
 
 
 def quoted(text: str) -> str:

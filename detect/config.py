@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from detect import arms
 from detect.errors import ConfigError
 from detect.ranges import RANGES
 from detect.signatures import static_signature
@@ -34,7 +35,7 @@ PROGRAM_SUPPLIED = frozenset(
 )
 """Constructor arguments that the program may pass itself: they need not stand in the YAML of a `_target_`."""
 
-UNFINGERPRINTED = ("resume", "name", "log", "log.*", "logs", "logs.*")
+UNFINGERPRINTED = ("resume", "name", "study", "rates.*", "log", "log.*", "logs", "logs.*")
 """Globs of keys that change neither the data nor the result of a run."""
 
 PLACEHOLDERS = {
@@ -53,7 +54,7 @@ COUNT_IS_DERIVED = "the class count is derived from the data set's class names (
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError naming every missing value, value out of range and argument that a `_target_` lacks."""
     tree = plain(cfg)
-    problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree)]
+    problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree), *arms.problems(tree)]
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -70,8 +71,22 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def fingerprint(cfg: DictConfig) -> str:
     """Sixteen hex digits of the resolved configuration without UNFINGERPRINTED keys: equal digits, equal runs."""
-    values = {k: v for k, v in leaves(plain(cfg)) if not any(fnmatch.fnmatchcase(k, g) for g in UNFINGERPRINTED)}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_decisive(cfg), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def differences(then: DictConfig, now: DictConfig) -> list[str]:
+    """A line for each key that makes two fingerprints differ, with both values."""
+    before, after = _decisive(then), _decisive(now)
+    return [
+        f"  {key}: the run has {before.get(key, 'no such key')}, asked is {after.get(key, 'no such key')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, "no such key") != after.get(key, "no such key")
+    ]
+
+
+def _decisive(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration by dotted key, without UNFINGERPRINTED keys."""
+    return {k: v for k, v in leaves(plain(cfg)) if not any(fnmatch.fnmatchcase(k, g) for g in UNFINGERPRINTED)}
 
 
 def nodes(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

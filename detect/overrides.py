@@ -5,6 +5,8 @@
     init.scope=detector brings the heads, so that stage 1 is left out: classify.enabled=false; with quantize=int8
                         the float detector is there, so that stage 2 is left out, too: quantize.float_stage=false
     fetch NAME          reads as fetch name=NAME
+    report STUDY        reads as report study=STUDY
+    inspect WHAT        reads as inspect only=WHAT, for example `inspect quantize`
     export quantize=X   reads as export quantization=X, as `quantize` is a group of the training's
     resume=RUN          goes on in the run folder RUN with the overrides saved there
 
@@ -25,7 +27,7 @@ from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from detect import config
+from detect import config, sweep
 from detect.composition import Composer, container, quoted
 from detect.errors import ConfigError
 
@@ -35,19 +37,27 @@ RESUME_MAY_CHANGE: tuple[str, ...] = ("resume",)
 PUBLIC = "public"
 """The catalogue of published weights that the configuration takes by itself."""
 
+ONLY = ("data", "network", "quantize")
+"""What `detect inspect` looks at alone."""
+
 CHECKED_JOBS = 32
 """A sweep of more jobs has its first ones checked up front, the others when their turn comes."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A parsed command line: Hydra's flags, and the overrides in their order."""
+    """A parsed command line: Hydra's flags, and the overrides in their order.
+
+    sweep_folder: of a sweep that `prepare` has seen. grid: what the configuration itself lets it vary.
+    """
 
     config_name: str
     flags: tuple[str, ...]
     overrides: tuple[str, ...]
     options: argparse.Namespace
     config_dir: Path | None = None
+    sweep_folder: Path | None = None
+    grid: tuple[str, ...] = ()
 
     @property
     def argv(self) -> list[str]:
@@ -99,13 +109,43 @@ def prepare(command: Command) -> Command:
         lines += [line for line in implied if not any(o.startswith(line.partition("=")[0] + "=") for o in lines)]
     command, saved = _resumed(replace(command, overrides=tuple(lines)))
     with command.composer.ready() as composer:
-        for job in itertools.islice(_jobs(command), CHECKED_JOBS):
+        command, study = _planned(command, composer)
+        cells = sweep.Cells()
+        for job in itertools.islice(_jobs(command), None if study else CHECKED_JOBS):
             cfg = composer.checked(job)
             if saved is not None:
                 _check_same(saved, cfg)
             if command.options.cfg is None:
                 config.check(cfg)
+                if command.sweep_folder and not _drawn(command):
+                    cells.add(cfg, " ".join(str(o.input_line) for o in job if not o.is_hydra_override()))
     return command
+
+
+def _planned(command: Command, composer: Composer) -> tuple[Command, str | None]:
+    """A sweep's command with what its configuration adds to it, and the name of the study that it is of.
+
+    Its folder is fixed here, as it may hold the time; where a launcher divides the cores, `threads` is set.
+    """
+    if not command.multirun or command.options.cfg is not None:
+        return command, None
+    cfg = composer.checked(next(_jobs(command)))
+    sweep.check_plugins(cfg)
+    lines = [f"hydra.sweep.dir={quoted(str(cfg.hydra.sweep.dir))}"]
+    if (threads := sweep.threads_of_a_cell(cfg)) is not None:
+        lines.append(f"threads={threads}")
+    planned = replace(
+        command,
+        overrides=(*command.overrides, *lines),
+        sweep_folder=Path(str(cfg.hydra.sweep.dir)),
+        grid=sweep.grid(cfg),
+    )
+    return planned, cfg.get("study")
+
+
+def _drawn(command: Command) -> bool:
+    """Whether a sampler draws values, so that the cells are not known beforehand."""
+    return any(o.value_type is ValueType.INTERVAL_SWEEP for o in _parse([*command.grid, *command.overrides]))
 
 
 def catalogue(folders: Iterable[Path]) -> dict[str, str]:
@@ -149,7 +189,11 @@ def _export_key(line: str) -> str:
 
 
 def _fetched(line: str, names: dict[str, str], command: Command) -> list[str]:
-    """The one word that `detect fetch` takes without a key, written out."""
+    """The one word that `detect fetch`, `report` and `inspect` take without a key, written out."""
+    if command.config_name == "inspect" and line in ONLY:
+        return [f"only={line}"]
+    if command.config_name == "report" and "=" not in line:
+        return [f"study={quoted(line)}"]
     if command.config_name != "fetch" or "=" in line:
         return [line]
     return [f"name={quoted(line)}", *_held(names.get(line, PUBLIC), "init/archives@archives")]
@@ -228,7 +272,10 @@ def _check_same(saved: DictConfig, cfg: DictConfig) -> None:
 def _jobs(command: Command) -> Iterator[list[Override]]:
     """The overrides of every job of a sweep, or of the one job."""
     choices: list[list[Override]] = []
-    for override in _parse(command.overrides):
+    asked = _parse([*command.grid, *command.overrides])
+    if command.multirun:  # Hydra's sweepers let the last value of a key count, in the place of the first
+        asked = list({override.get_key_element(): override for override in asked}.values())
+    for override in asked:
         key = override.get_key_element()
         if not override.is_sweep_override():
             choices.append([override])

@@ -1,7 +1,9 @@
 """The stages: build, transfer weights, quantise, fit, score. The only library module that reads the configuration."""
 
+import dataclasses
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 from omegaconf import DictConfig
 
-from detect import draw, scoring
+from detect import arms, cost, draw, scoring
 from detect.classifier import Classifier
 from detect.config import plain
 from detect.data.dataset import ClassificationDataset
@@ -18,32 +20,58 @@ from detect.data.frame import Frame
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError, WeightsError
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
-from detect.logs import RunLogger, write_json
+from detect.logs import RunLogger
 from detect.loop import Trainer, fit
 from detect.quantize.calibrate import calibrate
 from detect.quantize.callbacks import Phases
 from detect.quantize.rewrite import fake_quant
 from detect.quantize.spec import RANGE_VARIABLES, Spec
 from detect.schedule import Schedule
-from detect.start import SAVED_CLASSES, Run, saved_config, selection_split, threads
+from detect.start import SAVED_CLASSES, SUMMARY, Run, saved_config, selection_split, threads
+from detect.summary import before, hyper_parameters, write_summary
 from detect.weights import checkpoint
-from detect.weights.sources import FromFile
+from detect.weights.sources import FromFile, NoWeights
 from detect.weights.transfer import class_heads, transfer
 
 log = logging.getLogger("detect")
 instantiate = hydra.utils.instantiate
-SUMMARY = "summary.json"
 
 
 def set_up(cfg: DictConfig) -> None:
-    """Seeds, determinism and memory growth, before the first operation; a sweep's earlier job is forgotten."""
+    """Seeds, determinism, threads and memory growth, before the first operation; a sweep's earlier job is forgotten."""
     tf_keras.backend.clear_session()
+    if cfg.threads:
+        limit_threads(cfg.threads)
     tf.get_logger().setLevel("ERROR")  # it takes the jobs of a sweep for one function that is traced again and again
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
     tf_keras.utils.set_random_seed(cfg.seed)
     if cfg.deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def limit_threads(number: int) -> None:
+    """Lets TensorFlow's operations use that many threads: their number decides the last bits of a sum.
+
+    Raises ConfigError in a process that has begun with another number.
+    """
+    settings = tf.config.threading
+    try:
+        settings.set_intra_op_parallelism_threads(number)
+        settings.set_inter_op_parallelism_threads(number)
+    except RuntimeError as error:
+        before = settings.get_intra_op_parallelism_threads() or "one a core"
+        raise ConfigError(
+            f"threads={number}: this process has begun with {before}, and TensorFlow can't change that"
+        ) from error
+
+
+def first_weights(cfg: DictConfig) -> Any:
+    """The source of the first stage's weights: `init`, unless the arm of an ablation starts from random values."""
+    weights = NoWeights() if cfg.arm.start == "random" else instantiate(cfg.init)
+    if cfg.arm.name is not None:
+        log.info(arms.description(cfg.arm, weights.describe()))
+    return weights
 
 
 def build_detector(cfg: DictConfig, num_classes: int) -> Any:
@@ -83,6 +111,27 @@ def build_classifier(cfg: DictConfig, num_classes: int) -> Classifier:
     return instantiate(head, backbone=instantiate(cfg.backbone), num_classes=num_classes)
 
 
+def stage_1_dataset(run: Run) -> ClassificationDataset:
+    """The pictures of stage 1: a folder of their own, or crops of the run's training images."""
+    dataset = instantiate(run.cfg.classify.dataset)
+    if not isinstance(dataset, ClassificationDataset):
+        dataset = dataset(run.dataset, seed=run.cfg.seed)
+    return dataset
+
+
+def step_macs(architecture: Any, schedule: Schedule) -> int:
+    """Multiply-accumulates of one training step of either stage, in the forward direction."""
+    if isinstance(architecture, Classifier):
+        return sum(cost.macs(architecture.model).values()) * schedule.batch_size
+    return cost.total_macs(architecture, training=True) * schedule.batch_size
+
+
+def stage_1_macs(run: Run) -> int:
+    """Multiply-accumulates, forward, of stage 1 as it is configured, whether or not it is trained."""
+    schedule = instantiate(run.cfg.classify.schedule)
+    return step_macs(build_classifier(run.cfg, stage_1_dataset(run).num_classes), schedule) * schedule.steps
+
+
 def train_classifier(run: Run, weights: Any) -> Any:
     """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
     cfg, folder = run.cfg, run.folder / "classify"
@@ -91,9 +140,7 @@ def train_classifier(run: Run, weights: Any) -> Any:
         log.info("classify: finished before, at %s", json.loads(result.read_text())["scores"])
         return FromFile(str(folder / "best"))
     log.info("stage 1: classify")
-    dataset = instantiate(stage.dataset)
-    if not isinstance(dataset, ClassificationDataset):
-        dataset = dataset(run.dataset, seed=cfg.seed)
+    dataset = stage_1_dataset(run)
     for line in dataset.describe():
         log.info(line)
     tf_keras.utils.set_random_seed(cfg.seed)
@@ -125,11 +172,13 @@ def train_classifier(run: Run, weights: Any) -> Any:
 
     trainer = Trainer(classifier, schedule, stream)
     with RunLogger(folder, schedule.steps, "classify") as logger:
+        begin(logger, folder)
         scoring.show_batch(logger, folder, stream.batch(0)["image"])
         outcome = fit(trainer, evaluate, schedule, logger, folder, lambda i: dataset.splits["train"][i].id)
     checkpoint.load(classifier.model, folder / "best")
     scores = {split: evaluator().to_dict()}
-    write_summary(result, run, outcome, scores, pictures=len(dataset.splits["train"]))
+    pictures = {"pictures": len(dataset.splits["train"]), "macs": step_macs(classifier, schedule) * outcome["steps"]}
+    write_summary(result, run, outcome, scores, **pictures)
     draw.results_figure(folder / "metrics.jsonl", folder / "results.png")
     return FromFile(str(folder / "best"))
 
@@ -142,11 +191,21 @@ def train_detector(run: Run, weights: Any) -> float:
         log.info("detector: finished before")
         return json.loads((folder / SUMMARY).read_text())["best"]
     log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
+    added_macs = stage_1_macs(run) if cfg.arm.extra else 0
     tf_keras.utils.set_random_seed(cfg.seed)
     detector, schedule = build_detector(cfg, run.dataset.num_classes), instantiate(cfg.schedule)
+    extra = math.ceil(added_macs / step_macs(detector, schedule))
+    if extra:
+        log.info("%d steps and %d more, which cost what stage 1 would", schedule.steps, extra)
+        schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
     initialise(detector, weights, cfg, folder)
     schedule.prepare(detector.model)
     start = {"init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}}
+    start["cost"] = {
+        "stage_1_macs": before(run, "classify", "macs"),
+        "detector_macs": step_macs(detector, schedule) * schedule.steps,
+        "extra_steps": extra,
+    }
     return fit_detector(run, detector, schedule, training_stream(run, detector, schedule), folder, results, start)
 
 
@@ -222,6 +281,7 @@ def fit_detector(
 
     trainer = Trainer(detector, schedule, stream, before_step=phases.step)
     with RunLogger(folder, schedule.steps, folder.name) as logger:
+        begin(logger, folder)
         logger.text("config", f"```\n{json.dumps(plain(cfg), indent=2)}\n```")
         first = stream.batch(0)
         scoring.show_batch(logger, folder, first["image"], first["boxes"], first["classes"], dataset.classes)
@@ -229,7 +289,9 @@ def fit_detector(
         checkpoint.load(detector.model, folder / "best")
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
         scores = scoring.score_splits(results, detector.detect, frame, dataset, splits)
-        logger.hparams(hyper_parameters(cfg), {f"{s}/{k}": scores[s][k] for s in splits for k in ("AP", "AP50")})
+        spent = sum(before(run, stage, "seconds") for stage in ("classify", "detector") if stage != folder.name)
+        figures = {f"{s}/{k}": scores[s][k] for s in splits for k in ("AP", "AP50")}
+        logger.hparams(hyper_parameters(cfg), figures | {"seconds": outcome["seconds"] + spent})
     write_summary(results / SUMMARY, run, outcome, scores, **start)
     draw.results_figure(folder / "metrics.jsonl", results / "results.png")
     return scores[split]["AP"] or 0.0
@@ -240,7 +302,7 @@ def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -
 
     Raises ConfigError where a classifier is to start from a whole detector, whose heads would not reach stage 2.
     """
-    if (folder / "last").exists():
+    if tf.train.latest_checkpoint(str(folder / "last")):
         log.info("start: resume %s", folder.name)
         return False
     if weights.scope == "detector" and isinstance(architecture, Classifier):
@@ -268,27 +330,10 @@ def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -
     return True
 
 
-def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> None:
-    """`summary.json`: scores, cost, seed, versions, commit, data, host."""
-    content = {
-        "name": run.cfg.name,
-        "seed": run.cfg.seed,
-        "scores": scores,
-        **outcome,
-        **more,
-        "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint()},
-        **run.provenance,
-    }
-    write_json(path, content)
-
-
-def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that TensorBoard's HParams page compares: groups' main values as flat scalars."""
-    keys = ("rate", "steps", "batch_size", "decay", "weight_decay", "batch_norm", "freeze_until")
-    values = {f"schedule.{key}": cfg.schedule[key] for key in keys}
-    values |= {"seed": cfg.seed, "classify": cfg.classify.enabled, "init": cfg.init._target_.rsplit(".", 1)[-1]}
-    values |= {f"backbone.{key}": value for key, value in cfg.backbone.items() if key != "_target_"}
-    return {key: str(value) if value is None else value for key, value in values.items()}
+def begin(logger: RunLogger, folder: Path) -> None:
+    """Forgets what was recorded of a stage that was stopped before its first checkpoint: it begins anew."""
+    if not tf.train.latest_checkpoint(str(folder / "last")):
+        logger.resume_at(0)
 
 
 def last_stage(folder: Path) -> str:

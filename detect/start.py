@@ -1,25 +1,30 @@
 """What happens before TensorFlow is imported: bad configurations and bad data stop here, within seconds."""
 
 import dataclasses
+import fcntl
 import json
 import logging
 import os
+import shlex
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from detect import config, provenance
-from detect.data.dataset import DetectionDataset
+from detect.data.dataset import DetectionDataset, Example, class_counts
 from detect.data.validate import check, clean
 from detect.errors import ConfigError, DataError
 from detect.metrics.coco import ground_truth_check
 
 log = logging.getLogger("detect")
-SAVED_CONFIG, SAVED_CLASSES = "config.yaml", "classes.json"
+SAVED_CONFIG, SAVED_CLASSES, SUMMARY = "config.yaml", "classes.json", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,59 @@ class Run:
     cfg: DictConfig
     dataset: DetectionDataset
     provenance: dict[str, Any]
+    lock: Any = None  # an open file: the folder is this process's as long as it lives
+
+
+def finished(cfg: DictConfig) -> float | None:
+    """The objective of a run that its folder has ended before; None where there is work to do.
+
+    Raises ConfigError, naming each key, for the folder of a run of another configuration.
+    """
+    folder = run_folder()
+    refuse_another(folder, cfg)
+    score = objective(folder)
+    if score is not None:
+        log.info("finished before: AP %.3f in %s", score, folder)
+    return score
+
+
+def objective(folder: Path) -> float | None:
+    """AP on the split that chose the checkpoint, of a run that has ended; else None."""
+    if not (folder / SUMMARY).exists():
+        return None
+    scores = json.loads((folder / SUMMARY).read_text())["scores"]
+    return scores[next(split for split in ("val", "test", "train") if split in scores)]["AP"] or 0.0
+
+
+def claim(folder: Path) -> Any:
+    """Makes the folder, and takes it for this process: a locked file. Raises ConfigError where another trains in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(f"run folder {folder}: another process is training in it") from error
+    return lock
+
+
+def refuse_another(folder: Path, cfg: DictConfig) -> None:
+    """Raises ConfigError, naming each key, if the folder holds a run of another configuration."""
+    if not (folder / SAVED_CONFIG).exists():
+        return
+    changed = config.differences(saved_config(folder), cfg)
+    if changed:
+        head = f"run folder {folder}: it holds a run of another configuration (take another folder, or remove it)"
+        raise ConfigError("\n".join([head, *changed]))
+
+
+def run_folder() -> Path:
+    """Where this run leaves everything."""
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def start_run(cfg: DictConfig) -> Run:
     """Checks the data set, and writes configuration and classes into the run folder."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = run_folder()
     if any(sign in str(folder) for sign in "[]\\*?"):
         raise ConfigError(f"run folder {folder}: TensorFlow can't keep checkpoints in a path with [ ] \\ * or ?")
     dataset = limit(open_dataset(cfg, cfg.decode), cfg)
@@ -43,10 +96,23 @@ def start_run(cfg: DictConfig) -> Run:
     if not dataset.splits["train"]:
         raise DataError(f"data set {dataset.name}: no training images")
     check_ground_truth(dataset)
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = claim(folder)
     OmegaConf.save(OmegaConf.create(config.plain(cfg)), folder / SAVED_CONFIG)
     (folder / SAVED_CLASSES).write_text(json.dumps(list(dataset.classes)))
-    return Run(folder, cfg, dataset, provenance.collect())
+    return Run(folder, cfg, dataset, provenance.collect() | {"command": shlex.join(own_command())}, lock)
+
+
+def own_command() -> list[str]:
+    """The words of a `detect train ...` that makes this one run again; of a sweep's job, the cell alone."""
+    job = HydraConfig.get()
+    words = ["detect", "train"]
+    folders = [str(s.path) for s in job.runtime.config_sources if s.provider == "command-line"]
+    words += ["--config-dir", folders[0]] if folders else []
+    words += ["--config-name", str(job.job.config_name)] if job.job.config_name != "train" else []
+    words += [line for line in job.overrides.hydra if line.startswith("hydra.searchpath=")]
+    given = [line for line in job.overrides.task if not line.startswith("resume=") and line != "init=path"]
+    given.sort(key=lambda line: not line.startswith("experiment="))  # what the others are about comes first
+    return [*words, *(line.replace("init.path=", "init=", 1) for line in given)]
 
 
 def saved_config(folder: Path) -> DictConfig:
@@ -77,9 +143,15 @@ def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
 
 
 def limit(dataset: DetectionDataset, cfg: DictConfig) -> DetectionDataset:
-    """Applies `limit`: fewer images a split, evenly spread; `limit.overfit` scores the training images."""
+    """Applies `limit`: a share of the training images, then fewer of a split, evenly spread.
+
+    `limit.overfit` scores the training images.
+    """
     splits = {}
     for name, examples in dataset.splits.items():
+        if name == "train" and (fraction := cfg.limit.get("fraction")) is not None:  # runs of old have none
+            examples = share(examples, fraction, cfg.seed)
+            log.info("limit.fraction=%s: %d training images, of seed %d", fraction, len(examples), cfg.seed)
         keep = cfg.limit.get(name)
         if keep is not None and keep < len(examples):
             examples = tuple(examples[i * len(examples) // keep] for i in range(keep))
@@ -88,6 +160,24 @@ def limit(dataset: DetectionDataset, cfg: DictConfig) -> DetectionDataset:
         same = tuple(dataclasses.replace(example, id=f"{example.id}@val") for example in splits["train"])
         splits |= {"val": same, "test": ()}
     return dataclasses.replace(dataset, splits=splits)
+
+
+def share(examples: Sequence[Example], fraction: float, seed: int) -> tuple[Example, ...]:
+    """A share of the images drawn from a seed, in their order; at least one.
+
+    Classes keep their proportions, as far as an image's rarest class tells. For one seed a smaller share lies within
+    a larger one: all are beginnings of the same order.
+    """
+    counts = class_counts(examples, max((int(e.classes.max(initial=0)) for e in examples), default=0))
+    drawn = [np.random.default_rng((seed, zlib.crc32(e.id.encode()))).random() for e in examples]
+    groups: dict[int, list[int]] = {}
+    for i in sorted(range(len(examples)), key=lambda i: (drawn[i], examples[i].id)):
+        rarest = min(examples[i].classes.tolist(), key=lambda label: (counts[label - 1], label), default=0)
+        groups.setdefault(rarest, []).append(i)
+    # The k-th of n images of a group stands at (k + 1/2) / n of the order, so that every beginning is a fair sample.
+    place = {i: ((k + 0.5) / len(group), drawn[i]) for group in groups.values() for k, i in enumerate(group)}
+    kept = sorted(place, key=lambda i: place[i])[: max(1, round(fraction * len(examples)))]
+    return tuple(examples[i] for i in sorted(kept))
 
 
 def check_ground_truth(dataset: DetectionDataset) -> None:

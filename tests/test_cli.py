@@ -312,7 +312,7 @@ def test_sweep(program):
 
 
 def test_sweep_goes_on_after_a_bad_job_and_names_it(program, capsys):
-    assert program("-m", "seed=1,2", "fail=user,null") == 2
+    assert program("-m", "seed=1,2", "fail=user,null") == 1
     assert len(program.jobs) == 4
     err = capsys.readouterr().err
     assert "detect train: job 0 (fail=user,seed=1): image.jpg: truncated" in err

@@ -79,8 +79,8 @@ class Detector:
 
     @classmethod
     def _from_run(cls, folder: Path, stage: str) -> "Detector":
-        classes = json.loads((folder / SAVED_CLASSES).read_text())
         architecture = stages.load_architecture(folder, stage)
+        classes = json.loads((folder / SAVED_CLASSES).read_text())
         detect, frame = tf.function(architecture.detect), Frame(architecture.size, architecture.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:

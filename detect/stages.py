@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 import tensorflow as tf
 import tf_keras
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detect import arms, cost, draw, scoring
 from detect.classifier import Classifier
@@ -338,7 +338,7 @@ def begin(logger: RunLogger, folder: Path) -> None:
 
 def last_stage(folder: Path) -> str:
     """`quantized` or `detector`: what a run folder ends with, as its configuration says."""
-    return "quantized" if saved_config(folder).quantize.enabled else "detector"
+    return "quantized" if OmegaConf.select(saved_config(folder), "quantize.enabled") else "detector"
 
 
 def load_architecture(folder: Path, stage: str) -> Any:
@@ -348,7 +348,9 @@ def load_architecture(folder: Path, stage: str) -> Any:
     """
     cfg, best = saved_config(folder), folder / stage / "best"
     if not checkpoint.exists(best):
-        raise WeightsError(f"{folder}: no {stage}/best: the run has no such stage, or has not scored it yet")
+        raise WeightsError(
+            f"{folder}: no {stage}/best: the run has no such stage, or has not reached its first evaluation"
+        )
     detector = build_detector(cfg, len(json.loads((folder / SAVED_CLASSES).read_text())))
     if stage == "quantized":
         detector.adopt(fake_quant(detector.model, quantization(cfg)))

@@ -185,7 +185,7 @@ def test_a_folder_is_of_one_process(tmp_path):
 @pytest.fixture(scope="module")
 def tiny(small_run, small_overrides) -> list[str]:
     """A study of cells that take seconds; its generic weights are those of the small run."""
-    own = [line for line in small_overrides if not line.startswith("init=")]
+    own = [line for line in small_overrides if not line.startswith(("init=", "threads="))]
     steps = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
     where = ["arm=generic_extra,crops", "seed=0,1", "limit.fraction=0.5"]
     command = [sys.executable, "-m", "detect.cli", "train", *STUDY, *where]

@@ -112,13 +112,14 @@ def test_no_csv(tmp_path):
 
 
 MEASURED = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 start = time.process_time()
+import psutil
 from detect.study.writer import write
 write(Path(sys.argv[1]), Path(sys.argv[2]))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # GB
-print(time.process_time() - start, peak, "tensorflow" in sys.modules)
+memory = psutil.Process().memory_info().rss / 1e9  # GB
+print(time.process_time() - start, memory, "tensorflow" in sys.modules)
 """
 
 

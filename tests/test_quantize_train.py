@@ -42,7 +42,8 @@ class Counting(loop.Trainer):
 loop.Trainer = Counting
 import detect.stages
 detect.stages.Trainer = Counting
-sys.exit(cli.run("train", sys.argv[1:]))
+sys.argv[1:1] = ["train"]
+sys.exit(cli.main())
 """
 
 
@@ -170,7 +171,7 @@ def test_from_scratch_with_a_delay(small_overrides, tmp_path):
         *small_overrides, *scratch, *SHORT, "quantize.schedule.steps=8", f"hydra.run.dir={tmp_path / 'run'}"
     )
     assert "from scratch" in console and "calibrated" not in console
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["quantize"]["delay"] == 6 and summary["best_step"] in (6, 8)
 
 

@@ -134,6 +134,8 @@ RANGES: dict[str, Legal] = {
     "representative": whole(1, 100_000),
     "compared": whole(1, 10_000),
     "timings": whole(1, 100_000),
+    "scored": whole(0),
+    "batch": whole(1, 1, null=True),
     "strict": SWITCH,
     "dataset.*_fraction": number(0, 0.9),
     "*.postprocess.iou": SHARE,

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from detect.data.frame import Frame
 
+UNIT = 2048  # of OpenCV's fixed-point weights
 DETECTOR_JSON = "detector.json"  # class names, input frame and origin, beside the SavedModel
 
 
@@ -48,12 +49,49 @@ def fit_in_graph(image, frame: Frame):
     used = _used(shape, frame.size) if frame.mode == "keep_aspect" else size
     image = tf.cond(
         tf.reduce_all(shape >= 2 * used),
-        lambda: tf.image.resize(image, used, "area"),
-        lambda: tf.image.resize(image, used, "bilinear"),
+        lambda: _area(image, used),
+        lambda: bilinear(image, used),
     )
     below, right = tf.unstack(size - used)
-    image = tf.pad(tf.round(image), [[0, 0], [0, below], [0, right], [0, 0]])
+    image = tf.pad(image, [[0, 0], [0, below], [0, right], [0, 0]])
     return tf.ensure_shape(image, [None, *frame.size, 3]), used
+
+
+def bilinear(image, size):
+    """uint8 [B, H, W, 3] -> float32 [B, *size, 3]: what OpenCV's INTER_LINEAR gives, bit by bit.
+
+    That computes in integers, and cuts off where TensorFlow's resize would round: a tenth of the pixels of a
+    photograph then differ by one level, and a detector's AP by .003.
+    """
+    shift = tf.bitwise.right_shift
+    (height, width), (new_height, new_width) = tf.unstack(tf.shape(image)[1:3]), tf.unstack(size)
+    left, right, shares = _neighbours(width, new_width)
+    shares = tf.where((left == right)[:, tf.newaxis], [UNIT, 0], shares)  # of columns only, beyond the outer centres
+    first, second = (tf.cast(tf.gather(image, index, axis=2), tf.int32) for index in (left, right))
+    rows = shift(first * shares[:, :1] + second * shares[:, 1:], 4)
+    above, below, shares = _neighbours(height, new_height)
+    first, second = (tf.gather(rows, index, axis=1) for index in (above, below))
+    parts = (shift(x * shares[:, i, tf.newaxis, tf.newaxis], 16) for i, x in enumerate((first, second)))
+    return tf.cast(shift(tf.add_n([*parts]) + 2, 2), tf.float32)
+
+
+def _area(image, size):
+    """The mean over areas, rounded as OpenCV's INTER_AREA does it: a half upwards where the areas are 2 x 2."""
+    means = tf.image.resize(image, size, "area")
+    return tf.cond(
+        tf.reduce_all(tf.shape(image)[1:3] == 2 * size), lambda: tf.floor(means + 0.5), lambda: tf.round(means)
+    )
+
+
+def _neighbours(old, new):
+    """Of each of `new` pixels, the two of `old` that it lies between, and their int32 shares [new, 2] of UNIT."""
+    scale = 1 / (tf.cast(new, tf.float64) / tf.cast(old, tf.float64))
+    place = tf.cast((tf.cast(tf.range(new), tf.float64) + 0.5) * scale - 0.5, tf.float32)
+    before = tf.floor(place)
+    shares = tf.stack([1 - (place - before), place - before], axis=1)
+    first = tf.cast(before, tf.int32)
+    indices = (tf.clip_by_value(index, 0, old - 1) for index in (first, first + 1))
+    return *indices, tf.cast(tf.round(shares * UNIT), tf.int32)
 
 
 def without_padding(found: dict, used) -> dict:

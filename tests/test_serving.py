@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +10,7 @@ import tf_keras
 
 from detect.data.frame import MODES
 from detect.detector import Detector
-from detect.serving import DETECTOR_JSON, save
+from detect.serving import DETECTOR_JSON, bilinear, save
 
 SHAPES = [(90, 160), (160, 90), (120, 120), (400, 640)]
 
@@ -80,3 +81,11 @@ def test_what_does_not_count_is_zero(saved):
     count = int(outputs["num_detections"])
     assert count == (1 if mode == "keep_aspect" else 2)
     assert not any(outputs[f"detection_{name}"][count:].any() for name in ("boxes", "scores", "classes"))
+
+
+@pytest.mark.parametrize("new", [(96, 96), (300, 300), (240, 320), (299, 1024)])
+@pytest.mark.parametrize("old", [(97, 131), (31, 900), (300, 451), (7, 5)])
+def test_the_bilinear_resize_is_opencvs_bit_by_bit(old, new):
+    image = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8)
+    found = bilinear(tf.constant(image[np.newaxis]), tf.constant(new))
+    np.testing.assert_array_equal(found[0], cv2.resize(image, new[::-1], interpolation=cv2.INTER_LINEAR))

@@ -55,6 +55,12 @@ class FakeQuant(Stepped):
         low, high = self._range(x, member, static(training, self))
         return self.rounded(lambda: fake_quant(x, low, high, self.spec.activation_bits), lambda: tf.identity(x))
 
+    def step(self):
+        """The step of the grid that it rounds to, as it is stored now."""
+        stored = self._learned() if self.spec.ranges == "learned" else self._stored
+        low, high = self.fixed or stored()
+        return (high - low) / (2**self.spec.activation_bits - 1)
+
     def check(self) -> None:
         """Raises ConfigError where the range is of no use: it saw no data, or is not finite."""
         if self.fixed is not None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.quantize.activations import FakeQuant
-from detect.quantize.ranges import fake_quant_kernel
+from detect.quantize.ranges import fake_quant_kernel, kernel_steps
 from detect.quantize.stepped import COLLECT, SHIP, Stepped, can_read, static
 
 layers = tf_keras.layers
@@ -36,6 +36,9 @@ class Folded(Stepped):
         self.between = None
         if isinstance(self.convolution, layers.SeparableConv2D):
             self.between = FakeQuant(self.spec, name=f"{self.name}/depthwise/fake_quant")
+        # Gives the step of the input's grid; a function, as Keras would count the layer that has it as a part of this
+        # one. A model that was made from its configuration has none, and does not round biases.
+        self.input_step: Callable[[], Any] | None = None if self.between is None else self.between.step
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -94,9 +97,9 @@ class Folded(Stepped):
         kernel = self._kernel_for(self.folded_kernel, training, self._is_depthwise)
         y = self._convolve(x, kernel)
         if training and self.trainable and self._learns:
-            y = self.before(self.spec.freeze_bn, lambda: self._corrected(x, y), lambda: self._shifted(y))
+            y = self.before(self.spec.freeze_bn, lambda: self._corrected(x, y), lambda: self._shifted(y, training))
         else:
-            y = self._shifted(y)
+            y = self._shifted(y, training)
         return y if self.convolution is None else self.convolution.activation(y)
 
     def folded_kernel(self):
@@ -154,12 +157,28 @@ class Folded(Stepped):
     def _sigma(self, variance):
         return tf.sqrt(variance + self.norm.epsilon)
 
-    def _shifted(self, y):
-        bias = self._shipped_bias() if self.run == SHIP and can_read() else self.folded_bias()
+    def _shifted(self, y, training: bool):
+        if self.run == SHIP and can_read():
+            bias = self._shipped_bias()
+        else:
+            bias = self.folded_bias()
+            if bias is not None and not training and self.run != COLLECT:
+                bias = self.rounded(lambda: self._rounded_bias(bias), lambda: tf.identity(bias))
         return y if bias is None else tf.nn.bias_add(y, bias)
 
+    def _rounded_bias(self, bias):
+        """As TFLite holds it: a whole number of the input's step times the kernel's. Where a kernel of one scale has a
+        few large channels, that may move an output by half a step."""
+        if self.input_step is None:
+            return tf.identity(bias)
+        kernel = self.folded_kernel()
+        if self._is_depthwise and self.spec.per_channel:
+            kernel = tf.reshape(kernel, [*kernel.shape[:2], -1])
+        unit = self.input_step() * kernel_steps(kernel, self.spec.weight_bits, self.spec.per_channel)
+        return tf.round(bias / unit) * unit
+
     def _shipped_bias(self):
-        """The bias as a constant whose values are not all equal.
+        """The rounded bias as a constant whose values are not all equal.
 
         If they are, as the prior of a focal loss makes them, the converter divides all of them by the first channel's
         scale, and the file's outputs are dozens of quanta off (TensorFlow 2.20).
@@ -168,7 +187,7 @@ class Folded(Stepped):
             bias = self.folded_bias()
             if bias is None:
                 return None
-            values = np.array(bias)
+            values = np.array(self._rounded_bias(bias))
         if (values == values[0]).all():
             values[0] = np.nextafter(values[0], np.float32(0))
         return tf.constant(values)

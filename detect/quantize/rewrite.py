@@ -135,6 +135,10 @@ class _Builder:
             kernel = None if unit.kind == "scale" else self._layer(first.layer, linear=unit.kind == "linear")
             copied = None if norm is None else self._layer(norm.layer)
             self.folded[first.layer] = Folded(self.spec, kernel, copied, name=first.name)
+            root = self.shared.root(unit.inputs[0])
+            # Of a layer that is called more than once, the inputs may have grids of their own.
+            if root in self.shared.ranges and self.graph.calls(first.layer) == 1:
+                self.folded[first.layer].input_step = self.folded[first.layer].input_step or self._quantiser(root).step
         return self.folded[first.layer]
 
     def _layer(self, layer, linear: bool = False):

@@ -37,7 +37,10 @@ def complaint(scores: Mapping[str, Any] | None, quantize: str) -> str | None:
 
 def line(scores: Mapping[str, Any]) -> str:
     """For the console, in 80 columns."""
-    shown = [f"{key} {_figure(scores[key]['AP'])}" for key in ("file", "run", "float") if key in scores]
+    names = {"file": "file", "run": "run", "float": "float"}
+    if scores.get("float_stage") == "quantized":  # not what a float training gives: these weights suit their rounding
+        names["float"] = "without rounding"
+    shown = [f"{name} {_figure(scores[key]['AP'])}" for key, name in names.items() if key in scores]
     return f"AP on {scores['images']} {scores['split']} images: {', '.join(shown)}"
 
 

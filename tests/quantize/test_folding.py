@@ -155,3 +155,20 @@ def test_what_the_loop_asks_of_a_batch_norm(convnet):
     ]
     twin.get_layer("conv").momentum = 0.5
     assert twin.get_layer("conv").norm.momentum == 0.5
+
+
+def test_a_bias_is_a_whole_number_of_input_steps_times_kernel_steps():
+    """An image's step is 1, and that of a kernel whose largest value is 1.27 is .01: .304 becomes .30."""
+    image = tf_keras.Input((2, 2, 1), name="image")
+    conv = tf_keras.layers.Conv2D(1, 1, name="conv", kernel_initializer=tf_keras.initializers.Constant(1.27))
+    model = tf_keras.Model(image, conv(image))
+    conv.bias.assign([0.304])
+    twin = fake_quant(model, Spec(ranges="calibrated"))
+    calibrate(twin, [np.array([0, 255, 3, 5], np.float32).reshape(1, 2, 2, 1)])
+    folded = twin.get_layer("conv")
+    assert float(folded.input_step()) == pytest.approx(1.0)
+    assert float(folded._rounded_bias(folded.folded_bias())[0]) == pytest.approx(0.30, abs=1e-6)
+    twin.get_layer("conv/fake_quant").range_max.assign(2.55)  # steps of .01
+    twin.get_layer("conv/fake_quant").range_min.assign(0.0)
+    assert float(twin(np.zeros((1, 2, 2, 1), np.float32), training=False)[0, 0, 0, 0]) == pytest.approx(0.30, abs=1e-6)
+    assert float(twin(np.ones((1, 2, 2, 1), np.float32), training=False)[0, 0, 0, 0]) == pytest.approx(1.57, abs=1e-6)

@@ -18,6 +18,8 @@ def test_what_is_kept():
     found = figures(0.57, 0.5685, float=0.571)
     assert found["difference"] == pytest.approx(-0.0015) and found["images"] == 72 and found["split"] == "test"
     assert scores.line(found) == "AP on 72 test images: file 0.5685, run 0.5700, float 0.5710"
+    own = found | {"float_stage": "quantized"}
+    assert scores.line(own).endswith(": file 0.5685, run 0.5700, without rounding 0.5710")
     assert scores.line(figures(None, None)) == "AP on 72 test images: file n/a, run n/a"
 
 

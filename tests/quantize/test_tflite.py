@@ -215,6 +215,7 @@ def batch_of(size: int, seed: int) -> dict:
     return {name: tf.constant(value) for name, value in batch.items()}
 
 
+@pytest.mark.slow
 def test_an_ssd(shuffle):
     """96 px, a few steps of training with the detector's own losses; every convolution of the file is int8."""
     tf_keras.utils.set_random_seed(0)

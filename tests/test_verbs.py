@@ -331,7 +331,7 @@ def test_export_refuses_what_does_not_go_together(small_run, overrides, message)
 def test_export_of_a_run_that_never_trained(small_run, tmp_path):
     for name in ("config.yaml", "classes.json"):
         shutil.copy(small_run[0] / name, tmp_path / name)
-    with pytest.raises(WeightsError, match="no detector/best: the run has no such stage, or has not reached its first evaluation"):
+    with pytest.raises(WeightsError, match="no such stage, or has not reached its first evaluation"):
         call("export", f"run={tmp_path}", "format=tflite")
 
 

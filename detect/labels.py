@@ -69,12 +69,13 @@ def label_place(
     height, width = label
     ymin, xmin, ymax, xmax = box.tolist()
     places = [(y, x) for y in (ymin - height, ymin, ymax, ymax - height) for x in (xmin, xmax - width)]
+    others = np.array(taken, int).reshape(-1, 4)
     best: tuple[float, np.ndarray] | None = None
     for y, x in places:
         top = min(max(round(y), 0), max(frame[0] - height, 0))
         left = min(max(round(x), 0), max(frame[1] - width, 0))
         place = np.array([top, left, top + height, left + width])
-        hidden = sum(_overlap(place, other) for other in taken)
+        hidden = _overlap(place, others)
         if best is None or hidden < best[0]:
             best = (hidden, place)
         if hidden == 0:
@@ -84,9 +85,10 @@ def label_place(
     return int(best[1][0]), int(best[1][1])
 
 
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    return float(np.prod(np.maximum(sides, 0)))
+def _overlap(place: np.ndarray, others: np.ndarray) -> float:
+    """The area that a rectangle [4] shares with others [n, 4], summed."""
+    sides = np.minimum(place[2:], others[:, 2:]) - np.maximum(place[:2], others[:, :2])
+    return float(np.prod(np.maximum(sides, 0), axis=1).sum())
 
 
 @lru_cache(maxsize=4096)

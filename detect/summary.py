@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detect.config import fingerprint
+from detect.data.statistics import outline
 from detect.logs import write_json
 from detect.start import SUMMARY, Run
 
@@ -25,7 +26,7 @@ def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> 
         "scores": scores,
         **outcome,
         **more,
-        "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint()},
+        "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint(), **outline(run.dataset)},
         **run.provenance,
     }
     write_json(path, content)

@@ -78,6 +78,22 @@ def statistics(dataset: DetectionDataset) -> Statistics:
     })  # fmt: skip
 
 
+def outline(dataset: DetectionDataset) -> dict[str, Any]:
+    """What the training images are like in four figures: classes, images, boxes, and box_share.
+
+    box_share: the median side of a box (root of its area) over the root of its image's area; None without boxes.
+    """
+    train = dataset.splits["train"]
+    shares = [np.sqrt(area(e.boxes) / (e.width * e.height)) for e in train]
+    every = np.concatenate(shares or [np.zeros(0)])
+    return {
+        "classes": dataset.num_classes,
+        "images": len(train),
+        "boxes": len(every),
+        "box_share": round(float(np.median(every)), 4) if len(every) else None,
+    }
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How many of `boxes` boxes no anchor matches; (unmatched, all) by class and by side, and what to change."""

@@ -70,13 +70,17 @@ def origin(run: FinishedRun) -> Row:
 
 
 def _study_columns(run: FinishedRun, variant: str, baseline: str | None) -> Row:
-    cost = run.summary.get("cost") or {}
+    cost, data = run.summary.get("cost") or {}, run.summary["dataset"]
     return {
         "study": run.study,
         "fraction": run.fraction,
         "budget": run.budget,
         "variant": variant,
         "baseline": baseline or "",
+        "classes": data.get("classes") or "",
+        "images": data.get("images") or "",
+        "boxes": data.get("boxes") or "",
+        "box share": data.get("box_share") or "",
         "seconds": round(run.seconds, 1),
         "seconds stage 1": round((NO_STAGE | run.stage_1)["seconds"], 1),
         "extra steps": cost.get("extra_steps") or 0,

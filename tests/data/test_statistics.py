@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from detect.data.dataset import DetectionDataset, Example
-from detect.data.statistics import coverage, statistics
+from detect.data.statistics import coverage, outline, statistics
 
 
 def example(name, boxes, classes, crowd=False):
@@ -31,6 +31,12 @@ def test_figures_by_hand():
     assert figures["share"]["cat"][3] == pytest.approx(20 / np.sqrt(20000), abs=1e-4)
     assert (figures["aspect"]["cat"][0], figures["aspect"]["cat"][-1]) == (1, 4)
     json.dumps(figures, allow_nan=False)
+
+
+def test_outline_by_hand():
+    """Boxes of 10x40 and 20x20 pixels on 100x200: both have a side of 20, a root of 20000 is the image's."""
+    assert outline(toy()) == {"classes": 2, "images": 2, "boxes": 2, "box_share": 0.1414}
+    assert outline(DetectionDataset("none", ("cat",), {}))["box_share"] is None
 
 
 def test_lines_fit_the_console():

@@ -21,6 +21,7 @@ def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> 
         "arm": cfg.arm.name,
         "fraction": fraction(cfg),
         "budget": cfg.schedule.steps,
+        "network": " ".join(part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone)),
         "seed": cfg.seed,
         "fingerprint": fingerprint(cfg),
         "scores": scores,

@@ -77,6 +77,7 @@ def _study_columns(run: FinishedRun, variant: str, baseline: str | None) -> Row:
         "budget": run.budget,
         "variant": variant,
         "baseline": baseline or "",
+        "network": run.summary.get("network") or "",
         "classes": data.get("classes") or "",
         "images": data.get("images") or "",
         "boxes": data.get("boxes") or "",

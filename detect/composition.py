@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import ConfigCompositionException
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -35,12 +36,19 @@ class Composer:
 
     @contextlib.contextmanager
     def ready(self) -> Iterator["Composer"]:
-        """Hydra is set up inside this context, as its main function would do it; broken YAML raises ConfigError."""
-        with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIG_DIR)):
-            try:
+        """Hydra is set up inside this context, as its main function would do it; broken YAML raises ConfigError.
+
+        A job of another configuration may be under way: it has its Hydra back afterwards.
+        """
+        before = get_gh_backup()
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIG_DIR)):
                 yield self
-            except yaml.YAMLError as error:
-                raise ConfigError(f"broken YAML: {error}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"broken YAML: {error}") from error
+        finally:
+            restore_gh_from_backup(before)
 
     def checked(self, job: list[Override]) -> DictConfig:
         """The configuration with the overrides of one job, Hydra's own node included.

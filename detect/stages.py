@@ -147,16 +147,7 @@ def train_classifier(run: Run, weights: Any) -> Any:
     classifier, schedule = build_classifier(cfg, dataset.num_classes), instantiate(stage.schedule)
     initialise(classifier, weights, cfg, folder)
     schedule.prepare(classifier.model)
-    stream = ClassificationStream(
-        dataset.splits["train"],
-        num_classes=dataset.num_classes,
-        size=classifier.size,
-        batch_size=schedule.batch_size,
-        augment=instantiate(stage.augment),
-        seed=cfg.seed,
-        threads=threads(cfg),
-        balanced=stage.balanced,
-    )
+    stream = classification_stream(run, classifier, schedule, dataset)
     split = selection_split(dataset)
     evaluator = ClassificationEvaluator(
         classifier.detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg)
@@ -230,6 +221,22 @@ def train_quantized(run: Run, weights: Any) -> float:
     start = {"init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}}
     start["quantize"] = spec.to_config()
     return fit_detector(run, detector, schedule, stream, folder, run.folder, start, delay=spec.delay)
+
+
+def classification_stream(
+    run: Run, classifier: Classifier, schedule: Schedule, dataset: ClassificationDataset
+) -> ClassificationStream:
+    """The augmented training pictures of stage 1 as batches."""
+    return ClassificationStream(
+        dataset.splits["train"],
+        num_classes=dataset.num_classes,
+        size=classifier.size,
+        batch_size=schedule.batch_size,
+        augment=instantiate(run.cfg.classify.augment),
+        seed=run.cfg.seed,
+        threads=threads(run.cfg),
+        balanced=run.cfg.classify.balanced,
+    )
 
 
 def training_stream(run: Run, detector: Any, schedule: Schedule) -> DetectionStream:

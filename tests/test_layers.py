@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 
 LAYERS = [
-    "train evaluate predict export inspect report fetch doctor cli usage overrides composition sweep",
+    "train evaluate predict export inspect advise report fetch doctor cli usage overrides composition sweep",
     "stages detector summary start config arms ranges signatures",
     "scoring",
     "loop weights quantize tflite metrics logs draw labels plots evaluators schedule serving events "
@@ -17,7 +17,7 @@ LAYERS = [
     "classifier ssd faster_rcnn",
     "backbones necks heads rpn box_heads cost",
     "target_assigner sampler losses postprocess roi",
-    "anchors box_coder matcher",
+    "anchors anchor_layout box_coder matcher",
     "data",
     "boxes",
     "errors",

@@ -18,6 +18,7 @@ from detect.data.statistics import Coverage, outline, statistics
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.start import Run, open_dataset
 from detect.study.nearest import Neighbour, nearest
+from detect.summary import network
 
 log = logging.getLogger("detect")
 NETWORKS = {"inception_v2": 24, "mobilenet_v2": 22, "mobilenet_v1": 21}
@@ -53,7 +54,7 @@ def main(cfg) -> None:
         raise DataError(f"data set {dataset.name}: no box in its {about['images']} training images")
     for line in [*dataset.describe(), *statistics(dataset).lines(), *proposal.imbalance(dataset)]:
         log.info(line)
-    like = nearest(about, network_name(cfg))
+    like = nearest(about, network(cfg))
     for line in ["", *(like.lines() if like else ["no study is at hand that any data set could be compared with"])]:
         log.info(line)
     chosen = choose(cfg, dataset, like, options(), given())
@@ -64,11 +65,6 @@ def main(cfg) -> None:
     file = proposal.write_experiment(folder, cfg.name, proposal.experiment_text(head, chosen.choices, chosen.values))
     for line in [*about_it, *expected(chosen), f"wrote {file}; train it with", f"  {command}"]:
         log.info(line)
-
-
-def network_name(cfg: DictConfig) -> str:
-    """Meta-architecture and backbone, as the summaries of runs name them."""
-    return " ".join(part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone))
 
 
 def options() -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> 
         "arm": cfg.arm.name,
         "fraction": fraction(cfg),
         "budget": cfg.schedule.steps,
-        "network": " ".join(part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone)),
+        "network": network(cfg),
         "seed": cfg.seed,
         "fingerprint": fingerprint(cfg),
         "scores": scores,
@@ -31,6 +31,11 @@ def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> 
         **run.provenance,
     }
     write_json(path, content)
+
+
+def network(cfg: DictConfig) -> str:
+    """`SSD MobileNetV1`: meta-architecture and backbone."""
+    return " ".join(part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone))
 
 
 def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ LAYERS = [
     "stages detector summary start config arms ranges signatures",
     "scoring",
     "loop weights quantize tflite metrics logs draw labels plots evaluators schedule serving events "
-    "progress provenance study",
+    "progress provenance study proposal",
     "classifier ssd faster_rcnn",
     "backbones necks heads rpn box_heads cost",
     "target_assigner sampler losses postprocess roi",

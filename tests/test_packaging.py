@@ -70,7 +70,7 @@ def test_licence_and_entry_point():
     assert PROJECT["project"]["scripts"] == {"detect": "detect.cli:main"}
 
 
-def test_wheel_carries_package_and_configs(tmp_path):
+def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path):
     build = pytest.importorskip("hatchling.build", reason="hatchling, which builds the wheel, is not installed")
     before = Path.cwd()
     os.chdir(ROOT)
@@ -84,6 +84,9 @@ def test_wheel_carries_package_and_configs(tmp_path):
         assert f"detect/configs/{file.relative_to(config.CONFIG_DIR).as_posix()}" in names
     for file in (ROOT / "detect").rglob("*.py"):
         assert file.relative_to(ROOT).as_posix() in names
+    for file in (ROOT / "experiments").glob("*/results.csv"):
+        assert f"detect/experiments/{file.relative_to(ROOT / 'experiments').as_posix()}" in names
+    assert {Path(name).suffix for name in names if name.startswith("detect/experiments/")} == {".csv"}
     outside = {name.split("/")[0] for name in names}
     assert outside == {"detect", "detect-0.1.0.dist-info", "detect-0.1.0.data"}
     assert any(name.endswith("share/detect/requirements.lock") for name in names)

@@ -133,10 +133,11 @@ def propose(
     if "root" in values["dataset"]:
         values["dataset"]["root"] = str(Path(str(cfg.dataset.root)).expanduser().resolve())
     steps = proposal.steps(len(dataset.splits["train"]), BATCH_SIZE)
+    heads = cfg.init.get("scope") == "detector"  # they come with the weights: stage 1 would change what is beneath them
     values |= {
         "detector": {"size": list(proposal.frame_size(dataset))},
         "classify": {
-            "enabled": like is None or like.best_arm == "crops",
+            "enabled": not heads and (like is None or like.best_arm == "crops"),
             "schedule": {"steps": STAGE_1_STEPS, "evaluate_every": STAGE_1_STEPS, "checkpoint_every": STAGE_1_STEPS},
         },
         "schedule": {"batch_size": BATCH_SIZE, **intervals(steps)},
@@ -198,9 +199,8 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
     node["anchors"], fitted = proposal.fitted_layout(dataset, detector)
     proposed.unmatched = stock, fitted
     backbone = stages.instantiate(train.backbone)
-    if fitted.unmatched <= proposal.UNMATCHED * fitted.boxes or backbone.fpn_maps[0] in detector.maps:
-        return
-    if "channels" not in train.detector.neck or train.detector.neck.maps is not None:
+    stock_neck = train.detector.neck.get("channels", 0) is None and train.detector.neck.maps is None
+    if fitted.unmatched <= proposal.UNMATCHED * fitted.boxes or not stock_neck or backbone.fpn_maps[0] in detector.maps:
         return
     neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
     finer = Proposal(proposed.choices, proposed.values | {"detector": {"size": node["size"], "neck": neck}})

@@ -55,7 +55,8 @@ def main(cfg) -> None:
     for line in [*dataset.describe(), *statistics(dataset).lines(), *proposal.imbalance(dataset)]:
         log.info(line)
     like = nearest(about, network(cfg))
-    for line in ["", *(like.lines() if like else ["no study is at hand that any data set could be compared with"])]:
+    found = ["nearest cell of the studies in experiments/:", *like.lines()] if like else ["no study to compare with"]
+    for line in ["", *found, ""]:
         log.info(line)
     chosen = choose(cfg, dataset, like, options(), given())
     folder = Path(cfg.output).expanduser()

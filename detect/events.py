@@ -66,8 +66,9 @@ class EventWriter:
         from tensorboard.plugins.hparams.summary import session_end_pb
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        # The folder is the trial: two runs of equal settings stay two rows.
-        self._add(0, hparams_pb(dict(values), trial_id=str(self.folder.resolve())))
+        # STUDY/DATA/RUN/STAGE is the trial: a name to read, and two runs of equal settings stay two rows.
+        trial = "/".join(self.folder.resolve().parts[-6:-2])
+        self._add(0, hparams_pb(dict(values), trial_id=trial))
         if metrics:
             self.scalars(0, {f"final/{key}": value for key, value in metrics.items()})
             # This one function answers with TensorFlow's own Summary class.

@@ -112,6 +112,8 @@ def test_hparams_are_flat_scalars_with_final_figures(board):
         metadata = board["eval"].SummaryMetadata(tag)
         return plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
 
+    trial = content("_hparams_/session_start_info").session_start_info.group_name
+    assert not trial.startswith("/") and trial.count("/") == 3  # STUDY/DATA/RUN/STAGE
     values = content("_hparams_/session_start_info").session_start_info.hparams
     assert sorted(values) == ["classify", "schedule.rate", "seed"]
     assert values["classify"].bool_value and values["seed"].number_value == 3

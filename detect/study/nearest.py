@@ -68,7 +68,7 @@ def nearest(about: Mapping[str, Any], network: str, folder: Path = STUDIES) -> N
 
 
 def _neighbours(rows: Sequence[TextRow], about: Mapping[str, Any]) -> list[Neighbour]:
-    """One for each data set, share and budget of a study, on test; variants of the setting are left out."""
+    """One for each data set, share and budget of a study with arms, on test; variants of the setting are left out."""
     groups: dict[tuple[str, ...], list[TextRow]] = {}
     for row in rows:
         if row.get("split") == "test" and row.get(SHARE_KEY) and not row.get("variant"):
@@ -76,6 +76,8 @@ def _neighbours(rows: Sequence[TextRow], about: Mapping[str, Any]) -> list[Neigh
             groups.setdefault(key, []).append(row)
     found = []
     for (study, dataset, fraction, network, _), members in groups.items():
+        if GENERIC not in (row["arm"] for row in members):
+            continue
         images, boxes, share = (_mean(members, column) for column in ("images", "boxes", SHARE_KEY))
         mine = (about["images"], about["boxes"] / about["images"], about["box_share"])
         apart = [math.log2(a / b) for a, b in zip(mine, (images, boxes / images, share), strict=True)]

@@ -67,7 +67,8 @@ def test_stage_1_is_advised_where_it_was_worth_more_beyond_the_noise(tmp_path, g
     assert "C crops" in text and "n = 3" in text and max(map(len, like.lines())) <= 80
 
 
-def test_variants_and_csv_files_of_other_kinds_are_left_out(tmp_path):
+def test_variants_studies_of_other_questions_and_other_csv_files_are_left_out(tmp_path):
+    write(tmp_path, [row("fpn", 0, 0.3), row("plain", 0, 0.3)], "extras")
     write(tmp_path, arms(0.1, variant="schedule.batch_norm=frozen"))
     write(tmp_path, [{"run": "a", "file": "b"}], "exports")
     assert nearest(ABOUT, "SSD MobileNetV1", tmp_path) is None

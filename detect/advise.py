@@ -249,17 +249,17 @@ def seconds_a_step(run: Run, stage: str, steps: int) -> float:
 def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None) -> list[str]:
     """Why the proposal is as it is, a line each of at most 78 columns."""
     height, width = chosen.values["detector"]["size"]
-    stage_1 = "with stage 1 on crops" if chosen.values["classify"]["enabled"] else "without stage 1"
+    stage_1 = "with stage 1" if chosen.values["classify"]["enabled"] else "without stage 1"
     if like is None:
-        why = "no study to go by"
+        why = ": there is no study to go by"
     elif like.best_arm == "crops":
-        why = "worth more than further steps there"
+        why = ": it was worth more than further steps there"
     else:
-        why = "not shown to be worth more than further steps there"
+        why = ": not shown to beat further steps there"
     stock, fitted = chosen.unmatched or (None, None)
     lines = [
         f"network   {chosen.choices['detector']} on {chosen.choices['backbone']}, frame {height}x{width}",
-        f"start     init={chosen.choices['init']}, {stage_1}: {why}",
+        f"start     init={chosen.choices['init']}, {stage_1}{why}",
     ]
     if stock is not None and fitted is not None:
         moved = "" if fitted is stock else f", after fitting {fitted.unmatched}"

@@ -28,7 +28,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from detect import config, sweep
-from detect.composition import Composer, container, quoted
+from detect.composition import FOLDERED, Composer, container, quoted
 from detect.errors import ConfigError
 
 RESUME_MAY_CHANGE: tuple[str, ...] = ("resume",)
@@ -134,11 +134,16 @@ def _planned(command: Command, composer: Composer) -> tuple[Command, str | None]
     lines = [f"hydra.sweep.dir={quoted(str(cfg.hydra.sweep.dir))}"]
     if (threads := sweep.threads_of_a_cell(cfg)) is not None:
         lines.append(f"threads={threads}")
+    grid, asked = sweep.grid(cfg), _parse(command.overrides)
+    if any(o.key_or_group == FOLDERED and o.is_sweep_override() for o in asked):
+        # Hydra composes a sweep without the groups that it varies: it would not see an experiment's grid.
+        given = {o.get_key_element() for o in asked}
+        lines += [line for line in grid if _parse([line])[0].get_key_element() not in given]
     planned = replace(
         command,
         overrides=(*command.overrides, *lines),
         sweep_folder=Path(str(cfg.hydra.sweep.dir)),
-        grid=sweep.grid(cfg),
+        grid=grid,
     )
     return planned, cfg.get("study")
 

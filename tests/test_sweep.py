@@ -52,28 +52,37 @@ def test_the_experiments_grid_and_the_command_lines():
     assert len(cells) == 16 and all({"arm=crops", "arm=generic_extra"} & cell for cell in cells)
 
 
+def test_the_grid_holds_where_the_experiment_itself_is_swept():
+    """Hydra composes a sweep without what it varies: the grid of the experiments has to be among the overrides."""
+    command = prepare(read(["-m", "experiment=extras/plain,extras/fpn", "dataset.root=DIR"], "train"))
+    assert "seed=0,1,2" in command.overrides and len(list(overrides._jobs(command))) == 6
+    command = prepare(read(["-m", "experiment=extras/plain,extras/fpn", "dataset.root=DIR", "seed=7"], "train"))
+    assert "seed=0,1,2" not in command.overrides and len(list(overrides._jobs(command))) == 2
+
+
 def test_two_cells_of_one_folder_are_refused():
-    share = r"two cells would share the folder .*crops_f1.0_b1000_s0: .*rate=0.1 and .*rate=0.2; name"
+    share = r"two cells would share the folder .*crops_f1.0_b1000_r0.001_s0: .*size=4 and .*size=8; name"
     with pytest.raises(ConfigError, match=share):
-        prepare(read([*STUDY, "schedule.rate=.1,.2", "arm=crops", "seed=0", "limit.fraction=1.0"], "train"))
+        prepare(read([*STUDY, "schedule.batch_size=4,8", "arm=crops", "seed=0", "limit.fraction=1.0"], "train"))
 
 
 def test_a_folder_of_another_configuration_is_refused_before_the_first_cell(tmp_path):
     own = ["experiment=ablation/two_stage", "arm=crops", "seed=1", "limit.fraction=0.2", f"hydra.sweep.dir={tmp_path}"]
     with Composer("train").ready() as composer:
         then, same, other = (
-            composer.checked(overrides._parse([*own, f"rates.detector.{rate}"]))
-            for rate in ("crops=0.001", "random=0.5", "crops=0.5")  # that of `random` is not the rate of this arm
+            composer.checked(overrides._parse([*own, line]))
+            # the rate of `random` is not that of this arm
+            for line in ("schedule.batch_size=8", "rates.detector.random=0.5", "schedule.batch_size=4")
         )
-    cell = tmp_path / "crops_f0.2_b1000_s1"
+    cell = tmp_path / "crops_f0.2_b1000_r0.001_s1"
     cell.mkdir()
     OmegaConf.save(OmegaConf.create(plain(then)), cell / "config.yaml")
     sweep.Cells().add(same, "seed=1")
     with pytest.raises(ConfigError) as refused:
         sweep.Cells().add(other, "seed=1")
     head, *changed = str(refused.value).splitlines()
-    assert "crops_f0.2_b1000_s1: it holds a run of another configuration" in head
-    assert changed == ["  schedule.rate: the run has 0.001, asked is 0.5"]
+    assert "crops_f0.2_b1000_r0.001_s1: it holds a run of another configuration" in head
+    assert changed == ["  schedule.batch_size: the run has 8, asked is 4"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +221,7 @@ def best_weights(folder: Path) -> dict[str, np.ndarray]:
 def test_a_sweep_that_was_killed_goes_on_and_equals_single_runs_bit_for_bit(tiny, tmp_path):
     folder = tmp_path / "sweep"
     command = [*tiny, f"hydra.sweep.dir={folder}"]
-    names = [f"{arm}_f0.5_b12_s{seed}" for seed in (0, 1) for arm in ("generic_extra", "crops")]
+    names = [f"{arm}_f0.5_b12_r0.001_s{seed}" for seed in (0, 1) for arm in ("generic_extra", "crops")]
     first, second = folder / names[0], folder / names[1]
     rows = second / "detector" / "metrics.jsonl"
     log = (tmp_path / "log").open("w")
@@ -253,7 +262,7 @@ def test_a_sweep_that_was_killed_goes_on_and_equals_single_runs_bit_for_bit(tiny
         expected, got = best_weights(tmp_path / name), best_weights(folder / name)
         assert expected.keys() == got.keys() and all(np.array_equal(got[k], expected[k]) for k in got)
 
-    crops, extra = summaries["crops_f0.5_b12_s0"], summaries["generic_extra_f0.5_b12_s0"]
+    crops, extra = summaries["crops_f0.5_b12_r0.001_s0"], summaries["generic_extra_f0.5_b12_r0.001_s0"]
     assert (extra["budget"], extra["steps"]) == (12, 12 + extra["cost"]["extra_steps"])
     step = extra["cost"]["detector_macs"] / extra["steps"]
     added = step * extra["cost"]["extra_steps"]
@@ -277,7 +286,7 @@ def test_launchers_train_cells_beside_each_other(tiny, tmp_path, launcher):
     command = [*tiny, f"hydra.sweep.dir={tmp_path}", *LAUNCHERS[launcher], "arm=generic", "schedule.steps=2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("generic_f0.5_b2_s*/summary.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("generic_f0.5_b2_r*_s*/summary.json"))]
     assert [about["seed"] for about in found] == [0, 1]
     assert all(about["command"].endswith(" threads=1") for about in found)
 

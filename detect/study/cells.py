@@ -49,18 +49,18 @@ class Study:
     def mean(self, cell: Cell, column: str) -> Estimate | None:
         return estimate(self.values(cell, column))
 
-    def rival(self, cell: Cell, arm: str) -> Cell | None:
-        """The cell of another arm, all else equal."""
-        other = replace(cell, arm=arm)
-        return other if other in self.cells and other != cell else None
+    def rival(self, cell: Cell, **other: str) -> Cell | None:
+        """The cell of another arm or variant, all else equal."""
+        rival = replace(cell, **other)
+        return rival if rival in self.cells and rival != cell else None
 
-    def difference(self, cell: Cell, arm: str, column: str = "AP") -> Estimate | None:
-        """Mean of cell - rival over the seeds that both have run on the same data; None without such a seed."""
-        rival = self.rival(cell, arm)
-        return None if rival is None else paired(self._by_seed(cell, column), self._by_seed(rival, column))
+    def difference(self, cell: Cell, **other: str) -> Estimate | None:
+        """Mean AP of cell - rival over the seeds that both have run on the same data; None without such a seed."""
+        rival = self.rival(cell, **other)
+        return None if rival is None else paired(self._by_seed(cell), self._by_seed(rival))
 
-    def _by_seed(self, cell: Cell, column: str) -> dict[tuple[str, str], float]:
-        rows = ((row, figure(row, column)) for row in self.cells[cell])
+    def _by_seed(self, cell: Cell) -> dict[tuple[str, str], float]:
+        rows = ((row, figure(row, "AP")) for row in self.cells[cell])
         return {(row["seed"], row["data"]): value for row, value in rows if value is not None}
 
 

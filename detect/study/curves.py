@@ -11,8 +11,13 @@ from detect.logs import read_metrics
 from detect.study.records import FinishedRun
 from detect.study.statistics import band
 
-WATCHED = ("loss/classification", "loss/box_classification", "loss/rpn_classification", "rpn/recall_50")
-"""Training figures that show where a detector fails to learn."""
+WATCHED = {
+    "loss/classification": "classification loss",
+    "loss/box_classification": "classification loss",
+    "loss/rpn_classification": "RPN's classification loss",
+    "rpn/recall_50": "RPN's recall at IoU .5",
+}
+"""Training figures that show where a detector fails to learn, and how tables call them."""
 POINTS = 100  # of a training figure: the mean of each hundredth of the run
 
 
@@ -30,6 +35,11 @@ class Curve:
     scores: dict[str, np.ndarray]
     watched: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     clock: tuple[np.ndarray, np.ndarray] = field(default=(np.zeros(1), np.zeros(1)), repr=False)
+
+    def at_the_end(self, key: str) -> float:
+        """The mean of a watched figure over the last tenth of the steps."""
+        steps, values = self.watched[key]
+        return float(values[steps > 0.9 * steps[-1]].mean())
 
     def seconds_at(self, step: float) -> float:
         """Seconds of training until a step of the last stage, the earlier stages included."""

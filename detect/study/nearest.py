@@ -41,7 +41,7 @@ class Neighbour:
     def best_arm(self) -> str:
         """`crops` where stage 1 was worth more than further steps of the detector, beyond the noise; else `generic`."""
         crops = self.cell(CROPS)
-        gain = crops and self.arms.difference(crops, MATCHED)
+        gain = crops and self.arms.difference(crops, arm=MATCHED)
         return CROPS if gain and gain.resolved and gain.mean > 0 else GENERIC
 
     def lines(self) -> list[str]:
@@ -51,7 +51,7 @@ class Neighbour:
         rows = [(cell.label, interval(self.arms.mean(cell, "AP"))) for cell in self.arms.cells]
         lines = [place, size, *(f"  {name:20} AP {value}" for name, value in rows)]
         if (crops := self.cell(CROPS)) is not None:
-            gains = {"B": self.arms.difference(crops, GENERIC), "B+": self.arms.difference(crops, MATCHED)}
+            gains = {"B": self.arms.difference(crops, arm=GENERIC), "B+": self.arms.difference(crops, arm=MATCHED)}
             lines += [f"  C - {name:2} {difference(gain)}" for name, gain in gains.items() if gain is not None]
         return lines
 

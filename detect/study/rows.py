@@ -7,7 +7,7 @@ from statistics import fmean
 from detect.metrics.coco import FIGURES
 from detect.study.commands import command, variants
 from detect.study.csv_file import Row, host, rounded, versions
-from detect.study.curves import Curve
+from detect.study.curves import WATCHED, Curve
 from detect.study.records import NO_STAGE, FinishedRun
 
 SHARES = (50, 80, 90)
@@ -29,6 +29,7 @@ def run_rows(
         if curve is not None:
             mine |= _reached(curve, levels.get(_rivals(run, variant[run.folder])))
             mine |= _extra_seconds(run, curve)
+            mine |= {WATCHED[key]: round(curve.at_the_end(key), 4) for key in curve.watched}
         rows += [run_row(run, split) | mine | origin(run) for split in splits if split in run.summary["scores"]]
     return sorted(rows, key=lambda r: (r["split"], r["arm"], r["seed"]))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from detect.study.blocks import Block, Listing, Table
 from detect.study.cells import LETTERS, Cell, Study, TextRow, figure, rivals, study_of
+from detect.study.curves import WATCHED
 from detect.study.rows import NEVER, SHARES
 from detect.study.statistics import Estimate, median_time
 
@@ -25,7 +26,7 @@ def run_tables(rows: Sequence[TextRow]) -> list[Block]:
     for split in splits:
         blocks.append(means(study_of(rows, split), f"**On {split}**", LEGEND if split == splits[-1] else ""))
     first = study_of(rows, splits[0])
-    extra = [reach(first), *per_class(first, splits[0]), extra_compute(first), commands(first)]
+    extra = [reach(first), ending(first), *per_class(first, splits[0]), extra_compute(first), commands(first)]
     return [*blocks, *(block for block in extra if block is not None)]
 
 
@@ -44,16 +45,22 @@ def each_run(rows: Sequence[TextRow]) -> Table:
 
 
 def means(study: Study, caption: str, note: str) -> Table:
-    """AP and AP50 of every cell, and its differences to the baseline and to B+."""
-    held = {cell: [arm for arm in rivals(cell.arm, study.baseline) if study.rival(cell, arm)] for cell in study.cells}
+    """AP and AP50 of every cell, and its differences to the baseline, to B+, and to its arm without the variant."""
+    held = {
+        cell: [arm for arm in rivals(cell.arm, study.baseline) if study.rival(cell, arm=arm)] for cell in study.cells
+    }
+    varied = [cell for cell in study.cells if study.rival(cell, variant="")]
     against = list(dict.fromkeys(arm for arms in held.values() for arm in arms))
     lines = []
     for cell, runs in study.cells.items():
-        differences = [difference(study.difference(cell, arm)) if arm in held[cell] else "" for arm in against]
+        differences = [difference(study.difference(cell, arm=arm)) if arm in held[cell] else "" for arm in against]
+        if varied:
+            differences.append(difference(study.difference(cell, variant="")) if cell in varied else "")
         figures = [interval(study.mean(cell, "AP")), interval(study.mean(cell, "AP50"))]
         minutes = study.mean(cell, "minutes")
         lines.append((cell.label, str(len(runs)), *figures, *differences, f"{minutes.mean:.1f}" if minutes else ""))
-    heads = ("arm", "seeds", "AP", "AP50", *(f"AP − {LETTERS.get(arm, arm)}" for arm in against), "minutes")
+    titles = [f"AP − {LETTERS.get(arm, arm)}" for arm in against] + ["AP − no variant"] * bool(varied)
+    heads = ("arm", "seeds", "AP", "AP50", *titles, "minutes")
     return _placed(study.cells, heads, lines, caption, note)
 
 
@@ -80,6 +87,14 @@ def reach(study: Study) -> Table | None:
     return _placed(study.cells, heads, lines, f"**Steps and seconds to a share of {name}'s AP**", note)
 
 
+def ending(study: Study) -> Table | None:
+    """Where training ended, which shows what a detector did not learn; None for rows that do not tell."""
+    names = [name for name in dict.fromkeys(WATCHED.values()) if any(study.mean(cell, name) for cell in study.cells)]
+    lines = [(cell.label, *(interval(study.mean(cell, name)) for name in names)) for cell in study.cells]
+    note = "Of training batches, mean over the last tenth of the steps; the loss is that of the last stage's classes."
+    return _placed(study.cells, ("arm", *names), lines, "**The end of training**", note) if names else None
+
+
 def per_class(study: Study, split: str) -> list[Table]:
     """AP of each class, mean over seeds: a table for each data set."""
     tables = []
@@ -96,7 +111,7 @@ def extra_compute(study: Study) -> Table | None:
     lines, cells = [], []
     for cell in study.cells:
         extra = study.mean(cell, "extra seconds")
-        rival = next((c for c in (study.rival(cell, "crops"), study.rival(cell, "random_crops")) if c), None)
+        rival = next((c for c in (study.rival(cell, arm="crops"), study.rival(cell, arm="random_crops")) if c), None)
         if extra is None or rival is None:
             continue
         first = study.mean(rival, "seconds stage 1")

@@ -127,6 +127,30 @@ def test_arms_of_other_steps_or_variants_are_not_compared(tmp_path, make_run):
     assert [row[2:5] for row in table.rows if row[8]] == [("100", "", "C crops")]
 
 
+def test_a_variant_is_held_against_the_same_arm_without_it(tmp_path, make_run):
+    for seed in (0, 1):
+        for arm, plain, frozen in (("generic", 0.4, 0.1 + 0.1 * seed), ("crops", 0.5, 0.5)):
+            make_run(tmp_path / f"{arm}{seed}", arm, seed, (0.1, plain))
+            make_run(tmp_path / f"{arm}{seed}f", arm, seed, (0.1, frozen), overrides=("schedule.batch_norm=frozen",))
+    table = by_caption(run_tables(rows_of(tmp_path, tmp_path / "results.csv")), "On val")
+    assert table.heads[7:9] == ("AP − B", "AP − no variant")
+    assert [(row[2], row[3], row[8]) for row in table.rows] == [
+        ("", "B generic", ""),
+        ("", "C crops", ""),
+        ("schedule.batch_norm=frozen", "B generic", "-0.250 [-0.885, +0.385], n = 2, unresolved"),
+        ("schedule.batch_norm=frozen", "C crops", "+0.000 [+0.000, +0.000], n = 2, unresolved"),
+    ]
+
+
+def test_where_training_ended(rows):
+    # 1 / step, every ten steps: of 100 the last tenth is step 100; of B+'s 150 it is 140 and 150
+    table = by_caption(run_tables(rows), "The end of training")
+    assert table.heads == ("data", "images", "arm", "classification loss")
+    assert [row[2:] for row in table.rows[:2]] == [
+        ("B generic", "0.010 ± 0.000"), ("B+ generic_extra", "0.007 ± 0.000")
+    ]  # fmt: skip
+
+
 def test_runs_on_their_own_have_a_line_each(tmp_path, make_run):
     make_run(tmp_path / "a", "mine", study=None)
     rows = rows_of(tmp_path, tmp_path / "results.csv")

@@ -61,3 +61,7 @@ def test_markdown():
         "**On val**\n\n| arm | AP |\n|---|---|\n| C <crops> | 0.460 ± 0.050 |\n| a\\|b | n/a |\n\na & note\n\n"
         "**Commands**\n\n    detect train 'a=[1,2]'\n\n**Where**\n\n- host: X\n"
     )
+
+
+def test_markdown_has_no_emphasis_that_a_pattern_would_make():
+    assert "| M\\*/B\\* |" in markdown([Table(("skip",), (("M*/B*",),))])

@@ -162,16 +162,16 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
 
     Raises WeightsError where `init` is a file of another network.
     """
-    from detect import stages  # imports TensorFlow
+    from detect import build  # imports TensorFlow
     from detect.weights.sources import FromFile
     from detect.weights.transfer import transfer
 
     train = composed(cfg, proposed)
-    stages.set_up(train)
-    detector = stages.build_detector(train, dataset.num_classes)
-    weights = stages.instantiate(train.init)
+    build.set_up(train)
+    detector = build.detector(train, dataset.num_classes)
+    weights = build.instantiate(train.init)
     if isinstance(weights, FromFile):
-        arrays = weights.read(stages.instantiate(train.backbone))
+        arrays = weights.read(build.instantiate(train.backbone))
         layers, skip = detector.backbone_layers, weights.skip
         transfer(detector.model, arrays, source=weights.describe(), layers=layers, scope=weights.scope, skip=skip)
     fit_anchors(cfg, dataset, proposed, detector)
@@ -183,7 +183,7 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Any) -> None:
     """Replaces stock anchors that leave too many boxes unmatched: by a layout of the boxes' own, on a finer map, too,
     where that does not suffice; of Faster R-CNN by another base."""
-    from detect import stages
+    from detect import build
 
     train = composed(cfg, proposed)
     stock = proposal.covered(dataset, detector)
@@ -193,19 +193,19 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
         return
     if "base" in train.detector.anchors:
         node["anchors"] = {"base": proposal.fitted_base(dataset, detector, train.detector.anchors.scales)}
-        fitted = proposal.covered(dataset, stages.build_detector(composed(cfg, proposed), dataset.num_classes))
+        fitted = proposal.covered(dataset, build.detector(composed(cfg, proposed), dataset.num_classes))
         proposed.unmatched = stock, fitted
     if "layout" not in train.detector.anchors:
         return
     node["anchors"], fitted = proposal.fitted_layout(dataset, detector)
     proposed.unmatched = stock, fitted
-    backbone = stages.instantiate(train.backbone)
+    backbone = build.instantiate(train.backbone)
     stock_neck = train.detector.neck.get("channels", 0) is None and train.detector.neck.maps is None
     if fitted.unmatched <= proposal.UNMATCHED * fitted.boxes or not stock_neck or backbone.fpn_maps[0] in detector.maps:
         return
     neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
     finer = Proposal(proposed.choices, proposed.values | {"detector": {"size": node["size"], "neck": neck}})
-    anchors, fitted = proposal.fitted_layout(dataset, stages.build_detector(composed(cfg, finer), dataset.num_classes))
+    anchors, fitted = proposal.fitted_layout(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
     if fitted.unmatched < proposed.unmatched[1].unmatched:
         node |= {"neck": neck, "anchors": anchors}
         proposed.unmatched = stock, fitted
@@ -227,17 +227,17 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
 
 def seconds_a_step(run: Run, stage: str, steps: int) -> float:
     """Mean duration of a training step of a stage, its input included, after some that trace and warm up."""
-    from detect import stages
+    from detect import build
     from detect.loop import Trainer
 
     if stage == "classify":
-        pictures, schedule = stages.stage_1_dataset(run), stages.instantiate(run.cfg.classify.schedule)
-        architecture: Any = stages.build_classifier(run.cfg, pictures.num_classes)
-        stream: Any = stages.classification_stream(run, architecture, schedule, pictures)
+        pictures, schedule = build.stage_1_dataset(run), build.instantiate(run.cfg.classify.schedule)
+        architecture: Any = build.classifier(run.cfg, pictures.num_classes)
+        stream: Any = build.classification_stream(run, architecture, schedule, pictures)
     else:
-        schedule = stages.instantiate(run.cfg.schedule)
-        architecture = stages.build_detector(run.cfg, run.dataset.num_classes)
-        stream = stages.training_stream(run, architecture, schedule)
+        schedule = build.instantiate(run.cfg.schedule)
+        architecture = build.detector(run.cfg, run.dataset.num_classes)
+        stream = build.training_stream(run, architecture, schedule)
     schedule.prepare(architecture.model)
     trainer = Trainer(architecture, schedule, stream)
     trainer.train(UNTIMED_STEPS)

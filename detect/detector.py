@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from detect import stages
+from detect import build
 from detect.data.dataset import Example
 from detect.data.frame import Frame
 from detect.data.pipeline import read_image
@@ -71,7 +71,7 @@ class Detector:
         if (folder / "saved_model.pb").exists():
             return cls._from_saved_model(folder)
         if (folder / SAVED_CONFIG).exists():
-            return cls._from_run(folder, stage or stages.last_stage(folder))
+            return cls._from_run(folder, stage or build.last_stage(folder))
         raise WeightsError(
             f"{path}: neither a run folder (with {SAVED_CONFIG}) nor what `detect export` writes: a SavedModel (with "
             "saved_model.pb) or a TFLite file"
@@ -79,7 +79,7 @@ class Detector:
 
     @classmethod
     def _from_run(cls, folder: Path, stage: str) -> "Detector":
-        architecture = stages.load_architecture(folder, stage)
+        architecture = build.load_architecture(folder, stage)
         classes = json.loads((folder / SAVED_CLASSES).read_text())
         detect, frame = tf.function(architecture.detect), Frame(architecture.size, architecture.resize, exact=True)
 

@@ -129,7 +129,7 @@ def saved_model(cfg, detector: "Detector", folder: Path) -> None:
 
 def tflite(cfg, detector: "Detector", folder: Path) -> None:
     """A TFLite file, its labels, and export.json."""
-    from detect import provenance, stages
+    from detect import build, provenance
     from detect.data.frame import Frame
     from detect.detector import Detector
     from detect.tflite import scores, ship
@@ -141,7 +141,7 @@ def tflite(cfg, detector: "Detector", folder: Path) -> None:
     dataset = data_of(cfg, detector.classes)
     source, real, training = images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     plain = ship.Options(nms=options.nms, batch=options.batch)
-    in_float = stages.float_twin(Path(cfg.run)) if options.quantize == "qat" else architecture
+    in_float = build.float_twin(Path(cfg.run)) if options.quantize == "qat" else architecture
     reference = ship.build(in_float.model, settings, plain)
     file = reference if options == plain else ship.build(architecture.model, settings, options, training)
     report = ship.report(file, reference, architecture.model, settings, options, real, cfg.timings)
@@ -224,7 +224,7 @@ def score(cfg, dataset: "DetectionDataset | None", shipped: "Detector", architec
     architecture: what the file was made of. Beside a fake-quantised one, `float` is the run's float stage, or the same
     weights without rounding where it has none; `float_stage` tells.
     """
-    from detect import stages
+    from detect import build
     from detect.data.frame import Frame
     from detect.evaluators import DetectionEvaluator
     from detect.tflite.scores import chosen, compared
@@ -240,7 +240,7 @@ def score(cfg, dataset: "DetectionDataset | None", shipped: "Detector", architec
         own = checkpoint.exists(Path(cfg.run) / "detector" / "best")
         origin = {"float_stage": "detector" if own else "quantized"}
         networks["float"] = (
-            stages.load_architecture(Path(cfg.run), "detector") if own else stages.float_twin(Path(cfg.run))
+            build.load_architecture(Path(cfg.run), "detector") if own else build.float_twin(Path(cfg.run))
         )
     figures = {}
     for name, network in networks.items():

@@ -110,9 +110,9 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
 
 def report_network(cfg, num_classes: int) -> Any:
     """Builds the detector and prints what it is made of and what that costs; returns it."""
-    from detect import cost, stages  # imports TensorFlow
+    from detect import build, cost  # imports TensorFlow
 
-    detector = stages.build_detector(cfg, num_classes)
+    detector = build.detector(cfg, num_classes)
     names = [part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone)]
     height, width = detector.size
     log.info("%s on %s, frames of %dx%d px, %d classes", *names, height, width, num_classes)
@@ -138,7 +138,7 @@ def report_layers(cfg) -> None:
     """Prints which layers of a run's float detector int8 ruins; writes all of them as CSV, picture and TensorBoard."""
     if not cfg.run:
         raise ConfigError("inspect quantize: name a run folder: run=RUN")
-    from detect import stages  # imports TensorFlow
+    from detect import build  # imports TensorFlow
     from detect.detector import Detector
     from detect.quantize import damage, damage_report
     from detect.quantize.spec import Spec
@@ -148,7 +148,7 @@ def report_layers(cfg) -> None:
     if architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model has no layers any more; name the run folder")
     if cfg.stage == "quantized":
-        architecture = stages.float_twin(run)
+        architecture = build.float_twin(run)
     inputs = network_inputs(architecture, training_frames(cfg, run, architecture))
     log.info("%s: int8 kernels %s, ranges from %d training images", run, cfg.weights.replace("_", " "), len(inputs))
     layers = damage.layer_damage(

@@ -1,4 +1,4 @@
-"""The stages: build, transfer weights, quantise, fit, score. The only library module that reads the configuration."""
+"""The stages: build, transfer weights, quantise, fit, score."""
 
 import dataclasses
 import json
@@ -7,116 +7,38 @@ import math
 from pathlib import Path
 from typing import Any
 
-import hydra
 import tensorflow as tf
 import tf_keras
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from detect import arms, cost, draw, scoring
+from detect import arms, build, cost, draw, scoring
 from detect.classifier import Classifier
 from detect.config import plain
-from detect.data.dataset import ClassificationDataset
 from detect.data.frame import Frame
-from detect.data.pipeline import ClassificationStream, DetectionStream
-from detect.errors import ConfigError, WeightsError
+from detect.data.pipeline import DetectionStream
+from detect.errors import ConfigError
 from detect.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.logs import RunLogger
 from detect.loop import Trainer, fit
 from detect.quantize.calibrate import calibrate
 from detect.quantize.callbacks import Phases
 from detect.quantize.rewrite import fake_quant
-from detect.quantize.spec import RANGE_VARIABLES, Spec
 from detect.schedule import Schedule
-from detect.start import SAVED_CLASSES, SUMMARY, Run, saved_config, selection_split, threads
+from detect.start import SUMMARY, Run, selection_split, threads
 from detect.summary import before, hyper_parameters, write_summary
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile, NoWeights
 from detect.weights.transfer import class_heads, transfer
 
 log = logging.getLogger("detect")
-instantiate = hydra.utils.instantiate
-
-
-def set_up(cfg: DictConfig) -> None:
-    """Seeds, determinism, threads and memory growth, before the first operation; a sweep's earlier job is forgotten."""
-    tf_keras.backend.clear_session()
-    if cfg.threads:
-        limit_threads(cfg.threads)
-    tf.get_logger().setLevel("ERROR")  # it takes the jobs of a sweep for one function that is traced again and again
-    for device in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(device, True)
-    tf_keras.utils.set_random_seed(cfg.seed)
-    if cfg.deterministic:
-        tf.config.experimental.enable_op_determinism()
-
-
-def limit_threads(number: int) -> None:
-    """Lets TensorFlow's operations use that many threads: their number decides the last bits of a sum.
-
-    Raises ConfigError in a process that has begun with another number.
-    """
-    settings = tf.config.threading
-    try:
-        settings.set_intra_op_parallelism_threads(number)
-        settings.set_inter_op_parallelism_threads(number)
-    except RuntimeError as error:
-        before = settings.get_intra_op_parallelism_threads() or "one a core"
-        raise ConfigError(
-            f"threads={number}: this process has begun with {before}, and TensorFlow can't change that"
-        ) from error
 
 
 def first_weights(cfg: DictConfig) -> Any:
     """The source of the first stage's weights: `init`, unless the arm of an ablation starts from random values."""
-    weights = NoWeights() if cfg.arm.start == "random" else instantiate(cfg.init)
+    weights = NoWeights() if cfg.arm.start == "random" else build.instantiate(cfg.init)
     if cfg.arm.name is not None:
         log.info(arms.description(cfg.arm, weights.describe()))
     return weights
-
-
-def build_detector(cfg: DictConfig, num_classes: int) -> Any:
-    """The meta-architecture of `cfg.detector` around `cfg.backbone`, with random weights."""
-    return instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
-
-
-def quantized_schedule(cfg: DictConfig) -> Schedule:
-    """The schedule of stage 3."""
-    return instantiate(cfg.quantize.schedule)
-
-
-def quantization(cfg: DictConfig) -> Spec:
-    """How stage 3 quantises, in steps of its schedule. Raises ConfigError where the two do not go together."""
-    steps, spec = cfg.quantize.schedule.steps, instantiate(cfg.quantize.spec)
-    spec = spec.over(steps)
-    if spec.delay >= steps:
-        raise ConfigError(
-            f"quantize.spec.delay={cfg.quantize.spec.delay}: rounding would never begin, as quantize.schedule.steps is "
-            f"{steps}; legal are steps below that, and shares below 1"
-        )
-    if spec.ranges == "calibrated" and not cfg.quantize.calibrate:
-        raise ConfigError("quantize.calibrate=0: quantize.spec.ranges=calibrated needs at least one batch")
-    return spec
-
-
-def check_detector(cfg: DictConfig, num_classes: int) -> None:
-    """Builds the detector, and its fake-quantised twin if it is to have one: what can't be built stops here."""
-    detector = build_detector(cfg, num_classes)
-    if cfg.quantize.enabled:
-        fake_quant(detector.model, quantization(cfg))
-
-
-def build_classifier(cfg: DictConfig, num_classes: int) -> Classifier:
-    """The classifier of `cfg.classify` on `cfg.backbone`, with random weights."""
-    head = cfg.classify.classifier
-    return instantiate(head, backbone=instantiate(cfg.backbone), num_classes=num_classes)
-
-
-def stage_1_dataset(run: Run) -> ClassificationDataset:
-    """The pictures of stage 1: a folder of their own, or crops of the run's training images."""
-    dataset = instantiate(run.cfg.classify.dataset)
-    if not isinstance(dataset, ClassificationDataset):
-        dataset = dataset(run.dataset, seed=run.cfg.seed)
-    return dataset
 
 
 def step_macs(architecture: Any, schedule: Schedule) -> int:
@@ -128,8 +50,8 @@ def step_macs(architecture: Any, schedule: Schedule) -> int:
 
 def stage_1_macs(run: Run) -> int:
     """Multiply-accumulates, forward, of stage 1 as it is configured, whether or not it is trained."""
-    schedule = instantiate(run.cfg.classify.schedule)
-    return step_macs(build_classifier(run.cfg, stage_1_dataset(run).num_classes), schedule) * schedule.steps
+    schedule = build.instantiate(run.cfg.classify.schedule)
+    return step_macs(build.classifier(run.cfg, build.stage_1_dataset(run).num_classes), schedule) * schedule.steps
 
 
 def train_classifier(run: Run, weights: Any) -> Any:
@@ -140,14 +62,14 @@ def train_classifier(run: Run, weights: Any) -> Any:
         log.info("classify: finished before, at %s", json.loads(result.read_text())["scores"])
         return FromFile(str(folder / "best"))
     log.info("stage 1: classify")
-    dataset = stage_1_dataset(run)
+    dataset = build.stage_1_dataset(run)
     for line in dataset.describe():
         log.info(line)
     tf_keras.utils.set_random_seed(cfg.seed)
-    classifier, schedule = build_classifier(cfg, dataset.num_classes), instantiate(stage.schedule)
+    classifier, schedule = build.classifier(cfg, dataset.num_classes), build.instantiate(stage.schedule)
     initialise(classifier, weights, cfg, folder)
     schedule.prepare(classifier.model)
-    stream = classification_stream(run, classifier, schedule, dataset)
+    stream = build.classification_stream(run, classifier, schedule, dataset)
     split = selection_split(dataset)
     evaluator = ClassificationEvaluator(
         classifier.detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg)
@@ -184,7 +106,7 @@ def train_detector(run: Run, weights: Any) -> float:
     log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
     added_macs = stage_1_macs(run) if cfg.arm.extra else 0
     tf_keras.utils.set_random_seed(cfg.seed)
-    detector, schedule = build_detector(cfg, run.dataset.num_classes), instantiate(cfg.schedule)
+    detector, schedule = build.detector(cfg, run.dataset.num_classes), build.instantiate(cfg.schedule)
     extra = math.ceil(added_macs / step_macs(detector, schedule))
     if extra:
         log.info("%d steps and %d more, which cost what stage 1 would", schedule.steps, extra)
@@ -197,7 +119,7 @@ def train_detector(run: Run, weights: Any) -> float:
         "detector_macs": step_macs(detector, schedule) * schedule.steps,
         "extra_steps": extra,
     }
-    return fit_detector(run, detector, schedule, training_stream(run, detector, schedule), folder, results, start)
+    return fit_detector(run, detector, schedule, build.training_stream(run, detector, schedule), folder, results, start)
 
 
 def train_quantized(run: Run, weights: Any) -> float:
@@ -210,47 +132,18 @@ def train_quantized(run: Run, weights: Any) -> float:
         weights = FromFile(str(run.folder / "detector" / "best"), scope="detector")
     log.info("stage 3: quantize")
     tf_keras.utils.set_random_seed(cfg.seed)
-    detector, schedule, spec = build_detector(cfg, run.dataset.num_classes), quantized_schedule(cfg), quantization(cfg)
+    detector, spec = build.detector(cfg, run.dataset.num_classes), build.quantization(cfg)
+    schedule = build.quantized_schedule(cfg)
     loaded = initialise(detector, weights, cfg, folder)
     schedule.prepare(detector.model)
     detector.adopt(fake_quant(detector.model, spec))
-    stream = training_stream(run, detector, schedule)
+    stream = build.training_stream(run, detector, schedule)
     if loaded and cfg.quantize.calibrate:
         images = (stream.batch(k)["image"] for k in range(cfg.quantize.calibrate))
         log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
     start = {"init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)}}
     start["quantize"] = spec.to_config()
     return fit_detector(run, detector, schedule, stream, folder, run.folder, start, delay=spec.delay)
-
-
-def classification_stream(
-    run: Run, classifier: Classifier, schedule: Schedule, dataset: ClassificationDataset
-) -> ClassificationStream:
-    """The augmented training pictures of stage 1 as batches."""
-    return ClassificationStream(
-        dataset.splits["train"],
-        num_classes=dataset.num_classes,
-        size=classifier.size,
-        batch_size=schedule.batch_size,
-        augment=instantiate(run.cfg.classify.augment),
-        seed=run.cfg.seed,
-        threads=threads(run.cfg),
-        balanced=run.cfg.classify.balanced,
-    )
-
-
-def training_stream(run: Run, detector: Any, schedule: Schedule) -> DetectionStream:
-    """The augmented training images as batches for a detector."""
-    return DetectionStream(
-        run.dataset.splits["train"],
-        size=detector.size,
-        batch_size=schedule.batch_size,
-        augment=instantiate(run.cfg.augment),
-        seed=run.cfg.seed,
-        max_boxes=run.cfg.max_boxes,
-        threads=threads(run.cfg),
-        resize=detector.resize,
-    )
 
 
 def fit_detector(
@@ -317,7 +210,7 @@ def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: Path) -
             "init.scope=detector brings a detector's heads, and stage 1 would change the backbone beneath them: "
             "leave stage 1 out (classify.enabled=false), or start from the backbone alone (init.scope=backbone)"
         )
-    arrays = weights.read(instantiate(cfg.backbone))
+    arrays = weights.read(build.instantiate(cfg.backbone))
     if arrays is None:
         log.info("start: from scratch (random weights)")
         return False
@@ -341,33 +234,3 @@ def begin(logger: RunLogger, folder: Path) -> None:
     """Forgets what was recorded of a stage that was stopped before its first checkpoint: it begins anew."""
     if not tf.train.latest_checkpoint(str(folder / "last")):
         logger.resume_at(0)
-
-
-def last_stage(folder: Path) -> str:
-    """`quantized` or `detector`: what a run folder ends with, as its configuration says."""
-    return "quantized" if OmegaConf.select(saved_config(folder), "quantize.enabled") else "detector"
-
-
-def load_architecture(folder: Path, stage: str) -> Any:
-    """The meta-architecture of a run with the best weights of a stage; `quantized` is the fake-quantised twin.
-
-    Raises WeightsError for a stage that the run does not have, or has not scored yet.
-    """
-    cfg, best = saved_config(folder), folder / stage / "best"
-    if not checkpoint.exists(best):
-        raise WeightsError(
-            f"{folder}: no {stage}/best: the run has no such stage, or has not reached its first evaluation"
-        )
-    detector = build_detector(cfg, len(json.loads((folder / SAVED_CLASSES).read_text())))
-    if stage == "quantized":
-        detector.adopt(fake_quant(detector.model, quantization(cfg)))
-    checkpoint.load(detector.model, best)
-    return detector
-
-
-def float_twin(folder: Path) -> Any:
-    """The float meta-architecture with the weights of a run's fake-quantised stage: what its int8 file approximates."""
-    cfg, best = saved_config(folder), folder / "quantized" / "best"
-    detector = build_detector(cfg, len(json.loads((folder / SAVED_CLASSES).read_text())))
-    transfer(detector.model, checkpoint.read(best), source=str(best), layers=None, skip=RANGE_VARIABLES)
-    return detector

@@ -13,10 +13,10 @@ def main(cfg) -> float | None:
     if sweep.is_cell():
         return sweep.run_cell()
     run = start_run(cfg)  # bad configurations and bad data stop here
-    from detect import stages  # imports TensorFlow
+    from detect import build, stages  # imports TensorFlow
 
-    stages.set_up(cfg)
-    stages.check_detector(cfg, run.dataset.num_classes)  # one that can't be built stops here, not after stage 1
+    build.set_up(cfg)
+    build.check_detector(cfg, run.dataset.num_classes)  # one that can't be built stops here, not after stage 1
     weights = stages.first_weights(cfg)
     if cfg.classify.enabled:
         weights = stages.train_classifier(run, weights)

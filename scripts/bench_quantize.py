@@ -24,7 +24,7 @@ import tensorflow as tf
 import tf_keras
 from tfmot_quantize import tfmot_twin
 
-from detect import provenance, stages
+from detect import build, provenance
 from detect.config import CONFIG_DIR
 from detect.loop import Trainer
 from detect.quantize.callbacks import Phases
@@ -56,7 +56,7 @@ class Application:
 
 
 CASES: dict[str, tuple[int, Callable[[Any], Any]]] = {
-    "ssd_mobilenet_v1": (300, lambda cfg: stages.build_detector(cfg, num_classes=len(BOXES))),
+    "ssd_mobilenet_v1": (300, lambda cfg: build.detector(cfg, num_classes=len(BOXES))),
     "applications.MobileNetV2": (224, lambda cfg: Application(tf_keras.applications.MobileNetV2(weights=None))),
 }
 
@@ -85,12 +85,12 @@ def stepper(architecture: Any, schedule: Any, batch: dict[str, Any]) -> Step:
     return step
 
 
-def sides(size: int, build: Callable[[Any], Any]) -> dict[str, Step]:
+def sides(size: int, make: Callable[[Any], Any]) -> dict[str, Step]:
     """What steps for each of ARMS."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["init=none", "quantize=int8"])
-    schedule, batch = stages.quantized_schedule(cfg), batch_of(size)
-    plain, frozen, ours, theirs = architectures = [build(cfg) for _ in range(4)]
+    schedule, batch = build.quantized_schedule(cfg), batch_of(size)
+    plain, frozen, ours, theirs = architectures = [make(cfg) for _ in range(4)]
     for architecture in architectures:
         schedule.prepare(architecture.model)
     for layer in frozen.model.layers:
@@ -110,10 +110,10 @@ def sides(size: int, build: Callable[[Any], Any]) -> dict[str, Step]:
     return dict(zip(ARMS, (*others[:2], at(0), at(FREEZE), others[2]), strict=True))
 
 
-def measure(size: int, build: Callable[[Any], Any], rounds: int) -> dict[str, Any]:
+def measure(size: int, make: Callable[[Any], Any], rounds: int) -> dict[str, Any]:
     """{arm: {"milliseconds" of the median step, "ratio" to float}}."""
     seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    steps = sides(size, build)
+    steps = sides(size, make)
     for turn in range(rounds + 1):
         for arm, step in steps.items():
             taken = [step() for _ in range(STEPS if turn else 1)]
@@ -131,9 +131,9 @@ def main() -> None:
     output, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
     results: dict[str, Any] = {"batch": BATCH, "rounds": rounds, "cases": {}, **provenance.collect()}
     results["versions"]["tensorflow-model-optimization"] = provenance.version("tensorflow-model-optimization")
-    for name, (size, build) in CASES.items():
+    for name, (size, make) in CASES.items():
         print(f"{name}, {size} px, batch {BATCH}", flush=True)
-        found = results["cases"][name] = measure(size, build, rounds)
+        found = results["cases"][name] = measure(size, make, rounds)
         for arm, row in found.items():
             print(f"  {arm:<26}{row['milliseconds']:>8.0f} ms{row['ratio']:>7.2f}", flush=True)
         output.write_text(json.dumps(results, indent=2) + "\n")

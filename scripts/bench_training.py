@@ -29,14 +29,14 @@ def training_and_matmul(rounds: int) -> dict:
     import numpy as np
     import tensorflow as tf
 
-    from detect import stages
+    from detect import build
     from detect.config import CONFIG_DIR
     from detect.loop import Trainer
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["init=none"])
-    detector = stages.build_detector(cfg, num_classes=3)
-    trainer = Trainer(detector, stages.instantiate(cfg.schedule), stream=None)
+    detector = build.detector(cfg, num_classes=3)
+    trainer = Trainer(detector, build.instantiate(cfg.schedule), stream=None)
     generator = np.random.default_rng(0)
     boxes = np.tile(np.array([[20, 20, 120, 150], [60, 80, 200, 220], [100, 30, 250, 140]], np.float32), (BATCH, 1, 1))
     batch = {

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras
 from mobilenet_collapse_variants import Boxes, Outputs, agreement, box_agreement, in_batches
 
-from detect import stages
+from detect import build
 from detect.backbones.inception_v3 import InceptionV3
 from detect.backbones.mobilenet_v1 import MobileNetV1
 from detect.classifier import Classifier
@@ -87,8 +87,8 @@ def zoo(graph: Path, photographs: Photographs) -> Net:
     """The SSDLite MobileNet v2 of a frozen graph, imported; what is measured is held against the graph itself."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["detector=ssdlite", "detector.resize=zoo", "backbone=mobilenet_v2"])
-    detector = stages.build_detector(cfg, num_classes=1)
-    _load(detector, graph, stages.instantiate(cfg.backbone), "detector")
+    detector = build.detector(cfg, num_classes=1)
+    _load(detector, graph, build.instantiate(cfg.backbone), "detector")
     settings, frame = Settings.of(detector, ["pedestrian"]), Frame(detector.size, detector.resize)
     images = [*scenes(), *(read_image(example.path) for example in photographs.test)]
     reference = frozen_detections(graph, images, detector.size)

@@ -27,7 +27,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
-from detect import provenance, stages, start
+from detect import build, provenance, stages, start
 from detect.config import CONFIG_DIR
 from detect.data.frame import Frame
 from detect.data.pipeline import read_image
@@ -102,16 +102,16 @@ def configuration(run: Path, changes: list[str]) -> DictConfig:
 def train(run: start.Run, source: Path) -> tuple[Any, Any]:
     """As `stages.train_quantized`, but for the twin. Returns (float detector, tfmot's with its best weights)."""
     cfg, best = run.cfg, source / "detector" / "best"
-    weights = FromFile(str(best), "detector") if checkpoint.exists(best) else stages.instantiate(cfg.init)
-    stages.set_up(cfg)
-    in_float, detector = (stages.build_detector(cfg, run.dataset.num_classes) for _ in range(2))
-    schedule = stages.quantized_schedule(cfg)
+    weights = FromFile(str(best), "detector") if checkpoint.exists(best) else build.instantiate(cfg.init)
+    build.set_up(cfg)
+    in_float, detector = (build.detector(cfg, run.dataset.num_classes) for _ in range(2))
+    schedule = build.quantized_schedule(cfg)
     for architecture in (in_float, detector):
         stages.initialise(architecture, weights, cfg, run.folder / "tfmot")
     schedule.prepare(detector.model)
     detector.adopt(tfmot_twin(detector.model))
     about = {"init": {"weights": weights.describe()}, "tfmot": provenance.version("tensorflow-model-optimization")}
-    stream = stages.training_stream(run, detector, schedule)
+    stream = build.training_stream(run, detector, schedule)
     stages.fit_detector(run, detector, schedule, stream, run.folder / "tfmot", run.folder, about)
     return in_float, detector
 

@@ -28,16 +28,16 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from detect import cost, stages
+    from detect import build, cost
     from detect.config import CONFIG_DIR
     from detect.loop import Trainer
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["init=none", *overrides])
     start = time.perf_counter()
-    stages.set_up(cfg)
-    detector = stages.build_detector(cfg, num_classes=CLASSES)
-    schedule = stages.instantiate(cfg.schedule)
+    build.set_up(cfg)
+    detector = build.detector(cfg, num_classes=CLASSES)
+    schedule = build.instantiate(cfg.schedule)
     schedule.prepare(detector.model)
     trainer = Trainer(detector, schedule, stream=None)
     height, width = detector.size

@@ -4,7 +4,7 @@ import hydra
 import pytest
 import tf_keras
 
-from detect import cost, stages
+from detect import build, cost
 from detect.config import CONFIG_DIR
 from detect.cost import Part
 
@@ -89,10 +89,10 @@ def test_three_digits(number, text):
     assert cost.count(int(number)) == text
 
 
-def build(*overrides):
+def detector_of(*overrides):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
-    return stages.build_detector(cfg, num_classes=90)
+    return build.detector(cfg, num_classes=90)
 
 
 def trainable(detector) -> int:
@@ -101,7 +101,7 @@ def trainable(detector) -> int:
 
 
 def test_ssd_mobilenet_v1_on_cocos_90_classes():
-    detector = build()
+    detector = detector_of()
     assert round(cost.total_macs(detector) / 1e9, 3) == 1.237  # Huang 2017: 1.2
     lines = cost.table(detector)
     assert lines[1].split() == ["Conv2d_11_pointwise", "the", "backbone", "19x19", "512", "3", "897M", "1.63M"]
@@ -111,14 +111,14 @@ def test_ssd_mobilenet_v1_on_cocos_90_classes():
 
 
 def test_ssd_inception_v3_on_cocos_90_classes():
-    detector = build("backbone=inception_v3", "backbone.padding=valid", "detector.head.kernel=3")
+    detector = detector_of("backbone=inception_v3", "backbone.padding=valid", "detector.head.kernel=3")
     assert round(cost.total_macs(detector) / 1e9, 2) == 8.53
     assert len(detector.anchors) == 5919
 
 
 def test_ssd300_vgg16_equals_torchvisions():
     """torchvision.models.detection.ssd300_vgg16, 91 classes with background: 35,641,826 parameters, 34.858 GMACs."""
-    detector = build("backbone=vgg16", "detector=ssd300_vgg16")
+    detector = detector_of("backbone=vgg16", "detector=ssd300_vgg16")
     assert trainable(detector) == 35_641_826
     assert cost.total_macs(detector) / 1e9 == pytest.approx(34.858, abs=2e-3)  # theirs is without the scale of conv4_3
     assert len(detector.anchors) == 8732
@@ -126,7 +126,7 @@ def test_ssd300_vgg16_equals_torchvisions():
 
 def test_ssdlite_mobilenet_v3_equals_torchvisions():
     """torchvision's ssdlite320_mobilenet_v3_large, 91 classes with background: 3,440,060 parameters, .583 GMACs."""
-    detector = build(
+    detector = detector_of(
         "backbone=mobilenet_v3_large", "backbone.reduced_tail=true", "detector=ssdlite", "detector.size=[320,320]",
         "detector.anchors.reduce_lowest=false",
     )  # fmt: skip

@@ -20,7 +20,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.y
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_builds_and_says_how_to_run_it(name):
-    from detect import stages
+    from detect import build
 
     head = (CONFIG_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()[:10]
     assert any(line.startswith("# Command:") and f"experiment={name}" in line for line in head)
@@ -29,7 +29,7 @@ def test_experiment_builds_and_says_how_to_run_it(name):
         cfg = hydra.compose("train", [f"experiment={name}", "backbone.depth_multiplier=0.25"])
     cfg.dataset.root = "."
     check(cfg)
-    detector = stages.build_detector(cfg, num_classes=2)
+    detector = build.detector(cfg, num_classes=2)
     assert detector.model.output_shape["logits"][-1] == 3
 
 

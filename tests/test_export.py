@@ -82,7 +82,7 @@ def quantised_run(small_run, tmp_path_factory):
 
     After so few steps each layer's noise is larger than what it tells the next one.
     """
-    from detect import stages
+    from detect import build
     from detect.data.frame import Frame
     from detect.data.pipeline import read_image
     from detect.quantize.calibrate import calibrate
@@ -93,14 +93,14 @@ def quantised_run(small_run, tmp_path_factory):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         quantize = OmegaConf.to_container(hydra.compose("train", ["quantize=int8"]).quantize)
     run = edited(small_run[0], tmp_path_factory.mktemp("quantised") / "run", quantize=quantize)
-    detector, cfg = stages.load_architecture(run, "detector"), saved_config(run)
+    detector, cfg = build.load_architecture(run, "detector"), saved_config(run)
     random = np.random.default_rng(0)
     for variable in detector.model.variables:
         if any(part in variable.name for part in ("gamma", "variance")):
             variable.assign(random.uniform(0.5, 2, variable.shape))
         elif len(variable.shape) == 1:
             variable.assign(random.normal(0, 0.2, variable.shape))
-    detector.adopt(fake_quant(detector.model, stages.quantization(cfg)))
+    detector.adopt(fake_quant(detector.model, build.quantization(cfg)))
     frame, examples = Frame(detector.size), open_dataset(cfg, decode=False).splits["train"]
     images = np.stack([frame.fit(read_image(example.path)) for example in examples[:8]])
     calibrate(detector.model, [images], detector.detect)

@@ -80,7 +80,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(deterministic, tmp_path):
     """Anchors and proposals are drawn, and gradients summed, alike before and after a restart."""
     import tensorflow as tf
 
-    from detect import stages
+    from detect import build
     from detect.data.augment import Augment
     from detect.data.pipeline import DetectionStream
     from detect.loop import Trainer
@@ -90,7 +90,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(deterministic, tmp_path):
     examples = hydra.utils.instantiate(cfg.dataset).splits["train"]
 
     def trainer_and_state():
-        detector, schedule = stages.build_detector(cfg, 10), hydra.utils.instantiate(cfg.schedule)
+        detector, schedule = build.detector(cfg, 10), hydra.utils.instantiate(cfg.schedule)
         schedule.prepare(detector.model)
         stream = DetectionStream(examples, detector.size, schedule.batch_size, Augment(), seed=cfg.seed)
         trainer = Trainer(detector, schedule, stream)

@@ -96,13 +96,13 @@ def compose(*overrides):
 
 def build(graph_file: Path, num_classes: int, scope: str):
     """Our detector with the graph's weights, and the ledger."""
-    from detect import stages
+    from detect import build
     from detect.weights.sources import FromFile
     from detect.weights.transfer import transfer
 
     cfg = compose()
-    detector, source = stages.build_detector(cfg, num_classes), FromFile(str(graph_file), scope)
-    arrays = source.read(stages.instantiate(cfg.backbone))
+    detector, source = build.detector(cfg, num_classes), FromFile(str(graph_file), scope)
+    arrays = source.read(build.instantiate(cfg.backbone))
     layers = detector.backbone_layers
     return detector, transfer(detector.model, arrays, source=source.describe(), layers=layers, scope=scope)
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 
 LAYERS = [
     "train evaluate predict export inspect advise report fetch doctor cli usage overrides composition sweep",
-    "stages detector summary start config arms ranges signatures",
+    "stages build detector summary start config arms ranges signatures",
     "scoring",
     "loop weights quantize tflite metrics logs draw labels plots evaluators schedule serving events "
     "progress provenance study proposal",

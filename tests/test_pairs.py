@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect import cost, stages
+from detect import build, cost
 from detect.config import CONFIG_DIR
 
 SIZE = (96, 128)
@@ -20,7 +20,7 @@ PAIRS = [(backbone, detector) for detector in ("ssd", "faster_rcnn") for backbon
 PAIRS += [(ONLY_ON.get(d, "mobilenet_v2"), d) for d in DETECTORS if d not in ("ssd", "faster_rcnn")]
 
 
-def build(backbone: str, detector: str, num_classes: int = 3):
+def pair(backbone: str, detector: str, num_classes: int = 3):
     overrides = [
         f"backbone={backbone}",
         "backbone.depth_multiplier=0.25",
@@ -31,7 +31,7 @@ def build(backbone: str, detector: str, num_classes: int = 3):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", overrides)
     tf.random.set_seed(0)
-    return stages.build_detector(cfg, num_classes)
+    return build.detector(cfg, num_classes)
 
 
 def batch_of(counts, num_classes: int) -> dict:
@@ -69,7 +69,7 @@ def check_gradients(detector, batch) -> None:
 @pytest.mark.parametrize(("backbone", "name"), PAIRS, ids=lambda value: value)
 def test_a_pair(backbone, name):
     """One build, all questions: building is what takes the time."""
-    detector = build(backbone, name)
+    detector = pair(backbone, name)
     kinds = {type(layer).__name__ for layer in detector.model.layers}
     assert not kinds & {"Lambda", "Functional", "Model", "TFOpLambda", "SlicingOpLambda"}
     assert len({v.name for v in detector.model.variables}) == len(detector.model.variables)
@@ -95,6 +95,6 @@ def test_a_pair(backbone, name):
 
 @pytest.mark.parametrize("name", ["ssd", "faster_rcnn"])
 def test_one_class(name):
-    detector = build("mobilenet_v1", name, num_classes=1)
+    detector = pair("mobilenet_v1", name, num_classes=1)
     check_gradients(detector, batch_of((0, 1, 100), 1))
     assert set(np.unique(detector.detect(batch_of((1,), 1)["image"])["classes"])) <= {0, 1}

@@ -91,14 +91,14 @@ def test_it_goes_on_from_a_float_run(quantized):
 
 def test_its_detector_is_the_evaluation_graph(quantized, small_run):
     """Rounded heads, by the stored ranges; the float twin has the same weights and no rounding."""
-    from detect import stages
+    from detect import build
     from detect.detector import Detector
     from detect.errors import WeightsError
     from detect.quantize.activations import FakeQuant
     from detect.weights.transfer import named
 
     folder = quantized[0]
-    detector, twin = Detector.load(folder), stages.float_twin(folder)
+    detector, twin = Detector.load(folder), build.float_twin(folder)
     examples = dataset_of(folder).splits["test"]
     image = np.stack([Frame((96, 96)).fit(read_image(e.path)) for e in examples]).astype(np.float32)
     rounded, plain = detector.architecture.model(image, training=False), twin.model(image, training=False)
@@ -128,10 +128,10 @@ def test_its_detector_is_the_evaluation_graph(quantized, small_run):
     ],
 )
 def test_settings_that_do_not_go_together(overrides, message):
-    from detect import stages
+    from detect import build
 
     with pytest.raises(Exception, match=message) as caught:
-        stages.quantization(compose("quantize=int8", *overrides))
+        build.quantization(compose("quantize=int8", *overrides))
     assert isinstance(caught.value, ConfigError) or isinstance(caught.value.__cause__, ConfigError)
 
 

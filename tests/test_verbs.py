@@ -161,7 +161,7 @@ def test_a_faster_rcnn_run_predicts_and_exports(photographs, small_overrides, tm
     """Untrained, with few proposals, in a frame that keeps the aspect; batches of the export equal singles."""
     import tensorflow as tf
 
-    from detect import stages
+    from detect import build
     from detect.data.pipeline import read_image
     from detect.detector import Detector
     from detect.weights import checkpoint
@@ -173,7 +173,7 @@ def test_a_faster_rcnn_run_predicts_and_exports(photographs, small_overrides, tm
     (run / "detector").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(plain(cfg)), run / "config.yaml")
     (run / "classes.json").write_text('["a", "b"]')
-    variables = stages.build_detector(cfg, 2).model.variables
+    variables = build.detector(cfg, 2).model.variables
     checkpoint.write(run / "detector" / "best", {v.name.removesuffix(":0"): v for v in variables})
     call("export", f"run={run}")
     with pytest.raises(ConfigError, match=r"FasterRCNN crops its feature map.*format=saved_model"):

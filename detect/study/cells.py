@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from detect.study.csv_file import NO_FIGURE
 from detect.study.rows import CROPS, GENERIC, MATCHED, NEVER
@@ -49,12 +50,12 @@ class Study:
     def mean(self, cell: Cell, column: str) -> Estimate | None:
         return estimate(self.values(cell, column))
 
-    def rival(self, cell: Cell, **other: str) -> Cell | None:
+    def rival(self, cell: Cell, **other: Any) -> Cell | None:
         """The cell of another arm or variant, all else equal."""
         rival = replace(cell, **other)
         return rival if rival in self.cells and rival != cell else None
 
-    def difference(self, cell: Cell, **other: str) -> Estimate | None:
+    def difference(self, cell: Cell, **other: Any) -> Estimate | None:
         """Mean AP of cell - rival over the seeds that both have run on the same data; None without such a seed."""
         rival = self.rival(cell, **other)
         return None if rival is None else paired(self._by_seed(cell), self._by_seed(rival))

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from detect import stages
+from detect import build
 from detect.config import CONFIG_DIR
 from detect.quantize.calibrate import calibrate, evaluation_graph
 from detect.quantize.callbacks import Phases
@@ -24,7 +24,7 @@ def detector(backbone: str, kind: str, *more: str):
     small = ["backbone.depth_multiplier=0.25", f"detector.size=[{SHAPE[0]},{SHAPE[1]}]"]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [f"backbone={backbone}", f"detector={kind}", *small, *more])
-    return stages.build_detector(cfg, num_classes=3).model
+    return build.detector(cfg, num_classes=3).model
 
 
 MODELS = {

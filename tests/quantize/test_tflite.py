@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from detect import stages
+from detect import build
 from detect.config import CONFIG_DIR
 from detect.quantize.activations import FakeQuant
 from detect.quantize.calibrate import evaluation_graph
@@ -222,7 +222,7 @@ def test_an_ssd(shuffle):
     small = ["backbone=mobilenet_v1", "backbone.depth_multiplier=0.25", "detector=ssd", "detector.size=[96,96]"]
     small.append("detector.neck.depth_multiplier=0.25")
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        detector = stages.build_detector(hydra.compose("train", small), num_classes=3)
+        detector = build.detector(hydra.compose("train", small), num_classes=3)
     shuffle(detector.model)
     detector.model = twin = fake_quant(detector.model, Spec(decay=0.9))
     members = {layer.name: layer.members for layer in twin.layers if isinstance(layer, FakeQuant)}

@@ -152,7 +152,7 @@ def slim_name(name):
 def test_a_faster_rcnn_of_the_api(tmp_path):
     import hydra
 
-    from detect import stages
+    from detect import build
     from detect.config import CONFIG_DIR
     from detect.weights.transfer import named, transfer
 
@@ -166,8 +166,8 @@ def test_a_faster_rcnn_of_the_api(tmp_path):
                 "backbone.depth_multiplier=.25",
             ],
         )
-    backbone = stages.instantiate(cfg.backbone)
-    theirs, ours, others = (stages.build_detector(cfg, classes) for classes in (3, 3, 5))
+    backbone = build.instantiate(cfg.backbone)
+    theirs, ours, others = (build.detector(cfg, classes) for classes in (3, 3, 5))
     checkpoint.write(tmp_path / "model.ckpt", {slim_name(n): v + 1.5 for n, v in named(theirs.model.variables).items()})
     arrays = FromFile(str(tmp_path)).read(backbone)
 
@@ -188,13 +188,13 @@ def test_a_faster_rcnn_of_the_api(tmp_path):
 
 
 def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
-    from detect import stages
+    from detect import build
     from detect.start import saved_config
     from detect.weights.transfer import transfer
 
     cfg = saved_config(small_run[0])
-    detector, source = stages.build_detector(cfg, 10), FromFile(str(small_run[0]), scope="detector")
-    arrays, layers = source.read(stages.instantiate(cfg.backbone)), detector.backbone_layers
+    detector, source = build.detector(cfg, 10), FromFile(str(small_run[0]), scope="detector")
+    arrays, layers = source.read(build.instantiate(cfg.backbone)), detector.backbone_layers
     whole = transfer(detector.model, arrays, source="run", layers=layers, scope="detector")
     assert len(whole.loaded) == len(detector.model.variables) and not whole.skipped
     ledger = transfer(detector.model, arrays, source="run", layers=layers)

@@ -1,5 +1,6 @@
 """Axes, curves and rendering that the figures of `detect.draw` share; matplotlib without its global state."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -134,14 +135,22 @@ def short(text: str, length: int = 24) -> str:
 def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
     """AP of each arm over steps and over all seconds of training, a row of panels for each group of a study.
 
-    groups: title -> arm -> detect.study.curves.Band, drawn as a line in its interval. watched: title -> figure -> arm
-    -> steps and values, further panels of the row; a figure that a group lacks leaves its panel out.
+    groups: title -> arm -> detect.study.curves.Band, drawn as a line in its interval; the title begins with the data
+    set, and AP of one data set has one scale. watched: title -> figure -> arm -> steps and values, further panels of
+    the row, of one scale each; a figure that a group lacks leaves its panel out.
     """
     further = list(dict.fromkeys(key for figures in watched.values() for key in figures))
     columns = 2 + len(further)
     figure, axes = new_figure(len(groups), columns, 4.6 * columns, 3.7 * len(groups))
     arms = sorted({arm for bands in groups.values() for arm in bands})
     colors = {arm: line_color(number) for number, arm in enumerate(arms, 1)}
+    tops: dict[str, float] = {}
+    for title, bands in groups.items():
+        highest = [float(np.nanmax(band.mean, initial=0)) for band in bands.values()]
+        tops[_data_set(title)] = max(tops.get(_data_set(title), 0), *highest)
+    for figures in watched.values():
+        for key, lines in figures.items():
+            tops[key] = max(tops.get(key, 0), *(float(np.nanpercentile(values, 95)) for _, values in lines.values()))
     for row, (title, bands) in zip(np.atleast_1d(axes).reshape(len(groups), columns), groups.items(), strict=True):
         for axis, unit in zip(row, ("steps", "seconds"), strict=False):
             for arm, band in bands.items():
@@ -149,14 +158,18 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
                 label = f"{short(arm)}, n = {band.count}"
                 axis.plot(places, band.mean, color=colors[arm], linewidth=1.7, marker="o", markersize=3, label=label)
                 axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
-            top = max((float(np.nanmax(band.mean, initial=0)) for band in bands.values()), default=1)
-            axis.set(title=f"AP, {title}", xlabel=unit, ylim=(0, 1.15 * top or 1))
-        row[0].legend(fontsize=8, loc="lower right", framealpha=0.8)
+            axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.15 * tops[_data_set(title)] or 1))
+        row[0].set_title(textwrap.fill(title, 50), loc="left", fontsize=10)
+        row[0].legend(fontsize=8, loc="upper left", framealpha=0.8)
         for axis, key in zip(row[2:], further, strict=True):
             for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():
                 axis.plot(steps, values, color=colors[arm], linewidth=1.5)
-            axis.set(title=key, xlabel="steps", ylim=(0, None)) if axis.lines else axis.axis("off")
+            axis.set(title=key, xlabel="steps", ylim=(0, 1.1 * tops[key] or 1)) if axis.lines else axis.axis("off")
     return render(figure)
+
+
+def _data_set(title: str) -> str:
+    return title.partition(",")[0]
 
 
 def exports_figure(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> np.ndarray:

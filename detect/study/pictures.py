@@ -38,8 +38,8 @@ def runs(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve], output: Path
     bands = {title: {arm: mean_curve(of) for arm, of in arms.items()} for title, arms in groups.items()}
     watched = {
         title: {
-            key: {arm: mean_figure(of, key) for arm, of in arms.items() if any(key in c.watched for c in of)}
-            for key in WATCHED
+            name: {arm: mean_figure(of, key) for arm, of in arms.items() if any(key in c.watched for c in of)}
+            for key, name in WATCHED.items()
             if any(key in curve.watched for of in arms.values() for curve in of)
         }
         for title, arms in groups.items()

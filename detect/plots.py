@@ -160,7 +160,7 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
                 axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
             axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.15 * tops[_data_set(title)] or 1))
         row[0].set_title(textwrap.fill(title, 50), loc="left", fontsize=10)
-        row[0].legend(fontsize=8, loc="upper left", framealpha=0.8)
+        row[0].legend(fontsize=8, loc="best", framealpha=0.8)
         for axis, key in zip(row[2:], further, strict=True):
             for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():
                 axis.plot(steps, values, color=colors[arm], linewidth=1.5)

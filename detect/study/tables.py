@@ -18,10 +18,12 @@ LEGEND = (
 
 
 def run_tables(rows: Sequence[TextRow]) -> list[Block]:
-    """A line for each run; of a study with cells, the means over seeds and all that is made of them."""
-    if not any(row.get("study") for row in rows):
-        return [each_run(rows)]
-    blocks: list[Block] = []
+    """A line for each run on its own; of a study with cells, the means over seeds and all that is made of them."""
+    alone = [row for row in rows if not row.get("study")]
+    blocks: list[Block] = [each_run(alone)] if alone else []
+    rows = [row for row in rows if row.get("study")]
+    if not rows:
+        return blocks
     splits = sorted({row["split"] for row in rows})
     for split in splits:
         blocks.append(means(study_of(rows, split), f"**On {split}**", LEGEND if split == splits[-1] else ""))

@@ -160,6 +160,14 @@ def test_runs_on_their_own_have_a_line_each(tmp_path, make_run):
     assert markdown([table]).startswith("| split | arm | seed | AP |") and markdown([table]).count("\n") == 4
 
 
+def test_runs_on_their_own_beside_a_study_are_no_cell_of_it(tmp_path, make_run):
+    for name, study in (("a", None), ("b", None), ("c", "study")):
+        make_run(tmp_path / name, study=study)
+    alone, means = run_tables(rows_of(tmp_path, tmp_path / "results.csv"))[:2]
+    assert len(alone.rows) == 2 * 2 and alone.heads[:3] == ("split", "arm", "seed")
+    assert [row[:4] for row in means.rows] == [("cats", "100%", "B generic", "1")]
+
+
 def test_rivals():
     assert rivals("crops", "generic") == ["generic", "generic_extra"]
     assert rivals("random_crops", "generic") == ["generic"] and rivals("generic", "generic") == []

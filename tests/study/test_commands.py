@@ -16,6 +16,7 @@ from detect.study.records import collect
         ("init.path='/weights/net_1.0'", "init.path=net_1.0"),
         ("runs=[/a/b,/a/c/]", "runs=[b,c]"),
         ("detector/neck=fpn", "detector/neck=fpn"),
+        ('init.skip=["Mixed_*/Branch_[23]/*"]', 'init.skip=["Mixed_*/Branch_[23]/*"]'),
         ("dataset.root=data/bccd", "dataset.root=data/bccd"),
         ("arm='A B'", "arm='A B'"),
     ],

@@ -10,7 +10,7 @@ from detect.errors import DataError
 from detect.study.records import FinishedRun
 
 ONE_PLACE = re.compile(r"""^([^=]+=)(['"]?)/(?:[^,\[\]{}]*/)?([^/,\[\]{}'"]+)/?\2$""")
-PLACE = re.compile(r"""(?<![\w.~/*\]])/(?:[^/\s,\]}'"]+/)*([^/\s,\]}'"]+)/?""")
+PLACE = re.compile(r"""(?:^|(?<=[\s=:,(\[{'"]))/(?:[^/\s,\]}'"]+/)*([^/\s,\]}'"]+)/?""")
 """An absolute path, which is all of a value and may have spaces in it, or one in a list; and its last part."""
 
 QUOTED = re.compile(r"='([\w./+-]+)'$")

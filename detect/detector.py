@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from detect import build
 from detect.data.dataset import Example
-from detect.data.frame import Frame
 from detect.data.pipeline import read_image
 from detect.errors import WeightsError
-from detect.metrics.coco import CocoEvaluator, Scores
-from detect.progress import ProgressLine
-from detect.serving import DETECTOR_JSON
-from detect.start import SAVED_CLASSES, SAVED_CONFIG
-from detect.tflite import ship, suppression
+from detect.evaluation.coco import CocoEvaluator, Scores
+from detect.export.saved_model import DETECTOR_JSON
+from detect.export.tflite import detection_output, package
+from detect.geometry.frame import Frame
+from detect.reporting.progress import ProgressLine
+from detect.runs.start import SAVED_CLASSES, SAVED_CONFIG
+from detect.training import build
 
 Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -109,11 +109,11 @@ class Detector:
     @classmethod
     def _from_tflite(cls, file: Path) -> "Detector":
         """Through ai-edge-litert, with as many threads as the machine has cores."""
-        runner, settings = ship.open_file(file, os.cpu_count() or 1)
+        runner, settings = package.open_file(file, os.cpu_count() or 1)
         frame = Frame(settings.size, settings.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:
-            found = (suppression.detections(settings, runner(frame.fit(image))) for image in images)
+            found = (detection_output.detections(settings, runner(frame.fit(image))) for image in images)
             return [frame.found(*one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
         return cls(find, settings.classes, settings.size, str(file))

@@ -27,17 +27,18 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
-from detect import build, provenance, stages, start
-from detect.config import CONFIG_DIR
-from detect.data.frame import Frame
+from detect.cli.export import LABELS, MODEL, REPORT
+from detect.config.check import CONFIG_DIR
 from detect.data.pipeline import read_image
 from detect.detector import Detector
-from detect.evaluators import DetectionEvaluator
-from detect.export import LABELS, MODEL, REPORT
-from detect.logs import write_json
-from detect.tflite import census, flatbuffer, scores, ship, suppression
-from detect.tflite.quiet import quiet
-from detect.tflite.settings import Settings
+from detect.evaluation.evaluators import DetectionEvaluator
+from detect.export.tflite import accuracy, detection_output, flatbuffer, operators, package
+from detect.export.tflite.metadata import Settings
+from detect.export.tflite.quiet import quiet
+from detect.geometry.frame import Frame
+from detect.reporting.logger import write_json
+from detect.runs import provenance, start
+from detect.training import build, stages
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
 
@@ -116,7 +117,7 @@ def train(run: start.Run, source: Path) -> tuple[Any, Any]:
     return in_float, detector
 
 
-def convert(model: tf_keras.Model, settings: Settings) -> ship.File:
+def convert(model: tf_keras.Model, settings: Settings) -> package.File:
     """The int8 file: uint8 pixels in, int8 heads out, ranges from the model. WeightsError for a float convolution."""
 
     @tf.function(input_signature=[tf.TensorSpec([1, *settings.size, 3], tf.float32, name="image")])
@@ -131,32 +132,32 @@ def convert(model: tf_keras.Model, settings: Settings) -> ship.File:
     with quiet():
         body = converter.convert()
     graph = flatbuffer.read(body)
-    census.refuse_float_convolutions(graph)
-    whole = suppression.attach(graph, settings)
+    operators.refuse_float_convolutions(graph)
+    whole = detection_output.attach(graph, settings)
     flatbuffer.set_metadata(whole, settings.entries())
-    return ship.File(flatbuffer.write(whole), body)
+    return package.File(flatbuffer.write(whole), body)
 
 
 def export(run: start.Run, in_float: Any, detector: Any) -> Path:
     """Writes the file, its labels and `export.json`, with the keys of `detect export quantize=qat`."""
     dataset, folder = run.dataset, run.folder / "tflite"
     settings = Settings.of(detector, dataset.classes)
-    file, reference = convert(detector.model, settings), ship.build(in_float.model, settings, ship.Options())
+    file, reference = convert(detector.model, settings), package.build(in_float.model, settings, package.Options())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL).write_bytes(file.content)
     (folder / LABELS).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
     split = next(name for name in ("test", "val", "train") if dataset.splits[name])
     examples, frame = dataset.splits[split], Frame(detector.size, detector.resize, exact=True)
-    frames = [frame.fit(read_image(example.path)) for example in scores.chosen(examples, COMPARED)]
-    report = ship.report(file, reference, detector.model, settings, ship.Options("qat"), frames, TIMINGS)
+    frames = [frame.fit(read_image(example.path)) for example in accuracy.chosen(examples, COMPARED)]
+    report = package.report(file, reference, detector.model, settings, package.Options("qat"), frames, TIMINGS)
     report["parity"]["source"] = f"{split} of {dataset.name}"
     figures = {"file": Detector.load(folder).evaluate(examples)[0].summary}
     for name, architecture in (("run", detector), ("float", in_float)):
         evaluator = DetectionEvaluator(architecture.detect, frame, dataset, split, batch_size=8)
         figures[name] = evaluator()[0].summary
-    report["scores"] = scores.compared(split, len(examples), figures)
+    report["scores"] = accuracy.compared(split, len(examples), figures)
     write_json(folder / REPORT, {"format": "tflite", "by": "tfmot", **report, **provenance.collect()})
-    print("\n".join(ship.table(report)))
+    print("\n".join(package.table(report)))
     return folder
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tf_keras
 
-from detect.backbones.inception_v3 import InceptionV3
-from detect.backbones.mobilenet_v1 import MobileNetV1
-from detect.backbones.mobilenet_v2 import MobileNetV2
-from detect.backbones.mobilenet_v3 import MobileNetV3
-from detect.backbones.vgg16 import VGG16
 from detect.errors import WeightsError
+from detect.modeling.backbones.inception_v3 import InceptionV3
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.modeling.backbones.mobilenet_v2 import MobileNetV2
+from detect.modeling.backbones.mobilenet_v3 import MobileNetV3
+from detect.modeling.backbones.vgg16 import VGG16
 from detect.weights import keras_file
 from detect.weights.transfer import named, transfer
 

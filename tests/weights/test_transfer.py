@@ -308,8 +308,8 @@ def test_dense_kernels_and_convolutions_over_the_whole_map_are_the_same():
 
 
 def test_the_imagenet_checkpoint_fills_the_whole_backbone(shared):
-    from detect.backbones.mobilenet_v1 import MobileNetV1
-    from detect.classifier import Classifier
+    from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+    from detect.modeling.classifier import Classifier
     from detect.weights.sources import FromFile
 
     classifier = Classifier(MobileNetV1(), num_classes=3, size=(96, 96))

@@ -42,8 +42,8 @@ INSIDE = {
 """Layers within a package. A name is a module or package of it."""
 
 DEPTH = {name: depth for depth, name in enumerate(LAYERS)}
-HYDRA = {"cli", "advice", "training", "runs", "config"}
-"""Packages that may import Hydra or OmegaConf: the others take plain objects."""
+HYDRA = {"cli", "train", "advice", "training", "runs", "config"}
+"""What may import Hydra or OmegaConf: the others take plain objects."""
 
 
 def imported(tree: ast.AST) -> list[tuple[int, str]]:

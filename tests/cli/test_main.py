@@ -216,7 +216,7 @@ def test_module_is_the_same_as_the_verb(tmp_path):
 
 
 def test_help_needs_neither_hydra_nor_tensorflow():
-    script = "import sys; sys.argv = ['detect', '--help']; from detect import cli; cli.main(); " + (
+    script = "import sys; sys.argv = ['detect', '--help']; from detect.cli import main as cli; cli.main(); " + (
         "print(sorted({'hydra', 'omegaconf', 'tensorflow', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -228,7 +228,7 @@ def test_help_needs_neither_hydra_nor_tensorflow():
 
 
 def test_closed_pipe_is_quiet(tmp_path):
-    script = "import sys; sys.argv = ['detect', 'doctor', 'devices=false']; from detect import cli; cli.main()"
+    script = "import sys; sys.argv = ['detect', 'doctor', 'devices=false']; from detect.cli import main as cli; cli.main()"
     reader, writer = os.pipe()
     os.close(reader)
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}

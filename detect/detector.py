@@ -18,8 +18,8 @@ from detect.export.saved_model import DETECTOR_JSON
 from detect.export.tflite import detection_output, package
 from detect.geometry.frame import Frame
 from detect.reporting.progress import ProgressLine
-from detect.runs.start import SAVED_CLASSES, SAVED_CONFIG
-from detect.training import build
+from detect.runs.folder import DETECTOR, RunFolder
+from detect.training.finished import load_architecture
 
 Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -70,17 +70,16 @@ class Detector:
             return cls._from_tflite(folder / TFLITE_MODEL)
         if (folder / "saved_model.pb").exists():
             return cls._from_saved_model(folder)
-        if (folder / SAVED_CONFIG).exists():
-            return cls._from_run(folder, stage or build.last_stage(folder))
+        if RunFolder(folder).is_run:
+            return cls._from_run(RunFolder(folder), stage)
         raise WeightsError(
-            f"{path}: neither a run folder (with {SAVED_CONFIG}) nor what `detect export` writes: a SavedModel (with "
+            f"{path}: neither a run folder (with config.yaml) nor what `detect export` writes: a SavedModel (with "
             "saved_model.pb) or a TFLite file"
         )
 
     @classmethod
-    def _from_run(cls, folder: Path, stage: str) -> "Detector":
-        architecture = build.load_architecture(folder, stage)
-        classes = json.loads((folder / SAVED_CLASSES).read_text())
+    def _from_run(cls, run: RunFolder, stage: str | None) -> "Detector":
+        architecture, classes = load_architecture(run, stage or run.last_stage() or DETECTOR), run.class_names()
         detect, frame = tf.function(architecture.detect), Frame(architecture.size, architecture.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:
@@ -91,7 +90,7 @@ class Detector:
                 for image, (boxes, scores, kinds, count) in zip(images, rows, strict=True)
             ]
 
-        return cls(find, classes, frame.size, str(folder), architecture)
+        return cls(find, classes, frame.size, str(run.path), architecture)
 
     @classmethod
     def _from_saved_model(cls, folder: Path) -> "Detector":

@@ -20,7 +20,7 @@ import numpy as np
 
 from detect.data.dataset import Example
 from detect.evaluation.coco import FIGURES, CocoEvaluator, coco_results, coco_truth
-from detect.reporting.logger import write_json
+from detect.files import write_json
 
 LIMIT_SECONDS = 20.0
 

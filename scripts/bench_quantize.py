@@ -30,7 +30,7 @@ from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
 from detect.runs import provenance
 from detect.training import build
-from detect.training.loop import Trainer
+from detect.training.trainer import Trainer
 
 BATCH, STEPS = 8, 3  # images a step, steps a turn
 FREEZE = 10  # the step from which batch norm stands still

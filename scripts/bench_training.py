@@ -31,7 +31,7 @@ def training_and_matmul(rounds: int) -> dict:
 
     from detect.config.check import CONFIG_DIR
     from detect.training import build
-    from detect.training.loop import Trainer
+    from detect.training.trainer import Trainer
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["init=none"])

@@ -16,18 +16,19 @@ LAYERS = [
     "training",
     "studies",
     "export",
-    "runs",
     "weights",
     "quantization",
     "reporting",
+    "runs",
     "evaluation",
     "modeling",
     "data",
     "geometry",
     "config",
+    "files",
     "errors",
 ]
-"""The rooms of `detect`, from the top down: packages, and the three modules beside them."""
+"""The rooms of `detect`, from the top down: packages, and the few modules beside them."""
 
 INSIDE = {
     "modeling": [

@@ -17,7 +17,9 @@ from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage, outline, statistics
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.runs import provenance
-from detect.runs.start import Run, open_dataset
+from detect.runs.dataset import open_dataset
+from detect.runs.folder import RunFolder
+from detect.runs.start import Run
 from detect.runs.summary import network
 from detect.studies.nearest import Neighbour, nearest
 
@@ -176,7 +178,7 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
         layers, skip = detector.backbone_layers, weights.skip
         transfer(detector.model, arrays, source=weights.describe(), layers=layers, scope=weights.scope, skip=skip)
     fit_anchors(cfg, dataset, proposed, detector)
-    run = Run(Path(tempfile.gettempdir()), composed(cfg, proposed), dataset, {})
+    run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
     timed = ["classify", "detector"] if proposed.values["classify"]["enabled"] else ["detector"]
     proposed.seconds = {stage: seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
 
@@ -229,7 +231,7 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
 def seconds_a_step(run: Run, stage: str, steps: int) -> float:
     """Mean duration of a training step of a stage, its input included, after some that trace and warm up."""
     from detect.training import build
-    from detect.training.loop import Trainer
+    from detect.training.trainer import Trainer
 
     if stage == "classify":
         pictures, schedule = build.stage_1_dataset(run), build.instantiate(run.cfg.classify.schedule)

@@ -1,13 +1,13 @@
 """Scores a trained detector: `detect evaluate run=RUN [split=test]`, or any detector on any data set."""
 
-import json
 import logging
 from pathlib import Path
 
 from detect.cli.main import verb
 from detect.errors import ConfigError, DataError
-from detect.reporting.logger import write_json
-from detect.runs.start import SAVED_CLASSES, SAVED_CONFIG, check_ground_truth, open_dataset, saved_config
+from detect.files import write_json
+from detect.runs.dataset import check_ground_truth, open_dataset
+from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 
@@ -19,14 +19,14 @@ def main(cfg) -> float | None:
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
     places = (source, *source.absolute().parents[:2])  # an exported model lies in its run's folder until it is moved
-    run = next((f for f in places if (f / SAVED_CONFIG).exists() and (f / SAVED_CLASSES).exists()), None)
+    run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
     elif run is not None:
-        dataset = open_dataset(saved_config(run))
-        known = json.loads((run / SAVED_CLASSES).read_text())
+        dataset = open_dataset(run.saved_config())
+        known = list(run.class_names())
         if list(dataset.classes) != known:
-            raise DataError(f"{run} was trained on {known}, its data set now has {list(dataset.classes)}")
+            raise DataError(f"{run.path} was trained on {known}, its data set now has {list(dataset.classes)}")
     else:
         raise ConfigError("evaluate: an exported model needs a data set: dataset=voc dataset.root=DIR")
     if not dataset.splits.get(cfg.split):

@@ -12,9 +12,11 @@ import numpy as np
 from hydra.errors import InstantiationException
 
 from detect.cli.main import verb
+from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError
-from detect.reporting.logger import write_json
-from detect.runs.start import SAVED_CONFIG, limit, open_dataset, saved_config
+from detect.files import write_json
+from detect.runs.dataset import dataset_of
+from detect.runs.folder import DETECTOR, EXPORT, RunFolder
 
 if TYPE_CHECKING:
     from detect.data.dataset import DetectionDataset
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("detect")
 SHOWN = 20  # best detections of each image that are compared
 SAME = 1e-4  # largest difference of a SavedModel's scores to the run's
-MODEL, REPORT, LABELS, ANCHORS = "model.tflite", "export.json", "labels.txt", "anchors.csv"
+MODEL, LABELS, ANCHORS = "model.tflite", "labels.txt", "anchors.csv"
 PHOTOGRAPHS = "photographs of scikit-image"
 SCORING_BATCH = 8
 Images = list[np.ndarray]
@@ -65,9 +67,9 @@ def check(cfg) -> None:
 
 def check_stage(cfg) -> None:
     """Raises ConfigError where a run lacks the stage that is to be exported, naming what has it."""
-    if not (Path(cfg.run) / SAVED_CONFIG).exists():
+    if not RunFolder(Path(cfg.run)).is_run:
         return  # loading it tells
-    saved = saved_config(Path(cfg.run))
+    saved = RunFolder(Path(cfg.run)).saved_config()
     quantize = saved.get("quantize") or {}
     if cfg.quantization == "qat":
         if not quantize.get("enabled"):
@@ -136,7 +138,7 @@ def tflite(cfg, detector: "Detector", folder: Path) -> None:
     from detect.export.tflite.metadata import Settings
     from detect.geometry.frame import Frame
     from detect.runs import provenance
-    from detect.training import build
+    from detect.training import finished
 
     architecture = detector.architecture
     options = package.Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
@@ -144,7 +146,7 @@ def tflite(cfg, detector: "Detector", folder: Path) -> None:
     dataset = data_of(cfg, detector.classes)
     source, real, training = images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     plain = package.Options(nms=options.nms, batch=options.batch)
-    in_float = build.float_twin(Path(cfg.run)) if options.quantize == "qat" else architecture
+    in_float = finished.float_twin(RunFolder(Path(cfg.run))) if options.quantize == "qat" else architecture
     reference = package.build(in_float.model, settings, plain)
     file = reference if options == plain else package.build(architecture.model, settings, options, training)
     report = package.report(file, reference, architecture.model, settings, options, real, cfg.timings)
@@ -175,7 +177,7 @@ def judge(cfg, *problems: str | None) -> None:
 def write_beside(folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
     """The class names and `export.json`."""
     (folder / LABELS).write_text("\n".join(classes) + "\n", encoding="utf-8")
-    write_json(folder / REPORT, report)
+    write_json(folder / EXPORT, report)
     log.info("wrote %s", folder)
 
 
@@ -184,9 +186,9 @@ def data_of(cfg, classes: Sequence[str]) -> "DetectionDataset | None":
 
     Only `ptq`, which takes its ranges from it, must have it: raises DataError.
     """
-    saved = saved_config(Path(cfg.run))
+    saved = RunFolder(Path(cfg.run)).saved_config()
     try:
-        dataset = limit(open_dataset(saved, decode=False), saved)
+        dataset = dataset_of(saved, decode=False)
         if dataset.classes != tuple(classes):
             raise DataError(f"the run was trained on {list(classes)}, its data set now has {list(dataset.classes)}")
         return dataset
@@ -203,14 +205,13 @@ def data_of(cfg, classes: Sequence[str]) -> "DetectionDataset | None":
 def images_of(cfg, dataset: "DetectionDataset | None", frame: "Frame") -> tuple[str, Images, Images]:
     """Where the compared images are from, those images, and the representative set, all as the network sees them."""
     from detect.data.pipeline import read_image
-    from detect.export.tflite.accuracy import chosen
     from detect.export.tflite.convert import representative
 
     if dataset is None:
         return PHOTOGRAPHS, [frame.fit(image) for image in photographs()], []
 
     def frames(split: str, count: int) -> Images:
-        return [frame.fit(read_image(example.path)) for example in chosen(dataset.splits[split], count)]
+        return [frame.fit(read_image(example.path)) for example in evenly_spread(dataset.splits[split], count)]
 
     split = next((name for name in ("val", "test", "train") if dataset.splits[name]), None)
     if split is None:
@@ -228,23 +229,22 @@ def score(cfg, dataset: "DetectionDataset | None", shipped: "Detector", architec
     weights without rounding where it has none; `float_stage` tells.
     """
     from detect.evaluation.evaluators import DetectionEvaluator
-    from detect.export.tflite.accuracy import chosen, compared
+    from detect.export.tflite.accuracy import compared
     from detect.geometry.frame import Frame
-    from detect.training import build
+    from detect.training import finished
     from detect.weights import checkpoint
 
     split = next((name for name in ("test", "val") if dataset and dataset.splits[name]), None)
     if dataset is None or split is None or not cfg.scored:
         return None
-    examples = chosen(dataset.splits[split], cfg.scored)
+    examples = tuple(evenly_spread(dataset.splits[split], cfg.scored))
     same = replace(dataset, splits={name: examples if name == split else () for name in dataset.splits})
     networks, origin = {"run": architecture}, {}
     if cfg.quantization == "qat":
-        own = checkpoint.exists(Path(cfg.run) / "detector" / "best")
+        run = RunFolder(Path(cfg.run))
+        own = checkpoint.exists(run.stage(DETECTOR).best)
         origin = {"float_stage": "detector" if own else "quantized"}
-        networks["float"] = (
-            build.load_architecture(Path(cfg.run), "detector") if own else build.float_twin(Path(cfg.run))
-        )
+        networks["float"] = finished.load_architecture(run, DETECTOR) if own else finished.float_twin(run)
     figures = {}
     for name, network in networks.items():
         evaluator = DetectionEvaluator(network.detect, Frame(network.size, network.resize), same, split, SCORING_BATCH)

@@ -13,11 +13,13 @@ from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
 from detect.data.pipeline import DetectionStream, read_image
 from detect.data.statistics import coverage, statistics
+from detect.data.subset import evenly_spread
 from detect.data.validate import check, clean, summarise
 from detect.errors import ConfigError, DataError
 from detect.geometry.frame import Frame
 from detect.reporting import pictures as draw
-from detect.runs.start import limit, open_dataset, saved_config, threads
+from detect.runs.dataset import dataset_of, threads
+from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 SHOWN_FINDINGS = 20
@@ -71,8 +73,7 @@ def draw_sheets(cfg, dataset: DetectionDataset, folder: Path) -> None:
     """`raw_SPLIT.png` for each split and `augmented.png`, as the network will see the training images."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
-        count = min(cfg.images, len(examples))
-        chosen = [examples[i * len(examples) // count] for i in range(count)]
+        chosen = evenly_spread(examples, cfg.images)
         pictures = [draw.draw_boxes(read_image(e.path), e.boxes, e.classes, names=dataset.classes) for e in chosen]
         if pictures:
             draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
@@ -101,8 +102,7 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
     """`raw_SPLIT.png` of a classification data set."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
-        number = min(count, len(examples))
-        pictures = [read_image(examples[i * len(examples) // number].path) for i in range(number)]
+        pictures = [read_image(example.path) for example in evenly_spread(examples, count)]
         if pictures:
             draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
     log.info("contact sheets are in %s", folder)
@@ -142,14 +142,14 @@ def report_layers(cfg) -> None:
     from detect.detector import Detector
     from detect.quantization import sensitivity, sensitivity_report
     from detect.quantization.spec import Spec
-    from detect.training import build  # imports TensorFlow
+    from detect.training import finished  # imports TensorFlow
 
     run = Path(cfg.run).expanduser()
     architecture = Detector.load(run, cfg.stage or "detector").architecture
     if architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model has no layers any more; name the run folder")
     if cfg.stage == "quantized":
-        architecture = build.float_twin(run)
+        architecture = finished.float_twin(RunFolder(run))
     inputs = network_inputs(architecture, training_frames(cfg, run, architecture))
     log.info("%s: int8 kernels %s, ranges from %d training images", run, cfg.weights.replace("_", " "), len(inputs))
     layers = sensitivity.layer_damage(
@@ -168,10 +168,9 @@ def report_layers(cfg) -> None:
 
 def training_frames(cfg, run: Path, architecture: Any) -> list[np.ndarray]:
     """Training images of the run's own data set, evenly spread, as the network sees them: float32 [1, H, W, 3]."""
-    saved, frame = saved_config(run), Frame(architecture.size, architecture.resize, exact=True)
-    examples = limit(open_dataset(saved, decode=False), saved).splits["train"]
-    count = min(cfg.representative, len(examples))
-    chosen = [examples[i * len(examples) // count] for i in range(count)]
+    saved, frame = RunFolder(run).saved_config(), Frame(architecture.size, architecture.resize, exact=True)
+    examples = dataset_of(saved, decode=False).splits["train"]
+    chosen = evenly_spread(examples, cfg.representative)
     return [frame.fit(read_image(example.path))[np.newaxis].astype(np.float32) for example in chosen]
 
 

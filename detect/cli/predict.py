@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detect.cli.main import verb
 from detect.data.dataset import find_images
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, first_few
 
 log = logging.getLogger("detect")
 LISTED = 4  # detections of an image on the console
@@ -65,8 +65,7 @@ def write(detector, paths: list[Path], folder: Path, score: float) -> None:
                 }
             )
         named = [f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True) if s >= score]
-        more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
-        log.info("%s: %s%s", path.name, ", ".join(named[:LISTED]) or "nothing", more)
+        log.info("%s: %s", path.name, first_few(named, LISTED) or "nothing")
     (folder / "detections.json").write_text(json.dumps(rows))
     log.info("%d pictures and detections.json are in %s", len(paths), folder)
 

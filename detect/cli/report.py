@@ -6,11 +6,11 @@ from typing import Any
 
 from detect.cli.main import verb
 from detect.errors import ConfigError
+from detect.runs.folder import EXPORT, MEASURED, SUMMARY
 
 log = logging.getLogger("detect")
 STUDIES, RUNS = Path("experiments"), Path("runs")
 ROWS = (None, "runs", "exports", "measured")
-RECORDS = ("summary.json", "export.json", "measured.json")
 
 
 @verb("report")
@@ -68,7 +68,9 @@ def places(cfg) -> tuple[Any, Path]:
 
 def is_results(folder: Path) -> bool:
     """Whether a folder is that of a committed study: with its results, and without run folders."""
-    return (folder / "results.csv").is_file() and not any(path.name in RECORDS for path in folder.rglob("*.json"))
+    return (folder / "results.csv").is_file() and not any(
+        path.name in (SUMMARY, EXPORT, MEASURED) for path in folder.rglob("*.json")
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from detect.data.subset import evenly_spread
 from detect.errors import DataError
 from detect.quantization.calibrate import calibrate
 from detect.quantization.equalise import DEAD
@@ -89,8 +90,7 @@ def layer_damage(
     batches = _batches(model, frames)
     twin = fake_quant(model, spec)
     calibrate(twin, batches)
-    count = min(probed, len(batches))
-    found = probe(twin, [batches[i * len(batches) // count] for i in range(count)])
+    found = probe(twin, evenly_spread(batches, probed))
     rows = [_row(place, twin.get_layer(name), energies) for place, (name, energies) in enumerate(found.items())]
     return sorted(rows, key=lambda row: row.sqnr_db)
 

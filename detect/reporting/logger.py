@@ -5,8 +5,6 @@ same beside images, curves and the configuration, and the console has one progre
 """
 
 import json
-import math
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from detect.evaluation.coco import Scores
+from detect.files import strict_json, write_text
 from detect.reporting.progress import ProgressLine
 from detect.reporting.tensorboard import EventWriter
 
@@ -99,7 +98,7 @@ class RunLogger:
         self._close_file()
         if self._metrics.exists():
             kept = [row for row in read_metrics(self._metrics) if row["stage"] != self.stage or row["step"] <= step]
-            _replace(self._metrics, "".join(strict_json(row) + "\n" for row in kept))
+            write_text(self._metrics, "".join(strict_json(row) + "\n" for row in kept))
         for writer in self._board.values():
             writer.restart(step + 1)
 
@@ -148,29 +147,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _drop_half_line(path: Path) -> None:
     """A process that was killed may have left half a row; the next one must not be glued to it."""
     if path.exists() and not (text := path.read_text()).endswith("\n"):
-        _replace(path, text[: text.rfind("\n") + 1])
-
-
-def strict_json(data: Any, indent: int | None = None) -> str:
-    """JSON that every parser reads: NaN and infinity become null, numpy values, paths and tuples their plain kin."""
-    return json.dumps(_plain(data), indent=indent, allow_nan=False)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write strict JSON so that a reader sees the old file or the new one, never half of it."""
-    _replace(Path(path), strict_json(data, indent=2) + "\n")
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, np.ndarray | np.generic):
-        data = data.tolist()
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, list | tuple | set | frozenset):
-        return [_plain(value) for value in data]
-    return str(data) if isinstance(data, Path) else data
+        write_text(path, text[: text.rfind("\n") + 1])
 
 
 def _flat_scalars(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, bool | int | float | str]]:
@@ -183,12 +160,3 @@ def _flat_scalars(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple
 
 def _known(figures: Mapping[str, float | None]) -> dict[str, float]:
     return {key: value for key, value in figures.items() if value is not None}
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

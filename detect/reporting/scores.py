@@ -8,12 +8,14 @@ import numpy as np
 
 from detect.data.dataset import BACKGROUND, DetectionDataset
 from detect.data.pipeline import read_image
+from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores, coco_results
 from detect.evaluation.confusion import confusion_matrix
 from detect.evaluation.evaluators import DetectionEvaluator
+from detect.files import write_json
 from detect.geometry.frame import Frame
 from detect.reporting import pictures as draw
-from detect.reporting.logger import RunLogger, write_json
+from detect.reporting.logger import RunLogger
 
 log = logging.getLogger("detect")
 SHOWN_SCORE = 0.3  # detections below are not drawn
@@ -51,9 +53,8 @@ def confusion_picture(dataset: DetectionDataset, split: str, detections: dict) -
 def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 480) -> list:
     """The same few images of a split each time: ground truth on the left, detections on the right."""
     examples = dataset.splits[split]
-    count = min(SHOWN_IMAGES, len(examples))
     pictures = []
-    for example in (examples[i * len(examples) // count] for i in range(count)):
+    for example in evenly_spread(examples, SHOWN_IMAGES):
         image = read_image(example.path)
         boxes, scores, classes = detections[example.id]
         shown = scores >= SHOWN_SCORE
@@ -64,11 +65,11 @@ def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: 
     return pictures
 
 
-def show_batch(logger: RunLogger, folder: Path, images, boxes=None, classes=None, names=()) -> None:
-    """Saves the first augmented batch as the network sees it."""
+def show_batch(logger: RunLogger, path: Path, images, boxes=None, classes=None, names=()) -> None:
+    """Saves the first augmented batch as the network sees it, as a picture at `path` and in TensorBoard."""
     if boxes is not None:
         rows = zip(images, boxes, classes, strict=True)
         images = [draw.draw_boxes(image, b[c > 0], c[c > 0], names=names) for image, b, c in rows]
     sheet = draw.contact_sheet(list(images), columns=4)
-    draw.save(folder / "first_batch.png", sheet)
+    draw.save(path, sheet)
     logger.images("first_batch", 0, sheet)

@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from detect.files import replacing
+
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 FLUSH_SECONDS = 10
 EVENTS = "events.out.tfevents"
@@ -146,9 +148,7 @@ def write_events(path: Path, summaries: Iterable[tuple[int, Any]]) -> None:
     events = [event_pb2.Event(wall_time=now, file_version="brain.Event:2")]
     events += [event_pb2.Event(wall_time=now, step=step, summary=summary) for step, summary in summaries]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(".new")  # not taken for an event file
-    with temporary.open("wb") as file:
+    with replacing(path, ".new") as temporary, temporary.open("wb") as file:  # a name that is no event file
         writer = RecordWriter(file)
         for event in events:
             writer.write(event.SerializeToString())
-    temporary.replace(path)

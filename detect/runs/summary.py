@@ -1,6 +1,5 @@
 """What a stage leaves in words and numbers when it ends: `summary.json`, and its line in TensorBoard's HParams."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,8 @@ from omegaconf import DictConfig
 
 from detect.config.check import fingerprint
 from detect.data.statistics import outline
-from detect.reporting.logger import write_json
-from detect.runs.start import SUMMARY, Run
+from detect.files import write_json
+from detect.runs.start import Run
 
 
 def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> None:
@@ -51,9 +50,3 @@ def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:
 def fraction(cfg: DictConfig) -> float:
     """Share of the training images that a run sees."""
     return 1.0 if cfg.limit.fraction is None else float(cfg.limit.fraction)
-
-
-def before(run: Run, stage: str, figure: str) -> float:
-    """A figure of an earlier stage's summary, such as `seconds`; 0 where the run has no such stage."""
-    path = run.folder / stage / SUMMARY
-    return json.loads(path.read_text()).get(figure, 0) if path.exists() else 0

@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from detect.config.compose import quoted
 from detect.errors import ConfigError, UserError
+from detect.runs.folder import FAILED, RunFolder
 
 log = logging.getLogger("detect")
-FAILED = "failed.txt"
 EXTRAS = {"joblib": "sweep", "submitit": "sweep", "optuna": "sweep", "ray": "ray"}
 """Which extra of this package brings the plugin of a launcher or a sweeper."""
 
@@ -75,8 +75,6 @@ class Cells:
 
         Raises ConfigError if another one has its folder, or a run of another configuration is in it.
         """
-        from detect.runs.start import refuse_another
-
         with read_write(cfg.hydra):
             cfg.hydra.job.num = len(self._overrides)
         folder = Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir)
@@ -86,7 +84,7 @@ class Cells:
                 "differs in hydra.sweep.subdir, such as hydra.sweep.subdir='${hydra.job.num}'"
             )
         self._overrides[folder] = overrides
-        refuse_another(folder, cfg)
+        RunFolder(folder).refuse_another(cfg)
 
 
 def run_cell(folder: Path, words: Sequence[str]) -> float | None:
@@ -94,8 +92,6 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
 
     Returns the objective. Raises CellFailed, and KeyboardInterrupt where the cell was stopped by a signal.
     """
-    from detect.runs.start import objective
-
     command = [sys.executable, "-m", "detect.cli", *words[1:], f"hydra.run.dir={quoted(str(folder))}"]
     process = subprocess.Popen(command, preexec_fn=_die_with_parent if sys.platform == "linux" else None)
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
@@ -109,10 +105,10 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
     if code == 130:
         raise KeyboardInterrupt
     if code:
-        if not (folder / FAILED).exists():
+        if not RunFolder(folder).failed.exists():
             record(folder, UserError(f"ended with {_ending(code)}, and left no message"))
-        raise CellFailed((folder / FAILED).read_text())
-    return objective(folder)
+        raise CellFailed(RunFolder(folder).failed.read_text())
+    return RunFolder(folder).objective()
 
 
 def _die_with_parent() -> None:
@@ -132,12 +128,12 @@ def record(folder: Path, error: Exception) -> None:
     if not isinstance(error, UserError):
         first = (str(error).splitlines() or [""])[0]
         lines = [f"{type(error).__name__}: {first}", "", *traceback.format_exception(error)]
-    (folder / FAILED).write_text("\n".join(line.rstrip("\n") for line in lines) + "\n")
+    RunFolder(folder).failed.write_text("\n".join(line.rstrip("\n") for line in lines) + "\n")
 
 
 def forget_failure(folder: Path) -> None:
     """A run is tried again."""
-    (folder / FAILED).unlink(missing_ok=True)
+    RunFolder(folder).failed.unlink(missing_ok=True)
 
 
 def failures(folder: Path, since: float) -> list[str]:

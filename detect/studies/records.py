@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from detect.errors import ConfigError, DataError
+from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, LAST, MEASURED, SUMMARY, TENSORBOARD, RunFolder
 
-SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
-PASSED_OVER = {"tensorboard", "last", "__pycache__"}
+PASSED_OVER = {TENSORBOARD, LAST, "__pycache__"}
 NO_STAGE = {"seconds": 0.0, "steps": 0}
 
 
@@ -67,7 +67,8 @@ class FinishedRun:
     @functools.cached_property
     def metrics(self) -> Path:
         """metrics.jsonl of the last stage."""
-        return self.folder / (last_stage(self.folder) or "detector") / "metrics.jsonl"
+        run = RunFolder(self.folder)
+        return run.stage(run.last_stage() or DETECTOR).metrics
 
     @functools.cached_property
     def overrides(self) -> list[str]:
@@ -113,13 +114,6 @@ def collect(runs: str | Path | Sequence[str | Path]) -> Records:
     return Records(_finished(found[SUMMARY]), found[EXPORT], found[MEASURED])
 
 
-def last_stage(folder: Path) -> str | None:
-    """The folder of the stage that a run ends with: what follows the float detector, else that; None for no run."""
-    stages = {path.parent.name for path in folder.glob("*/metrics.jsonl")} - {"classify"}
-    stages |= {name for name in ("detector", "quantized") if (folder / name).is_dir()}
-    return min(stages, key=lambda name: (name == "detector", name), default=None)
-
-
 def read(path: Path) -> dict[str, Any]:
     """The content of a json file that holds a mapping."""
     try:
@@ -142,7 +136,7 @@ def _files(folder: Path) -> list[Path]:
 def _finished(summaries: dict[Path, dict[str, Any]]) -> list[FinishedRun]:
     """Those with scores of a detector; the folders of the stages are no runs of their own."""
     return [
-        FinishedRun(folder, about, summaries.get(folder / "classify", {}), summaries.get(folder / "detector", {}))
+        FinishedRun(folder, about, summaries.get(folder / CLASSIFY, {}), summaries.get(folder / DETECTOR, {}))
         for folder, about in summaries.items()
-        if "scores" in about and last_stage(folder)
+        if "scores" in about and RunFolder(folder).last_stage()
     ]

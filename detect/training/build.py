@@ -1,24 +1,22 @@
-"""What a configuration describes: networks, schedules, training batches; and the networks of finished runs."""
+"""What a configuration describes: networks, schedules, hooks and training batches; and how TensorFlow is set up."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import hydra
 import tensorflow as tf
 import tf_keras
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
-from detect.errors import ConfigError, WeightsError
+from detect.errors import ConfigError
 from detect.modeling.classifier import Classifier
 from detect.quantization.rewrite import fake_quant
-from detect.quantization.spec import RANGE_VARIABLES, Spec
-from detect.runs.start import SAVED_CLASSES, Run, saved_config, threads
+from detect.quantization.spec import Spec
+from detect.runs.dataset import threads
+from detect.runs.start import Run
+from detect.training.loop import Hook
 from detect.training.schedule import Schedule
-from detect.weights import checkpoint
-from detect.weights.transfer import transfer
 
 instantiate = hydra.utils.instantiate
 
@@ -81,6 +79,15 @@ def quantization(cfg: DictConfig) -> Spec:
     return spec
 
 
+def hooks(cfg: DictConfig) -> list[Hook]:
+    """The user's own hooks, new ones for each stage. Raises ConfigError for what is no `Hook`."""
+    made = [instantiate(node) for node in cfg.get("hooks") or ()]
+    for node, hook in zip(cfg.get("hooks") or (), made, strict=True):
+        if not isinstance(hook, Hook):
+            raise ConfigError(f"hooks: {node._target_} makes no detect.training.loop.Hook, but a {type(hook).__name__}")
+    return made
+
+
 def check_detector(cfg: DictConfig, num_classes: int) -> None:
     """Builds the detector, and its fake-quantised twin if it is to have one: what can't be built stops here."""
     architecture = detector(cfg, num_classes)
@@ -124,37 +131,3 @@ def training_stream(run: Run, architecture: Any, schedule: Schedule) -> Detectio
         threads=threads(run.cfg),
         resize=architecture.resize,
     )
-
-
-def last_stage(folder: Path) -> str:
-    """`quantized` or `detector`: what a run folder ends with, as its configuration says."""
-    return "quantized" if OmegaConf.select(saved_config(folder), "quantize.enabled") else "detector"
-
-
-def load_architecture(folder: Path, stage: str) -> Any:
-    """The meta-architecture of a run with the best weights of a stage; `quantized` is the fake-quantised twin.
-
-    Raises WeightsError for a stage that the run does not have, or has not scored yet.
-    """
-    cfg, best = saved_config(folder), folder / stage / "best"
-    if not checkpoint.exists(best):
-        raise WeightsError(
-            f"{folder}: no {stage}/best: the run has no such stage, or has not reached its first evaluation"
-        )
-    architecture = _saved_detector(folder, cfg)
-    if stage == "quantized":
-        architecture.adopt(fake_quant(architecture.model, quantization(cfg)))
-    checkpoint.load(architecture.model, best)
-    return architecture
-
-
-def float_twin(folder: Path) -> Any:
-    """The float meta-architecture with the weights of a run's fake-quantised stage: what its int8 file approximates."""
-    cfg, best = saved_config(folder), folder / "quantized" / "best"
-    architecture = _saved_detector(folder, cfg)
-    transfer(architecture.model, checkpoint.read(best), source=str(best), layers=None, skip=RANGE_VARIABLES)
-    return architecture
-
-
-def _saved_detector(folder: Path, cfg: DictConfig) -> Any:
-    return detector(cfg, len(json.loads((folder / SAVED_CLASSES).read_text())))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from detect.errors import first_few
 from detect.weights.ledger import Ledger
 from detect.weights.names import looks_like
 
@@ -12,12 +13,13 @@ def complaint(ledger: Ledger, variables: Mapping[str, Any], arrays: Mapping[str,
     if not ledger.loaded and not ledger.mismatched:
         return (
             f"{ledger.source} is of another network{_likeness(variables, arrays)}: it holds none of the "
-            f"{len(variables)} variables wanted ({_some(variables)}), but {_some(arrays)} ({len(arrays)} in all). "
+            f"{len(variables)} variables wanted ({first_few(variables, 3)}), "
+            f"but {first_few(arrays, 3)} ({len(arrays)} in all). "
             "Choose the backbone that it was trained with, another file, or random weights with init=none."
         )
     shapes = {f"{name} {list(file)} for {list(model)}" for name, (file, model) in ledger.mismatched.items()}
     details = [
-        f"{title}: {_some(sorted(names))}"
+        f"{title}: {first_few(sorted(names), 3)}"
         for title, names in (
             ("missing in the file", ledger.missing),
             ("unknown to the model", ledger.unexpected),
@@ -65,8 +67,3 @@ def hints(ledger: Ledger) -> list[str]:
 def _likeness(variables: Iterable[str], arrays: Iterable[str]) -> str:
     found = looks_like(arrays)
     return f", it looks like {found}" if found and found != looks_like(variables) else ""
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -54,13 +54,13 @@ def test_a_quantised_stage_that_never_trained(small_run, tmp_path):
 def test_an_empty_representative_set(small_run, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from detect.runs import start
+    from detect.runs.dataset import dataset_of
 
     def without_training_images(cfg, decode):
-        dataset = start.open_dataset(cfg, decode)
+        dataset = dataset_of(cfg, decode)
         return replace(dataset, splits={**dataset.splits, "train": ()})
 
-    monkeypatch.setattr(export, "open_dataset", without_training_images)
+    monkeypatch.setattr(export, "dataset_of", without_training_images)
     with pytest.raises(DataError, match="the representative set is empty; it needs at least one training image"):
         call(f"run={small_run[0]}", "format=tflite", "quantization=ptq", f"output={tmp_path}/x")
     assert not (tmp_path / "x").exists()
@@ -86,14 +86,16 @@ def quantised_run(small_run, tmp_path_factory):
     from detect.geometry.frame import Frame
     from detect.quantization.calibrate import calibrate
     from detect.quantization.rewrite import fake_quant
-    from detect.runs.start import open_dataset, saved_config
+    from detect.runs.dataset import open_dataset
+    from detect.runs.folder import RunFolder
     from detect.training import build
+    from detect.training.finished import load_architecture
     from detect.weights import checkpoint
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         quantize = OmegaConf.to_container(hydra.compose("train", ["quantize=int8"]).quantize)
     run = edited(small_run[0], tmp_path_factory.mktemp("quantised") / "run", quantize=quantize)
-    detector, cfg = build.load_architecture(run, "detector"), saved_config(run)
+    detector, cfg = load_architecture(RunFolder(run), "detector"), RunFolder(run).saved_config()
     random = np.random.default_rng(0)
     for variable in detector.model.variables:
         if any(part in variable.name for part in ("gamma", "variance")):

@@ -228,7 +228,9 @@ def test_help_needs_neither_hydra_nor_tensorflow():
 
 
 def test_closed_pipe_is_quiet(tmp_path):
-    script = "import sys; sys.argv = ['detect', 'doctor', 'devices=false']; from detect.cli import main as cli; cli.main()"
+    script = (
+        "import sys; sys.argv = ['detect', 'doctor', 'devices=false']; from detect.cli import main as cli; cli.main()"
+    )
     reader, writer = os.pipe()
     os.close(reader)
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}

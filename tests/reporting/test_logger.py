@@ -13,7 +13,8 @@ import pytest
 
 from detect.data.dataset import Example
 from detect.evaluation.coco import CocoEvaluator
-from detect.reporting.logger import RunLogger, read_metrics, strict_json, write_json
+from detect.files import strict_json, write_json
+from detect.reporting.logger import RunLogger, read_metrics
 from detect.reporting.progress import ProgressLine, clock
 
 FIGURES = {"loss/total": 2.345678, "images_per_second": 33.333, "data_wait_share": 0.123, "rate": 0.01}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from detect.config.check import CONFIG_DIR
+from detect.data.subset import limit
 from detect.errors import DataError
-from detect.runs.start import check_ground_truth, limit, open_dataset, selection_split
+from detect.runs.dataset import check_ground_truth, open_dataset, selection_split
 
 XML = """<annotation><size><width>64</width><height>48</height></size>{}</annotation>"""
 OBJECT = "<object><name>{}</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object>"
@@ -67,7 +68,7 @@ def test_a_class_that_is_not_listed_is_refused_with_the_legal_ones(folder):
 
 def test_limit_spreads_evenly_and_overfit_scores_the_training_images(folder):
     dataset = open_dataset(compose(folder))
-    small = limit(dataset, compose(folder, "limit.train=2", "limit.overfit=true"))
+    small = limit(dataset, {"train": 2, "overfit": True}, 0)
     assert [e.path.stem for e in small.splits["train"]] == ["0", "3"]
     assert [e.path.stem for e in small.splits["val"]] == ["0", "3"] and not small.splits["test"]
 

@@ -24,7 +24,8 @@ from detect.cli.overrides import prepare, read
 from detect.config.check import CONFIG_DIR, plain
 from detect.config.compose import Composer
 from detect.errors import ConfigError, DataError
-from detect.runs import start, sweep
+from detect.runs import sweep
+from detect.runs.folder import RunFolder
 
 STUDY = ["-m", "experiment=ablation/two_stage"]
 
@@ -123,7 +124,7 @@ def test_a_launcher_whose_package_is_missing_says_what_to_install(monkeypatch, l
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
     """Runs `sweep.run_cell` in tmp_path, with a shell script in place of Python; `score` is what the cell scored."""
-    monkeypatch.setattr(start, "objective", lambda folder: 0.25)
+    monkeypatch.setattr(RunFolder, "objective", lambda folder: 0.25)
 
     def run(script: str):
         program = tmp_path / "program"
@@ -180,14 +181,13 @@ def test_every_cell_is_tried_and_those_that_failed_are_named_at_the_end(tmp_path
 
 
 def test_a_folder_is_of_one_process(tmp_path):
-    from detect.runs.start import claim
-
-    held = claim(tmp_path / "run")
-    other = "import sys; from detect.runs.start import claim; from pathlib import Path; claim(Path(sys.argv[1]))"
+    held = RunFolder(tmp_path / "run").claim()
+    words = "from detect.runs.folder import RunFolder; lock = RunFolder(Path(sys.argv[1])).claim()"
+    other = f"import sys; from pathlib import Path; {words}"
     done = subprocess.run([sys.executable, "-c", other, str(tmp_path / "run")], capture_output=True, text=True)
     assert f"run folder {tmp_path}/run: another process is training in it" in done.stderr
     held.close()
-    assert claim(tmp_path / "run")
+    assert RunFolder(tmp_path / "run").claim()
 
 
 @pytest.fixture(scope="module")

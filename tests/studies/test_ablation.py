@@ -13,8 +13,8 @@ from detect.config.check import CONFIG_DIR, check
 from detect.config.compose import groups
 from detect.data.crops import crop_dataset
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.subset import limit, share
 from detect.errors import ConfigError
-from detect.runs.start import limit, share
 
 FILES = sorted((CONFIG_DIR / "experiment").glob("*/*.yaml"))
 
@@ -112,7 +112,7 @@ def test_crops_come_from_the_share_of_the_run_alone(tmp_path):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((48, 64, 3), 10 * i + 5, np.uint8))
     examples = tuple(example(i, 1 + i % 2, tmp_path / f"{i}.png") for i in range(20))
     whole = DetectionDataset("greys", ("a", "b"), {"train": examples, "val": (), "test": ()})
-    dataset = limit(whole, compose("limit.fraction=0.3", "seed=5"))
+    dataset = limit(whole, {"fraction": 0.3}, 5)
     kept = {10 * int(e.path.stem) + 5 for e in dataset.splits["train"]}
     crops = crop_dataset(dataset, background_per_image=1.0, seed=5).splits["train"]
     assert {e.id.partition("#")[0] for e in crops} == {e.id for e in dataset.splits["train"]} and len(kept) == 6

@@ -29,10 +29,10 @@ SHORT = [
 
 STOP_AT_BATCH_9 = """
 import sys
-from detect.cli import main
-from detect.training import loop
+from detect.cli.main import main
+from detect.training import stages, trainer
 
-class Counting(loop.Trainer):
+class Counting(trainer.Trainer):
     batches = 0
 
     def _next_batch(self):
@@ -40,11 +40,9 @@ class Counting(loop.Trainer):
         self.interrupted = Counting.batches == 3 + 4 + 2
         return super()._next_batch()
 
-loop.Trainer = Counting
-import detect.training.stages
-detect.training.stages.Trainer = Counting
+stages.Trainer = Counting
 sys.argv[1:1] = ["train"]
-sys.exit(cli.main())
+sys.exit(main())
 """
 
 
@@ -64,11 +62,11 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(row) for row in (folder / "quantized" / "metrics.jsonl").read_text().splitlines()]
 
 
-def dataset_of(folder: Path):
-    from detect.runs.start import limit, open_dataset, saved_config
+def dataset_of_run(folder: Path):
+    from detect.runs.dataset import dataset_of
+    from detect.runs.folder import RunFolder
 
-    saved = saved_config(folder)
-    return limit(open_dataset(saved, decode=False), saved)
+    return dataset_of(RunFolder(folder).saved_config(), decode=False)
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +93,13 @@ def test_its_detector_is_the_evaluation_graph(quantized, small_run):
     from detect.detector import Detector
     from detect.errors import WeightsError
     from detect.quantization.fake_quant import FakeQuant
-    from detect.training import build
+    from detect.runs.folder import RunFolder
+    from detect.training.finished import float_twin
     from detect.weights.transfer import named
 
     folder = quantized[0]
-    detector, twin = Detector.load(folder), build.float_twin(folder)
-    examples = dataset_of(folder).splits["test"]
+    detector, twin = Detector.load(folder), float_twin(RunFolder(folder))
+    examples = dataset_of_run(folder).splits["test"]
     image = np.stack([Frame((96, 96)).fit(read_image(e.path)) for e in examples]).astype(np.float32)
     rounded, plain = detector.architecture.model(image, training=False), twin.model(image, training=False)
     theirs = named(detector.architecture.model.variables)

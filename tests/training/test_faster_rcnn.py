@@ -91,7 +91,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(deterministic, tmp_path):
     from detect.data.augment import Augment
     from detect.data.pipeline import DetectionStream
     from detect.training import build
-    from detect.training.loop import Trainer
+    from detect.training.trainer import Trainer
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [*OVERRIDES, "schedule.steps=4", "schedule.warmup=0"])

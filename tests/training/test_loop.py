@@ -8,9 +8,12 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import UserError
-from detect.reporting.logger import RunLogger
-from detect.training.loop import Trainer, fit
+from detect.reporting.logger import RunLogger, read_metrics
+from detect.runs.folder import StageFolder
+from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging
+from detect.training.loop import Fit, Hook, Interrupted
 from detect.training.schedule import Schedule
+from detect.training.trainer import Trainer
 
 SGD = tf_keras.optimizers.SGD
 
@@ -53,7 +56,7 @@ def as_dataset(monkeypatch):
         signature = {"image": tf.TensorSpec((1, 1), tf.float32), "index": tf.TensorSpec((1,), tf.int32)}
         return tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
 
-    monkeypatch.setattr("detect.training.loop.to_tf", to_tf)
+    monkeypatch.setattr("detect.training.trainer.to_tf", to_tf)
 
 
 def schedule(**settings):
@@ -62,12 +65,25 @@ def schedule(**settings):
     return Schedule(**values | settings)
 
 
-def run(folder, plan, stream=None, evaluate=None):
+class Scored(Evaluation):
+    """Scores a step by a function of its number."""
+
+    def __init__(self, every, function):
+        super().__init__(every)
+        self.function = function
+
+    def score(self, fit):
+        return self.function(fit.step)
+
+
+def run(folder, plan, stream=None, evaluate=float, hooks=()):
     line = Line()
-    trainer = Trainer(line, plan, stream or Numbers())
+    trainer, evaluation = Trainer(line, plan, stream or Numbers()), Scored(plan.evaluate_every, evaluate)
+    stop = [EarlyStop(plan.patience, evaluation)] if plan.patience else []
+    order = [Logging(plan.log_every), evaluation, *stop, *hooks, Checkpointing(plan.checkpoint_every)]
     with RunLogger(folder, plan.steps, "line", console=False) as logger:
-        outcome = fit(trainer, evaluate or (lambda step: float(step)), plan, logger, folder, lambda i: f"image-{i}")
-    return line, trainer, outcome
+        outcome = Fit(trainer, plan, StageFolder(folder), logger, order, lambda i: f"image-{i}").run()
+    return line, trainer, outcome | {"best": evaluation.best, "best_step": evaluation.best_step}
 
 
 def test_constant_rate_by_hand(as_dataset, tmp_path):
@@ -153,3 +169,66 @@ def test_freeze_until_and_frozen_batch_norm():
     assert model.get_layer("d").momentum == pytest.approx(0.99)
     schedule(batch_norm="frozen").prepare(model)
     assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {"a", "c"}
+
+
+class Recorder(Hook):
+    """A hook of one's own: what it was told, and a number that a resumed run knows again."""
+
+    def __init__(self, every=None, interrupt_at=None, stop_at=None):
+        self.every, self.interrupt_at, self.stop_at = every, interrupt_at, stop_at
+        self.count, self.seen = tf.Variable(0, trainable=False), []
+
+    def state(self):
+        return {"recorder_count": self.count}
+
+    def begin(self, fit):
+        self.seen.append(f"begin {fit.step}")
+
+    def before_step(self, fit, step):
+        self.count.assign_add(1)
+        fit.trainer.interrupted = step + 1 == self.interrupt_at
+
+    def after_steps(self, fit, scalars):
+        self.seen.append(f"{fit.step}: {scalars['loss/total']:.2f}" + " due" * fit.due(self.every))
+        if fit.step == self.stop_at:
+            fit.stop("enough")
+
+    def end(self, fit):
+        self.seen.append(f"end {fit.step}")
+
+
+def test_a_hook_sees_every_stop_and_knows_when_it_is_due(as_dataset, tmp_path):
+    recorder = Recorder(every=3)
+    run(tmp_path, schedule(steps=4, log_every=2, evaluate_every=4, checkpoint_every=4), hooks=[recorder])
+    # Stops: 2 (log), 3 (the recorder), 4 (all). Losses of steps 1 to 4 by hand: 0, 1, (2 - .2)^2, (3 - .56)^2.
+    assert recorder.seen == ["begin 0", "2: 0.50", "3: 3.24 due", "4: 5.95 due", "end 4"]
+
+
+def test_the_state_of_a_hook_is_saved_and_restored(as_dataset, tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, schedule(), hooks=[Recorder(interrupt_at=3)])
+    recorder = Recorder()
+    run(tmp_path, schedule(), hooks=[recorder])
+    assert recorder.seen[0] == "begin 3" and int(recorder.count) == 6
+
+
+def test_a_hook_can_end_a_stage(as_dataset, tmp_path):
+    recorder = Recorder(stop_at=2)
+    _, trainer, outcome = run(tmp_path, schedule(), hooks=[recorder])
+    assert trainer.step == outcome["steps"] == 2 and recorder.seen[-1] == "end 2"
+    assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-2")
+
+
+def test_hooks_are_called_in_their_order(as_dataset, tmp_path):
+    calls = []
+
+    class Named(Hook):
+        def __init__(self, name):
+            self.name = name
+
+        def after_steps(self, fit, scalars):
+            calls.append(self.name)
+
+    run(tmp_path, schedule(steps=2, log_every=2), hooks=[Named("a"), Named("b")])
+    assert calls == ["a", "b"]
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "train"] == [2]

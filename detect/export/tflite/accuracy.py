@@ -1,16 +1,10 @@
 """AP of a run beside that of the file that was made of it, on the same images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 LIMIT = 0.002  # of AP, between a float or fake-quantised run and its file
 LIMITED = ("none", "qat")  # what must keep to it; of other kinds the difference is what one wants to know
-
-
-def chosen(examples: Sequence[Any], count: int) -> tuple[Any, ...]:
-    """At most `count` of the examples, evenly spread."""
-    count = min(count, len(examples))
-    return tuple(examples[i * len(examples) // count] for i in range(count))
 
 
 def compared(split: str, images: int, figures: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, first_few
 from detect.export.tflite import flatbuffer
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
@@ -80,8 +80,7 @@ def refuse_float_convolutions(model: Any, layers: Mapping[str, bool] = NOTHING) 
     """Raises WeightsError, naming them, where a file that is meant to be int8 has other convolutions in float."""
     found = float_convolutions(model, layers)
     if found:
-        more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
-        raise WeightsError("the int8 file computes these in float: " + ", ".join([*found[:5], *more]))
+        raise WeightsError(f"the int8 file computes these in float: {first_few(found)}")
 
 
 def of_saved_model(folder: Path) -> dict[str, dict[str, int]]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from detect.data.subset import evenly_spread
 from detect.export.tflite import accuracy
 
 
@@ -10,8 +11,8 @@ def figures(run: float | None, file: float | None, **more: float) -> dict:
 
 
 def test_examples_are_evenly_spread():
-    assert accuracy.chosen(range(10), 4) == (0, 2, 5, 7)
-    assert accuracy.chosen(range(3), 500) == (0, 1, 2) and accuracy.chosen((), 5) == ()
+    assert evenly_spread(range(10), 4) == [0, 2, 5, 7]
+    assert evenly_spread(range(3), 500) == [0, 1, 2] and evenly_spread((), 5) == []
 
 
 def test_what_is_kept():

@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 
 LAYERS = [
+    "api",
     "cli",
     "train",
     "advice",
@@ -43,7 +44,7 @@ INSIDE = {
 """Layers within a package. A name is a module or package of it."""
 
 DEPTH = {name: depth for depth, name in enumerate(LAYERS)}
-HYDRA = {"cli", "train", "advice", "training", "runs", "config"}
+HYDRA = {"api", "cli", "train", "advice", "training", "runs", "config"}
 """What may import Hydra or OmegaConf: the others take plain objects."""
 
 

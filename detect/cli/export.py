@@ -34,7 +34,15 @@ Images = list[np.ndarray]
 
 @verb("export")
 def main(cfg) -> None:
-    """Writes the model, checks it against the run on real images, and leaves the figures in export.json."""
+    """Writes the model and what was measured of it."""
+    write(cfg)
+
+
+def write(cfg) -> Path:
+    """Writes the model, compares it with the run on real images, and leaves the figures in export.json.
+
+    Returns the folder. Raises ConfigError for options that do not go together and a file that differs from the run.
+    """
     if not cfg.run:
         raise ConfigError("export: name a run folder: run=RUN")
     check(cfg)
@@ -49,6 +57,7 @@ def main(cfg) -> None:
     if detector.architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model can't be exported again; name the run folder")
     (saved_model if cfg.format == "saved_model" else tflite)(cfg, detector, folder)
+    return folder
 
 
 def check(cfg) -> None:

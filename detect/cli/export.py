@@ -14,6 +14,7 @@ from hydra.errors import InstantiationException
 from detect.cli.main import verb
 from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError
+from detect.evaluation import agreement, sqnr
 from detect.files import write_json
 from detect.runs.dataset import dataset_of
 from detect.runs.folder import DETECTOR, EXPORT, RunFolder
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from detect.geometry.frame import Frame
 
 log = logging.getLogger("detect")
-SHOWN = 20  # best detections of each image that are compared
-SAME = 1e-4  # largest difference of a SavedModel's scores to the run's
 MODEL, LABELS, ANCHORS = "model.tflite", "labels.txt", "anchors.csv"
 PHOTOGRAPHS = "photographs of scikit-image"
 SCORING_BATCH = 8
@@ -132,7 +131,7 @@ def saved_model(cfg, detector: "Detector", folder: Path) -> None:
         judge(cfg, disagreement(report["parity"]))
         shutil.copytree(new, folder, dirs_exist_ok=True)
     write_beside(folder, detector.classes, report | provenance.collect())
-    log.info("scores differ by %.1e from the run's", report["parity"]["largest_score_difference"])
+    log.info("scores differ by %.1e of the largest from the run's", report["parity"]["relative"])
     if report["scores"]:
         log.info(accuracy.line(report["scores"]))
     if problem := accuracy.complaint(report["scores"], cfg.quantization):
@@ -269,26 +268,19 @@ def photographs() -> Images:
     return [data.chelsea(), data.coffee(), data.astronaut()]
 
 
-def parity(cfg, detector: "Detector", exported: "Detector", frames: Images) -> dict[str, float | None]:
-    """The largest difference of the best scores, in order, on images that are frames already.
+def parity(cfg, detector: "Detector", exported: "Detector", frames: Images) -> dict[str, Any]:
+    """How far the best detections agree, on images that are frames already, and the limit of that.
 
-    A fake-quantised graph has no limit: where a value lies between two steps, the noise of float32 decides.
+    A fake-quantised graph has none: where a value lies between two steps, the noise of float32 decides.
     """
-    pairs = zip(detector(frames), exported(frames), strict=True)
-    different = [np.abs(pad(a.scores[:SHOWN]) - pad(b.scores[:SHOWN])).max() for a, b in pairs]
-    return {"largest_score_difference": float(max(different)), "limit": None if cfg.quantization == "qat" else SAME}
-
-
-def pad(scores: np.ndarray) -> np.ndarray:
-    return np.pad(scores, (0, SHOWN - len(scores)))
+    ours, theirs = ([(one.boxes, one.scores, one.classes) for one in side(frames)] for side in (detector, exported))
+    limit = None if cfg.quantization == "qat" else {"partners": agreement.PARTNERS, **sqnr.SAME.to_dict()}
+    return agreement.agreement(ours, theirs, max(detector.size)) | {"limit": limit}
 
 
 def disagreement(found: dict[str, Any]) -> str | None:
-    """What is wrong where a SavedModel's scores are further from the run's than they may be."""
-    difference, limit = found["largest_score_difference"], found["limit"]
-    if limit is None or difference <= limit:  # a NaN is not
-        return None
-    return f"its scores are {difference:.1e} off from the run's; {limit:.0e} is the limit"
+    """What is wrong where a SavedModel's detections are further from the run's than they may be."""
+    return None if found["limit"] is None else agreement.disagreement(found)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import tf_keras
 
 from detect.data.subset import evenly_spread
 from detect.errors import DataError
+from detect.evaluation.sqnr import decibels, sqnr
 from detect.quantization.calibrate import calibrate
 from detect.quantization.equalise import DEAD
 from detect.quantization.folded import Folded
@@ -100,13 +101,6 @@ def culprits(damage: Sequence[LayerDamage], below: float = RUIN_DB) -> list[Laye
     return sorted((layer for layer in damage if layer.sqnr_db < below), key=lambda layer: layer.sqnr_db)
 
 
-def decibels(signal: float, noise: float) -> float:
-    """10 log10 of the ratio of two energies; infinite without noise, and -infinite where there is nothing else."""
-    if not noise:
-        return float("inf")
-    return 10 * float(np.log10(signal / noise)) if signal else -float("inf")
-
-
 def _batches(model: tf_keras.Model, frames: Any) -> list[Any]:
     """The frames as the model takes them, float32."""
     batches = [frame[np.newaxis] for frame in frames] if isinstance(frames, np.ndarray) else list(frames)
@@ -136,7 +130,7 @@ def _row(place: int, layer: Folded, energies: Energies) -> LayerDamage:
         output_high=energies.high,
         sqnr_db=min(decibels(signal, noise) for signal, noise in energies.outputs.tolist()),
         layer_sqnr_db=decibels(energies.own, energies.alone),
-        kernel_sqnr_db=decibels(float(np.square(kernel).sum()), float(np.square(rounded - kernel).sum())),
+        kernel_sqnr_db=sqnr(kernel, rounded),
         network_sqnr_db=decibels(energies.own, energies.network),
         dead_share=float(dead.mean()),
         imbalance=_imbalance(kernel),

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from detect.config.check import CONFIG_DIR, plain
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.evaluation.coco import FIGURES
+from tests.closeness import assert_same_detections
 
 
 def call(verb: str, *overrides: str):
@@ -22,6 +23,17 @@ def call(verb: str, *overrides: str):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose(verb, list(overrides))
     return importlib.import_module(f"detect.{verb}").main(cfg)
+
+
+def parts(found):
+    """(boxes, scores, classes) of what a detector finds in an image."""
+    return found.boxes, found.scores, found.classes
+
+
+def served(outputs, i: int):
+    """The same of an image of what a SavedModel's signature gives."""
+    count = int(outputs["num_detections"][i])
+    return tuple(np.asarray(outputs[f"detection_{name}"])[i, :count] for name in ("boxes", "scores", "classes"))
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +56,9 @@ def exported(small_run, tmp_path_factory):
 def test_evaluate_repeats_the_scores_of_the_run(small_run, tmp_path):
     folder = small_run[0]
     before = json.loads((folder / "summary.json").read_text())["scores"]["test"]
-    assert call("evaluate", f"run={folder}", f"output={tmp_path}") == pytest.approx(before["AP"], abs=1e-6)
+    assert call("evaluate", f"run={folder}", f"output={tmp_path}") == pytest.approx(before["AP"], abs=2e-3)
     after = json.loads((tmp_path / "test_scores.json").read_text())
-    assert after["AR100"] == pytest.approx(before["AR100"], abs=1e-6)
+    assert after["AR100"] == pytest.approx(before["AR100"], abs=2e-3)
     assert (tmp_path / "test_predictions.png").exists()
 
 
@@ -84,8 +96,7 @@ def test_the_exported_model_equals_the_run(small_run, exported, photographs):
     assert shipped.classes == run.classes and shipped.size == run.size == (96, 96)
     frames = [resize(read_image(path), (96, 96)) for path in sorted(photographs.iterdir())]
     for a, b in zip(run(frames), shipped(frames), strict=True):
-        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
-        np.testing.assert_allclose(a.boxes[:20], b.boxes[:20], atol=1e-3)
+        assert_same_detections(parts(b), parts(a), 96)
     (found,) = shipped(sorted(photographs.iterdir())[0])  # 300 x 451 pixels
     assert found.boxes[:, 2].max() <= 300.001 and 96 < found.boxes[:, 3].max() <= 451.001
 
@@ -109,6 +120,7 @@ def test_the_resize_inside_the_export_is_that_of_training(photographs, size):
 def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photographs, tmp_path, mode):
     """The small run's weights behind another resize. The graph rounds some pixels of `keep_aspect` differently."""
     from detect.data.dataset import DetectionDataset, Example
+    from detect.data.pipeline import read_image
     from detect.detector import Detector
     from detect.evaluation.evaluators import DetectionEvaluator
     from detect.export import saved_model
@@ -133,12 +145,12 @@ def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photograp
     _, scored = DetectionEvaluator(detector.architecture.detect, frame, dataset, "test", batch_size=2)()
     for path, found, exported in zip(paths, detector(paths), shipped(paths), strict=True):
         boxes, scores, classes = scored.detections[path.stem]
-        np.testing.assert_allclose(found.boxes, boxes, atol=1e-3)
-        np.testing.assert_allclose(found.scores, scores, atol=1e-6)
-        assert found.classes.tolist() == classes.tolist()
-        np.testing.assert_allclose(exported.scores[:20], scores[:20], atol=1e-4 if mode == "zoo" else 1e-2)
+        side = max(read_image(path).shape)
+        assert_same_detections(parts(found), (boxes, scores, classes), side)
         if mode == "zoo":
-            np.testing.assert_allclose(exported.boxes[:20], boxes[:20], atol=1e-2)
+            assert_same_detections(parts(exported), (boxes, scores, classes), side, shown=20)
+        else:  # a level of a pixel is more than float rounding
+            np.testing.assert_allclose(exported.scores[:20], scores[:20], atol=1e-2)
 
 
 def test_two_images_of_a_batch_equal_two_batches(exported, photographs):
@@ -152,8 +164,7 @@ def test_two_images_of_a_batch_equal_two_batches(exported, photographs):
     for i, image in enumerate(images):
         alone = signature(input_tensor=tf.constant(image[np.newaxis]))
         assert alone["num_detections"][0] == together["num_detections"][i] > 0
-        for name in ("detection_scores", "detection_boxes"):
-            np.testing.assert_allclose(alone[name][0, :20], together[name][i, :20], atol=1e-5)
+        assert_same_detections(served(together, i), served(alone, 0), 1.0, shown=20)
 
 
 @pytest.mark.slow
@@ -184,12 +195,12 @@ def test_a_faster_rcnn_run_predicts_and_exports(photographs, small_overrides, tm
     frames = [read_image(path)[:96, :64] for path in sorted(photographs.iterdir())]  # as high as the frame: no resize
     for a, b in zip(detector(frames), shipped(frames), strict=True):
         assert len(a.boxes) == len(b.boxes) > 0 and (a.boxes <= [96.001, 64.001] * 2).all()
-        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+        assert_same_detections(parts(b), parts(a), 96)
     serve = tf.saved_model.load(str(run / "saved_model")).signatures["serving_default"]
     together = serve(tf.constant(np.stack(frames)))
     for i, frame in enumerate(frames):
         alone = serve(tf.constant(frame[np.newaxis]))
-        np.testing.assert_allclose(alone["detection_scores"][0], together["detection_scores"][i], atol=1e-5)
+        assert_same_detections(served(together, i), served(alone, 0), 1.0)
 
 
 def test_the_signature_is_the_object_detection_apis(exported):
@@ -211,7 +222,9 @@ def test_export_does_not_overwrite_unasked(small_run, exported):
 
 def test_what_an_export_leaves(small_run, exported):
     report = json.loads((exported / "export.json").read_text())
-    assert report["parity"]["largest_score_difference"] <= report["parity"]["limit"] == 1e-4
+    assert report["parity"]["limit"] == {"partners": 0.95, "sqnr_db": 60.0, "relative": 1e-3}
+    assert report["parity"]["partners"] >= 0.95 and report["parity"]["sqnr_db"] >= 60
+    assert report["parity"]["largest_score_difference"] >= 0 and report["parity"]["relative"] <= 1e-3
     assert report["parity"]["frames"] == 4 and report["parity"]["source"] == "val of digits"
     assert report["bytes"] > 1e5 and report["latency_ms"] > 0
     assert report["operators"]["DepthwiseConv2dNative"] == {"float32": 13}
@@ -246,8 +259,7 @@ def test_a_tflite_file_detects_what_the_run_does(small_run, tflite, photographs)
     assert Detector.load(tflite["float32"]).name == shipped.name  # the folder will do
     paths = sorted(photographs.iterdir())
     for a, b in zip(run(paths), shipped(paths), strict=True):
-        np.testing.assert_allclose(a.scores[:20], b.scores[:20], atol=1e-4)
-        np.testing.assert_allclose(a.boxes[:20], b.boxes[:20], atol=2e-2)
+        assert_same_detections(parts(b), parts(a), b.boxes.max(), shown=20)
         assert b.classes.dtype == a.classes.dtype and b.boxes.max() > 100
 
 
@@ -262,7 +274,7 @@ def test_what_a_tflite_export_leaves(tflite):
     assert set(report["latency_ms"]) == {"1", "2"} and report["latency_ms"]["1"]["float32"] > 0
     assert report["layers"][0]["sqnr_db"] <= report["layers"][-1]["sqnr_db"] and report["host"]["cores"]
     plain = json.loads((tflite["float32"] / "export.json").read_text())
-    assert plain["parity"]["within"] and plain["parity"]["limit"] == 1e-4
+    assert plain["parity"]["within"] and plain["parity"]["limit"] == {"sqnr_db": 60.0, "relative": 1e-3}
     for scores in (report["scores"], plain["scores"]):
         assert scores["split"] == "test" and scores["images"] == 3
         assert scores["difference"] == scores["file"]["AP"] - scores["run"]["AP"]
@@ -347,15 +359,23 @@ def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
         call("export", f"run={run}", "format=tflite", "quantization=ptq")
     call("export", f"run={run}", "format=tflite", "quantization=float16", "timings=10", "strict=false")
     report = json.loads((run / "tflite_float16" / "export.json").read_text())
-    assert report["parity"]["source"] == "photographs of scikit-image" and report["parity"]["limit"] == 1e-2
+    assert report["parity"]["source"] == "photographs of scikit-image" and report["parity"]["limit"] == {
+        "sqnr_db": 40.0,
+        "relative": 1e-2,
+    }
     assert "photographs are compared" in caplog.text and report["scores"] is None
 
 
 def test_a_file_beyond_its_limit_is_not_written(small_run, tmp_path, monkeypatch):
+    from detect.evaluation.sqnr import Limit
     from detect.export.tflite import parity
 
-    monkeypatch.setitem(parity.LIMITS, "none", 1e-12)
-    with pytest.raises(ConfigError, match=r"not written: the file's .* 1e-12 is the limit; strict=false"):
+    monkeypatch.setitem(parity.LIMITS, "none", Limit(1000.0, -1.0))
+    told = (
+        r"not written: the file's codes have .* dB and .*, logits have .* legal are an SQNR of at least 1000 dB and a "
+        r"difference of at most -1; strict=false"
+    )
+    with pytest.raises(ConfigError, match=told):
         call("export", f"run={small_run[0]}", "format=tflite", "timings=10", f"output={tmp_path}/x")
     assert not (tmp_path / "x").exists()
 
@@ -376,8 +396,8 @@ def test_detector_batches_equal_singles_and_scores_are_filtered(small_run, photo
     paths = sorted(photographs.iterdir())
     together, alone = detector(paths, score=0.02), [detector(path, score=0.02)[0] for path in paths]
     for a, b in zip(together, alone, strict=True):
-        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
-        assert a.names == b.names and (a.scores >= 0.02).all()
+        assert_same_detections(parts(a), parts(b), a.boxes.max())
+        assert len(a.names) == len(a.scores) and (a.scores >= 0.02).all() and (b.scores >= 0.02).all()
 
 
 def test_detector_refuses_what_is_neither(tmp_path):

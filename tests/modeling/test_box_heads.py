@@ -5,6 +5,7 @@ import tf_keras
 
 from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
 from detect.modeling.box_heads import BackboneBoxHead, TwoFC, predict_boxes
+from tests.closeness import assert_same_outputs
 
 BACKBONE = MobileNetV1(0.25)
 
@@ -19,7 +20,7 @@ def test_the_backbones_layers_then_the_mean():
     before = tf_keras.Model(crops, model.layers[-2].output)
     x = np.random.default_rng(0).normal(size=(3, 7, 7, 128)).astype(np.float32)
     assert before.output_shape == (None, 4, 4, 256)
-    np.testing.assert_allclose(model(x), before(x).numpy().mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    assert_same_outputs(model(x), before(x).numpy().mean(axis=(1, 2)))
 
 
 def test_two_dense_layers():
@@ -30,7 +31,7 @@ def test_two_dense_layers():
     first, second = (model.get_layer(f"BoxHead/{name}").get_weights() for name in ("fc6", "fc7"))
     x = np.random.default_rng(0).normal(size=(2, 7, 7, 3)).astype(np.float32)
     hidden = np.maximum(x.reshape(2, -1) @ first[0] + first[1], 0)
-    np.testing.assert_allclose(model(x), np.maximum(hidden @ second[0] + second[1], 0), rtol=1e-4, atol=1e-5)
+    assert_same_outputs(model(x), np.maximum(hidden @ second[0] + second[1], 0))
 
 
 def test_outputs_of_the_box_predictor_run_class_by_class():

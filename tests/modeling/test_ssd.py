@@ -18,6 +18,7 @@ from detect.modeling.nms import NonMaxSuppression
 from detect.modeling.sampler import HardExampleMiner
 from detect.modeling.ssd import SSD
 from detect.modeling.target_assigner import TargetAssigner
+from tests.closeness import assert_same_detections, assert_same_outputs, counted
 
 SIZE = (96, 128)
 SLOTS = 100
@@ -195,15 +196,15 @@ def test_the_loss_of_a_batch_is_that_of_its_images_weighed_by_matches(ssd, batch
             sums[name] += float(alone[name]) * max(own, 1.0)  # undoes the normalisation of the single image
     assert matches == 4 * float(scalars["anchors/positives_per_image"]) > 8
     for name, total in sums.items():
-        np.testing.assert_allclose(float(parts[name]), total / matches, rtol=1e-4)
+        assert_same_outputs(float(parts[name]), total / matches)
 
 
 def test_weights_of_the_two_parts(ssd, batch):
     weighed = build(localization_weight=2.0, classification_weight=0.5)
     weighed.model.set_weights(ssd.model.get_weights())
     one, other = ssd.losses(batch, training=False)[0], weighed.losses(batch, training=False)[0]
-    np.testing.assert_allclose(float(other["localization"]), 2 * float(one["localization"]), rtol=1e-5)
-    np.testing.assert_allclose(float(other["classification"]), 0.5 * float(one["classification"]), rtol=1e-5)
+    assert_same_outputs(float(other["localization"]), 2 * float(one["localization"]))
+    assert_same_outputs(float(other["classification"]), 0.5 * float(one["classification"]))
 
 
 def test_detections_of_a_batch_are_those_of_its_images(ssd, batch):
@@ -211,8 +212,7 @@ def test_detections_of_a_batch_are_those_of_its_images(ssd, batch):
     assert together["boxes"].shape == (4, 100, 4)
     for i in range(4):
         alone = ssd.detect(batch["image"][i : i + 1])
-        np.testing.assert_allclose(together["scores"][i], alone["scores"][0], atol=1e-5)
-        assert int(together["count"][i]) == int(alone["count"][0])
+        assert_same_detections(counted(together, i), counted(alone, 0), 128)
 
 
 def test_detections_lie_in_the_frame(ssd, batch):

@@ -13,16 +13,10 @@ from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.rounding import fake_quant_kernel
 from detect.quantization.spec import Spec
+from tests.closeness import assert_same_outputs
 
 layers = tf_keras.layers
 FLOAT = Spec(delay=10**6)  # folds, and never rounds
-
-
-def assert_close(ours, theirs, tolerance=1e-5):
-    """Equal but for that share of the largest value, output by output."""
-    tf.nest.assert_same_structure(ours, theirs)
-    for a, b in zip(tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True):
-        assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
 @pytest.mark.parametrize("which", ["convnet", "plain_convnet"])
@@ -30,7 +24,7 @@ def test_folded_evaluation_equals_the_float_model(which, images, request):
     model = request.getfixturevalue(which)
     twin = fake_quant(model, FLOAT)
     calibrate(twin, [images])
-    assert_close(twin(images, training=False), model(images, training=False))
+    assert_same_outputs(twin(images, training=False), model(images, training=False))
 
 
 def test_training_without_rounding_equals_the_float_model(convnet, images):
@@ -44,11 +38,14 @@ def test_training_without_rounding_equals_the_float_model(convnet, images):
         names = [v.name for v in model.trainable_variables]
         gradients.append(dict(zip(names, tape.gradient(loss, model.trainable_variables), strict=True)))
         convnet_outputs = outputs if model is convnet else None
-    assert_close(twin(images, training=True), convnet_outputs)
+    assert_same_outputs(twin(images, training=True), convnet_outputs)
     assert gradients[0].keys() == gradients[1].keys()
     scale = max(np.abs(g).max() for g in gradients[1].values())
-    for name, gradient in gradients[1].items():
-        np.testing.assert_allclose(gradients[0][name], gradient, atol=1e-4 * scale, err_msg=name)
+    for name, gradient in gradients[1].items():  # some are 0 but for rounding: a bias before a batch norm moves nothing
+        if np.abs(gradient).max() > 1e-3 * scale:
+            assert_same_outputs(gradients[0][name], gradient, name)
+        else:
+            assert np.abs(gradients[0][name]).max() <= 2e-3 * scale, name
 
 
 def test_moving_statistics_follow_as_in_keras(convnet, images):
@@ -59,7 +56,7 @@ def test_moving_statistics_follow_as_in_keras(convnet, images):
     ours = {v.name: v.numpy() for v in twin.variables if v.name in theirs}
     assert len(theirs) == 10
     for name, value in theirs.items():
-        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        assert_same_outputs(ours[name], value, name)
 
 
 def folded_dense(**changes):

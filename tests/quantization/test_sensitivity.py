@@ -6,12 +6,13 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError, DataError
+from detect.evaluation.sqnr import decibels
 from detect.quantization.calibrate import calibrate
 from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.noise import Copies
 from detect.quantization.phases import COLLECT, NORMAL, SHIP, stepped
 from detect.quantization.rewrite import fake_quant
-from detect.quantization.sensitivity import culprits, decibels, layer_damage
+from detect.quantization.sensitivity import culprits, layer_damage
 from detect.quantization.spec import Spec
 
 layers = tf_keras.layers
@@ -166,12 +167,6 @@ def test_copies_are_made_where_networks_differ():
     again = after.rounded("a", lambda x: x, lambda x: 10 * x)  # its own copy goes on
     assert again.layers == ("b", "a")
     assert again.value.numpy().ravel().tolist() == [2, 4, -1, -2, 60, 80]
-
-
-def test_decibels():
-    assert decibels(100, 1) == pytest.approx(20)
-    assert decibels(1, 0) == float("inf")
-    assert decibels(0, 1) == -float("inf")
 
 
 def test_bad_input_is_named(uneven, flat_frames):

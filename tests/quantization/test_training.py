@@ -10,6 +10,7 @@ from detect.quantization.calibrate import calibrate, check_ranges, evaluation_gr
 from detect.quantization.callbacks import FakeQuantCallback, Phases
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec, preset
+from tests.closeness import assert_same_steps
 
 
 def snapshot(model):
@@ -182,4 +183,4 @@ def test_no_evaluation_graph_of_a_float_model_or_within_the_delay(convnet, image
     Phases(twin).step(4)
     graph = evaluation_graph(twin, batch_size=None)
     for ours, theirs in zip(tf.nest.flatten(graph(images)), tf.nest.flatten(twin(images, training=False)), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        assert_same_steps(ours, theirs)

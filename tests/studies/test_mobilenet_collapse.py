@@ -15,6 +15,7 @@ import tf_keras
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from tests.closeness import assert_same_steps
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 layers = tf_keras.layers
@@ -82,7 +83,7 @@ def test_the_simulation_computes_what_the_evaluation_graph_does(variants):
     calibrate(twin, [batch])
     wanted = twin(batch, training=False)["logits"]
     found = variants.in_batches(variants.simulated(model, variants.per_channel_symmetric, frames))(frames)["logits"]
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert_same_steps(found, wanted)
     finer = variants.in_batches(variants.simulated(model, lambda kernel: kernel, frames))(frames)["logits"]
     plain = model(batch, training=False)["logits"]
     assert 0 < np.abs(finer - plain).max() < np.abs(found - plain).max()

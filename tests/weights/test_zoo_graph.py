@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.closeness import assert_same_detections
+
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "ssdlite_pedestrian.npz"
 GRAPH = "weights/ssdlite_mobilenet_v2_pedestrian/frozen_inference_graph.pb"
 
@@ -152,14 +154,15 @@ def test_real_photographs_give_the_same_detections_from_pixels_to_boxes(shared, 
     with contextlib.closing(session(shared / GRAPH)) as running:  # entering it would end eager execution
         for image in photographs(shared):
             feed = {"image_tensor:0": image[np.newaxis]}
-            (boxes,), (scores,) = running.run(["detection_boxes:0", "detection_scores:0"], feed)
+            names = [f"detection_{name}:0" for name in ("boxes", "scores", "classes")]
+            boxes, scores, classes = (values[0] for values in running.run(names, feed))
             found = {name: value.numpy()[0] for name, value in detect(frame.fit(image)[np.newaxis]).items()}
             kept = scores > 0.05
-            assert (found["scores"] > 0.05).sum() == kept.sum()
-            np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=1e-4)
+            theirs = boxes[kept], scores[kept], classes[kept]
             height, width = image.shape[:2]
-            mine = frame.to_image(found["boxes"], height, width)[kept] / [height, width, height, width]
-            np.testing.assert_allclose(mine, boxes[kept], rtol=0, atol=1e-4)
+            mine = frame.to_image(found["boxes"], height, width) / [height, width, height, width]
+            here = found["scores"] > 0.05
+            assert_same_detections((mine[here], *(found[n][here] for n in ("scores", "classes"))), theirs, 1.0)
             compared += scores[kept].tolist()
     assert len(compared) > 100 and compared[0] == pytest.approx(0.9024, abs=1e-4)
 

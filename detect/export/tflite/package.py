@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from detect.errors import ConfigError, WeightsError
+from detect.evaluation.sqnr import Limit
 from detect.export.tflite import accuracy, detection_output, flatbuffer, operators
 from detect.export.tflite import parity as checks
 from detect.export.tflite.convert import INT8, convert, float_kernels
@@ -135,7 +136,7 @@ def disagreement(parity: dict[str, Any]) -> str | None:
     """What is wrong where a file's heads are further from the float network's than they may be."""
     if parity["within"]:
         return None
-    if "quanta" in parity[checks.HEADS[0]] and isinstance(parity["limit"], dict):
+    if "near" in parity["limit"]:
         worst = min(checks.HEADS, key=lambda head: checks.share_within(parity[head]["quanta"], 1))
         counts = parity[worst]["quanta"]
         most = max(steps for steps, count in enumerate(counts) if count)
@@ -143,10 +144,14 @@ def disagreement(parity: dict[str, Any]) -> str | None:
             f"{checks.share_within(counts, 1):.2%} of the file's {worst} are within one step of the evaluation graph's "
             f"and the furthest is {most} off; {checks.NEAR:.0%} and {checks.MOST} are the limits"
         )
-    worst = max(checks.HEADS, key=lambda head: parity[head]["relative"])
+    limit = Limit(**parity["limit"])
+    wrong = [head for head in checks.HEADS if not limit.holds(parity[head]["sqnr_db"], parity[head]["relative"])]
+    told = ", ".join(
+        f"{head} have {parity[head]['sqnr_db']:.1f} dB and {parity[head]['relative']:.1e}" for head in wrong
+    )
     return (
-        f"the file's {worst} are {parity[worst]['relative']:.1e} off from the float network's, relative to their "
-        f"largest value; {parity['limit']:.0e} is the limit"
+        f"the file's {told}: SQNR to the float network's, and the largest difference over the largest value; legal are "
+        f"{limit}"
     )
 
 

@@ -6,21 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from detect.evaluation.sqnr import SAME, SAME_IN_FLOAT16, decibels, relative, sqnr
 from detect.export.tflite import flatbuffer
 from detect.export.tflite.runner import Runner
 
 HEADS = ("codes", "logits")
-LIMITS = {"none": 1e-4, "float16": 1e-2}  # largest difference of the heads, relative to the largest head (at least 1)
+LIMITS = {"none": SAME, "float16": SAME_IN_FLOAT16}  # of each head
 NEAR, MOST = 0.99, 3  # qat: the share of a head's values within one step of the evaluation graph's; the most steps
 QUANTA = 16  # the histogram's last bin holds what is further off
 SECONDS, LEAST_RUNS = 20.0, 10  # timing stops after so long, but not before so many runs
-
-
-def sqnr(reference: np.ndarray, found: np.ndarray) -> float:
-    """Signal to quantisation noise in dB: 10 log10 of the energy of `reference` over that of the difference."""
-    noise = float(np.sum(np.square(found.astype(np.float64) - reference)))
-    signal = float(np.sum(np.square(reference.astype(np.float64))))
-    return 10 * float(np.log10(signal / noise)) if noise and signal else float("inf")
 
 
 def parity(
@@ -33,17 +27,18 @@ def parity(
 
     reference: of the float network; for `qat`, of the evaluation graph. scales: step and zero point of the heads of an
     int8 file, None of float ones.
-    Returns for each head `largest` (difference), `relative` (to the reference's largest value, at least 1), `sqnr_db`,
-    of an int8 file `quanta`: how many values are so many steps off, the last of them or more; and the `limit` for
-    `quantize`, with `within`, where there is one.
+    Returns for each head `largest` (difference), `relative` (to the reference's largest value), `sqnr_db`, of an int8
+    file `quanta`: how many values are so many steps off, the last of them or more; and the `limit` for `quantize`, with
+    `within`, where there is one.
     """
-    limit = {"near": NEAR, "most": MOST} if quantize == "qat" else LIMITS.get(quantize)
+    limit: dict[str, float] | None = {"near": NEAR, "most": MOST} if quantize == "qat" else None
+    if quantize in LIMITS:
+        limit = LIMITS[quantize].to_dict()
     report: dict[str, Any] = {"frames": len(reference), "limit": limit, "within": True}
     for head in HEADS:
         wanted, got = (np.stack([outputs[head] for outputs in side]) for side in (reference, found))
         largest = float(np.abs(got - wanted).max())
-        relative = largest / max(1.0, float(np.abs(wanted).max()))
-        report[head] = {"largest": largest, "relative": relative, "sqnr_db": sqnr(wanted, got)}
+        report[head] = {"largest": largest, "relative": relative(wanted, got), "sqnr_db": sqnr(wanted, got)}
         scale: tuple[float, int | None] | None = scales.get(head)
         if scale is None and quantize == "qat":  # a head that is float on purpose: 255 steps from least to greatest
             scale = float(np.ptp(wanted)) / 255 or 1.0, None
@@ -57,7 +52,7 @@ def parity(
 def _is_within(head: Mapping[str, Any], quantize: str) -> bool:
     if quantize == "qat":
         return share_within(head["quanta"], 1) >= NEAR and share_within(head["quanta"], MOST) == 1
-    return quantize not in LIMITS or head["relative"] <= LIMITS[quantize]  # a NaN is not
+    return quantize not in LIMITS or LIMITS[quantize].holds(head["sqnr_db"], head["relative"])
 
 
 def quanta(reference: np.ndarray, found: np.ndarray, step: float, zero: int | None) -> list[int]:
@@ -98,7 +93,7 @@ def layers(reference: bytes, content: bytes, frames: Sequence[np.ndarray]) -> li
             if wanted.shape == got.shape:
                 energies[name] += np.sum(np.square(wanted)), np.sum(np.square(got - wanted))
     rows = [
-        {"tensor": name, "operator": results[1][pairs[name]][1], "sqnr_db": 10 * float(np.log10(signal / noise))}
+        {"tensor": name, "operator": results[1][pairs[name]][1], "sqnr_db": decibels(signal, noise)}
         for name, (signal, noise) in energies.items()
         if signal and noise
     ]

@@ -13,6 +13,7 @@ from detect.quantization.calibrate import calibrate
 from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from tests.closeness import assert_same_outputs
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def compared(file, wanted, frames, quantize):
 @pytest.mark.parametrize("name, quantize", [("float32", "none"), ("float16", "float16")])
 def test_float_files_are_within_their_limits(files, wanted, frames, name, quantize):
     report = compared(files[name], wanted, frames, quantize)
-    assert report["within"] and report["limit"] == {"none": 1e-4, "float16": 1e-2}[quantize]
+    assert report["within"] and report["limit"] == parity.LIMITS[quantize].to_dict()
     assert report["codes"]["largest"] > 0 or quantize == "none"
     assert "quanta" not in report["codes"]
 
@@ -81,7 +82,7 @@ def test_any_number_of_images(tiny, twin, settings, frames, quantize):
     together, alone = runner(np.stack(frames[:2])), [runner(frame) for frame in frames[:2]]
     for head in parity.HEADS:
         assert together[head].shape[0] == 2
-        np.testing.assert_allclose(together[head], np.concatenate([one[head] for one in alone]), atol=1e-5)
+        assert_same_outputs(together[head], np.concatenate([one[head] for one in alone]))
 
 
 def test_a_file_of_one_image_takes_no_two(files, frames):
@@ -98,7 +99,7 @@ def test_a_network_of_one_unnamed_output_and_one_of_other_names(frames):
         model = tf_keras.Model(image, outputs)
         found = Runner(flatbuffer.write(convert(model, takes="float32")))(frames[0])
         assert set(found) == names
-        np.testing.assert_allclose(found[max(names)], wanted, rtol=1e-4)
+        assert_same_outputs(found[max(names)], wanted)
     with pytest.raises(ConfigError, match="takes 2 inputs and gives a KerasTensor; a file is made of a network that"):
         convert(tf_keras.Model([image, tf_keras.Input((4,))], pooled))
     with pytest.raises(ConfigError, match="takes 1 inputs and gives a list"):

@@ -12,11 +12,6 @@ def outputs(codes: list[float]) -> list[dict[str, np.ndarray]]:
     return [{"codes": np.array(codes, np.float32), "logits": np.ones(2, np.float32)}]
 
 
-def test_sqnr_by_hand():
-    assert parity.sqnr(np.array([3.0, 4.0]), np.array([3.0, 4.5])) == pytest.approx(20.0)  # 25 over .25
-    assert parity.sqnr(np.ones(2), np.ones(2)) == math.inf
-
-
 def test_quanta_by_hand():
     """Step .5, zero point 10: 0, 1.2 and 90 are the levels 10, 12 and 127 (clipped)."""
     counts = parity.quanta(np.array([0.0, 1.2, 90.0, 0.2]), np.array([0.0, 1.5, 40.0, 0.0]), 0.5, 10)
@@ -24,11 +19,30 @@ def test_quanta_by_hand():
     assert parity.share_within(counts, 1) == 0.75
 
 
-def test_parity_is_relative_to_the_largest_value_from_1_on():
-    report = parity.parity(outputs([200.0, 1.0]), outputs([200.01, 1.0]), {}, "none")
-    assert report["within"] and report["codes"]["relative"] == pytest.approx(5e-5, rel=1e-2)
-    assert not parity.parity(outputs([0.5, 0.1]), outputs([0.501, 0.1]), {}, "none")["within"]
-    assert parity.parity(outputs([0.5, 0.1]), outputs([0.9, 0.1]), {}, "ptq")["within"]  # no limit there
+@pytest.mark.parametrize("scale", [200.0, 0.5, 1e-4])
+def test_parity_is_relative_to_the_largest_value(scale):
+    wanted = outputs([scale, 0.1 * scale])
+    report = parity.parity(wanted, outputs([1.0005 * scale, 0.1 * scale]), {}, "none")
+    assert report["within"] and report["limit"] == {"sqnr_db": 60, "relative": 1e-3}
+    assert report["codes"]["relative"] == pytest.approx(5e-4, rel=1e-2)
+    assert report["codes"]["sqnr_db"] == pytest.approx(10 * np.log10(1.01 / 0.0005**2), abs=0.01)
+    assert not parity.parity(wanted, outputs([1.002 * scale, 0.1 * scale]), {}, "none")["within"]
+    assert parity.parity(wanted, outputs([1.002 * scale, 0.1 * scale]), {}, "float16")["within"]
+    assert not parity.parity(wanted, outputs([1.02 * scale, 0.1 * scale]), {}, "float16")["within"]
+    assert parity.parity(wanted, outputs([1.8 * scale, 0.1 * scale]), {}, "ptq")["within"]  # no limit there
+
+
+def test_parity_has_a_limit_of_a_single_value_and_one_of_them_all():
+    wanted = [{"codes": np.ones(10_000, np.float32), "logits": np.ones(2, np.float32)}]
+    one = [{**wanted[0], "codes": np.where(np.arange(10_000) == 7, 1.01, 1.0).astype(np.float32)}]
+    report = parity.parity(wanted, one, {}, "none")
+    assert report["codes"]["sqnr_db"] > 75 and not report["within"]
+    assert package.disagreement(report) == (
+        "the file's codes have 80.0 dB and 1.0e-02: SQNR to the float network's, and the largest difference over the "
+        "largest value; legal are an SQNR of at least 60 dB and a difference of at most 0.001"
+    )
+    report = parity.parity(wanted, [{**wanted[0], "codes": wanted[0]["codes"] * np.float32(1.00099)}], {}, "none")
+    assert report["codes"]["relative"] < 1e-3 and report["codes"]["sqnr_db"] == pytest.approx(60.1, abs=0.1)
 
 
 def test_nan_is_not_within():

@@ -5,6 +5,7 @@ import pytest
 import tf_keras
 
 from detect.modeling.backbones.vgg16 import VGG16
+from tests.closeness import assert_same_outputs
 from tests.modeling.backbones import slim
 
 MEANS = np.array([123.68, 116.78, 103.94], np.float32)
@@ -62,7 +63,7 @@ def test_random_weights_give_what_slim_gives(images, tmp_path):
     backbone = VGG16(padding="valid")
     found, expected = slim.features_of_both(backbone, images, tmp_path, images - MEANS, keep="conv")
     assert expected.shape == (2, 2, 2, 512) and np.abs(expected).max() > 1
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert_same_outputs(found, expected)
 
 
 def test_keras_weights_with_a_first_kernel_turned_to_rgb_give_what_keras_gives(full, images):
@@ -81,7 +82,7 @@ def test_keras_weights_with_a_first_kernel_turned_to_rgb_give_what_keras_gives(f
     expected = theirs(tf_keras.applications.vgg16.preprocess_input(images.copy()), training=False).numpy()
     found = full(images, training=False)["pool5"].numpy()
     assert expected.shape == (2, 2, 2, 512) and expected.max() > 0.1
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.max())
+    assert_same_outputs(found, expected)
 
 
 def test_input_is_the_image_less_imagenets_mean(full):
@@ -107,7 +108,7 @@ def test_box_head_is_two_dense_layers():
         head.get_layer(name).set_weights([kernel, np.linspace(-0.5, 0.5, 32)])
         x = np.maximum(x @ kernel.reshape(-1, 32) + np.linspace(-0.5, 0.5, 32), 0)
     assert 0 < (x > 0).mean() < 1
-    np.testing.assert_allclose(head(values)[:, 0, 0], x, rtol=1e-4, atol=1e-5)
+    assert_same_outputs(head(values)[:, 0, 0], x)
 
 
 def test_box_head_has_slims_names_and_widths_and_is_no_part_of_the_base(full):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.advice import proposal
 from detect.cli import job, overrides
 from detect.cli.main import verb
-from detect.config.compose import container
+from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage, outline, statistics
 from detect.errors import ConfigError, DataError, WeightsError

@@ -28,7 +28,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config import check
-from detect.config.compose import FOLDERED, Composer, container, quoted
+from detect.config.compose import FOLDERED, Composer, quoted
+from detect.config.tree import container, leaves, nearest
 from detect.errors import ConfigError
 from detect.runs import sweep
 
@@ -223,7 +224,7 @@ def _init_path(line: str, options: list[str], names: dict[str, str], multirun: b
         return ["init=path", f"init.path={quoted(str(place))}"]
     if unquoted in names and "catalogue" in options:
         return ["init=catalogue", f"init.name={quoted(unquoted)}", *_held(names[unquoted], "init/archives")]
-    near = check.nearest(value, [*options, *names])
+    near = nearest(value, [*options, *names])
     fetched = ", a name that `detect fetch` lists," if names else ""
     raise ConfigError(
         f"init={value}: neither an option ({', '.join(options)}){fetched} nor a file or folder here{near}"
@@ -264,7 +265,7 @@ def _resumed(command: Command) -> tuple[Command, DictConfig | None]:
 
 def _check_same(saved: DictConfig, cfg: DictConfig) -> None:
     """Raises ConfigError naming each key that the resumed run would see changed."""
-    then, now = dict(check.leaves(container(saved))), dict(check.leaves(container(cfg)))
+    then, now = dict(leaves(container(saved))), dict(leaves(container(cfg)))
     changed = [
         f"  {key}: the run has {then.get(key, 'no such key')}, asked is {now.get(key, 'no such key')}"
         for key in sorted(then.keys() | now.keys())

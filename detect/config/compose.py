@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from detect.config import check
+from detect.config.tree import container, leaves, nearest, nodes
 from detect.errors import ConfigError
 
 FOLDERED = "experiment"
@@ -68,12 +69,12 @@ class Composer:
         base = self._compose(lines)
         if fresh:
             self._check_files(base, lines)
-        legal = {key for key, _ in check.nodes(container(base))}
+        legal = {key for key, _ in nodes(container(base))}
         for override in values:
             self._check_key(override, legal)
             if override.is_add() or override.is_force_add():  # what one `+` adds, the next override may change
                 key, value = override.key_or_group, override.value()
-                legal.update((key, *(f"{key}.{name}" for name, _ in check.nodes(value))))
+                legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
         return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
 
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:
@@ -95,7 +96,7 @@ class Composer:
             raise ConfigError(f"{override.input_line}: a group can't be removed; choose an option ({group}=...)")
         for option in value if isinstance(value, list) else [value]:
             if option is not None and str(option).removesuffix(".yaml") not in self.groups[group]:
-                near = check.nearest(str(option), self.groups[group])
+                near = nearest(str(option), self.groups[group])
                 raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")
 
     def _check_key(self, override: Override, legal: set[str]) -> None:
@@ -110,7 +111,7 @@ class Composer:
             if key.replace(".", "/") in self.groups and isinstance(override.value(), str):
                 raise ConfigError(f"{line}: {key} is a group: write {key.replace('.', '/')}={override.value()}")
         elif not (check.is_open(key) and (override.is_add() or override.is_force_add())):
-            near = check.nearest(key, legal | set(self.groups))
+            near = nearest(key, legal | set(self.groups))
             adds = check.is_open(key) and not override.is_delete() and not near
             raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
 
@@ -137,12 +138,12 @@ class Composer:
                 # A user's option of a packaged group may hold what the packaged options hold.
                 siblings = sorted((check.CONFIG_DIR / group).glob("*.yaml")) if group and package else []
                 trees = [_placed(sibling, package) for sibling in siblings]
-            legal.update(key for tree in trees for key, _ in check.nodes(tree))
-        targets = [k for k, v in check.nodes(container(base)) if isinstance(v, dict) and "_target_" in v]
+            legal.update(key for tree in trees for key, _ in nodes(tree))
+        targets = [k for k, v in nodes(container(base)) if isinstance(v, dict) and "_target_" in v]
         for file, tree in suspects:
-            for key, _ in check.leaves(tree):
+            for key, _ in leaves(tree):
                 if not (key in legal or check.is_open(key) or any(key.startswith(f"{t}.") for t in targets)):
-                    near = check.nearest(key, legal | set(self.groups))
+                    near = nearest(key, legal | set(self.groups))
                     raise ConfigError(f"{file}: unknown key {key}{near}")
 
 
@@ -165,12 +166,6 @@ def _foldered(group: str) -> bool:
 def quoted(text: str) -> str:
     """A value that Hydra's grammar reads back as `text`, whatever is in it: =, spaces, commas, quotes."""
     return QuotedString(text, Quote.single).with_quotes()
-
-
-def container(cfg: Any) -> dict[str, Any]:
-    """The configuration as plain dicts and lists, interpolations unresolved, without Hydra's node."""
-    tree = OmegaConf.to_container(cfg)
-    return {str(k): v for k, v in tree.items() if k != "hydra"} if isinstance(tree, dict) else {}
 
 
 def _placed(file: Path, package: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from detect.config import check as config
+from detect.config.fingerprint import differences
+from detect.config.tree import plain
 from detect.data.dataset import DetectionDataset, Example, class_counts
 from detect.data.validate import check, clean
 from detect.errors import ConfigError, DataError
@@ -72,7 +73,7 @@ def refuse_another(folder: Path, cfg: DictConfig) -> None:
     """Raises ConfigError, naming each key, if the folder holds a run of another configuration."""
     if not (folder / SAVED_CONFIG).exists():
         return
-    changed = config.differences(saved_config(folder), cfg)
+    changed = differences(saved_config(folder), cfg)
     if changed:
         head = f"run folder {folder}: it holds a run of another configuration (take another folder, or remove it)"
         raise ConfigError("\n".join([head, *changed]))
@@ -92,7 +93,7 @@ def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
         raise DataError(f"data set {dataset.name}: no training images")
     check_ground_truth(dataset)
     lock = claim(folder)
-    OmegaConf.save(OmegaConf.create(config.plain(cfg)), folder / SAVED_CONFIG)
+    OmegaConf.save(OmegaConf.create(plain(cfg)), folder / SAVED_CONFIG)
     (folder / SAVED_CLASSES).write_text(json.dumps(list(dataset.classes)))
     return Run(folder, cfg, dataset, provenance.collect() | ({"command": command} if command else {}), lock)
 

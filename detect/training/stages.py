@@ -12,7 +12,7 @@ import tf_keras
 from omegaconf import DictConfig
 
 from detect.config import arms
-from detect.config.check import plain
+from detect.config.tree import plain
 from detect.data.pipeline import DetectionStream
 from detect.errors import ConfigError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator

@@ -21,8 +21,9 @@ from omegaconf import OmegaConf
 
 from detect.cli import job, overrides
 from detect.cli.overrides import prepare, read
-from detect.config.check import CONFIG_DIR, plain
+from detect.config.check import CONFIG_DIR
 from detect.config.compose import Composer
+from detect.config.tree import plain
 from detect.errors import ConfigError, DataError
 from detect.runs import start, sweep
 

@@ -11,7 +11,7 @@ import yaml
 from detect.cli import help
 from detect.cli.overrides import prepare, read
 from detect.config import check
-from detect.config.compose import groups
+from detect.config.composer import groups
 from detect.config.tree import nodes
 from detect.errors import ConfigError
 

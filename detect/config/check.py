@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config import arms
 from detect.config.legal_values import RANGES
 from detect.config.signatures import static_signature
-from detect.config.tree import nearest, nodes, plain
+from detect.config.tree import RESERVED, nearest, nodes, plain
 from detect.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -40,7 +40,6 @@ PLACEHOLDERS = {
     "path": "FILE",
     "images": "PATH",
 }
-_RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
 COUNT_IS_DERIVED = "the class count is derived from the data set's class names (dataset.classes) and can't be set"
 
 
@@ -63,7 +62,7 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
     path: dotted key of the node, for the messages. complete: every argument outside PROGRAM_SUPPLIED must be given,
     with a default or without; that is what the packaged YAML files are held to.
     """
-    target, given = node["_target_"], set(node) - _RESERVED
+    target, given = node["_target_"], set(node) - RESERVED
     if not isinstance(target, str) or "." not in target:
         return [f"{path}._target_={target}: expected a dotted name such as detect.data.voc.read_voc"]
     signature = _signature(target)

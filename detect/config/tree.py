@@ -13,6 +13,9 @@ from detect.errors import ConfigError
 Tree = dict[str, Any]
 """What a YAML file may hold, below names."""
 
+RESERVED = frozenset(("_target_", "_convert_", "_recursive_", "_partial_", "_args_"))
+"""Keys of a node with a `_target_` that are Hydra's, and no arguments of it."""
+
 
 def plain(cfg: DictConfig) -> Tree:
     """The configuration as plain dicts and lists, interpolations resolved; missing values stay "???".

@@ -39,7 +39,7 @@ def test_the_whole_way(small_overrides, tmp_path):
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
-    [(["shedule.steps=3"], "schedule.steps"), (["schedule.steps=0"], "schedule.steps=0"), (["dataset=vok"], "voc")],
+    [(["shedule.steps=3"], r"schedule\.steps"), (["schedule.steps=0"], r"schedule\.steps=0"), (["dataset=vok"], "voc")],
 )
 def test_a_wrong_override_is_refused(overrides, said):
     with pytest.raises(ConfigError, match=said):
@@ -49,7 +49,7 @@ def test_a_wrong_override_is_refused(overrides, said):
 def test_a_wrong_data_set_is_refused(tmp_path):
     with pytest.raises(DataError, match=str(tmp_path)):
         api.read_dataset("voc", root=tmp_path)
-    with pytest.raises(ConfigError, match="dataset.rot"):
+    with pytest.raises(ConfigError, match=r"dataset\.rot"):
         api.read_dataset("voc", rot=tmp_path)
 
 

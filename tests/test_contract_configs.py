@@ -11,7 +11,9 @@ import yaml
 from detect.cli import help
 from detect.cli.overrides import prepare, read
 from detect.config import check
-from detect.config.compose import groups
+from detect.config.composer import groups
+from detect.config.tree import nodes
+from detect.errors import ConfigError
 
 FILES = sorted(check.CONFIG_DIR.rglob("*.yaml"))
 OPTIONS = [f"{group}={option}" for group, options in groups([check.CONFIG_DIR]).items() for option in options]
@@ -38,7 +40,7 @@ def mismatches(root: Path) -> list[str]:
     for file in sorted(root.rglob("*.yaml")):
         tree = load(file)
         own = f"{place(file, root)}:"
-        for path, node in [("", tree), *check.nodes(tree)]:
+        for path, node in [("", tree), *nodes(tree)]:
             if isinstance(node, dict) and str(node.get("_target_", "")).startswith("detect."):
                 found += check.target_problems(f"{own}{path}", node, complete=True)
     return found
@@ -64,7 +66,7 @@ def test_planted_mismatches_are_found(tmp_path, monkeypatch):
     (folder / "bad.yaml").write_text("inner:\n  _target_: detect_sample.build\n  root: x\n  scael: 1\n")
     found = []
     for file in sorted(folder.glob("*.yaml")):
-        for path, node in [("", load(file)), *check.nodes(load(file))]:
+        for path, node in [("", load(file)), *nodes(load(file))]:
             if isinstance(node, dict) and "_target_" in node:
                 found += check.target_problems(f"{file.stem}:{path}", node, complete=True)
     assert found == [
@@ -78,7 +80,7 @@ def all_keys() -> Iterator[str]:
     """Dotted keys of all packaged files, each where its group puts it."""
     for file in FILES:
         group = file.parent.relative_to(check.CONFIG_DIR).as_posix().replace("/", ".")
-        for key, _ in check.nodes(load(file)):
+        for key, _ in nodes(load(file)):
             yield key if group == "." else f"{group}.{key}"
 
 
@@ -94,7 +96,7 @@ def test_every_option_of_train_composes_and_is_legal(option):
     command = read(argv, "train")
     try:
         prepare(command)
-    except check.ConfigError as error:
+    except ConfigError as error:
         unused = f"'{group}'" in str(error) or "No match in the defaults list" in str(error)
         missing = all(" is missing: give " in line for line in str(error).splitlines())
         assert unused or missing, str(error)

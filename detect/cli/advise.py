@@ -10,9 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from detect.advice import proposal
-from detect.cli import job, overrides
+from detect.cli import job
 from detect.cli.main import verb
-from detect.config.compose import container
+from detect.config.compose import compose
+from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage, outline, statistics
 from detect.errors import ConfigError, DataError, WeightsError
@@ -225,7 +226,7 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
             f"seed={cfg.seed}",
             f"threads={'null' if cfg.threads is None else cfg.threads}",
         ]
-        return overrides.first_job(overrides.prepare(overrides.read(["--config-dir", folder, *words], "train")))
+        return compose(words, config_dir=folder)
 
 
 def seconds_a_step(run: Run, stage: str, steps: int) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @verb("fetch")
 def main(cfg: "DictConfig") -> Path | None:
     """Prints where the files are and how they are used; returns their folder."""
-    from detect.config.check import nearest, plain
+    from detect.config.tree import nearest, plain
 
     entries = {name: Entry.of(name, values) for name, values in plain(cfg)["archives"].items()}
     if cfg.name is None:

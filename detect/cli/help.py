@@ -63,8 +63,7 @@ def overview() -> str:
 def verb_help(command: "Command") -> str:
     """Help of one verb for these overrides: examples, groups with their options, most used keys; 80 columns."""
     from detect.cli import overrides
-    from detect.config import check
-    from detect.config.compose import container
+    from detect.config.tree import container, leaves
 
     name = command.config_name
     cfg = overrides.first_job(command)
@@ -77,7 +76,7 @@ def verb_help(command: "Command") -> str:
         marked = " ".join(f"*{n}" if n == chosen[group] else n for n in names)
         if names:
             lines += textwrap.wrap(f"{group:<12} {marked}", 78, initial_indent="  ", subsequent_indent=" " * 15)
-    values = dict(check.leaves(container(cfg)))
+    values = dict(leaves(container(cfg)))
     keys = [key for key in values if "." not in key] + [key for key in MOST_USED if key in values]
     if keys:
         lines += ["", "Keys (KEY=VALUE):"]

@@ -81,12 +81,13 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
         if not (options.hydra_help or options.info or options.shell_completion or options.experimental_rerun):
             command = overrides.prepare(command)
             folder = command.sweep_folder
+        checked = command.checked
         sys.argv = [f"detect {config_name}", *command.argv]
         decorate = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)
 
         @functools.wraps(function)  # Hydra names the job after the function's module
         def job(cfg: "DictConfig") -> Any:
-            return _job(config_name, function, cfg)
+            return _job(config_name, function, cfg, checked)
 
         if folder and config_name == "train":
             from detect.studies import sweep_tables
@@ -112,13 +113,17 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
     return 1 if failed else 0
 
 
-def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictConfig") -> Any:
-    """One job, in this process or in one that a launcher started. In a sweep, a job that fails returns None."""
+def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictConfig", checked: frozenset[str]) -> Any:
+    """One job, in this process or in one that a launcher started. In a sweep, a job that fails returns None.
+
+    checked: digests of configurations that need no check here, as the command line has made it (cli.overrides).
+    """
     prepare_environment()
     from hydra.core.hydra_config import HydraConfig
 
     from detect.cli.job import is_cell
     from detect.config import check
+    from detect.config.fingerprint import digest
     from detect.runs import sweep
 
     hydra_cfg = HydraConfig.get()
@@ -126,7 +131,8 @@ def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictCo
     try:
         if folder:
             sweep.forget_failure(folder)
-        check.check(cfg)
+        if digest(cfg) not in checked:  # one that a sampler has drawn, or a late one of a long sweep
+            check.check(cfg)
         return function(cfg)
     except BrokenPipeError:
         raise SystemExit(_nobody_reads()) from None

@@ -58,7 +58,7 @@ def places(cfg) -> tuple[Any, Path]:
         return str(folders[0]), output
     results = [folder for folder in (output, study) if is_results(folder)]
     if not results:
-        from detect.config.check import nearest
+        from detect.config.tree import nearest
 
         names = [path.name for path in (*RUNS.glob("*/"), *STUDIES.glob("*/"))]
         near = nearest(study.name, names)

@@ -3,23 +3,19 @@
 Checked before TensorFlow is imported, so nothing here imports it: signatures are read from source text.
 """
 
-import difflib
 import fnmatch
-import functools
-import hashlib
 import importlib
 import inspect
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import arms
 from detect.config.legal_values import RANGES
 from detect.config.signatures import static_signature
+from detect.config.tree import RESERVED, nearest, nodes, plain
 from detect.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -35,9 +31,6 @@ PROGRAM_SUPPLIED = frozenset(
 )
 """Constructor arguments that the program may pass itself: they need not stand in the YAML of a `_target_`."""
 
-UNFINGERPRINTED = ("resume", "name", "study", "rates.*", "log", "log.*", "logs", "logs.*")
-"""Globs of keys that change neither the data nor the result of a run."""
-
 PLACEHOLDERS = {
     "root": "DIR",
     "folder": "DIR",
@@ -47,7 +40,6 @@ PLACEHOLDERS = {
     "path": "FILE",
     "images": "PATH",
 }
-_RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
 COUNT_IS_DERIVED = "the class count is derived from the data set's class names (dataset.classes) and can't be set"
 
 
@@ -59,78 +51,9 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain dicts and lists, interpolations resolved; missing values stay "???"."""
-    try:
-        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
-    assert isinstance(tree, dict)
-    return {str(key): value for key, value in tree.items() if key != "hydra"}
-
-
-def fingerprint(cfg: DictConfig) -> str:
-    """Sixteen hex digits of the resolved configuration without UNFINGERPRINTED keys: equal digits, equal runs."""
-    return hashlib.sha256(json.dumps(_decisive(cfg), sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def differences(then: DictConfig, now: DictConfig) -> list[str]:
-    """A line for each key that makes two fingerprints differ, with both values."""
-    before, after = _decisive(then), _decisive(now)
-    return [
-        f"  {key}: the run has {before.get(key, 'no such key')}, asked is {after.get(key, 'no such key')}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, "no such key") != after.get(key, "no such key")
-    ]
-
-
-def _decisive(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration by dotted key, without UNFINGERPRINTED keys."""
-    return {k: v for k, v in leaves(plain(cfg)) if not any(fnmatch.fnmatchcase(k, g) for g in UNFINGERPRINTED)}
-
-
-def nodes(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All (dotted key, value) pairs below `tree`, mappings and lists included; list items are numbered."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(tree, Mapping):
-        items = tree.items()
-    elif isinstance(tree, list):
-        items = enumerate(tree)
-    for key, value in items:
-        path = f"{prefix}.{key}" if prefix else str(key)
-        yield path, value
-        yield from nodes(value, path)
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All (dotted key, value) pairs below `tree` that are no mapping with something in it; a list is one value."""
-    for key, value in tree.items():
-        path = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, path)
-        else:
-            yield path, value
-
-
 def is_open(key: str) -> bool:
     """Whether `key` lies below one of the OPEN_NODES."""
     return any(fnmatch.fnmatchcase(key, f"{glob}.*") for glob in OPEN_NODES)
-
-
-def nearest(wanted: str, legal: Iterable[str]) -> str:
-    """`; did you mean A or B?` for up to three legal names that `wanted` may have meant, an empty text without any.
-
-    The same last part counts more than similar spelling: `steps` and `shedule.steps` both mean `schedule.steps`.
-    """
-    names = sorted(set(legal))
-    parent, _, last = wanted.rpartition(".")
-    same_end = sorted((name for name in names if name.rpartition(".")[2] == last), key=len)
-    beside = [name for name in names if parent and name.rpartition(".")[0] == parent]
-    alike = functools.partial(difflib.get_close_matches, wanted)
-    found = (
-        alike(same_end, 1, 0.9) or alike(beside, 1, 0.75) or same_end[:3] or alike(beside, 1, 0.5) or alike(names, 1)
-    )
-    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) -> list[str]:
@@ -139,7 +62,7 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
     path: dotted key of the node, for the messages. complete: every argument outside PROGRAM_SUPPLIED must be given,
     with a default or without; that is what the packaged YAML files are held to.
     """
-    target, given = node["_target_"], set(node) - _RESERVED
+    target, given = node["_target_"], set(node) - RESERVED
     if not isinstance(target, str) or "." not in target:
         return [f"{path}._target_={target}: expected a dotted name such as detect.data.voc.read_voc"]
     signature = _signature(target)

@@ -1,189 +1,101 @@
-"""Composes a configuration through Hydra, after every group, option and key of it has been found legal.
+"""From overrides to a checked configuration; the command line takes the same way, so this is its walk too.
 
-Hydra itself lets a YAML file invent keys that nobody reads, and names no nearest key. Nothing here imports TensorFlow.
+1. `understood`: short ways are written out (config.shorthand); after `resume=RUN` come the run's own (config.resume).
+2. `parse`: each override is parsed, once (config.grammar); `Composer.fitted` adds what a new `_target_` implies
+   (config.retarget); `jobs` makes a sweep's overrides those of its jobs.
+3. `Composer.checked`: every group, option and key of a job is legal; Hydra composes it (config.composer).
+4. `check`: nothing is missing, and every value and argument is legal (config.check).
+
+`detect VERB` takes steps 1 to 4 before Hydra starts the job (cli.overrides); what Hydra hands to the job is checked
+again only if it is not what has been checked, as in a process that a launcher started (cli.main).
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override, Quote, QuotedString
-from hydra.errors import ConfigCompositionException
-from hydra.initialize import get_gh_backup, restore_gh_from_backup
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 
 from detect.config import check
+from detect.config.composer import Composer
+from detect.config.grammar import jobs, parse
+from detect.config.resume import Past, with_past
+from detect.config.shorthand import written_out
 from detect.errors import ConfigError
 
-FOLDERED = "experiment"
-"""The group whose options may lie in folders of it: experiment=ablation/two_stage."""
+DEFAULT = "train"
+"""The configuration that is composed where none is named."""
 
 
-class Composer:
-    """Composes `config_name` from the packaged configuration and a user's own folder beside it."""
+@dataclass(frozen=True)
+class Request:
+    """What is to be composed, as a user says it.
 
-    def __init__(self, config_name: str, config_dir: Path | None = None):
-        self.config_name = config_name
-        self.folders = [check.CONFIG_DIR] + ([config_dir] if config_dir else [])
-        self.groups = groups(self.folders)
-        self._cache: dict[tuple[str, ...], DictConfig] = {}
+    config_dir: the user's own folder, from `config_folder`. past: the run that it goes on with, once it is understood.
+    named: whether the user has named the configuration, so that a past run's name does not count.
+    """
 
-    @contextlib.contextmanager
-    def ready(self) -> Iterator["Composer"]:
-        """Hydra is set up inside this context, as its main function would do it; broken YAML raises ConfigError.
+    lines: tuple[str, ...]
+    config_name: str = DEFAULT
+    config_dir: Path | None = None
+    multirun: bool = False
+    named: bool = False
+    past: Past | None = None
 
-        A job of another configuration may be under way: it has its Hydra back afterwards.
-        """
-        before = get_gh_backup()
-        GlobalHydra.instance().clear()
-        try:
-            with initialize_config_dir(version_base="1.3", config_dir=str(check.CONFIG_DIR)):
-                yield self
-        except yaml.YAMLError as error:
-            raise ConfigError(f"broken YAML: {error}") from error
-        finally:
-            restore_gh_from_backup(before)
-
-    def checked(self, job: list[Override]) -> DictConfig:
-        """The configuration with the overrides of one job, Hydra's own node included.
-
-        Raises ConfigError for an unknown group, option or key, on the command line or in a YAML file, with the nearest
-        legal one.
-        """
-        own = [o for o in job if o.is_hydra_override()]
-        chosen = [o for o in job if o.key_or_group in self.groups and not o.is_hydra_override()]
-        values = [o for o in job if o.key_or_group not in self.groups and not o.is_hydra_override()]
-        for override in chosen:
-            self._check_option(override)
-        lines = tuple(str(o.input_line) for o in [*own, *chosen])
-        if len(self.folders) > 1 and not any(o.key_or_group == "hydra.searchpath" for o in own):
-            lines = (f"hydra.searchpath=[{','.join(quoted(f'file://{f}') for f in self.folders[1:])}]", *lines)
-        fresh = lines not in self._cache
-        base = self._compose(lines)
-        if fresh:
-            self._check_files(base, lines)
-        legal = {key for key, _ in check.nodes(container(base))}
-        for override in values:
-            self._check_key(override, legal)
-            if override.is_add() or override.is_force_add():  # what one `+` adds, the next override may change
-                key, value = override.key_or_group, override.value()
-                legal.update((key, *(f"{key}.{name}" for name, _ in check.nodes(value))))
-        return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
-
-    def _compose(self, lines: tuple[str, ...]) -> DictConfig:
-        if lines not in self._cache:
-            try:
-                self._cache[lines] = compose(self.config_name, list(lines), return_hydra_config=True)
-            except ConfigCompositionException as error:
-                if "No match in the defaults list" not in str(error):
-                    raise
-                group = str(error).split("'")[1]
-                parent = group.rpartition("/")[0]
-                where = f"the {parent} that was chosen" if parent else f"detect {self.config_name}"
-                raise ConfigError(f"{where} has no group '{group}'") from None
-        return self._cache[lines]
-
-    def _check_option(self, override: Override) -> None:
-        group, value = override.key_or_group, override.value()
-        if override.is_delete():
-            raise ConfigError(f"{override.input_line}: a group can't be removed; choose an option ({group}=...)")
-        for option in value if isinstance(value, list) else [value]:
-            if option is not None and str(option).removesuffix(".yaml") not in self.groups[group]:
-                near = check.nearest(str(option), self.groups[group])
-                raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")
-
-    def _check_key(self, override: Override, legal: set[str]) -> None:
-        key, line = override.key_or_group, override.input_line
-        if key.rpartition(".")[2] == "num_classes":
-            raise ConfigError(f"{line}: {check.COUNT_IS_DERIVED}")
-        if key in legal:
-            if override.is_delete() and not check.is_open(key):
-                raise ConfigError(f"{line}: {key} can't be removed; only entries of {check.OPEN_NAMES} can")
-            if override.is_add() and not check.is_open(key):
-                raise ConfigError(f"{line}: {key} exists already: leave out the +")
-            if key.replace(".", "/") in self.groups and isinstance(override.value(), str):
-                raise ConfigError(f"{line}: {key} is a group: write {key.replace('.', '/')}={override.value()}")
-        elif not (check.is_open(key) and (override.is_add() or override.is_force_add())):
-            near = check.nearest(key, legal | set(self.groups))
-            adds = check.is_open(key) and not override.is_delete() and not near
-            raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
-
-    def _check_files(self, base: DictConfig, lines: tuple[str, ...]) -> None:
-        """Raises ConfigError for a key that a YAML file invents: nobody reads it, it is a typo.
-
-        Suspects are files that write to the whole configuration (experiments) and the user's own files. Arguments of
-        a `_target_` are left to its signature (config.check).
-        """
-        loader = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list(self.config_name, list(lines), RunMode.RUN).defaults
-        legal: set[str] = set()
-        suspects: list[tuple[Path, dict[str, Any]]] = []
-        for default in defaults:
-            name, package = str(default.config_path), default.package or ""
-            file = next((f / f"{name}.yaml" for f in self.folders if (f / f"{name}.yaml").is_file()), None)
-            if file is None or name.startswith("hydra/"):
-                continue
-            group = name.rpartition("/")[0]
-            packaged = file.is_relative_to(check.CONFIG_DIR)
-            trees = [_placed(file, package)]
-            if (group and not package) or (not packaged and (default.primary or (check.CONFIG_DIR / group).is_dir())):
-                suspects.append((file, trees[0]))
-                # A user's option of a packaged group may hold what the packaged options hold.
-                siblings = sorted((check.CONFIG_DIR / group).glob("*.yaml")) if group and package else []
-                trees = [_placed(sibling, package) for sibling in siblings]
-            legal.update(key for tree in trees for key, _ in check.nodes(tree))
-        targets = [k for k, v in check.nodes(container(base)) if isinstance(v, dict) and "_target_" in v]
-        for file, tree in suspects:
-            for key, _ in check.leaves(tree):
-                if not (key in legal or check.is_open(key) or any(key.startswith(f"{t}.") for t in targets)):
-                    near = check.nearest(key, legal | set(self.groups))
-                    raise ConfigError(f"{file}: unknown key {key}{near}")
+    @property
+    def composer(self) -> Composer:
+        return Composer(self.config_name, self.config_dir)
 
 
-def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """Config groups with their options, Hydra's own left out: {"dataset": ["coco", "voc"], "experiment": ["a/b"]}."""
-    found: dict[str, set[str]] = {}
-    for folder in folders:
-        for file in folder.rglob("*.yaml"):
-            group = file.parent.relative_to(folder).as_posix()
-            name = file.relative_to(folder / FOLDERED).with_suffix("").as_posix() if _foldered(group) else file.stem
-            if group != "." and group.split("/")[0] != "hydra":
-                found.setdefault(FOLDERED if _foldered(group) else group, set()).add(name)
-    return {group: sorted(options) for group, options in sorted(found.items())}
+def compose(
+    overrides: Sequence[str] = (), config_name: str = DEFAULT, config_dir: str | Path | None = None
+) -> DictConfig:
+    """The configuration that `detect CONFIG_NAME --config-dir CONFIG_DIR OVERRIDES` runs with, checked as it would be.
 
+    It may be called any number of times, within a job, too: Hydra's state is afterwards what it was before. Neither
+    folder nor log is made, and TensorFlow is not imported.
 
-def _foldered(group: str) -> bool:
-    return group.split("/")[0] == FOLDERED
-
-
-def quoted(text: str) -> str:
-    """A value that Hydra's grammar reads back as `text`, whatever is in it: =, spaces, commas, quotes."""
-    return QuotedString(text, Quote.single).with_quotes()
-
-
-def container(cfg: Any) -> dict[str, Any]:
-    """The configuration as plain dicts and lists, interpolations unresolved, without Hydra's node."""
-    tree = OmegaConf.to_container(cfg)
-    return {str(k): v for k, v in tree.items() if k != "hydra"} if isinstance(tree, dict) else {}
-
-
-def _placed(file: Path, package: str) -> dict[str, Any]:
-    """What a YAML file holds, where its package puts it, without its defaults list."""
-    content = {k: v for k, v in container(OmegaConf.load(file)).items() if k != "defaults"}
-    for name in reversed(package.split(".") if package else []):
-        content = {name: content}
-    return content
-
-
-def _as_in_a_job(cfg: DictConfig) -> DictConfig:
-    """Fills in what Hydra knows when the job starts, so that `${hydra:runtime.output_dir}` can be resolved."""
-    with open_dict(cfg.hydra):
-        cfg.hydra.runtime.output_dir, cfg.hydra.job.id, cfg.hydra.job.num = ".", "0", 0
-    HydraConfig.instance().set_config(cfg)
+    Raises ConfigError, with the message of the command line, for what is not legal, a sweep among it.
+    """
+    folder = None if config_dir is None else config_folder(config_dir)
+    name = config_name.removesuffix(".yaml")
+    request = understood(Request(tuple(overrides), name, folder, named=name != DEFAULT))
+    with request.composer.ready() as composer:
+        asked = composer.fitted(parse(request.lines))
+        (job,) = jobs(asked, composer.groups, multirun=False)
+        composed = composer.checked(job)
+        if request.past:
+            request.past.refuse_changes(composed)
+        check.check(composed)
+    cfg = copy.deepcopy(composed)
+    with read_write(cfg), open_dict(cfg):
+        del cfg["hydra"]
     return cfg
+
+
+def understood(request: Request) -> Request:
+    """The request with its short ways written out, and with the overrides of the run that it resumes.
+
+    Raises ConfigError for an `init` or `resume` that is nothing.
+    """
+    composer = request.composer
+    written = written_out(request.lines, request.config_name, composer.groups, composer.folders, request.multirun)
+    lines, past = with_past(written, request.config_name, request.multirun)
+    if past is None:
+        return replace(request, lines=lines)
+    folder = config_folder(past.config_dir) if request.config_dir is None and past.config_dir else request.config_dir
+    name = request.config_name if request.named else past.config_name
+    return replace(request, lines=lines, config_name=name, config_dir=folder, past=past)
+
+
+def config_folder(name: str | Path) -> Path:
+    """A user's own folder of YAML files. Raises ConfigError if there is none, or a packaged file would hide one."""
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {name}: no such folder")
+    for file in sorted(folder.rglob("*.yaml")):
+        packaged = check.CONFIG_DIR / file.relative_to(folder)
+        if packaged.is_file() and packaged.read_bytes() != file.read_bytes():
+            raise ConfigError(f"{file} would be hidden by the packaged file of that name: give it another name")
+    return folder

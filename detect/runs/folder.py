@@ -18,7 +18,8 @@ from typing import IO
 
 from omegaconf import DictConfig, OmegaConf
 
-from detect.config import check as config
+from detect.config.fingerprint import differences
+from detect.config.tree import plain
 from detect.errors import ConfigError
 from detect.files import write_json, write_text
 
@@ -139,7 +140,7 @@ class RunFolder:
 
     def save(self, cfg: DictConfig, classes: tuple[str, ...]) -> None:
         """Writes the configuration and the class names."""
-        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(config.plain(cfg))))
+        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         write_json(self.classes, list(classes), indent=None)
 
     def last_stage(self) -> str | None:
@@ -172,7 +173,7 @@ class RunFolder:
         """Raises ConfigError, naming each key, if the folder holds a run of another configuration."""
         if not self.is_run:
             return
-        changed = config.differences(self.saved_config(), cfg)
+        changed = differences(self.saved_config(), cfg)
         if changed:
             head = (
                 f"run folder {self.path}: it holds a run of another configuration (take another folder, or remove it)"

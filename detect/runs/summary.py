@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from detect.config.check import fingerprint
+from detect.config.fingerprint import fingerprint
 from detect.data.statistics import outline
 from detect.files import write_json
 from detect.runs.start import Run

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from detect.config.compose import quoted
+from detect.config.grammar import quoted
 from detect.errors import ConfigError, UserError
 from detect.runs.folder import FAILED, RunFolder
 

@@ -13,7 +13,7 @@ import tf_keras
 from omegaconf import DictConfig
 
 from detect.config import arms
-from detect.config.check import plain
+from detect.config.tree import plain
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from detect.cli import main as cli
 from detect.cli import overrides
-from detect.config import check, compose
+from detect.config import check, grammar
 from detect.errors import ConfigError, DataError
 
 FILES = {
@@ -493,7 +493,7 @@ def test_large_sweeps_are_checked_in_part(program, monkeypatch):
 
 def test_quoted_values_come_back():
     for text in ["a", "a=b", "a, b", "it's", 'say "x"', "back\\slash", "${x}", "[1]"]:
-        (override,) = overrides._parse([f"key={compose.quoted(text)}"])
+        (override,) = grammar.parse([f"key={grammar.quoted(text)}"])
         assert override.value() == text
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from detect.config.check import CONFIG_DIR, plain
+from detect.config.check import CONFIG_DIR
+from detect.config.tree import plain
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.evaluation.coco import FIGURES
 from tests.closeness import assert_same_detections

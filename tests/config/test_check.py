@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from detect.config import check as config
-from detect.config.check import check, fingerprint, nearest, plain, target_problems
+from detect.config.check import check, target_problems
 from detect.config.legal_values import Legal, number, one_of, whole
 from detect.errors import ConfigError
 
@@ -82,45 +82,6 @@ def test_bad_interpolation_names_the_key():
     assert problems(names="${datasett.classes}").startswith("names: ")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "meant"),
-    [
-        ("schedul.steps", "schedule.steps"),
-        ("schedule.stepss", "schedule.steps"),
-        ("schedule.batchsize", "schedule.batch_size"),
-        ("sed", "seed"),
-        ("steps", "schedule.steps or classify.schedule.steps"),
-    ],
-)
-def test_nearest(wanted, meant):
-    legal = ["seed", "schedule", "schedule.steps", "schedule.batch_size", "schedule.rate", "classify.schedule.steps"]
-    text = nearest(wanted, legal)
-    assert sorted(text.removeprefix("; did you mean ").removesuffix("?").split(" or ")) == sorted(meant.split(" or "))
-
-
-def test_nearest_of_nothing_alike():
-    assert nearest("zzz", ["seed", "schedule.steps"]) == ""
-    assert nearest("zzz", []) == ""
-
-
-def test_plain_resolves_and_leaves_out_hydra():
-    cfg = OmegaConf.create({"a": [1, "${b.c}"], "b": {"c": 2, "d": "???"}, "hydra": {"x": "${nowhere}"}})
-    del cfg["hydra"]
-    assert plain(cfg) == {"a": [1, 2], "b": {"c": 2, "d": "???"}}
-
-
-def test_fingerprint_is_of_what_matters():
-    first = OmegaConf.create(
-        {"seed": 0, "resume": None, "name": "a", "schedule": {"steps": 3, "rate": "${base}"}, "base": 1}
-    )
-    same = OmegaConf.create(
-        {"base": 1, "schedule": {"rate": 1, "steps": 3}, "name": "b", "resume": "runs/x", "seed": 0}
-    )
-    other = OmegaConf.merge(first, {"schedule": {"steps": 4}})
-    assert fingerprint(first) == fingerprint(same) != fingerprint(other)
-    assert len(fingerprint(first)) == 16
-
-
 def test_unknown_argument_of_a_target_is_refused():
     before = "tensorflow" in sys.modules
     node = {"_target_": "detect.data.voc.read_voc", "_convert_": "all", "root": "x", "val_fractoin": 0.1}
@@ -175,9 +136,3 @@ def test_open_nodes():
     assert config.is_open("classify.augment.transforms.blur.p")
     assert not config.is_open("augment.transforms")
     assert not config.is_open("augment.min_size")
-
-
-def test_nodes_and_leaves():
-    tree = {"a": {"b": 1, "c": {}}, "d": [{"e": 2}]}
-    assert [key for key, _ in config.nodes(tree)] == ["a", "a.b", "a.c", "d", "d.0", "d.0.e"]
-    assert list(config.leaves(tree)) == [("a.b", 1), ("a.c", {}), ("d", [{"e": 2}])]

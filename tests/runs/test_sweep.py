@@ -21,8 +21,10 @@ from omegaconf import OmegaConf
 
 from detect.cli import job, overrides
 from detect.cli.overrides import prepare, read
-from detect.config.check import CONFIG_DIR, plain
-from detect.config.compose import Composer
+from detect.config.check import CONFIG_DIR
+from detect.config.composer import Composer
+from detect.config.grammar import jobs, parse
+from detect.config.tree import plain
 from detect.errors import ConfigError, DataError
 from detect.runs import sweep
 from detect.runs.folder import RunFolder
@@ -41,9 +43,9 @@ def planned(*argv: str) -> tuple[overrides.Command, list[set[str]]]:
     """The command as it will be given to Hydra, and the overrides of its cells."""
     command = read([*STUDY, *argv], "train")
     with command.composer.ready() as composer:
-        command, study = overrides._planned(command, composer)
+        command, asked, study = overrides._planned(command, parse(command.overrides), composer)
     assert study == "two_stage"
-    return command, [{str(o.input_line) for o in job} for job in overrides._jobs(command)]
+    return command, [{str(o.input_line) for o in job} for job in jobs(asked, composer.groups, multirun=True)]
 
 
 def test_the_experiments_grid_and_the_command_lines():
@@ -57,9 +59,9 @@ def test_the_experiments_grid_and_the_command_lines():
 def test_the_grid_holds_where_the_experiment_itself_is_swept():
     """Hydra composes a sweep without what it varies: the grid of the experiments has to be among the overrides."""
     command = prepare(read(["-m", "experiment=extras/plain,extras/fpn", "dataset.root=DIR"], "train"))
-    assert "seed=0,1,2" in command.overrides and len(list(overrides._jobs(command))) == 6
+    assert "seed=0,1,2" in command.overrides and len(command.checked) == 6
     command = prepare(read(["-m", "experiment=extras/plain,extras/fpn", "dataset.root=DIR", "seed=7"], "train"))
-    assert "seed=0,1,2" not in command.overrides and len(list(overrides._jobs(command))) == 2
+    assert "seed=0,1,2" not in command.overrides and len(command.checked) == 2
 
 
 def test_two_cells_of_one_folder_are_refused():
@@ -72,7 +74,7 @@ def test_a_folder_of_another_configuration_is_refused_before_the_first_cell(tmp_
     own = ["experiment=ablation/two_stage", "arm=crops", "seed=1", "limit.fraction=0.2", f"hydra.sweep.dir={tmp_path}"]
     with Composer("train").ready() as composer:
         then, same, other = (
-            composer.checked(overrides._parse([*own, line]))
+            composer.checked(parse([*own, line]))
             # the rate of `random` is not that of this arm
             for line in ("schedule.batch_size=8", "rates.detector.random=0.5", "schedule.batch_size=4")
         )

@@ -10,7 +10,7 @@ import pytest
 
 from detect.cli.overrides import prepare, read
 from detect.config.check import CONFIG_DIR, check
-from detect.config.compose import groups
+from detect.config.composer import groups
 from detect.data.crops import crop_dataset
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.subset import limit, share

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from detect.config.compose import compose as _compose
-from detect.config.compose import quoted
+from detect.config.grammar import quoted
 from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError, DataError, UserError, WeightsError
 from detect.train import main as _train

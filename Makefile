@@ -36,7 +36,7 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED) ## the documentation site, in build/site: open index.html
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (which is 6 GB)
 	@mkdir -p runs/bench

@@ -256,7 +256,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fills the marks of a page, and sends links to files outside of docs/ to where they are on the site."""
     place = Path(page.file.src_uri)
     markdown = markdown.replace("<!-- groups -->", groups_table())
-    if place.parent == Path("verbs"):
+    if place.parent == Path("verbs") and place.stem in verbs():
         markdown = markdown.replace("<!-- help -->", f"```text\n{help_text(place.stem)}\n```")
         markdown = markdown.replace("<!-- keys -->", verb_keys(place.stem))
     # Pages in docs/ name a report as the repository has it, so that the link works there, too.

@@ -1,7 +1,7 @@
 """The part of the site that is made from the code: a hook of MkDocs, and plain functions that the tests call.
 
 The pages of the verbs (docs/verbs/*.md) hold two marks. `<!-- help -->` becomes what `detect VERB --help` prints, and
-`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. A page for each configuration group is made from the
+`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md. A page for each configuration group is made from the
 YAML files of the group: every option, key, default and comment. A text in docs/configuration/GROUP.md comes first.
 Pictures and reports of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site where they are linked.
 """
@@ -17,7 +17,6 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 USAGE, OVERRIDES = "detect.usage", "detect.overrides"  # modules of the package that this file calls
-GITHUB = "../"  # how a page of docs/ points at a file of the repository
 HIDDEN = ("_convert_", "_partial_", "_target_")
 ABSTRACTS = {  # sentences for the list of the groups
     "arm": "what an ablation varies: the first weights, and whether stage 1 comes first",
@@ -80,7 +79,7 @@ def read(file: Path) -> Option:
 
 def _pair(default: dict[str, Any]) -> str:
     ((group, option),) = default.items()
-    return f"{group.removeprefix('override ')}={'null' if option is None else option}"
+    return f"{group.removeprefix('override ').lstrip('/')}={'null' if option is None else option}"
 
 
 def _keys(node: yaml.MappingNode, lines: list[str], prefix: str) -> list[Key]:
@@ -136,11 +135,13 @@ def table(option: Option) -> list[str]:
     """The keys of a file with default and comment."""
     if not option.keys:
         return []
-    lines = ["", "| key | default | meaning |", "|---|---|---|"]
+    lines = ["", '<div class="keys" markdown>', "", "| key | default | meaning |", "|---|---|---|"]
     for key in option.keys:
-        default = "" if key.value is None else _code(key.value)
-        lines.append(f"| {_code(option.prefix + key.name)} | {default} | {_cell(key.comment)} |")
-    return [*lines, ""]
+        default, meaning = "" if key.value is None else _code(key.value), _cell(key.comment)
+        if key.name.endswith("._target_"):
+            default, meaning = "", f"builds {_code(key.value or '')}"
+        lines.append(f"| {_code(option.prefix + key.name)} | {default} | {meaning} |")
+    return [*lines, "", "</div>", ""]
 
 
 def described(option: Option) -> list[str]:
@@ -189,6 +190,12 @@ def groups_table() -> str:
     return "\n".join(lines)
 
 
+def detectors_table() -> str:
+    """The table of the detectors, which README.md holds between two marks."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return text.partition("<!-- detectors -->\n")[2].partition("<!-- end of detectors -->")[0]
+
+
 def help_text(verb: str) -> str:
     """What `detect VERB --help` prints."""
     usage, overrides = importlib.import_module(USAGE), importlib.import_module(OVERRIDES)
@@ -224,8 +231,8 @@ def on_config(config: Any) -> Any:
             entries += [f"verbs/{verb}.md" for verb in verbs()]
         elif title == "Configuration":
             entries += [f"configuration/{group}.md" for group in groups()]
-        elif title == "Experiments":
-            entries += [f"experiments/{name}/README.md" for name in experiments()]
+        elif title == "Studies":
+            entries += [{name.replace("_", " "): f"experiments/{name}/README.md"} for name in experiments()]
     return config
 
 
@@ -255,7 +262,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fills the marks of a page, and sends links to files outside of docs/ to where they are on the site."""
     place = Path(page.file.src_uri)
-    markdown = markdown.replace("<!-- groups -->", groups_table())
+    markdown = markdown.replace("<!-- groups -->", groups_table()).replace("<!-- detectors -->", detectors_table())
     if place.parent == Path("verbs") and place.stem in verbs():
         markdown = markdown.replace("<!-- help -->", f"```text\n{help_text(place.stem)}\n```")
         markdown = markdown.replace("<!-- keys -->", verb_keys(place.stem))

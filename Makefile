@@ -10,7 +10,7 @@ PEER := build/torchvision
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bench lock clean
+.PHONY: help install demo test test-slow lint format docs bench lock clean
 
 help: ## what make can do
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(INSTALLED) ## the documentation site, in build/site: open index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (which is 6 GB)
 	@mkdir -p runs/bench
 	$(BIN)/python scripts/bench_input.py runs/bench/input.json
@@ -52,7 +55,7 @@ $(PEER)/.installed:
 lock: ## write requirements.lock anew from pyproject.toml
 	@$(PYTHON) -m venv build/uv
 	@build/uv/bin/python -m pip --disable-pip-version-check -q install 'uv$(UV_VERSION)'
-	build/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev \
+	build/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev --extra docs \
 	  --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 
 clean: ## remove .venv and what tools leave behind; runs stay

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hydra.errors import InstantiationException
 
 from detect.cli.main import verb
 from detect.data.subset import evenly_spread
@@ -200,12 +199,9 @@ def data_of(cfg, classes: Sequence[str]) -> "DetectionDataset | None":
         if dataset.classes != tuple(classes):
             raise DataError(f"the run was trained on {list(classes)}, its data set now has {list(dataset.classes)}")
         return dataset
-    except (DataError, InstantiationException) as error:
-        reason = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(reason, DataError):
-            raise
+    except DataError as reason:
         if cfg.quantization == "ptq":
-            raise reason from None
+            raise
         log.warning("the run's data set can't be used: nothing is scored, and photographs are compared: %s", reason)
         return None
 

@@ -1,0 +1,266 @@
+"""The documentation says what is so: its commands are legal, its links lead somewhere, its generated pages lack nothing.
+
+The commands of all blocks are checked as the command line checks them, in a folder where DIR, RUN, FILE and the other
+placeholders are real, but small.
+"""
+
+import ast
+import copy
+import functools
+import importlib
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+FENCE = re.compile(r"^(?P<mark><!-- run -->\n)?```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S)
+
+
+def loaded(name: str) -> ModuleType:
+    """A Python file of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = loaded("generate")
+overrides, usage = (importlib.import_module(name) for name in (generate.OVERRIDES, generate.USAGE))
+
+
+def page_name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(text: str) -> list[tuple[str, str, bool]]:
+    """(language, text, marked to be run) of every fenced block; of indented ones without language and mark."""
+    fenced = [(m["language"], m["text"], bool(m["mark"])) for m in FENCE.finditer(text)]
+    indented = re.findall(r"(?:^    .*\n)+", FENCE.sub("", text), re.M)
+    return fenced + [("", re.sub(r"^    ", "", block, flags=re.M), False) for block in indented]
+
+
+def commands(text: str) -> list[str]:
+    """The lines of all blocks that begin with `detect` or `make`, joined where they go on, without comments."""
+    lines = "\n".join(body for _, body, _ in blocks(text)).replace("\\\n", " ").splitlines()
+    return [" ".join(line.split("  #")[0].split()) for line in lines if re.match(r"(detect|make) ", line)]
+
+
+ALL = sorted({command for page in PAGES for command in commands(page.read_text(encoding="utf-8"))})
+DETECT = [command for command in ALL if command.startswith("detect ")]
+
+
+def test_commands_are_found_in_both_kinds_of_block():
+    text = "see:\n\n    make demo   # minutes\n\n```bash\ndetect train a=1 \\\n  b=2  # both\n```\n`detect train c=3`\n"
+    assert commands(text) == ["detect train a=1 b=2", "make demo"]
+    assert len(DETECT) > 60
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder in which the placeholders of the pages are there."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("PHOTOS", "runs/STUDY", "advice/experiment", "DIR/experiment", "DIR/dataset", "mypackage"):
+        (folder / name).mkdir(parents=True)
+    for name in ("FILE", "FILE.tflite", "frozen_inference_graph.pb", "PHOTOS/a.jpg"):
+        (folder / name).write_bytes(b"")
+    for name in ("advice/experiment/advised.yaml", "DIR/experiment/NAME.yaml"):
+        (folder / name).write_text("# @package _global_\nschedule: {steps: 7}\n")
+    own = {language: body for language, body, _ in blocks((DOCS / "extend/dataset.md").read_text(encoding="utf-8"))}
+    (folder / "DIR/dataset/mine.yaml").write_text(own["yaml"])
+    (folder / "mypackage/mine.py").write_text(own["python"])
+    saved = overrides.first_job(overrides.read(["dataset=voc", "dataset.root=DIR"], "train"))
+    tree = OmegaConf.to_container(saved, resolve=False)
+    assert isinstance(tree, dict)
+    for run in ("RUN", "runs/train/RUN"):
+        hydra = folder / run / ".hydra"
+        hydra.mkdir(parents=True)
+        OmegaConf.save({"hydra": tree["hydra"]}, hydra / "hydra.yaml")
+        OmegaConf.save({key: value for key, value in tree.items() if key != "hydra"}, hydra / "config.yaml")
+        OmegaConf.save(tree["hydra"]["overrides"]["task"], hydra / "overrides.yaml")
+    return folder
+
+
+@pytest.fixture
+def composing(place, monkeypatch):
+    """In that folder, and quick: a YAML file is parsed once, and what two commands have in common is composed once."""
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setattr(yaml, "load", parsed_once)
+    monkeypatch.setattr(overrides, "Composer", composer)
+
+
+plain_load = yaml.load
+
+
+def parsed_once(stream, Loader):
+    """As yaml.load."""
+    return copy.deepcopy(_parsed(stream if isinstance(stream, str | bytes) else stream.read(), Loader))
+
+
+@functools.cache
+def _parsed(text: str | bytes, loader):
+    return plain_load(text, loader)
+
+
+composer = functools.cache(overrides.Composer)
+
+
+def first_cell(words: list[str]) -> list[str]:
+    """The words of a sweep's first run: without -m, and with the first of several values."""
+    if "-m" not in words:
+        return words
+    pairs = [word.partition("=") for word in words if word != "-m"]
+    known = [
+        (key, equals, re.sub(r"^range\(\d+\)$", "0", value)) for key, equals, value in pairs if "interval" not in value
+    ]
+    return [
+        key + equals + (value if value[:1] in ("[", "{") else value.partition(",")[0]) for key, equals, value in known
+    ]
+
+
+def test_the_first_cell_of_a_sweep():
+    words = shlex.split("-m arm=a,b 'seed=range(8)' size=[1,2] --flag 'rate=tag(log, interval(.1, 1))'")
+    assert first_cell(words) == ["arm=a", "seed=0", "size=[1,2]", "--flag"]
+    assert first_cell(["a=1"]) == ["a=1"]
+
+
+@pytest.mark.parametrize("command", DETECT)
+def test_a_command_is_legal(command, composing):
+    """Its verb, flags, groups, options, keys and values are, of a sweep those of its first run; nothing is run."""
+    _, verb, *words = shlex.split(command)
+    assert verb in usage.VERBS
+    read = overrides.read(first_cell(words), verb)
+    if read.options.help:
+        assert usage.verb_help(read)
+    else:
+        overrides.prepare(read)
+
+
+def test_a_wrong_command_is_refused(composing):
+    with pytest.raises(Exception, match=r"schedule\.stepz; did you mean schedule\.steps"):
+        overrides.prepare(overrides.read(["dataset=voc", "dataset.root=DIR", "schedule.stepz=3"], "train"))
+
+
+@pytest.mark.parametrize("command", [command for command in ALL if command.startswith("make ")])
+def test_a_make_target_exists(command):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert command.split()[1] in targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_python_blocks_compile_and_marked_ones_run(page):
+    for language, body, marked in blocks(page.read_text(encoding="utf-8")):
+        if language == "python":
+            ast.parse(body)
+        if marked:
+            assert language == "python"
+            exec(compile(body, page_name(page), "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_links_lead_to_files(page):
+    """Pages that are made at build time count as there; MkDocs itself checks the anchors."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith("http"):
+            file = (page.parent / target).resolve()
+            made = file.parent == DOCS / "configuration" and file.stem in generate.groups()
+            assert made or file.is_file(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_scripts_that_pages_name_exist(page):
+    for script in re.findall(r"(?:scripts|tests)/[\w/]+\.py", page.read_text(encoding="utf-8")):
+        assert (ROOT / script).is_file(), script
+
+
+def test_readme_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert lines.index("<!-- detectors -->") < lines.index("<!-- end of detectors -->")
+
+
+def test_every_verb_has_a_page_with_its_help_and_keys():
+    for verb in generate.verbs():
+        text = (DOCS / "verbs" / f"{verb}.md").read_text(encoding="utf-8")
+        assert text.startswith(f"# detect {verb}\n") and "<!-- help -->" in text and "<!-- keys -->" in text
+        for key in yaml.safe_load((generate.CONFIGS / f"{verb}.yaml").read_text()):
+            assert key == "defaults" or f"| `{key}" in generate.verb_keys(verb), key
+    assert "schedule.steps=1000 " in generate.help_text("train")
+
+
+def test_every_group_has_a_page_with_every_option_and_key():
+    assert set(generate.ABSTRACTS) == set(generate.groups())
+    for group, subgroups in generate.groups().items():
+        page = generate.group_page(group, subgroups, "")
+        for name in ([] if group == "hydra" else [group]) + subgroups:
+            for option in generate.options(name):
+                assert f"\n{name}={option.name}\n" in page
+                for key in option.keys:
+                    assert f"| `{option.prefix}{key.name}` |" in page
+
+
+def test_a_file_is_read_with_its_comments(tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "CONFIGS", tmp_path)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "one.yaml").write_text(
+        "# A part, for\n# a test.\n# Command:  detect train part=one\ndefaults:\n  - inner: a\n  - override /other: b\n"
+        "_target_: x.Part\nsize: [3, 4]   # height, width\ncolour: '#fff' # of it, with a #\n"
+        "node:           # a node\n  rate: 1.0e-3\n  _target_: x.Node\nrows:\n  - [1, 2]\n  - [3]\nempty: {}\n"
+    )
+    option = generate.read(tmp_path / "part" / "one.yaml")
+    assert (option.group, option.name, option.target) == ("part", "one", "x.Part")
+    assert option.defaults == ["inner=a", "other=b"]
+    assert [(key.name, key.value, key.comment) for key in option.keys] == [
+        ("size", "[3, 4]", "height, width"),
+        ("colour", "#fff", "of it, with a #"),
+        ("node", None, "a node"),
+        ("node.rate", "1.0e-3", ""),
+        ("node._target_", "x.Node", ""),
+        ("rows", "[[1, 2], [3]]", ""),
+        ("empty", "{}", ""),
+    ]
+    assert generate.described(option) == [
+        "",
+        "A part, for a test.",
+        "",
+        "```text",
+        "Command:  detect train part=one",
+        "```",
+    ]
+    assert "| `part.size` | `[3, 4]` | height, width |" in generate.table(option)
+
+
+def test_docstrings_become_lists():
+    pytest.importorskip("griffe", reason="griffe, which reads the docstrings, is not installed")
+    text = "Adds.\n\na, b: numbers, which\n    are added.\nc: more.\nRaises ValueError."
+    assert loaded("docstrings").as_list(text) == (
+        "Adds.\n\n\n- **a, b**: numbers, which\n    are added.\n- **c**: more.\n\nRaises ValueError."
+    )
+
+
+@pytest.mark.slow
+def test_site_builds_and_asks_for_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs", reason="MkDocs is not installed: make install")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "site").rglob("*.html"):
+        fetched = re.findall(
+            r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(https?://[^\s\">]+)", page.read_text()
+        )
+        assert fetched == [], page
+    assert (tmp_path / "site" / "experiments" / "digits_demo" / "predictions.png").is_file()
+    shutil.rmtree(tmp_path / "site")

@@ -1,8 +1,9 @@
 """The part of the site that is made from the code: a hook of MkDocs, and plain functions that the tests call.
 
 The pages of the verbs (docs/verbs/*.md) hold two marks. `<!-- help -->` becomes what `detect VERB --help` prints, and
-`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md. A page for each configuration group is made from the
-YAML files of the group: every option, key, default and comment. A text in docs/configuration/GROUP.md comes first.
+`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md. A
+page for each configuration group is made from the YAML files of the group: every option, key, default and comment. A
+text in docs/configuration/GROUP.md comes first.
 Pictures and reports of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site where they are linked.
 """
 
@@ -16,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
-USAGE, OVERRIDES = "detect.usage", "detect.overrides"  # modules of the package that this file calls
+USAGE, OVERRIDES = "detect.cli.help", "detect.cli.overrides"  # modules of the package that this file calls
 HIDDEN = ("_convert_", "_partial_", "_target_")
 ABSTRACTS = {  # sentences for the list of the groups
     "arm": "what an ablation varies: the first weights, and whether stage 1 comes first",

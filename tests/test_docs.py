@@ -1,4 +1,4 @@
-"""The documentation says what is so: its commands are legal, its links lead somewhere, its generated pages lack nothing.
+"""The documentation says what is so: its commands are legal, its links lead somewhere, its pages are whole.
 
 The commands of all blocks are checked as the command line checks them, in a folder where DIR, RUN, FILE and the other
 placeholders are real, but small.

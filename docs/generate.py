@@ -1,9 +1,10 @@
 """The part of the site that is made from the code: a hook of MkDocs, and plain functions that the tests call.
 
 The pages of the verbs (docs/verbs/*.md) hold two marks. `<!-- help -->` becomes what `detect VERB --help` prints, and
-`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md. A page for each configuration group is made from the
-YAML files of the group: every option, key, default and comment. A text in docs/configuration/GROUP.md comes first.
-Pictures and reports of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site where they are linked.
+`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md,
+and `<!-- groups -->` the list of the groups. A page for each configuration group is made from the YAML files of the
+group: every option, key, default and comment. A text in docs/configuration/GROUP.md would come first. Reports and
+pictures of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site.
 """
 
 import importlib
@@ -118,7 +119,9 @@ def options(group: str) -> list[Option]:
 def groups() -> dict[str, list[str]]:
     """{top-level group: its subgroups}, in the order of their names. Hydra's own set-up of log files is no group."""
     tops = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
-    below = {top: sorted({f.parent.relative_to(CONFIGS).as_posix() for f in CONFIGS.glob(f"{top}/*/*.yaml")}) for top in tops}
+    below = {
+        top: sorted({f.parent.relative_to(CONFIGS).as_posix() for f in CONFIGS.glob(f"{top}/*/*.yaml")}) for top in tops
+    }
     return {top: [name for name in names if not name.endswith("_logging")] for top, names in below.items()}
 
 
@@ -173,7 +176,10 @@ def group_page(group: str, subgroups: list[str], intro: str) -> str:
         if name != group:
             lines += ["", f"## {name} {{ #{name.replace('/', '-')} }}"]
         level = 2 if name == group else 3
-        lines += ["", "Options: " + ", ".join(f"[{o.name}](#{o.group.replace('/', '-')}-{o.name})" for o in found) + "."]
+        lines += [
+            "",
+            "Options: " + ", ".join(f"[{o.name}](#{o.group.replace('/', '-')}-{o.name})" for o in found) + ".",
+        ]
         for option in found:
             lines += option_section(option, level)
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The documentation says what is so: its commands are legal, its links lead somewhere, its generated pages lack nothing.
+"""The documentation says what is so: its commands are legal, its links lead somewhere, generated pages lack nothing.
 
 The commands of all blocks are checked as the command line checks them, in a folder where DIR, RUN, FILE and the other
 placeholders are real, but small.
@@ -101,17 +101,15 @@ def composing(place, monkeypatch):
     monkeypatch.setattr(overrides, "Composer", composer)
 
 
-plain_load = yaml.load
+plain_load, parsed = yaml.load, {}
 
 
-def parsed_once(stream, Loader):  # noqa: N803
-    """As yaml.load."""
-    return copy.deepcopy(_parsed(stream if isinstance(stream, str | bytes) else stream.read(), Loader))
-
-
-@functools.cache
-def _parsed(text: str | bytes, loader):
-    return plain_load(text, loader)
+def parsed_once(stream, Loader):
+    """As yaml.load. OmegaConf makes its loader's class anew for every file: the name stands for it."""
+    key = stream if isinstance(stream, str | bytes) else stream.read(), Loader.__name__
+    if key not in parsed:
+        parsed[key] = plain_load(key[0], Loader)
+    return copy.deepcopy(parsed[key])
 
 
 composer = functools.cache(overrides.Composer)
@@ -122,8 +120,12 @@ def first_cell(words: list[str]) -> list[str]:
     if "-m" not in words:
         return words
     pairs = [word.partition("=") for word in words if word != "-m"]
-    known = [(key, equals, re.sub(r"^range\(\d+\)$", "0", value)) for key, equals, value in pairs if "interval" not in value]
-    return [key + equals + (value if value[:1] in ("[", "{") else value.partition(",")[0]) for key, equals, value in known]
+    known = [
+        (key, equals, re.sub(r"^range\(\d+\)$", "0", value)) for key, equals, value in pairs if "interval" not in value
+    ]
+    return [
+        key + equals + (value if value[:1] in ("[", "{") else value.partition(",")[0]) for key, equals, value in known
+    ]
 
 
 def test_the_first_cell_of_a_sweep():
@@ -132,12 +134,41 @@ def test_the_first_cell_of_a_sweep():
     assert first_cell(["a=1"]) == ["a=1"]
 
 
-@pytest.mark.parametrize("command", DETECT)
-def test_a_command_is_legal(command, composing):
-    """Its verb, flags, groups, options, keys and values are, of a sweep those of its first run; nothing is run."""
-    _, verb, *words = shlex.split(command)
+def together(commands: list[str]) -> list[list[str]]:
+    """Commands of which the first runs can be one: with verb, flags and groups in common, and no key that differs.
+
+    One composition for all of them finds what is wrong with any of them.
+    """
+    found: dict[tuple[str, ...], list[tuple[dict[str, str], list[str]]]] = {}
+    for command in commands:
+        _, verb, *words = shlex.split(command)
+        cell = first_cell(words)
+        values = {word.partition("=")[0]: word for word in cell if re.match(r"[\w.]+\.\w+=", word)}
+        common = (verb, *sorted(word for word in cell if word not in values.values()))
+        if "--help" in cell or verb != "train":
+            common = (*common, command)
+        for taken, names in found.setdefault(common, []):
+            if all(taken.get(key, word) == word for key, word in values.items()):
+                taken.update(values)
+                names.append(command)
+                break
+        else:
+            found[common].append((values, [command]))
+    return [names for groups in found.values() for _, names in groups]
+
+
+def test_what_is_checked_together():
+    a, b, c, d = "detect train x=1 a.b=1", "detect train a.c=2 x=1", "detect train a.b=2 x=1", "detect fetch a.b=1"
+    assert together([a, b, c, d]) == [[a, b], [c], [d]]
+
+
+@pytest.mark.parametrize("alike", together(DETECT), ids=lambda alike: alike[0].replace(" ", "_"))
+def test_commands_are_legal(alike, composing):
+    """Verb, flags, groups, options, keys and values are, of a sweep those of its first run; nothing is run."""
+    _, verb, *_ = shlex.split(alike[0])
     assert verb in usage.VERBS
-    read = overrides.read(first_cell(words), verb)
+    words = dict.fromkeys(word for command in alike for word in first_cell(shlex.split(command)[2:]))
+    read = overrides.read(list(words), verb)
     if read.options.help:
         assert usage.verb_help(read)
     else:
@@ -228,7 +259,14 @@ def test_a_file_is_read_with_its_comments(tmp_path, monkeypatch):
         ("rows", "[[1, 2], [3]]", ""),
         ("empty", "{}", ""),
     ]
-    assert generate.described(option) == ["", "A part, for a test.", "", "```text", "Command:  detect train part=one", "```"]
+    assert generate.described(option) == [
+        "",
+        "A part, for a test.",
+        "",
+        "```text",
+        "Command:  detect train part=one",
+        "```",
+    ]
     assert "| `part.size` | `[3, 4]` | height, width |" in generate.table(option)
 
 
@@ -247,7 +285,9 @@ def test_site_builds_and_asks_for_nothing_from_elsewhere(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     for page in (tmp_path / "site").rglob("*.html"):
-        fetched = re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(https?://[^\s\">]+)", page.read_text())
+        fetched = re.findall(
+            r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(https?://[^\s\">]+)", page.read_text()
+        )
         assert fetched == [], page
     assert (tmp_path / "site" / "experiments" / "digits_demo" / "predictions.png").is_file()
     shutil.rmtree(tmp_path / "site")

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from detect import build
 from detect.data.dataset import Example
-from detect.data.frame import Frame
 from detect.data.pipeline import read_image
 from detect.errors import WeightsError
-from detect.metrics.coco import CocoEvaluator, Scores
-from detect.progress import ProgressLine
-from detect.serving import DETECTOR_JSON
-from detect.start import SAVED_CLASSES, SAVED_CONFIG
-from detect.tflite import ship, suppression
+from detect.evaluation.coco import CocoEvaluator, Scores
+from detect.export.saved_model import DETECTOR_JSON
+from detect.export.tflite import detection_output, package
+from detect.geometry.frame import Frame
+from detect.reporting.progress import ProgressLine
+from detect.runs.folder import DETECTOR, RunFolder
+from detect.training.finished import load_architecture
 
 Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -70,17 +70,16 @@ class Detector:
             return cls._from_tflite(folder / TFLITE_MODEL)
         if (folder / "saved_model.pb").exists():
             return cls._from_saved_model(folder)
-        if (folder / SAVED_CONFIG).exists():
-            return cls._from_run(folder, stage or build.last_stage(folder))
+        if RunFolder(folder).is_run:
+            return cls._from_run(RunFolder(folder), stage)
         raise WeightsError(
-            f"{path}: neither a run folder (with {SAVED_CONFIG}) nor what `detect export` writes: a SavedModel (with "
+            f"{path}: neither a run folder (with config.yaml) nor what `detect export` writes: a SavedModel (with "
             "saved_model.pb) or a TFLite file"
         )
 
     @classmethod
-    def _from_run(cls, folder: Path, stage: str) -> "Detector":
-        architecture = build.load_architecture(folder, stage)
-        classes = json.loads((folder / SAVED_CLASSES).read_text())
+    def _from_run(cls, run: RunFolder, stage: str | None) -> "Detector":
+        architecture, classes = load_architecture(run, stage or run.last_stage() or DETECTOR), run.class_names()
         detect, frame = tf.function(architecture.detect), Frame(architecture.size, architecture.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:
@@ -91,7 +90,7 @@ class Detector:
                 for image, (boxes, scores, kinds, count) in zip(images, rows, strict=True)
             ]
 
-        return cls(find, classes, frame.size, str(folder), architecture)
+        return cls(find, classes, frame.size, str(run.path), architecture)
 
     @classmethod
     def _from_saved_model(cls, folder: Path) -> "Detector":
@@ -109,11 +108,11 @@ class Detector:
     @classmethod
     def _from_tflite(cls, file: Path) -> "Detector":
         """Through ai-edge-litert, with as many threads as the machine has cores."""
-        runner, settings = ship.open_file(file, os.cpu_count() or 1)
+        runner, settings = package.open_file(file, os.cpu_count() or 1)
         frame = Frame(settings.size, settings.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:
-            found = (suppression.detections(settings, runner(frame.fit(image))) for image in images)
+            found = (detection_output.detections(settings, runner(frame.fit(image))) for image in images)
             return [frame.found(*one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
         return cls(find, settings.classes, settings.size, str(file))

@@ -1,8 +1,10 @@
-"""What a user can mend. The command line prints these messages alone, without a traceback, and exits with 2."""
+"""Errors that the user can correct. The command line prints the message without a traceback and exits with code 2."""
+
+from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message names the file or key, the value and what is legal."""
+    """An error that the user can correct; the message names the file or key, the value and what is legal."""
 
 
 class ConfigError(UserError):
@@ -10,8 +12,15 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """An image, annotation or data set that can't be used."""
+    """An image, an annotation or a data set that can't be used."""
 
 
 class WeightsError(UserError):
-    """A checkpoint, run folder or weight file that can't be used."""
+    """A checkpoint, a run folder or a weight file that can't be used."""
+
+
+def first_few(items: Iterable[object], most: int = 5, between: str = ", ", last: str = " and") -> str:
+    """The first items as text, and how many more there are: `a, b and 3 more`."""
+    named = [str(item) for item in items]
+    more = f"{last} {len(named) - most} more" if len(named) > most else ""
+    return between.join(named[:most]) + more

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from detect.data.dataset import Example
-from detect.logs import write_json
-from detect.metrics.coco import FIGURES, CocoEvaluator, coco_results, coco_truth
+from detect.evaluation.coco import FIGURES, CocoEvaluator, coco_results, coco_truth
+from detect.files import write_json
 
 LIMIT_SECONDS = 20.0
 

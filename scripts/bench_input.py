@@ -27,8 +27,8 @@ from skimage import data
 
 from detect.data.augment import Augment
 from detect.data.dataset import Example
-from detect.data.frame import Frame, resize
 from detect.data.pipeline import DetectionStream, read_image
+from detect.geometry.frame import Frame, resize
 
 SIZE, BATCH = (300, 300), 8
 log = logging.getLogger("bench_input")

@@ -24,12 +24,13 @@ import tensorflow as tf
 import tf_keras
 from tfmot_quantize import tfmot_twin
 
-from detect import build, provenance
-from detect.config import CONFIG_DIR
-from detect.loop import Trainer
-from detect.quantize.callbacks import Phases
-from detect.quantize.rewrite import fake_quant
-from detect.quantize.spec import Spec
+from detect.config.check import CONFIG_DIR
+from detect.quantization.callbacks import Phases
+from detect.quantization.rewrite import fake_quant
+from detect.quantization.spec import Spec
+from detect.runs import provenance
+from detect.training import build
+from detect.training.trainer import Trainer
 
 BATCH, STEPS = 8, 3  # images a step, steps a turn
 FREEZE = 10  # the step from which batch norm stands still

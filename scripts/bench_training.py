@@ -29,9 +29,9 @@ def training_and_matmul(rounds: int) -> dict:
     import numpy as np
     import tensorflow as tf
 
-    from detect import build
-    from detect.config import CONFIG_DIR
-    from detect.loop import Trainer
+    from detect.config.check import CONFIG_DIR
+    from detect.training import build
+    from detect.training.trainer import Trainer
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["init=none"])
@@ -78,7 +78,7 @@ def training_and_matmul(rounds: int) -> dict:
 def seconds_to_first_step() -> float:
     """From the command to the first row of metrics.jsonl, stage 1 left out."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "detect.train", "init=none", "debug=step", "classify.enabled=false"]
+        command = [sys.executable, "-m", "detect.cli", "train", "init=none", "debug=step", "classify.enabled=false"]
         start = time.time()
         subprocess.run([*command, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL)
         rows = (Path(folder) / "detector" / "metrics.jsonl").read_text().splitlines()

@@ -20,12 +20,13 @@ import numpy as np
 from mobilenet_collapse_nets import Net, Photographs, inception, mobilenet, zoo
 from mobilenet_collapse_variants import CURED, STANDARD, Variant, build
 
-from detect import draw, provenance
-from detect.plots import new_figure, render
-from detect.quantize.damage import layer_damage
-from detect.quantize.equalise import dead_channels
-from detect.quantize.pairs import sides
-from detect.quantize.spec import Spec
+from detect.quantization.equalise import dead_channels
+from detect.quantization.layer_pairs import sides
+from detect.quantization.sensitivity import layer_damage
+from detect.quantization.spec import Spec
+from detect.reporting import pictures
+from detect.reporting.figures import new_figure, render
+from detect.runs import provenance
 
 MEASURED = "measured.json"
 CALIBRATED, PROBED = 16, 4  # frames that the layer report takes ranges from, and measures noise on
@@ -66,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if study.report:
                 reports[study] = layer_report(study, net, asked.output)
     if reports:
-        draw.save(asked.output / "layers.png", layers_figure(reports))
-        draw.save(asked.output / "channels.png", channels_figure(reports))
+        pictures.save(asked.output / "layers.png", layers_figure(reports))
+        pictures.save(asked.output / "channels.png", channels_figure(reports))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

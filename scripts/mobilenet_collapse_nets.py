@@ -14,15 +14,15 @@ import tensorflow as tf
 import tf_keras
 from mobilenet_collapse_variants import Boxes, Outputs, agreement, box_agreement, in_batches
 
-from detect import build
-from detect.backbones.inception_v3 import InceptionV3
-from detect.backbones.mobilenet_v1 import MobileNetV1
-from detect.classifier import Classifier
-from detect.config import CONFIG_DIR
-from detect.data.frame import Frame
+from detect.config.check import CONFIG_DIR
 from detect.data.image_folder import read_image_folder
 from detect.data.pipeline import read_image
-from detect.tflite.settings import Settings
+from detect.export.tflite.metadata import Settings
+from detect.geometry.frame import Frame
+from detect.modeling.backbones.inception_v3 import InceptionV3
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.modeling.classifier import Classifier
+from detect.training import build
 from detect.weights.sources import FromFile
 from detect.weights.transfer import transfer
 

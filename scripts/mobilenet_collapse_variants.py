@@ -13,18 +13,18 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.boxes import iou
-from detect.metrics.matching import greedy_match
-from detect.quantize.calibrate import calibrate
-from detect.quantize.equalise import equalise, relu6_as_relu, remove_dead_channels
-from detect.quantize.folding import Folded
-from detect.quantize.ranges import fake_quant_kernel
-from detect.quantize.rewrite import fake_quant
-from detect.quantize.spec import Spec
-from detect.tflite import census, flatbuffer
-from detect.tflite.convert import convert
-from detect.tflite.runner import Runner
-from detect.tflite.weight_only import quantised
+from detect.evaluation.matching import greedy_match
+from detect.export.tflite import flatbuffer, operators
+from detect.export.tflite.convert import convert
+from detect.export.tflite.runner import Runner
+from detect.export.tflite.weight_only import quantised
+from detect.geometry.boxes import iou
+from detect.quantization.calibrate import calibrate
+from detect.quantization.equalise import equalise, relu6_as_relu, remove_dead_channels
+from detect.quantization.folded import Folded
+from detect.quantization.rewrite import fake_quant
+from detect.quantization.rounding import fake_quant_kernel
+from detect.quantization.spec import Spec
 
 layers = tf_keras.layers
 BATCH = 10
@@ -41,7 +41,7 @@ CURES: dict[str, Callable[[tf_keras.Model], tf_keras.Model]] = {
 @dataclass(frozen=True)
 class Variant:
     """What a table's row is of. kernels, activations: how they are rounded, in the table's words; cures: names of
-    CURES, in order; file: (quantize, weights) of `detect.tflite.convert`, None: simulated with `rounding`."""
+    CURES, in order; file: (quantize, weights) of `detect.export.tflite.convert`, None: simulated with `rounding`."""
 
     kernels: str
     activations: str
@@ -111,7 +111,7 @@ def build(model: tf_keras.Model, variant: Variant, frames: Sequence[np.ndarray],
         return in_batches(simulated(model, variant.rounding, frames)), None
     graph = convert(model, *variant.file, frames=frames)
     if variant.activations == "int8":
-        census.refuse_float_convolutions(graph)
+        operators.refuse_float_convolutions(graph)
     content = flatbuffer.write(graph)
     runner = Runner(content, threads)
     return lambda images: _stacked([runner(image) for image in images]), len(content)

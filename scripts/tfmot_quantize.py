@@ -10,7 +10,6 @@ tfmot (tensorflow-model-optimization, which the lock file brings) rounds kernels
 fold; its ranges start at [-6, 6] and follow with decay .999, so a short training keeps much of that.
 """
 
-import json
 import logging
 import os
 import sys
@@ -27,17 +26,22 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
-from detect import build, provenance, stages, start
-from detect.config import CONFIG_DIR
-from detect.data.frame import Frame
+from detect.cli.export import LABELS, MODEL
+from detect.config.check import CONFIG_DIR
 from detect.data.pipeline import read_image
+from detect.data.subset import evenly_spread
 from detect.detector import Detector
-from detect.evaluators import DetectionEvaluator
-from detect.export import LABELS, MODEL, REPORT
-from detect.logs import write_json
-from detect.tflite import census, flatbuffer, scores, ship, suppression
-from detect.tflite.quiet import quiet
-from detect.tflite.settings import Settings
+from detect.evaluation.evaluators import DetectionEvaluator
+from detect.export.tflite import accuracy, detection_output, flatbuffer, operators, package
+from detect.export.tflite.metadata import Settings
+from detect.export.tflite.quiet import quiet
+from detect.files import write_json
+from detect.geometry.frame import Frame
+from detect.runs import provenance
+from detect.runs.dataset import dataset_of
+from detect.runs.folder import DETECTOR, EXPORT, RunFolder
+from detect.runs.start import Run
+from detect.training import build, stages
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
 
@@ -90,7 +94,7 @@ def configuration(run: Path, changes: list[str]) -> DictConfig:
     """That of the run, with a stage 3 and the changes. Keys that are newer than the run have their defaults."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         defaults = hydra.compose("train", ["quantize=int8"])
-    saved = start.saved_config(run)
+    saved = RunFolder(run).saved_config()
     if not saved.quantize.enabled:
         del saved.quantize
     new = {key: defaults[key] for key in defaults if key not in saved} | {"limit": defaults.limit}
@@ -99,24 +103,25 @@ def configuration(run: Path, changes: list[str]) -> DictConfig:
     return cfg
 
 
-def train(run: start.Run, source: Path) -> tuple[Any, Any]:
+def train(run: Run, source: Path) -> tuple[Any, Any]:
     """As `stages.train_quantized`, but for the twin. Returns (float detector, tfmot's with its best weights)."""
-    cfg, best = run.cfg, source / "detector" / "best"
+    cfg, best, folder = run.cfg, RunFolder(source).stage(DETECTOR).best, run.folder.stage("tfmot")
     weights = FromFile(str(best), "detector") if checkpoint.exists(best) else build.instantiate(cfg.init)
     build.set_up(cfg)
     in_float, detector = (build.detector(cfg, run.dataset.num_classes) for _ in range(2))
     schedule = build.quantized_schedule(cfg)
     for architecture in (in_float, detector):
-        stages.initialise(architecture, weights, cfg, run.folder / "tfmot")
+        stages.initialise(architecture, weights, cfg, folder)
     schedule.prepare(detector.model)
     detector.adopt(tfmot_twin(detector.model))
     about = {"init": {"weights": weights.describe()}, "tfmot": provenance.version("tensorflow-model-optimization")}
     stream = build.training_stream(run, detector, schedule)
-    stages.fit_detector(run, detector, schedule, stream, run.folder / "tfmot", run.folder, about)
+    stage = stages.detection_stage(run, folder, detector, schedule, stream, about)
+    stages.fit_detector(stage, run.folder)
     return in_float, detector
 
 
-def convert(model: tf_keras.Model, settings: Settings) -> ship.File:
+def convert(model: tf_keras.Model, settings: Settings) -> package.File:
     """The int8 file: uint8 pixels in, int8 heads out, ranges from the model. WeightsError for a float convolution."""
 
     @tf.function(input_signature=[tf.TensorSpec([1, *settings.size, 3], tf.float32, name="image")])
@@ -131,32 +136,32 @@ def convert(model: tf_keras.Model, settings: Settings) -> ship.File:
     with quiet():
         body = converter.convert()
     graph = flatbuffer.read(body)
-    census.refuse_float_convolutions(graph)
-    whole = suppression.attach(graph, settings)
+    operators.refuse_float_convolutions(graph)
+    whole = detection_output.attach(graph, settings)
     flatbuffer.set_metadata(whole, settings.entries())
-    return ship.File(flatbuffer.write(whole), body)
+    return package.File(flatbuffer.write(whole), body)
 
 
-def export(run: start.Run, in_float: Any, detector: Any) -> Path:
+def export(run: Run, in_float: Any, detector: Any) -> Path:
     """Writes the file, its labels and `export.json`, with the keys of `detect export quantize=qat`."""
-    dataset, folder = run.dataset, run.folder / "tflite"
+    dataset, folder = run.dataset, run.folder.path / "tflite"
     settings = Settings.of(detector, dataset.classes)
-    file, reference = convert(detector.model, settings), ship.build(in_float.model, settings, ship.Options())
+    file, reference = convert(detector.model, settings), package.build(in_float.model, settings, package.Options())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL).write_bytes(file.content)
     (folder / LABELS).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
     split = next(name for name in ("test", "val", "train") if dataset.splits[name])
     examples, frame = dataset.splits[split], Frame(detector.size, detector.resize, exact=True)
-    frames = [frame.fit(read_image(example.path)) for example in scores.chosen(examples, COMPARED)]
-    report = ship.report(file, reference, detector.model, settings, ship.Options("qat"), frames, TIMINGS)
+    frames = [frame.fit(read_image(example.path)) for example in evenly_spread(examples, COMPARED)]
+    report = package.report(file, reference, detector.model, settings, package.Options("qat"), frames, TIMINGS)
     report["parity"]["source"] = f"{split} of {dataset.name}"
     figures = {"file": Detector.load(folder).evaluate(examples)[0].summary}
     for name, architecture in (("run", detector), ("float", in_float)):
         evaluator = DetectionEvaluator(architecture.detect, frame, dataset, split, batch_size=8)
         figures[name] = evaluator()[0].summary
-    report["scores"] = scores.compared(split, len(examples), figures)
-    write_json(folder / REPORT, {"format": "tflite", "by": "tfmot", **report, **provenance.collect()})
-    print("\n".join(ship.table(report)))
+    report["scores"] = accuracy.compared(split, len(examples), figures)
+    write_json(folder / EXPORT, {"format": "tflite", "by": "tfmot", **report, **provenance.collect()})
+    print("\n".join(package.table(report)))
     return folder
 
 
@@ -165,11 +170,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     source, folder, *changes = sys.argv[1:]
     cfg = configuration(Path(source), changes)
-    dataset = start.limit(start.open_dataset(cfg, decode=False), cfg)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, Path(folder) / start.SAVED_CONFIG)
-    (Path(folder) / start.SAVED_CLASSES).write_text(json.dumps(list(dataset.classes)))
-    run = start.Run(Path(folder), cfg, dataset, provenance.collect())
+    dataset = dataset_of(cfg, decode=False)
+    place = RunFolder(Path(folder))
+    lock = place.claim()
+    place.save(cfg, dataset.classes)
+    run = Run(place, cfg, dataset, provenance.collect(), lock)
     print(f"wrote {export(run, *train(run, Path(source)))}")
 
 

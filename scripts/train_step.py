@@ -28,9 +28,10 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from detect import build, cost
-    from detect.config import CONFIG_DIR
-    from detect.loop import Trainer
+    from detect.config.check import CONFIG_DIR
+    from detect.modeling import cost
+    from detect.training import build
+    from detect.training.trainer import Trainer
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["init=none", *overrides])

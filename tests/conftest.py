@@ -49,7 +49,7 @@ def small_run(tmp_path_factory, small_overrides) -> tuple[Path, str]:
     """A finished two-stage run of twelve steps on embedded digits, from the command line: (folder, console)."""
     folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     steps = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
-    command = [sys.executable, "-m", "detect.train", *small_overrides, *steps, f"hydra.run.dir={folder}"]
+    command = [sys.executable, "-m", "detect.cli", "train", *small_overrides, *steps, f"hydra.run.dir={folder}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout

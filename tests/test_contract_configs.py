@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from detect import config, usage
-from detect.composition import groups
-from detect.overrides import prepare, read
+from detect.cli import help
+from detect.cli.overrides import prepare, read
+from detect.config import check
+from detect.config.composer import groups
+from detect.config.tree import nodes
+from detect.errors import ConfigError
 
-FILES = sorted(config.CONFIG_DIR.rglob("*.yaml"))
-OPTIONS = [f"{group}={option}" for group, options in groups([config.CONFIG_DIR]).items() for option in options]
+FILES = sorted(check.CONFIG_DIR.rglob("*.yaml"))
+OPTIONS = [f"{group}={option}" for group, options in groups([check.CONFIG_DIR]).items() for option in options]
 
 
 def place(file: Path, root: Path) -> str:
@@ -37,14 +40,14 @@ def mismatches(root: Path) -> list[str]:
     for file in sorted(root.rglob("*.yaml")):
         tree = load(file)
         own = f"{place(file, root)}:"
-        for path, node in [("", tree), *config.nodes(tree)]:
+        for path, node in [("", tree), *nodes(tree)]:
             if isinstance(node, dict) and str(node.get("_target_", "")).startswith("detect."):
-                found += config.target_problems(f"{own}{path}", node, complete=True)
+                found += check.target_problems(f"{own}{path}", node, complete=True)
     return found
 
 
 def test_every_argument_is_in_its_yaml_and_the_other_way_round():
-    assert mismatches(config.CONFIG_DIR) == []
+    assert mismatches(check.CONFIG_DIR) == []
 
 
 def test_an_empty_tree_passes(tmp_path):
@@ -63,9 +66,9 @@ def test_planted_mismatches_are_found(tmp_path, monkeypatch):
     (folder / "bad.yaml").write_text("inner:\n  _target_: detect_sample.build\n  root: x\n  scael: 1\n")
     found = []
     for file in sorted(folder.glob("*.yaml")):
-        for path, node in [("", load(file)), *config.nodes(load(file))]:
+        for path, node in [("", load(file)), *nodes(load(file))]:
             if isinstance(node, dict) and "_target_" in node:
-                found += config.target_problems(f"{file.stem}:{path}", node, complete=True)
+                found += check.target_problems(f"{file.stem}:{path}", node, complete=True)
     assert found == [
         "unknown key bad:inner.scael: detect_sample.build has no argument scael; did you mean scale?",
         "bad:inner.optimizer is missing: detect_sample.build needs it",
@@ -76,14 +79,14 @@ def test_planted_mismatches_are_found(tmp_path, monkeypatch):
 def all_keys() -> Iterator[str]:
     """Dotted keys of all packaged files, each where its group puts it."""
     for file in FILES:
-        group = file.parent.relative_to(config.CONFIG_DIR).as_posix().replace("/", ".")
-        for key, _ in config.nodes(load(file)):
+        group = file.parent.relative_to(check.CONFIG_DIR).as_posix().replace("/", ".")
+        for key, _ in nodes(load(file)):
             yield key if group == "." else f"{group}.{key}"
 
 
 def test_ranges_are_of_keys_that_exist():
     keys = set(all_keys())
-    assert [glob for glob in config.RANGES if not any(fnmatch.fnmatchcase(key, glob) for key in keys)] == []
+    assert [glob for glob in check.RANGES if not any(fnmatch.fnmatchcase(key, glob) for key in keys)] == []
 
 
 @pytest.mark.parametrize("option", ["", *OPTIONS])
@@ -93,18 +96,18 @@ def test_every_option_of_train_composes_and_is_legal(option):
     command = read(argv, "train")
     try:
         prepare(command)
-    except config.ConfigError as error:
+    except ConfigError as error:
         unused = f"'{group}'" in str(error) or "No match in the defaults list" in str(error)
         missing = all(" is missing: give " in line for line in str(error).splitlines())
         assert unused or missing, str(error)
 
 
-@pytest.mark.parametrize("verb", sorted(usage.VERBS))
+@pytest.mark.parametrize("verb", sorted(help.VERBS))
 def test_every_verb_has_a_config_that_composes_and_a_help_of_80_columns(verb):
     command = read([], verb)
-    text = usage.verb_help(command)
+    text = help.verb_help(command)
     assert max(map(len, text.splitlines())) <= 80
-    assert f"detect {verb}: {usage.VERBS[verb]}" in text
+    assert f"detect {verb}: {help.VERBS[verb]}" in text
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "experiment"], ids=lambda f: f.stem)

@@ -1,4 +1,4 @@
-"""Imports go downward only: the layers of the design, read from the syntax tree of every module."""
+"""Imports go downward only, from package to package and inside `modeling` and `export`: read from every syntax tree."""
 
 import ast
 import graphlib
@@ -9,23 +9,43 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detect"
 
 LAYERS = [
-    "train evaluate predict export inspect advise report fetch doctor cli usage overrides composition sweep",
-    "stages build detector summary start config arms ranges signatures",
-    "scoring",
-    "loop weights quantize tflite metrics logs draw labels plots evaluators schedule serving events "
-    "progress provenance study proposal",
-    "classifier ssd faster_rcnn",
-    "backbones necks heads rpn box_heads cost",
-    "target_assigner sampler losses postprocess roi",
-    "anchors anchor_layout box_coder matcher",
+    "api",
+    "cli",
+    "train",
+    "advice",
+    "detector",
+    "training",
+    "studies",
+    "export",
+    "weights",
+    "quantization",
+    "reporting",
+    "runs",
+    "evaluation",
+    "modeling",
     "data",
-    "boxes",
+    "geometry",
+    "config",
+    "files",
     "errors",
 ]
-"""From the top down. A name is a module or subpackage of `detect`; the boxes' plain geometry serves the data, too."""
+"""The rooms of `detect`, from the top down: packages, and the few modules beside them."""
 
-DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names.split()}
-HYDRA_FROM_HERE_UP = DEPTH["stages"]
+INSIDE = {
+    "modeling": [
+        "ssd faster_rcnn classifier",
+        "cost",
+        "necks heads box_heads rpn",
+        "backbones",
+        "target_assigner sampler losses nms roi",
+        "matcher",
+    ],
+}
+"""Layers within a package. A name is a module or package of it."""
+
+DEPTH = {name: depth for depth, name in enumerate(LAYERS)}
+HYDRA = {"api", "cli", "train", "advice", "training", "runs", "config"}
+"""What may import Hydra or OmegaConf: the others take plain objects."""
 
 
 def imported(tree: ast.AST) -> list[tuple[int, str]]:
@@ -41,9 +61,10 @@ def imported(tree: ast.AST) -> list[tuple[int, str]]:
 
 def violations(module: str, source: str) -> list[str]:
     """What `source`, the text of `detect.<module>`, imports against the rules."""
-    tree, own = ast.parse(source), module.split(".")[0]
+    tree, (own, *rest) = ast.parse(source), module.split(".")
     if own not in DEPTH:
         return [f"detect.{module}: in no layer; add {own} to LAYERS in {Path(__file__).name}"]
+    inside = {name: depth for depth, names in enumerate(INSIDE.get(own, ())) for name in names.split()}
     found = []
     for line, name in imported(tree):
         parts = name.split(".")
@@ -52,8 +73,10 @@ def violations(module: str, source: str) -> list[str]:
             found.append(f"{where}: relative import {name}")
         elif parts[0] == "detect" and len(parts) > 1 and DEPTH.get(parts[1], 0) < DEPTH[own]:
             found.append(f"{where}: imports detect.{parts[1]}, which is above {own}")
-        elif parts[0] in ("hydra", "omegaconf") and DEPTH[own] > HYDRA_FROM_HERE_UP:
-            found.append(f"{where}: imports {parts[0]} below stages")
+        elif parts[:2] == ["detect", own] and rest and inside and inside.get(parts[2], 0) < inside.get(rest[0], 0):
+            found.append(f"{where}: imports detect.{own}.{parts[2]}, which is above {own}.{rest[0]}")
+        elif parts[0] in ("hydra", "omegaconf") and own not in HYDRA:
+            found.append(f"{where}: imports {parts[0]}, which {own} may not")
         elif name.startswith(("tensorflow.keras", "keras.")) or name == "keras":
             found.append(f"{where}: imports {name}; Keras is tf_keras")
     for node in ast.walk(tree):
@@ -71,6 +94,19 @@ def modules() -> dict[str, str]:
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_imports_go_downward(module):
     assert violations(module, modules()[module]) == []
+
+
+def test_every_room_is_in_the_plan():
+    rooms = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms - {"__init__"} == set(LAYERS)
+
+
+@pytest.mark.parametrize("package", sorted(INSIDE))
+def test_every_module_of_a_layered_package_has_a_layer(package):
+    layered = {name for names in INSIDE[package] for name in names.split()}
+    folder = PACKAGE / package
+    there = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert there - {"__init__"} == layered
 
 
 def test_no_cycles():
@@ -98,26 +134,51 @@ def test_init_files_are_empty():
     ("module", "source", "message"),
     [
         (
-            "boxes",
-            "from detect.anchors import SSDAnchors",
-            "detect.boxes:1: imports detect.anchors, which is above boxes",
+            "geometry.boxes",
+            "from detect.modeling.ssd import SSD",
+            "detect.geometry.boxes:1: imports detect.modeling, which is above geometry",
         ),
-        ("data.voc", "import os\nimport detect.ssd", "detect.data.voc:2: imports detect.ssd, which is above data"),
-        ("data.voc", "from detect import heads", "detect.data.voc:1: imports detect.heads, which is above data"),
         (
-            "loop",
-            "def f():\n    from detect.stages import fit",
-            "detect.loop:2: imports detect.stages, which is above loop",
+            "data.voc",
+            "import os\nimport detect.modeling.ssd",
+            "detect.data.voc:2: imports detect.modeling, which is above data",
         ),
-        ("heads", "from hydra.utils import instantiate", "detect.heads:1: imports hydra below stages"),
-        ("metrics.coco", "import omegaconf", "detect.metrics.coco:1: imports omegaconf below stages"),
-        ("ssd", "import tensorflow as tf\nx = tf.keras.layers", "detect.ssd:2: writes tf.keras; Keras is tf_keras"),
+        ("data.voc", "from detect import modeling", "detect.data.voc:1: imports detect.modeling, which is above data"),
         (
-            "ssd",
+            "reporting.logger",
+            "def f():\n    from detect.training.stages import fit",
+            "detect.reporting.logger:2: imports detect.training, which is above reporting",
+        ),
+        (
+            "modeling.heads",
+            "from detect.modeling.ssd import SSD",
+            "detect.modeling.heads:1: imports detect.modeling.ssd, which is above modeling.heads",
+        ),
+        (
+            "modeling.heads",
+            "from hydra.utils import instantiate",
+            "detect.modeling.heads:1: imports hydra, which modeling may not",
+        ),
+        (
+            "evaluation.coco",
+            "import omegaconf",
+            "detect.evaluation.coco:1: imports omegaconf, which evaluation may not",
+        ),
+        (
+            "modeling.ssd",
+            "import tensorflow as tf\nx = tf.keras.layers",
+            "detect.modeling.ssd:2: writes tf.keras; Keras is tf_keras",
+        ),
+        (
+            "modeling.ssd",
             "from tensorflow.keras import layers",
-            "detect.ssd:1: imports tensorflow.keras.layers; Keras is tf_keras",
+            "detect.modeling.ssd:1: imports tensorflow.keras.layers; Keras is tf_keras",
         ),
-        ("ssd", "from .heads import ConvPredictor", "detect.ssd:1: relative import .heads.ConvPredictor"),
+        (
+            "modeling.ssd",
+            "from .heads import ConvPredictor",
+            "detect.modeling.ssd:1: relative import .heads.ConvPredictor",
+        ),
         ("novelty", "", "detect.novelty: in no layer; add novelty to LAYERS in test_layers.py"),
     ],
 )
@@ -126,5 +187,6 @@ def test_planted_violation_is_found(module, source, message):
 
 
 def test_what_is_allowed():
-    assert violations("stages", "import hydra\nfrom detect.loop import fit\nfrom detect.errors import UserError") == []
-    assert violations("metrics.coco", "from detect.metrics.confusion import matrix\nimport tf_keras") == []
+    source = "import hydra\nfrom detect.runs.start import Run\nfrom detect.errors import UserError"
+    assert violations("training.stages", source) == []
+    assert violations("evaluation.coco", "from detect.evaluation.confusion import matrix\nimport tf_keras") == []

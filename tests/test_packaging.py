@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from detect import config
+from detect.config import check
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def test_build_backend_is_locked():
 def test_licence_and_entry_point():
     assert PROJECT["project"]["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()
-    assert PROJECT["project"]["scripts"] == {"detect": "detect.cli:main"}
+    assert PROJECT["project"]["scripts"] == {"detect": "detect.cli.main:main"}
 
 
 def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path):
@@ -80,8 +80,8 @@ def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path):
         os.chdir(before)
     with zipfile.ZipFile(tmp_path / name) as wheel:
         names = set(wheel.namelist())
-    for file in config.CONFIG_DIR.rglob("*.yaml"):
-        assert f"detect/configs/{file.relative_to(config.CONFIG_DIR).as_posix()}" in names
+    for file in check.CONFIG_DIR.rglob("*.yaml"):
+        assert f"detect/configs/{file.relative_to(check.CONFIG_DIR).as_posix()}" in names
     for file in (ROOT / "detect").rglob("*.py"):
         assert file.relative_to(ROOT).as_posix() in names
     for file in (ROOT / "experiments").glob("*/results.csv"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detect.tflite import census, flatbuffer
+from detect.export.tflite import flatbuffer, operators
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "quantize_a_convnet.py"
 
@@ -30,8 +30,8 @@ def test_from_float_training_to_three_files(tmp_path, monkeypatch, capfd):
         file = (tmp_path / f"{name}.tflite").read_bytes()
         assert rows[name][1] == f"{len(file):,}" and len(file) < int(size.replace(",", "")) / 3
         assert rows[name][0] > share - 5
-        assert census.census(flatbuffer.read(file))["CONV_2D"] == {"int8": 4}
-        assert census.float_convolutions(flatbuffer.read(file)) == []
+        assert operators.census(flatbuffer.read(file))["CONV_2D"] == {"int8": 4}
+        assert operators.float_convolutions(flatbuffer.read(file)) == []
 
 
 def test_it_stays_small():
@@ -51,7 +51,7 @@ def test_tfmot_in_the_place_of_stage_3(small_run, tmp_path):
     assert report["inputs"]["image"]["type"] == "uint8" and report["inputs"]["image"]["step"] == 1.0
     assert report["scores"].keys() >= {"file", "run", "float"} and report["bytes"] < report["float32_bytes"] / 2
     assert json.loads((run / "summary.json").read_text())["steps"] == 2
-    command = [sys.executable, "-m", "detect.evaluate", f"model={run / 'tflite' / 'model.tflite'}"]
+    command = [sys.executable, "-m", "detect.cli.evaluate", f"model={run / 'tflite' / 'model.tflite'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     scored = json.loads((run / "tflite" / "evaluation" / "test_scores.json").read_text())

@@ -26,9 +26,9 @@ from albumentations.augmentations.crops.transforms import BaseCrop
 from albumentations.core.bbox_utils import BboxProcessor
 from pydantic import Field
 
-from detect.boxes import iou
-from detect.data.frame import Frame
 from detect.errors import ConfigError, DataError
+from detect.geometry.boxes import iou
+from detect.geometry.frame import Frame
 
 TRIES = 4  # draws given to a geometry that fails on an image, as a crop of less than a pixel does
 

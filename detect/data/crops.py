@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detect.boxes import intersection
 from detect.data.dataset import BACKGROUND, SPLITS, ClassificationDataset, CropExample, DetectionDataset, Example
 from detect.errors import ConfigError, DataError
+from detect.geometry.boxes import intersection
 
 TRIES = 50  # placements tried for each background crop before it is given up
 

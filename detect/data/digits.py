@@ -19,10 +19,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.boxes import iou
 from detect.data.coco import read_coco
 from detect.data.dataset import SPLITS, DetectionDataset
 from detect.errors import ConfigError, DataError
+from detect.geometry.boxes import iou
 
 log = logging.getLogger("detect")
 

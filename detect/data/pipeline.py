@@ -23,8 +23,8 @@ import numpy as np
 
 from detect.data.augment import Augment
 from detect.data.dataset import CropExample, Example, image_size
-from detect.data.frame import Frame
 from detect.errors import DataError, UserError
+from detect.geometry.frame import Frame
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -191,7 +191,7 @@ class DetectionStream(_Stream):
         the first ones win, and a line in the log says so.
     shard: (i, n), this worker of n. threads: worker threads of an iteration, they do not change the result.
     reduced_decode: decode large JPEGs at 1/2, 1/4 or 1/8 where that still leaves twice the frame both ways.
-    resize, exact: mode and levels of the frame (`detect.data.frame.Frame`); exact images of `zoo` are float32, which
+    resize, exact: mode and levels of the frame (`geometry.frame.Frame`); exact images of `zoo` are float32, which
         suits evaluation.
     """
 

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, first_few
 
 
 class Named(Protocol):
@@ -90,19 +90,15 @@ def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]]) -> None:
     for i, first in enumerate(names):
         twice = sorted(k for k, n in Counter(splits[first]).items() if n > 1)
         if twice:
-            raise DataError(f"{name}: {first} lists {_count(twice)} twice: {_some(twice)}")
+            raise DataError(f"{name}: {first} lists {_count(twice)} twice: {first_few(twice)}")
         for second in names[i + 1 :]:
             both = sorted(set(splits[first]) & set(splits[second]))
             if both:
                 raise DataError(
-                    f"{name}: {first} and {second} share {_count(both)}: {_some(both)}. "
+                    f"{name}: {first} and {second} share {_count(both)}: {first_few(both)}. "
                     "An image may be in one split only"
                 )
 
 
 def _count(ids: list[str]) -> str:
     return "1 image" if len(ids) == 1 else f"{len(ids)} images"
-
-
-def _some(ids: list[str], most: int = 5) -> str:
-    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from detect.boxes import area, iou
 from detect.data.dataset import SPLITS, DetectionDataset, class_counts
+from detect.geometry.boxes import area, iou
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)

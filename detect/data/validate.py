@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detect import boxes as box_ops
 from detect.data.dataset import (
     SPLITS,
     ClassificationDataset,
@@ -21,6 +20,7 @@ from detect.data.dataset import (
     class_counts,
     image_size,
 )
+from detect.geometry import boxes as box_ops
 
 # An annotation of integers, or rounded shares, may reach over the edge by its rounding: cut without a word.
 ROUNDING = 1.0

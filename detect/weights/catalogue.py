@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import ConfigError
+from detect.weights.archive import unpack
+from detect.weights.cache import cache_folder, fetch
 from detect.weights.download import sha256_of
-from detect.weights.fetch import cache_folder, fetch
-from detect.weights.unpack import unpack
 
 log = logging.getLogger("detect")
 
@@ -53,7 +53,7 @@ class Entry:
 def obtain(entry: Entry, cache: str | Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
     """The folder with the entry's unpacked files, fetched if need be.
 
-    cache, progress: as `detect.weights.fetch.fetch` takes them. Raises WeightsError.
+    cache, progress: as `detect.weights.cache.fetch` takes them. Raises WeightsError.
     """
     archive = fetch(entry.address, entry.sha256, cache_folder(cache) / "weights", progress=progress)
     sha256 = entry.sha256 or sha256_of(archive)

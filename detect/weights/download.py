@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from detect.progress import ProgressLine
+from detect.reporting.progress import ProgressLine
 
 log = logging.getLogger("detect")
 

@@ -1,10 +1,10 @@
 """What became of every variable when weights went from a file into a model."""
 
-import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from detect.files import write_json
 
 Shape = tuple[int, ...]
 
@@ -55,7 +55,4 @@ class Ledger:
         """Writes the whole ledger as json."""
         kinds = {kind: getattr(self, kind) for kind in self.totals()}
         totals = {kind: {"variables": n, "parameters": p} for kind, (n, p) in self.totals().items()}
-        text = json.dumps({"source": self.source, "totals": totals, **kinds}, indent=1)
-        new = Path(f"{path}.new")
-        new.write_text(text + "\n")
-        os.replace(new, path)
+        write_json(Path(path), {"source": self.source, "totals": totals, **kinds}, indent=1)

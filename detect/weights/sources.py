@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import WeightsError
-from detect.quantize.spec import RANGE_VARIABLES
+from detect.quantization.spec import RANGE_VARIABLES
 from detect.weights import checkpoint, formats
 from detect.weights.catalogue import Entry, obtain
 from detect.weights.names import Arrays

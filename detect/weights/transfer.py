@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from detect.errors import WeightsError
-from detect.weights.complaint import complaint
 from detect.weights.ledger import Ledger
+from detect.weights.mismatch import complaint
 
 log = logging.getLogger("detect")
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from detect.data.augment import Augment, RandomIoUCrop
-from detect.data.frame import Frame, resize
 from detect.errors import ConfigError, DataError
+from detect.geometry.frame import Frame, resize
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "augment").glob("*.yaml"))
 SIZE = (60, 80)

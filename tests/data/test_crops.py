@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.boxes import intersection
 from detect.data.crops import context_box, crop_dataset
 from detect.data.dataset import DetectionDataset, Example
 from detect.errors import ConfigError, DataError
+from detect.geometry.boxes import intersection
 
 
 def example(name, boxes, classes=None, crowd=None, size=(200, 100)):

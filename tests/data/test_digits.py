@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from detect.boxes import iou
 from detect.data import digits
 from detect.data.digits import DIGIT_SHARES, NOTE, PHOTOGRAPHS, make_digits
 from detect.data.validate import check
 from detect.errors import ConfigError, DataError
+from detect.geometry.boxes import iou
 
 FEW = {"train": 12, "val": 3, "test": 6}
 

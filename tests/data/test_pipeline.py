@@ -14,9 +14,9 @@ from PIL import Image
 
 from detect.data.augment import Augment
 from detect.data.dataset import CropExample, Example, image_size
-from detect.data.frame import resize, resize_tf1
 from detect.data.pipeline import ClassificationStream, DetectionStream, read_image, to_tf
 from detect.errors import DataError
+from detect.geometry.frame import resize, resize_tf1
 
 SIZE = (24, 32)
 

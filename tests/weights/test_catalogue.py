@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from detect.config import CONFIG_DIR
+from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError
 from detect.weights.catalogue import Entry
 
@@ -49,8 +49,8 @@ def test_the_shipped_entries(name):
 def test_the_overrides_of_an_entry_build_its_backbone(name):
     from hydra.utils import instantiate
 
-    from detect.fetch import command
-    from detect.overrides import first_job, prepare, read
+    from detect.cli.fetch import command
+    from detect.cli.overrides import first_job, prepare, read
 
     entry = Entry.of(name, SHIPPED[name])
     words = command(entry).split()

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from detect.backbones.mobilenet_v1 import MobileNetV1
 from detect.errors import WeightsError
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
 from detect.weights import checkpoint, formats
 
 ARRAYS = {"MobilenetV1/Conv2d_0/weights": np.arange(6, dtype=np.float32)}

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 import tf_keras
 
-from detect.backbones.inception_v3 import InceptionV3
-from detect.backbones.mobilenet_v1 import MobileNetV1
-from detect.backbones.mobilenet_v2 import MobileNetV2
-from detect.backbones.mobilenet_v3 import MobileNetV3
-from detect.backbones.vgg16 import VGG16
 from detect.errors import WeightsError
+from detect.modeling.backbones.inception_v3 import InceptionV3
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.modeling.backbones.mobilenet_v2 import MobileNetV2
+from detect.modeling.backbones.mobilenet_v3 import MobileNetV3
+from detect.modeling.backbones.vgg16 import VGG16
 from detect.weights import keras_file
 from detect.weights.transfer import named, transfer
+from tests.closeness import assert_same_outputs
 
 layers, applications = tf_keras.layers, tf_keras.applications
 NETWORKS = {
@@ -161,4 +162,4 @@ def test_the_generic_inception_gives_what_keras_gives(shared):
     image = resize(data.astronaut(), (139, 139), anti_aliasing=True)[np.newaxis].astype(np.float32)
     found, expected = ours(image * 255)[-1].numpy(), keras(image).numpy()
     assert found.shape == (1, 3, 3, 2048) and expected.max() > 1
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert_same_outputs(found, expected)

@@ -152,8 +152,8 @@ def slim_name(name):
 def test_a_faster_rcnn_of_the_api(tmp_path):
     import hydra
 
-    from detect import build
-    from detect.config import CONFIG_DIR
+    from detect.config.check import CONFIG_DIR
+    from detect.training import build
     from detect.weights.transfer import named, transfer
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -188,11 +188,11 @@ def test_a_faster_rcnn_of_the_api(tmp_path):
 
 
 def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
-    from detect import build
-    from detect.start import saved_config
+    from detect.runs.folder import RunFolder
+    from detect.training import build
     from detect.weights.transfer import transfer
 
-    cfg = saved_config(small_run[0])
+    cfg = RunFolder(small_run[0]).saved_config()
     detector, source = build.detector(cfg, 10), FromFile(str(small_run[0]), scope="detector")
     arrays, layers = source.read(build.instantiate(cfg.backbone)), detector.backbone_layers
     whole = transfer(detector.model, arrays, source="run", layers=layers, scope="detector")

@@ -11,6 +11,7 @@ from detect.errors import WeightsError
 from detect.weights.ledger import Ledger
 from detect.weights.names import Arrays
 from detect.weights.transfer import class_heads, is_class_head, named, transfer
+from tests.closeness import assert_same_outputs
 
 layers = tf_keras.layers
 BACKBONE = {"Conv2d_0", "Conv2d_0/BatchNorm", "Conv2d_1_pointwise"}
@@ -304,12 +305,12 @@ def test_dense_kernels_and_convolutions_over_the_whole_map_are_the_same():
     dense = np.arange(24 * 5, dtype=np.float32).reshape(24, 5)
     load(model, {"fc6/kernel": dense}, layers={"fc6"})
     x = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype(np.float32)
-    np.testing.assert_allclose(model(x)[0, 0], x.reshape(1, 24) @ dense, rtol=1e-4)
+    assert_same_outputs(model(x)[0, 0], x.reshape(1, 24) @ dense)
 
 
 def test_the_imagenet_checkpoint_fills_the_whole_backbone(shared):
-    from detect.backbones.mobilenet_v1 import MobileNetV1
-    from detect.classifier import Classifier
+    from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+    from detect.modeling.classifier import Classifier
     from detect.weights.sources import FromFile
 
     classifier = Classifier(MobileNetV1(), num_classes=3, size=(96, 96))

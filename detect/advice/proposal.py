@@ -1,0 +1,105 @@
+"""What a data set asks for: input size, anchors, steps; and the experiment file that says so. Plain rules, each with
+where its number comes from."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from detect.data.dataset import DetectionDataset
+from detect.data.statistics import Coverage, coverage
+from detect.geometry.anchor_fitting import fit_layout
+from detect.geometry.anchors import SSDAnchors
+from detect.geometry.boxes import area
+from detect.geometry.frame import Frame
+
+SMALL_SIDE = 16.0
+"""Pixels of the frame that all but a tenth of the boxes should have: two cells of a map of stride 8."""
+MULTIPLE, LEAST, MOST = 32, 192, 512
+EPOCHS, LEAST_STEPS, MOST_STEPS = 40, 800, 20_000
+"""experiments/bccd_ssd_mobilenet_v1 gained nothing after 30 epochs, the microcontrollers' study ran 29."""
+UNMATCHED = 0.05
+"""Share of the boxes without an anchor from which the stock anchors are replaced."""
+RARE = 0.2
+"""A class with less than this share of the most frequent one's boxes is named."""
+
+
+def frame_size(dataset: DetectionDataset) -> tuple[int, int]:
+    """(height, width): as the median image is shaped, as large as SMALL_SIDE asks for, never larger than the image."""
+    train = dataset.splits["train"]
+    height, width = (float(np.median([getattr(e, side) for e in train])) for side in ("height", "width"))
+    shares = np.concatenate([np.sqrt(area(e.boxes) / (e.width * e.height)) for e in train])
+    wanted = min(SMALL_SIDE / float(np.quantile(shares, 0.1)), math.sqrt(height * width))
+    wanted = min(max(wanted, LEAST), MOST)
+    shape = min(max(width / height, 0.5), 2.0)
+    return _rounded(wanted / math.sqrt(shape)), _rounded(wanted * math.sqrt(shape))
+
+
+def _rounded(side: float) -> int:
+    return max(MULTIPLE * 3, MULTIPLE * round(side / MULTIPLE))
+
+
+def steps(images: int, batch_size: int) -> int:
+    """Of the detector: EPOCHS, within bounds, in fifties."""
+    return 50 * round(min(max(EPOCHS * images / batch_size, LEAST_STEPS), MOST_STEPS) / 50)
+
+
+def imbalance(dataset: DetectionDataset) -> list[str]:
+    """A line for each class that has far fewer training boxes than the most frequent one."""
+    labels = np.concatenate([e.classes for e in dataset.splits["train"]])
+    counts = np.bincount(labels[labels > 0], minlength=dataset.num_classes + 1)[1:]
+    most = dataset.classes[int(counts.argmax())]
+    return [
+        f"rare: {name} has {count} boxes, {most} {counts.max()}"
+        for name, count in zip(dataset.classes, counts.tolist(), strict=True)
+        if count < RARE * counts.max()
+    ]
+
+
+def covered(dataset: DetectionDataset, detector: Any, anchors: np.ndarray | None = None) -> Coverage:
+    """Which training boxes no anchor of a detector matches, or none of `anchors` [A, 4] in pixels of its frame."""
+    boxes, classes = _in_frame(dataset, detector)
+    return coverage(boxes, classes, dataset.classes, detector.anchors if anchors is None else anchors)
+
+
+def fitted_layout(dataset: DetectionDataset, detector: Any) -> tuple[dict[str, Any], Coverage]:
+    """`detector.anchors` of an SSD with its anchors made to measure, and which boxes these leave out."""
+    shapes = [tuple(tensor.shape[1:3]) for tensor in detector.maps.values()]
+    layout = fit_layout(_in_frame(dataset, detector)[0], shapes, detector.size)
+    found = covered(dataset, detector, SSDAnchors(layout=layout)(shapes, detector.size))
+    return {"layout": [[list(anchor) for anchor in of_map] for of_map in layout]}, found
+
+
+def fitted_base(dataset: DetectionDataset, detector: Any, scales: Sequence[float]) -> float:
+    """`detector.anchors.base` of a Faster R-CNN: the middle of the scales falls on the middle of the boxes' sides.
+
+    The middle is the geometric one, of the scales' ends and of the sides' 5% and 95% quantiles.
+    """
+    ends = np.quantile(np.sqrt(area(_in_frame(dataset, detector)[0])), [0.05, 0.95])
+    return round(float(np.sqrt(ends.prod() / (min(scales) * max(scales)))), 1)
+
+
+def _in_frame(dataset: DetectionDataset, detector: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of the training images in pixels of a detector's frame, [n, 4], and their classes [n]."""
+    train, frame = dataset.splits["train"], Frame(detector.size, detector.resize)
+    boxes = [frame.from_image(e.boxes, e.height, e.width) for e in train]
+    return np.concatenate(boxes), np.concatenate([e.classes for e in train])
+
+
+def experiment_text(head: Sequence[str], choices: Mapping[str, str], values: Mapping[str, Any]) -> str:
+    """An experiment file: comment lines, the options of groups that it chooses, and the values that it sets."""
+    defaults = [*({f"override /{group}": option} for group, option in choices.items()), "_self_"]
+    body = yaml.safe_dump({"defaults": defaults}, sort_keys=False)
+    body += yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=116)
+    return "\n".join(["# @package _global_", *(f"# {line}".rstrip() for line in head), body])
+
+
+def write_experiment(folder: Path, name: str, text: str) -> Path:
+    """`FOLDER/experiment/NAME.yaml`: with `--config-dir FOLDER` it is `experiment=NAME`."""
+    path = folder / "experiment" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path

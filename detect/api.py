@@ -1,0 +1,123 @@
+"""The Python API: the whole way from a data set to a shipped detector.
+
+    from detect.api import Detector, compose, evaluate, export, read_dataset, train
+
+    cfg = compose("dataset=voc", "dataset.root=DIR", "schedule.steps=2000")
+    train(cfg, "runs/mine")
+    detector = Detector.load("runs/mine")
+    print(evaluate(detector, read_dataset("voc", root="DIR"), "test").summary["AP"])
+    export("runs/mine", format="tflite", quantize="ptq")
+
+Importing this module does not import TensorFlow: `train`, `evaluate`, `export`, `Detector` and `Hook` do when they are
+first used. Every error that you can correct is a `UserError`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from detect.config.compose import compose as _compose
+from detect.config.grammar import quoted
+from detect.data.dataset import DetectionDataset
+from detect.errors import ConfigError, DataError, UserError, WeightsError
+from detect.train import main as _train
+
+if TYPE_CHECKING:
+    from detect.detector import Detections, Detector
+    from detect.evaluation.coco import Scores
+    from detect.training.loop import Hook
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DetectionDataset",
+    "Detections",
+    "Detector",
+    "Hook",
+    "UserError",
+    "WeightsError",
+    "compose",
+    "evaluate",
+    "export",
+    "read_dataset",
+    "train",
+]
+
+_LATE = {"Detector": "detect.detector", "Detections": "detect.detector", "Hook": "detect.training.loop"}
+"""Names that need TensorFlow, and the module of each."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    import importlib
+
+    return getattr(importlib.import_module(_LATE[name]), name)
+
+
+def compose(*overrides: str, config_dir: str | Path | None = None) -> DictConfig:
+    """The configuration of `detect train` with overrides, such as "dataset=voc" and "schedule.steps=2000".
+
+    config_dir: a folder of your own YAML files beside the packaged ones.
+    Raises ConfigError for an unknown group, option or key, and for a value that is not legal.
+    """
+    return _compose(overrides, "train", None if config_dir is None else Path(config_dir))
+
+
+def read_dataset(kind: str, **arguments: Any) -> DetectionDataset:
+    """Reads, checks and cleans a data set: the arguments are the keys of the group `dataset`.
+
+    kind: an option of the group, such as "voc", "coco" or "yolo". arguments: for example root="DIR".
+    Boxes are float32 [n, 4], [ymin, xmin, ymax, xmax] in pixels of the image; classes count from 1.
+    Raises ConfigError for an unknown kind or argument, DataError for a data set with errors.
+    """
+    from detect.runs.dataset import open_dataset
+
+    return open_dataset(compose(f"dataset={kind}", *(f"dataset.{k}={_value(v)}" for k, v in arguments.items())))
+
+
+def train(cfg: DictConfig, folder: str | Path) -> float:
+    """Trains all stages of a configuration into a run folder. Returns AP on the validation images.
+
+    A run that was stopped goes on from its folder, to the same bits; one that has ended returns its AP at once.
+    """
+    return _train(cfg, folder)
+
+
+def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test") -> "Scores":
+    """COCO's twelve figures (`summary`) and those of each class (`per_class`) of a detector on a split.
+
+    Raises DataError where the classes differ or the split has no images.
+    """
+    if detector.classes != dataset.classes:
+        raise DataError(f"the detector knows {list(detector.classes)}, the data set has {list(dataset.classes)}")
+    if not dataset.splits.get(split):
+        filled = [name for name, examples in dataset.splits.items() if examples]
+        raise DataError(f"split={split}: data set {dataset.name} has images in {', '.join(filled)} only")
+    return detector.evaluate(dataset.splits[split])[0]
+
+
+def export(run: str | Path, **options: Any) -> Path:
+    """Writes what `detect export run=RUN` writes, compares it with the run, and returns its folder.
+
+    options: the keys of `detect export`, for example format="tflite", quantize="ptq", output="DIR".
+    Raises ConfigError for options that do not go together and for a file that differs from the run.
+    """
+    from detect.cli.export import write
+
+    words = {"run": str(run), **options}
+    words = {"quantization" if key == "quantize" else key: value for key, value in words.items()}
+    return write(_compose([f"{key}={_value(value)}" for key, value in words.items()], "export"))
+
+
+def _value(value: Any) -> str:
+    """A Python value as Hydra's grammar writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str | Path):
+        return quoted(str(value))
+    if isinstance(value, Sequence):
+        return f"[{','.join(map(_value, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,147 @@
+"""`detect doctor`: versions beside those of the lock file, devices, and what is missing with the remedy."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detect.cli.main import verb
+from detect.runs import provenance
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+LOCK = "requirements.lock"
+
+NEEDED = {
+    "tensorflow": "tensorflow",
+    "tf_keras": "tf_keras",
+    "official": "tf-models-official",
+    "orbit": "tf-models-official",
+    "tf_slim": "tf-slim",
+    "albumentations": "albumentations",
+    "cv2": "opencv-python-headless",
+    "hydra": "hydra-core",
+    "tensorboard": "tensorboard",
+    "ai_edge_litert": "ai-edge-litert",
+    "faster_coco_eval": "faster-coco-eval",
+    "mlxtend": "mlxtend",
+    "skimage": "scikit-image",
+    "matplotlib": "matplotlib",
+    "PIL": "pillow",
+    "rich": "rich",
+    "numpy": "numpy",
+}
+"""Modules that the program imports, and the distribution that brings each."""
+
+
+@verb("doctor")
+def main(cfg: "DictConfig") -> None:
+    """Prints the tables; exits with 1 if something that is needed is missing."""
+    lock = locked_versions()
+    print("\n".join([*package_table(lock), "", *machine_table(cfg.devices)]))
+    problems = missing(lock) + (device_problems() if cfg.devices else [])
+    if problems:
+        print("\n".join(["", "Missing:", *(f"  {problem}" for problem in problems)]))
+        raise SystemExit(1)
+    print("\nNothing is missing.")
+
+
+def locked_versions() -> dict[str, str]:
+    """Versions of the lock file, which lies in the checkout or ships with the wheel; {} without one."""
+    from packaging.requirements import Requirement
+
+    places = (provenance.CHECKOUT, Path(sys.prefix, "share", "detect"))
+    file = next((folder / LOCK for folder in places if (folder / LOCK).is_file()), None)
+    locked = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file else []:
+        if line[:1].isalnum():
+            wanted = Requirement(line.rstrip(" \\"))
+            if wanted.marker is None or wanted.marker.evaluate():
+                locked[_plain_name(wanted.name)] = str(wanted.specifier).removeprefix("==")
+    return locked
+
+
+def package_table(lock: dict[str, str]) -> list[str]:
+    """One line for each package: installed version, locked version, and a word where they differ."""
+    lines = [f"{'package':<24}{'installed':<14}locked"]
+    lines.append(f"{'python':<24}{provenance.versions()['python']:<14}3.11 .. 3.13")
+    for name in ["detect", *sorted(set(NEEDED.values()))]:
+        found, wanted = provenance.version(name), lock.get(_plain_name(name), "-")
+        remark = (
+            ("missing" if name != "detect" else "not installed")
+            if found is None
+            else "differs"
+            if wanted not in ("-", found)
+            else ""
+        )
+        brings = ", ".join(m for m, d in NEEDED.items() if d == name and m in ("official", "orbit"))
+        lines.append(f"{name:<24}{found or '-':<14}{wanted:<14}{remark or (brings and f'({brings})')}".rstrip())
+    return lines
+
+
+def machine_table(devices: bool) -> list[str]:
+    """Processor, memory, oneDNN, cache folder and (devices: imports TensorFlow) the GPUs."""
+    host = provenance.host()
+    onednn = "on" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" else "off (TF_ENABLE_ONEDNN_OPTS=1 turns it on)"
+    lines = [
+        f"{'processor':<24}{host['cpu']}",
+        f"{'cores':<24}{host['cores']}",
+        f"{'memory':<24}{host['memory_gb']} GB",
+        f"{'oneDNN':<24}{onednn}",
+        f"{'cache':<24}{cache_line()}",
+    ]
+    names = gpu_names() if devices else host["gpus"]
+    growth = ", memory growth on" if os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") == "true" else ""
+    return lines + [f"{'GPU':<24}{name}{growth}" for name in names] + ([] if names else [f"{'GPU':<24}none"])
+
+
+def cache_line() -> str:
+    """The folder for downloads and made data, and how much is in it."""
+    from detect.weights.cache import cache_folder
+
+    folder = cache_folder()
+    if not folder.is_dir():
+        return f"{folder} (empty)"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{folder} ({size / 1e6:.0f} MB)"
+
+
+def gpu_names() -> list[str]:
+    """GPUs that TensorFlow can use: "/physical_device:GPU:0 (NVIDIA T4)"."""
+    if importlib.util.find_spec("tensorflow") is None:
+        return []
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    return [f"{d.name} ({tf.config.experimental.get_device_details(d).get('device_name', '?')})" for d in devices]
+
+
+def device_problems() -> list[str]:
+    """A GPU that the driver lists but TensorFlow can't use."""
+    if not provenance.gpu_models() or gpu_names():
+        return []
+    return ["TensorFlow does not see the GPU: pip install 'detect[gpu]' (CUDA), and check the driver with nvidia-smi"]
+
+
+def missing(lock: dict[str, str]) -> list[str]:
+    """What the program needs and does not find, each with the command that mends it."""
+    problems = []
+    if not (3, 11) <= sys.version_info[:2] < (3, 14):
+        problems.append(f"Python {provenance.versions()['python']}: 3.11 to 3.13 are supported")
+    for module, name in NEEDED.items():
+        if importlib.util.find_spec(module) is None:
+            pinned = lock.get(_plain_name(name))
+            problems.append(f"{module}: pip install '{name}{f'=={pinned}' if pinned else ''}'")
+    if provenance.version("opencv-python") and provenance.version("opencv-python-headless"):
+        problems.append("opencv is there twice: pip uninstall opencv-python, then reinstall opencv-python-headless")
+    return problems
+
+
+def _plain_name(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+if __name__ == "__main__":
+    main()

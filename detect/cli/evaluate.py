@@ -1,0 +1,52 @@
+"""Scores a trained detector: `detect evaluate run=RUN [split=test]`, or any detector on any data set."""
+
+import logging
+from pathlib import Path
+
+from detect.cli.main import verb
+from detect.errors import ConfigError, DataError
+from detect.files import write_json
+from detect.runs.dataset import check_ground_truth, open_dataset
+from detect.runs.folder import RunFolder
+
+log = logging.getLogger("detect")
+
+
+@verb("evaluate")
+def main(cfg) -> float | None:
+    """Prints COCO's twelve figures and each class's; returns AP."""
+    source = Path(cfg.run or cfg.model or "")
+    if bool(cfg.run) == bool(cfg.model):
+        raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
+    places = (source, *source.absolute().parents[:2])  # an exported model lies in its run's folder until it is moved
+    run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
+    if cfg.get("dataset"):
+        dataset = open_dataset(cfg)
+    elif run is not None:
+        dataset = open_dataset(run.saved_config())
+        known = list(run.class_names())
+        if list(dataset.classes) != known:
+            raise DataError(f"{run.path} was trained on {known}, its data set now has {list(dataset.classes)}")
+    else:
+        raise ConfigError("evaluate: an exported model needs a data set: dataset=voc dataset.root=DIR")
+    if not dataset.splits.get(cfg.split):
+        filled = [name for name, examples in dataset.splits.items() if examples]
+        raise ConfigError(f"split={cfg.split}: data set {dataset.name} has images in {', '.join(filled)} only")
+    check_ground_truth(dataset)
+
+    from detect.detector import Detector
+    from detect.reporting import scores as scoring  # imports TensorFlow
+
+    detector = Detector.load(source, cfg.stage)
+    if detector.classes != dataset.classes:
+        raise DataError(f"{source} knows the classes {list(detector.classes)}, the data set {list(dataset.classes)}")
+    folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = scoring.keep_scores(folder, cfg.split, dataset, *detector.evaluate(dataset.splits[cfg.split]))
+    write_json(folder / f"{cfg.split}_scores.json", scores)
+    log.info("pictures, scores and detections are in %s", folder)
+    return scores["AP"]
+
+
+if __name__ == "__main__":
+    main()

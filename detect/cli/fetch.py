@@ -1,0 +1,51 @@
+"""Public weights into the cache: `detect fetch NAME`; without a name, the list of them."""
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detect.cli.main import verb
+from detect.errors import ConfigError
+from detect.weights.catalogue import Entry, obtain
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@verb("fetch")
+def main(cfg: "DictConfig") -> Path | None:
+    """Prints where the files are and how they are used; returns their folder."""
+    from detect.config.tree import nearest, plain
+
+    entries = {name: Entry.of(name, values) for name, values in plain(cfg)["archives"].items()}
+    if cfg.name is None:
+        print("\n".join(listing(entries)))
+        return None
+    if cfg.name not in entries:
+        raise ConfigError(f"unknown name {cfg.name}{nearest(str(cfg.name), entries)}; `detect fetch` lists them")
+    entry = entries[cfg.name]
+    folder = obtain(entry, cfg.cache)
+    print("\n".join([str(folder), *(f"  {f.name}  {f.stat().st_size / 1e6:.1f} MB" for f in sorted(folder.iterdir()))]))
+    print(f"Use it:\n  {command(entry)}")
+    return folder
+
+
+def command(entry: Entry) -> str:
+    """The command line that starts from an entry."""
+    return f"detect train {entry.use} init={entry.name}" + (" init.scope=detector" if entry.detector else "")
+
+
+def listing(entries: dict[str, Entry]) -> list[str]:
+    """Every name, and the overrides that build its network."""
+    lines = []
+    for detector, title in ((False, "ImageNet classifiers:"), (True, "Detectors (init.scope=detector for the heads):")):
+        lines += [title]
+        for entry in entries.values():
+            if entry.detector == detector:
+                lines += [f"  {entry.name}"]
+                lines += textwrap.wrap(entry.use, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return [*lines, "Fetch one with `detect fetch NAME`; init=NAME does so by itself."]
+
+
+if __name__ == "__main__":
+    main()

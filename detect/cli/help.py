@@ -1,0 +1,98 @@
+"""What `detect --help` and `detect VERB --help` print, in 80 columns."""
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detect.cli.overrides import Command
+
+VERBS = {
+    "train": "train a detector: classifier, then detector, then scores",
+    "evaluate": "score a run or a file on a data set: COCO figures, curves",
+    "predict": "draw boxes on images and write COCO json",
+    "export": "write a model that runs without this package",
+    "inspect": "look through data, network, or what int8 does to a run",
+    "advise": "an experiment that fits a data set and this machine",
+    "report": "table, csv and curves of one study",
+    "fetch": "published weights into the cache, or the list of them",
+    "doctor": "versions, devices, and what is missing",
+}
+
+EXAMPLES = {
+    "train": [
+        "detect train experiment=demo",
+        "detect train dataset=voc dataset.root=DIR",
+        "detect train resume=RUN",
+        "detect train -m seed=0,1,2",
+    ],
+    "evaluate": ["detect evaluate run=RUN", "detect evaluate model=FILE.tflite dataset=voc dataset.root=DIR"],
+    "predict": ["detect predict run=RUN images=FOLDER", "detect predict model=FILE.tflite images=FOLDER"],
+    "export": ["detect export run=RUN", "detect export run=RUN format=tflite quantize=ptq nms=tflite_op"],
+    "inspect": [
+        "detect inspect dataset=voc dataset.root=DIR",
+        "detect inspect network backbone=inception_v2",
+        "detect inspect quantize run=RUN weights=per_tensor",
+    ],
+    "advise": ["detect advise dataset=voc dataset.root=DIR", "detect advise ... init=FILE minutes=20 backbone=vgg16"],
+    "report": ["detect report runs=runs/sweep output=experiments/NAME"],
+    "fetch": ["detect fetch", "detect fetch mobilenet_v1_1.0_224"],
+    "doctor": ["detect doctor"],
+}
+
+FLAGS = """\
+-m KEY=A,B,C       a sweep: one run for each value
+--config-dir DIR   your own YAML files, beside the packaged ones
+--cfg job          print the whole configuration, run nothing
+--hydra-help       the flags of Hydra"""
+
+MOST_USED = (
+    *("dataset.root", "dataset.classes", "detector.size", "schedule.steps", "schedule.batch_size", "schedule.rate"),
+    *("classify.enabled", "classify.schedule.steps"),
+)
+"""Keys that a verb's help shows where its configuration has them, beside those of the top level."""
+
+
+def overview() -> str:
+    """`detect --help`: a line for each verb, and its examples."""
+    lines = ["Train object detectors in two stages, score them, look at them, ship them.", "", "Usage: detect VERB ..."]
+    lines += [f"  {name:<10}{text}" for name, text in VERBS.items()]
+    lines += ["", "Examples:", *(f"  {example}" for examples in EXAMPLES.values() for example in examples)]
+    return "\n".join([*lines, "", "detect VERB --help lists the groups and keys of a verb."])
+
+
+def verb_help(command: "Command") -> str:
+    """Help of one verb for these overrides: examples, groups with their options, most used keys; 80 columns."""
+    from detect.cli import overrides
+    from detect.config.tree import container, leaves
+
+    name = command.config_name
+    cfg = overrides.first_job(command)
+    chosen = {group: option for group, option in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    lines = [f"detect {name}: {VERBS.get(name, '')}", "", *(f"  {example}" for example in EXAMPLES.get(name, []))]
+    options = {group: command.composer.groups.get(group.partition("@")[0], []) for group in sorted(chosen)}
+    if any(options.values()):
+        lines += ["", "Groups (GROUP=OPTION; * is chosen):"]
+    for group, names in options.items():
+        marked = " ".join(f"*{n}" if n == chosen[group] else n for n in names)
+        if names:
+            lines += textwrap.wrap(f"{group:<12} {marked}", 78, initial_indent="  ", subsequent_indent=" " * 15)
+    values = dict(leaves(container(cfg)))
+    keys = [key for key in values if "." not in key] + [key for key in MOST_USED if key in values]
+    if keys:
+        lines += ["", "Keys (KEY=VALUE):"]
+    for key in keys:
+        value = {"None": "null", "True": "true", "False": "false"}.get(str(values[key]), str(values[key]))
+        line = f"  {key + '=' + value:<32} {_comment(key, name, chosen)}".rstrip()
+        lines.append(line if len(line) < 80 else line[:75].rstrip() + " ...")
+    return "\n".join([*lines, "", *FLAGS.splitlines()])
+
+
+def _comment(key: str, config_name: str, chosen: dict[str, Any]) -> str:
+    """The comment behind a key in the YAML file that it comes from."""
+    from detect.config.check import CONFIG_DIR
+
+    group, _, last = key.rpartition(".")
+    file = CONFIG_DIR / (f"{group}/{chosen.get(group)}.yaml" if group else f"{config_name}.yaml")
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    line = next((line for line in text.splitlines() if line.startswith(f"{last}:")), "")
+    return line.partition("#")[2].strip()

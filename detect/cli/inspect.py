@@ -1,0 +1,189 @@
+"""Looks at a data set and a network before training, `detect inspect dataset=voc dataset.root=DIR`, or at what int8
+does to the layers of a trained one: `detect inspect quantize run=RUN`."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+
+from detect.cli.main import verb
+from detect.data.dataset import DetectionDataset
+from detect.data.pipeline import DetectionStream, read_image
+from detect.data.statistics import coverage, statistics
+from detect.data.subset import evenly_spread
+from detect.data.validate import check, clean, summarise
+from detect.errors import ConfigError, DataError
+from detect.geometry.frame import Frame
+from detect.reporting import pictures as draw
+from detect.runs.dataset import dataset_of, threads
+from detect.runs.folder import RunFolder
+
+log = logging.getLogger("detect")
+SHOWN_FINDINGS = 20
+CROPS = 16  # of each image that the second stage of Faster R-CNN is looked at on: its first proposals
+
+
+@verb("inspect")
+def main(cfg) -> None:
+    """Prints findings, statistics, the network and its anchors' coverage; writes contact sheets of the images."""
+    if cfg.only == "quantize":
+        report_layers(cfg)
+        return
+    if cfg.run:
+        raise ConfigError(f"run={cfg.run} is for `detect inspect quantize`, which looks at a trained network")
+    dataset = hydra.utils.instantiate(cfg.dataset)
+    if cfg.only == "network":
+        report_network(cfg, dataset.num_classes)
+        return
+    for line in dataset.describe():
+        log.info(line)
+    findings = check(dataset, decode=cfg.decode)
+    report_findings(findings)
+    folder = Path(cfg.output or "inspection")
+    if not isinstance(dataset, DetectionDataset):
+        draw_pictures(dataset, folder, cfg.images)
+        return
+    dataset, _ = clean(dataset)
+    for line in statistics(dataset).lines():
+        log.info(line)
+    if not any(finding.action == "error" for finding in findings):
+        draw_sheets(cfg, dataset, folder)
+    if cfg.only is None:
+        report_coverage(dataset, report_network(cfg, dataset.num_classes))
+    errors = sum(finding.action == "error" for finding in findings)
+    if errors:
+        raise DataError(f"data set {dataset.name}: {errors} errors stand in the way of training; they are named above")
+
+
+def report_findings(findings) -> None:
+    """One line a finding, the first ones of each kind, and a count of every kind."""
+    shown: Counter[str] = Counter()
+    for finding in findings:
+        shown[finding.kind] += 1
+        if shown[finding.kind] <= SHOWN_FINDINGS:
+            log.info("%s", finding)
+    for line in summarise(findings) or ["no findings"]:
+        log.info(line)
+
+
+def draw_sheets(cfg, dataset: DetectionDataset, folder: Path) -> None:
+    """`raw_SPLIT.png` for each split and `augmented.png`, as the network will see the training images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, examples in dataset.splits.items():
+        chosen = evenly_spread(examples, cfg.images)
+        pictures = [draw.draw_boxes(read_image(e.path), e.boxes, e.classes, names=dataset.classes) for e in chosen]
+        if pictures:
+            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
+    if not dataset.splits["train"]:
+        return
+    stream = DetectionStream(
+        dataset.splits["train"],
+        size=tuple(cfg.detector.size),
+        batch_size=min(cfg.images, len(dataset.splits["train"])),
+        augment=hydra.utils.instantiate(cfg.augment),
+        seed=cfg.seed,
+        max_boxes=cfg.max_boxes,
+        threads=threads(cfg),
+        resize=cfg.detector.resize,
+    )
+    batch = stream.batch(0)
+    pictures = [
+        draw.draw_boxes(image, boxes[classes > 0], classes[classes > 0], names=dataset.classes)
+        for image, boxes, classes in zip(batch["image"], batch["boxes"], batch["classes"], strict=True)
+    ]
+    draw.save(folder / "augmented.png", draw.contact_sheet(pictures, columns=4))
+    log.info("contact sheets are in %s", folder)
+
+
+def draw_pictures(dataset, folder: Path, count: int) -> None:
+    """`raw_SPLIT.png` of a classification data set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, examples in dataset.splits.items():
+        pictures = [read_image(example.path) for example in evenly_spread(examples, count)]
+        if pictures:
+            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
+    log.info("contact sheets are in %s", folder)
+
+
+def report_network(cfg, num_classes: int) -> Any:
+    """Builds the detector and prints what it is made of and what that costs; returns it."""
+    from detect.modeling import cost  # imports TensorFlow
+    from detect.training import build
+
+    detector = build.detector(cfg, num_classes)
+    names = [part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone)]
+    height, width = detector.size
+    log.info("%s on %s, frames of %dx%d px, %d classes", *names, height, width, num_classes)
+    for line in cost.table(detector):
+        log.info("  %s", line)
+    log.info("  MACs: multiply-accumulates of an image; params: with batch norm's statistics")
+    return detector
+
+
+def report_coverage(dataset: DetectionDataset, detector: Any) -> None:
+    """How many training boxes no anchor matches, and what to change."""
+    examples = dataset.splits["train"]
+    if not any(len(example.boxes) for example in examples):
+        return
+    frame = Frame(detector.size, detector.resize)
+    scaled = [frame.from_image(e.boxes, e.height, e.width) for e in examples]
+    classes = np.concatenate([example.classes for example in examples])
+    for line in coverage(np.concatenate(scaled), classes, dataset.classes, detector.anchors).lines():
+        log.info(line)
+
+
+def report_layers(cfg) -> None:
+    """Prints which layers of a run's float detector int8 ruins; writes all of them as CSV, picture and TensorBoard."""
+    if not cfg.run:
+        raise ConfigError("inspect quantize: name a run folder: run=RUN")
+    from detect.detector import Detector
+    from detect.quantization import sensitivity, sensitivity_report
+    from detect.quantization.spec import Spec
+    from detect.training import finished  # imports TensorFlow
+
+    run = Path(cfg.run).expanduser()
+    architecture = Detector.load(run, cfg.stage or "detector").architecture
+    if architecture is None:
+        raise ConfigError(f"run={cfg.run}: an exported model has no layers any more; name the run folder")
+    if cfg.stage == "quantized":
+        architecture = finished.float_twin(RunFolder(run))
+    inputs = network_inputs(architecture, training_frames(cfg, run, architecture))
+    log.info("%s: int8 kernels %s, ranges from %d training images", run, cfg.weights.replace("_", " "), len(inputs))
+    layers = sensitivity.layer_damage(
+        architecture.model, inputs, Spec(per_channel=cfg.weights == "per_channel", ranges="calibrated")
+    )
+    folder = Path(cfg.output or run / "quantize_layers")
+    folder.mkdir(parents=True, exist_ok=True)
+    sensitivity_report.write_csv(folder / "quantize_layers.csv", layers)
+    picture = sensitivity_report.picture(layers)
+    draw.save(folder / "quantize_layers.png", picture)
+    sensitivity_report.write_board(folder / "tensorboard", layers, picture)
+    for line in [*sensitivity_report.table(layers), *sensitivity_report.verdict(layers)]:
+        log.info(line)
+    log.info("all %d layers are in %s", len(layers), folder)
+
+
+def training_frames(cfg, run: Path, architecture: Any) -> list[np.ndarray]:
+    """Training images of the run's own data set, evenly spread, as the network sees them: float32 [1, H, W, 3]."""
+    saved, frame = RunFolder(run).saved_config(), Frame(architecture.size, architecture.resize, exact=True)
+    examples = dataset_of(saved, decode=False).splits["train"]
+    chosen = evenly_spread(examples, cfg.representative)
+    return [frame.fit(read_image(example.path))[np.newaxis].astype(np.float32) for example in chosen]
+
+
+def network_inputs(architecture: Any, images: list[np.ndarray]) -> list[Any]:
+    """What the network takes of each image: of a detector of two stages, also the crops of its first proposals."""
+    if not hasattr(architecture, "propose"):
+        return images
+    pairs = []
+    for image in images:
+        features, proposals = architecture.propose(image)
+        pairs.append([image, architecture.roi(features, proposals.boxes[:, :CROPS], architecture.size)])
+    return pairs
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""The command line: `detect VERB [overrides]`, and the decorator that makes a verb out of a function of a config.
+
+Nothing here imports TensorFlow, and `detect --help` not even Hydra.
+"""
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detect.cli.help import VERBS, overview, verb_help
+from detect.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def main() -> int:
+    """Entry point of `detect`: hands over to `main` of the module `detect.VERB`."""
+    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"detect {importlib.metadata.version('detect')}")
+        return 0
+    if name not in VERBS:
+        near = difflib.get_close_matches(name, VERBS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"detect: unknown verb {name}{hint} (verbs: {', '.join(VERBS)})", file=sys.stderr)
+        return 2
+    sys.argv = [f"detect {name}", *arguments]
+    prepare_environment()
+    importlib.import_module(f"detect.cli.{name}").main()
+    return 0
+
+
+def verb(config_name: str) -> Callable[[Callable[["DictConfig"], Any]], Callable[..., Any]]:
+    """Makes a Hydra program of a function of a config; stands where `@hydra.main` would.
+
+    config_name: YAML file below detect.config.check.CONFIG_DIR. Called without arguments, the function reads the
+    command line and ends the process: code 0; 2 after a UserError or a configuration that can't be composed, told in
+    one message without a traceback; 130 after Ctrl-C. Called with a config, it is the bare function.
+    """
+
+    def decorate(function: Callable[["DictConfig"], Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def program(cfg: "DictConfig | None" = None) -> Any:
+            if cfg is not None:
+                return function(cfg)
+            sys.exit(run(config_name, function, sys.argv[1:]))
+
+        return program
+
+    return decorate
+
+
+def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[str]) -> int:
+    """Checks the command line, then lets Hydra run `function`; returns the exit code."""
+    prepare_environment()
+    import hydra
+    from hydra.errors import HydraException, InstantiationException
+
+    from detect.cli import overrides
+    from detect.config import check
+    from detect.runs import sweep
+
+    started, folder = time.time(), None
+    try:
+        command = overrides.read(argv, config_name)
+        options = command.options
+        if options.help:
+            print(verb_help(command))
+            return 0
+        if not (options.hydra_help or options.info or options.shell_completion or options.experimental_rerun):
+            command = overrides.prepare(command)
+            folder = command.sweep_folder
+        checked = command.checked
+        sys.argv = [f"detect {config_name}", *command.argv]
+        decorate = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)
+
+        @functools.wraps(function)  # Hydra names the job after the function's module
+        def job(cfg: "DictConfig") -> Any:
+            return _job(config_name, function, cfg, checked)
+
+        if folder and config_name == "train":
+            from detect.studies import sweep_tables
+
+            sweep_tables.begin(folder)
+        decorate(job)()
+        if folder and config_name == "train":
+            sweep_tables.conclude(folder)
+    except KeyboardInterrupt:
+        if folder:
+            print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
+        return 130
+    except BrokenPipeError:
+        return _nobody_reads()
+    except InstantiationException:  # what a constructor raised is a bug of the program, unless a UserError is its cause
+        raise
+    except (UserError, HydraException) as error:
+        tell(config_name, error)
+        return 2
+    failed = sweep.failures(folder, started) if folder else []
+    for line in failed:
+        print(f"detect {config_name}: failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictConfig", checked: frozenset[str]) -> Any:
+    """One job, in this process or in one that a launcher started. In a sweep, a job that fails returns None.
+
+    checked: digests of configurations that need no check here, as the command line has made it (cli.overrides).
+    """
+    prepare_environment()
+    from hydra.core.hydra_config import HydraConfig
+
+    from detect.cli.job import is_cell
+    from detect.config import check
+    from detect.config.fingerprint import digest
+    from detect.runs import sweep
+
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir) if hydra_cfg.output_subdir else None
+    try:
+        if folder:
+            sweep.forget_failure(folder)
+        if digest(cfg) not in checked:  # one that a sampler has drawn, or a late one of a long sweep
+            check.check(cfg)
+        return function(cfg)
+    except BrokenPipeError:
+        raise SystemExit(_nobody_reads()) from None
+    except sweep.CellFailed:
+        return None
+    except Exception as error:
+        mend = _user_error(error)
+        if folder:
+            sweep.record(folder, mend or error)
+        if is_cell():  # the others go on, whatever it was
+            where = f"job {hydra_cfg.job.num} ({hydra_cfg.job.override_dirname}): "
+            tell(config_name, mend or error, where)
+            return None
+        if mend is None:
+            raise
+        tell(config_name, mend)
+        raise SystemExit(2) from None  # past Hydra, which would add a line of its own
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that `error` is or was caused by: hydra.utils.instantiate wraps what a constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def _nobody_reads() -> int:
+    """The exit code after `detect doctor | head`; what is still in the buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+
+
+def tell(config_name: str, error: Exception, where: str = "") -> None:
+    """Prints one message to stderr."""
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    if error.__cause__ is not None and not isinstance(error, UserError):
+        lines += [line for line in str(error.__cause__).splitlines()[:1] if line not in lines]
+    print(f"detect {config_name}: {where}" + "\n".join(lines or [type(error).__name__]), file=sys.stderr)
+
+
+def prepare_environment() -> None:
+    """Sets what must stand in the environment before the libraries that read it are imported."""
+    gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+    # 2 leaves the errors in, for example of a CUDA library that is missing; without a GPU they are noise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpu else "3")
+    # Off by default on AMD processors with AVX2, where training is about 1.3 times as fast with it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: run() tells the user
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

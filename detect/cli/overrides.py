@@ -1,0 +1,169 @@
+"""What stands between a command line and Hydra: the flags, and a check of all jobs before the first one.
+
+The walk of an override: `read` splits the command line into flags and overrides; `prepare` takes the overrides the way
+of `detect.config.compose`, which every job that it sees is parsed, composed and checked on, once; it writes out what
+Hydra could not know, and hands the command over (cli.main). Hydra composes the job for itself from the same overrides.
+
+Checked up front are the one job, or those of a sweep: all cells of a study, else the first CHECKED_JOBS. What a sampler
+draws, and the jobs after these, are checked when their turn comes.
+
+A typo costs a second and leaves no run folder. Nothing here imports TensorFlow.
+"""
+
+import argparse
+import difflib
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Override, ValueType
+from omegaconf import DictConfig
+
+from detect.config import check
+from detect.config.compose import Request, config_folder, understood
+from detect.config.composer import FOLDERED, Composer
+from detect.config.fingerprint import digest
+from detect.config.grammar import jobs, parse, quoted
+from detect.errors import ConfigError
+from detect.runs import sweep
+
+CHECKED_JOBS = 32
+"""A sweep of more jobs has its first ones checked up front, the others when their turn comes."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A parsed command line: Hydra's flags, and the overrides in their order.
+
+    What `prepare` adds: sweep_folder, of a sweep; checked, digests of the configurations that have been found legal;
+    first, the first of them, with Hydra's own node.
+    """
+
+    config_name: str
+    flags: tuple[str, ...]
+    overrides: tuple[str, ...]
+    options: argparse.Namespace
+    config_dir: Path | None = None
+    sweep_folder: Path | None = None
+    checked: frozenset[str] = frozenset()
+    first: DictConfig | None = None
+
+    @property
+    def argv(self) -> list[str]:
+        return [*self.flags, *self.overrides]
+
+    @property
+    def multirun(self) -> bool:
+        return bool(self.options.multirun) or "hydra.mode=MULTIRUN" in self.overrides
+
+    @property
+    def composer(self) -> Composer:
+        return Composer(self.config_name, self.config_dir)
+
+    @property
+    def request(self) -> Request:
+        named = self.options.config_name is not None
+        return Request(self.overrides, self.config_name, self.config_dir, self.multirun, named)
+
+
+def read(argv: list[str], config_name: str) -> Command:
+    """Parses `argv`. Raises ConfigError for a flag that does not exist and a config folder that can't be used."""
+    parser = get_args_parser()
+    legal = sorted(flag for action in parser._actions for flag in action.option_strings if flag.startswith("--"))
+
+    def refuse(message: str) -> None:
+        flags = [a.partition("=")[0] for a in argv if a.startswith("--") and a not in legal]
+        near = "".join(f"; did you mean {n}?" for a in flags for n in difflib.get_close_matches(a, legal, 1, 0.75))
+        raise ConfigError(f"{message}{near} (values are set as key=value; --help lists the keys)")
+
+    parser.error = refuse  # type: ignore[assignment,method-assign]
+    options = parser.parse_intermixed_args(argv)
+    if options.config_path:
+        raise ConfigError("--config-path would hide the packaged configuration: --config-dir DIR adds to it")
+    rest = list(options.overrides)
+    flags = [token for token in argv if not (rest and token == rest[0] and rest.pop(0))]
+    folder = config_folder(options.config_dir) if options.config_dir else None
+    name = (options.config_name or config_name).removesuffix(".yaml")
+    return Command(name, tuple(flags), tuple(options.overrides), options, folder)
+
+
+def prepare(command: Command) -> Command:
+    """The command with all that is implied written out, after all its jobs have been checked.
+
+    Raises ConfigError with one message for everything that is wrong with the first wrong job.
+    """
+    request = understood(command.request)
+    command = _following(command, request)
+    digests: list[str] = []
+    with command.composer.ready() as composer:
+        asked = composer.fitted(parse(request.lines), command.multirun)
+        command, asked, study = _planned(command, asked, composer)
+        cells = sweep.Cells()
+        todo = jobs(asked, composer.groups, command.multirun)
+        for job in itertools.islice(todo, None if study else CHECKED_JOBS):
+            cfg = composer.checked(job)
+            command = command if command.first else replace(command, first=cfg)
+            if request.past:
+                request.past.refuse_changes(cfg)
+            if command.options.cfg is None:
+                check.check(cfg)
+                digests.append(digest(cfg))
+                if command.sweep_folder and not _drawn(asked):
+                    cells.add(cfg, " ".join(str(o.input_line) for o in job if not o.is_hydra_override()))
+    return replace(command, checked=frozenset(digests))
+
+
+def first_job(command: Command) -> DictConfig:
+    """The configuration of the command's first job, Hydra's own node included; values are not checked here."""
+    if command.first is not None:
+        return command.first
+    request = understood(command.request)
+    with request.composer.ready() as composer:
+        asked = composer.fitted(parse(request.lines), request.multirun)
+        return composer.checked(next(jobs(asked, composer.groups, request.multirun)))
+
+
+def _following(command: Command, request: Request) -> Command:
+    """The command with the configuration and the folder that a resumed run was composed from."""
+    flags = command.flags
+    if request.config_dir != command.config_dir:
+        flags = (*flags, "--config-dir", str(request.config_dir))
+    if request.config_name != command.config_name:
+        flags = (*flags, "--config-name", request.config_name)
+    return replace(command, flags=flags, config_name=request.config_name, config_dir=request.config_dir)
+
+
+def _planned(command: Command, asked: list[Override], composer: Composer) -> tuple[Command, list[Override], str | None]:
+    """The command and its overrides of all its jobs, with what a sweep's configuration adds, and its study.
+
+    Its folder is fixed here, as it may hold the time; where a launcher divides the cores, `threads` is set. For that,
+    the first job is composed once more. Values that the configuration itself varies come first in the overrides.
+    """
+    command = replace(command, overrides=_lines(asked))
+    if not command.multirun or command.options.cfg is not None:
+        return command, asked, None
+    cfg = composer.checked(next(jobs(asked, composer.groups, multirun=True)))
+    sweep.check_plugins(cfg)
+    lines = [f"hydra.sweep.dir={quoted(str(cfg.hydra.sweep.dir))}"]
+    if (threads := sweep.threads_of_a_cell(cfg)) is not None:
+        lines.append(f"threads={threads}")
+    grid = parse(sweep.grid(cfg))
+    more = parse(lines)
+    if any(o.key_or_group == FOLDERED and o.is_sweep_override() for o in asked):
+        # Hydra composes a sweep without the groups that it varies: it would not see an experiment's grid.
+        given = {o.get_key_element() for o in asked}
+        more += [o for o in grid if o.get_key_element() not in given]
+    asked = [*asked, *more]
+    planned = replace(command, overrides=_lines(asked), sweep_folder=Path(str(cfg.hydra.sweep.dir)))
+    return planned, [*grid, *asked], cfg.get("study")
+
+
+def _lines(parsed: Iterable[Override]) -> tuple[str, ...]:
+    return tuple(str(override.input_line) for override in parsed)
+
+
+def _drawn(asked: Iterable[Override]) -> bool:
+    """Whether a sampler draws values, so that the cells are not known beforehand."""
+    return any(override.value_type is ValueType.INTERVAL_SWEEP for override in asked)

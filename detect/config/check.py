@@ -1,0 +1,135 @@
+"""What a configuration may hold: legal ranges, arguments that the `_target_`s know, no missing values.
+
+Checked before TensorFlow is imported, so nothing here imports it: signatures are read from source text.
+"""
+
+import fnmatch
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from detect.config import arms
+from detect.config.legal_values import RANGES
+from detect.config.signatures import static_signature
+from detect.config.tree import RESERVED, nearest, nodes, plain
+from detect.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+CONFIG_DIR = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+"""The packaged configuration: in the wheel beside the modules, in a checkout the top-level folder."""
+
+OPEN_NAMES = "augment.transforms"
+OPEN_NODES = ("*augment.transforms", "*archives")
+"""Globs of mappings that a user may extend and shorten: `+augment.transforms.blur=...`, `~augment.transforms.flip`."""
+
+PROGRAM_SUPPLIED = frozenset(
+    ("num_classes", "classes", "examples", "seed", "dataset", "size", "backbone", "weights", "folder", "steps", "name")
+)
+"""Constructor arguments that the program may pass itself: they need not stand in the YAML of a `_target_`."""
+
+PLACEHOLDERS = {
+    "root": "DIR",
+    "folder": "DIR",
+    "output": "DIR",
+    "run": "RUN",
+    "runs": "DIR",
+    "path": "FILE",
+    "images": "PATH",
+}
+COUNT_IS_DERIVED = "the class count is derived from the data set's class names (dataset.classes) and can't be set"
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError naming every missing value, value out of range and argument that a `_target_` lacks."""
+    tree = plain(cfg)
+    problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree), *arms.problems(tree)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def is_open(key: str) -> bool:
+    """Whether `key` lies below one of the OPEN_NODES."""
+    return any(fnmatch.fnmatchcase(key, f"{glob}.*") for glob in OPEN_NODES)
+
+
+def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) -> list[str]:
+    """Arguments of one `_target_` node that its signature lacks, and needed ones that the node lacks.
+
+    path: dotted key of the node, for the messages. complete: every argument outside PROGRAM_SUPPLIED must be given,
+    with a default or without; that is what the packaged YAML files are held to.
+    """
+    target, given = node["_target_"], set(node) - RESERVED
+    if not isinstance(target, str) or "." not in target:
+        return [f"{path}._target_={target}: expected a dotted name such as detect.data.voc.read_voc"]
+    signature = _signature(target)
+    if signature is None:
+        known = not target.startswith(("detect.", "albumentations."))
+        return [] if known else [f"{path}._target_={target}: there is no such function or class"]
+    arguments = list(signature.parameters.values())
+    open_ended = any(a.kind is a.VAR_KEYWORD for a in arguments)
+    names = [a.name for a in arguments if a.kind not in (a.VAR_KEYWORD, a.VAR_POSITIONAL, a.POSITIONAL_ONLY)]
+    problems = [f"{path}.num_classes: {COUNT_IS_DERIVED}"] if "num_classes" in given else []
+    problems += [
+        f"unknown key {path}.{key}: {target} has no argument {key}{nearest(key, names)}"
+        for key in sorted(given - {"num_classes"})
+        if key not in names and not open_ended
+    ]
+    if node.get("_args_") or (node.get("_partial_") and not complete):
+        return problems
+    needed = {a.name for a in arguments if a.name in names and (complete or a.default is a.empty)}
+    return problems + [f"{path}.{k} is missing: {target} needs it" for k in sorted(needed - given - PROGRAM_SUPPLIED)]
+
+
+def _signature(target: str) -> inspect.Signature | None:
+    if not target.startswith("albumentations."):
+        return static_signature(target)
+    module, _, name = target.rpartition(".")
+    try:
+        return inspect.signature(getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError):
+        return None
+
+
+def _missing(cfg: DictConfig, tree: dict[str, Any]) -> Iterator[str]:
+    disabled = tuple(f"{key.removesuffix('enabled')}" for key, v in nodes(tree) if key.endswith(".enabled") and not v)
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        if not key.startswith(("hydra.", *disabled)):
+            kind = PLACEHOLDERS.get(key.rpartition(".")[2], "VALUE")
+            yield f"{key} is missing: give {key}={kind}"
+
+
+def _out_of_range(tree: dict[str, Any]) -> Iterator[str]:
+    for key, value in nodes(tree):
+        for glob, legal in RANGES.items():
+            if value != "???" and fnmatch.fnmatchcase(key, glob) and not legal.admits(value):
+                yield f"{key}={'null' if value is None else value} is not legal: expected {legal}"
+
+
+def _target_problems(tree: dict[str, Any]) -> Iterator[str]:
+    for path, node in nodes(tree):
+        if isinstance(node, Mapping) and "_target_" in node:
+            problems = target_problems(path, node)
+            yield from problems or _refused_transform(path, node)
+
+
+def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
+    """albumentations checks values when it builds a transform: build it now, and name the key."""
+    if not str(node["_target_"]).startswith("albumentations."):
+        return
+    from hydra.utils import instantiate
+
+    try:
+        instantiate(dict(node), _convert_="all")
+    except Exception as error:
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        details: list[Any] = next((cause.errors() for cause in causes if hasattr(cause, "errors")), [])
+        for detail in details:
+            yield f"{'.'.join([path, *map(str, detail['loc'])])}={detail['input']} is not legal: {detail['msg']}"
+        if not details:
+            yield f"{path}: {node['_target_']}: {causes[-1]}"

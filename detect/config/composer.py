@@ -1,0 +1,208 @@
+"""Composes jobs through Hydra, after every group, option and key of them has been found legal.
+
+Hydra itself lets a YAML file invent keys that nobody reads, and names no nearest key. Nothing here imports TensorFlow.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.core.singleton import Singleton
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from detect.config import check, retarget
+from detect.config.grammar import Job, jobs, quoted
+from detect.config.tree import Tree, below, container, leaves, nearest, nodes, targets
+from detect.errors import ConfigError
+
+FOLDERED = "experiment"
+"""The group whose options may lie in folders of it: experiment=ablation/two_stage."""
+
+HYDRAS_STATE: tuple[type, ...] = (GlobalHydra, HydraConfig, VersionBase)
+"""Hydra's singletons that belong to one program; the others hold plugins and their schemas."""
+
+
+class Composer:
+    """Composes `config_name` from the packaged configuration and a user's own folder beside it."""
+
+    def __init__(self, config_name: str, config_dir: Path | None = None):
+        self.config_name = config_name
+        self.folders = [check.CONFIG_DIR] + ([config_dir] if config_dir else [])
+        self.groups = groups(self.folders)
+        self._cache: dict[tuple[str, ...], DictConfig] = {}
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator["Composer"]:
+        """Hydra is set up inside this context, as its main function would do it; broken YAML raises ConfigError.
+
+        A job of another configuration may be under way: it has its Hydra back afterwards.
+        """
+        instances: dict[type, Any] = Singleton._instances
+        before = {kind: instances.pop(kind, None) for kind in HYDRAS_STATE}
+        try:
+            with initialize_config_dir(version_base="1.3", config_dir=str(check.CONFIG_DIR)):
+                yield self
+        except yaml.YAMLError as error:
+            raise ConfigError(f"broken YAML: {error}") from error
+        finally:
+            for kind, instance in before.items():
+                instances.pop(kind, None)
+                if instance is not None:
+                    instances[kind] = instance
+
+    def fitted(self, asked: list[Override], multirun: bool = False) -> list[Override]:
+        """The overrides, with what a `NODE._target_=...` among them implies (config.retarget). Raises ConfigError."""
+        if not retarget.retargeted(asked):
+            return asked
+        base, _ = self._base(next(jobs(asked, self.groups, multirun)))
+        return retarget.fitted(asked, container(base))
+
+    def checked(self, job: Job) -> DictConfig:
+        """The configuration with the overrides of one job, Hydra's own node included.
+
+        Raises ConfigError for an unknown group, option or key, on the command line or in a YAML file, with the nearest
+        legal one.
+        """
+        base, lines = self._base(job)
+        tree = container(base)
+        legal = {key for key, _ in nodes(tree)}
+        values = [o for o in job if not self._chooses(o) and not o.is_hydra_override()]
+        changed = set(retarget.retargeted(values))
+        extensible = changed | retarget.extensible(tree)
+        for override in values:
+            self._check_key(override, legal, changed, extensible)
+            if override.is_add() or override.is_force_add():  # what one `+` adds, the next override may change
+                key, value = override.key_or_group, override.value()
+                legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
+        return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
+
+    def _base(self, job: Job) -> tuple[DictConfig, tuple[str, ...]]:
+        """What the groups that a job chooses compose to, before its values, and the overrides that choose them."""
+        own = [o for o in job if o.is_hydra_override()]
+        chosen = [o for o in job if self._chooses(o)]
+        for override in chosen:
+            self._check_option(override)
+        lines = tuple(str(o.input_line) for o in [*own, *chosen])
+        if len(self.folders) > 1 and not any(o.key_or_group == "hydra.searchpath" for o in own):
+            lines = (f"hydra.searchpath=[{','.join(quoted(f'file://{f}') for f in self.folders[1:])}]", *lines)
+        fresh = lines not in self._cache
+        base = self._compose(lines)
+        if fresh:
+            self._check_files(base, lines)
+        return base, lines
+
+    def _chooses(self, override: Override) -> bool:
+        return override.key_or_group in self.groups and not override.is_hydra_override()
+
+    def _compose(self, lines: tuple[str, ...]) -> DictConfig:
+        if lines not in self._cache:
+            try:
+                self._cache[lines] = compose(self.config_name, list(lines), return_hydra_config=True)
+            except ConfigCompositionException as error:
+                if "No match in the defaults list" not in str(error):
+                    raise
+                group = str(error).split("'")[1]
+                parent = group.rpartition("/")[0]
+                where = f"the {parent} that was chosen" if parent else f"detect {self.config_name}"
+                raise ConfigError(f"{where} has no group '{group}'") from None
+        return self._cache[lines]
+
+    def _check_option(self, override: Override) -> None:
+        group, value = override.key_or_group, override.value()
+        if override.is_delete():
+            raise ConfigError(f"{override.input_line}: a group can't be removed; choose an option ({group}=...)")
+        for option in value if isinstance(value, list) else [value]:
+            if option is not None and str(option).removesuffix(".yaml") not in self.groups[group]:
+                near = nearest(str(option), self.groups[group])
+                raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")
+
+    def _check_key(self, override: Override, legal: set[str], changed: set[str], extensible: set[str]) -> None:
+        """changed: nodes that the job gives another target. extensible: those to which `+` may add arguments."""
+        key, line = override.key_or_group, override.input_line
+        opened = check.is_open(key) or below(key, extensible)
+        if key.rpartition(".")[2] == "num_classes":
+            raise ConfigError(f"{line}: {check.COUNT_IS_DERIVED}")
+        if key in legal:
+            if override.is_delete() and not (check.is_open(key) or below(key, changed)):
+                raise ConfigError(f"{line}: {key} can't be removed; only entries of {check.OPEN_NAMES} can")
+            if override.is_add() and not opened:
+                raise ConfigError(f"{line}: {key} exists already: leave out the +")
+            if key.replace(".", "/") in self.groups and isinstance(override.value(), str):
+                raise ConfigError(f"{line}: {key} is a group: write {key.replace('.', '/')}={override.value()}")
+        elif not (opened and (override.is_add() or override.is_force_add())):
+            near = nearest(key, legal | set(self.groups))
+            adds = opened and not override.is_delete() and not near
+            raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
+
+    def _check_files(self, base: DictConfig, lines: tuple[str, ...]) -> None:
+        """Raises ConfigError for a key that a YAML file invents: nobody reads it, it is a typo.
+
+        Suspects are files that write to the whole configuration (experiments) and the user's own files. Arguments of
+        a `_target_` are left to its signature (config.check).
+        """
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(self.config_name, list(lines), RunMode.RUN).defaults
+        legal: set[str] = set()
+        suspects: list[tuple[Path, Tree]] = []
+        for default in defaults:
+            name, package = str(default.config_path), default.package or ""
+            file = next((f / f"{name}.yaml" for f in self.folders if (f / f"{name}.yaml").is_file()), None)
+            if file is None or name.startswith("hydra/"):
+                continue
+            group = name.rpartition("/")[0]
+            packaged = file.is_relative_to(check.CONFIG_DIR)
+            trees = [_placed(file, package)]
+            if (group and not package) or (not packaged and (default.primary or (check.CONFIG_DIR / group).is_dir())):
+                suspects.append((file, trees[0]))
+                # A user's option of a packaged group may hold what the packaged options hold.
+                siblings = sorted((check.CONFIG_DIR / group).glob("*.yaml")) if group and package else []
+                trees = [_placed(sibling, package) for sibling in siblings]
+            legal.update(key for tree in trees for key, _ in nodes(tree))
+        called = targets(container(base))
+        for file, tree in suspects:
+            for key, _ in leaves(tree):
+                if not (key in legal or check.is_open(key) or below(key, called)):
+                    near = nearest(key, legal | set(self.groups))
+                    raise ConfigError(f"{file}: unknown key {key}{near}")
+
+
+def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """Config groups with their options, Hydra's own left out: {"dataset": ["coco", "voc"], "experiment": ["a/b"]}."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.parent.relative_to(folder).as_posix()
+            name = file.relative_to(folder / FOLDERED).with_suffix("").as_posix() if _foldered(group) else file.stem
+            if group != "." and group.split("/")[0] != "hydra":
+                found.setdefault(FOLDERED if _foldered(group) else group, set()).add(name)
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def _foldered(group: str) -> bool:
+    return group.split("/")[0] == FOLDERED
+
+
+def _placed(file: Path, package: str) -> Tree:
+    """What a YAML file holds, where its package puts it, without its defaults list."""
+    loaded = OmegaConf.load(file)
+    content = {k: v for k, v in container(loaded).items() if k != "defaults"}
+    for name in reversed(package.split(".") if package else []):
+        content = {name: content}
+    return content
+
+
+def _as_in_a_job(cfg: DictConfig) -> DictConfig:
+    """Fills in what Hydra knows when the job starts, so that `${hydra:runtime.output_dir}` can be resolved."""
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        cfg.hydra.runtime.output_dir, cfg.hydra.job.id, cfg.hydra.job.num = ".", "0", 0
+    HydraConfig.instance().set_config(cfg)
+    return cfg

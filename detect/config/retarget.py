@@ -1,0 +1,62 @@
+"""`NODE._target_=mine.Net`: a class or function of the user's own in the place of a packaged one, by its name alone.
+
+The new one takes other arguments. Those of the old one that it takes, too, keep their values; the others leave the
+node. What is given for it is added to the node. Both are written out as overrides that Hydra itself reads.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import Override, OverrideType
+
+from detect.config.grammar import parse
+from detect.config.signatures import static_signature
+from detect.config.tree import RESERVED, Tree, below, nodes, targets
+
+SUFFIX = "._target_"
+
+
+def retargeted(asked: Iterable[Override]) -> dict[str, Override]:
+    """The nodes that get another target, and the override that says so."""
+    return {o.key_or_group.removesuffix(SUFFIX): o for o in asked if o.key_or_group.endswith(SUFFIX)}
+
+
+def fitted(asked: Sequence[Override], base: Tree) -> list[Override]:
+    """The overrides, with what the new targets among them imply.
+
+    base: the configuration before them. Where a sweep varies the target itself, no argument leaves the node.
+    """
+    news = retargeted(asked)
+    if not news:
+        return list(asked)
+    known = dict(nodes(base))
+    given = {o.key_or_group for o in asked}
+    found = [
+        parse([f"++{o.input_line}"])[0]
+        if o.type is OverrideType.CHANGE and below(o.key_or_group, news) and o.key_or_group not in known
+        else o
+        for o in asked
+    ]
+    for node, override in news.items():
+        if not override.is_sweep_override() and isinstance(known.get(node), Mapping):
+            left = (f"{node}.{name}" for name in _surplus(known[node], str(override.value())))
+            found += parse(f"~{key}" for key in left if not any(g == key or below(g, [key]) for g in given))
+    return found
+
+
+def extensible(base: Tree) -> set[str]:
+    """Nodes to which `+NODE.argument=...` may add: their target is foreign, and tells which arguments it takes."""
+    found = targets(base)
+    return {k for k, n in found.items() if not str(n["_target_"]).startswith("detect.") and _tells(str(n["_target_"]))}
+
+
+def _tells(target: str) -> bool:
+    return static_signature(target) is not None
+
+
+def _surplus(node: Mapping[str, Any], target: str) -> list[str]:
+    """Arguments in a node that a target does not take; none where its source does not tell."""
+    signature = static_signature(target)
+    if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return []
+    return [name for name in node if name not in signature.parameters and name not in RESERVED]

@@ -1,0 +1,92 @@
+"""Short ways to say what takes several overrides, written out before any of them is parsed.
+
+init=PATH           reads as init=path init.path=PATH when PATH is no option of the group
+init=NAME           reads as init=catalogue init.name=NAME for a name of the catalogue of published weights
+init.scope=detector brings the heads, so that stage 1 is left out: classify.enabled=false; with quantize=int8
+                    the float detector is there, so that stage 2 is left out, too: quantize.float_stage=false
+fetch NAME          reads as fetch name=NAME
+report STUDY        reads as report study=STUDY
+inspect WHAT        reads as inspect only=WHAT, for example `inspect quantize`
+export quantize=X   reads as export quantization=X, as `quantize` is a group of the training's
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from detect.config.grammar import quoted
+from detect.config.tree import nearest
+from detect.errors import ConfigError
+
+PUBLIC = "public"
+"""The catalogue of published weights that the configuration takes by itself."""
+
+ONLY = ("data", "network", "quantize")
+"""What `detect inspect` looks at alone."""
+
+
+def written_out(
+    lines: Iterable[str],
+    config_name: str,
+    groups: Mapping[str, list[str]],
+    folders: Sequence[Path],
+    multirun: bool = False,
+) -> list[str]:
+    """The overrides in full; what has been written out before stays as it is.
+
+    config_name: the verb's configuration. groups: their options. folders: of the configuration, the packaged one first.
+    Raises ConfigError for an `init` that is neither an option, nor a published name, nor a file or folder.
+    """
+    options, names = groups.get("init", []), catalogue(folders)
+    worded = [line for given in lines for line in _word(given, names, config_name)]
+    found = [line for given in worded for line in _init(given, options, names, multirun)]
+    if "init.scope=detector" in found and "classify" in groups:
+        quantised = any(line.startswith("quantize=") and line != "quantize=none" for line in found)
+        implied = ["classify.enabled=false", "quantize.float_stage=false"] if quantised else ["classify.enabled=false"]
+        found += [line for line in implied if not any(o.startswith(line.partition("=")[0] + "=") for o in found)]
+    return found
+
+
+def catalogue(folders: Iterable[Path]) -> dict[str, str]:
+    """Names of the published weights, and the option of the group `init/archives` that holds each."""
+    files = [file for folder in folders for file in sorted(folder.glob("init/archives/*.yaml"))]
+    return {str(name): file.stem for file in files for name in OmegaConf.load(file)}
+
+
+def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
+    """The one word that `detect fetch`, `report` and `inspect` take without a key, and a verb's own name of a key."""
+    if config_name == "export" and line.startswith("quantize="):
+        return [line.replace("quantize", "quantization", 1)]
+    if config_name == "inspect" and line in ONLY:
+        return [f"only={line}"]
+    if config_name == "report" and "=" not in line:
+        return [f"study={quoted(line)}"]
+    if config_name != "fetch" or "=" in line:
+        return [line]
+    return [f"name={quoted(line)}", *_held(names.get(line, PUBLIC), "init/archives@archives")]
+
+
+def _held(option: str, group: str) -> list[str]:
+    """The choice of a catalogue of the user's own."""
+    return [] if option == PUBLIC else [f"{group}={option}"]
+
+
+def _init(line: str, options: list[str], names: Mapping[str, str], multirun: bool) -> list[str]:
+    """`init=VALUE` for a VALUE that is no option of the group, written out: a file or folder, else a published name."""
+    key, _, value = line.partition("=")
+    known = value in ("", "null", *options) or (multirun and all(v.strip() in options for v in value.split(",")))
+    if key != "init" or "path" not in options or known:
+        return [line]
+    unquoted = value[1:-1] if len(value) > 1 and value[0] in "'\"" and value[0] == value[-1] else value
+    place = Path(unquoted).expanduser().resolve()
+    # A TensorFlow checkpoint is named by a prefix: model.ckpt stands for model.ckpt.index and its data files.
+    if place.exists() or place.with_name(place.name + ".index").exists():
+        return ["init=path", f"init.path={quoted(str(place))}"]
+    if unquoted in names and "catalogue" in options:
+        return ["init=catalogue", f"init.name={quoted(unquoted)}", *_held(names[unquoted], "init/archives")]
+    near = nearest(value, [*options, *names])
+    fetched = ", a name that `detect fetch` lists," if names else ""
+    raise ConfigError(
+        f"init={value}: neither an option ({', '.join(options)}){fetched} nor a file or folder here{near}"
+    )

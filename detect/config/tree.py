@@ -1,0 +1,87 @@
+"""Configurations as plain trees: their nodes and leaves by dotted key, and the nearest key to one that is none."""
+
+import difflib
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from detect.errors import ConfigError
+
+Tree = dict[str, Any]
+"""What a YAML file may hold, below names."""
+
+RESERVED = frozenset(("_target_", "_convert_", "_recursive_", "_partial_", "_args_"))
+"""Keys of a node with a `_target_` that are Hydra's, and no arguments of it."""
+
+
+def plain(cfg: DictConfig) -> Tree:
+    """The configuration as plain dicts and lists, interpolations resolved; missing values stay "???".
+
+    Raises ConfigError, naming the key, for an interpolation that leads nowhere.
+    """
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
+    return _without_hydra(tree)
+
+
+def container(cfg: DictConfig) -> Tree:
+    """The configuration as plain dicts and lists, interpolations unresolved, without Hydra's node."""
+    return _without_hydra(OmegaConf.to_container(cfg))
+
+
+def _without_hydra(tree: object) -> Tree:
+    return {str(key): value for key, value in tree.items() if key != "hydra"} if isinstance(tree, dict) else {}
+
+
+def nodes(tree: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All (dotted key, value) pairs below `tree`, mappings and lists included; list items are numbered."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(tree, Mapping):
+        items = tree.items()
+    elif isinstance(tree, list):
+        items = enumerate(tree)
+    for key, value in items:
+        path = f"{prefix}.{key}" if prefix else str(key)
+        yield path, value
+        yield from nodes(value, path)
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All (dotted key, value) pairs below `tree` that are no mapping with something in it; a list is one value."""
+    for key, value in tree.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, path)
+        else:
+            yield path, value
+
+
+def targets(tree: object) -> dict[str, Mapping[str, Any]]:
+    """The nodes below `tree` that say what is to be called, by dotted key."""
+    return {key: node for key, node in nodes(tree) if isinstance(node, Mapping) and "_target_" in node}
+
+
+def below(key: str, prefixes: Iterable[str]) -> bool:
+    """Whether `key` lies below one of the nodes."""
+    return any(key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def nearest(wanted: str, legal: Iterable[str]) -> str:
+    """`; did you mean A or B?` for up to three legal names that `wanted` may have meant, an empty text without any.
+
+    The same last part counts more than similar spelling: `steps` and `shedule.steps` both mean `schedule.steps`.
+    """
+    names = sorted(set(legal))
+    parent, _, last = wanted.rpartition(".")
+    same_end = sorted((name for name in names if name.rpartition(".")[2] == last), key=len)
+    beside = [name for name in names if parent and name.rpartition(".")[0] == parent]
+    alike = functools.partial(difflib.get_close_matches, wanted)
+    found = (
+        alike(same_end, 1, 0.9) or alike(beside, 1, 0.75) or same_end[:3] or alike(beside, 1, 0.5) or alike(names, 1)
+    )
+    return f"; did you mean {' or '.join(found)}?" if found else ""

@@ -1,0 +1,310 @@
+"""COCO's twelve figures and per-class scores, by faster-coco-eval (C++), with n/a where there is nothing to score.
+
+Boxes come in as [ymin, xmin, ymax, xmax] in pixels of the image file and leave for COCO as [x, y, width, height].
+The figures equal those of pycocotools (Lin et al. 2014, cocodataset.org/#detection-eval) to rounding.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+
+from detect.errors import DataError
+from detect.evaluation.matching import MOST_DETECTIONS, NOTHING, Detections, Ranking, rank
+
+if TYPE_CHECKING:
+    from detect.data.dataset import Example
+
+# key: (array of the evaluator, IoU threshold or None for .50:.95, area range, index into MAX_DETECTIONS)
+FIGURES: dict[str, tuple[str, float | None, str, int]] = {
+    "AP": ("precision", None, "all", 2),
+    "AP50": ("precision", 0.5, "all", 2),
+    "AP75": ("precision", 0.75, "all", 2),
+    "APs": ("precision", None, "small", 2),
+    "APm": ("precision", None, "medium", 2),
+    "APl": ("precision", None, "large", 2),
+    "AR1": ("recall", None, "all", 0),
+    "AR10": ("recall", None, "all", 1),
+    "AR100": ("recall", None, "all", 2),
+    "ARs": ("recall", None, "small", 2),
+    "ARm": ("recall", None, "medium", 2),
+    "ARl": ("recall", None, "large", 2),
+}
+CLASS_FIGURES = ("AP", "AP50", "AP75", "AR100")
+MAX_DETECTIONS = (1, 10, MOST_DETECTIONS)
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+AREAS = ("all", "small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one evaluation says; every figure is a float in 0..1, or None where there is no box to score (n/a).
+
+    summary: the twelve figures by the keys of FIGURES. per_class: name -> AP, AP50, AP75, AR100 and boxes (an int).
+    precision: float64 [10 IoU thresholds, 101 recalls, C], COCO's interpolated precision; -1 for a class without boxes.
+    rankings: name -> Ranking, for true counts at any score; empty when files were scored.
+    """
+
+    classes: tuple[str, ...]
+    summary: dict[str, float | None]
+    per_class: dict[str, dict[str, float | int | None]]
+    precision: np.ndarray
+    images: int
+    detections: int
+    rankings: dict[str, Ranking] = field(default_factory=dict)
+
+    def table(self, most_classes: int = 20) -> str:
+        """The figures as text of at most 80 columns; of more than `most_classes` classes those with most boxes."""
+        boxes = sum(int(row["boxes"] or 0) for row in self.per_class.values())
+        lines = [
+            f"{self.images} images, {boxes} boxes, {self.detections} detections",
+            "".join(f"{key:>6}" for key in self.summary),
+            "".join(f"{_figure(value):>6}" for value in self.summary.values()),
+        ]
+        most = sorted(self.per_class, key=lambda name: -int(self.per_class[name]["boxes"] or 0))[:most_classes]
+        listed = [(name, row) for name, row in self.per_class.items() if name in most]
+        width = min(36, max([5, *(len(name) for name, _ in listed)]))
+        lines += ["", f" {'class':<{width}}" + "".join(f"{key:>7}" for key in CLASS_FIGURES) + f"{'boxes':>9}"]
+        for name, row in listed:
+            figures = "".join(f"{_figure(row[key]):>7}" for key in CLASS_FIGURES)
+            lines.append(f" {_shorten(name, width):<{width}}{figures}{row['boxes']:>9}")
+        if len(self.per_class) > most_classes:
+            lines.append(f" ... and {len(self.per_class) - most_classes} more classes")
+        return "\n".join(lines)
+
+
+class CocoEvaluator:
+    """Collects the detections of every image of a split and scores them.
+
+    An image that is never added counts as an image in which nothing was found.
+    """
+
+    def __init__(self, examples: "Sequence[Example]", classes: Sequence[str]):
+        """examples: the whole split. classes: names of 1..C, in order.
+
+        Raises DataError for two examples of one id or a class outside 1..C.
+        """
+        self.examples = tuple(examples)
+        self.classes = tuple(classes)
+        self._ids = {example.id for example in self.examples}
+        if len(self._ids) != len(self.examples):
+            twice, _ = Counter(example.id for example in self.examples).most_common(1)[0]
+            raise DataError(f"image id {twice!r} appears twice in the split: its detections could not be told apart")
+        for example in self.examples:
+            _check_classes(example, len(self.classes))
+        self.detections: Detections = {}
+
+    def add(self, id: str, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
+        """Add all detections of one image: boxes [n, 4] yxyx in pixels of its file, scores [n], classes [n] in 1..C.
+
+        Raises ValueError for an id that is not in the split or was added before, lengths that differ, a class outside
+        1..C, and numbers that are not finite.
+        """
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        scores = np.array(scores, np.float32).reshape(-1)
+        classes = np.array(classes, np.int32).reshape(-1)
+        if id not in self._ids or id in self.detections:
+            raise ValueError(f"image {id!r} {'was already added' if id in self.detections else 'is not in the split'}")
+        if not len(boxes) == len(scores) == len(classes):
+            raise ValueError(f"image {id!r}: {len(boxes)} boxes, {len(scores)} scores, {len(classes)} classes")
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError(f"image {id!r}: a detection is not a finite number")
+        if len(classes) and not 1 <= classes.min() <= classes.max() <= len(self.classes):
+            legal = f"legal are 1..{len(self.classes)}"
+            raise ValueError(f"image {id!r}: classes {classes.min()}..{classes.max()}, {legal}")
+        self.detections[id] = (boxes, scores, classes)
+
+    def result(self) -> Scores:
+        """Score what was added so far."""
+        truth = coco_truth(self.examples, self.classes)
+        rankings = rank(self.examples, self.detections, self.classes)
+        return _score(truth, coco_results(self.examples, self.detections), MAX_DETECTIONS, rankings)
+
+    def to_coco(self) -> list[dict]:
+        """The detections as a COCO results list for a json file, with file and class names for human readers.
+
+        image_id is the id of the example where all ids are numbers (data that came from COCO), else its place 1..N.
+        """
+        numbered = all(example.id.isdecimal() for example in self.examples)
+        results = []
+        for row in coco_results(self.examples, self.detections):
+            example = self.examples[row["image_id"] - 1]
+            results.append(
+                {
+                    "image_id": int(example.id) if numbered else row["image_id"],
+                    "category_id": row["category_id"],
+                    "bbox": [round(value, 3) for value in row["bbox"]],
+                    "score": round(row["score"], 6),
+                    "file_name": example.path.name,
+                    "category": self.classes[row["category_id"] - 1],
+                }
+            )
+        return results
+
+
+def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) -> Scores:
+    """Score the ground truth as if it had been predicted: the pipeline from boxes to figures is sound if AP is 1.0.
+
+    Raises DataError, with the culprit where it can be named, if there is no box to score or AP is below 1.
+    """
+    evaluator = CocoEvaluator(examples, classes)
+    most = MAX_DETECTIONS[-1]
+    for example in examples:
+        real = ~example.crowd
+        evaluator.add(example.id, example.boxes[real], np.ones(real.sum()), example.classes[real])
+        most = max(most, int(real.sum()))
+    truth, results = coco_truth(evaluator.examples, classes), coco_results(evaluator.examples, evaluator.detections)
+    # An image may hold more than 100 boxes of one class; for this check no box may fall behind COCO's limit.
+    scores = _score(truth, results, (*MAX_DETECTIONS[:2], most), {})
+    ap = scores.summary["AP"]
+    if ap is None:
+        raise DataError(f"nothing to score: the {len(examples)} images of the split hold no box")
+    if ap < 1 - 1e-6:
+        culprit = _culprit(examples, scores)
+        raise DataError(f"the ground truth scored as predictions gives AP {ap:.4f} in place of 1.0: {culprit}")
+    return scores
+
+
+def score_files(truth: Path, results: Path) -> Scores:
+    """Score a COCO results json against a COCO ground-truth json; areas are those of the file where it has them.
+
+    Raises DataError for a file that is not of that kind or results of an image that the ground truth does not have.
+    """
+    loaded: list[Any] = []
+    for path in (truth, results):
+        try:
+            loaded.append(json.loads(Path(path).read_text()))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable json file: {error}") from error
+    dataset, detections = loaded
+    if not isinstance(dataset, dict) or not {"images", "annotations", "categories"} <= dataset.keys():
+        raise DataError(f"{truth}: not COCO ground truth: it must be an object with images, annotations and categories")
+    if not isinstance(detections, list):
+        raise DataError(f"{results}: not COCO results: it must be a list of detections")
+    strangers = {d["image_id"] for d in detections} - {image["id"] for image in dataset["images"]}
+    if strangers:
+        raise DataError(f"{results}: image_id {min(strangers)} is not in {truth}")
+    for annotation in dataset["annotations"]:
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    for number, detection in enumerate(detections, 1):
+        detection.update(id=number, area=detection["bbox"][2] * detection["bbox"][3], iscrowd=0)
+    return _score(dataset, detections, MAX_DETECTIONS, {})
+
+
+def coco_truth(examples: "Sequence[Example]", classes: Sequence[str]) -> dict[str, list[dict]]:
+    """The examples as a COCO ground-truth dictionary: images 1..N in order, categories 1..C, area = width * height."""
+    annotations: list[dict] = []
+    for number, example in enumerate(examples, 1):
+        rows = zip(_xywh(example.boxes), example.classes.tolist(), example.crowd.tolist(), strict=True)
+        for box, kind, crowd in rows:
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": kind, "bbox": box}
+                | {"area": box[2] * box[3], "iscrowd": int(crowd)}
+            )
+    images = [
+        {"id": number, "file_name": e.path.name, "width": e.width, "height": e.height}
+        for number, e in enumerate(examples, 1)
+    ]
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
+    }
+
+
+def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[dict]:
+    """Detections by image id as a COCO results list; image numbers are those of `coco_truth`."""
+    results: list[dict] = []
+    for number, example in enumerate(examples, 1):
+        boxes, scores, classes = detections.get(example.id, NOTHING)
+        for box, score, kind in zip(_xywh(boxes), scores.tolist(), classes.tolist(), strict=True):
+            results.append(
+                {"id": len(results) + 1, "image_id": number, "category_id": kind, "bbox": box, "score": score,
+                 "area": box[2] * box[3], "iscrowd": 0}
+            )  # fmt: skip
+    return results
+
+
+def _score(truth: dict, results: list[dict], max_detections: tuple[int, ...], rankings: dict[str, Ranking]) -> Scores:
+    """Run the evaluator and read its arrays: precision [T, R, C, areas, limits] and recall [T, C, areas, limits]."""
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    images = {"images": truth["images"], "categories": truth["categories"]}
+    evaluator = COCOeval_faster(COCO(truth), COCO({**images, "annotations": results}), "bbox", print_function=_silent)
+    evaluator.params.maxDets = list(max_detections)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision = np.asarray(evaluator.eval["precision"])
+    recall = np.asarray(evaluator.eval["recall"])[:, None]  # a recall axis of one, so that both read alike
+    arrays = {"precision": precision, "recall": recall}
+
+    def figure(key: str, columns: slice) -> float | None:
+        name, threshold, area, limit = FIGURES[key]
+        rows = slice(None) if threshold is None else np.flatnonzero(np.isclose(IOU_THRESHOLDS, threshold))
+        values = arrays[name][rows][:, :, columns, AREAS.index(area), limit]
+        values = values[values > -1]
+        return float(values.mean()) if values.size else None
+
+    boxes = dict.fromkeys((category["id"] for category in categories), 0)
+    for annotation in truth["annotations"]:
+        boxes[annotation["category_id"]] += not annotation.get("iscrowd", 0)
+    per_class: dict[str, dict[str, float | int | None]] = {}
+    for index, category in enumerate(categories):
+        column = slice(index, index + 1)
+        row = {key: figure(key, column) for key in CLASS_FIGURES}
+        per_class[category["name"]] = row | {"boxes": boxes[category["id"]]}
+    return Scores(
+        classes=tuple(per_class),
+        summary={key: figure(key, slice(None)) for key in FIGURES},
+        per_class=per_class,
+        precision=precision[:, :, :, 0, 2],
+        images=len(truth["images"]),
+        detections=len(results),
+        rankings=rankings,
+    )
+
+
+def _check_classes(example: "Example", count: int) -> None:
+    if len(example.classes) and not 1 <= example.classes.min() <= example.classes.max() <= count:
+        found = f"classes {example.classes.min()}..{example.classes.max()}"
+        raise DataError(f"{_source(example)}: {found}, legal are 1..{count}")
+
+
+def _culprit(examples: "Sequence[Example]", scores: Scores) -> str:
+    """Name the first box that cannot overlap itself, else the classes that lost score."""
+    for example in examples:
+        sides = example.boxes[:, 2:] - example.boxes[:, :2]
+        bad = np.flatnonzero(~(sides > 0).all(axis=1) & ~example.crowd)
+        if len(bad):
+            name = scores.classes[example.classes[bad[0]] - 1]
+            box = np.round(example.boxes[bad[0]].astype(float), 1).tolist()
+            return f"{_source(example)}: the {name} box {box} (ymin, xmin, ymax, xmax) has no area"
+    lost = [name for name, row in scores.per_class.items() if row["AP"] is not None and row["AP"] < 1 - 1e-6]
+    return f"look at the boxes of {', '.join(lost[:5])}"
+
+
+def _source(example: "Example") -> Path:
+    return example.source or example.path
+
+
+def _xywh(boxes: np.ndarray) -> list[list[float]]:
+    """[n, 4] yxyx to a list of [x, y, width, height], in float64 so that a box overlaps itself by exactly 1."""
+    ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    return np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1).tolist()
+
+
+def _figure(value: float | int | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 2] + ".."
+
+
+def _silent(*_: object) -> None:
+    """faster-coco-eval reports progress through a function; the library keeps its console for itself."""

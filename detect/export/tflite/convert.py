@@ -1,0 +1,159 @@
+"""A network as a TFLite file: float, half precision, 8-bit kernels, or int8 throughout."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python.convert_phase import ConverterError
+
+from detect.errors import ConfigError, DataError
+from detect.export.tflite import flatbuffer, float_layers, input_pixels, weight_only
+from detect.export.tflite.quiet import quiet
+from detect.quantization.calibrate import evaluation_graph
+from detect.quantization.phases import stepped
+from detect.quantization.supported_layers import KERNELS
+
+QUANTIZE = ("none", "float16", "dynamic", "ptq", "qat")
+INT8 = ("ptq", "qat")
+OUTPUT = "output"  # the name of the only output of a network without names
+TYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
+
+
+def convert(
+    model: Any,
+    quantize: str = "none",
+    weights: str = "per_channel",
+    takes: str = "uint8",
+    gives: str = "float32",
+    frames: Sequence[np.ndarray] = (),
+    batch: int | None = 1,
+) -> Any:
+    """The `schema.ModelT` of a network: `image` [batch, H, W, 3], levels 0..255 -> its outputs by their names.
+
+    model: a tf_keras model of one image; a single output is called `output`. For `qat` a fake-quantised one, whose
+        evaluation graph is converted.
+    quantize: `none`; `float16` kernels (`weight_only.float16`); `dynamic`: int8 kernels in a float file; `ptq`: int8
+        throughout, ranges from `frames`; `qat`: int8 throughout but for what the model keeps float, kernels and ranges
+        from the model.
+    weights: one scale for each output channel of a kernel, or `per_tensor` one for the whole kernel. With `dynamic`,
+        per_channel is the converter's (activations are quantised on the way as well, in the hybrid kernels), per_tensor
+        is `weight_only.per_tensor` (arithmetic in float).
+    takes, gives: types of image and outputs; float files give float32. An int8 file's image step is 1: uint8 are the
+        pixels themselves, int8 those minus 128.
+    frames: [H, W, 3] each, what `ptq` takes its ranges from; at least one.
+    batch: images a call; None: any number, as the input is resized to (`Runner`).
+    Raises ConfigError for a network that TFLite has no (int8) operations for, and for `qat` of one that is not
+    fake-quantised, has not trained past its delay, or has a range that saw no data or is not finite.
+    """
+    if quantize not in INT8 and (takes == "int8" or gives != "float32"):
+        raise ConfigError(
+            f"quantize={quantize} takes uint8 or float32 and gives float32; input={takes} heads={gives} are of int8 "
+            "files (quantize=ptq or qat)"
+        )
+    check_network(model)
+    if quantize == "qat":
+        return _fake_quantised(model, takes, gives, batch)
+    converter = _converter(model, "float32" if quantize == "ptq" else takes, batch)
+    if quantize == "ptq" or (quantize == "dynamic" and weights == "per_channel"):
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "ptq":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type, converter.inference_output_type = TYPES[takes], TYPES[gives]
+        converter.representative_dataset = representative(frames)
+        converter._experimental_disable_per_channel = weights == "per_tensor"
+    result = _run(converter, quantize)
+    if quantize == "float16":
+        weight_only.float16(result)
+    if quantize == "dynamic" and weights == "per_tensor":
+        weight_only.per_tensor(result)
+    return result
+
+
+def _fake_quantised(model: Any, takes: str, gives: str, batch: int | None) -> Any:
+    """The int8 file of an evaluation graph. Where the scaling of pixels must stay float, pixels are cast to it."""
+    graph, layers = evaluation_graph(model, batch), float_kernels(model)
+    bits = {layer.spec.activation_bits for layer in stepped(model)}
+    if bits != {8}:
+        raise ConfigError(f"quantize.spec.activation_bits={min(bits)}: a TFLite file holds 8, fewer are for studies")
+    for image in dict.fromkeys(("float32", takes)):
+        converter = _converter(model, image, batch, graph)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_output_type = TYPES[gives]
+        result = _run(converter, "qat")
+        float_layers.restore(result, layers, functools.partial(_in_float, model, image, batch, graph))
+        if image == takes or input_pixels.take_pixels(result, takes):
+            break
+    return result
+
+
+def float_kernels(model: Any) -> dict[str, bool]:
+    """All layers of a fake-quantised model by name, and whether they have a kernel that was kept float: those that are
+    quantised are within a `Folded` layer."""
+    return {layer.name: isinstance(layer, KERNELS) for layer in model.layers}
+
+
+def _in_float(model: Any, takes: str, batch: int | None, graph: Any) -> Any:
+    return _run(_converter(model, takes, batch, graph), "qat")
+
+
+def _converter(model: Any, takes: str, batch: int | None, graph: Any = None) -> Any:
+    """graph: of the model, to be converted in its place."""
+
+    @tf.function(input_signature=[tf.TensorSpec([batch, *model.input_shape[1:]], TYPES[takes], name="image")])
+    def network(image):
+        levels = tf.cast(image, tf.float32)
+        if takes == "int8":
+            levels += 128.0
+        outputs = model(levels, training=False) if graph is None else graph(levels)
+        return dict(outputs) if isinstance(outputs, Mapping) else {OUTPUT: outputs}
+
+    function, module = network.get_concrete_function(), tf.Module()
+    module.state = list(function.variables)  # and not the model: its layers would be traced one by one
+    return tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+
+
+def check_network(model: Any) -> None:
+    """Raises ConfigError for what is no network of one image whose outputs have names."""
+    outputs = list(model.output.values()) if isinstance(model.output, Mapping) else [model.output]
+    if len(model.inputs) != 1 or any(isinstance(output, list | tuple | Mapping) for output in outputs):
+        raise ConfigError(
+            f"{model.name} takes {len(model.inputs)} inputs and gives a {type(model.output).__name__}; a file is made "
+            "of a network that takes one image, and gives one tensor or a dict of tensors"
+        )
+
+
+def _run(converter: Any, quantize: str) -> Any:
+    try:
+        with quiet():
+            content = converter.convert()
+    except (ConverterError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"quantize={quantize}: the converter refuses this network: {_reason(error)}") from error
+    return flatbuffer.read(content)
+
+
+def _reason(error: Exception) -> str:
+    """The line of the converter's pages that says what is missing, else the first one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    telling = [line for line in lines if line.startswith(("TF Select ops:", "Custom ops:"))]
+    return (telling or lines)[0][:300]
+
+
+def representative(frames: Sequence[np.ndarray]) -> Any:
+    """What the converter asks for its ranges: the frames, one at a time.
+
+    Two pixels in a corner of the first are black and white, so that the image's range is 0..255 whatever the frames
+    hold, and an int8 file's step is one level.
+    """
+    if not len(frames):
+        raise DataError("quantize=ptq: the representative set is empty; it needs at least one training image")
+
+    def draw():
+        for number, frame in enumerate(frames):
+            image = np.array(frame, np.float32)
+            if number == 0:
+                image[0, 0], image[0, 1] = 0.0, 255.0
+            yield [image[np.newaxis]]
+
+    return draw

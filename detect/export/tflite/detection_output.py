@@ -1,0 +1,156 @@
+"""What follows the heads inside a TFLite file: decoding and suppression, always in float32."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from flatbuffers import flexbuffers
+
+from detect.export.tflite import flatbuffer
+from detect.export.tflite.metadata import Settings
+from detect.export.tflite.quiet import quiet
+
+OP = "TFLite_Detection_PostProcess"
+OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+
+
+def build(settings: Settings) -> bytes:
+    """A TFLite file of codes [1, A, 4] and logits [1, A, C + 1] -> `detection_boxes` [1, N, 4] normalised to the frame,
+    `detection_classes` [1, N] from 0, `detection_scores` [1, N], `num_detections` [1], all float32.
+    """
+    end = tflite_op(settings) if settings.nms == "tflite_op" else in_graph(settings)
+    anchors = len(settings.anchors)
+    codes = tf.TensorSpec([1, anchors, 4], tf.float32, name="codes")
+    logits = tf.TensorSpec([1, anchors, len(settings.classes) + 1], tf.float32, name="logits")
+    module = tf.Module()
+    module.end = tf.function(end, input_signature=[codes, logits])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.end.get_concrete_function()], module)
+    converter.allow_custom_ops = settings.nms == "tflite_op"
+    with quiet():
+        content = converter.convert()
+    return _with_per_class(content, settings) if settings.nms == "tflite_op" else content
+
+
+def in_graph(settings: Settings) -> Any:
+    """`NonMaxSuppression` in operations that TFLite has: one NON_MAX_SUPPRESSION_V4 a class."""
+    frame = tf.constant([*settings.size, *settings.size], tf.float32)
+
+    def end(codes, logits):
+        boxes, scores = (x[0] for x in settings.decode(codes, logits))
+        found = [_one_class(settings, boxes, scores[:, i]) for i in range(len(settings.classes))]
+        kinds = np.repeat(np.arange(len(found), dtype=np.float32), settings.per_class)
+        boxes, scores = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
+        scores, best = tf.math.top_k(scores, min(settings.total, len(kinds)))
+        boxes = tf.clip_by_value(tf.gather(boxes, best), 0.0, frame)
+        # As in `NonMaxSuppression`, boxes are clipped after the suppression, and those outside the frame are dropped.
+        inside = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) > 0
+        scores, order = tf.math.top_k(tf.where(inside, scores, 0.0), len(best))
+        real = scores > 0
+        boxes = tf.where(real[:, tf.newaxis], tf.gather(boxes, order) / frame, 0.0)
+        kinds = tf.where(real, tf.gather(tf.constant(kinds), tf.gather(best, order)), 0.0)
+        count = tf.reduce_sum(tf.cast(real, tf.float32))
+        values = (boxes, kinds, scores, count)
+        return {name: value[tf.newaxis] for name, value in zip(OUTPUTS, values, strict=True)}
+
+    return end
+
+
+def _one_class(settings: Settings, boxes, scores):
+    """The `per_class` best boxes [n, 4] and scores [n] of a class; zeros fill up."""
+    picked, count = tf.raw_ops.NonMaxSuppressionV4(
+        boxes=boxes,
+        scores=scores,
+        max_output_size=settings.per_class,
+        iou_threshold=settings.iou,
+        score_threshold=settings.score,
+        pad_to_max_output_size=True,
+    )
+    real = tf.range(settings.per_class) < count
+    return tf.gather(boxes, picked), tf.where(real, tf.gather(scores, picked), 0.0)
+
+
+def tflite_op(settings: Settings) -> Any:
+    """The custom operation that TFLite's detection examples expect; it decodes, and suppresses class by class."""
+    height, width = settings.size
+    corners = settings.anchors / np.array([height, width, height, width], np.float32)
+    sizes = corners[:, 2:] - corners[:, :2]
+    anchors = np.concatenate([corners[:, :2] + sizes / 2, sizes], axis=1).astype(np.float32)
+    shapes = [(1, settings.total, 4), (1, settings.total), (1, settings.total), (1,)]
+
+    @tf.function(experimental_implements=_implements(settings), autograph=False)
+    def suppress(codes, scores, anchors):
+        """Of the outputs' shapes; the converter puts the operation in place of this body, keeping its arguments."""
+        kept = tf.reduce_sum(codes) + tf.reduce_sum(scores) + tf.reduce_sum(anchors)
+        return tuple(tf.zeros(shape) + kept for shape in shapes)
+
+    def end(codes, logits):
+        scores = settings.convert(logits)[..., 1:]
+        return dict(zip(OUTPUTS, suppress(codes, scores, tf.constant(anchors)), strict=True))
+
+    return end
+
+
+def right_threads(settings: Settings, threads: int) -> int:
+    """As many threads as a file gives right results with: one in place of `threads`, if need be.
+
+    The custom operation hands its classes out to T threads and leaves out class T, counted from 0 (TensorFlow issue
+    56058; so in TensorFlow 2.20 and ai-edge-litert 2.3). With one thread, or one for each class, it is right.
+    """
+    return 1 if settings.nms == "tflite_op" and threads < len(settings.classes) else threads
+
+
+def _implements(settings: Settings) -> str:
+    """The operation's name and attributes, as text of a protocol buffer."""
+    y, x, h, w = settings.scales
+    whole = {
+        "max_detections": settings.total,
+        "max_classes_per_detection": 1,
+        "num_classes": len(settings.classes),
+    }
+    real = {
+        "nms_score_threshold": settings.score,
+        "nms_iou_threshold": settings.iou,
+        "y_scale": y,
+        "x_scale": x,
+        "h_scale": h,
+        "w_scale": w,
+    }
+    attributes = [(name, f"i: {value}") for name, value in whole.items()]
+    attributes += [(name, f"f: {value:.9g}") for name, value in real.items()]
+    attributes.append(("use_regular_nms", "b: true"))
+    text = " ".join(f'attr {{ key: "{name}" value {{ {value} }} }}' for name, value in attributes)
+    return f'name: "{OP}" {text}'
+
+
+def _with_per_class(content: bytes, settings: Settings) -> bytes:
+    """Adds the argument `detections_per_class`, which the converter leaves out (the operation then takes 100)."""
+    model = flatbuffer.read(content)
+    for operator in model.subgraphs[0].operators:
+        if flatbuffer.operator_name(model, operator) == OP:
+            arguments = flexbuffers.Loads(bytes(operator.customOptions))
+            packed = flexbuffers.Dumps(arguments | {"detections_per_class": settings.per_class})
+            operator.customOptions = np.frombuffer(bytes(packed), np.uint8)
+    return flatbuffer.write(model)
+
+
+def detections(settings: Settings, outputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outputs of a file -> boxes [n, 4] in pixels of the frame, clipped to it, scores [n] and classes [n] from 1."""
+    if settings.nms == "none":
+        found = {n: v.numpy()[0] for n, v in _decoded(settings, outputs["codes"], outputs["logits"]).items()}
+        count = int(found["count"])
+        return found["boxes"][:count], found["scores"][:count], found["classes"][:count]
+    frame = np.array(settings.size * 2, np.float32)
+    count = int(outputs["num_detections"].reshape(-1)[0])
+    boxes, kinds, scores = (outputs[name][0, :count] for name in OUTPUTS[:3])
+    boxes = np.clip(boxes * frame, 0, frame)
+    real = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)  # the custom operation keeps boxes outside the frame
+    return boxes[real], scores[real], kinds[real].astype(np.int32) + 1
+
+
+def _decoded(settings: Settings, codes, logits):
+    return settings.detect(tf.constant(codes), tf.constant(logits))
+
+
+def attach(body: Any, settings: Settings) -> Any:
+    """`body`, a `schema.ModelT` with float heads, with decoding and suppression behind them."""
+    return body if settings.nms == "none" else flatbuffer.join(body, flatbuffer.read(build(settings)))

@@ -1,0 +1,71 @@
+"""Layers that a fake-quantised network keeps float, made float again in its file.
+
+Between two tensors with ranges the converter quantises a convolution whatever was told; the file would then be another
+network than the evaluation graph.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from detect.errors import ConfigError
+from detect.export.tflite import flatbuffer
+from detect.export.tflite.operators import CONVOLUTIONS, layers_of
+
+FLOAT32 = schema.TensorType.FLOAT32
+
+
+def restore(model: Any, layers: Mapping[str, bool], in_float: Callable[[], Any]) -> int:
+    """Puts float convolutions between a DEQUANTIZE and a QUANTIZE in the place of int8 ones that are to be float.
+
+    model: a `schema.ModelT`. layers: all Keras layers of the network, and whether they are to be float. in_float: gives
+    the same network converted without quantisation, of which kernels and biases are taken (batch norm is in them);
+    called only if need be. Returns how many were restored. Raises ConfigError where that network has no such operation.
+    """
+    graph = model.subgraphs[0]
+    wrong = [o for o in graph.operators if _is_int8(model, o) and _is_meant(model, o, layers)]
+    if not wrong:
+        return 0
+    other = in_float()
+    floats = {_result(other, operator): operator for operator in other.subgraphs[0].operators}
+    operators: list[Any] = []
+    for operator in graph.operators:
+        name = _result(model, operator)
+        if operator in wrong and name not in floats:
+            raise ConfigError(f"the converter makes int8 of {name}, which is to stay float")
+        operators += _between(model, operator, other, floats[name]) if operator in wrong else [operator]
+    graph.operators = operators
+    return len(wrong)
+
+
+def _is_meant(model: Any, operator: Any, layers: Mapping[str, bool]) -> bool:
+    return any(layers[name] for name in layers_of(_result(model, operator), layers))
+
+
+def _is_int8(model: Any, operator: Any) -> bool:
+    kind = model.subgraphs[0].tensors[operator.outputs[0]].type
+    return flatbuffer.operator_name(model, operator) in CONVOLUTIONS and kind == schema.TensorType.INT8
+
+
+def _result(model: Any, operator: Any) -> str:
+    return flatbuffer.tensor_name(model, operator.outputs[0]).rstrip(";")
+
+
+def _between(model: Any, operator: Any, other: Any, float_operator: Any) -> list[Any]:
+    """The operator with the constants of the other one, and its conversions from int8 and back."""
+    graph, name = model.subgraphs[0], _result(model, operator)
+    data, result = int(operator.inputs[0]), int(operator.outputs[0])
+    before, after = (
+        flatbuffer.add_tensor(model, f"{name}/float_{end}", graph.tensors[index], FLOAT32)
+        for end, index in (("in", data), ("out", result))
+    )
+    constants = [
+        flatbuffer.add_tensor(model, f"{name}/float_{i}", other.subgraphs[0].tensors[index], FLOAT32,
+                              flatbuffer.constant(other, index))
+        for i, index in enumerate(float_operator.inputs[1:], start=1)
+    ]  # fmt: skip
+    operator.inputs, operator.outputs = np.array([before, *constants], np.int32), np.array([after], np.int32)
+    first = flatbuffer.operator(model, schema.BuiltinOperator.DEQUANTIZE, 2, [data], [before])
+    return [first, operator, flatbuffer.operator(model, schema.BuiltinOperator.QUANTIZE, 1, [after], [result])]

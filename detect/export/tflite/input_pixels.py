@@ -1,0 +1,130 @@
+"""The first operations of an int8 file of a fake-quantised network: from pixels to the first range, in integers.
+
+The converter leaves the input scaling that comes before the first range in float. Such a file takes float images, and
+does not run where there are integers only.
+"""
+
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from detect.export.tflite import flatbuffer
+
+INT8 = schema.TensorType.INT8
+FUNCTIONS = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract}
+PIXELS = np.arange(256.0)
+KERNELS = range(127, 63, -1)  # a smaller kernel has a coarser bias, but not the same one
+REACH = 2  # how far from the exact one a bias is sought, in pixels
+TIE = 1e-4  # of a step: the noise of float32. What lies so near below a half counts as one, and goes up
+ROOM = 2e-6  # share by which the bounds of a scale must differ: float32 holds it between them, with some to spare
+SMALLEST, LARGEST = 1e-12, 1e12  # of a scale
+
+
+def take_pixels(model: Any, takes: str) -> bool:
+    """Makes the image of a `schema.ModelT` `takes`: uint8, the pixels themselves, or int8, those minus 128.
+
+    The float scaling before the first QUANTIZE becomes one depthwise 1x1 convolution in int8 that sends each of the
+    256 levels to the integer that the evaluation graph rounds it to. Returns False, and changes nothing, where there
+    are other operations before it, or no such convolution.
+    """
+    graph = model.subgraphs[0]
+    (image,) = (int(i) for i in graph.inputs)
+    chain = _scaling(model, image)
+    if chain is None:
+        return False
+    quantization = graph.tensors[chain[-1].outputs[0]].quantization
+    step, zero = float(quantization.scale[0]), int(quantization.zeroPoint[0])
+    at_0, at_1 = (_scaled(model, chain, np.full(graph.tensors[image].shape[-1], x)) for x in (0.0, 1.0))
+    found = [fit(factor, offset, step, zero) for factor, offset in zip(at_1 - at_0, at_0, strict=True)]
+    if any(channel is None for channel in found):
+        return False
+    _replace(model, image, chain, takes, *(np.array(values) for values in zip(*found, strict=True)))  # type: ignore[arg-type]
+    return True
+
+
+def fit(factor: float, offset: float, step: float, zero: int) -> tuple[int, int, float] | None:
+    """(kernel, bias, scale of the kernel) such that round((kernel x pixel + bias) scale / step) + zero is the integer
+    of factor x pixel + offset for each pixel; None if there are none. A half is rounded up: where [-1, 1] has 255
+    steps, each pixel is one, and QUANTIZE would send half of them the other way than the evaluation graph does.
+
+    For a kernel and a bias, each pixel bounds the scale from both sides: the widest room between all bounds wins.
+    """
+    wanted = np.floor((factor * PIXELS + offset)[:, np.newaxis] / step + 0.5 + TIE)  # as TensorFlow's FakeQuant rounds
+    low = np.where(wanted + zero <= -128, -np.inf, wanted - 0.5)
+    high = np.where(wanted + zero >= 127, np.inf, wanted + 0.5)
+    for kernel in KERNELS if factor > 0 else ():
+        middle = round(offset / factor * kernel)
+        biases = np.arange(middle - REACH * kernel, middle + REACH * kernel + 1)
+        least, most = _bounds(kernel * PIXELS[:, np.newaxis] + biases, low, high)
+        room = most - least * (1 + ROOM)
+        widest = int(np.argmax(room / most))
+        if room[widest] > 0:
+            return kernel, int(biases[widest]), float(least[widest] + most[widest]) / 2 * step
+    return None
+
+
+def _bounds(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest factor, above 0, that brings all of a column of `sums` between `low` and `high`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at_0 = np.where((low < 0) & (high > 0), 0.0, np.inf)
+        least = np.where(sums > 0, low / sums, np.where(sums < 0, high / sums, at_0)).max(0)
+        most = np.where(sums > 0, high / sums, np.where(sums < 0, low / sums, np.inf)).min(0)
+    return np.maximum(least, SMALLEST), np.clip(most, SMALLEST, LARGEST)
+
+
+def _scaling(model: Any, image: int) -> list[Any] | None:
+    """The operations from the image to its QUANTIZE, each the only one that takes what the one before gives."""
+    graph, tensor = model.subgraphs[0], image
+    chain: list[Any] = []
+    while True:
+        users = [operator for operator in graph.operators if tensor in operator.inputs]
+        if len(users) != 1 or tensor in graph.outputs:
+            return None
+        (operator,) = users
+        name = flatbuffer.operator_name(model, operator)
+        if name == "QUANTIZE":
+            return [*chain, operator]
+        if name not in FUNCTIONS or operator.inputs[0] != tensor or _constant(model, operator) is None:
+            return None
+        if operator.builtinOptions.fusedActivationFunction:
+            return None
+        chain.append(operator)
+        tensor = int(operator.outputs[0])
+
+
+def _constant(model: Any, operator: Any) -> np.ndarray | None:
+    """The second operand as float64, as far as it is one number, or one for each channel."""
+    values = flatbuffer.constant(model, operator.inputs[1])
+    channels = model.subgraphs[0].tensors[operator.inputs[0]].shape[-1]
+    return values.astype(np.float64) if values is not None and values.size in (1, channels) else None
+
+
+def _scaled(model: Any, chain: list[Any], values: np.ndarray) -> np.ndarray:
+    """values [C] after the operations before the last one."""
+    for operator in chain[:-1]:
+        function, constant = FUNCTIONS[flatbuffer.operator_name(model, operator)], _constant(model, operator)
+        assert constant is not None  # `_scaling` looked
+        values = function(values, constant)
+    return values
+
+
+def _replace(model: Any, image: int, chain: list[Any], takes: str, kernels, biases, scales) -> None:
+    """Puts the integer operations in the place of `chain`; with uint8, a QUANTIZE first takes off the 128."""
+    graph, pixels, zeros = model.subgraphs[0], model.subgraphs[0].tensors[image], [0] * len(scales)
+    inner, operators = image, []
+    if takes == "uint8":
+        inner = flatbuffer.add_tensor(model, "pixels", pixels, INT8)
+        operators.append(flatbuffer.operator(model, schema.BuiltinOperator.QUANTIZE, 2, [image], [inner]))
+        pixels.type, pixels.quantization = schema.TensorType.UINT8, flatbuffer.quantization([1.0], [0])
+    graph.tensors[inner].type, graph.tensors[inner].quantization = INT8, flatbuffer.quantization([1.0], [-128])
+    kernel = flatbuffer.add_tensor(model, "pixels/kernel", [1, 1, 1, len(scales)], INT8, kernels.astype(np.int8))
+    bias = flatbuffer.add_tensor(model, "pixels/bias", [len(scales)], schema.TensorType.INT32, biases.astype(np.int32))
+    graph.tensors[kernel].quantization = flatbuffer.quantization(scales, zeros, 3)
+    graph.tensors[bias].quantization = flatbuffer.quantization(scales, zeros)
+    places = ([inner, kernel, bias], chain[-1].outputs)
+    operator = flatbuffer.operator(model, schema.BuiltinOperator.DEPTHWISE_CONV_2D, 3, *places)
+    options = operator.builtinOptions = schema.DepthwiseConv2DOptionsT()
+    operator.builtinOptionsType = schema.BuiltinOptions.DepthwiseConv2DOptions
+    options.padding, options.strideW, options.strideH, options.depthMultiplier = schema.Padding.VALID, 1, 1, 1
+    graph.operators = [*operators, operator, *(o for o in graph.operators if o not in chain)]

@@ -1,0 +1,218 @@
+"""A TFLite file and what was measured of it: the whole export of one detector."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from detect.errors import ConfigError, WeightsError
+from detect.evaluation.sqnr import Limit
+from detect.export.tflite import accuracy, detection_output, flatbuffer, operators
+from detect.export.tflite import parity as checks
+from detect.export.tflite.convert import INT8, convert, float_kernels
+from detect.export.tflite.metadata import Settings
+from detect.export.tflite.runner import Runner
+
+THREADS = (1, 2)
+ONE_THREAD = "  run it with 1 thread: with fewer than classes, the operation leaves one out"
+WORST = 5  # layers that the table names
+LAYER_FRAMES = 2  # that their noise is measured on
+
+
+@dataclass(frozen=True)
+class Options:
+    """What kind of file: the arguments of `convert`, and the file's end (`nms`).
+
+    takes, gives: None are uint8, and int8 for the heads of an int8 file that ends with them.
+    Raises ConfigError where decoding and suppression would get int8, or more than one image.
+    """
+
+    quantize: str = "none"
+    weights: str = "per_channel"
+    nms: str = "none"
+    takes: str | None = None
+    gives: str | None = None
+    batch: int | None = 1
+
+    def __post_init__(self):
+        ends_int8 = self.quantize in INT8 and self.nms == "none"
+        object.__setattr__(self, "takes", self.takes or "uint8")
+        object.__setattr__(self, "gives", self.gives or ("int8" if ends_int8 else "float32"))
+        if self.gives != "float32" and not ends_int8:
+            raise ConfigError(f"heads={self.gives}: quantize={self.quantize} nms={self.nms} has float32 heads")
+        if self.weights == "per_tensor" and self.quantize not in ("dynamic", "ptq"):
+            trained = "; the kernels of a qat file have the scales that they were trained with"
+            raise ConfigError(
+                f"weights=per_tensor is for quantize=dynamic and ptq, this is quantize={self.quantize}"
+                + trained * (self.quantize == "qat")
+            )
+        if self.batch not in (1, None) or (self.batch is None and self.nms != "none"):
+            told = "null" if self.batch is None else self.batch
+            raise ConfigError(f"batch={told} nms={self.nms}: legal are 1, and null (any number) with nms=none")
+
+
+@dataclass(frozen=True)
+class File:
+    """content: of the file. body: the same without decoding and suppression, whose heads can be compared."""
+
+    content: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def build(model: Any, settings: Settings, options: Options, frames: Sequence[np.ndarray] = ()) -> File:
+    """Converts a network and adds its end and its metadata.
+
+    model, frames: as `convert` has them. Raises WeightsError for an int8 file with a convolution in float that was not
+    kept float on purpose.
+    """
+    settings = settings.with_nms(options.nms)
+    kind = (options.quantize, options.weights, options.takes or "", options.gives or "")
+    graph = convert(model, *kind, frames, options.batch)
+    if options.quantize in INT8:
+        operators.refuse_float_convolutions(graph, float_kernels(model) if options.quantize == "qat" else {})
+    body = flatbuffer.write(graph)
+    whole = detection_output.attach(flatbuffer.read(body), settings)
+    flatbuffer.set_metadata(whole, settings.entries())
+    return File(flatbuffer.write(whole), body)
+
+
+def report(
+    file: File,
+    reference: File,
+    model: Any,
+    settings: Settings,
+    options: Options,
+    frames: Sequence[np.ndarray],
+    runs: int,
+) -> dict[str, Any]:
+    """Census, parity, size and speed, as `export.json` has them.
+
+    reference: the float32 file of the same network and end. model: the network that the heads are compared with: the
+        float one, or for `qat` the fake-quantised one, which then evaluates.
+    frames: real images [H, W, 3] as the network sees them; at least one. runs: of each latency.
+    """
+    settings = settings.with_nms(options.nms)
+    wanted = [heads(model, frame) for frame in frames]
+    body = Runner(file.body)
+    found = [body(frame) for frame in frames]
+    scales = {head: body.scale(head) for head in checks.HEADS}
+    parity = checks.parity(wanted, found, scales, options.quantize)
+    if options.nms != "none":
+        whole = Runner(file.content)
+        ours = [detection_output.detections(settings.with_nms("none"), outputs) for outputs in found]
+        theirs = [detection_output.detections(settings, whole(frame)) for frame in frames]
+        parity["detections"] = checks.detections(ours, theirs)
+        if detection_output.right_threads(settings, max(THREADS)) < max(THREADS):
+            several = Runner(file.content, max(THREADS))
+            wrong = [detection_output.detections(settings, several(frame)) for frame in frames]
+            parity["detections"][f"with_{max(THREADS)}_threads"] = checks.detections(theirs, wrong)
+    parsed = flatbuffer.read(file.content)
+    inputs, outputs = flatbuffer.ends(parsed)
+    timed = {"file": file.content} | ({} if options.quantize == "none" else {"float32": reference.content})
+    return {
+        "options": asdict(options),
+        "bytes": len(file.content),
+        "float32_bytes": len(reference.content),
+        "inputs": _described(parsed, inputs),
+        "outputs": _described(parsed, outputs),
+        "operators": operators.census(parsed),
+        "constants_bytes": operators.constants(parsed),
+        "parity": parity,
+        "layers": [] if options.quantize == "none" else checks.layers(reference.body, file.body, frames[:LAYER_FRAMES]),
+        "latency_ms": checks.latency(timed, frames[0], THREADS, runs),
+        "settings": settings.to_dict(),
+    }
+
+
+def heads(model: Any, frame: np.ndarray) -> dict[str, np.ndarray]:
+    """What a network says to one frame: {"codes": [1, A, 4], "logits": [1, A, C + 1]}."""
+    outputs = model(frame[np.newaxis].astype(np.float32), training=False)
+    return {head: outputs[head].numpy() for head in checks.HEADS}
+
+
+def disagreement(parity: dict[str, Any]) -> str | None:
+    """What is wrong where a file's heads are further from the float network's than they may be."""
+    if parity["within"]:
+        return None
+    if "near" in parity["limit"]:
+        worst = min(checks.HEADS, key=lambda head: checks.share_within(parity[head]["quanta"], 1))
+        counts = parity[worst]["quanta"]
+        most = max(steps for steps, count in enumerate(counts) if count)
+        return (
+            f"{checks.share_within(counts, 1):.2%} of the file's {worst} are within one step of the evaluation graph's "
+            f"and the furthest is {most} off; {checks.NEAR:.0%} and {checks.MOST} are the limits"
+        )
+    limit = Limit(**parity["limit"])
+    wrong = [head for head in checks.HEADS if not limit.holds(parity[head]["sqnr_db"], parity[head]["relative"])]
+    told = ", ".join(
+        f"{head} have {parity[head]['sqnr_db']:.1f} dB and {parity[head]['relative']:.1e}" for head in wrong
+    )
+    return (
+        f"the file's {told}: SQNR to the float network's, and the largest difference over the largest value; legal are "
+        f"{limit}"
+    )
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The report for the console, in 80 columns."""
+    parity, latency = report["parity"], report["latency_ms"]
+    lines = [f"size {_bytes(report['bytes'])} (float32: {_bytes(report['float32_bytes'])})"]
+    counts = [f"{n} {op} {kind}" for op, kinds in report["operators"].items() for kind, n in kinds.items()]
+    lines += textwrap.wrap(f"operators {', '.join(counts)}", 80, subsequent_indent="  ")
+    lines.append(f"{'on ' + str(parity['frames']) + ' real images':<24}{'largest':>10}{'relative':>10}{'SQNR':>10}")
+    for head in checks.HEADS:
+        row = parity[head]
+        text = f"  {head:<22}{row['largest']:>10.1e}{row['relative']:>10.1e}{row['sqnr_db']:>7.1f} dB"
+        if "quanta" in row:
+            text += f"  within 1 step {checks.share_within(row['quanta'], 1):.1%}"
+        lines.append(text)
+    if "detections" in parity:
+        lines.append(f"  scores behind the end{'':<1}{parity['detections']['largest_score_difference']:>10.1e}")
+        lines += [ONE_THREAD] * (f"with_{max(THREADS)}_threads" in parity["detections"])
+    if report.get("scores"):
+        lines.append(accuracy.line(report["scores"]))
+    for row in report["layers"][:WORST]:
+        lines.append(f"  {short(row['tensor'])[:52]:<52}{row['sqnr_db']:>7.1f} dB")
+    for threads, times in latency.items():
+        beside = f" (float32: {times['float32']:.2f} ms)" if "float32" in times else ""
+        lines.append(f"latency, {threads} thread{'s' if threads != '1' else ' '}  {times['file']:.2f} ms{beside}")
+    return lines
+
+
+def short(tensor: str) -> str:
+    """The layer in a tensor's name: `ssd/Conv2d_0/Relu6/Relu6;ssd/...` -> `Conv2d_0/Relu6`."""
+    parts = tensor.split(";")[0].split("/")
+    return "/".join(parts[1:-1]) if len(parts) > 2 else tensor
+
+
+def _described(model: Any, end: dict[str, int]) -> dict[str, dict[str, Any]]:
+    described = {}
+    for name, index in end.items():
+        tensor = model.subgraphs[0].tensors[index]
+        row: dict[str, Any] = {"shape": [int(n) for n in tensor.shape], "type": flatbuffer.dtype_name(tensor)}
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            row |= {"step": float(tensor.quantization.scale[0]), "zero": int(tensor.quantization.zeroPoint[0])}
+        described[name] = row
+    return described
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def open_file(path: Any, threads: int = 1) -> tuple[Runner, Settings]:
+    """A file that `detect export` wrote, ready to run with so many threads, or with one where only that is right.
+
+    Raises WeightsError for any other.
+    """
+    runner = Runner(path, threads)
+    settings = Settings.read(runner.model, str(path))
+    if detection_output.right_threads(settings, threads) != threads:
+        runner = Runner(path, detection_output.right_threads(settings, threads))
+    wanted = set(detection_output.OUTPUTS) if settings.nms != "none" else set(checks.HEADS)
+    if set(runner.outputs) != wanted:
+        given, promised = ", ".join(runner.outputs), ", ".join(sorted(wanted))
+        raise WeightsError(f"{path}: gives {given}, its metadata promise {promised}")
+    return runner, settings

@@ -1,0 +1,113 @@
+"""Runs a TFLite file through ai-edge-litert, the interpreter that devices have."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from detect.errors import WeightsError
+from detect.export.tflite import flatbuffer
+from detect.export.tflite.quiet import quiet
+
+
+class Runner:
+    """A TFLite file: call it with a frame, or with several at once, and get its outputs by name as float32.
+
+    file: a path, or the file's bytes. threads: of the interpreter.
+    keep_all: keep every tensor of the last run, for `tensor`; slower, as XNNPACK is left out then.
+    Raises WeightsError for what is no TFLite file or can't be run here.
+    """
+
+    def __init__(self, file: Path | bytes, threads: int = 1, keep_all: bool = False):
+        content, name = (file, "the file") if isinstance(file, bytes) else (_content(file), str(file))
+        self.model = flatbuffer.read(content, name)
+        options: dict[str, Any] = {}
+        if keep_all:
+            plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            options = {"experimental_preserve_all_tensors": True, "experimental_op_resolver_type": plain}
+        try:
+            with quiet():
+                self.interpreter = Interpreter(model_content=content, num_threads=threads, **options)
+                self.interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise WeightsError(f"{name}: ai-edge-litert can't run this file: {error}") from error
+        self._tensors: dict[int, dict[str, Any]] = {d["index"]: d for d in self.interpreter.get_tensor_details()}
+        inputs, self.outputs = flatbuffer.ends(self.model)
+        if len(inputs) != 1:
+            raise WeightsError(f"{name}: has the inputs {', '.join(inputs)}; one image is expected")
+        (self.input,) = inputs.values()
+        self._batch, self._name = int(self._details(self.input)["shape"][0]), name
+
+    @property
+    def input_type(self) -> np.dtype:
+        """Of the frame that the file takes."""
+        return np.dtype(self._details(self.input)["dtype"])
+
+    def scale(self, name: str) -> tuple[float, int] | None:
+        """(step, zero point) of an output that is int8 or was until the file's last operation; None if it is float."""
+        index = self.outputs[name]
+        for operator in self.model.subgraphs[0].operators:
+            if index in operator.outputs and flatbuffer.operator_name(self.model, operator) == "DEQUANTIZE":
+                index = int(operator.inputs[0])
+        step, zero = self._details(index)["quantization"]
+        return (float(step), int(zero)) if step else None
+
+    def set(self, frame: np.ndarray) -> None:
+        """frame: [*size, 3], or [N, *size, 3], levels 0..255 in uint8 or float32; converted to what the file takes.
+
+        Raises WeightsError for as many frames as the file does not take at once.
+        """
+        details = self._details(self.input)
+        frames = frame if frame.ndim == len(details["shape"]) else frame[np.newaxis]
+        if len(frames) != self._batch:
+            self._resize(len(frames))
+        if details["dtype"] != np.float32:
+            step, zero = details["quantization"]
+            bounds = np.iinfo(details["dtype"])
+            levels = np.rint(frames.astype(np.float32) / step) + zero if step else np.rint(frames)
+            frames = np.clip(levels, bounds.min, bounds.max)
+        self.interpreter.set_tensor(self.input, frames.astype(details["dtype"]))
+
+    def invoke(self) -> None:
+        """Runs the file on what was set."""
+        self.interpreter.invoke()
+
+    def tensor(self, index: int) -> np.ndarray:
+        """One tensor after a run, dequantised to float32."""
+        details, values = self._details(index), self.interpreter.get_tensor(index)
+        parameters = details["quantization_parameters"]
+        steps, zeros = parameters["scales"], parameters["zero_points"]
+        if values.dtype.kind == "f" or not len(steps):
+            return values.astype(np.float32)
+        shape = [1] * values.ndim
+        if len(steps) > 1:
+            shape[parameters["quantized_dimension"]] = -1
+        return (values.astype(np.float32) - zeros.reshape(shape).astype(np.float32)) * steps.reshape(shape)
+
+    def __call__(self, frame: np.ndarray) -> dict[str, np.ndarray]:
+        """frame: [*size, 3] or [N, *size, 3], levels 0..255. Returns the outputs by name, float32."""
+        self.set(frame)
+        self.invoke()
+        return {name: self.tensor(index) for name, index in self.outputs.items()}
+
+    def _resize(self, count: int) -> None:
+        details = self._details(self.input)
+        if details["shape_signature"][0] != -1:
+            raise WeightsError(
+                f"{self._name}: takes {self._batch} images a call, was given {count}: give one after the other, or "
+                "export the file with batch=null"
+            )
+        self.interpreter.resize_tensor_input(self.input, [count, *details["shape"][1:]], strict=True)
+        self.interpreter.allocate_tensors()
+        self._batch = count
+
+    def _details(self, index: int) -> dict[str, Any]:
+        return self._tensors[index]
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{file}: can't be read: {error.strerror}") from error

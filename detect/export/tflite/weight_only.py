@@ -1,0 +1,85 @@
+"""Kernels stored small in a float file: in half precision, or in 8 bits as TensorFlow's `quantize_weights` had them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from detect.export.tflite import flatbuffer
+from detect.export.tflite.operators import CONVOLUTIONS
+
+LEAST = 1024  # values of a kernel in 8 bits; smaller ones stay float, as in 2017
+LEVELS = 255
+HALVED = tuple(name for name in CONVOLUTIONS if name != "DEPTHWISE_CONV_2D")
+
+
+def float16(model: Any) -> int:
+    """Stores the kernels of a float `schema.ModelT` in float16; the arithmetic stays float32. Returns how many.
+
+    Biases and depthwise kernels stay float32, unlike in the converter's own float16 files: those kernels, with batch
+    norm folded in, are large and cancel out, and are less than a hundredth of a MobileNet. On a trained one, float16
+    in them was five times the error of all others together.
+    """
+
+    def half(values: np.ndarray, stored: Any) -> np.ndarray:
+        return values.astype(np.float16)
+
+    return _store(model, HALVED, 1, schema.TensorType.FLOAT16, half, "_float16")
+
+
+def per_tensor(model: Any) -> int:
+    """Stores the kernels of a float `schema.ModelT` in 8 bits, evenly spaced from the least to the greatest value of
+    each kernel (batch norm is folded into it by then) with zero among the levels. The arithmetic stays float. Returns
+    how many kernels were changed.
+    """
+
+    def eight_bits(values: np.ndarray, stored: Any) -> np.ndarray:
+        levels, step, zero = quantised(values)
+        stored.quantization = flatbuffer.quantization([step], [zero])
+        return levels
+
+    return _store(model, CONVOLUTIONS, LEAST, schema.TensorType.INT8, eight_bits, "_8bit")
+
+
+def _store(
+    model: Any, operators: tuple[str, ...], least: int, kind: int, small: Callable[[np.ndarray, Any], Any], ending: str
+) -> int:
+    """Puts `small(values, tensor)` in the place of the kernels of at least so many values, and a DEQUANTIZE in front
+    of each convolution, which makes float of it, once."""
+    graph = model.subgraphs[0]
+    added, done = [], set()
+    for operator in graph.operators:
+        index = int(operator.inputs[1]) if len(operator.inputs) > 1 else -1
+        if flatbuffer.operator_name(model, operator) not in operators or index in done:
+            continue
+        kernel, values = graph.tensors[index], flatbuffer.constant(model, index)
+        if values is None or len(values) < least:
+            continue
+        done.add(index)
+        place = flatbuffer.add_tensor(model, flatbuffer.tensor_name(model, index) + ending, kernel.shape, kind)
+        stored = graph.tensors[place]
+        stored.buffer = len(model.buffers)
+        model.buffers.append(flatbuffer.AlignedBuffer(small(values, stored).view(np.uint8)))
+        kernel.buffer = 0
+        added.append(flatbuffer.operator(model, schema.BuiltinOperator.DEQUANTIZE, 3, [place], [index]))
+    graph.operators = added + graph.operators
+    _drop_unused(model)
+    return len(added)
+
+
+def quantised(values: np.ndarray) -> tuple[np.ndarray, float, int]:
+    """float32 [n] -> int8 [n], step, zero point: levels from the least to the greatest value, zero among them."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    step = (high - low) / LEVELS or 1.0
+    zero = int(np.clip(np.rint(-128 - low / step), -128, 127))
+    return np.clip(np.rint(values / step) + zero, -128, 127).astype(np.int8), step, zero
+
+
+def _drop_unused(model: Any) -> None:
+    """Empties the buffers that no tensor and no metadata uses any more."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or []}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None

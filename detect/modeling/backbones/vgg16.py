@@ -1,0 +1,81 @@
+"""VGG16 (Simonyan and Zisserman 2015, column D), equal to slim's `vgg_16` up to pool5 with padding `valid`."""
+
+from collections.abc import Iterator
+
+import tf_keras
+
+from detect.modeling.backbones.layers import ConvScope, scale_input, scaled_depth
+
+layers = tf_keras.layers
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and their channels; then a pooling
+
+
+class VGG16:
+    """Builds the network onto an image tensor; holds no variables itself.
+
+    depth_multiplier: scales the channels of every layer (> 0).
+    min_depth: the fewest channels that a layer keeps.
+    input_scaling: `mean` (less the ImageNet means, as slim's and Keras' weights want it), `signed`, `unit` or `none`.
+    padding: of the poolings. `same` rounds map sizes up, as SSD300 needs it (300 px: conv4_3 has 38); `valid` rounds
+        down, as slim (37). Raises ValueError for another.
+    dropout: share of the box head's features that is dropped in training, after each dense layer.
+    """
+
+    slim_scope = "vgg_16"
+    logits = "fc8"
+    ssd_maps = ("conv4/conv4_3", "conv5/conv5_3")
+    ssd_extras = (512, 256, 256, 128)
+    fpn_maps = ("conv4/conv4_3", "conv5/conv5_3", "pool5")
+    rpn_map = "conv5/conv5_3"
+    roi_crop = (14, 2)
+    # Keras' file is for B, G, R: who reads it turns the input channels of the first kernel round.
+    keras_bgr = True
+
+    def __init__(
+        self,
+        depth_multiplier: float = 1.0,
+        min_depth: int = 16,
+        input_scaling: str = "mean",
+        padding: str = "same",
+        dropout: float = 0.0,
+    ):
+        if padding not in ("same", "valid"):
+            raise ValueError(f"backbone.padding={padding}: legal is same or valid")
+        self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
+        self.input_scaling, self.padding, self.dropout = input_scaling, padding, dropout
+
+    def __call__(self, image) -> dict:
+        """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
+        return dict(self._walk(scale_input(image, self.input_scaling)))
+
+    def box_head(self, crops):
+        """Two dense layers on crops [N, h, w, C] of `rpn_map`, pooled to 7 x 7 by then: [N, 1, 1, 4096].
+
+        As in slim they are convolutions, `fc6` over the whole crop. They are no part of the base (`__call__`).
+        """
+        x = crops
+        for name, kernel in (("fc6", tuple(crops.shape[1:3])), ("fc7", 1)):
+            x = ConvScope("valid", "relu", normalise=False).conv(x, self._depth(4096), kernel, name)
+            if self.dropout:
+                x = layers.Dropout(self.dropout, name=f"{name}/Dropout")(x)
+        return x
+
+    def keras_layers(self) -> dict[str, str]:
+        """Our layers by the name that they have in tf_keras.applications.VGG16, the dense ones left out."""
+        return {
+            f"block{i}_conv{j}": f"conv{i}/conv{i}_{j}"
+            for i, (convs, _) in enumerate(BLOCKS, start=1)
+            for j in range(1, convs + 1)
+        }
+
+    def _walk(self, x) -> Iterator[tuple]:
+        scope = ConvScope(activation="relu", normalise=False)
+        for i, (convs, channels) in enumerate(BLOCKS, start=1):
+            for name in (f"conv{i}/conv{i}_{j}" for j in range(1, convs + 1)):
+                x = scope.conv(x, self._depth(channels), 3, name)
+                yield name, x
+            x = layers.MaxPooling2D(2, 2, self.padding, name=f"pool{i}")(x)
+            yield f"pool{i}", x
+
+    def _depth(self, channels: int) -> int:
+        return scaled_depth(channels, self.depth_multiplier, self.min_depth)

@@ -1,0 +1,243 @@
+"""From a backbone's end points to the feature maps of a detector.
+
+A neck is called with the end points and the backbone, and returns the maps by name, largest first. Its `source(name)`
+says in a few words what a map that is no end point is made from.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tf_keras
+
+from detect.errors import ConfigError
+from detect.modeling.backbones.layers import ConvScope, scaled_depth
+
+layers = tf_keras.layers
+
+
+class ExtraFeatureMaps:
+    """The backbone's maps and smaller ones after them (the API's `multi_resolution_feature_maps`).
+
+    Each extra map: a 1x1 convolution of half its channels, then a 3x3 of stride 2, both with batch norm and ReLU6,
+    named as in the API (`Conv2d_13_pointwise_2_Conv2d_2_3x3_s2_512`).
+
+    maps: names of the backbone's end points; None takes the backbone's own choice.
+    channels: of each extra map; None takes the backbone's own choice.
+    depth_multiplier, min_depth: scale `channels` (the zoo: 1.0 and 16).
+    separable: the 3x3 is depthwise, with batch norm and ReLU6, and a 1x1 follows (SSDLite: Sandler 2018, 6.2).
+    """
+
+    def __init__(
+        self,
+        maps: Sequence[str] | None = None,
+        channels: Sequence[int] | None = None,
+        depth_multiplier: float = 1.0,
+        min_depth: int = 16,
+        separable: bool = False,
+    ):
+        self.maps, self.channels = maps, channels
+        self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
+        self.separable = separable
+
+    def source(self, name: str) -> str:
+        """What the map `name` is made from."""
+        return "separable 3x3 /2" if self.separable else "1x1, 3x3 /2"
+
+    def __call__(self, end_points: dict, backbone: Any) -> dict:
+        """end_points: the backbone's tensors by name. Raises ConfigError for maps that are none of them."""
+        maps = chosen(end_points, self.maps or backbone.ssd_maps)
+        base = list(maps)[-1]
+        x = maps[base]
+        channels = backbone.ssd_extras if self.channels is None else self.channels
+        for i, wanted in enumerate(channels, start=len(maps)):
+            name, x = self._extra(x, base, i, wanted)
+            maps[name] = x
+        return maps
+
+    def _extra(self, x, base: str, i: int, channels: int):
+        """The name and tensor of one more map, after x."""
+        scope = ConvScope(stddev=0.03)
+        depth, half = self._depth(channels), self._depth(channels / 2)
+        x = scope.conv(x, half, 1, f"{base}_1_Conv2d_{i}_1x1_{half}")
+        name = f"{base}_2_Conv2d_{i}_3x3_s2_{depth}"
+        if self.separable:
+            x = scope.depthwise(x, 3, f"{name}_depthwise", stride=2)
+            return name, scope.conv(x, depth, 1, name)
+        return name, scope.conv(x, depth, 3, name, stride=2)
+
+    def _depth(self, channels: float) -> int:
+        return max(int(channels * self.depth_multiplier), self.min_depth)
+
+
+class InceptionBlockFeatureMaps(ExtraFeatureMaps):
+    """Extra maps by Inception blocks with a shortcut, in the style of I-SSD (Ning 2017; its widths are unpublished).
+
+    Branches: 1x1 (a quarter of the channels); 1x1 (1/4) and 3x3 (1/2); 1x1 (1/8) and two 3x3 (1/8); max-pooling and 1x1
+    (1/8). The last convolution of each has stride 2. Their concatenation and a 1x1 projection of the block's input are
+    added, then ReLU6. Batch norm throughout. Arguments as in ExtraFeatureMaps.
+    """
+
+    def __init__(
+        self,
+        maps: Sequence[str] | None = None,
+        channels: Sequence[int] | None = None,
+        depth_multiplier: float = 1.0,
+        min_depth: int = 16,
+    ):
+        super().__init__(maps, channels, depth_multiplier, min_depth)
+
+    def source(self, name: str) -> str:
+        """What the map `name` is made from."""
+        return "Inception block"
+
+    def _extra(self, x, base: str, i: int, channels: int):
+        scope, linear = ConvScope(stddev=0.03), ConvScope(stddev=0.03, activation=None)
+        depth, name = self._depth(channels), f"{base}_Mixed_{i}"
+        quarter, half, eighth = depth // 4, depth // 2, depth // 8
+        branches = [
+            scope.conv(x, quarter, 1, f"{name}/Branch_0/Conv2d_0a_1x1", stride=2),
+            scope.conv(x, quarter, 1, f"{name}/Branch_1/Conv2d_0a_1x1"),
+            scope.conv(x, eighth, 1, f"{name}/Branch_2/Conv2d_0a_1x1"),
+            layers.MaxPooling2D(3, 1, "same", name=f"{name}/Branch_3/MaxPool_0a_3x3")(x),
+        ]
+        branches[1] = scope.conv(branches[1], half, 3, f"{name}/Branch_1/Conv2d_0b_3x3", stride=2)
+        branches[2] = scope.conv(branches[2], eighth, 3, f"{name}/Branch_2/Conv2d_0b_3x3")
+        branches[2] = scope.conv(branches[2], eighth, 3, f"{name}/Branch_2/Conv2d_0c_3x3", stride=2)
+        rest = depth - quarter - half - eighth
+        branches[3] = scope.conv(branches[3], rest, 1, f"{name}/Branch_3/Conv2d_0b_1x1", stride=2)
+        joined = layers.Concatenate(name=f"{name}/concat")(branches)
+        shortcut = linear.conv(x, depth, 1, f"{name}/Shortcut", stride=2)
+        return name, layers.ReLU(6.0, name=f"{name}/Relu6")(layers.Add(name=f"{name}/Add")([joined, shortcut]))
+
+
+class FPN:
+    """Feature pyramid (Lin 2017) as the zoo's FPNLite has it: names and order of layers are the API's, below `fpn/`.
+
+    The last of three end points, by a linear 1x1 convolution, is the map of stride 32; upsampled to the nearest cell
+    and added to the 1x1 of the one before, twice, it makes the maps of stride 16 and 8, each after a separable 3x3.
+    Coarser maps follow by separable 3x3 convolutions of stride 2. Batch norm and ReLU6 after all that are 3x3.
+
+    maps: three end points, each of twice the stride of the one before; None takes the backbone's own choice.
+    levels: how many maps, 3 or more; 5 end at stride 128.
+    channels: of every map. depth_multiplier, min_depth: scale them.
+    separable: False makes the 3x3 convolutions full ones (RetinaNet's).
+    """
+
+    def __init__(
+        self,
+        maps: Sequence[str] | None = None,
+        levels: int = 5,
+        channels: int = 128,
+        depth_multiplier: float = 1.0,
+        min_depth: int = 16,
+        separable: bool = True,
+    ):
+        if levels < 3:
+            raise ConfigError(f"neck.levels={levels}: a pyramid has 3 maps or more")
+        self.maps, self.levels, self.channels = maps, levels, channels
+        self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
+        self.separable = separable
+
+    def source(self, name: str) -> str:
+        """What the map `name` is made from."""
+        kinds = {"smoothing": "top-down, 3x3", "projection": "1x1", "bottom": "3x3 /2"}
+        return kinds[name.removeprefix("fpn/").partition("_")[0]]
+
+    def __call__(self, end_points: dict, backbone: Any) -> dict:
+        """end_points: the backbone's tensors by name, of fixed sizes. Raises ConfigError for maps that do not halve."""
+        names = self.maps or backbone.fpn_maps
+        fine_to_coarse = list(chosen(end_points, names).values())
+        depth = scaled_depth(self.channels, self.depth_multiplier, self.min_depth)
+        scope, linear = ConvScope(stddev=0.03), ConvScope(stddev=0.03, normalise=False, activation=None)
+        conv = scope.separable if self.separable else scope.conv
+        last = len(fine_to_coarse)
+        top = linear.conv(fine_to_coarse[-1], depth, 1, f"fpn/projection_{last}")
+        maps = {f"fpn/projection_{last}": top}
+        x = top
+        for level in range(last - 1, 0, -1):
+            lateral = linear.conv(fine_to_coarse[level - 1], depth, 1, f"fpn/projection_{level}")
+            x = layers.Add(name=f"fpn/top_down_{level}")([_upsampled(x, lateral, level), lateral])
+            maps[f"fpn/smoothing_{level}"] = conv(x, depth, 3, f"fpn/smoothing_{level}")
+        maps = dict(reversed(maps.items()))
+        number = int(re.findall(r"\d+", names[-1])[-1])  # layer_19 is followed by bottom_up_Conv2d_20
+        x = top
+        for i in range(1, self.levels - last + 1):
+            name = f"fpn/bottom_up_Conv2d_{number + i}"
+            x = maps[name] = conv(x, depth, 3, name, stride=2)
+        return maps
+
+
+def _upsampled(x, like, level: int):
+    """x with twice the rows and columns, without the last of them where `like` has an odd number."""
+    extra = [2 * coarse - fine for coarse, fine in zip(x.shape[1:3], like.shape[1:3], strict=True)]
+    if not set(extra) <= {0, 1}:
+        raise ConfigError(
+            f"neck.maps: one of {x.shape[1]}x{x.shape[2]} cells follows one of {like.shape[1]}x{like.shape[2]}, not of "
+            "half the size: a feature pyramid needs strides 8, 16, 32 (backbone.padding=same)"
+        )
+    x = layers.UpSampling2D(2, interpolation="nearest", name=f"fpn/upsampling_{level}")(x)
+    return layers.Cropping2D(((0, extra[0]), (0, extra[1])), name=f"fpn/cropping_{level}")(x) if any(extra) else x
+
+
+class VGGFeatureMaps:
+    """The maps of SSD300 (Liu 2016, figure 2 and 3.1) on VGG16, all without batch norm, with ReLU.
+
+    conv4_3, its values of a cell scaled to length 20 at first (a learned factor for each channel); after conv5_3, a 3x3
+    pooling of stride 1, fc6 (3x3, dilation 6) and fc7 (1x1); then extra maps of stride 2, the last ones VALID.
+    300 px: 38, 19, 10, 5, 3, 1. In a frame so small that a VALID 3x3 does not fit, stride 2 takes its place.
+
+    fc: channels of fc6 and fc7. channels: of the extra maps; valid: how many of them, from the last, are VALID.
+    depth_multiplier, min_depth: scale all these channels.
+    """
+
+    def __init__(
+        self,
+        fc: int = 1024,
+        channels: Sequence[int] = (512, 256, 256, 256),
+        valid: int = 2,
+        depth_multiplier: float = 1.0,
+        min_depth: int = 16,
+    ):
+        self.fc, self.channels, self.valid = fc, channels, valid
+        self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
+
+    def source(self, name: str) -> str:
+        """What the map `name` is made from."""
+        if name == "ssd/conv4_3":
+            return "conv4_3, normalised"
+        return "pool5, 3x3 dilated, 1x1" if name == "ssd/fc7" else "1x1, 3x3"
+
+    def __call__(self, end_points: dict, backbone: Any) -> dict:
+        """end_points: VGG16's tensors by name. Raises ConfigError for those of another backbone."""
+        if not {"conv4/conv4_3", "conv5/conv5_3"} <= set(end_points):
+            raise ConfigError("detector/neck=vgg16 is made for backbone=vgg16: this one has no conv4/conv4_3")
+        x = layers.UnitNormalization(name="ssd/conv4_3/norm")(end_points["conv4/conv4_3"])
+        factor = tf_keras.initializers.Constant(20.0)
+        x = layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer=factor, name="ssd/conv4_3")(x)
+        maps = {"ssd/conv4_3": x}
+        scope, fc = ConvScope(normalise=False, activation="relu"), self._depth(self.fc)
+        x = layers.MaxPooling2D(3, 1, "same", name="ssd/pool5")(end_points["conv5/conv5_3"])
+        x = scope.conv(x, fc, 3, "ssd/fc6", dilation=6)
+        x = maps["ssd/fc7"] = scope.conv(x, fc, 1, "ssd/fc7")
+        unpadded = ConvScope(normalise=False, activation="relu", padding="valid")
+        for i, channels in enumerate(self.channels):
+            x = scope.conv(x, self._depth(channels / 2), 1, f"ssd/conv{8 + i}_1")
+            name, fits = f"ssd/conv{8 + i}_2", min(x.shape[1:3]) >= 3
+            if i >= len(self.channels) - self.valid and fits:
+                x = unpadded.conv(x, self._depth(channels), 3, name)
+            else:
+                x = scope.conv(x, self._depth(channels), 3, name, stride=2)
+            maps[name] = x
+        return maps
+
+    def _depth(self, channels: float) -> int:
+        return max(int(channels * self.depth_multiplier), self.min_depth)
+
+
+def chosen(end_points: dict, names: Sequence[str]) -> dict:
+    """The end points of these names. Raises ConfigError, with the known ones, for others."""
+    unknown = [name for name in names if name not in end_points]
+    if unknown:
+        raise ConfigError(f"neck.maps: {unknown} are no end points of the backbone: {', '.join(end_points)}")
+    return {name: end_points[name] for name in names}

@@ -1,0 +1,98 @@
+"""The region proposal network: its layers, and how its outputs become proposals."""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+import tf_keras
+from official.vision.ops import box_ops
+
+from detect.geometry.box_coder import BoxCoder
+from detect.modeling.backbones.layers import ConvScope
+
+layers = tf_keras.layers
+
+
+class RPNHead:
+    """A 3x3 convolution, then objectness and box codes of every anchor by 1x1 convolutions (Faster R-CNN, 3.1).
+
+    channels: of the 3x3 convolution. activation: after it (the API: relu6; the paper: relu).
+    stddev: of the truncated normal that fills the kernels.
+    """
+
+    def __init__(self, channels: int = 512, activation: str = "relu6", stddev: float = 0.01):
+        self.channels, self.activation, self.stddev = channels, activation, stddev
+
+    def __call__(self, features, anchors: int):
+        """features: the map [B, h, w, C]; anchors: of a cell.
+
+        Returns logits float32 [B, A, 2] (background, object) and codes float32 [B, A, 4].
+        """
+        scope = ConvScope(activation=self.activation, normalise=False, stddev=self.stddev)
+        x = scope.conv(features, self.channels, 3, "FirstStageBoxPredictor/Conv")
+        linear = ConvScope(activation=None, normalise=False, stddev=self.stddev)
+        logits = linear.conv(x, anchors * 2, 1, "FirstStageBoxPredictor/ClassPredictor")
+        codes = linear.conv(x, anchors * 4, 1, "FirstStageBoxPredictor/BoxEncodingPredictor")
+        return (
+            layers.Reshape((-1, 2), name="FirstStageBoxPredictor/logits")(logits),
+            layers.Reshape((-1, 4), name="FirstStageBoxPredictor/codes")(codes),
+        )
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """boxes: float32 [B, P, 4] in pixels of the frame, best first, without gradient, 0 beyond an image's last.
+    real: bool [B, P], False there."""
+
+    boxes: tf.Tensor
+    real: tf.Tensor
+
+
+class ProposalGenerator:
+    """The best boxes of the RPN: decoded, clipped, the tiny ones dropped, then non-maximum suppression.
+
+    count: proposals of an image. nms_iou: a box that overlaps a better one by more is dropped.
+    candidates: boxes of highest score that enter the suppression; None lets all in, as the Object Detection API does.
+    min_size: pixels; a box with a shorter side is dropped.
+
+    tf-models-official's MultilevelROIGenerator is not used: it knows neither the scale factors of the box code nor
+    softmax objectness, and cuts a fixed number of boxes whether they are real or not.
+    """
+
+    def __init__(self, count: int = 300, nms_iou: float = 0.7, candidates: int | None = None, min_size: float = 1.0):
+        self.count, self.nms_iou, self.candidates, self.min_size = count, nms_iou, candidates, min_size
+
+    def __call__(self, codes, scores, anchors, box_coder: BoxCoder, size: tuple[int, int]) -> Proposals:
+        """codes: float32 [B, A, 4]; scores: float32 [B, A] above 0; anchors: float32 [A, 4]; size: of the frame."""
+        codes, scores = tf.stop_gradient(codes), tf.stop_gradient(scores)
+        anchors = tf.tile(tf.convert_to_tensor(anchors)[tf.newaxis], [tf.shape(codes)[0], 1, 1])
+        if self.candidates is not None and self.candidates < scores.shape[1]:
+            scores, best = tf.math.top_k(scores, self.candidates)
+            codes, anchors = (tf.gather(x, best, batch_dims=1) for x in (codes, anchors))
+        boxes = box_ops.clip_boxes(box_coder.decode(codes, anchors), size)
+        large = tf.reduce_all(boxes[..., 2:] - boxes[..., :2] >= self.min_size, axis=-1)
+        kept = tf.image.combined_non_max_suppression(
+            boxes[:, :, tf.newaxis],
+            tf.where(large, scores, -1.0)[..., tf.newaxis],
+            self.count,
+            self.count,
+            iou_threshold=self.nms_iou,
+            score_threshold=0.0,
+            clip_boxes=False,
+        )
+        return Proposals(kept.nmsed_boxes, tf.sequence_mask(kept.valid_detections, self.count))
+
+
+def recalls(proposals: Proposals, boxes, classes) -> dict:
+    """The share of a batch's boxes [B, N, 4] (those with a class above 0) that a proposal covers at IoU .5 and .7.
+
+    It is 1 where the batch has no boxes, so that means over batches stay finite: all of them were found.
+    """
+    overlap = tf.where(proposals.real[..., tf.newaxis], box_ops.bbox_overlap(proposals.boxes, boxes), -1.0)
+    best, real = tf.reduce_max(overlap, axis=1), classes > 0
+    count = tf.math.count_nonzero(real, dtype=tf.float32)
+
+    def recall(iou: float):
+        covered = tf.math.count_nonzero(real & (best >= iou), dtype=tf.float32)
+        return tf.where(count > 0, tf.math.divide_no_nan(covered, count), 1.0)
+
+    return {"rpn/recall_50": recall(0.5), "rpn/recall_70": recall(0.7)}

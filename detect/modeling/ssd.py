@@ -1,0 +1,130 @@
+"""SSD (Liu et al. 2016) as the TF Object Detection API builds it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from detect.geometry.anchors import MultiscaleAnchors, SSDAnchors
+from detect.geometry.frame import Frame
+from detect.modeling.cost import Part
+from detect.modeling.target_assigner import TargetAssigner
+
+
+class SSD:
+    """Backbone, neck and head as one flat model, and what turns its outputs into a loss or into detections.
+
+    backbone: builds the end points from an image tensor (`detect.backbones`).
+    num_classes: without background.
+    size: (height, width) of the network's input frame in pixels, each at least 96.
+    resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.
+    neck, head, anchors, target_assigner, sampler, *_loss, postprocess: the parts; sampler None counts every anchor.
+    localization_weight, classification_weight: of the two parts of the loss (zoo: 1 and 1).
+
+    model: float32 image [B, H, W, 3] in 0..255 -> {"codes": [B, A, 4], "logits": [B, A, num_classes + 1]}.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int,
+        size: Sequence[int],
+        neck: Any,
+        head: Any,
+        anchors: SSDAnchors | MultiscaleAnchors,
+        target_assigner: TargetAssigner,
+        sampler: Callable | None,
+        classification_loss: Any,
+        localization_loss: Callable,
+        postprocess: Callable,
+        localization_weight: float = 1.0,
+        classification_weight: float = 1.0,
+        resize: str = "stretch",
+    ):
+        frame = Frame(size, resize)
+        self.size, self.resize = frame.size, frame.mode
+        self.num_classes = num_classes
+        self.target_assigner, self.sampler = target_assigner, sampler
+        self.classification_loss, self.localization_loss = classification_loss, localization_loss
+        self.postprocess = postprocess
+        self.localization_weight, self.classification_weight = localization_weight, classification_weight
+
+        image = tf_keras.Input((*self.size, 3), name="image")
+        end_points = backbone(image)
+        self.backbone_layers = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers}
+        self.maps = neck(end_points, backbone)
+        self.per_cell = anchors.per_cell(len(self.maps))
+        self._end_points, self._backbone = set(end_points), type(backbone).__name__
+        self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
+        self._sources["predictors"] = head.source
+        codes, logits = head(list(self.maps.values()), self.per_cell, num_classes, classification_loss.prior)
+        self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="ssd")
+        self.anchors = anchors([tuple(x.shape[1:3]) for x in self.maps.values()], self.size)
+
+    def adopt(self, model: tf_keras.Model) -> None:
+        """Computes with another network of the same inputs and outputs from now on: the fake-quantised twin."""
+        self.model = model
+
+    def parts(self) -> list[Part]:
+        """The feature maps, largest first, each with the layers that it needs beyond those that the others need.
+
+        A first row has the layers of the backbone where maps are made from it in common, the last one the predictors.
+        """
+        needed = {name: _layers(tf_keras.Model(self.model.input, tensor)) for name, tensor in self.maps.items()}
+        common = frozenset().union(*needed.values()) & self.backbone_layers
+        direct = [name for name in needed if name in self._end_points]
+        made = sorted(needed.keys() - set(direct), key=lambda name: len(needed[name]))
+        own, taken = {}, frozenset[str]()
+        for name in [*direct, "backbone", *made]:
+            own[name] = needed.get(name, common) - taken
+            taken |= own[name]
+        parts = [Part("backbone", self._backbone, own["backbone"], ())] if own["backbone"] else []
+        for (name, tensor), anchors in zip(self.maps.items(), self.per_cell, strict=True):
+            parts.append(Part(name, self._sources[name], own[name], tuple(tensor.shape[1:]), anchors))
+        return [*parts, Part("predictors", self._sources["predictors"], _layers(self.model) - taken, ())]
+
+    def losses(self, batch: dict, training: bool = True):
+        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), as the input pipeline makes it.
+
+        Returns the weighted parts of the loss and scalars to watch, both {name: float32 scalar}. Each part is summed
+        over the anchors that count and divided by the matches of the batch.
+        """
+        outputs = self.model(tf.cast(batch["image"], tf.float32), training=training)
+        targets = self.target_assigner(tf.constant(self.anchors), batch["boxes"], batch["classes"])
+        classification = self.classification_loss(outputs["logits"], targets.classes) * targets.weights
+        localization = self.localization_loss(outputs["codes"], targets.codes) * targets.matched
+        if self.sampler is None:
+            counted = targets.weights
+        else:
+            counted = self.sampler(
+                tf.stop_gradient(classification),
+                targets.matched,
+                targets.weights,
+                tf.stop_gradient(self._decode(outputs["codes"])),
+            )
+        matches = tf.reduce_sum(targets.matched)
+        normalizer = tf.maximum(matches, 1.0)
+        parts = {
+            "classification": self.classification_weight * tf.reduce_sum(classification * counted) / normalizer,
+            "localization": self.localization_weight * tf.reduce_sum(localization * counted) / normalizer,
+        }
+        images = tf.cast(tf.shape(batch["image"])[0], tf.float32)
+        scalars = {
+            "anchors/positives_per_image": matches / images,
+            "anchors/negatives_per_image": tf.reduce_sum(counted * (1 - targets.matched)) / images,
+        }
+        return parts, scalars
+
+    def detect(self, image):
+        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`)."""
+        outputs = self.model(tf.cast(image, tf.float32), training=False)
+        boxes, scores = self._decode(outputs["codes"]), self.classification_loss.scores(outputs["logits"])
+        return self.postprocess(boxes, scores, self.size)
+
+    def _decode(self, codes):
+        return self.target_assigner.box_coder.decode(codes, tf.constant(self.anchors)[tf.newaxis])
+
+
+def _layers(model: tf_keras.Model) -> frozenset[str]:
+    return frozenset(layer.name for layer in model.layers)

@@ -1,0 +1,46 @@
+"""Classification and regression targets of every anchor."""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+from official.vision.ops import box_ops
+
+from detect.geometry.box_coder import BoxCoder
+from detect.modeling.matcher import IGNORED, ArgMaxMatcher
+
+
+@dataclass(frozen=True)
+class Targets:
+    """classes: int32 [B, A], 0 background. codes: float32 [B, A, 4], zero where unmatched.
+    matched: float32 [B, A], 1 where the anchor answers for a box. weights: float32 [B, A], 0 where it is ignored."""
+
+    classes: tf.Tensor
+    codes: tf.Tensor
+    matched: tf.Tensor
+    weights: tf.Tensor
+
+
+class TargetAssigner:
+    """Matches anchors to boxes by IoU and encodes the boxes (TF Object Detection API, core/target_assigner)."""
+
+    def __init__(self, matcher: ArgMaxMatcher, box_coder: BoxCoder):
+        self.matcher, self.box_coder = matcher, box_coder
+
+    def __call__(self, anchors, boxes, classes) -> Targets:
+        """anchors: float32 [A, 4], or [B, A, 4] where each image has its own (proposals); boxes: float32 [B, N, 4], all
+        in pixels; classes: int32 [B, N], -1 pads."""
+        batch_anchors = tf.convert_to_tensor(anchors)
+        if batch_anchors.shape.rank == 2:
+            batch_anchors = tf.tile(batch_anchors[tf.newaxis], [tf.shape(boxes)[0], 1, 1])
+        real = classes > 0
+        similarity = tf.where(real[:, tf.newaxis], box_ops.bbox_overlap(batch_anchors, boxes), -1.0)
+        matches = self.matcher(similarity)
+        matched = matches >= 0
+        columns = tf.maximum(matches, 0)
+        codes = self.box_coder.encode(tf.gather(boxes, columns, batch_dims=1), batch_anchors)
+        return Targets(
+            classes=tf.where(matched, tf.gather(classes, columns, batch_dims=1), 0),
+            codes=tf.where(matched[..., tf.newaxis], codes, 0.0),
+            matched=tf.cast(matched, tf.float32),
+            weights=tf.cast(matches != IGNORED, tf.float32),
+        )

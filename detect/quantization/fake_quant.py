@@ -1,0 +1,150 @@
+"""Rounding of activations to ranges that training, or calibration, collects."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from detect.errors import ConfigError
+from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
+from detect.quantization.rounding import admissible, fake_quant
+
+
+@tf_keras.utils.register_keras_serializable(package="detect")
+class FakeQuant(Stepped):
+    """Rounds a tensor to the integers that TFLite would hold, over a range that is collected in training.
+
+    spec: how. members: how many tensors share the range (inputs of a concatenation): the layer is called on each with
+    its own `member`, and the range holds them all. fixed: (low, high) where the operation before prescribes it.
+
+    Variables: `range_min` and `range_max`, what is rounded to; `range_seen` [members], batches seen; `range_average`
+    [members, 2], moving averages of minima and maxima, still biased towards 0.
+    """
+
+    def __init__(self, spec, members: int = 1, fixed: tuple[float, float] | None = None, **kwargs: Any):
+        super().__init__(spec, **kwargs)
+        self.members, self.fixed = members, fixed
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "members": self.members, "fixed": self.fixed}
+
+    def build(self, input_shape) -> None:
+        """Adds the variables of the range."""
+        if self.fixed is None:
+            learned = self.spec.ranges == "learned"
+            self.range_min = self.add_weight(name="range_min", initializer="zeros", **_state(learned))
+            self.range_max = self.add_weight(name="range_max", initializer="zeros", **_state(learned))
+            self.range_seen = self.add_weight(name="range_seen", shape=[self.members], initializer="zeros", **_state())
+            if self.spec.ranges == "moving_average":
+                shape = [self.members, 2]
+                self.range_average = self.add_weight(name="range_average", shape=shape, initializer="zeros", **_state())
+        freezes = self.spec.freeze_ranges if self.fixed is None else None
+        self.add_step(self.spec.delay, freezes)
+        super().build(input_shape)
+
+    def call(self, x, member: int | None = 0, only_ships: bool = False, training=None):
+        """member: which of those that share the range x is; None: none, it is rounded to it only.
+
+        only_ships: x is on the grid already, and it is but the converter that must be told so.
+        """
+        if only_ships and self.run != SHIP:
+            return tf.identity(x)
+        if self.run == COLLECT and self.fixed is None and member is not None:
+            self._collect(x, member)
+        low, high = self._range(x, member, static(training, self))
+        return self.rounded(lambda: fake_quant(x, low, high, self.spec.activation_bits), lambda: tf.identity(x))
+
+    def step(self):
+        """The step of the grid that it rounds to, as it is stored now."""
+        stored = self._learned() if self.spec.ranges == "learned" else self._stored
+        low, high = self.fixed or stored()
+        return (high - low) / (2**self.spec.activation_bits - 1)
+
+    def check(self) -> None:
+        """Raises ConfigError where the range is of no use: it saw no data, or is not finite."""
+        if self.fixed is not None:
+            return
+        with tf.init_scope():  # out of the graph that is being traced, where variables have no values
+            low, high, seen = (v.numpy() for v in (self.range_min, self.range_max, self.range_seen))
+        if not (abs(low) + abs(high) < float("inf")):
+            raise ConfigError(
+                f"{self.name}: the range is [{low}, {high}], so training diverged or an input was not finite: "
+                "go back to an earlier checkpoint, and lower the rate"
+            )
+        if not seen.all():
+            raise ConfigError(
+                f"{self.name}: the range has seen no data: train the model, calibrate it "
+                "(detect.quantization.calibrate.calibrate) or load the weights of one that was trained"
+            )
+
+    def _range(self, x, member: int | None, training: bool):
+        if self.fixed is not None:
+            return self.fixed
+        stored = self._learned() if self.spec.ranges == "learned" else self._stored
+        if self.run == COLLECT:
+            return stored()
+        if training and self.trainable and member is not None:
+            if self.spec.ranges == "moving_average":
+                limit = self.spec.freeze_ranges
+                if limit == 0:
+                    return stored()
+                return self._average(x, member, True if limit is None else self.range_step < limit)
+            if self.spec.ranges == "learned":
+                tf.cond(self.range_seen[member] == 0, lambda: self._widen(x, member), self._stored)
+                return stored()
+        if (self.spec.ranges == "calibrated" or not training) and can_read():
+            self.check()
+        return stored()
+
+    def _stored(self):
+        return tf.convert_to_tensor(self.range_min), tf.convert_to_tensor(self.range_max)
+
+    def _learned(self):
+        return lambda: admissible(self.range_min, self.range_max, self.spec.activation_bits, self.spec.symmetric)
+
+    def _collect(self, x, member: int) -> None:
+        if self.spec.ranges == "moving_average":
+            self._average(x, member)
+        else:
+            self._widen(x, member)
+
+    def _average(self, x, member: int, moves: Any = True):
+        """The moving average with x in it, over all members; kept. moves: whether it moves, or gives what is stored.
+
+        To compute it in vain costs less than two branches would, and is traced much faster.
+        """
+        x = tf.stop_gradient(x)
+        mine = tf.one_hot(member, self.members)
+        seen = self.range_seen + mine
+        extremes = tf.stack([tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)])
+        decay = self.spec.decay
+        average = self.range_average + (1 - decay) * mine[:, tf.newaxis] * (extremes - self.range_average)
+        # 1 - decay ** seen; a member that saw nothing yet counts as 0, which every range holds.
+        unbiased = average / tf.maximum(1 - tf.pow(decay, seen), 1 - decay)[:, tf.newaxis]
+        low, high = tf.reduce_min(unbiased[:, 0]), tf.reduce_max(unbiased[:, 1])
+        return self._keep(low, high, seen, average, moves)
+
+    def _widen(self, x, member: int):
+        """The range with all of x in it; kept."""
+        x = tf.stop_gradient(x)
+        low, high = tf.minimum(self.range_min, tf.reduce_min(x)), tf.maximum(self.range_max, tf.reduce_max(x))
+        return self._keep(low, high, self.range_seen + tf.one_hot(member, self.members))
+
+    def _keep(self, low, high, seen, average=None, moves: Any = True):
+        low, high = admissible(low, high, self.spec.activation_bits, self.spec.symmetric)
+        pairs = [(self.range_min, low), (self.range_max, high), (self.range_seen, seen)]
+        pairs += [] if average is None else [(self.range_average, average)]
+        if moves is not True:
+            pairs = [(variable, tf.where(moves, value, variable)) for variable, value in pairs]
+        for variable, value in pairs:
+            variable.assign(value)
+        return pairs[0][1], pairs[1][1]
+
+
+def _state(trainable: bool = False) -> dict[str, Any]:
+    """Arguments of `add_weight`; what is not trained is averaged over replicas when it is read."""
+    if trainable:
+        return {"trainable": True}
+    synchronization, aggregation = tf.VariableSynchronization.ON_READ, tf.VariableAggregation.MEAN
+    return {"trainable": False, "synchronization": synchronization, "aggregation": aggregation}

@@ -1,0 +1,249 @@
+"""Kernels with batch norm folded in, rounded as TFLite rounds them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
+from detect.quantization.rounding import fake_quant_kernel, kernel_steps
+
+layers = tf_keras.layers
+
+
+@tf_keras.utils.register_keras_serializable(package="detect")
+class Folded(Stepped):
+    """A layer with a kernel, and the batch norm after it folded into that kernel, which is then rounded.
+
+    convolution: a Conv2D, DepthwiseConv2D, SeparableConv2D or Dense layer; None stands for a depthwise 1x1 convolution
+        that changes nothing. norm: the batch norm after it, or None.
+    Both are held whole: variables keep the names that they have in the float model.
+
+    The kernel that is rounded is always W gamma / sigma_moving (Jacob 2018, 3.2; Krishnamoorthi 2018, 3.2.2). In
+    training the output is then multiplied by sigma_moving / sigma_batch and gets the bias
+    beta - gamma mu_batch / sigma_batch, so that it learns by the batch's statistics while the grid moves slowly. In
+    evaluation, and from `spec.freeze_bn` on, the factor is 1 and the statistics are the moving ones. These
+    follow mean and variance of the float convolution, which is therefore run beside the rounded one until then.
+    """
+
+    def __init__(self, spec, convolution, norm=None, **kwargs: Any):
+        super().__init__(spec, **kwargs)
+        self.convolution = layers.deserialize(convolution) if isinstance(convolution, dict) else convolution
+        self.norm = layers.deserialize(norm) if isinstance(norm, dict) else norm
+        self.between = None
+        if isinstance(self.convolution, layers.SeparableConv2D):
+            self.between = FakeQuant(self.spec, name=f"{self.name}/depthwise/fake_quant")
+        # Gives the step of the input's grid; a function, as Keras would count the layer that has it as a part of this
+        # one. A model that was made from its configuration has none, and does not round biases.
+        self.input_step: Callable[[], Any] | None = None if self.between is None else self.between.step
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        parts = {"convolution": self.convolution, "norm": self.norm}
+        return {**super().get_config(), **{key: part and layers.serialize(part) for key, part in parts.items()}}
+
+    def build(self, input_shape) -> None:
+        """Builds both layers, each in its own name scope."""
+        shape = tf.TensorShape(input_shape)
+        parts = [] if self.convolution is None else [(self.convolution, shape)]
+        if self.norm is not None:
+            parts.append((self.norm, tf.TensorShape(self.compute_output_shape(shape))))
+        if self.between is not None:
+            parts.append((self.between, shape))
+        for layer, its_shape in parts:
+            with tf.name_scope(f"{layer.name}/"):  # the slash at the end makes it the whole scope
+                layer.build(its_shape)
+        self.add_step(self.spec.delay, self.spec.freeze_bn if self.norm is not None else None)
+        super().build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        """That of the layer with the kernel."""
+        return input_shape if self.convolution is None else self.convolution.compute_output_shape(input_shape)
+
+    @property
+    def momentum(self) -> float:
+        """Of batch norm's moving statistics. AttributeError where there is no batch norm, as for the next two."""
+        return self._norm.momentum
+
+    @momentum.setter
+    def momentum(self, value: float) -> None:
+        self._norm.momentum = value
+
+    @property
+    def moving_mean(self):
+        """Batch norm's variable."""
+        return self._norm.moving_mean
+
+    @property
+    def moving_variance(self):
+        """Batch norm's variable."""
+        return self._norm.moving_variance
+
+    @property
+    def _norm(self):
+        if self.norm is None:
+            raise AttributeError(f"{self.name} has no batch norm")
+        return self.norm
+
+    def call(self, x, training=None):
+        """x: float32 [B, H, W, C], or [B, ..., C] for a dense layer."""
+        training = static(training, self)
+        if self.between is not None:
+            x = self._depthwise(x, self._kernel_for(lambda: self.convolution.depthwise_kernel, training, True))
+            x = self.between(x, training=training)
+        kernel = self._kernel_for(self.folded_kernel, training, self._is_depthwise)
+        y = self._convolve(x, kernel)
+        if training and self.trainable and self._learns:
+            y = self.before(self.spec.freeze_bn, lambda: self._corrected(x, y), lambda: self._shifted(y, training))
+        else:
+            y = self._shifted(y, training)
+        return y if self.convolution is None else self.convolution.activation(y)
+
+    def folded_kernel(self):
+        """The kernel W gamma / sigma_moving before rounding, in the shape of W; of a separable layer, the pointwise."""
+        kernel = self._kernel
+        if self.norm is None:
+            return kernel
+        factor = self._gain / self._sigma(self.norm.moving_variance)
+        if self._is_depthwise:
+            factor = tf.reshape(factor, kernel.shape[2:])
+        return kernel * factor
+
+    def rounded_kernels(self) -> list[Any]:
+        """The kernels as they are rounded, in their shapes: one, or a separable layer's depthwise and pointwise."""
+        first = [] if self.between is None else [self._rounded(self.convolution.depthwise_kernel, True)]
+        return [*first, self._rounded(self.folded_kernel(), self._is_depthwise)]
+
+    def folded_bias(self):
+        """beta + (b - mu_moving) gamma / sigma_moving [C], or the layer's own bias, or None."""
+        if self.norm is None:
+            return self._own_bias
+        centred = (0.0 if self._own_bias is None else self._own_bias) - self.norm.moving_mean
+        return self._shift + centred * self._gain / self._sigma(self.norm.moving_variance)
+
+    @property
+    def _is_depthwise(self) -> bool:
+        return self.convolution is None or isinstance(self.convolution, layers.DepthwiseConv2D)
+
+    @property
+    def _kernel(self):
+        layer = self.convolution
+        if layer is None:
+            return tf.ones([1, 1, self.norm.moving_mean.shape[0], 1])
+        if isinstance(layer, layers.SeparableConv2D):
+            return layer.pointwise_kernel
+        return layer.depthwise_kernel if self._is_depthwise else layer.kernel
+
+    @property
+    def _learns(self) -> bool:
+        """Whether batch norm ever sees a batch's statistics."""
+        return self.norm is not None and self.norm.trainable and self.spec.freeze_bn != 0
+
+    @property
+    def _own_bias(self):
+        return self.convolution.bias if self.convolution is not None and self.convolution.use_bias else None
+
+    @property
+    def _gain(self):
+        return self.norm.gamma if self.norm.scale else tf.ones_like(self.norm.moving_mean)
+
+    @property
+    def _shift(self):
+        return self.norm.beta if self.norm.center else tf.zeros_like(self.norm.moving_mean)
+
+    def _sigma(self, variance):
+        return tf.sqrt(variance + self.norm.epsilon)
+
+    def _shifted(self, y, training: bool):
+        if self.run == SHIP and can_read():
+            bias = self._shipped_bias()
+        else:
+            bias = self.folded_bias()
+            if bias is not None and not training and self.run != COLLECT:
+                bias = self.rounded(lambda: self._rounded_bias(bias), lambda: tf.identity(bias))
+        return y if bias is None else tf.nn.bias_add(y, bias)
+
+    def _rounded_bias(self, bias):
+        """As TFLite holds it: a whole number of the input's step times the kernel's. Where a kernel of one scale has a
+        few large channels, that may move an output by half a step."""
+        if self.input_step is None:
+            return tf.identity(bias)
+        kernel = self.folded_kernel()
+        if self._is_depthwise and self.spec.per_channel:
+            kernel = tf.reshape(kernel, [*kernel.shape[:2], -1])
+        unit = self.input_step() * kernel_steps(kernel, self.spec.weight_bits, self.spec.per_channel)
+        return tf.round(bias / unit) * unit
+
+    def _shipped_bias(self):
+        """The rounded bias as a constant whose values are not all equal.
+
+        If they are, as the prior of a focal loss makes them, the converter divides all of them by the first channel's
+        scale, and the file's outputs are dozens of quanta off (TensorFlow 2.20).
+        """
+        with tf.init_scope():
+            bias = self.folded_bias()
+            if bias is None:
+                return None
+            values = np.array(self._rounded_bias(bias))
+        if (values == values[0]).all():
+            values[0] = np.nextafter(values[0], np.float32(0))
+        return tf.constant(values)
+
+    def _corrected(self, x, y):
+        """y, of x, with factor and bias by the batch's statistics, which the moving ones then follow."""
+        norm, before = self.norm, self._sigma(self.norm.moving_variance)
+        plain = self._convolve(x, self._kernel)
+        mean, variance = tf.nn.moments(plain, list(range(len(y.shape) - 1)))
+        sigma = self._sigma(variance)
+        own = tf.zeros_like(mean) if self._own_bias is None else self._own_bias
+        mean += own  # in the output it cancels out
+        result = tf.nn.bias_add(y * (before / sigma), self._shift + self._gain * (own - mean) / sigma)
+        count = tf.cast(tf.size(y) // y.shape[-1], tf.float32)
+        # Keras' batch norm of images keeps the unbiased variance, that of vectors the biased one.
+        unbiased = variance * count / tf.maximum(count - 1, 1.0) if norm.fused else variance
+        for variable, value in ((norm.moving_mean, mean), (norm.moving_variance, unbiased)):
+            variable.assign_sub((variable - tf.stop_gradient(value)) * (1 - norm.momentum))
+        return result
+
+    def _kernel_for(self, kernel: Callable[[], Any], training: bool, depthwise: bool):
+        """What `kernel()` gives, rounded where it is to be. The network that ships holds it as a constant."""
+        if self.run == SHIP and can_read():
+            with tf.init_scope():
+                constant = self._rounded(kernel(), depthwise).numpy()
+            return self._rounded(tf.constant(constant), depthwise, mark=True)
+        value = kernel()
+        if self.run == COLLECT:
+            return value
+        rounded = self._rounded(value, depthwise, mark=not training)
+        return tf.where(self.range_step < self.spec.delay, value, rounded) if self.spec.delay else rounded
+
+    def _rounded(self, kernel, depthwise: bool, mark: bool = False):
+        bits, per_channel = self.spec.weight_bits, self.spec.per_channel
+        # The converter can't carry a dense kernel's scales through its transposition: it finds them itself.
+        mark = mark and not (per_channel and isinstance(self.convolution, layers.Dense))
+        if not (depthwise and per_channel):
+            return fake_quant_kernel(kernel, bits, per_channel, mark)
+        height, width, channels, multiplier = kernel.shape
+        flat = tf.reshape(kernel, [height, width, channels * multiplier])
+        return tf.reshape(fake_quant_kernel(flat, bits, True, mark), kernel.shape)
+
+    def _convolve(self, x, kernel):
+        layer = self.convolution
+        if layer is None:
+            return tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
+        if isinstance(layer, layers.Dense):
+            return tf.matmul(x, kernel) if len(x.shape) == 2 else tf.tensordot(x, kernel, 1)
+        if isinstance(layer, layers.DepthwiseConv2D):
+            return self._depthwise(x, kernel)
+        if isinstance(layer, layers.SeparableConv2D):
+            return tf.nn.conv2d(x, kernel, 1, "VALID")
+        return layer.convolution_op(x, kernel)
+
+    def _depthwise(self, x, kernel):
+        layer = self.convolution
+        height, width = layer.strides
+        padding, dilations = layer.padding.upper(), layer.dilation_rate
+        return tf.nn.depthwise_conv2d(x, kernel, (1, height, width, 1), padding, dilations=dilations)

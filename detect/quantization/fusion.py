@@ -1,0 +1,187 @@
+"""The operations of a model taken together as TFLite runs them, each with one range after it.
+
+A unit is a convolution with its batch norm and its ReLU, an addition with its ReLU, a hard swish, or a layer as it is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import tensorflow as tf
+import tf_keras
+
+from detect.errors import ConfigError
+from detect.quantization.graph import Graph, Op, Tensor
+from detect.quantization.hard_swish import hard_sigmoid_before, hard_swish_before
+from detect.quantization.spec import Spec
+from detect.quantization.supported_layers import (
+    AFTER_ACTIVATION,
+    ARITHMETIC,
+    FIXED,
+    FLOAT,
+    KERNELS,
+    LEGAL,
+    OWN,
+    RELUS,
+    activation,
+    after,
+    is_operator,
+    is_relu,
+    norm_problem,
+    why_not,
+)
+
+layers = tf_keras.layers
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Operations that become one.
+
+    kind: `input`; `kernel`, a layer with a kernel, with what follows it; `linear`, such a layer without the activation
+        of its own, and `activation`, that one; `scale`, a batch norm that follows no kernel; `hard_sigmoid`,
+        `hard_swish`; `copy`, layers as they are.
+    ops: of the model, in order. after: what the tensor that comes out is rounded to.
+    """
+
+    kind: str
+    ops: tuple[Op, ...]
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    after: str = OWN
+
+    @property
+    def name(self) -> str:
+        """Of its last layer; the two units of a layer with an activation of its own have two names."""
+        return self.ops[-1].name + "/linear" * (self.kind == "linear")
+
+
+def units(graph: Graph, spec: Spec) -> list[Unit]:
+    """All operations of the graph, each in one unit, in an order in which they can run.
+
+    Raises ConfigError naming every layer that can't be quantised and is not to stay float, and where nothing is left.
+    """
+    floats = float_layers(graph, spec)
+    swishes = {unit.ops[0]: unit for unit in _hard(graph, floats)}
+    taken: set[Op] = set()
+    result: list[Unit] = []
+    problems: dict[str, str] = {}
+    for op in graph.ops:
+        if op not in taken:
+            for unit in [swishes[op]] if op in swishes else _start(op, graph, floats, problems):
+                result.append(unit)
+                taken.update(unit.ops)
+    if problems:
+        shown = "\n  ".join(f"{name}: {why}" for name, why in list(problems.items())[:8])
+        raise ConfigError(
+            f"{graph.model.name} has {len(problems)} layers that can't be quantised:\n  {shown}\nlegal are {LEGAL}. "
+            f"A layer stays float if it is named: quantize.spec.keep_float=['{next(iter(problems))}']"
+        )
+    if not any(unit.kind in ("kernel", "linear") for unit in result):
+        raise ConfigError(f"{graph.model.name} has no layer with a kernel to quantise: legal are {LEGAL}")
+    return result
+
+
+def float_layers(graph: Graph, spec: Spec) -> set[str]:
+    """Names of the layers that stay float; batch norm and ReLU after such a kernel are among them.
+
+    Raises ConfigError for a glob that matches no layer.
+    """
+    unused = [glob for glob in spec.keep_float if not any(fnmatchcase(op.name, glob) for op in graph.ops)]
+    if unused:
+        raise ConfigError(f"quantize.spec.keep_float: {', '.join(unused)} matches no layer of {graph.model.name}")
+    kernels = {op.name for op in _ends(graph)} if spec.first_last_float else set()
+    named = {op.name for op in graph.ops if any(fnmatchcase(op.name, glob) for glob in spec.keep_float)}
+    for op in graph.ops:
+        if op.name in named and isinstance(op.layer, KERNELS):
+            kernels.add(op.name)
+        elif isinstance(op.layer, layers.BatchNormalization) or is_relu(op):
+            kernels |= {op.name} if graph.producer[op.inputs[0]].name in kernels else set()
+    return named | kernels
+
+
+def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> Iterator[Unit]:
+    """The unit that begins with `op`, or the two of them."""
+    kind = type(op.layer)
+    if kind is layers.InputLayer:
+        users = graph.users[op.output]
+        scaled = bool(users) and all(type(user.layer) is layers.Rescaling for user in users)
+        floating = tf.as_dtype(op.layer.dtype).is_floating
+        yield Unit("input", (op,), (), op.output, OWN if floating and not scaled else FLOAT)
+    elif op.name in floats:
+        yield Unit("copy", (op,), op.inputs, op.output, FLOAT)
+    elif kind in KERNELS:
+        yield from _kernel(op, graph, floats, problems)
+    elif kind in ARITHMETIC or is_operator(op):
+        yield _with_relu("copy", (op,), graph, floats)
+    elif isinstance(op.layer, layers.BatchNormalization) and norm_problem(op.layer, rank=4) is None:
+        yield _with_relu("scale", (op,), graph, floats)
+    else:
+        result = after(op)
+        if result is None:
+            problems[op.name] = why_not(op)
+        yield Unit("copy", (op,), op.inputs, op.output, result or OWN)
+
+
+def _hard(graph: Graph, floats: set[str]) -> Iterator[Unit]:
+    """The hard swishes, and the hard sigmoids that are no part of one."""
+    taken: set[Op] = set()
+    for op in graph.ops:
+        ops = hard_swish_before(op, graph)
+        if ops is not None and not any(o.name in floats for o in ops):
+            taken.update(ops)
+            yield Unit("hard_swish", ops, ops[0].inputs, op.output)
+    for op in graph.ops:
+        ops = hard_sigmoid_before(op.output, graph)
+        if ops is not None and not any(o in taken or o.name in floats for o in ops):
+            yield Unit("hard_sigmoid", ops, ops[0].inputs, op.output, FIXED)
+
+
+def _kernel(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> Iterator[Unit]:
+    layer, own = op.layer, activation(op.layer)
+    if getattr(layer, "data_format", "channels_last") != "channels_last" or getattr(layer, "groups", 1) != 1:
+        problems[op.name] = "legal are data_format=channels_last and groups=1"
+    if own in RELUS:
+        yield Unit("kernel", (op,), op.inputs, op.output)
+    elif own != "linear":
+        if own not in AFTER_ACTIVATION:
+            problems[op.name] = f"activation={own}; legal are {', '.join(AFTER_ACTIVATION)}"
+        middle = (op.output, "linear")
+        yield Unit("linear", (op,), op.inputs, middle)
+        yield Unit("activation", (op,), (middle,), op.output, AFTER_ACTIVATION.get(own, OWN))
+    else:
+        norm = graph.only_user(op.output)
+        folds = norm is not None and norm.name not in floats and _folds(norm, op, graph)
+        yield _with_relu("kernel", (op, norm) if norm is not None and folds else (op,), graph, floats)
+
+
+def _folds(norm: Op, kernel: Op, graph: Graph) -> bool:
+    """Whether it is a batch norm that goes into the kernel before it; not if that is called with other ones, too."""
+    if not isinstance(norm.layer, layers.BatchNormalization) or norm_problem(norm.layer) is not None:
+        return False
+    return graph.calls(norm.layer) == graph.calls(kernel.layer)
+
+
+def _with_relu(kind: str, ops: tuple[Op, ...], graph: Graph, floats: set[str]) -> Unit:
+    """The unit of `ops`, with the ReLU that alone follows them."""
+    relu = graph.only_user(ops[-1].output)
+    if relu is not None and is_relu(relu) and relu.name not in floats:
+        ops = (*ops, relu)
+    return Unit(kind, ops, ops[0].inputs, ops[-1].output)
+
+
+def _ends(graph: Graph) -> Iterator[Op]:
+    """The layers with kernels before or after which there are no others."""
+    before: dict[Tensor, bool] = {}
+    for op in graph.ops:
+        behind = any(before[tensor] for tensor in op.inputs)
+        if isinstance(op.layer, KERNELS) and not behind:
+            yield op
+        before[op.output] = behind or isinstance(op.layer, KERNELS)
+    after: dict[Tensor, bool] = {}
+    for op in reversed(graph.ops):
+        ahead = after.get(op.output, False)
+        if isinstance(op.layer, KERNELS) and not ahead:
+            yield op
+        for tensor in op.inputs:
+            after[tensor] = after.get(tensor, False) or ahead or isinstance(op.layer, KERNELS)

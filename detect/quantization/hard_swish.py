@@ -1,0 +1,77 @@
+"""Hard sigmoid and hard swish (Howard et al. 2019), found in the ways in which models write them."""
+
+import math
+
+import tensorflow as tf
+import tf_keras
+
+from detect.quantization.graph import Graph, Op, Tensor, operator
+
+layers = tf_keras.layers
+
+
+@tf_keras.utils.register_keras_serializable(package="detect")
+def shifted_relu6(x):
+    """relu6(x + 3): the first half of the hard sigmoid."""
+    return tf.nn.relu6(x + 3.0)
+
+
+@tf_keras.utils.register_keras_serializable(package="detect")
+def sixth(x):
+    """x / 6: the second half of the hard sigmoid."""
+    return x * (1 / 6)
+
+
+@tf_keras.utils.register_keras_serializable(package="detect")
+def hard_swish(x):
+    """x relu6(x + 3) / 6, written so that the TFLite converter makes one operation of it."""
+    return x * tf.nn.relu6(x + 3.0) * (1 / 6)
+
+
+def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:
+    """The operations that compute `tensor` as relu6(x + 3) / 6 of the first one's input; None if it is not that.
+
+    Either a Rescaling by 1/6 and 1/2 and a ReLU up to 1, or `ReLU(6.0)(x + 3.0) * (1.0 / 6.0)`.
+    """
+    last = graph.producer[tensor]
+    relu = _only_before(last, graph)
+    if type(last.layer) is layers.ReLU and relu is not None and type(relu.layer) is layers.Rescaling:
+        same = _close(relu.layer.scale, 1 / 6) and _close(relu.layer.offset, 0.5)
+        return (relu, last) if same and _is_relu_to(last, 1) else None
+    if relu is None or not (_is_relu_to(relu, 6) and _number(last, "mul", 1 / 6)):
+        return None
+    shift = _only_before(relu, graph)
+    return (shift, relu, last) if shift is not None and _number(shift, "add", 3.0) else None
+
+
+def hard_swish_before(op: Op, graph: Graph) -> tuple[Op, ...] | None:
+    """The operations that compute x relu6(x + 3) / 6, up to this product; None if it is none."""
+    if len(op.inputs) != 2 or not (type(op.layer) is layers.Multiply or operator(op).startswith("mul")):
+        return None
+    for x, gate in (op.inputs, op.inputs[::-1]):
+        ops = hard_sigmoid_before(gate, graph)
+        if ops is not None and ops[0].inputs[0] == x and graph.only_user(gate) is op:
+            return (*ops, op)
+    return None
+
+
+def _only_before(op: Op, graph: Graph) -> Op | None:
+    """What makes the one tensor that goes into `op`, and nowhere else."""
+    if len(op.inputs) != 1 or graph.only_user(op.inputs[0]) is not op:
+        return None
+    return graph.producer[op.inputs[0]]
+
+
+def _is_relu_to(op: Op, value: float) -> bool:
+    layer = op.layer
+    return type(layer) is layers.ReLU and layer.max_value == value and not layer.negative_slope and not layer.threshold
+
+
+def _number(op: Op, kind: str, value: float) -> bool:
+    """Whether it is `x + value`, or `x * value` for the kind `mul`."""
+    given = [a for a in (*tf.nest.flatten(op.args), *op.kwargs.values()) if isinstance(a, (int, float))]
+    return operator(op).lstrip("r").startswith(kind) and len(given) == 1 and _close(given[0], value)
+
+
+def _close(given, value: float) -> bool:
+    return isinstance(given, (int, float)) and math.isclose(given, value, rel_tol=1e-6)

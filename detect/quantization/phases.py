@@ -1,0 +1,91 @@
+"""What the layers of a fake-quantised model share: the step that they are at, and the way in which they run.
+
+There are three ways. Training uses batch statistics, updates ranges and statistics, and follows the spec's
+steps. Evaluation (`training=False`) is the network as it ships: moving statistics, stored ranges, no update. Within
+`running(model, COLLECT)` evaluation collects ranges and does not round, and within `running(model, SHIP)` it rounds
+whatever the step.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from detect.errors import ConfigError
+from detect.quantization.spec import Spec
+
+NORMAL, COLLECT, SHIP = "normal", "collect", "ship"
+
+
+def read_spec(spec: Spec | dict[str, Any]) -> Spec:
+    """The specification, from a layer's saved configuration too."""
+    return spec if isinstance(spec, Spec) else Spec(**spec)
+
+
+class Stepped(tf_keras.layers.Layer):
+    """What both layers share: the specification, the step as far as it matters here, and the way to run."""
+
+    def __init__(self, spec: Spec | dict[str, Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec = read_spec(spec)
+        self.run = NORMAL
+        self.range_step: Any = None
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "spec": self.spec.to_config()}
+
+    def add_step(self, *limits: float | None) -> None:
+        """A variable for the step, where one of the limits is still to come after step 0."""
+        if any(limits):
+            self.range_step = self.add_weight(name="range_step", dtype=tf.int64, trainable=False, initializer="zeros")
+
+    def before(self, limit: float | None, then, otherwise):
+        """`then()` before step `limit` (None: always), `otherwise()` from it on; decided anew at every call."""
+        if limit is None:
+            return then()
+        return otherwise() if limit == 0 else tf.cond(self.range_step < limit, then, otherwise)
+
+    def rounded(self, quantised, plain):
+        """`quantised()` once the delay is over, or where the network ships; `plain()` before, and to collect ranges."""
+        if self.run == COLLECT:
+            return plain()
+        return quantised() if self.run == SHIP else self.before(self.spec.delay, plain, quantised)
+
+
+def stepped(model) -> list[Stepped]:
+    """The fake-quant layers of a model, those within layers too."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, Stepped)]
+
+
+@contextlib.contextmanager
+def running(model, how: str) -> Iterator[None]:
+    """Within, evaluation runs as NORMAL, COLLECT or SHIP; what is traced there keeps it."""
+    before = [(layer, layer.run) for layer in stepped(model)]
+    try:
+        for layer, _ in before:
+            layer.run = how
+        yield
+    finally:
+        for layer, way in before:
+            layer.run = way
+
+
+def static(training, layer) -> bool:
+    """`training` as a bool. Raises ConfigError for a tensor: training and evaluation are two graphs."""
+    if tf.is_tensor(training):
+        training = tf.get_static_value(training)
+        if training is None:
+            raise ConfigError(f"{layer.name}: training must be True or False, not a tensor: call the model for each")
+    return bool(training)
+
+
+def can_read() -> bool:
+    """Whether variables have values to look at: not where Keras only connects layers, nor on several replicas."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    if graph is not None and graph.name.endswith("_scratch_graph"):
+        return False
+    with tf.init_scope():
+        return tf.executing_eagerly() and tf.distribute.get_strategy().num_replicas_in_sync == 1

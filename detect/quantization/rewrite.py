@@ -1,0 +1,154 @@
+"""From a float model to its fake-quantised twin: what tf.contrib.quantize did to a graph, as a function of models."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from detect.errors import ConfigError
+from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.folded import Folded
+from detect.quantization.fusion import Unit, units
+from detect.quantization.graph import Graph, Op, Tensor
+from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
+from detect.quantization.shared_ranges import SharedRanges
+from detect.quantization.spec import Spec
+from detect.quantization.supported_layers import JOIN, ROUND, SAME
+
+layers = tf_keras.layers
+
+
+def fake_quant(model: tf_keras.Model, spec: Spec | None) -> tf_keras.Model:
+    """The fake-quantised twin of a flat functional or Sequential tf_keras model, with its weights, to be compiled.
+
+    spec: `Spec()` is TFLite's int8; None gives the model back as it is.
+
+    Convolutions (Conv2D, DepthwiseConv2D, SeparableConv2D) and Dense layers are fused with the batch norm and the ReLU
+    after them; batch norm is folded into the kernel, which is then rounded (`Folded`), and so is every tensor that
+    TFLite holds as int8 (`FakeQuant`). Poolings, reshapes, croppings and nearest upsamplings keep the range of their
+    input; the inputs of a concatenation share one. A batch norm after no kernel becomes a depthwise 1x1 convolution.
+    Inputs and outputs of the model keep names and structure, variables their names; what ranges add is called
+    `.../range_*` (`detect.quantization.spec.RANGE_VARIABLES`).
+
+    The twin called with `training=True` is contrib's training graph, with `training=False` its evaluation graph: that
+    is what is scored and exported. `detect.quantization.callbacks` moves its delay and freezes along.
+
+    Raises ConfigError, naming the layers and what is legal, for nested models, unsupported layers that
+    `spec.keep_float` does not name, models of Keras 3, and models in which there is nothing to quantise.
+    """
+    if spec is None:
+        return model
+    if spec.shares:
+        raise ConfigError(f"quantize.spec: {', '.join(spec.shares)} is a share of the training: call spec.over(steps)")
+    graph = Graph(model)
+    return _Builder(graph, spec, units(graph, spec)).build()
+
+
+class _Builder:
+    """Builds the twin, unit by unit. `tensors`: what stands for each of the float model's tensors."""
+
+    def __init__(self, graph: Graph, spec: Spec, parts: list[Unit]):
+        self.graph, self.spec, self.parts = graph, spec, parts
+        self.shared = SharedRanges(parts, spec.activation_bits)
+        self.inputs: dict[Tensor, Any] = {}
+        self.tensors: dict[Tensor, Any] = {}
+        self.quantisers: dict[Tensor, FakeQuant] = {}
+        self.copies: dict[Any, Any] = {}  # by layer of the float model: a layer that is called twice stays one
+        self.folded: dict[Any, Folded] = {}
+
+    def build(self) -> tf_keras.Model:
+        """The twin, with the float model's weights."""
+        for unit in self.parts:
+            self.tensors[unit.output] = self._round(unit.output, self._compute(unit), unit.after)
+        model = self.graph.model
+        twin = tf_keras.Model(
+            tf.nest.map_structure(lambda tensor: self.inputs[id(tensor)], model.input),
+            tf.nest.map_structure(lambda tensor: self.tensors[id(tensor)], model.output),
+            name=model.name,
+        )
+        for layer, copy in self.copies.items():
+            copy.set_weights(layer.get_weights())
+        return twin
+
+    def _round(self, tensor: Tensor, x, after: str):
+        """x, which stands for `tensor`, rounded to the range of its set.
+
+        The converter loses the range where it branches after a concatenation or a pooling: there it is told again.
+        """
+        root = self.shared.root(tensor)
+        if root not in self.shared.ranges:
+            return x
+        if after == JOIN or (after == SAME and len(self.graph.users[tensor]) > 1):
+            return self._quantiser(root)(x, member=None, only_ships=True)
+        if after == SAME:
+            return x
+        return self._quantiser(root)(x, member=None if after == ROUND else self.shared.member(tensor))
+
+    def _quantiser(self, root: Tensor) -> FakeQuant:
+        if root not in self.quantisers:
+            shared = self.shared.ranges[root]
+            calls = sum(layer.name.startswith(f"{shared.name}/fake_quant") for layer in self.quantisers.values())
+            name = f"{shared.name}/fake_quant" + (f"_{calls}" if calls else "")  # a layer may be called more than once
+            self.quantisers[root] = FakeQuant(self.spec, len(shared.members), shared.fixed, name=name)
+        return self.quantisers[root]
+
+    def _compute(self, unit: Unit):
+        """What the unit computes, before rounding."""
+        first, *rest = unit.ops
+        if unit.kind == "input":
+            config = first.layer.get_config()
+            x = tf_keras.Input(batch_shape=config["batch_input_shape"], dtype=config["dtype"], name=first.name)
+            self.inputs[first.output] = x
+            return x
+        if unit.kind in ("hard_swish", "hard_sigmoid", "activation"):
+            return self._activate(unit, self.tensors[unit.inputs[0]])
+        if unit.kind in ("kernel", "linear", "scale"):
+            norm = first if unit.kind == "scale" else None
+            if rest and isinstance(rest[0].layer, layers.BatchNormalization):
+                norm = rest.pop(0)
+            x = self._fold(unit, first, norm)(self.tensors[unit.inputs[0]])
+        else:
+            x = self._copy(first, {t: self._joined(unit, t) for t in unit.inputs})
+        for relu in rest:
+            x = self._copy(relu, {relu.inputs[0]: x})
+        return x
+
+    def _joined(self, unit: Unit, tensor: Tensor):
+        """An input; rounded once more where it goes into a concatenation and could not take part in its range."""
+        x, root = self.tensors[tensor], self.shared.root(unit.output)
+        if unit.after != JOIN or root not in self.shared.ranges or self.shared.root(tensor) == root:
+            return x
+        return self._quantiser(root)(x, member=self.shared.member((unit.output, tensor), root))
+
+    def _activate(self, unit: Unit, x):
+        if unit.kind == "hard_swish":
+            return layers.Activation(hard_swish, name=unit.name)(x)
+        if unit.kind == "activation":
+            return layers.Activation(unit.ops[0].layer.activation, name=f"{unit.name}/activation")(x)
+        x = layers.Activation(shifted_relu6, name=f"{unit.name}/relu6")(x)
+        x = FakeQuant(self.spec, fixed=(0.0, 6.0), name=f"{unit.name}/relu6/fake_quant")(x)
+        return layers.Activation(sixth, name=unit.name)(x)
+
+    def _fold(self, unit: Unit, first: Op, norm: Op | None) -> Folded:
+        """The layer that holds copies of the unit's layers with variables."""
+        if first.layer not in self.folded:
+            kernel = None if unit.kind == "scale" else self._layer(first.layer, linear=unit.kind == "linear")
+            copied = None if norm is None else self._layer(norm.layer)
+            self.folded[first.layer] = Folded(self.spec, kernel, copied, name=first.name)
+            root = self.shared.root(unit.inputs[0])
+            # Of a layer that is called more than once, the inputs may have grids of their own.
+            if root in self.shared.ranges and self.graph.calls(first.layer) == 1:
+                self.folded[first.layer].input_step = self.folded[first.layer].input_step or self._quantiser(root).step
+        return self.folded[first.layer]
+
+    def _layer(self, layer, linear: bool = False):
+        """The copy of a layer, without weights as yet. linear: and without its activation."""
+        if layer not in self.copies:
+            config = layer.get_config()
+            self.copies[layer] = type(layer).from_config(config | {"activation": "linear"} if linear else config)
+        return self.copies[layer]
+
+    def _copy(self, op: Op, tensors: dict[Tensor, Any]):
+        """The layer as it was called, on these tensors in place of the float model's."""
+        args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
+        return self._layer(op.layer)(*args, **kwargs)

@@ -1,0 +1,96 @@
+"""What can be quantised, and what a layer's output is then rounded to."""
+
+import tf_keras
+
+from detect.quantization.graph import Op, operator
+
+layers = tf_keras.layers
+# What the tensor after a unit is rounded to: a range of its own (OWN); its input's, on whose grid it is already (SAME)
+# or not (ROUND); one that the operation prescribes (FIXED); that of all its inputs (JOIN); none, being float (FLOAT).
+OWN, SAME, ROUND, FIXED, JOIN, FLOAT = "own", "same", "round", "fixed", "join", "float"
+
+KERNELS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense)
+ARITHMETIC = (layers.Add, layers.Subtract, layers.Multiply, layers.Rescaling)
+OPERATORS = ("add", "sub", "mul", "subtract", "multiply", "radd", "rsub", "rmul")  # TFOpLambda: x + 3, x * y
+AFTER = {
+    **dict.fromkeys((layers.MaxPooling2D, layers.GlobalMaxPooling2D, layers.Reshape, layers.Flatten), SAME),
+    **dict.fromkeys((layers.Permute, layers.Cropping2D, layers.ZeroPadding2D), SAME),
+    **dict.fromkeys((layers.Dropout, layers.SpatialDropout2D), SAME),
+    **dict.fromkeys((layers.GlobalAveragePooling2D, layers.LeakyReLU), OWN),
+    **dict.fromkeys((layers.Softmax, layers.UnitNormalization), FIXED),
+    layers.AveragePooling2D: ROUND,
+    layers.Concatenate: JOIN,
+}
+AFTER_ACTIVATION = {
+    **dict.fromkeys(("relu", "relu6", "swish", "silu"), OWN),
+    **dict.fromkeys(("softmax", "sigmoid", "tanh"), FIXED),
+    "linear": SAME,
+}
+RELUS = ("relu", "relu6")  # what an integer convolution or addition does at no cost, so that nothing is rounded between
+LEGAL = (
+    "Conv2D, DepthwiseConv2D, SeparableConv2D and Dense, with BatchNormalization after them or without; ReLU, "
+    "LeakyReLU, Softmax and Activation (relu, relu6, swish, softmax, sigmoid, tanh); Add, Subtract, Multiply, "
+    "Concatenate, pooling, Rescaling, UnitNormalization, Reshape, Flatten, Permute, UpSampling2D, Cropping2D, "
+    "ZeroPadding2D, Dropout; + - * of tensors"
+)
+
+
+def is_relu(op: Op) -> bool:
+    """Whether it is a plain ReLU or ReLU6."""
+    layer = op.layer
+    if type(layer) is layers.ReLU:
+        return layer.max_value in (None, 6) and not layer.negative_slope and not layer.threshold
+    return type(layer) is layers.Activation and activation(layer) in RELUS
+
+
+def activation(layer) -> str:
+    """The name of a layer's activation."""
+    function = layer.activation
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def is_operator(op: Op) -> bool:
+    """Whether it is the sum, difference or product of tensors, or of one and a number, written in Python."""
+    return operator(op) in OPERATORS
+
+
+def after(op: Op) -> str | None:
+    """What the output of a layer that is copied is rounded to; None: it can't be quantised."""
+    layer, kind = op.layer, type(op.layer)
+    if kind is layers.Activation:
+        return AFTER_ACTIVATION.get(activation(layer))
+    if kind is layers.ReLU:
+        return None if layer.negative_slope or layer.threshold else OWN
+    if kind is layers.UpSampling2D:
+        return {"nearest": SAME, "bilinear": ROUND}.get(layer.interpolation)
+    return AFTER.get(kind)
+
+
+def norm_problem(norm, rank: int | None = None) -> str | None:
+    """What keeps a batch norm from being folded. rank: that its input must have."""
+    dimensions = norm.input_spec.ndim
+    if list(norm.axis) != [dimensions - 1]:
+        return f"axis={list(norm.axis)}: legal is the last one"
+    if getattr(norm, "renorm", False) or getattr(norm, "virtual_batch_size", None):
+        return "renorm and virtual_batch_size are not supported"
+    if rank is not None and dimensions != rank:
+        return "a batch norm of vectors must follow its dense layer directly, before the activation"
+    return None
+
+
+def why_not(op: Op) -> str:
+    """What keeps a layer from being quantised."""
+    layer, kind = op.layer, type(op.layer).__name__
+    if isinstance(layer, layers.BatchNormalization):
+        return norm_problem(layer, rank=4) or kind
+    if kind in ("FakeQuant", "Folded"):
+        return "the model is fake-quantised already"
+    if kind == "Activation":
+        return f"activation={activation(layer)}; legal are {', '.join(AFTER_ACTIVATION)}"
+    if kind in ("TFOpLambda", "SlicingOpLambda"):
+        return f"{kind} of {getattr(layer, 'symbol', 'a slice')}"
+    if kind == "ReLU":
+        return f"ReLU with negative_slope={layer.negative_slope}, threshold={layer.threshold}; legal is 0 for both"
+    if kind == "UpSampling2D":
+        return f"UpSampling2D with interpolation={layer.interpolation}; legal are nearest and bilinear"
+    return f"{kind} is not among the legal layers"

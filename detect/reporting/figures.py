@@ -1,0 +1,195 @@
+"""Axes, curves and rendering that the pictures share; matplotlib without its global state."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from detect.reporting.text import color_of
+
+Curve = tuple[np.ndarray, np.ndarray]  # steps and values, float64 [n] each
+DPI = 110
+
+
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    """A matplotlib figure of its own and its axes (one, or an array of them); width and height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    axes = figure.subplots(rows, columns)
+    for axis in np.atleast_1d(axes).ravel():
+        axis.grid(True, color="0.92")
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=9)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    return figure, axes
+
+
+def render(figure: Any) -> np.ndarray:
+    """The figure as RGB uint8 [h, w, 3], cut to what is drawn with an even white margin."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3]
+    inked = picture.min(axis=2) < 255
+    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    margin = 14  # a layout with square cells leaves white at its sides
+    picture = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), constant_values=255)
+
+
+def series_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
+    """Figures of metrics rows by key: steps and values, without those that are null."""
+    keys = dict.fromkeys(key for row in rows for key in row if key not in ("stage", "kind", "step", "time"))
+    series = {}
+    for key in keys:
+        points = np.array([(row["step"], row[key]) for row in rows if row.get(key) is not None], float)
+        if len(points):
+            series[key] = points[:, 0], points[:, 1]
+    return series
+
+
+def draw_curves(axis: Any, title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
+    """One panel of named curves, from 0 up; a long noisy curve is pale under its running mean."""
+    single = len(lines) == 1
+    top = 0.0
+    for number, (key, (steps, values)) in enumerate(list(lines.items())[:most], 1):
+        color, label = line_color(number), short(key.split("/", 1)[-1])
+        top = max(top, float(np.percentile(values, 99)))  # the first steps may be far above all others
+        if len(values) >= 40 and key != "rate":
+            axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
+            steps, values = smooth(steps, values)
+        marker = "o" if len(values) <= 30 else ""
+        axis.plot(
+            steps, values, color=color, linewidth=1.7, marker=marker, markersize=3, label=None if single else label
+        )
+    axis.set(title=title, xlabel="step", ylim=(0, 1.12 * top if top > 0 else 1))
+    if not single:
+        axis.legend(fontsize=8, loc="best", framealpha=0.8)
+
+
+def layers_figure(
+    names: Sequence[str],
+    alone: Sequence[float],
+    network: Sequence[float],
+    imbalance: Sequence[float],
+    dead: Sequence[float],
+    limit: float,
+) -> np.ndarray:
+    """What rounding does to each layer, one row a layer, the first one on top, as RGB uint8 [h, w, 3].
+
+    alone, network: SQNR in dB. What is below `limit` alone is red; it, or at least the three worst, has its value.
+    imbalance: of a kernel's channels, at least 1. dead: share of its channels.
+    """
+    places = np.arange(len(names))
+    values = np.clip(np.nan_to_num(np.array([alone, network]), posinf=99), -10, 70)
+    ruined = values[0] < limit
+    colors = np.where(ruined, "tab:red", "tab:blue")
+    beside: dict[str, Any] = {"xytext": (6, -3), "textcoords": "offset points", "fontsize": 8}
+    figure, (left, right) = new_figure(1, 2, 12, 1.4 + 0.17 * len(names))
+    left.hlines(places, min(0, values.min()), values[0], colors=colors, linewidth=1)
+    left.scatter(values[0], places, c=colors, s=16, label="network's outputs, this layer alone rounded")
+    left.scatter(values[1], places, c="0.55", s=9, marker="D", label="layer's output, all rounded")
+    left.axvline(limit, color="0.3", linewidth=1, linestyle="--", label=f"{limit:.0f} dB: ruined below")
+    for place in np.argsort(values[0], kind="stable")[: max(3, ruined.sum())].tolist():
+        left.annotate(f"{values[0][place]:.1f}", (values[0][place], place), **beside)
+    right.hlines(places, 1, imbalance, colors=colors, linewidth=1)
+    right.scatter(imbalance, places, c=colors, s=16)
+    for place in np.flatnonzero(np.asarray(dead) > 0).tolist():
+        right.annotate(f"{dead[place]:.1%} dead", (imbalance[place], place), **beside)
+    left.set_yticks(places, [short(name, 44) for name in names], fontsize=8)
+    for place, label in enumerate(left.get_yticklabels()):
+        label.set(color="tab:red" if ruined[place] else "0.2")
+    right.set_yticks(places, [])
+    for axis in (left, right):
+        axis.set_ylim(len(names) - 0.4, -0.6)
+    left.set(xlabel="SQNR, dB", title="noise of rounding")
+    right.set(xscale="log", xlabel="largest channel / median channel of the kernel", title="imbalance")
+    right.set_xlim(0.9, 3 * max(3, *imbalance))
+    figure.legend(loc="outside lower center", fontsize=8, ncols=3, frameon=False)
+    return render(figure)
+
+
+def smooth(steps: np.ndarray, values: np.ndarray) -> Curve:
+    """The running mean over a 25th of the curve, each mean at the middle of its window."""
+    width = max(1, len(values) // 25)
+    means = np.convolve(values, np.full(width, 1 / width), mode="valid")
+    start = (width - 1) // 2
+    return steps[start : start + len(means)], means
+
+
+def line_color(kind: int) -> tuple[float, float, float]:
+    """The colour of a class for lines on white: a shade darker than on photographs."""
+    red, green, blue = (0.82 * channel / 255 for channel in color_of(kind))
+    return red, green, blue
+
+
+def short(text: str, length: int = 24) -> str:
+    """The text, cut to a length with two dots at its end."""
+    return text if len(text) <= length else text[: length - 2] + ".."
+
+
+def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
+    """AP of each arm over steps and over all seconds of training, a row of panels for each group of a study.
+
+    groups: title -> arm -> detect.studies.curves.Band, drawn as a line in its interval; the title begins with the data
+    set, and AP of one data set has one scale. watched: title -> figure -> arm -> steps and values, further panels of
+    the row, of one scale each; a figure that a group lacks leaves its panel out.
+    """
+    further = list(dict.fromkeys(key for figures in watched.values() for key in figures))
+    columns = 2 + len(further)
+    figure, axes = new_figure(len(groups), columns, 4.6 * columns, 3.7 * len(groups))
+    arms = sorted({arm for bands in groups.values() for arm in bands})
+    colors = {arm: line_color(number) for number, arm in enumerate(arms, 1)}
+    tops: dict[str, float] = {}
+    for title, bands in groups.items():
+        highest = [float(np.nanmax(band.mean, initial=0)) for band in bands.values()]
+        tops[_data_set(title)] = max(tops.get(_data_set(title), 0), *highest)
+    for figures in watched.values():
+        for key, lines in figures.items():
+            tops[key] = max(tops.get(key, 0), *(float(np.nanpercentile(values, 95)) for _, values in lines.values()))
+    for row, (title, bands) in zip(np.atleast_1d(axes).reshape(len(groups), columns), groups.items(), strict=True):
+        for axis, unit in zip(row, ("steps", "seconds"), strict=False):
+            for arm, band in bands.items():
+                places = getattr(band, unit)
+                label = f"{short(arm)}, n = {band.count}"
+                axis.plot(places, band.mean, color=colors[arm], linewidth=1.7, marker="o", markersize=3, label=label)
+                axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
+            axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.15 * tops[_data_set(title)] or 1))
+        row[0].set_title(textwrap.fill(title, 50), loc="left", fontsize=10)
+        row[0].legend(fontsize=8, loc="best", framealpha=0.8)
+        for axis, key in zip(row[2:], further, strict=True):
+            for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():
+                axis.plot(steps, values, color=colors[arm], linewidth=1.5)
+            axis.set(title=key, xlabel="steps", ylim=(0, 1.1 * tops[key] or 1)) if axis.lines else axis.axis("off")
+    return render(figure)
+
+
+def _data_set(title: str) -> str:
+    return title.partition(",")[0]
+
+
+def exports_figure(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> np.ndarray:
+    """AP, size and milliseconds of exported files, a line each.
+
+    rows: label, and AP, `AP of the run` (a mark beside it), MB, ms; what is None is left out.
+    """
+    figure, axes = new_figure(1, 3, 13, 1.2 + 0.32 * len(rows))
+    places = np.arange(len(rows))[::-1]
+
+    def known(key: str) -> list[tuple[Any, Any]]:
+        pairs = zip(places, rows, strict=True)
+        return [(figures[key], place) for place, (_, figures) in pairs if figures.get(key) is not None]
+
+    titles = {"AP": "AP (mark: of the run)", "MB": "MB", "ms": "milliseconds, 1 thread"}
+    for axis, (key, title), color in zip(axes, titles.items(), (2, 8, 3), strict=True):
+        for value, place in known(key):
+            axis.barh(place, value, height=0.62, color=line_color(color))
+        axis.set(title=title, ylim=(-0.7, len(rows) - 0.3))
+        axis.set_yticks(places, [short(label, 44) for label, _ in rows] if key == "AP" else [])
+    for value, place in known("AP of the run"):
+        axes[0].plot(value, place, "|", color="0.1", markersize=13, markeredgewidth=2)
+    return render(figure)

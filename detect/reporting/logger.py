@@ -1,0 +1,162 @@
+"""What a run says while it trains: metrics.jsonl, TensorBoard and the console.
+
+One file of JSON lines holds every figure (`detect report` and the pictures read nothing else), TensorBoard shows the
+same beside images, curves and the configuration, and the console has one progress line and a table per evaluation.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.evaluation.coco import Scores
+from detect.files import strict_json, write_text
+from detect.reporting.progress import ProgressLine
+from detect.reporting.tensorboard import EventWriter
+
+
+class RunLogger:
+    """Writes <folder>/metrics.jsonl and <folder>/tensorboard/{train,eval}, and keeps the progress line.
+
+    Every stage has a folder of its own, as its steps start from 0 again. Use it as a context manager, or call `close`:
+    a terminal gets its cursor back only then.
+    """
+
+    def __init__(self, folder: Path, total_steps: int, stage: str, console: bool = True, every: float = 30.0):
+        """folder: of the stage. total_steps: of this stage. stage: its name in rows and on the console.
+
+        console: print at all. every: seconds between two progress lines when the output is no terminal.
+        """
+        self.folder, self.stage = Path(folder), stage
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._metrics = self.folder / "metrics.jsonl"
+        self._file: Any = None
+        board = self.folder / "tensorboard"
+        self._board = {kind: EventWriter(board / kind) for kind in ("train", "eval")}
+        self._progress = ProgressLine(stage, total_steps, every) if console else None
+
+    def __enter__(self) -> "RunLogger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def train(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Record the training figures of one step and redraw the progress line."""
+        self._record("train", step, scalars)
+        if self._progress:
+            self._progress.update(step, scalars)
+
+    def progress(self, step: int) -> None:
+        """Redraw the progress line alone."""
+        if self._progress:
+            self._progress.update(step, {})
+
+    def evaluation(self, step: int, scalars: Mapping[str, float | None], table: str) -> None:
+        """Record the figures of one evaluation (None: nothing to score) and print its table above the progress line."""
+        self._record("eval", step, scalars)
+        self._board["eval"].flush()
+        if self._progress:
+            self._progress.say(f"\n{self.stage}, step {step}: {table.strip()}\n")
+
+    def images(self, tag: str, step: int, images: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Show RGB uint8 pictures [h, w, 3] under one tag in TensorBoard; a single array is one picture."""
+        pictures = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
+        for number, picture in enumerate(pictures):
+            self._board["eval"].image(tag if len(pictures) == 1 else f"{tag}/{number}", step, picture)
+
+    def text(self, tag: str, text: str) -> None:
+        """Show text (Markdown) in TensorBoard."""
+        self._board["train"].text(tag, text)
+
+    def histograms(self, step: int, model: Any) -> None:
+        """Show the distribution of every weight of a Keras model in TensorBoard."""
+        for weight in model.weights:
+            self._board["train"].histogram("weights/" + weight.name.split(":")[0], step, weight.numpy())
+
+    def hparams(self, values: Mapping[str, Any], metrics: Mapping[str, float | None]) -> None:
+        """Register this run in TensorBoard's HParams table.
+
+        values: settings; nested ones become dotted keys, lists and nulls are left out. metrics: the figures to compare
+        runs by; those that are None are left out. With metrics, the run counts as finished.
+        """
+        self._board["eval"].hparams(dict(_flat_scalars(values)), _known(metrics))
+
+    def pr_curves(self, step: int, scores: Scores, thresholds: int = 101) -> None:
+        """Show precision and recall at IoU .5 per class in TensorBoard, with true counts at evenly spaced scores."""
+        levels = np.linspace(0, 1, thresholds)
+        for name, ranking in scores.rankings.items():
+            above = np.searchsorted(-ranking.scores, -levels, side="right")  # detections of at least this score
+            true = np.concatenate([[0], np.cumsum(ranking.hits)])[above]
+            self._board["eval"].pr_curve(f"precision_recall/{name}", step, true, above - true, ranking.boxes - true)
+
+    def resume_at(self, step: int) -> None:
+        """Forget what was recorded of this stage after `step`: those steps are about to be run again."""
+        self._close_file()
+        if self._metrics.exists():
+            kept = [row for row in read_metrics(self._metrics) if row["stage"] != self.stage or row["step"] <= step]
+            write_text(self._metrics, "".join(strict_json(row) + "\n" for row in kept))
+        for writer in self._board.values():
+            writer.restart(step + 1)
+
+    def close(self) -> None:
+        """End the progress line and flush everything; calling it twice does no harm."""
+        if self._progress:
+            self._progress.close()
+        for writer in self._board.values():
+            writer.close()
+        self._close_file()
+
+    def _record(self, kind: str, step: int, scalars: Mapping[str, float | None]) -> None:
+        row = {"stage": self.stage, "kind": kind, "step": int(step), "time": round(time.time(), 3)}
+        figures = {key: None if value is None else float(value) for key, value in scalars.items()}
+        if self._file is None:
+            _drop_half_line(self._metrics)
+            # Line buffered: a row is with the operating system once written, and survives the death of the process.
+            self._file = self._metrics.open("a", buffering=1)
+        self._file.write(strict_json(row | figures) + "\n")
+        group = "training/" if kind == "train" else "scores/"
+        tags = {key if "/" in key else group + key: value for key, value in _known(figures).items()}
+        self._board[kind].scalars(step, tags)
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl. A last line that a killed process left half written is skipped.
+
+    Raises ValueError, naming file and line, for any other line that is no JSON.
+    """
+    rows = []
+    lines = Path(path).read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number}: {error}") from error
+    return rows
+
+
+def _drop_half_line(path: Path) -> None:
+    """A process that was killed may have left half a row; the next one must not be glued to it."""
+    if path.exists() and not (text := path.read_text()).endswith("\n"):
+        write_text(path, text[: text.rfind("\n") + 1])
+
+
+def _flat_scalars(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, bool | int | float | str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat_scalars(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str | np.generic):
+            yield f"{prefix}{key}", value.item() if isinstance(value, np.generic) else value
+
+
+def _known(figures: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: value for key, value in figures.items() if value is not None}

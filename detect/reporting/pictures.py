@@ -1,0 +1,263 @@
+"""Pictures: boxes on images, contact sheets, curves and matrices. Every function returns an RGB uint8 array [h, w, 3].
+
+Figures are drawn on matplotlib Figure objects of their own: no global state, safe in any thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detect.evaluation.coco import IOU_THRESHOLDS, RECALLS, Scores
+from detect.reporting.figures import draw_curves, line_color, new_figure, render, series_of, short, smooth
+from detect.reporting.logger import read_metrics
+from detect.reporting.text import PALETTE, Color, color_of, fit_text, label_place, paint_label, text_size
+
+PAPER: Color = (245, 245, 245)  # between the pictures of a sheet
+SINGLE_PANELS = {
+    "rate": "learning rate",
+    "gradient_norm": "gradient norm",
+    "positives_per_image": "positives per image",
+    "images_per_second": "images/s",
+    "data_wait_share": "share of time waiting for data",
+    "memory_mb": "memory, MB",
+}
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray | None = None,
+    names: Sequence[str] = (),
+) -> np.ndarray:
+    """Boxes with labels on a copy of an image.
+
+    image: RGB uint8 [h, w, 3]. boxes: [n, 4] yxyx in its pixels. classes: [n] in 1..C, those below 1 are skipped.
+    scores: [n], written beside the name; the highest is painted last. names: of 1..C, else the numbers are written.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    side = min(canvas.shape[:2])
+    size = max(11 if len(boxes) <= 12 else 9, round(side * 0.033))
+    thickness = max(1, round(side / 190))
+    ascending = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable").tolist()
+    order = [index for index in ascending if classes[index] >= 1]
+    for index in order:
+        ymin, xmin, ymax, xmax = np.round(boxes[index]).astype(int).tolist()
+        cv2.rectangle(canvas, (xmin, ymin), (xmax, ymax), color_of(int(classes[index])), thickness)
+    taken: list[np.ndarray] = []
+    for index in reversed(order):  # the best detection chooses its place first
+        kind = int(classes[index])
+        text = names[kind - 1] if kind <= len(names) else str(kind)
+        text = text if scores is None else f"{text} {_short_score(float(scores[index]))}"
+        text = fit_text(text, size, canvas.shape[1])
+        top, left = label_place(canvas.shape[:2], text_size(text, size), np.asarray(boxes[index]), taken)
+        paint_label(canvas, text, top, left, size, color_of(kind))
+    return canvas
+
+
+def side_by_side(
+    image: np.ndarray,
+    truth: tuple[np.ndarray, np.ndarray],
+    predictions: tuple[np.ndarray, np.ndarray, np.ndarray],
+    names: Sequence[str],
+    width: int = 480,
+) -> np.ndarray:
+    """Ground truth on the left and predictions on the right, each `width` pixels wide, under a heading.
+
+    truth: boxes [n, 4] yxyx in pixels of the image, classes [n]. predictions: boxes, classes, scores.
+    """
+    scale = width / image.shape[1]
+    small = _resize(image, width, max(1, round(image.shape[0] * scale)))
+    left = draw_boxes(small, np.asarray(truth[0]) * scale, truth[1], names=names)
+    right = draw_boxes(small, np.asarray(predictions[0]) * scale, predictions[1], predictions[2], names)
+    gap = np.full((small.shape[0], 6, 3), PAPER, np.uint8)
+    row = np.concatenate([left, gap, right], axis=1)
+    size = max(11, round(width * 0.03))
+    heading = np.full((text_size("X", size)[0] + 4, row.shape[1], 3), PAPER, np.uint8)
+    counts = f"ground truth: {len(truth[0])}", f"predictions: {len(predictions[0])}"
+    for text, start in zip(counts, (0, width + gap.shape[1]), strict=True):
+        paint_label(heading, fit_text(text, size, width), 2, start, size, PAPER, opacity=1)
+    return np.concatenate([heading, row])
+
+
+def contact_sheet(images: Sequence[np.ndarray], columns: int = 4, width: int = 1920) -> np.ndarray:
+    """Pictures in a grid, each shrunk or enlarged into a cell of the same size, the sheet at most `width` pixels wide.
+
+    Raises ValueError without pictures.
+    """
+    if not len(images):
+        raise ValueError("a contact sheet needs at least one picture")
+    gap, columns = 8, min(columns, len(images))
+    room = (width - gap) // columns - gap
+    cell = min(room, max(160, *(image.shape[1] for image in images)))
+    height = max(round(image.shape[0] * cell / image.shape[1]) for image in images)
+    height = min(height, round(1.5 * cell))  # one tall image must not stretch every row
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (cell + gap) + gap, 3), PAPER, np.uint8)
+    for number, image in enumerate(images):
+        scale = min(cell / image.shape[1], height / image.shape[0])
+        small = _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        top = gap + number // columns * (height + gap) + (height - small.shape[0]) // 2
+        left = gap + number % columns * (cell + gap) + (cell - small.shape[1]) // 2
+        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return sheet
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    """Write an RGB picture as the file's suffix says (.png, .jpg); folders are made.
+
+    Raises OSError if that is not possible.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ok, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise OSError(f"{path}: the picture can't be encoded")
+    path.write_bytes(data.tobytes())
+
+
+def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
+    """Precision over recall: per class at IoU .5 on the left, the mean over classes from IoU .5 to .95 on the right.
+
+    Of more than `most_classes` classes, those with most boxes get a colour and a name, the others are grey.
+    """
+    figure, (left, right) = new_figure(1, 2, 13, 4.6)
+    known = [index for index, name in enumerate(scores.classes) if scores.per_class[name]["AP50"] is not None]
+    ranked = sorted(known, key=lambda index: -int(scores.per_class[scores.classes[index]]["boxes"] or 0))
+    for index in ranked[most_classes:]:
+        left.plot(RECALLS, scores.precision[0, :, index], color="0.85", linewidth=0.8)
+    for place, index in enumerate(sorted(ranked[:most_classes]), 1):
+        name = scores.classes[index]
+        color = line_color(index + 1 if len(scores.classes) <= len(PALETTE) else place)
+        label = f"{scores.per_class[name]['AP50']:.3f}  {short(name)}"
+        left.plot(RECALLS, scores.precision[0, :, index], color=color, linewidth=1.8, label=label)
+    for number, threshold in enumerate(IOU_THRESHOLDS if known else ()):
+        mean = scores.precision[number][:, known].mean(axis=1)
+        fade = number / len(IOU_THRESHOLDS)
+        color = (0.05 + 0.75 * fade, 0.2 + 0.65 * fade, 0.45 + 0.5 * fade)
+        right.plot(RECALLS, mean, color=color, linewidth=1.8, label=f"{mean.mean():.3f}  IoU {threshold:.2f}")
+    if known:
+        mean = scores.precision[0][:, known].mean(axis=1)
+        left.plot(RECALLS, mean, color="0.1", linewidth=2.6, label=f"{mean.mean():.3f}  all classes")
+    for axis, title in ((left, "each class at IoU .50 (AP50)"), (right, "mean over classes at each IoU (AP)")):
+        axis.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+        if axis.lines:  # beside the curves, as there is no corner that no curve may cross
+            axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        else:
+            axis.text(0.5, 0.5, "nothing to score", ha="center", color="0.5")
+    return render(figure)
+
+
+def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """A confusion matrix [n, n] (rows truth, columns prediction): counts in cells coloured by their share of the row.
+
+    names: of the n rows, "background" first where the matrix has it; nothing that is taken for nothing can't be
+    counted: a dash stands there. Beyond 30 rows the cells are too small for counts.
+    """
+    matrix = np.asarray(matrix)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    count = len(names)
+    inches = min(max(4.2, 1.8 + 0.62 * count), 16)
+    figure, axis = new_figure(1, 1, inches + 1.2, inches)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(0, count, max(1, count // 60))
+    labels = [short(names[index]) for index in ticks]
+    size = 9 if count <= 30 else 6
+    axis.set_xticks(
+        ticks, labels, rotation=40 if count > 3 else 0, ha="right" if count > 3 else "center", fontsize=size
+    )
+    axis.set_yticks(ticks, labels, fontsize=size)
+    axis.set(xlabel="predicted", ylabel="truth", title="confusion (counts; colour: share of the row)")
+    axis.grid(False)
+    for row in range(count) if count <= 30 else ():
+        for column in range(count):
+            if names[0] == "background" and row == column == 0 and not matrix[0, 0]:
+                axis.text(0, 0, "–", ha="center", va="center", color="0.6")
+            elif matrix[row, column]:
+                color = "white" if share[row, column] > 0.55 else "0.2"
+                text = f"{matrix[row, column]}" + (f"\n{share[row, column]:.0%}" if count <= 8 else "")
+                axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9 if count <= 15 else 7)
+    return render(figure)
+
+
+def results_figure(metrics: Path, output: Path | None = None) -> np.ndarray:
+    """Training curves of one stage from its metrics.jsonl: losses, scores, scores per class, rate, gradient, speed.
+
+    Panels without figures are left out. The picture is also saved if `output` is named.
+    """
+    rows = read_metrics(metrics)
+    train, evaluations = ([row for row in rows if row["kind"] == kind] for kind in ("train", "eval"))
+    series = {kind: series_of(part) for kind, part in (("train", train), ("eval", evaluations))}
+    per_class = {key: value for key, value in series["eval"].items() if "_AP/" in key}
+    summary = {key: value for key, value in series["eval"].items() if key not in per_class and _main_figure(key)}
+    panels = [
+        ("loss", {key: value for key, value in series["train"].items() if key.startswith("loss/")}),
+        ("scores", summary),
+        ("AP per class", per_class),
+        *((title, {key: series["train"][key]}) for key, title in SINGLE_PANELS.items() if key in series["train"]),
+    ]
+    panels = [(title, lines) for title, lines in panels if lines]
+    columns = min(3, max(1, len(panels)))
+    height = -(-max(1, len(panels)) // columns)
+    figure, axes = new_figure(height, columns, 4.2 * columns, 3.1 * height)
+    axes = np.atleast_1d(axes).ravel()
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    if not panels:
+        axes[0].text(0.5, 0.5, "nothing recorded yet", ha="center")
+    for axis, (title, lines) in zip(axes, panels, strict=False):
+        draw_curves(axis, title, lines)
+    picture = render(figure)
+    if output is not None:
+        save(output, picture)
+    return picture
+
+
+def study_figure(curves: Mapping[str, Path]) -> np.ndarray:
+    """AP, AP50 and training loss of several runs over their steps.
+
+    curves: label -> metrics.jsonl. Labels that differ only in a seed in brackets at the end share a colour.
+    """
+    figure, axes = new_figure(1, 3, 13, 4.2)
+    arms = list(dict.fromkeys(_arm(label) for label in curves))
+    for label, path in curves.items():
+        rows = read_metrics(path)
+        values = series_of([row for row in rows if row["kind"] == "eval"])
+        losses = series_of([row for row in rows if row["kind"] == "train"])
+        arm = _arm(label)
+        first = next(other for other in curves if _arm(other) == arm) == label
+        style: dict[str, Any] = {"color": line_color(arms.index(arm) + 1), "label": short(arm, 36) if first else None}
+        for axis, figures, name in zip(axes, (values, values, losses), ("AP", "AP50", "loss/total"), strict=True):
+            key = next((key for key in figures if key == name or key.endswith(f"/{name}")), None)
+            if key:
+                steps, points = smooth(*figures[key]) if axis is axes[2] else figures[key]
+                marker = "" if axis is axes[2] else "o"
+                axis.plot(steps, points, linewidth=1.5, alpha=0.9, marker=marker, markersize=3, **style)
+    for axis, title in zip(axes, ("AP", "AP50", "training loss"), strict=True):
+        axis.set(title=title, xlabel="step")
+    if axes[0].lines:
+        axes[0].legend(fontsize=8, loc="best")
+    return render(figure)
+
+
+def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    return cv2.resize(
+        np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+
+
+def _short_score(score: float) -> str:
+    """Two digits without the leading zero: labels are to hide little of the image."""
+    return f"{score:.2f}".removeprefix("0") if score < 0.995 else "1.0"
+
+
+def _arm(label: str) -> str:
+    return label.rsplit(" (", 1)[0]
+
+
+def _main_figure(key: str) -> bool:
+    return key.rsplit("/", 1)[-1] in ("AP", "AP50", "AP75", "AR100", "top1", "mean")

@@ -1,0 +1,154 @@
+"""TensorBoard event files, written through TensorBoard's own writer: no summary operation enters a TensorFlow graph."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detect.files import replacing
+
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+FLUSH_SECONDS = 10
+EVENTS = "events.out.tfevents"
+"""How the name of every event file begins."""
+
+
+class EventWriter:
+    """Writes one TensorBoard run folder; the file is made at the first thing written, so that no empty run is shown."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._writer: Any = None
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one point for each tag."""
+        summary = _summary()
+        for tag, value in values.items():
+            summary.value.add(tag=tag, simple_value=float(value))
+        self._add(step, summary)
+
+    def image(self, tag: str, step: int, image: np.ndarray) -> None:
+        """Write an RGB uint8 picture [h, w, 3] as a JPEG: a run shows the same few images dozens of times."""
+        ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(np.asarray(image, np.uint8), cv2.COLOR_RGB2BGR), JPEG)
+        if not ok:
+            raise ValueError(f"{tag}: an image of shape {np.shape(image)} can't be encoded")
+        summary = _summary()
+        value = summary.value.add(tag=tag)
+        value.image.height, value.image.width, value.image.colorspace = image.shape[0], image.shape[1], 3
+        value.image.encoded_image_string = encoded.tobytes()
+        self._add(step, summary)
+
+    def text(self, tag: str, markdown: str) -> None:
+        """Write text, shown as Markdown."""
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._add(0, text_pb(tag, markdown))
+
+    def histogram(self, tag: str, step: int, values: np.ndarray, buckets: int = 50) -> None:
+        """Write the distribution of an array; numbers that are not finite are left out."""
+        flat = np.asarray(values, np.float64).ravel()
+        flat = flat[np.isfinite(flat)]
+        if not flat.size:
+            return
+        counts, edges = np.histogram(flat, buckets)
+        summary = _summary()
+        histogram = summary.value.add(tag=tag).histo
+        histogram.min, histogram.max, histogram.num = flat.min(), flat.max(), flat.size
+        histogram.sum, histogram.sum_squares = flat.sum(), np.square(flat).sum()
+        histogram.bucket_limit.extend(edges[1:].tolist())
+        histogram.bucket.extend(counts.tolist())
+        self._add(step, summary)
+
+    def hparams(self, values: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
+        """Write a session of the HParams plugin; with metrics it is closed as a success."""
+        from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+        from tensorboard.plugins.hparams.summary import session_end_pb
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        # STUDY/DATA/RUN/STAGE is the trial: a name to read, and two runs of equal settings stay two rows.
+        trial = "/".join(self.folder.resolve().parts[-6:-2])
+        self._add(0, hparams_pb(dict(values), trial_id=trial))
+        if metrics:
+            self.scalars(0, {f"final/{key}": value for key, value in metrics.items()})
+            # This one function answers with TensorFlow's own Summary class.
+            self._add(0, type(_summary()).FromString(session_end_pb(STATUS_SUCCESS).SerializeToString()))
+        self.flush()
+
+    def pr_curve(self, tag: str, step: int, true: np.ndarray, false: np.ndarray, missed: np.ndarray) -> None:
+        """Write a precision-recall curve from counts at evenly spaced score thresholds 0..1.
+
+        true, false, missed: true positives, false positives, false negatives, each [thresholds]. Where nothing is
+        predicted precision is 1 by convention; detection knows no true negatives, they are written as 0.
+        """
+        from tensorboard.plugins.pr_curve.metadata import create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        true, false, missed = (np.asarray(part, np.float64) for part in (true, false, missed))
+        found, there = true + false, true + missed
+        precision = np.divide(true, found, out=np.ones_like(true), where=found > 0)
+        recall = np.divide(true, there, out=np.zeros_like(true), where=there > 0)
+        data = np.stack([true, false, np.zeros_like(true), missed, precision, recall]).astype(np.float32)
+        summary = _summary()
+        metadata = create_summary_metadata(display_name=tag, description="", num_thresholds=len(true))
+        summary.value.add(tag=f"{tag}/pr_curves", metadata=metadata, tensor=make_tensor_proto(data))
+        self._add(step, summary)
+
+    def restart(self, step: int) -> None:
+        """Tell TensorBoard to forget the points from `step` on: they will be written again."""
+        from tensorboard.compat.proto import event_pb2
+
+        if not any(self.folder.glob("events.out.tfevents.*")):
+            return
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._open().add_event(event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close; a later write opens a new file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _add(self, step: int, summary: Any) -> None:
+        from tensorboard.compat.proto import event_pb2
+
+        self._open().add_event(event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary))
+
+    def _open(self) -> Any:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        if self._writer is None:
+            self._writer = EventFileWriter(str(self.folder), max_queue_size=1000, flush_secs=FLUSH_SECONDS)
+        return self._writer
+
+
+def _summary() -> Any:
+    from tensorboard.compat.proto import summary_pb2
+
+    return summary_pb2.Summary()
+
+
+def write_events(path: Path, summaries: Iterable[tuple[int, Any]]) -> None:
+    """Write a whole event file of (step, Summary) pairs in place of an older one; TensorFlow is not imported.
+
+    The name must contain `tfevents`: what it stands for is known beforehand, so that a second report is no second run.
+    """
+    from tensorboard.compat.proto import event_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    now = time.time()
+    events = [event_pb2.Event(wall_time=now, file_version="brain.Event:2")]
+    events += [event_pb2.Event(wall_time=now, step=step, summary=summary) for step, summary in summaries]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, ".new") as temporary, temporary.open("wb") as file:  # a name that is no event file
+        writer = RecordWriter(file)
+        for event in events:
+            writer.write(event.SerializeToString())

@@ -1,0 +1,60 @@
+"""The data set of a run: read, checked and cleaned, and as small as `limit` asks."""
+
+import logging
+import os
+
+import hydra
+from omegaconf import DictConfig
+
+from detect.data.dataset import DetectionDataset
+from detect.data.subset import limit
+from detect.data.validate import check, clean
+from detect.errors import ConfigError, DataError, first_few
+from detect.evaluation.coco import ground_truth_check
+
+log = logging.getLogger("detect")
+NAMED_ERRORS = 10
+
+
+def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
+    """Reads, checks and cleans the data set; errors in it stop the program, all named in one message.
+
+    decode: also decode every image, which finds truncated files.
+    """
+    dataset = hydra.utils.instantiate(cfg.dataset)
+    if not isinstance(dataset, DetectionDataset):
+        raise ConfigError(f"dataset: {cfg.dataset._target_} reads no boxes; use it as classify.dataset")
+    errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
+    if errors:
+        lines = [f"  {finding.kind}: {finding.path}: {finding.detail}" for finding in errors]
+        named = first_few(lines, NAMED_ERRORS, "\n", "\n  and")
+        raise DataError(f"data set {dataset.name}: {len(errors)} errors\n{named}")
+    dataset, findings = clean(dataset)
+    for finding in findings:
+        log.warning("%s %s: %s (%s)", finding.kind, finding.path.name, finding.detail, finding.action)
+    return dataset
+
+
+def dataset_of(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
+    """The data set as a run sees it: `open_dataset`, and what `limit` leaves of it."""
+    return limit(open_dataset(cfg, decode), cfg.limit, cfg.seed)
+
+
+def check_ground_truth(dataset: DetectionDataset) -> None:
+    """Scores the ground truth of val and test as if it had been predicted; anything but AP 1.0 is an error."""
+    for split in ("val", "test"):
+        if any((~example.crowd).any() for example in dataset.splits[split]):
+            ground_truth_check(dataset.splits[split], dataset.classes)
+
+
+def selection_split(dataset) -> str:
+    """The split that chooses the best checkpoint: val, else test, else train."""
+    split = next((name for name in ("val", "test") if dataset.splits[name]), "train")
+    if split != "val":
+        log.warning("data set %s has no val images: the best checkpoint is chosen on %s", dataset.name, split)
+    return split
+
+
+def threads(cfg: DictConfig) -> int:
+    """Worker threads of the input pipeline: `threads`, or the number of cores."""
+    return cfg.threads or os.cpu_count() or 1

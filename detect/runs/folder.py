@@ -1,0 +1,181 @@
+"""The run folder: every file that a run leaves, by name, and how it is written.
+
+    RUN/config.yaml classes.json lock failed.txt summary.json results.png VAL_predictions.png ...
+    RUN/.hydra/                          the overrides, as Hydra saves them
+    RUN/classify/ detector/ quantized/   one folder for each stage
+        metrics.jsonl tensorboard/       what the stage said while it trained
+        last/ best.*                     the whole state, and the best weights by name
+        transfer.json summary.json       where its weights came from, what it scored and cost
+
+The results of the last stage stand in the run folder itself.
+"""
+
+import fcntl
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from omegaconf import DictConfig, OmegaConf
+
+from detect.config.fingerprint import differences
+from detect.config.tree import plain
+from detect.errors import ConfigError
+from detect.files import write_json, write_text
+
+SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
+"""The files that `detect report` reads: of a run or a stage, of an exported model, of any other measurement."""
+
+CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
+"""The stages, in the order in which they are trained."""
+
+METRICS, TENSORBOARD, LAST, BEST, FAILED = "metrics.jsonl", "tensorboard", "last", "best", "failed.txt"
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The files of one stage."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Of the stage: classify, detector or quantized."""
+        return self.path.name
+
+    @property
+    def run(self) -> "RunFolder":
+        """The folder of the run that the stage belongs to."""
+        return RunFolder(self.path.parent)
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line for each row of figures."""
+        return self.path / METRICS
+
+    @property
+    def tensorboard(self) -> Path:
+        """The event files, in `train` and `eval`."""
+        return self.path / TENSORBOARD
+
+    @property
+    def last(self) -> Path:
+        """The folder of the whole state, which only the same run reads."""
+        return self.path / LAST
+
+    @property
+    def best(self) -> Path:
+        """The prefix of the checkpoint of the best weights, by name."""
+        return self.path / BEST
+
+    @property
+    def ledger(self) -> Path:
+        """Where the weights came from."""
+        return self.path / "transfer.json"
+
+    @property
+    def summary(self) -> Path:
+        """Scores and cost of a stage that has ended."""
+        return self.path / SUMMARY
+
+    @property
+    def first_batch(self) -> Path:
+        """A picture of the first augmented batch."""
+        return self.path / "first_batch.png"
+
+    def diverged(self, step: int) -> Path:
+        """The batch whose loss was not finite."""
+        return self.path / f"diverged_at_{step}.npz"
+
+    def summary_figure(self, name: str) -> float:
+        """A figure of the stage's summary, such as `seconds`; 0 where the stage has not ended."""
+        return float(json.loads(self.summary.read_text()).get(name, 0)) if self.summary.exists() else 0.0
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    def stage(self, name: str) -> StageFolder:
+        """The folder of a stage of STAGES."""
+        return StageFolder(self.path / name)
+
+    @property
+    def config(self) -> Path:
+        """The composed configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def classes(self) -> Path:
+        """The class names, in order."""
+        return self.path / "classes.json"
+
+    @property
+    def summary(self) -> Path:
+        """Scores and cost of a run that has ended."""
+        return self.path / SUMMARY
+
+    @property
+    def failed(self) -> Path:
+        """Why the last try of the run failed."""
+        return self.path / FAILED
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a training run has left its configuration here."""
+        return self.config.exists()
+
+    def saved_config(self) -> DictConfig:
+        """The configuration that the run was trained with. Raises ConfigError where the file holds something else."""
+        cfg = OmegaConf.load(self.config)
+        if not isinstance(cfg, DictConfig):
+            raise ConfigError(f"{self.config}: not the configuration of a run")
+        return cfg
+
+    def class_names(self) -> tuple[str, ...]:
+        """The class names, in order."""
+        return tuple(json.loads(self.classes.read_text()))
+
+    def save(self, cfg: DictConfig, classes: tuple[str, ...]) -> None:
+        """Writes the configuration and the class names."""
+        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+        write_json(self.classes, list(classes), indent=None)
+
+    def last_stage(self) -> str | None:
+        """The last stage with boxes that the run has begun: quantized or detector; None where it has neither."""
+        return next((name for name in (QUANTIZED, DETECTOR) if (self.path / name).is_dir()), None)
+
+    def objective(self) -> float | None:
+        """AP on the split that chose the checkpoint, of a run that has ended; else None."""
+        if not self.summary.exists():
+            return None
+        scores = json.loads(self.summary.read_text())["scores"]
+        return scores[next(split for split in ("val", "test", "train") if split in scores)]["AP"] or 0.0
+
+    def claim(self) -> IO[str]:
+        """Makes the folder and takes it for this process, for as long as the returned file is open.
+
+        Raises ConfigError where another process trains in it, and for a path that TensorFlow can't use.
+        """
+        if any(sign in str(self.path) for sign in "[]\\*?"):
+            raise ConfigError(f"run folder {self.path}: TensorFlow can't keep checkpoints in a path with [ ] \\ * or ?")
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"run folder {self.path}: another process is training in it") from error
+        return lock
+
+    def refuse_another(self, cfg: DictConfig) -> None:
+        """Raises ConfigError, naming each key, if the folder holds a run of another configuration."""
+        if not self.is_run:
+            return
+        changed = differences(self.saved_config(), cfg)
+        if changed:
+            head = (
+                f"run folder {self.path}: it holds a run of another configuration (take another folder, or remove it)"
+            )
+            raise ConfigError("\n".join([head, *changed]))

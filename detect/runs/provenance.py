@@ -1,0 +1,99 @@
+"""Where a result came from: commit, versions, machine and command. Imports none of the heavy libraries."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+"""The folder that holds the package: a checkout with .git in it, or the site-packages of an installation."""
+
+PACKAGES = (
+    *("detect", "tensorflow", "tf_keras", "tf-models-official", "tensorboard", "numpy"),
+    *("albumentations", "opencv-python-headless", "faster-coco-eval", "hydra-core", "omegaconf"),
+)
+"""Distributions whose version can change a result."""
+
+
+def collect() -> dict[str, Any]:
+    """What summary.json says about the origin of a run: plain values, ready for json."""
+    return {"command": command_line(), "git": git_state(), "versions": versions(), "host": host()}
+
+
+def command_line() -> str:
+    """The command that started this process, as one would type it; machine paths of the program are left out."""
+    program, *rest = sys.orig_argv
+    if rest and Path(rest[0]).name == "detect":
+        return shlex.join(["detect", *rest[1:]])
+    return shlex.join([Path(program).name, *rest])
+
+
+def git_state(folder: Path = CHECKOUT) -> dict[str, Any] | None:
+    """{"commit", "dirty"} of the checkout that the package runs from; None for an installed package or without git."""
+    if not (folder / ".git").exists():
+        return None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return None if commit is None else {"commit": commit, "dirty": bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-c", f"safe.directory={folder}", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str | None]:
+    """Installed version of Python and each of PACKAGES; None for one that is missing."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def host() -> dict[str, Any]:
+    """Processor, usable cores, memory in GB, NVIDIA devices and system of this machine."""
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": memory_gb(),
+        "gpus": gpu_models(),
+        "system": platform.platform(),
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name from the kernel's table, else what Python knows."""
+    lines = _lines(Path("/proc/cpuinfo"))
+    named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def memory_gb() -> float | None:
+    """Total memory in GB (1e9 bytes)."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+
+
+def gpu_models() -> list[str]:
+    """Names of the NVIDIA devices that the driver lists."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    return [line.partition(":")[2].strip() for file in files for line in _lines(file) if line.startswith("Model")]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []

@@ -1,0 +1,60 @@
+"""What happens before TensorFlow is imported: a bad configuration and bad data stop here, within seconds."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import DictConfig
+
+from detect.data.dataset import DetectionDataset
+from detect.errors import DataError
+from detect.runs import provenance
+from detect.runs.dataset import check_ground_truth, dataset_of
+from detect.runs.folder import RunFolder
+
+log = logging.getLogger("detect")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: its folder, its configuration, its data, and where it came from.
+
+    lock: an open file; the folder belongs to this process as long as it lives.
+    """
+
+    folder: RunFolder
+    cfg: DictConfig
+    dataset: DetectionDataset
+    provenance: dict[str, Any]
+    lock: IO[str] | None = None
+
+
+def finished(cfg: DictConfig, folder: Path) -> float | None:
+    """The objective of a run that has ended in its folder before; None where there is work to do.
+
+    Raises ConfigError, naming each key, for the folder of a run of another configuration.
+    """
+    place = RunFolder(folder)
+    place.refuse_another(cfg)
+    score = place.objective()
+    if score is not None:
+        log.info("finished before: AP %.3f in %s", score, folder)
+    return score
+
+
+def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
+    """Checks the data set, and writes configuration and classes into the run folder.
+
+    command: what makes the run again; None is the command line of this process.
+    """
+    place = RunFolder(folder)
+    lock = place.claim()
+    dataset = dataset_of(cfg, cfg.decode)
+    for line in dataset.describe():
+        log.info(line)
+    if not dataset.splits["train"]:
+        raise DataError(f"data set {dataset.name}: no training images")
+    check_ground_truth(dataset)
+    place.save(cfg, dataset.classes)
+    return Run(place, cfg, dataset, provenance.collect() | ({"command": command} if command else {}), lock)

@@ -1,0 +1,52 @@
+"""What a stage leaves in words and numbers when it ends: `summary.json`, and its line in TensorBoard's HParams."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from detect.config.fingerprint import fingerprint
+from detect.data.statistics import outline
+from detect.files import write_json
+from detect.runs.start import Run
+
+
+def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> None:
+    """`summary.json`: scores, cost, seed, place in a study, versions, commit, data, host."""
+    cfg = run.cfg
+    content = {
+        "name": cfg.name,
+        "study": cfg.study,
+        "arm": cfg.arm.name,
+        "fraction": fraction(cfg),
+        "budget": cfg.schedule.steps,
+        "network": network(cfg),
+        "seed": cfg.seed,
+        "fingerprint": fingerprint(cfg),
+        "scores": scores,
+        **outcome,
+        **more,
+        "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint(), **outline(run.dataset)},
+        **run.provenance,
+    }
+    write_json(path, content)
+
+
+def network(cfg: DictConfig) -> str:
+    """`SSD MobileNetV1`: meta-architecture and backbone."""
+    return " ".join(part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone))
+
+
+def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that TensorBoard's HParams page compares: groups' main values as flat scalars."""
+    keys = ("rate", "steps", "batch_size", "decay", "weight_decay", "batch_norm", "freeze_until")
+    values = {f"schedule.{key}": cfg.schedule[key] for key in keys}
+    values |= {"seed": cfg.seed, "classify": cfg.classify.enabled, "init": cfg.init._target_.rsplit(".", 1)[-1]}
+    values |= {"arm": cfg.arm.name or cfg.name, "fraction": fraction(cfg)}
+    values |= {f"backbone.{key}": value for key, value in cfg.backbone.items() if key != "_target_"}
+    return {key: str(value) if value is None else value for key, value in values.items()}
+
+
+def fraction(cfg: DictConfig) -> float:
+    """Share of the training images that a run sees."""
+    return 1.0 if cfg.limit.fraction is None else float(cfg.limit.fraction)

@@ -1,0 +1,106 @@
+"""The cells of a study, from the rows of its results.csv: means over seeds, and arms held against each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from detect.studies.csv_file import NO_FIGURE
+from detect.studies.rows import CROPS, GENERIC, MATCHED, NEVER
+from detect.studies.statistics import Estimate, estimate, paired
+
+LETTERS = {"random": "A", "generic": "B", "generic_extra": "B+", "crops": "C", "random_crops": "D"}
+"""The arms of the ablation of the two stages, by the names that its protocol gives them."""
+
+TextRow = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the runs of a row of the table share; they differ in their seeds."""
+
+    study: str
+    dataset: str
+    fraction: float
+    budget: int
+    variant: str
+    arm: str
+
+    @property
+    def order(self) -> tuple:
+        """The table's: all of the images first, arms by letter."""
+        letter = LETTERS.get(self.arm, "~")
+        return self.study, self.dataset, -self.fraction, self.budget, self.variant, letter, self.arm
+
+    @property
+    def label(self) -> str:
+        return label(self.arm)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The cells of one split with their rows, in the table's order; baseline: arm that the others are held against."""
+
+    cells: dict[Cell, list[TextRow]]
+    baseline: str
+
+    def values(self, cell: Cell, column: str) -> list[float]:
+        """A column's figures of a cell, those that are there."""
+        return [number for row in self.cells[cell] if (number := figure(row, column)) is not None]
+
+    def mean(self, cell: Cell, column: str) -> Estimate | None:
+        return estimate(self.values(cell, column))
+
+    def rival(self, cell: Cell, **other: Any) -> Cell | None:
+        """The cell of another arm or variant, all else equal."""
+        rival = replace(cell, **other)
+        return rival if rival in self.cells and rival != cell else None
+
+    def difference(self, cell: Cell, **other: Any) -> Estimate | None:
+        """Mean AP of cell - rival over the seeds that both have run on the same data; None without such a seed."""
+        rival = self.rival(cell, **other)
+        return None if rival is None else paired(self._by_seed(cell), self._by_seed(rival))
+
+    def _by_seed(self, cell: Cell) -> dict[tuple[str, str], float]:
+        rows = ((row, figure(row, "AP")) for row in self.cells[cell])
+        return {(row["seed"], row["data"]): value for row, value in rows if value is not None}
+
+
+def study_of(rows: Sequence[TextRow], split: str) -> Study:
+    """The cells of results.csv on one split."""
+    cells: dict[Cell, list[TextRow]] = {}
+    for row in rows:
+        if row["split"] == split:
+            cells.setdefault(_cell(row), []).append(row)
+    ordered = {cell: sorted(cells[cell], key=lambda row: int(row["seed"])) for cell in sorted(cells, key=_order)}
+    return Study(ordered, next((row["baseline"] for row in rows if row.get("baseline")), GENERIC))
+
+
+def label(arm: str) -> str:
+    """The arm with its letter before it."""
+    return f"{LETTERS[arm]} {arm}" if arm in LETTERS else arm
+
+
+def rivals(arm: str, baseline: str) -> list[str]:
+    """The arms that one is held against: the baseline, and for crops the generic weights trained as long as it."""
+    return [*([] if arm == baseline else [baseline]), *([MATCHED] if arm == CROPS and baseline == GENERIC else [])]
+
+
+def figure(row: TextRow, column: str) -> float | None:
+    """A cell of the csv as a number; None where it is empty, n/a or never reached."""
+    text = row.get(column) or ""
+    return None if text in ("", NO_FIGURE, NEVER) else float(text)
+
+
+def _order(cell: Cell) -> tuple:
+    return cell.order
+
+
+def _cell(row: TextRow) -> Cell:
+    return Cell(
+        row.get("study") or "",
+        row.get("dataset") or "",
+        float(row.get("fraction") or 1),
+        int(row.get("budget") or row["steps"]),
+        row.get("variant") or "",
+        row["arm"],
+    )

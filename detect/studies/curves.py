@@ -1,0 +1,134 @@
+"""Scores of a run over its steps and over all seconds of training, and when it got how far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from detect.errors import DataError
+from detect.reporting.logger import read_metrics
+from detect.studies.records import FinishedRun
+from detect.studies.statistics import band
+
+WATCHED = {
+    "loss/classification": "classification loss",
+    "loss/box_classification": "classification loss",
+    "loss/rpn_classification": "RPN's classification loss",
+    "rpn/recall_50": "RPN's recall at IoU .5",
+}
+"""Training figures that show where a detector fails to learn, and how tables call them."""
+POINTS = 100  # of a training figure: the mean of each hundredth of the run
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evaluations of a run's last stage, [n] each.
+
+    steps: of that stage. seconds: of training until then, the earlier stages included, evaluations not.
+    scores: {"AP": .., "AP50": ..} on `split`, NaN where there was nothing to score. watched: {figure: (steps, values)}.
+    """
+
+    split: str
+    steps: np.ndarray
+    seconds: np.ndarray
+    scores: dict[str, np.ndarray]
+    watched: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    clock: tuple[np.ndarray, np.ndarray] = field(default=(np.zeros(1), np.zeros(1)), repr=False)
+
+    def at_the_end(self, key: str) -> float:
+        """The mean of a watched figure over the last tenth of the steps."""
+        steps, values = self.watched[key]
+        return float(values[steps > 0.9 * steps[-1]].mean())
+
+    def seconds_at(self, step: float) -> float:
+        """Seconds of training until a step of the last stage, the earlier stages included."""
+        return float(np.interp(step, *self.clock))
+
+    def reached(self, level: float) -> tuple[int, float] | None:
+        """Step and seconds of the first evaluation with an AP of at least `level`; None where there is none."""
+        there = np.flatnonzero(self.scores["AP"] >= level)
+        return (int(self.steps[there[0]]), float(self.seconds[there[0]])) if len(there) else None
+
+
+def read_curve(run: FinishedRun) -> Curve | None:
+    """The curve in a run's metrics.jsonl; None without an evaluation. Raises DataError for a line that is no JSON."""
+    if not run.metrics.is_file():
+        return None
+    try:
+        rows = read_metrics(run.metrics)
+    except ValueError as error:
+        raise DataError(f"not readable: {error}") from error
+    evaluations = [row for row in rows if row["kind"] == "eval"]
+    split = next((key[: -len("/AP")] for row in evaluations for key in row if key.endswith("/AP")), None)
+    if split is None:
+        return None
+    steps = np.array([row["step"] for row in evaluations], int)
+    clock = _clock(rows, run)
+    scores = {name: _column(evaluations, f"{split}/{name}") for name in ("AP", "AP50")}
+    training = [row for row in rows if row["kind"] == "train"]
+    watched = {key: _thinned(training, key) for key in WATCHED if any(key in row for row in training)}
+    return Curve(split, steps, np.interp(steps, *clock), scores, watched, clock)
+
+
+@dataclass(frozen=True)
+class Band:
+    """The mean curve of several runs, [n] each: steps, mean seconds, and AP with its interval over the runs."""
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    count: int
+
+
+def mean_curve(curves: Sequence[Curve]) -> Band:
+    """Mean and interval of AP at every step at which all the runs were scored that are not over by then."""
+    steps = np.unique(np.concatenate([curve.steps for curve in curves]))
+    aligned = np.full((2, len(curves), len(steps)), np.nan)
+    for row, curve in enumerate(curves):
+        places = np.searchsorted(steps, curve.steps)
+        aligned[0, row, places], aligned[1, row, places] = curve.scores["AP"], curve.seconds
+    running = sum(steps <= curve.steps[-1] for curve in curves)
+    whole = (~np.isnan(aligned[1])).sum(axis=0) == running
+    mean, low, high = band(aligned[0][:, whole])
+    return Band(steps[whole], np.nanmean(aligned[1][:, whole], axis=0), mean, low, high, len(curves))
+
+
+def mean_figure(curves: Sequence[Curve], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and the mean over the runs of one watched figure; the steps are those of the longest run."""
+    known = [curve.watched[key] for curve in curves if key in curve.watched]
+    grid = max((steps for steps, _ in known), key=lambda steps: steps[-1])
+    values = np.stack([np.interp(grid, steps, figures, right=np.nan) for steps, figures in known])
+    return grid, band(values)[0]
+
+
+def _clock(rows: Sequence[dict[str, Any]], run: FinishedRun) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of the last stage and the seconds of training until each, from the speed that every row tells.
+
+    The rows' speed is rescaled to the seconds of summary.json, which outlive an interruption.
+    """
+    steps, spent = [0], [0.0]
+    for row in rows:
+        if row["kind"] == "train" and row.get("images_per_second"):
+            spent.append(spent[-1] + (row["step"] - steps[-1]) / row["images_per_second"])
+            steps.append(row["step"])
+    total = run.summary["seconds"]
+    if spent[-1] == 0:
+        return np.array([0, run.summary["steps"]]), run.earlier_seconds + np.array([0.0, total])
+    return np.array(steps), run.earlier_seconds + np.array(spent) * total / spent[-1]
+
+
+def _column(rows: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([np.nan if row.get(key) is None else row[key] for row in rows], float)
+
+
+def _thinned(rows: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a figure, each the mean of up to a hundredth of them."""
+    points = np.array([(row["step"], row[key]) for row in rows if row.get(key) is not None], float)
+    if not len(points):
+        return np.zeros(1), np.full(1, np.nan)
+    parts = np.array_split(points, min(POINTS, len(points)))
+    means = np.array([part.mean(axis=0) for part in parts])
+    return means[:, 0], means[:, 1]

@@ -1,0 +1,84 @@
+"""Exported models and other measurements as lines of a study's csv file."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detect.studies.csv_file import NO_FIGURE, Row, host, rounded, versions
+from detect.studies.records import Records
+
+
+def export_rows(records: Records) -> list[Row]:
+    """A line for each exported model: scores of the file, of what it was made from, size and speed."""
+    runs = {run.folder.resolve(): run for run in records.runs}
+    rows = []
+    for folder, about in records.exports.items():
+        source = run_folder(about, folder)
+        run = runs.get(folder.parent.resolve()) or runs.get(source.resolve())
+        scores = about.get("scores") or {}
+        figures = {key: (scores.get(key) or {}) for key in ("file", "run", "float")}
+        rows.append(
+            {
+                "run": run.label if run else source.name,
+                "file": file_kind(about, folder),
+                "split": scores.get("split", ""),
+                "images": scores.get("images", ""),
+                **{name: rounded(figures["file"].get(name)) for name in ("AP", "AP50")},
+                "AP of the run": rounded(figures["run"].get("AP")),
+                **({"AP of the float twin": rounded(figures["float"].get("AP"))} if figures["float"] else {}),
+                "MB": round(about["bytes"] / 1e6, 3),
+                **latencies(about.get("latency_ms")),
+                "minutes": round(run.seconds / 60, 2) if run else NO_FIGURE,
+                "host": host(about),
+                "versions": versions(about),
+            }
+        )
+    return sorted(rows, key=lambda row: row["run"])
+
+
+def run_folder(about: Mapping[str, Any], folder: Path) -> Path:
+    """The run that was exported: as its command names it, else the folder that the export lies in."""
+    named = [word[len("run=") :] for word in shlex.split(about.get("command") or "") if word.startswith("run=")]
+    return Path(named[-1]) if named else folder.parent
+
+
+def file_kind(about: Mapping[str, Any], folder: Path) -> str:
+    """`ptq per_tensor, tflite_op`: what makes an exported file another one than the others."""
+    options = about.get("options") or {}
+    kind = options.get("quantize", "none")
+    if about.get("format") == "saved_model":
+        return "SavedModel" if kind == "none" else f"SavedModel {kind}"
+    if not options:
+        return folder.name
+    words = [*([about["by"]] if "by" in about else []), "float32" if kind == "none" else kind]
+    words += ["per_tensor"] if options.get("weights") == "per_tensor" else []
+    ends = [options["nms"]] if options.get("nms", "none") != "none" else []
+    ends += ["any batch"] if options.get("batch", 1) is None else []
+    return ", ".join([" ".join(words), *ends])
+
+
+def latencies(measured: Any) -> Row:
+    """Milliseconds an image with 1 and 2 threads, each beside the float32 file's; a SavedModel has one figure."""
+    if not isinstance(measured, Mapping):
+        return {} if measured is None else {"ms": round(measured, 2)}
+    row: Row = {}
+    for threads, times in measured.items():
+        name = f"ms {threads} thread" + ("" if threads == "1" else "s")
+        row |= {name: round(times["file"], 3)}
+        row |= {f"{name} float32": round(times["float32"], 3)} if "float32" in times else {}
+    return row
+
+
+def measured_rows(records: Records) -> list[Row]:
+    """The columns of every measured.json; what it holds as null is n/a, and an empty cell is no column of that row."""
+    rows = []
+    for about in records.measured.values():
+        columns = {key: _plain(value) for key, value in about["columns"].items()}
+        rows.append({"study": about.get("study", ""), **columns, "host": host(about), "versions": versions(about)})
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """Six digits of a figure."""
+    return NO_FIGURE if value is None else float(f"{value:.6g}") if isinstance(value, float) else value

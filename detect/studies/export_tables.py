@@ -1,0 +1,77 @@
+"""The tables of exported models and of other measurements, made of the rows of their csv alone."""
+
+import re
+from collections.abc import Sequence
+
+from detect.studies.blocks import Block, Table
+from detect.studies.cells import TextRow, figure
+from detect.studies.csv_file import NO_FIGURE
+from detect.studies.tables import show
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
+WHOLE = re.compile(r"[-+]?\d+")
+ORIGIN = ("study", "host", "versions", "commit")
+EXPORT_NOTE = (
+    "AP of the file as it ships; AP of the run: of what it was made from (of qat the evaluation graph), on the same "
+    "images; in brackets the float32 file, timed in turns with it. Minutes are those of the run's training."
+)
+
+
+def export_tables(rows: Sequence[TextRow]) -> list[Block]:
+    """A line for each exported file."""
+    timed = [c for c in rows[0] if c.startswith("ms") and not c.endswith(" float32") and any(row[c] for row in rows)]
+    lines = []
+    for row in rows:
+        scores = [show(row[name]) for name in ("AP", "AP50", "AP of the run")]
+        times = [_beside(figure(row, column), figure(row, f"{column} float32")) for column in timed]
+        minutes = figure(row, "minutes")
+        lines.append((
+            row["run"], row["file"], *scores, _change(row), f"{float(row['MB']):.2f}", *times,
+            NO_FIGURE if minutes is None else f"{minutes:.1f}",
+        ))  # fmt: skip
+    heads = ("run", "file", "AP", "AP50", "AP of the run", "change", "MB", *timed, "minutes")
+    places = dict.fromkeys(f"{row['split']} ({row['images']} images)" for row in rows if row["split"])
+    caption = "**Exported files**" + (f" on {', '.join(places)}" if places else "")
+    return [Table(heads, tuple(lines), caption, EXPORT_NOTE)]
+
+
+def measured_tables(rows: Sequence[TextRow]) -> list[Block]:
+    """A line for each measurement; those of other studies, or with other columns, are tables of their own."""
+    groups: dict[tuple[str, tuple[str, ...]], list[TextRow]] = {}
+    for row in rows:
+        columns = tuple(name for name, text in row.items() if text and name not in ORIGIN)
+        groups.setdefault((row.get("study") or "", columns), []).append(row)
+    named = len({study for study, _ in groups}) > 1
+    tables: list[Block] = []
+    for (study, columns), members in groups.items():
+        shown = [measured([row[name] for row in members]) for name in columns]
+        tables.append(Table(columns, tuple(zip(*shown, strict=True)), f"**{study}**" if named else ""))
+    return tables
+
+
+def measured(column: Sequence[str]) -> list[str]:
+    """The figures of a column with as many digits as its largest one needs; whole numbers and words as they are."""
+    largest = max((abs(float(text)) for text in column if NUMBER.fullmatch(text)), default=0.0)
+    digits = 3 if largest < 10 else 2 if largest < 100 else 1
+    return [_shown(float(text), digits) if _is_fraction(text) else text for text in column]
+
+
+def _is_fraction(text: str) -> bool:
+    return bool(NUMBER.fullmatch(text)) and not WHOLE.fullmatch(text)
+
+
+def _shown(value: float, digits: int) -> str:
+    """A power of ten where nothing else would be left."""
+    return f"{value:.1e}" if value and abs(value) < 0.0005 else f"{value:.{digits}f}"
+
+
+def _change(row: TextRow) -> str:
+    """AP of the file minus that of what it was made from."""
+    shipped, start = figure(row, "AP"), figure(row, "AP of the run")
+    return NO_FIGURE if shipped is None or start is None else f"{shipped - start:+.3f}"
+
+
+def _beside(time: float | None, other: float | None) -> str:
+    if time is None:
+        return ""
+    return f"{time:.2f}" + ("" if other is None else f" ({other:.2f})")

@@ -1,0 +1,93 @@
+"""Which cell of the committed studies is most like a data set, and what its arms say about how to start."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detect.studies import csv_file
+from detect.studies.cells import Study, TextRow, figure, study_of
+from detect.studies.rows import CROPS, GENERIC, MATCHED
+from detect.studies.tables import difference, interval
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+STUDIES = _PACKAGE / "experiments" if (_PACKAGE / "experiments").is_dir() else _PACKAGE.parent / "experiments"
+"""The committed studies: in the wheel inside the package, in a checkout at the top."""
+SHARE_KEY = "box share"
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The arms of a study on one share of one data set; images, boxes, box_share: as `statistics.outline` has them.
+
+    distance: to the data set that it was asked for, in doublings of images, boxes an image and box side together.
+    """
+
+    study: str
+    dataset: str
+    fraction: float
+    network: str
+    images: float
+    boxes: float
+    box_share: float
+    distance: float
+    arms: Study
+
+    def cell(self, arm: str) -> Any:
+        return next((cell for cell in self.arms.cells if cell.arm == arm), None)
+
+    @property
+    def best_arm(self) -> str:
+        """`crops` where stage 1 was worth more than further steps of the detector, beyond the noise; else `generic`."""
+        crops = self.cell(CROPS)
+        gain = crops and self.arms.difference(crops, arm=MATCHED)
+        return CROPS if gain and gain.resolved and gain.mean > 0 else GENERIC
+
+    def lines(self) -> list[str]:
+        """What it is, AP of its arms on test, and what stage 1 was worth; at most 80 columns."""
+        place = f"{self.study}: {self.dataset}, {self.fraction:.0%} of the images, {self.network}"
+        size = f"{self.images:.0f} images, {self.boxes:.0f} boxes, median side {self.box_share:.2f} of the image's"
+        rows = [(cell.label, interval(self.arms.mean(cell, "AP"))) for cell in self.arms.cells]
+        lines = [place, size, *(f"  {name:20} AP {value}" for name, value in rows)]
+        if (crops := self.cell(CROPS)) is not None:
+            gains = {"B": self.arms.difference(crops, arm=GENERIC), "B+": self.arms.difference(crops, arm=MATCHED)}
+            lines += [f"  C - {name:2} {difference(gain)}" for name, gain in gains.items() if gain is not None]
+        return lines
+
+
+def nearest(about: Mapping[str, Any], network: str, folder: Path = STUDIES) -> Neighbour | None:
+    """The nearest cell; of one meta-architecture (the first word of `network`) if there is one, None without studies.
+
+    about: `detect.data.statistics.outline` of a data set with boxes.
+    """
+    tables = [csv_file.read_csv(file) for file in sorted(folder.glob("*/results.csv"))]
+    found = [one for rows in tables for one in _neighbours(rows, about)]
+    kind = network.split()[0]
+    return min(found, key=lambda one: (one.network.split()[0] != kind, one.distance), default=None)
+
+
+def _neighbours(rows: Sequence[TextRow], about: Mapping[str, Any]) -> list[Neighbour]:
+    """One for each data set, share and budget of a study with arms, on test; variants of the setting are left out."""
+    groups: dict[tuple[str, ...], list[TextRow]] = {}
+    for row in rows:
+        if row.get("split") == "test" and row.get(SHARE_KEY) and not row.get("variant"):
+            key = row["study"], row["dataset"], row["fraction"], row["network"], row["budget"]
+            groups.setdefault(key, []).append(row)
+    found = []
+    for (study, dataset, fraction, network, _), members in groups.items():
+        if GENERIC not in (row["arm"] for row in members):
+            continue
+        images, boxes, share = (_mean(members, column) for column in ("images", "boxes", SHARE_KEY))
+        mine = (about["images"], about["boxes"] / about["images"], about["box_share"])
+        apart = [math.log2(a / b) for a, b in zip(mine, (images, boxes / images, share), strict=True)]
+        arms = study_of(members, "test")
+        found.append(
+            Neighbour(study, dataset, float(fraction), network, images, boxes, share, math.hypot(*apart), arms)
+        )
+    return found
+
+
+def _mean(rows: Sequence[TextRow], column: str) -> float:
+    values = [value for row in rows if (value := figure(row, column)) is not None]
+    return sum(values) / len(values)

@@ -1,0 +1,116 @@
+"""The pictures of a study and the data behind them: curves of its arms, exported files, TensorBoard's means."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detect.reporting import figures as plots
+from detect.reporting import pictures
+from detect.studies import csv_file, tensorboard_layout
+from detect.studies.cells import LETTERS, figure, label
+from detect.studies.commands import variants
+from detect.studies.curves import WATCHED, Curve, mean_curve, mean_figure
+from detect.studies.records import FinishedRun
+
+CURVES, CURVES_DATA, EXPORTS = "curves.png", "curves.csv", "exports.png"
+FILES = CURVES, CURVES_DATA, EXPORTS
+CAPTIONS = {
+    CURVES: "AP over steps and over seconds of training; bands are 95% intervals over seeds.",
+    EXPORTS: "Exported files: AP (the mark is that of the run), size, and time of an image.",
+}
+Groups = dict[str, dict[str, list[Curve]]]
+
+
+def found(folder: Path) -> list[tuple[str, Path]]:
+    """The pictures that a study's folder holds, with what they show."""
+    captions = CAPTIONS if (folder / CURVES_DATA).is_file() else CAPTIONS | {CURVES: "Curves of the runs over steps."}
+    return [(caption, folder / name) for name, caption in captions.items() if (folder / name).is_file()]
+
+
+def runs(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve], output: Path, board_folder: Path | None) -> None:
+    """curves.png; of a study's cells also curves.csv, and TensorBoard's layout and means into `board_folder`."""
+    if not curves:
+        save(output / CURVES, pictures.study_figure(labelled(runs)))
+        return
+    groups = by_group(runs, curves)
+    bands = {title: {arm: mean_curve(of) for arm, of in arms.items()} for title, arms in groups.items()}
+    watched = {
+        title: {
+            name: {arm: mean_figure(of, key) for arm, of in arms.items() if any(key in c.watched for c in of)}
+            for key, name in WATCHED.items()
+            if any(key in curve.watched for of in arms.values() for curve in of)
+        }
+        for title, arms in groups.items()
+    }
+    save(output / CURVES, plots.bands_figure(bands, watched))
+    csv_file.write_csv(output / CURVES_DATA, points(runs, curves))
+    if board_folder is not None:
+        tensorboard_layout.write_layout(board_folder, [title.replace("/", "_") for title in bands])
+        arms = {title: {file_name(arm): band for arm, band in of.items()} for title, of in bands.items()}
+        tensorboard_layout.write_means(board_folder, {title.replace("/", "_"): of for title, of in arms.items()})
+
+
+def file_name(text: str) -> str:
+    """Letters, digits and `+-._` as they are, else an underscore."""
+    return re.sub(r"[^\w.+-]+", "_", text)
+
+
+def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:
+    """metrics.jsonl by the label of its curve; runs that would have the same one get their folder's name before it."""
+    labels = [run.label for run in runs]
+    return {
+        (f"{run.folder.name}: {run.label}" if labels.count(run.label) > 1 else run.label): run.metrics
+        for run in runs
+        if run.metrics.is_file()
+    }
+
+
+def by_group(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> Groups:
+    """Curves by what arms are compared in, and by arm: the arms in the table's order, titles with what differs."""
+    variant = variants(runs)
+    columns = {
+        run.folder: (run.study, run.summary["dataset"].get("name"), f"{run.fraction:.0%} of the images",
+                     f"{run.budget} steps", variant[run.folder])
+        for run in runs
+    }  # fmt: skip
+    constant = [len(set(values)) == 1 for values in zip(*columns.values(), strict=True)]
+    groups: Groups = {}
+    for run in sorted(runs, key=lambda run: (-run.fraction, LETTERS.get(run.arm, "~"), run.arm, run.seed)):
+        if run.folder in curves:
+            shown = [str(v) for k, v in enumerate(columns[run.folder]) if v and (k in (1, 2) or not constant[k])]
+            groups.setdefault(", ".join(shown), {}).setdefault(label(run.arm), []).append(curves[run.folder])
+    return dict(sorted(groups.items(), key=lambda group: group[0].partition(",")[0]))
+
+
+def points(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> list[csv_file.Row]:
+    """A line for each evaluation of each run."""
+    variant = variants(runs)
+    rows = []
+    for run in runs:
+        name = {"study": run.study, "dataset": run.summary["dataset"].get("name"), "fraction": run.fraction}
+        cell = {"budget": run.budget, "variant": variant[run.folder], "arm": run.arm, "seed": run.seed}
+        if curve := curves.get(run.folder):
+            for k, (step, seconds) in enumerate(zip(curve.steps.tolist(), curve.seconds.tolist(), strict=True)):
+                scores = {key: round(float(values[k]), 4) for key, values in curve.scores.items()}
+                rows.append(name | cell | {"split": curve.split, "step": step, "seconds": round(seconds, 1)} | scores)
+    return rows
+
+
+def exports(rows: Sequence[csv_file.Row], output: Path) -> None:
+    """exports.png, from the rows of the csv."""
+    rows = [{column: str(value) for column, value in row.items()} for row in rows]
+    shown = []
+    for row in rows:
+        times = [figure(row, column) for column in row if column.startswith("ms") and not column.endswith("float32")]
+        figures = {name: figure(row, name) for name in ("AP", "AP of the run", "MB")}
+        time = next((time for time in times if time is not None), None)
+        shown.append((f"{row['run']}: {row['file']}", figures | {"ms": time}))
+    save(output / EXPORTS, plots.exports_figure(shown))
+
+
+def save(path: Path, picture: np.ndarray) -> None:
+    """A PNG of 256 colours, a third as large: the page holds it, and it is committed."""
+    Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

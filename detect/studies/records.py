@@ -1,0 +1,142 @@
+"""The files that runs leave behind, found in one walk and read once: training runs, exports, measurements."""
+
+import functools
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detect.errors import ConfigError, DataError
+from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, LAST, MEASURED, SUMMARY, TENSORBOARD, RunFolder
+
+PASSED_OVER = {TENSORBOARD, LAST, "__pycache__"}
+NO_STAGE = {"seconds": 0.0, "steps": 0}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A training run's folder, and the summaries of the run, of its stage 1 and of its float detector.
+
+    stage_1: {} without one. float_stage: {} where the run ends with the float detector.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    stage_1: dict[str, Any] = field(default_factory=dict)
+    float_stage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Arm and seed, as the curves are labelled."""
+        return f"{self.arm} ({self.seed})"
+
+    @property
+    def study(self) -> str:
+        """The study that the run is a cell of; an empty text for a run on its own."""
+        return self.summary.get("study") or ""
+
+    @property
+    def arm(self) -> str:
+        arm = self.summary.get("arm")
+        return self.summary["name"] if arm in (None, "none") else arm
+
+    @property
+    def seed(self) -> int:
+        return self.summary["seed"]
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training images."""
+        return self.summary.get("fraction") or 1.0
+
+    @property
+    def budget(self) -> int:
+        """Steps of the detector before an arm's extra ones."""
+        return self.summary.get("budget") or self.summary["steps"]
+
+    @property
+    def stage(self) -> str:
+        """What the run ends with."""
+        return self.metrics.parent.name
+
+    @functools.cached_property
+    def metrics(self) -> Path:
+        """metrics.jsonl of the last stage."""
+        run = RunFolder(self.folder)
+        return run.stage(run.last_stage() or DETECTOR).metrics
+
+    @functools.cached_property
+    def overrides(self) -> list[str]:
+        """Of the run's own command, else those that Hydra saved: a sweep's command has those of all its jobs."""
+        words = shlex.split(self.summary.get("command") or "")
+        if words[:2] == ["detect", "train"] and not {"-m", "--multirun"} & set(words):
+            return words[2:]
+        saved = self.folder / ".hydra" / "overrides.yaml"
+        return [str(line) for line in yaml.safe_load(saved.read_text()) or []] if saved.is_file() else []
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Seconds of training before the last stage."""
+        return sum((NO_STAGE | stage)["seconds"] for stage in (self.stage_1, self.float_stage))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training in all stages."""
+        return self.summary["seconds"] + self.earlier_seconds
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a report is made of, each sorted by folder; exports and measurements by the folder of their file."""
+
+    runs: list[FinishedRun]
+    exports: dict[Path, dict[str, Any]]
+    measured: dict[Path, dict[str, Any]]
+
+
+def collect(runs: str | Path | Sequence[str | Path]) -> Records:
+    """Everything finished at or below the named folders.
+
+    Raises ConfigError for a folder that is not there, DataError for a file that is cut short.
+    """
+    named = [Path(one) for one in ([runs] if isinstance(runs, str | Path) else runs)]
+    for folder in named:
+        if not folder.is_dir():
+            raise ConfigError(f"runs={folder}: no such folder")
+    found: dict[str, dict[Path, dict[str, Any]]] = {SUMMARY: {}, EXPORT: {}, MEASURED: {}}
+    for path in sorted({path for folder in named for path in _files(folder)}):
+        found[path.name][path.parent] = read(path)
+    return Records(_finished(found[SUMMARY]), found[EXPORT], found[MEASURED])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a json file that holds a mapping."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path}: not readable json: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not readable json: a mapping is expected, this is {type(content).__name__}")
+    return content
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in PASSED_OVER and not name.startswith(".")]
+        found += [Path(place, name) for name in files if name in (SUMMARY, EXPORT, MEASURED)]
+    return found
+
+
+def _finished(summaries: dict[Path, dict[str, Any]]) -> list[FinishedRun]:
+    """Those with scores of a detector; the folders of the stages are no runs of their own."""
+    return [
+        FinishedRun(folder, about, summaries.get(folder / CLASSIFY, {}), summaries.get(folder / DETECTOR, {}))
+        for folder, about in summaries.items()
+        if "scores" in about and RunFolder(folder).last_stage()
+    ]

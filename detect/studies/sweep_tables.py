@@ -1,0 +1,26 @@
+"""What a sweep shows of itself: TensorBoard's layout while it trains, and its tables at the end."""
+
+import logging
+from pathlib import Path
+
+from detect.errors import DataError
+from detect.studies.tensorboard_layout import write_layout
+from detect.studies.writer import write
+
+log = logging.getLogger("detect")
+
+
+def begin(folder: Path) -> None:
+    """Lets TensorBoard lay the arms of a study over each other while they train."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_layout(folder)
+
+
+def conclude(folder: Path) -> None:
+    """Writes results.csv, tables and curves of all finished cells into the sweep's folder."""
+    try:
+        text = write(folder, folder)
+    except DataError as error:  # nothing is finished, or cells that can't be told apart
+        log.warning("no table: %s", error)
+        return
+    log.info("%s\nwrote results.csv, table.md and report.html into %s", text, folder)

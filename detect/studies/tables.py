@@ -1,0 +1,209 @@
+"""The tables of the training runs, made of the rows of results.csv alone."""
+
+from collections.abc import Iterable, Sequence
+
+from detect.studies.blocks import Block, Listing, Table
+from detect.studies.cells import LETTERS, Cell, Study, TextRow, figure, rivals, study_of
+from detect.studies.curves import WATCHED
+from detect.studies.rows import NEVER, SHARES
+from detect.studies.statistics import Estimate, median_time
+
+FIGURES = ("AP", "AP50", "AP75", "AR100")
+ORIGINS = "**Where it ran**"
+LEGEND = (
+    "AP: mean over seeds ± half of its 95% interval (Student's t). Differences are paired by seed, with their 95% "
+    "interval and the number of pairs; one whose interval holds 0, or of a single pair, is unresolved. "
+    "Minutes are those of training in all stages, mean over seeds."
+)
+
+
+def run_tables(rows: Sequence[TextRow]) -> list[Block]:
+    """A line for each run on its own; of a study with cells, the means over seeds and all that is made of them."""
+    alone = [row for row in rows if not row.get("study")]
+    blocks: list[Block] = [each_run(alone)] if alone else []
+    rows = [row for row in rows if row.get("study")]
+    if not rows:
+        return blocks
+    splits = sorted({row["split"] for row in rows})
+    for split in splits:
+        blocks.append(means(study_of(rows, split), f"**On {split}**", LEGEND if split == splits[-1] else ""))
+    first = study_of(rows, splits[0])
+    extra = [reach(first), ending(first), *per_class(first, splits[0]), extra_compute(first), commands(first)]
+    return [*blocks, *(block for block in extra if block is not None)]
+
+
+def each_run(rows: Sequence[TextRow]) -> Table:
+    """The main figures, AP and AP50 of each class, minutes of training."""
+    classes = _classes(rows)
+    staged = any(row.get("stage", "detector") != "detector" for row in rows)
+    heads = ["split", "arm", *(["stage"] if staged else []), "seed", *FIGURES, *classes, "minutes"]
+    lines = []
+    for row in rows:
+        cells = [row["split"], row["arm"], *([row["stage"]] if staged else []), row["seed"]]
+        cells += [show(row[name]) for name in FIGURES]
+        cells += [" / ".join(show(row[f"{name} {key}"]) for key in ("AP", "AP50")).strip(" /") for name in classes]
+        lines.append((*cells, f"{float(row['minutes']):.1f}"))
+    return Table(tuple(heads), tuple(lines))
+
+
+def means(study: Study, caption: str, note: str) -> Table:
+    """AP and AP50 of every cell, and its differences to the baseline, to B+, and to its arm without the variant."""
+    held = {
+        cell: [arm for arm in rivals(cell.arm, study.baseline) if study.rival(cell, arm=arm)] for cell in study.cells
+    }
+    varied = [cell for cell in study.cells if study.rival(cell, variant="")]
+    against = list(dict.fromkeys(arm for arms in held.values() for arm in arms))
+    lines = []
+    for cell, runs in study.cells.items():
+        differences = [difference(study.difference(cell, arm=arm)) if arm in held[cell] else "" for arm in against]
+        if varied:
+            differences.append(difference(study.difference(cell, variant="")) if cell in varied else "")
+        figures = [interval(study.mean(cell, "AP")), interval(study.mean(cell, "AP50"))]
+        minutes = study.mean(cell, "minutes")
+        lines.append((cell.label, str(len(runs)), *figures, *differences, f"{minutes.mean:.1f}" if minutes else ""))
+    titles = [f"AP − {LETTERS.get(arm, arm)}" for arm in against] + ["AP − no variant"] * bool(varied)
+    heads = ("arm", "seeds", "AP", "AP50", *titles, "minutes")
+    return _placed(study.cells, heads, lines, caption, note)
+
+
+def reach(study: Study) -> Table | None:
+    """When each arm got how far: the median over seeds of the first evaluation that did; None without a baseline."""
+    if not any(row.get(f"steps to {SHARES[0]}%") for runs in study.cells.values() for row in runs):
+        return None
+    lines = []
+    for cell, runs in study.cells.items():
+        cells = []
+        for unit in ("steps", "seconds"):
+            for share in SHARES:
+                times = [_time(row, f"{unit} to {share}%") for row in runs]
+                middle = median_time([time for time in times if time is not None])
+                cells.append(NEVER if middle is None else f"{middle:.0f}")
+        lines.append((cell.label, *cells))
+    heads = ("arm", *(f"{unit} to {share}%" for unit in ("steps", "seconds") for share in SHARES))
+    name = LETTERS.get(study.baseline, study.baseline)
+    note = (
+        f"Of the AP that {name} ends with (mean of its seeds, same images and steps), on the split that chooses the "
+        "checkpoint. The first evaluation that got there, median over seeds; - where half of them did not. Steps are "
+        "the detector's; seconds are those of training, stage 1 included."
+    )
+    return _placed(study.cells, heads, lines, f"**Steps and seconds to a share of {name}'s AP**", note)
+
+
+def ending(study: Study) -> Table | None:
+    """Where training ended, which shows what a detector did not learn; None for rows that do not tell."""
+    names = [name for name in dict.fromkeys(WATCHED.values()) if any(study.mean(cell, name) for cell in study.cells)]
+    lines = [(cell.label, *(interval(study.mean(cell, name)) for name in names)) for cell in study.cells]
+    note = "Of training batches, mean over the last tenth of the steps; the loss is that of the last stage's classes."
+    return _placed(study.cells, ("arm", *names), lines, "**The end of training**", note) if names else None
+
+
+def per_class(study: Study, split: str) -> list[Table]:
+    """AP of each class, mean over seeds: a table for each data set."""
+    tables = []
+    for data in dict.fromkeys(cell.dataset for cell in study.cells):
+        cells = [cell for cell in study.cells if cell.dataset == data]
+        classes = _classes([row for cell in cells for row in study.cells[cell]])
+        lines = [(cell.label, *(interval(study.mean(cell, f"{name} AP")) for name in classes)) for cell in cells]
+        tables.append(_placed(cells, ("arm", *classes), lines, f"**AP per class on {split}**", ""))
+    return tables
+
+
+def extra_compute(study: Study) -> Table | None:
+    """Whether the extra steps of B+ took the time of C's stage 1, for which they stand; None without B+."""
+    lines, cells = [], []
+    for cell in study.cells:
+        extra = study.mean(cell, "extra seconds")
+        rival = next((c for c in (study.rival(cell, arm="crops"), study.rival(cell, arm="random_crops")) if c), None)
+        if extra is None or rival is None:
+            continue
+        first = study.mean(rival, "seconds stage 1")
+        steps = study.mean(cell, "extra steps")
+        ratio = f"{extra.mean / first.mean:.2f}" if first and first.mean else ""
+        cells.append(cell)
+        lines.append((
+            cell.label, f"{steps.mean:.0f}" if steps else "", f"{extra.mean:.0f}",
+            f"{first.mean:.0f}" if first else "", rival.label, ratio,
+        ))  # fmt: skip
+    heads = ("arm", "extra steps", "their seconds", "seconds of stage 1", "of arm", "ratio")
+    note = "The steps are counted from MACs; the seconds, means over seeds, check them."
+    return _placed(cells, heads, lines, "**Compute of B+ against that of stage 1**", note) if lines else None
+
+
+def commands(study: Study) -> Listing | None:
+    """The command of each cell's first seed, and the seeds for which it was run."""
+    lines = []
+    for cell, runs in study.cells.items():
+        seeds = ", ".join(row["seed"] for row in runs)
+        place = [cell.dataset, f"{cell.fraction:.0%} of the images", f"{cell.budget} steps", cell.variant, cell.label]
+        if runs[0].get("command"):
+            lines += [f"# {', '.join(part for part in place if part)}: seeds {seeds}", runs[0]["command"]]
+    return (
+        Listing("**Commands** (each for its first seed; results.csv has those of all runs)", tuple(lines))
+        if lines
+        else None
+    )
+
+
+def all_commands(rows: Sequence[TextRow]) -> list[Listing]:
+    """The command of each run that is on its own; empty where the csv has none."""
+    lines = dict.fromkeys(row["command"] for row in rows if row.get("command") and not row.get("study"))
+    return [Listing("**Commands**", tuple(lines))] if lines else []
+
+
+def origins(rows: Sequence[TextRow]) -> list[Listing]:
+    """Hosts, versions and commits of runs, exports and measurements."""
+    lines = []
+    for title, column in (("host", "host"), ("versions", "versions"), ("commit", "commit")):
+        found = dict.fromkeys(row[column] for row in rows if row.get(column))
+        lines += [f"{title}: {text}" for text in found]
+    return [Listing(ORIGINS, tuple(lines), code=False)] if lines else []
+
+
+def show(text: str) -> str:
+    """Three digits of a figure; other text as it is."""
+    try:
+        return f"{float(text):.3f}"
+    except ValueError:
+        return text
+
+
+def interval(value: Estimate | None) -> str:
+    """`0.538 ± 0.012`; of one value without an interval."""
+    if value is None:
+        return "n/a"
+    return f"{value.mean:.3f}" + ("" if value.half is None else f" ± {value.half:.3f}")
+
+
+def difference(value: Estimate | None) -> str:
+    """`+0.021 [+0.004, +0.038], n = 3`, and `unresolved` where it is."""
+    if value is None:
+        return "no pair"
+    bounds = "" if value.half is None else f" [{value.low:+.3f}, {value.high:+.3f}]"
+    return f"{value.mean:+.3f}{bounds}, n = {value.count}" + ("" if value.resolved else ", unresolved")
+
+
+def _placed(
+    cells: Iterable[Cell], heads: Sequence[str], lines: Sequence[Sequence[str]], caption: str, note: str
+) -> Table:
+    """A table whose rows begin with what their cells share; of study, budget and variant only what differs."""
+    cells = list(cells)
+    columns = {
+        "study": [cell.study for cell in cells],
+        "data": [cell.dataset for cell in cells],
+        "images": [f"{cell.fraction:.0%}" for cell in cells],
+        "steps": [str(cell.budget) for cell in cells],
+        "variant": [cell.variant for cell in cells],
+    }
+    kept = [name for name, values in columns.items() if name in ("data", "images") or len(set(values)) > 1]
+    rows = [(*(columns[name][k] for name in kept), *line) for k, line in enumerate(lines)]
+    return Table((*kept, *heads), tuple(rows), caption, note)
+
+
+def _classes(rows: Sequence[TextRow]) -> list[str]:
+    """The classes that any of the rows has a figure of."""
+    names = (column.removesuffix(" AP50") for column in rows[0] if column.endswith(" AP50"))
+    return [name for name in names if any(row[f"{name} AP50"] for row in rows)]
+
+
+def _time(row: TextRow, column: str) -> float | None:
+    return float("inf") if row.get(column) == NEVER else figure(row, column)

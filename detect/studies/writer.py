@@ -1,0 +1,124 @@
+"""Writes a study: csv, Markdown, pictures, page and TensorBoard's layout, from its run folders or from its csv."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from detect.errors import DataError
+from detect.studies import csv_file, pictures
+from detect.studies.blocks import Block, Listing, Table, markdown
+from detect.studies.curves import read_curve
+from detect.studies.export_rows import export_rows, measured_rows
+from detect.studies.export_tables import export_tables, measured_tables
+from detect.studies.html import page
+from detect.studies.records import Records, collect
+from detect.studies.rows import run_rows
+from detect.studies.tables import ORIGINS, all_commands, origins, run_tables
+
+MARKS = "<!-- table -->", "<!-- end of table -->"
+KINDS = {"runs": run_tables, "measured": measured_tables, "exports": export_tables}
+"""What a report has rows of, and what makes their tables. The first kind that a study has is its results.csv."""
+CAPTIONS = {"runs": "Training runs", "measured": "Measured", "exports": "Exported files"}
+RESULTS = "results.csv"
+
+
+def write(
+    runs: str | Path | Sequence[str | Path],
+    output: Path,
+    *,
+    splits: Sequence[str] = ("test", "val"),
+    rows: str | None = None,
+    baseline: str | None = None,
+) -> str:
+    """Reads all that is finished at or below `runs`, and writes its csv, table.md, pictures and report.html.
+
+    output: the study's folder; the marked table of a README.md in it is replaced. It may be the folder of the runs.
+    rows: `runs`, `exports` or `measured` alone. baseline: the arm that a study's others are held against, None is
+    `generic`. If `runs` is one folder, TensorBoard's layout of its arms is written into it.
+    Returns the first table. Raises DataError where there is nothing to report.
+    """
+    records, output = collect(runs), Path(output)
+    kept = [run for run in records.runs if any(split in run.summary["scores"] for split in splits)]
+    records = Records(kept, records.exports, records.measured)
+    wanted = [kind for kind in KINDS if getattr(records, kind) and rows in (None, kind)]
+    if not wanted:
+        what = {"measured": "measured.json", "exports": "export.json"}.get(rows or "", "finished run with scores on ")
+        raise DataError(f"runs={runs}: no {what}{', '.join(splits) if what.endswith(' ') else ''}")
+    curves = {run.folder: curve for run in records.runs if run.study and (curve := read_curve(run))}
+    makers = {
+        "runs": lambda: run_rows(records.runs, splits, curves, baseline),
+        "measured": lambda: measured_rows(records),
+        "exports": lambda: export_rows(records),
+    }
+    lines = {kind: makers[kind]() for kind in wanted}
+    output.mkdir(parents=True, exist_ok=True)
+    for name in (RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)):  # of an earlier report
+        (output / name).unlink(missing_ok=True)
+    for number, kind in enumerate(wanted):
+        csv_file.write_csv(output / (f"{kind}.csv" if number else RESULTS), lines[kind])
+    if "runs" in wanted:
+        pictures.runs(records.runs, curves, output, Path(runs) if isinstance(runs, str | Path) else None)
+    if "exports" in wanted:
+        pictures.exports(lines["exports"], output)
+    return rewrite(output)
+
+
+def rewrite(folder: Path) -> str:
+    """Makes table.md, the marked table of README.md and report.html anew from the csv files; returns the first table.
+
+    Raises DataError for a folder without results.csv, and for one that is no table of a report.
+    """
+    blocks = tables(folder)
+    text = markdown(blocks)
+    (folder / "table.md").write_text(text)
+    readme = folder / "README.md"
+    if readme.exists() and (marked := readme_with(readme.read_text(), text)) is not None:
+        readme.write_text(marked)
+    (folder / "report.html").write_text(report_page(folder, blocks), encoding="utf-8")
+    return markdown(blocks[:1])
+
+
+def report_page(folder: Path, blocks: Sequence[Block]) -> str:
+    """The HTML page of a study: its tables and pictures, and of runs on their own what table.md leaves out."""
+    rows = csv_file.read_csv(folder / RESULTS)
+    further: list[Block] = [*all_commands(rows), *([] if _tells_origin(blocks) else origins(rows))]
+    return page(folder.resolve().name, [*blocks, *further], pictures.found(folder))
+
+
+def tables(folder: Path) -> list[Block]:
+    """All tables of a study, from its csv files alone."""
+    if not (folder / RESULTS).is_file():
+        raise DataError(f"{folder}: no {RESULTS} in it")
+    files = [folder / RESULTS, *(folder / f"{kind}.csv" for kind in KINDS)]
+    found = {path: csv_file.read_csv(path) for path in files if path.is_file()}
+    blocks: list[Block] = []
+    for path, rows in found.items():
+        try:
+            made = KINDS[kind_of(rows[0])](rows)
+        except (KeyError, ValueError, IndexError) as error:
+            raise DataError(f"{path}: not as a report writes it: {type(error).__name__}: {error}") from error
+        if len(found) > 1 and isinstance(made[0], Table) and not made[0].caption:
+            made[0] = replace(made[0], caption=f"**{CAPTIONS[kind_of(rows[0])]}**")
+        blocks += made
+    together = [row for rows in found.values() for row in rows]
+    alone = len(found) == 1 and kind_of(together[0]) == "runs" and not any(row.get("study") for row in together)
+    return blocks if alone else [*blocks, *origins(together)]
+
+
+def _tells_origin(blocks: Sequence[Block]) -> bool:
+    return any(isinstance(block, Listing) and block.caption == ORIGINS for block in blocks)
+
+
+def kind_of(row: Mapping[str, str]) -> str:
+    """Which of KINDS a csv holds, from the names of its columns."""
+    if list(row)[:3] == ["arm", "seed", "split"]:
+        return "runs"
+    return "exports" if list(row)[:2] == ["run", "file"] else "measured"
+
+
+def readme_with(readme: str, text: str) -> str | None:
+    """The README with another table between its marks; None without marks."""
+    if any(readme.count(mark) != 1 for mark in MARKS):
+        return None
+    before, rest = readme.split(MARKS[0])
+    return f"{before}{MARKS[0]}\n{text}{MARKS[1]}{rest.split(MARKS[1])[1]}"

@@ -1,0 +1,98 @@
+"""What a stage scores while it trains, and what it shows of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
+from detect.reporting import pictures, scores
+from detect.training.hooks import Evaluation
+from detect.training.loop import Fit, Hook
+
+
+class FirstBatch(Hook):
+    """Shows the first augmented batch as the network sees it, in `first_batch.png` and in TensorBoard."""
+
+    def __init__(self, names: Sequence[str] = ()):
+        self.names = names
+
+    def begin(self, fit: Fit) -> None:
+        batch = fit.trainer.stream.batch(0)
+        scores.show_batch(
+            fit.logger, fit.folder.first_batch, batch["image"], batch.get("boxes"), batch.get("classes"), self.names
+        )
+
+
+class ShowConfig(Hook):
+    """Shows the configuration in TensorBoard."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        self.config = config
+
+    def begin(self, fit: Fit) -> None:
+        fit.logger.text("config", f"```\n{json.dumps(self.config, indent=2)}\n```")
+
+
+class TopOne(Evaluation):
+    """The mean accuracy over the classes of a classifier on a split.
+
+    confusion: the picture that the confusion matrix of the last evaluation is kept in.
+    """
+
+    def __init__(
+        self,
+        every: int,
+        evaluator: ClassificationEvaluator,
+        dataset: ClassificationDataset,
+        split: str,
+        confusion: Path,
+    ):
+        super().__init__(every)
+        self.evaluator, self.dataset, self.split, self.confusion = evaluator, dataset, split, confusion
+
+    def score(self, fit: Fit) -> float:
+        found, split = self.evaluator(), self.split
+        fit.logger.evaluation(fit.step, {f"{split}/top1": found.top1, f"{split}/mean": found.mean}, found.table())
+        picture = pictures.confusion_figure(found.confusion, self.dataset.classes)
+        pictures.save(self.confusion, picture)
+        fit.logger.images("confusion", fit.step, picture)
+        return found.mean or 0.0
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What of a data set is scored while a detector trains: a split of it."""
+
+    dataset: DetectionDataset
+    split: str
+
+
+class AveragePrecision(Evaluation):
+    """COCO's AP of a detector on a split, with its figures, tables and pictures.
+
+    delay: the step from which a fake-quantised model rounds; what was scored before is no candidate for the best.
+    histograms: also show the distributions of the weights.
+    """
+
+    def __init__(
+        self, every: int, evaluator: DetectionEvaluator, watched: Watched, delay: float = 0, histograms: bool = False
+    ):
+        super().__init__(every)
+        self.evaluator, self.watched, self.delay, self.histograms = evaluator, watched, delay, histograms
+
+    def score(self, fit: Fit) -> float | None:
+        step, logger = fit.step, fit.logger
+        dataset, split = self.watched.dataset, self.watched.split
+        found, evaluator = self.evaluator()
+        figures = {f"{split}/{name}": value for name, value in found.summary.items() if value is not None}
+        per_class = {f"{split}_AP/{name}": row["AP"] for name, row in found.per_class.items() if row["AP"] is not None}
+        logger.evaluation(step, figures | per_class, found.table())
+        logger.images("predictions", step, scores.truth_beside_predictions(dataset, split, evaluator.detections))
+        logger.images("confusion", step, scores.confusion_picture(dataset, split, evaluator.detections))
+        logger.pr_curves(step, found)
+        if self.histograms:
+            logger.histograms(step, fit.trainer.architecture.model)
+        return (found.summary["AP"] or 0.0) if step >= self.delay else None

@@ -1,0 +1,39 @@
+"""The networks of finished runs, with their best weights."""
+
+from typing import Any
+
+from detect.errors import WeightsError
+from detect.quantization.rewrite import fake_quant
+from detect.quantization.spec import RANGE_VARIABLES
+from detect.runs.folder import QUANTIZED, RunFolder
+from detect.training import build
+from detect.weights import checkpoint
+from detect.weights.transfer import transfer
+
+
+def load_architecture(run: RunFolder, stage: str) -> Any:
+    """The meta-architecture of a run with the best weights of a stage; `quantized` is the fake-quantised twin.
+
+    Raises WeightsError for a stage that the run does not have, or has not scored yet.
+    """
+    best = run.stage(stage).best
+    if not checkpoint.exists(best):
+        raise WeightsError(
+            f"{run.path}: no {stage}/best: the run has no such stage, or has not reached its first evaluation"
+        )
+    architecture = _with_random_weights(run)
+    if stage == QUANTIZED:
+        architecture.adopt(fake_quant(architecture.model, build.quantization(run.saved_config())))
+    checkpoint.load(architecture.model, best)
+    return architecture
+
+
+def float_twin(run: RunFolder) -> Any:
+    """The float meta-architecture with the weights of a run's fake-quantised stage: what its int8 file approximates."""
+    best, architecture = run.stage(QUANTIZED).best, _with_random_weights(run)
+    transfer(architecture.model, checkpoint.read(best), source=str(best), layers=None, skip=RANGE_VARIABLES)
+    return architecture
+
+
+def _with_random_weights(run: RunFolder) -> Any:
+    return build.detector(run.saved_config(), len(run.class_names()))

@@ -1,0 +1,122 @@
+"""The hooks of every stage: logging, evaluation, early stop, the phases of fake quantisation, checkpoints.
+
+They are called in their order. A hook of your own is a class with some of the methods of `detect.training.loop.Hook`,
+named in the configuration:
+
+    detect train ... 'hooks=[{_target_: mylib.Message, address: me}]'
+"""
+
+import math
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras
+
+from detect.quantization.callbacks import Phases
+from detect.training.loop import Fit, Hook
+
+
+class Logging(Hook):
+    """Writes the training figures of every stop to metrics.jsonl, TensorBoard and the console."""
+
+    def __init__(self, every: int):
+        self.every = every
+
+    def begin(self, fit: Fit) -> None:
+        fit.logger.resume_at(fit.step)
+
+    def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
+        fit.logger.train(fit.step, scalars)
+
+
+class QuantizationPhases(Hook):
+    """Tells a fake-quantised model at which step training is (`Spec`: delay, freeze_bn, freeze_ranges)."""
+
+    def __init__(self, model: tf_keras.Model):
+        self._phases = Phases(model)
+
+    def before_step(self, fit: Fit, step: int) -> None:
+        self._phases.step(step)
+
+    def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
+        self._phases.step(fit.step)  # what is scored now is the network of the step to come
+
+
+class Evaluation(Hook):
+    """Scores the weights as they stand (with averaged weights) and keeps the best ones in `best`.
+
+    every: steps between two evaluations; the last step has one, too.
+    """
+
+    def __init__(self, every: int):
+        self.every = every
+        self._best = tf.Variable(-math.inf, dtype=tf.float64, trainable=False)
+        self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._worse = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    @property
+    def best(self) -> float:
+        """The best score so far."""
+        return float(self._best)
+
+    @property
+    def best_step(self) -> int:
+        """The step of the best score."""
+        return int(self._best_step)
+
+    @property
+    def worse(self) -> int:
+        """How many evaluations there have been since the best one."""
+        return int(self._worse)
+
+    def state(self) -> Mapping[str, tf.Variable]:
+        return {"best": self._best, "best_step": self._best_step, "evaluations_since_best": self._worse}
+
+    def score(self, fit: Fit) -> float | None:
+        """The score of the model as it stands; higher is better, None is no candidate for the best weights."""
+        raise NotImplementedError
+
+    def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
+        if fit.interrupted or not fit.due(self.every):
+            return
+        with fit.trainer.averaged_weights():
+            if fit.schedule.reestimate_batch_norm:
+                fit.trainer.reestimate_batch_norm(fit.schedule.reestimate_batch_norm)
+            value = self.score(fit)
+            if value is None:
+                return
+            if value > self.best:
+                self._best.assign(value)
+                self._best_step.assign(fit.step)
+                self._worse.assign(0)
+                fit.save_best()
+            else:
+                self._worse.assign_add(1)
+
+
+class EarlyStop(Hook):
+    """Ends a stage after `patience` evaluations without a better score."""
+
+    def __init__(self, patience: int, evaluation: Evaluation):
+        self.patience, self.evaluation = patience, evaluation
+
+    def begin(self, fit: Fit) -> None:
+        self._stop(fit)
+
+    def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
+        self._stop(fit)
+
+    def _stop(self, fit: Fit) -> None:
+        if self.evaluation.worse >= self.patience:
+            fit.stop(f"no better for {self.patience} evaluations")
+
+
+class Checkpointing(Hook):
+    """Saves the whole state. It is the last of the hooks: what the others did at this step is part of the state."""
+
+    def __init__(self, every: int):
+        self.every = every
+
+    def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
+        if fit.interrupted or fit.stopping or fit.due(self.every):
+            fit.save()

@@ -1,0 +1,197 @@
+"""The training loop of every stage: steps and the hooks around them. It stops after a signal and can be resumed."""
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import psutil
+import tensorflow as tf
+
+from detect.errors import UserError
+from detect.reporting.logger import RunLogger
+from detect.runs.folder import StageFolder
+from detect.training.schedule import Schedule
+from detect.training.trainer import Diverged, Trainer
+from detect.weights import checkpoint
+
+log = logging.getLogger("detect")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM arrived; the state was saved."""
+
+
+class Hook:
+    """Called around the training steps of a stage; every method may be left as it is.
+
+    every: the number of steps between two stops that the hook needs; None needs none of its own. `after_steps` is
+        called at every stop, whichever hook asked for it: a hook asks `fit.due(self.every)` whether it is its turn.
+    """
+
+    every: int | None = None
+
+    def state(self) -> Mapping[str, tf.Variable]:
+        """Variables that are saved with weights and optimiser, and restored when the run goes on."""
+        return {}
+
+    def begin(self, fit: "Fit") -> None:
+        """Called once before the first step, after a saved state has been restored; `fit.step` says where it is."""
+
+    def before_step(self, fit: "Fit", step: int) -> None:
+        """Called before training step `step`, which counts from 0 within the stage."""
+
+    def after_steps(self, fit: "Fit", scalars: Mapping[str, float]) -> None:
+        """Called after step number `fit.step`, at a stop: where any hook is due, at the last step, and after a signal.
+
+        scalars: the means of the training figures since the stop before.
+        """
+
+    def end(self, fit: "Fit") -> None:
+        """Called once, when all steps are done or a hook has stopped the stage; not after a signal or an error."""
+
+
+@dataclass
+class Fit:
+    """A stage while it is trained: what hooks see, and what they may ask for.
+
+    trainer: the network, its optimiser and its batches. schedule: how long, and how often what happens.
+    folder: of the stage. logger: writes figures, pictures and text to metrics.jsonl and TensorBoard.
+    hooks: called in this order. image_name: the image that stands behind an index of a batch, for messages.
+    seconds: of training proper, without evaluation and saving, those before an interruption included.
+    """
+
+    trainer: Trainer
+    schedule: Schedule
+    folder: StageFolder
+    logger: RunLogger
+    hooks: Sequence[Hook]
+    image_name: Callable[[int], str] = str
+    stopping: str | None = None
+    _seconds: tf.Variable = field(default_factory=lambda: tf.Variable(0.0, dtype=tf.float64, trainable=False))
+
+    def __post_init__(self) -> None:
+        variables = {name: variable for hook in self.hooks for name, variable in hook.state().items()}
+        state = {
+            "model": self.trainer.architecture.model,
+            "optimizer": self.trainer.optimizer,
+            "seconds": self._seconds,
+        }
+        self._state = tf.train.Checkpoint(**state, **variables)
+        self._manager = tf.train.CheckpointManager(self._state, str(self.folder.last), max_to_keep=1)
+        self.trainer.before_step = self._before_step
+
+    @property
+    def name(self) -> str:
+        """Of the stage: classify, detector or quantized."""
+        return self.folder.name
+
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+        return self.trainer.step
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return float(self._seconds)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal has asked to save and stop."""
+        return self.trainer.interrupted
+
+    def due(self, every: int | None) -> bool:
+        """Whether the present step is a multiple of `every`, or the last one."""
+        return self.step == self.schedule.steps or (every is not None and self.step % every == 0)
+
+    def stop(self, reason: str) -> None:
+        """Ends the stage after this step, as if its schedule ended here."""
+        self.stopping = reason
+
+    def save(self) -> None:
+        """Saves the whole state in `last`."""
+        self._manager.save(checkpoint_number=self.step)
+
+    def save_best(self) -> None:
+        """Saves the weights, as they stand, by name in `best`."""
+        variables = self.trainer.architecture.model.variables
+        checkpoint.write(self.folder.best, {v.name.removesuffix(":0"): v for v in variables})
+
+    def run(self) -> dict[str, float]:
+        """Trains until the schedule ends or a hook stops it, and leaves `last` and `best`.
+
+        Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal and UserError at a NaN;
+        both leave `last` as it should be resumed.
+        """
+        if self._manager.latest_checkpoint:
+            self._state.restore(self._manager.latest_checkpoint).assert_existing_objects_matched()
+            log.info("%s: resumed at step %d", self.name, self.step)
+        with _signals(self.trainer):
+            for hook in self.hooks:
+                hook.begin(self)
+            while self.step < self.schedule.steps and not self.stopping:
+                scalars = self._train_until(self._next_stop())
+                for hook in self.hooks:
+                    hook.after_steps(self, scalars)
+                if self.interrupted:
+                    go_on = f"detect train resume={self.folder.run.path}"
+                    log.warning("stopped at step %d, all is saved; go on with: %s", self.step, go_on)
+                    raise Interrupted
+            if self.stopping:
+                log.info("%s: stopped at step %d", self.stopping, self.step)
+            for hook in self.hooks:
+                hook.end(self)
+        images = self.step * self.schedule.batch_size
+        return {"steps": self.step, "seconds": self.seconds, "images_per_second": images / max(self.seconds, 1e-9)}
+
+    def _before_step(self, step: int) -> None:
+        for hook in self.hooks:
+            hook.before_step(self, step)
+
+    def _next_stop(self) -> int:
+        """The next step at which a hook is due."""
+        intervals = [hook.every for hook in self.hooks if hook.every]
+        return min([self.schedule.steps, *((self.step // every + 1) * every for every in intervals)])
+
+    def _train_until(self, stop: int) -> Mapping[str, float]:
+        start, first = time.perf_counter(), self.step
+        self.trainer.waited = 0.0
+        try:
+            scalars = self.trainer.train(stop - first)
+        except Diverged as error:
+            path = self.folder.diverged(error.step)
+            np.savez_compressed(path, **error.batch)
+            images = ", ".join(self.image_name(int(i)) for i in error.batch["index"] if i >= 0)
+            raise UserError(
+                f"{error}. The batch is in {path}; its images: {images}. The state before it is in {self.folder.last}. "
+                "Lower schedule.rate or schedule.clip_norm, or look at these images with `detect inspect`."
+            ) from error
+        seconds = time.perf_counter() - start
+        self._seconds.assign_add(seconds)
+        scalars["rate"] = float(self.trainer.optimizer.learning_rate)
+        scalars["images_per_second"] = (self.step - first) * self.schedule.batch_size / seconds
+        scalars["data_wait_share"] = self.trainer.waited / seconds
+        scalars["memory_mb"] = psutil.Process().memory_info().rss / 2**20
+        return scalars
+
+
+@contextlib.contextmanager
+def _signals(trainer: Trainer):
+    """Ctrl-C and SIGTERM let the current step end; a second Ctrl-C stops at once."""
+
+    def stop(number, frame):
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        log.warning("signal %s: saving after this step", signal.Signals(number).name)
+        trainer.interrupted = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

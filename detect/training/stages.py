@@ -1,0 +1,279 @@
+"""The stages: build, transfer weights, quantise, fit, score."""
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from omegaconf import DictConfig
+
+from detect.config import arms
+from detect.config.tree import plain
+from detect.data.pipeline import ClassificationStream, DetectionStream
+from detect.errors import ConfigError
+from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
+from detect.geometry.frame import Frame
+from detect.modeling import cost
+from detect.modeling.classifier import Classifier
+from detect.quantization.calibrate import calibrate
+from detect.quantization.rewrite import fake_quant
+from detect.reporting import pictures, scores
+from detect.reporting.logger import RunLogger
+from detect.runs.dataset import selection_split, threads
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder, StageFolder
+from detect.runs.start import Run
+from detect.runs.summary import hyper_parameters, write_summary
+from detect.training import build
+from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
+from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
+from detect.training.loop import Fit, Hook
+from detect.training.schedule import Schedule
+from detect.training.trainer import Trainer
+from detect.weights import checkpoint
+from detect.weights.sources import FromFile, NoWeights
+from detect.weights.transfer import class_heads, transfer
+
+log = logging.getLogger("detect")
+
+
+@dataclass
+class Stage:
+    """One stage of a run, ready to be trained.
+
+    folder: of the stage. architecture: the network, its weights in place. schedule, stream: how long, and on what.
+    evaluation: what chooses the best weights. image_name: the image behind an index of a batch, for messages.
+    hooks: those between logging and evaluation; shown: those that show something at the start.
+    summary: what its `summary.json` has besides scores and cost.
+    """
+
+    run: Run
+    folder: StageFolder
+    architecture: Any
+    schedule: Schedule
+    stream: DetectionStream | ClassificationStream
+    evaluation: Evaluation
+    image_name: Callable[[int], str]
+    shown: list[Hook]
+    hooks: list[Hook] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def fit(self, logger: RunLogger) -> dict[str, Any]:
+        """Trains to the end and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
+        schedule, evaluation = self.schedule, self.evaluation
+        hooks = [Logging(schedule.log_every), *self.shown, *self.hooks, evaluation]
+        if schedule.patience is not None:
+            hooks.append(EarlyStop(schedule.patience, evaluation))
+        hooks += [*build.hooks(self.run.cfg), Checkpointing(schedule.checkpoint_every)]
+        trainer = Trainer(self.architecture, schedule, self.stream)
+        outcome = Fit(trainer, schedule, self.folder, logger, hooks, self.image_name).run()
+        checkpoint.load(self.architecture.model, self.folder.best)
+        return outcome | {"best": evaluation.best, "best_step": evaluation.best_step}
+
+    def logger(self) -> RunLogger:
+        """Writes what the stage says while it trains."""
+        return RunLogger(self.folder.path, self.schedule.steps, self.folder.name)
+
+
+def first_weights(cfg: DictConfig) -> Any:
+    """The source of the first stage's weights: `init`, unless the arm of an ablation starts from random values."""
+    weights = NoWeights() if cfg.arm.start == "random" else build.instantiate(cfg.init)
+    if cfg.arm.name is not None:
+        log.info(arms.description(cfg.arm, weights.describe()))
+    return weights
+
+
+def step_macs(architecture: Any, schedule: Schedule) -> int:
+    """Multiply-accumulates of one training step of either stage, in the forward direction."""
+    if isinstance(architecture, Classifier):
+        return sum(cost.macs(architecture.model).values()) * schedule.batch_size
+    return cost.total_macs(architecture, training=True) * schedule.batch_size
+
+
+def stage_1_macs(run: Run) -> int:
+    """Multiply-accumulates, forward, of stage 1 as it is configured, whether or not it is trained."""
+    schedule = build.instantiate(run.cfg.classify.schedule)
+    return step_macs(build.classifier(run.cfg, build.stage_1_dataset(run).num_classes), schedule) * schedule.steps
+
+
+def train_classifier(run: Run, weights: Any) -> Any:
+    """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
+    cfg, folder = run.cfg, run.folder.stage(CLASSIFY)
+    best = FromFile(str(folder.best))
+    if folder.summary.exists():
+        log.info("classify: finished before, at %s", json.loads(folder.summary.read_text())["scores"])
+        return best
+    log.info("stage 1: classify")
+    dataset = build.stage_1_dataset(run)
+    for line in dataset.describe():
+        log.info(line)
+    tf_keras.utils.set_random_seed(cfg.seed)
+    classifier, schedule = build.classifier(cfg, dataset.num_classes), build.instantiate(cfg.classify.schedule)
+    initialise(classifier, weights, cfg, folder)
+    schedule.prepare(classifier.model)
+    split = selection_split(dataset)
+    evaluator = ClassificationEvaluator(
+        classifier.detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg)
+    )
+    stage = Stage(
+        run,
+        folder,
+        classifier,
+        schedule,
+        build.classification_stream(run, classifier, schedule, dataset),
+        TopOne(schedule.evaluate_every, evaluator, dataset, split, folder.path / "confusion.png"),
+        lambda i: dataset.splits["train"][i].id,
+        shown=[FirstBatch()],
+    )
+    with stage.logger() as logger:
+        outcome = stage.fit(logger)
+    cost_of_it = {
+        "pictures": len(dataset.splits["train"]),
+        "macs": step_macs(classifier, schedule) * outcome["steps"],
+    }
+    write_summary(folder.summary, run, outcome, {split: evaluator().to_dict()}, **cost_of_it)
+    pictures.results_figure(folder.metrics, folder.path / "results.png")
+    return best
+
+
+def train_detector(run: Run, weights: Any) -> float:
+    """Stage 2: the float detector, from the backbone's weights. Returns AP on the split that chose the checkpoint."""
+    cfg, folder = run.cfg, run.folder.stage(DETECTOR)
+    if folder.summary.exists():
+        log.info("detector: finished before")
+        return folder.summary_figure("best")
+    log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
+    added_macs = stage_1_macs(run) if cfg.arm.extra else 0
+    tf_keras.utils.set_random_seed(cfg.seed)
+    detector, schedule = build.detector(cfg, run.dataset.num_classes), build.instantiate(cfg.schedule)
+    extra = math.ceil(added_macs / step_macs(detector, schedule))
+    if extra:
+        log.info("%d steps and %d more, which cost what stage 1 would", schedule.steps, extra)
+        schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
+    initialise(detector, weights, cfg, folder)
+    schedule.prepare(detector.model)
+    summary = {
+        "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
+        "cost": {
+            "stage_1_macs": run.folder.stage(CLASSIFY).summary_figure("macs"),
+            "detector_macs": step_macs(detector, schedule) * schedule.steps,
+            "extra_steps": extra,
+        },
+    }
+    stage = detection_stage(run, folder, detector, schedule, build.training_stream(run, detector, schedule), summary)
+    return fit_detector(stage, folder if cfg.quantize.enabled else run.folder)
+
+
+def train_quantized(run: Run, weights: Any) -> float:
+    """Stage 3: the fake-quantised twin of the float detector. Returns AP of the evaluation graph.
+
+    weights: of stage 1 or `init`, which the twin starts from where there is no float stage.
+    """
+    cfg, folder = run.cfg, run.folder.stage(QUANTIZED)
+    if cfg.quantize.float_stage:
+        weights = FromFile(str(run.folder.stage(DETECTOR).best), scope="detector")
+    log.info("stage 3: quantize")
+    tf_keras.utils.set_random_seed(cfg.seed)
+    detector, spec = build.detector(cfg, run.dataset.num_classes), build.quantization(cfg)
+    schedule = build.quantized_schedule(cfg)
+    loaded = initialise(detector, weights, cfg, folder)
+    schedule.prepare(detector.model)
+    detector.adopt(fake_quant(detector.model, spec))
+    stream = build.training_stream(run, detector, schedule)
+    if loaded and cfg.quantize.calibrate:
+        images = (stream.batch(k)["image"] for k in range(cfg.quantize.calibrate))
+        log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
+    summary = {
+        "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
+        "quantize": spec.to_config(),
+    }
+    stage = detection_stage(run, folder, detector, schedule, stream, summary, delay=spec.delay)
+    stage.hooks.append(QuantizationPhases(detector.model))
+    return fit_detector(stage, run.folder)
+
+
+def detection_stage(
+    run: Run,
+    folder: StageFolder,
+    detector: Any,
+    schedule: Schedule,
+    stream: DetectionStream,
+    summary: dict[str, Any],
+    delay: float = 0,
+) -> Stage:
+    """A stage that trains a detector. delay: see `AveragePrecision`."""
+    cfg, dataset = run.cfg, run.dataset
+    split, frame = selection_split(dataset), Frame(detector.size, detector.resize)
+    evaluator = DetectionEvaluator(detector.detect, frame, dataset, split, schedule.batch_size, threads(cfg))
+    watched = Watched(dataset, split)
+    return Stage(
+        run,
+        folder,
+        detector,
+        schedule,
+        stream,
+        AveragePrecision(schedule.evaluate_every, evaluator, watched, delay, cfg.histograms),
+        lambda i: dataset.splits["train"][i].id,
+        shown=[ShowConfig(plain(cfg)), FirstBatch(dataset.classes)],
+        summary=summary,
+    )
+
+
+def fit_detector(stage: Stage, results: StageFolder | RunFolder) -> float:
+    """Fits a detector and scores its best checkpoint. Returns AP on the selection split.
+
+    results: where scores, pictures and `summary.json` go; those of the last stage are the run's.
+    """
+    run, detector, cfg = stage.run, stage.architecture, stage.run.cfg
+    dataset = run.dataset
+    assert isinstance(stage.evaluation, AveragePrecision)
+    split = stage.evaluation.watched.split
+    with stage.logger() as logger:
+        outcome = stage.fit(logger)
+        splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
+        frame = Frame(detector.size, detector.resize)
+        found = scores.score_splits(results.path, detector.detect, frame, dataset, splits)
+        earlier = [run.folder.stage(name) for name in (CLASSIFY, DETECTOR) if name != stage.folder.name]
+        spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)
+        figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}
+        logger.hparams(hyper_parameters(cfg), figures | {"seconds": spent})
+    write_summary(results.summary, run, outcome, found, **stage.summary)
+    pictures.results_figure(stage.folder.metrics, results.path / "results.png")
+    return found[split]["AP"] or 0.0
+
+
+def initialise(architecture: Any, weights: Any, cfg: DictConfig, folder: StageFolder) -> bool:
+    """Copies weights by name and shape, and keeps the ledger; logs which start was chosen. Returns whether it copied.
+
+    Raises ConfigError where a classifier is to start from a whole detector, whose heads would not reach stage 2.
+    """
+    if tf.train.latest_checkpoint(str(folder.last)):
+        log.info("start: resume %s", folder.name)
+        return False
+    if weights.scope == "detector" and isinstance(architecture, Classifier):
+        raise ConfigError(
+            "init.scope=detector brings a detector's heads, and stage 1 would change the backbone beneath them: "
+            "leave stage 1 out (classify.enabled=false), or start from the backbone alone (init.scope=backbone)"
+        )
+    arrays = weights.read(build.instantiate(cfg.backbone))
+    if arrays is None:
+        log.info("start: from scratch (random weights)")
+        return False
+    log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
+    ledger = transfer(
+        architecture.model,
+        arrays,
+        source=weights.describe(),
+        layers=architecture.backbone_layers,
+        scope=weights.scope,
+        skip=weights.skip,
+    )
+    folder.path.mkdir(parents=True, exist_ok=True)
+    ledger.save(folder.ledger)
+    for line in [*ledger.lines(), *class_heads(ledger, weights.scope)]:
+        log.info(line)
+    return True

@@ -1,0 +1,127 @@
+"""Takes training steps: a network, its optimiser, and a stream of batches."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import orbit
+import tensorflow as tf
+
+from detect.data.pipeline import to_tf
+from detect.errors import UserError
+from detect.training.schedule import Schedule
+
+
+class Diverged(UserError):
+    """The loss or the gradient is no longer finite."""
+
+    def __init__(self, step: int, scalars: dict, batch: dict):
+        bad = ", ".join(name for name, value in scalars.items() if not math.isfinite(value))
+        super().__init__(f"step {step}: {bad} is not finite")
+        self.step, self.batch = step, batch
+
+
+class Trainer(orbit.AbstractTrainer):
+    """Optimises a meta-architecture on a stream of batches.
+
+    architecture: has `model` (a tf_keras model) and `losses(batch, training) -> (parts, scalars)`.
+    stream: `detect.data.pipeline` stream; the batch of a step depends on the step alone.
+    """
+
+    def __init__(
+        self,
+        architecture,
+        schedule: Schedule,
+        stream,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        self.architecture, self.stream = architecture, stream
+        self.before_step: Callable[[int], None] = lambda step: None  # called before each step, with its number from 0
+        self.strategy = strategy or tf.distribute.get_strategy()
+        with self.strategy.scope():
+            self.optimizer = schedule.build_optimizer()
+            self.optimizer.build(architecture.model.trainable_variables)
+        self.interrupted = False
+        self.waited = 0.0
+        self._batches: Iterator | None = None
+        self._step = tf.function(self._distributed_step)
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done so far."""
+        return int(self.optimizer.iterations)
+
+    def train(self, num_steps) -> dict[str, float]:
+        """Runs up to `num_steps` steps; returns the mean of each scalar over them. Stops early when interrupted."""
+        if self._batches is None:
+            dataset = to_tf(self.stream, self.step)
+            self._batches = iter(self.strategy.experimental_distribute_dataset(dataset))
+        rows = []
+        for _ in range(int(num_steps)):
+            self.before_step(self.step)
+            start = time.perf_counter()
+            batch = self._next_batch()
+            self.waited += time.perf_counter() - start
+            rows.append({name: float(value) for name, value in self._step(batch).items()})
+            if not all(math.isfinite(value) for value in rows[-1].values()):
+                raise Diverged(self.step, rows[-1], {name: value.numpy() for name, value in batch.items()})
+            if self.interrupted:
+                break
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    def _next_batch(self):
+        try:
+            return next(self._batches)
+        except tf.errors.OpError as error:  # the pipeline's own error names the image; TensorFlow's wraps it
+            raise self.stream.failure or error from error
+
+    def _distributed_step(self, batch):
+        per_replica = self.strategy.run(self._replica_step, args=(batch,))
+        return {n: self.strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for n, v in per_replica.items()}
+
+    def _replica_step(self, batch):
+        variables = self.architecture.model.trainable_variables
+        with tf.GradientTape() as tape:
+            parts, scalars = self.architecture.losses(batch, training=True)
+            loss = tf.add_n(list(parts.values()))
+            scaled = loss / self.strategy.num_replicas_in_sync
+        gradients = tape.gradient(scaled, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return {
+            "loss/total": loss,
+            **{f"loss/{name}": value for name, value in parts.items()},
+            **scalars,
+            "gradient_norm": tf.linalg.global_norm(gradients),
+        }
+
+    @contextlib.contextmanager
+    def averaged_weights(self):
+        """Within, the model holds the moving average of its weights, where the schedule keeps one."""
+        if not self.optimizer.use_ema:
+            yield
+            return
+        variables = self.architecture.model.trainable_variables
+        current = [variable.numpy() for variable in variables]
+        try:
+            for variable, average in zip(variables, self.optimizer._model_variables_moving_average, strict=True):
+                variable.assign(average)
+            yield
+        finally:
+            for variable, value in zip(variables, current, strict=True):
+                variable.assign(value)
+
+    def reestimate_batch_norm(self, batches: int) -> None:
+        """Replaces batch norm's moving statistics by their mean over `batches` training batches of these weights."""
+        norms = [layer for layer in self.architecture.model.layers if hasattr(layer, "moving_variance")]
+        norms = [layer for layer in norms if layer.trainable]
+        decays = [layer.momentum for layer in norms]
+        for k in range(batches):
+            for layer in norms:
+                layer.momentum = k / (k + 1)
+            self.architecture.losses(
+                self.stream.batch(k), training=True
+            )  # eager: a trace would keep the first momentum
+        for layer, decay in zip(norms, decays, strict=True):
+            layer.momentum = decay

@@ -1,0 +1,102 @@
+"""detect advise: its rules by hand, and the experiment that it writes, trained as it is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from detect.advice import proposal
+from detect.data.dataset import DetectionDataset, Example
+
+
+def dataset(boxes, width=640, height=480, classes=None, images=10):
+    """`images` pictures with the same boxes each."""
+    labels = classes or [1] * len(boxes)
+    train = [Example(Path(f"{i}"), width, height, boxes, labels, [False] * len(boxes), f"{i}") for i in range(images)]
+    return DetectionDataset("made", ("cat", "dog"), {"train": train})
+
+
+def test_the_frame_follows_the_boxes_and_the_images_shape():
+    # Sides of 40 in images of 554: 16 px each in a frame of 222, which is 192 x 256 in multiples of 32.
+    assert proposal.frame_size(dataset([[0, 0, 40, 40]])) == (192, 256)
+    assert proposal.frame_size(dataset([[0, 0, 20, 20]])) == (384, 512)
+    assert proposal.frame_size(dataset([[0, 0, 400, 400]])) == (160, 224)  # at least 192, as a square would be
+    assert proposal.frame_size(dataset([[0, 0, 2, 2]], width=100, height=100)) == (192, 192)
+
+
+def test_steps_are_forty_epochs_within_bounds():
+    assert proposal.steps(82, 8) == 800
+    assert proposal.steps(205, 8) == 1000  # 1025, in fifties
+    assert proposal.steps(1_000_000, 8) == 20_000
+
+
+def test_rare_classes_are_named():
+    boxes = [[0, 0, 20, 20]] * 7
+    assert proposal.imbalance(dataset(boxes, classes=[1] * 6 + [2])) == ["rare: dog has 10 boxes, cat 60"]
+    assert proposal.imbalance(dataset(boxes, classes=[1] * 5 + [2] * 2)) == []
+
+
+def test_the_base_of_faster_rcnn_puts_the_middle_of_the_scales_on_the_boxes():
+    class Detector:
+        size, resize = (480, 640), "stretch"
+
+    same = dataset([[0, 0, 64, 64], [0, 0, 64, 64]])
+    assert proposal.fitted_base(same, Detector, [0.25, 0.5, 1.0, 2.0]) == pytest.approx(64 / np.sqrt(0.5), abs=0.1)
+
+
+def test_the_experiment_file_is_yaml_with_its_head():
+    text = proposal.experiment_text(["Why."], {"backbone": "vgg16"}, {"detector": {"size": [96, 96]}})
+    assert text.splitlines()[:2] == ["# @package _global_", "# Why."]
+    assert yaml.safe_load(text) == {
+        "defaults": [{"override /backbone": "vgg16"}, "_self_"],
+        "detector": {"size": [96, 96]},
+    }
+
+
+@pytest.fixture(scope="module")
+def advised(tmp_path_factory):
+    """What `detect advise` prints of the digits, and the experiment that it writes."""
+    folder = tmp_path_factory.mktemp("advice")
+    words = ["dataset.images={train: 24, val: 4, test: 4}", "init=none", "backbone.depth_multiplier=0.25"]
+    done = detect("advise", *words, "name=mine", "minutes=0.05", "timed_steps=2", f"output={folder}")
+    return folder, done.stdout, yaml.safe_load((folder / "experiment" / "mine.yaml").read_text())
+
+
+def detect(*words, code=0):
+    environment = os.environ | {"COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-m", "detect.cli", *words], capture_output=True, text=True, env=environment)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_it_says_what_it_found_and_proposes(advised):
+    _, printed, experiment = advised
+    for text in (
+        "24 ",
+        "boxes an image",
+        "network   ssd on mobilenet_v1",
+        "anchors   stock ones miss",
+        "minutes of train",
+    ):
+        assert text in printed
+    assert max(map(len, printed.replace(str(advised[0]), "").splitlines())) <= 80
+    assert experiment["backbone"] == {"depth_multiplier": 0.25} and experiment["schedule"]["steps"] == 50
+    assert experiment["dataset"]["images"]["train"] == 24
+    assert {"override /init": "none"} in experiment["defaults"]
+
+
+def test_the_proposal_trains_as_it_is(advised, tmp_path):
+    folder = advised[0]
+    detect("train", "--config-dir", str(folder), "experiment=mine", "debug=step", f"hydra.run.dir={tmp_path}")
+    assert (tmp_path / "summary.json").exists()
+
+
+def test_weights_of_another_network_are_refused_and_minutes_checked(tmp_path):
+    assert "minutes=0 is not legal" in detect("advise", "minutes=0", code=2).stderr
+    other = tmp_path / "other.h5"
+    other.write_bytes(b"no weights")
+    assert "other.h5" in detect("advise", f"init={other}", "backbone=vgg16", "decode=false", code=2).stderr

@@ -1,0 +1,86 @@
+"""The doctor's tables, and what it says when something is missing."""
+
+import importlib.util
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from detect.cli import doctor
+from detect.runs import provenance
+
+
+def test_lock_holds_what_is_needed():
+    lock = doctor.locked_versions()
+    for name in doctor.NEEDED.values():
+        assert doctor._plain_name(name) in lock, f"{name} is not locked"
+    assert lock["albumentations"] == "2.0.8"
+
+
+def test_no_lock_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert doctor.locked_versions() == {}
+    assert any(line.split() == ["albumentations", "2.0.8", "-"] for line in doctor.package_table({}))
+
+
+def test_lock_of_an_installed_wheel(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    folder = tmp_path / "venv" / "share" / "detect"
+    folder.mkdir(parents=True)
+    (folder / "requirements.lock").write_text(
+        "# comment\nrich==1.0 \\\n    --hash=sha256:00\nnumpy==1.0 ; python_full_version < '3'\nnumpy==2.0\n"
+    )
+    assert doctor.locked_versions() == {"rich": "1.0", "numpy": "2.0"}
+    (line,) = [line for line in doctor.package_table(doctor.locked_versions()) if line.startswith("rich")]
+    assert line.split()[2:] == ["1.0", "differs"]
+
+
+def test_nothing_missing(capsys):
+    doctor.main(SimpleNamespace(devices=False))
+    text = capsys.readouterr().out
+    assert text.endswith("\nNothing is missing.\n")
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("tensorflow ", "processor", "cores", "memory", "oneDNN", "cache", "GPU"):
+        assert word in text
+
+
+def test_missing_package_names_the_remedy_and_the_exit_code_is_1(monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlxtend" else find(name))
+    with pytest.raises(SystemExit) as ended:
+        doctor.main(SimpleNamespace(devices=False))
+    assert ended.value.code == 1
+    assert "mlxtend: pip install 'mlxtend==" in capsys.readouterr().out
+
+
+def test_gpu_that_tensorflow_does_not_see(monkeypatch):
+    monkeypatch.setattr(provenance, "gpu_models", lambda: ["NVIDIA T4"])
+    monkeypatch.setattr(doctor, "gpu_names", lambda: [])
+    assert doctor.device_problems() == [
+        "TensorFlow does not see the GPU: pip install 'detect[gpu]' (CUDA), and check the driver with nvidia-smi"
+    ]
+
+
+def test_opencv_twice(monkeypatch):
+    monkeypatch.setattr(provenance, "version", lambda name: "4.9")
+    assert any("opencv is there twice" in problem for problem in doctor.missing({}))
+
+
+def test_command_leaves_nothing_behind(tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from detect.cli.doctor import main; sys.argv[1:] = ['devices=false']; main()",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=_environment())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _environment():
+    import os
+
+    return os.environ | {"PYTHONPATH": str(provenance.CHECKOUT)}

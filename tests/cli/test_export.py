@@ -1,0 +1,178 @@
+"""`detect export` of runs with and without a quantised stage, and what it refuses."""
+
+import importlib
+import json
+import shutil
+
+import hydra
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from detect.cli import export
+from detect.config.check import CONFIG_DIR
+from detect.errors import ConfigError, DataError, WeightsError
+
+LEFT_OUT = ("last", "tensorboard", "classify", "*.png")
+
+
+def call(*overrides: str) -> None:
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        importlib.import_module("detect.cli.export").main(hydra.compose("export", list(overrides)))
+
+
+def edited(run, folder, **values):
+    """A copy of a run with other values in its configuration."""
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    cfg = OmegaConf.load(folder / "config.yaml")
+    for key, value in values.items():
+        OmegaConf.update(cfg, key.replace("__", "."), value, force_add=True)
+    OmegaConf.save(cfg, folder / "config.yaml")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "init, mend",
+    [
+        ({"scope": "detector", "path": "/runs/float"}, "name the run that it started from: run=/runs/float"),
+        ({"scope": "backbone", "path": "/x.ckpt"}, "train one without quantize.float_stage=false"),
+        ({}, "train one without quantize.float_stage=false"),
+    ],
+)
+def test_a_run_without_a_float_stage_names_the_one_that_has_it(small_run, tmp_path, init, mend):
+    run = edited(small_run[0], tmp_path / "run", quantize={"enabled": True, "float_stage": False}, init=init)
+    with pytest.raises(ConfigError, match=f"quantize=ptq: .*has no float detector, for stage 2 was left out; {mend}"):
+        call(f"run={run}", "format=tflite", "quantization=ptq")
+
+
+def test_a_quantised_stage_that_never_trained(small_run, tmp_path):
+    run = edited(small_run[0], tmp_path / "run", quantize__enabled=True)
+    with pytest.raises(WeightsError, match="no quantized/best"):
+        call(f"run={run}", "format=tflite", "quantization=qat")
+
+
+def test_an_empty_representative_set(small_run, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from detect.runs.dataset import dataset_of
+
+    def without_training_images(cfg, decode):
+        dataset = dataset_of(cfg, decode)
+        return replace(dataset, splits={**dataset.splits, "train": ()})
+
+    monkeypatch.setattr(export, "dataset_of", without_training_images)
+    with pytest.raises(DataError, match="the representative set is empty; it needs at least one training image"):
+        call(f"run={small_run[0]}", "format=tflite", "quantization=ptq", f"output={tmp_path}/x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_file_that_scores_otherwise_is_not_written(small_run, tmp_path, monkeypatch, caplog):
+    from detect.export.tflite import accuracy
+
+    monkeypatch.setattr(accuracy, "LIMIT", -1.0)
+    settings = [f"run={small_run[0]}", "format=tflite", "timings=10", "compared=1", f"output={tmp_path}/x"]
+    with pytest.raises(ConfigError, match=r"not written: the file's AP on 4 test images is .*; strict=false"):
+        call(*settings)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def quantised_run(small_run, tmp_path_factory):
+    """The small run with a third stage: random biases and batch norms in place of twelve steps', and calibrated.
+
+    After so few steps each layer's noise is larger than what it tells the next one.
+    """
+    from detect.data.pipeline import read_image
+    from detect.geometry.frame import Frame
+    from detect.quantization.calibrate import calibrate
+    from detect.quantization.rewrite import fake_quant
+    from detect.runs.dataset import open_dataset
+    from detect.runs.folder import RunFolder
+    from detect.training import build
+    from detect.training.finished import load_architecture
+    from detect.weights import checkpoint
+
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        quantize = OmegaConf.to_container(hydra.compose("train", ["quantize=int8"]).quantize)
+    run = edited(small_run[0], tmp_path_factory.mktemp("quantised") / "run", quantize=quantize)
+    detector, cfg = load_architecture(RunFolder(run), "detector"), RunFolder(run).saved_config()
+    random = np.random.default_rng(0)
+    for variable in detector.model.variables:
+        if any(part in variable.name for part in ("gamma", "variance")):
+            variable.assign(random.uniform(0.5, 2, variable.shape))
+        elif len(variable.shape) == 1:
+            variable.assign(random.normal(0, 0.2, variable.shape))
+    detector.adopt(fake_quant(detector.model, build.quantization(cfg)))
+    frame, examples = Frame(detector.size), open_dataset(cfg, decode=False).splits["train"]
+    images = np.stack([frame.fit(read_image(example.path)) for example in examples[:8]])
+    calibrate(detector.model, [images], detector.detect)
+    values = {variable.name.removesuffix(":0"): variable for variable in detector.model.variables}
+    checkpoint.write(run / "quantized" / "best", values)
+    return run
+
+
+@pytest.mark.slow
+def test_a_quantised_run(quantised_run, tmp_path):
+    """Its int8 file is the evaluation graph; beside it, AP of the float stage."""
+    from detect.detector import Detector
+    from detect.export.tflite import flatbuffer
+
+    call(f"run={quantised_run}", "format=tflite", "quantization=qat", "timings=10", "compared=4")
+    folder = quantised_run / "tflite_qat"
+    report = json.loads((folder / "export.json").read_text())
+    assert report["parity"]["within"] and report["parity"]["limit"] == {"near": 0.99, "most": 3}
+    assert sum(report["parity"]["logits"]["quanta"]) == 4 * 204 * 11
+    assert abs(report["scores"]["difference"]) <= 0.002 and report["scores"]["float_stage"] == "detector"
+    assert set(report["scores"]) >= {"run", "file", "float"}
+    types = {kind for kinds in report["operators"].values() for kind in kinds}
+    assert types <= {"int8", "uint8"} and report["inputs"]["image"] == {
+        "shape": [1, 96, 96, 3], "type": "uint8", "step": 1.0, "zero": 0,
+    }  # fmt: skip
+    assert len(report["layers"]) > 40 and report["bytes"] < report["float32_bytes"] / 2
+    assert Detector.load(folder).classes == Detector.load(quantised_run).classes
+    assert flatbuffer.metadata(flatbuffer.read((folder / "model.tflite").read_bytes()))["detect.json"]
+    call(f"run={quantised_run}", "quantization=qat", "timings=10")
+    saved = json.loads((quantised_run / "saved_model_qat" / "export.json").read_text())
+    assert saved["parity"]["limit"] is None and saved["operators"]["FakeQuantWithMinMaxVars"]
+
+
+@pytest.mark.slow
+def test_other_kinds_of_a_quantised_run_are_of_its_float_stage(quantised_run, small_run, tmp_path):
+    call(f"run={quantised_run}", "format=tflite", "timings=10", f"output={tmp_path}/x")
+    ap = json.loads((small_run[0] / "summary.json").read_text())["scores"]["test"]["AP"]
+    assert json.loads((tmp_path / "x" / "export.json").read_text())["scores"]["run"]["AP"] == pytest.approx(
+        ap, abs=2e-3
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variable, value, message",
+    [
+        ("range_seen", 0.0, "codes/fake_quant: the range has seen no data"),
+        ("range_max", np.nan, "not all numbers are finite in codes/fake_quant/range_max"),
+    ],
+)
+def test_a_range_that_is_of_no_use(quantised_run, tmp_path, variable, value, message):
+    from detect.weights import checkpoint
+
+    run = tmp_path / "run"
+    shutil.copytree(quantised_run, run, ignore=shutil.ignore_patterns("tflite*", "saved_model*"))
+    values = checkpoint.read(run / "quantized" / "best")
+    name = f"codes/fake_quant/{variable}"
+    values[name] = np.full_like(values[name], value)
+    checkpoint.write(run / "quantized" / "best", values)
+    with pytest.raises((ConfigError, WeightsError), match=message):
+        call(f"run={run}", "format=tflite", "quantization=qat")
+
+
+@pytest.mark.slow
+def test_a_data_set_that_has_other_classes_now(small_run, tmp_path, caplog):
+    run = edited(small_run[0], tmp_path / "run")
+    (run / "classes.json").write_text(json.dumps([*"abcdefghij"]))
+    with pytest.raises(DataError, match=r"was trained on \['a', .*\], its data set now has \['0', "):
+        call(f"run={run}", "format=tflite", "quantization=ptq")
+    call(f"run={run}", "format=tflite", "timings=10")
+    report = json.loads((run / "tflite" / "export.json").read_text())
+    assert report["scores"] is None and report["parity"]["source"] == "photographs of scikit-image"
+    assert "nothing is scored, and photographs are compared" in caplog.text

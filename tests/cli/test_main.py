@@ -1,0 +1,512 @@
+"""What a user types and what comes back: messages, exit codes, sweeps, init=PATH and resume=RUN.
+
+Most tests run the command line inside this process on a small configuration of their own.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from detect.cli import main as cli
+from detect.cli import overrides
+from detect.config import check, grammar
+from detect.errors import ConfigError, DataError
+
+FILES = {
+    "train.yaml": """
+        # A verb like detect train.
+        defaults:
+          - _self_
+          - hydra: default
+          - dataset: voc
+          - augment: flip
+          - init: none
+          - schedule: default
+          - experiment: null
+        name: sample             # first part of the run folder's name
+        seed: 0                  # of everything
+        resume: null             # a run folder to go on with
+        fail: null               # what goes wrong in the job
+    """,
+    "bare.yaml": "defaults:\n  - hydra: bare\n  - _self_\nseed: 0\n",
+    "dataset/voc.yaml": """
+        _target_: sample_data.read
+        root: data              # folder
+        classes: null           # names
+        val_fraction: 0.1       # share
+    """,
+    "dataset/other.yaml": "_target_: sample_data.read\nroot: ???\nclasses: null\nval_fraction: 0.1\n",
+    "augment/flip.yaml": """
+        transforms:
+          flip: {_target_: albumentations.HorizontalFlip, p: 0.5}
+        min_size: 2.0
+    """,
+    "init/none.yaml": "kind: none\n",
+    "init/imagenet.yaml": "kind: imagenet\n",
+    "init/path.yaml": "kind: path\npath: ???\nscope: backbone\n",
+    "schedule/default.yaml": "steps: 10      # optimiser steps\nrate: 0.1\ndecay: cosine\n",
+    "schedule/short.yaml": "steps: 2\nrate: 0.1\ndecay: cosine\n",
+    "experiment/demo.yaml": "# @package _global_\n# command: experiment=demo\nschedule: {steps: 7}\n",
+}
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Runs `detect train ARGUMENTS` on FILES; the run folders are below tmp_path/work. Returns the exit code."""
+    configs = tmp_path / "configs"
+    for name, text in FILES.items():
+        write(configs / name, text)
+    for file in (check.CONFIG_DIR / "hydra").rglob("*.yaml"):
+        write(configs / file.relative_to(check.CONFIG_DIR), file.read_text())
+    write(tmp_path / "sample_data.py", "def read(root, classes=None, val_fraction=0.1): ...")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(check, "CONFIG_DIR", configs)
+    monkeypatch.setattr(sys, "argv", ["detect train"])
+    root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    jobs = []
+
+    def main(cfg):
+        jobs.append(cfg)
+        raising = {
+            "user": DataError("image.jpg: truncated"),
+            "bug": ZeroDivisionError("a bug"),
+            "interrupt": KeyboardInterrupt(),
+        }
+        if cfg.get("fail"):
+            if cfg.fail == "wrapped":
+                raise RuntimeError("Error in call to target") from raising["user"]
+            raise raising[cfg.fail]
+        return float(cfg.seed)
+
+    def run(*arguments, verb="train"):
+        return cli.run(verb, main, list(arguments))
+
+    run.jobs, run.configs = jobs, configs
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def write(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(textwrap.dedent(text))
+    return file
+
+
+@pytest.fixture
+def refused(program, capsys):
+    """Runs a command that must be refused before its job starts; returns the one message on stderr."""
+
+    def run(*arguments):
+        assert program(*arguments) == 2
+        assert program.jobs == []
+        assert not Path("runs").exists(), "a refused command leaves no run folder"
+        out, err = capsys.readouterr()
+        assert out == "" and "Traceback" not in err and "HYDRA" not in err
+        assert err.startswith("detect train: ")
+        return err.removeprefix("detect train: ").rstrip("\n")
+
+    return run
+
+
+def test_a_run_leaves_its_folder(program):
+    assert program("schedule.steps=3", "dataset=other", "dataset.root=x") == 0
+    (cfg,) = program.jobs
+    assert (cfg.schedule.steps, cfg.dataset.root) == (3, "x")
+    (folder,) = Path("runs/sample").iterdir()
+    assert (folder / ".hydra" / "config.yaml").is_file()
+
+
+def test_flags_and_overrides_may_alternate(program, capsys):
+    assert program("seed=5", "--cfg", "job", "schedule.steps=3", "--package", "schedule") == 0
+    assert "steps: 3" in capsys.readouterr().out
+    assert program.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["schedul.steps=3"], "unknown key schedul.steps; did you mean schedule.steps?"),
+        (["steps=3"], "unknown key steps; did you mean schedule.steps?"),
+        (["+schedule.stepss=3"], "unknown key schedule.stepss; did you mean schedule.steps?"),
+        (["++schedule.stepss=3"], "unknown key schedule.stepss; did you mean schedule.steps?"),
+        (["+seed=1"], "+seed=1: seed exists already: leave out the +"),
+        (["~schedule.rate"], "~schedule.rate: schedule.rate can't be removed; only entries of augment.transforms can"),
+        (["~schedule"], "~schedule: a group can't be removed; choose an option (schedule=...)"),
+        (["dataset=vok"], "unknown dataset=vok; did you mean voc? (options: other, voc)"),
+        (["datasett=voc"], "unknown key datasett; did you mean dataset?"),
+        (["experiment=demoo"], "unknown experiment=demoo; did you mean demo? (options: demo)"),
+        (["schedule.steps=0"], "schedule.steps=0 is not legal: expected a whole number from 1"),
+        (["schedule.steps=many"], "schedule.steps=many is not legal: expected a whole number from 1"),
+        (["schedule.decay=line"], "schedule.decay=line is not legal: expected one of cosine, step, constant"),
+        (["dataset=other"], "dataset.root is missing: give dataset.root=DIR"),
+        (["dataset.num_classes=5"], f"dataset.num_classes=5: {check.COUNT_IS_DERIVED}"),
+        (["+detector.num_classes=5"], f"+detector.num_classes=5: {check.COUNT_IS_DERIVED}"),
+        (["dataset.val_fractoin=.2"], "unknown key dataset.val_fractoin; did you mean dataset.val_fraction?"),
+        (["train"], "can't read 'train': expected key=value or group=option"),
+        (["--steps", "5"], "unrecognized arguments: --steps (values are set as key=value; --help lists the keys)"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+        (["seed=0,1"], "seed=0,1: several values make a sweep, which needs -m; seed=[...] is a list, "
+                       "seed='...' is text"),
+        (["-m", "seed=0,-1"], "seed=-1 is not legal: expected a whole number from 0 to 2147483647"),
+        (["-m", "schedule=default,shrot"], "unknown schedule=shrot; did you mean short? (options: default, short)"),
+        (["init=imagnet"], "init=imagnet: neither an option (imagenet, none, path) nor a file or folder here; "
+                           "did you mean imagenet?"),
+        (["init=path"], "init.path is missing: give init.path=FILE"),
+        (["init=path", "init.path=x", "init.scope=head"],
+         "init.scope=head is not legal: expected one of backbone, detector"),
+    ],
+)  # fmt: skip
+def test_refused_with_one_message(refused, arguments, message):
+    assert refused(*arguments) == message
+
+
+def test_unknown_flag_names_the_nearest(refused):
+    assert "unrecognized arguments: --multirunn; did you mean --multirun?" in refused("--multirunn", "seed=1")
+
+
+def test_transforms_are_open(program):
+    blur = "+augment.transforms.blur={_target_:albumentations.Blur,p:0.1}"
+    assert program(blur, "augment.transforms.blur.p=.2", "~augment.transforms.flip") == 0
+    assert OmegaConf.to_container(program.jobs[0].augment.transforms) == {
+        "blur": {"_target_": "albumentations.Blur", "p": 0.2}
+    }
+
+
+def test_arguments_of_added_transforms_are_checked(refused):
+    assert refused("+augment.transforms.flip.pp=.2") == (
+        "unknown key augment.transforms.flip.pp: albumentations.HorizontalFlip has no argument pp; did you mean p?"
+    )
+
+
+def test_tensorflow_is_not_imported_before_the_checks():
+    script = """
+        import sys
+        sys.argv = ["detect", "train", "schedul.steps=3"]
+        from detect.cli import main as cli
+        try:
+            cli.main()
+        finally:
+            print("loaded:", sorted({"tensorflow", "tf_keras", "official"} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == "loaded: []\n"
+    assert done.stderr == "detect train: unknown key schedul.steps; did you mean schedule.steps?\n"
+
+
+def test_module_is_the_same_as_the_verb(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "detect.cli", "train", "schedul.steps=3"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "detect train: unknown key schedul.steps; did you mean schedule.steps?\n"
+
+
+def test_help_needs_neither_hydra_nor_tensorflow():
+    script = "import sys; sys.argv = ['detect', '--help']; from detect.cli import main as cli; cli.main(); " + (
+        "print(sorted({'hydra', 'omegaconf', 'tensorflow', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *text, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    assert max(map(len, text)) <= 80
+    for name in cli.VERBS:
+        assert any(line.startswith(f"  {name} ") for line in text)
+
+
+def test_closed_pipe_is_quiet(tmp_path):
+    script = (
+        "import sys; sys.argv = ['detect', 'doctor', 'devices=false']; from detect.cli import main as cli; cli.main()"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", script], stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=environment
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_unknown_verb(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["detect", "trian"])
+    assert cli.main() == 2
+    assert capsys.readouterr().err.startswith("detect: unknown verb trian; did you mean train? (verbs: train, evaluate")
+
+
+def test_help_of_a_verb(program, capsys):
+    assert program("--help", "experiment=demo") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "  dataset      other *voc" in text
+    assert "  experiment   *demo" in text
+    assert "  schedule.steps=7                 optimiser steps" in text
+    assert "  seed=0                           of everything" in text
+    assert program.jobs == []
+
+
+def test_user_error_in_a_job(program, capsys):
+    with pytest.raises(SystemExit) as ended:
+        program("fail=user")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "detect train: image.jpg: truncated\n"
+
+
+def test_user_error_behind_another(program, capsys):
+    with pytest.raises(SystemExit) as ended:
+        program("fail=wrapped")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "detect train: image.jpg: truncated\n"
+
+
+def test_a_bug_keeps_its_traceback(program):
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        program("fail=bug")
+
+
+def test_interrupt_is_quiet(program, capsys):
+    assert program("fail=interrupt") == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_function_with_a_config_is_called_as_it_is():
+    @cli.verb("train")
+    def main(cfg):
+        return cfg.seed
+
+    assert main(OmegaConf.create({"seed": 4})) == 4
+
+
+def test_decorated_function_ends_the_process(program, monkeypatch):
+    seen = []
+
+    @cli.verb("train")
+    def main(cfg):
+        seen.append(cfg.seed)
+
+    monkeypatch.setattr(sys, "argv", ["detect train", "seed=3"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, seen) == (0, [3])
+
+
+def test_bare_verbs_leave_nothing(program):
+    assert program("seed=2", verb="bare") == 0
+    assert list(Path().iterdir()) == []
+
+
+def test_sweep(program):
+    assert program("-m", "seed=1,2", "schedule=default,short") == 0
+    assert [(cfg.seed, cfg.schedule.steps) for cfg in program.jobs] == [(1, 10), (1, 2), (2, 10), (2, 2)]
+    (folder,) = Path("runs/sample").iterdir()
+    assert sorted(place.name for place in folder.iterdir() if place.is_dir()) == ["0", "1", "2", "3"]
+
+
+def test_sweep_goes_on_after_a_bad_job_and_names_it(program, capsys):
+    assert program("-m", "seed=1,2", "fail=user,null") == 1
+    assert len(program.jobs) == 4
+    err = capsys.readouterr().err
+    assert "detect train: job 0 (fail=user,seed=1): image.jpg: truncated" in err
+    assert "detect train: job 2 (fail=user,seed=2): image.jpg: truncated" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["plain.npz", "a=b, c.npz", 'it\'s "quoted".npz', "{x}[y]$z.npz"])
+def test_init_path_is_taken_as_it_is(program, name):
+    write(Path(name), "")
+    assert program(f"init={name}") == 0
+    assert program.jobs[0].init == {"kind": "path", "path": str(Path(name).resolve()), "scope": "backbone"}
+
+
+def test_init_takes_folders_and_checkpoint_prefixes(program):
+    write(Path("model.ckpt.index"), "")
+    Path("earlier run").mkdir()
+    assert program("init=model.ckpt") == 0
+    assert program("init='earlier run'") == 0
+    assert [Path(cfg.init.path).name for cfg in program.jobs] == ["model.ckpt", "earlier run"]
+
+
+def test_init_options_are_left_alone(program):
+    write(Path("imagenet"), "")
+    assert program("-m", "init=imagenet,none") == 0
+    assert [cfg.init.kind for cfg in program.jobs] == ["imagenet", "none"]
+
+
+@pytest.fixture
+def finished(program):
+    """A run folder made by `experiment=demo seed=3`; its name asks for quotes."""
+    assert program("experiment=demo", "seed=3", "hydra.run.dir='runs/a=1, b'") == 0
+    program.jobs.clear()
+    return Path("runs/a=1, b").resolve()
+
+
+def test_resume_goes_on_in_the_run_folder_with_its_overrides(program, finished, monkeypatch):
+    monkeypatch.chdir(finished.parent.parent.parent)
+    assert program(f"resume='{finished}'") == 0
+    assert program(f"resume='{finished}'", "seed=3") == 0
+    for cfg in program.jobs:
+        assert (cfg.seed, cfg.schedule.steps, cfg.resume) == (3, 7, str(finished))
+    assert sorted(place.name for place in finished.parent.iterdir()) == [finished.name]
+    saved = OmegaConf.load(finished / ".hydra" / "overrides.yaml")
+    assert list(saved)[:2] == ["experiment=demo", "seed=3"]
+
+
+def test_resume_refuses_another_configuration(program, finished, capsys):
+    assert program(f"resume='{finished}'", "schedule.steps=9", "seed=4") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"detect train: resume={finished}: this is not the configuration of that run (a changed one needs a new run)",
+        "  schedule.steps: the run has 7, asked is 9",
+        "  seed: the run has 3, asked is 4",
+    ]
+    assert program.jobs == []
+
+
+def test_resume_notices_a_changed_yaml(program, finished, capsys):
+    write(program.configs / "experiment" / "demo.yaml", "# @package _global_\nschedule: {steps: 8}\n")
+    assert program(f"resume='{finished}'") == 2
+    assert "schedule.steps: the run has 7, asked is 8" in capsys.readouterr().err
+
+
+def test_resume_of_what_is_no_run_folder(refused):
+    Path("empty").mkdir()
+    assert refused("resume=empty") == (
+        f"resume={Path('empty').resolve()}: not a run folder, there is no .hydra/config.yaml in it"
+    )
+
+
+def test_resume_of_a_sweep_names_its_runs(program, capsys):
+    assert program("-m", "seed=1,2", "hydra.sweep.dir=study") == 0
+    assert program("resume=study") == 2
+    assert "it holds a sweep: give one of its runs (0, 1)" in capsys.readouterr().err
+    assert program("resume=study/1") == 0
+    assert program.jobs[-1].seed == 2
+    assert program("-m", "resume=study/1", "seed=1,2") == 2
+    assert "leave out -m" in capsys.readouterr().err
+
+
+def test_resume_null_is_a_new_run(program):
+    assert program("resume=null") == 0
+
+
+@pytest.fixture
+def mine(tmp_path):
+    folder = tmp_path / "mine"
+    write(folder / "dataset" / "cells.yaml", "_target_: sample_data.read\nroot: cells\n")
+    write(
+        folder / "experiment" / "cells.yaml", "# @package _global_\ndefaults:\n  - override /dataset: cells\nseed: 9\n"
+    )
+    write(folder / "schedule" / "long.yaml", "steps: 1000\nrate: 0.1\ndecay: step\n")
+    return folder
+
+
+def test_config_dir_adds_options(program, mine, capsys):
+    assert program("--config-dir", str(mine), "experiment=cells", "schedule=long") == 0
+    (cfg,) = program.jobs
+    assert (cfg.dataset.root, cfg.seed, cfg.schedule.steps) == ("cells", 9, 1000)
+    assert program("--config-dir", str(mine), "--help") == 0
+    assert "  dataset      cells other *voc" in capsys.readouterr().out
+
+
+def test_config_dir_is_remembered_by_resume(program, mine):
+    assert program("--config-dir", str(mine), "experiment=cells", "hydra.run.dir=one") == 0
+    assert program("resume=one") == 0
+    assert program.jobs[1].dataset.root == "cells"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "arguments", "message"),
+    [
+        (
+            "dataset/cells.yaml",
+            "_target_: sample_data.read\nroot: x\nval_fractoin: 0.2\n",
+            ["dataset=cells"],
+            "unknown key dataset.val_fractoin: sample_data.read has no argument val_fractoin; "
+            "did you mean val_fraction?",
+        ),
+        (
+            "dataset/cells.yaml",
+            "_target_: sample_data.read\nroot: x\nnum_classes: 3\n",
+            ["dataset=cells"],
+            f"dataset.num_classes: {check.COUNT_IS_DERIVED}",
+        ),
+        (
+            "experiment/cells.yaml",
+            "# @package _global_\nschedul: {steps: 3}\n",
+            ["experiment=cells"],
+            "{file}: unknown key schedul.steps; did you mean schedule.steps?",
+        ),
+        (
+            "schedule/long.yaml",
+            "stepss: 3\nrate: 0.1\ndecay: step\n",
+            ["schedule=long"],
+            "{file}: unknown key schedule.stepss; did you mean schedule.steps?",
+        ),
+        (
+            "schedule/short.yaml",
+            "steps: 3\n",
+            ["schedule=short"],
+            "{file} would be hidden by the packaged file of that name: give it another name",
+        ),
+    ],
+)
+def test_typos_in_a_users_files_are_refused(refused, mine, file, text, arguments, message):
+    write(mine / file, text)
+    assert refused("--config-dir", str(mine), *arguments) == message.format(file=mine / file)
+
+
+def test_broken_yaml_names_file_and_line(refused, mine):
+    file = write(mine / "schedule" / "long.yaml", "steps: [3\n")
+    message = refused("--config-dir", str(mine), "schedule=long")
+    assert message.startswith("broken YAML: while parsing a flow sequence")
+    assert f'in "{file}", line 1' in message
+
+
+def test_typo_in_hydras_own_keys(refused):
+    assert refused("hydra.rnu.dir=x").startswith("Could not override 'hydra.rnu.dir'.")
+
+
+def test_typo_in_a_packaged_experiment_is_refused(refused, program):
+    file = write(program.configs / "experiment" / "demo.yaml", "# @package _global_\nschedule: {stepps: 3}\n")
+    assert refused("experiment=demo") == f"{file}: unknown key schedule.stepps; did you mean schedule.steps?"
+
+
+def test_large_sweeps_are_checked_in_part(program, monkeypatch):
+    monkeypatch.setattr(overrides, "CHECKED_JOBS", 2)
+    checked = []
+    monkeypatch.setattr(check, "check", lambda cfg: checked.append(cfg.seed))
+    overrides.prepare(overrides.read(["-m", "seed=range(0,100)"], "train"))
+    assert checked == [0, 1]
+
+
+def test_quoted_values_come_back():
+    for text in ["a", "a=b", "a, b", "it's", 'say "x"', "back\\slash", "${x}", "[1]"]:
+        (override,) = grammar.parse([f"key={grammar.quoted(text)}"])
+        assert override.value() == text
+
+
+def test_read_refuses_a_config_path():
+    with pytest.raises(ConfigError, match="--config-dir DIR adds to it"):
+        overrides.read(["--config-path", "x"], "train")
+
+
+def test_environment(monkeypatch):
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "NO_ALBUMENTATIONS_UPDATE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    cli.prepare_environment()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0", "what the user has set stays"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] in ("2", "3")
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"

@@ -1,0 +1,126 @@
+"""`detect report`: what it takes for a study, where it writes, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+
+from detect.cli import report
+from detect.cli.overrides import first_job, prepare, read
+from detect.config.check import CONFIG_DIR
+from detect.errors import ConfigError
+from detect.evaluation.coco import FIGURES
+from detect.studies.csv_file import read_csv
+
+CSV = """arm,seed,split,AP,AP50,AP75,AR100,cat AP,cat AP50,minutes,steps
+mine,0,val,0.5004,0.75,n/a,0.25,0.5004,0.75,3.15,100
+"""
+TABLE = """| split | arm | seed | AP | AP50 | AP75 | AR100 | cat | minutes |
+|---|---|---|---|---|---|---|---|---|
+| val | mine | 0 | 0.500 | 0.750 | n/a | 0.250 | 0.500 / 0.750 | 3.1 |
+"""
+
+
+def call(*overrides):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("report", list(overrides))
+    report.main(cfg)
+
+
+def make_run(folder: Path, name: str = "mine", seed: int = 0) -> None:
+    """What a finished run without an evaluation on the way leaves behind."""
+    (folder / "detector").mkdir(parents=True)
+    scores = dict.fromkeys(FIGURES, 0.25) | {"per_class": {"cat": {"AP": 0.25, "AP50": 0.5}}}
+    about = {
+        "name": name, "seed": seed, "seconds": 60.0, "steps": 100, "best_step": 90, "images_per_second": 12.345,
+        "git": {"commit": "abc"}, "dataset": {"fingerprint": "0123"}, "scores": {"val": scores, "test": scores},
+        "command": f"detect train name={name} seed={seed} dataset.root=/far/cats",
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(about))
+    rows = [{"stage": "detector", "kind": "train", "step": k, "loss/total": 1.0 / k} for k in range(1, 51)]
+    (folder / "detector" / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory with a committed study `old` in it."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "experiments" / "old"
+    folder.mkdir(parents=True)
+    (folder / "results.csv").write_text(CSV)
+    (folder / "README.md").write_text("<!-- table -->\nstale\n<!-- end of table -->\n")
+    return tmp_path
+
+
+def test_one_word_is_the_study():
+    cfg = first_job(prepare(read(["two_stage", "rows=runs"], "report")))
+    assert (cfg.study, cfg.rows, cfg.runs) == ("two_stage", "runs", None)
+    assert first_job(prepare(read(["runs/two stage"], "report"))).study == "runs/two stage"
+    assert first_job(prepare(read(["runs=a", "output=b"], "report"))).study is None
+
+
+def test_a_study_is_read_from_runs_and_written_into_experiments(place):
+    make_run(place / "runs" / "mine" / "a")
+    call("study=mine")
+    (row, _) = read_csv(Path("experiments/mine/results.csv"))
+    assert row["arm"] == "mine" and row["command"] == "detect train name=mine seed=0 dataset.root=cats"
+    call("study=runs/mine", "output=elsewhere", "splits=[val]")
+    assert len(read_csv(Path("elsewhere/results.csv"))) == 1
+
+
+def test_runs_may_be_named(place):
+    make_run(place / "a", "one")
+    make_run(place / "b", "two")
+    call("study=mine", "runs=[a,b]")
+    assert "| test | one | 0 |" in Path("experiments/mine/table.md").read_text()
+    call("runs=b", "output=only")
+    assert "one" not in Path("only/table.md").read_text()
+
+
+@pytest.mark.parametrize("words", [["study=old"], ["study=experiments/old"], []])
+def test_without_runs_the_tables_are_made_from_the_csv(place, words):
+    call(*words)
+    assert Path("experiments/old/table.md").read_text() == TABLE
+    assert Path("experiments/old/README.md").read_text() == f"<!-- table -->\n{TABLE}<!-- end of table -->\n"
+    assert Path("experiments/old/results.csv").read_text() == CSV
+    assert "<td>mine</td>" in Path("experiments/old/report.html").read_text()
+
+
+def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
+    make_run(place / "runs" / "mine" / "a")
+    call("study=mine", "output=runs/mine")
+    make_run(place / "runs" / "mine" / "b", seed=1)
+    call("study=mine")
+    assert len(read_csv(Path("experiments/mine/results.csv"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["study=odl"],
+            r"study=odl: neither run folders in runs/odl nor results in experiments/odl; did you mean old\?",
+        ),
+        (["runs=runs"], "output is missing: give output=DIR"),
+        (["study=old", "runs=gone"], "runs=gone: no such folder"),
+        (["rows=all"], "rows=all is not legal: expected runs, exports, measured or null"),
+    ],
+)
+def test_what_is_refused(place, words, message):
+    with pytest.raises(ConfigError, match=message):
+        call(*words)
+
+
+def test_nothing_to_make_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no experiments/\*/results\.csv here: name a study"):
+        call()
+
+
+def test_command_line(place):
+    done = subprocess.run([sys.executable, "-m", "detect.cli", "report", "old"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert TABLE in done.stdout and "made the tables in experiments/old anew from its csv" in done.stdout

@@ -1,0 +1,138 @@
+"""Legal values, nearest names, missing values and arguments of `_target_`s, without Hydra's composition."""
+
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from detect.config import check as config
+from detect.config.check import check, target_problems
+from detect.config.legal_values import Legal, number, one_of, whole
+from detect.errors import ConfigError
+
+
+def problems(**tree) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(OmegaConf.create(tree))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("legal", "good", "bad"),
+    [
+        (whole(1, 4096), [1, 4096], [0, 4097, 2.0, True, "2", None, []]),
+        (whole(1, null=True), [None, 1], [0]),
+        (number(0, above=True), [1e-9, 5], [0, -1, float("nan"), float("inf"), "fast", False]),
+        (number(0, 1), [0, 1, 0.5], [-0.1, 1.1]),
+        (Legal(bool), [True, False], [1, 0, "yes", None]),
+        (Legal(str, null=True), ["a", None], [1]),
+        (one_of("cosine", "step"), ["step"], ["steps", None, 1]),
+    ],
+)
+def test_legal(legal, good, bad):
+    assert [value for value in good if not legal.admits(value)] == []
+    assert [value for value in bad if legal.admits(value)] == []
+
+
+@pytest.mark.parametrize(
+    ("legal", "text"),
+    [
+        (whole(1), "a whole number from 1"),
+        (whole(0, 2**31 - 1), "a whole number from 0 to 2147483647"),
+        (number(0, above=True, null=True), "a number above 0 or null"),
+        (number(0, 0.9), "a number from 0 to 0.9"),
+        (Legal(bool), "true or false"),
+        (one_of("a", "b"), "one of a, b"),
+    ],
+)
+def test_legal_in_words(legal, text):
+    assert str(legal) == text
+
+
+def test_out_of_range_names_key_value_and_range():
+    assert problems(schedule={"steps": 0}) == "schedule.steps=0 is not legal: expected a whole number from 1"
+    assert problems(classify={"schedule": {"rate": -1.0}}) == (
+        "classify.schedule.rate=-1.0 is not legal: expected a number above 0 to 100"
+    )
+    assert problems(seed=None) == "seed=null is not legal: expected a whole number from 0 to 2147483647"
+
+
+def test_all_problems_in_one_message():
+    assert problems(seed=-1, schedule={"decay": "linear"}).splitlines() == [
+        "seed=-1 is not legal: expected a whole number from 0 to 2147483647",
+        "schedule.decay=linear is not legal: expected one of cosine, step, constant",
+    ]
+
+
+def test_missing_value_names_the_remedy():
+    assert problems(dataset={"root": "???"}) == "dataset.root is missing: give dataset.root=DIR"
+    assert problems(run="???", images="???").splitlines() == [
+        "images is missing: give images=PATH",
+        "run is missing: give run=RUN",
+    ]
+
+
+def test_missing_value_of_a_stage_that_is_off():
+    check(OmegaConf.create({"classify": {"enabled": False, "dataset": {"root": "???"}}}))
+    assert "classify.dataset.root is missing" in problems(classify={"enabled": True, "dataset": {"root": "???"}})
+
+
+def test_bad_interpolation_names_the_key():
+    assert "Interpolation key 'datasett.classes' not found" in problems(names="${datasett.classes}")
+    assert problems(names="${datasett.classes}").startswith("names: ")
+
+
+def test_unknown_argument_of_a_target_is_refused():
+    before = "tensorflow" in sys.modules
+    node = {"_target_": "detect.data.voc.read_voc", "_convert_": "all", "root": "x", "val_fractoin": 0.1}
+    (message,) = target_problems("dataset", node)
+    assert message == (
+        "unknown key dataset.val_fractoin: detect.data.voc.read_voc has no argument val_fractoin; "
+        "did you mean val_fraction?"
+    )
+    assert ("tensorflow" in sys.modules) is before
+
+
+def test_needed_argument_of_a_target():
+    assert target_problems("dataset", {"_target_": "detect.data.voc.read_voc"}) == [
+        "dataset.root is missing: detect.data.voc.read_voc needs it"
+    ]
+    assert target_problems("dataset", {"_target_": "detect.data.voc.read_voc", "_partial_": True}) == []
+
+
+@pytest.mark.parametrize("target", ["detect.data.voc.read_vok", "detect.datta.read", "albumentations.Nothing"])
+def test_target_that_does_not_exist(target):
+    assert target_problems("x", {"_target_": target}) == [f"x._target_={target}: there is no such function or class"]
+
+
+def test_target_that_is_no_dotted_name():
+    assert "expected a dotted name" in target_problems("x", {"_target_": "voc"})[0]
+
+
+def test_foreign_targets_are_left_alone():
+    assert target_problems("o", {"_target_": "tf_keras.optimizers.SGD", "momentumm": 0.9}) == []
+
+
+def test_class_count_is_derived():
+    (message,) = target_problems("dataset", {"_target_": "detect.data.voc.read_voc", "root": "x", "num_classes": 5})
+    assert message == f"dataset.num_classes: {config.COUNT_IS_DERIVED}"
+
+
+def test_transform_is_compared_with_albumentations():
+    flip = {"_target_": "albumentations.HorizontalFlip"}
+    assert problems(augment={"transforms": {"flip": flip | {"pp": 0.5}}}) == (
+        "unknown key augment.transforms.flip.pp: albumentations.HorizontalFlip has no argument pp; did you mean p?"
+    )
+    assert problems(augment={"transforms": {"flip": flip | {"p": 3}}}) == (
+        "augment.transforms.flip.p=3 is not legal: Input should be less than or equal to 1"
+    )
+    check(OmegaConf.create({"augment": {"transforms": {"flip": flip | {"p": 0.5}}}}))
+    nested = {"_target_": "albumentations.OneOf", "transforms": [flip | {"pp": 0.5}]}
+    assert "augment.transforms.one.transforms.0.pp" in problems(augment={"transforms": {"one": nested}})
+
+
+def test_open_nodes():
+    assert config.is_open("augment.transforms.blur")
+    assert config.is_open("classify.augment.transforms.blur.p")
+    assert not config.is_open("augment.transforms")
+    assert not config.is_open("augment.min_size")

@@ -1,0 +1,133 @@
+"""Signatures from source text equal those that Python itself finds after an import."""
+
+import inspect
+import sys
+import textwrap
+
+import pytest
+
+from detect.config.signatures import static_signature
+
+SOURCE = '''
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+from neighbour import imported as renamed
+from neighbour import Base
+
+def function(root, classes=None, *paths, split: str = "train", limit: float, **options):
+    """Reads."""
+
+class WithInit:
+    def __init__(self, size, scale=(1.0, 2.0), /, ratio=-0.5, *, names=tuple("ab")):
+        pass
+
+    @classmethod
+    def load(cls, path, strict=True):
+        pass
+
+    @staticmethod
+    def build(width):
+        pass
+
+class Child(WithInit):
+    pass
+
+class FarChild(Base):
+    pass
+
+class Plain:
+    pass
+
+class Unknown(dict):
+    pass
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    name: str
+    kind: ClassVar[str] = "x"
+    steps: int = 3
+    parts: list = dataclasses.field(default_factory=list)
+    hidden: int = dataclasses.field(default=0, init=False)
+
+@dataclasses.dataclass(frozen=True)
+class MoreData(Data):
+    extra: bool = False
+
+class Pair(NamedTuple):
+    left: int
+    right: int = 2
+'''
+
+
+@pytest.fixture(autouse=True)
+def sample(tmp_path, monkeypatch):
+    package = tmp_path / "sample_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "module.py").write_text(SOURCE)
+    (tmp_path / "sample_module.py").write_text(SOURCE)
+    (tmp_path / "neighbour.py").write_text(
+        textwrap.dedent("""
+        def imported(a, b=1): ...
+        class Base:
+            def __init__(self, depth): ...
+        """)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    static_signature.cache_clear()
+    yield
+    static_signature.cache_clear()
+    for name in ("sample_module", "neighbour"):
+        sys.modules.pop(name, None)
+
+
+def names(target: str) -> dict[str, bool]:
+    """Parameter names, and whether each must be given."""
+    signature = static_signature(target)
+    assert signature is not None
+    return {p.name: p.default is p.empty for p in signature.parameters.values()}
+
+
+NAMES = ["function", "WithInit", "Child", "FarChild", "Plain", "Data", "MoreData", "Pair", "renamed"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "WithInit.load", "WithInit.build"])
+def test_equals_the_signature_after_import(name):
+    import importlib
+
+    thing = importlib.import_module("sample_module")
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    expected = {p.name: p.default is p.empty for p in inspect.signature(thing).parameters.values()}
+    assert names(f"sample_module.{name}") == expected
+
+
+def test_nothing_is_imported():
+    assert names("sample_package.module.Data") == {"name": True, "steps": False, "parts": False}
+    assert "sample_package" not in sys.modules
+
+
+def test_defaults_are_values_or_source_text():
+    parameters = static_signature("sample_module.WithInit").parameters
+    assert parameters["scale"].default == (1.0, 2.0)
+    assert parameters["ratio"].default == -0.5
+    assert parameters["names"].default == "tuple('ab')"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "sample_module.absent",
+        "no_such_package.thing",
+        "sample_package.other.thing",
+        "sample_module.Unknown",
+        "math.sin",
+    ],
+)
+def test_unknown_is_none(target):
+    assert static_signature(target) is None
+
+
+def test_real_target():
+    assert "root" in names("detect.data.voc.read_voc")

@@ -1,0 +1,273 @@
+"""The twelve figures against COCO's own evaluator, hand-made cases with known scores, and the messages."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detect.data.dataset import Example
+from detect.errors import DataError
+from detect.evaluation.coco import (
+    FIGURES,
+    CocoEvaluator,
+    coco_results,
+    coco_truth,
+    ground_truth_check,
+    score_files,
+)
+
+HALF = Path(__file__).parent / "fixtures" / "coco_half.json"
+ORACLE = {
+    "AP": 0.503647, "AP50": 0.696973, "AP75": 0.571667, "APs": 0.593252, "APm": 0.557991, "APl": 0.489363,
+    "AR1": 0.386813, "AR10": 0.593680, "AR100": 0.595353, "ARs": 0.654764, "ARm": 0.603130, "ARl": 0.553744,
+}  # fmt: skip
+
+
+def example(boxes, classes=None, crowd=None, id="a", width=640, height=480):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    classes = np.ones(len(boxes), int) if classes is None else classes
+    crowd = np.zeros(len(boxes), bool) if crowd is None else crowd
+    return Example(Path(f"{id}.jpg"), width, height, boxes, classes, crowd, id)
+
+
+def evaluate(examples, classes, **detections):
+    evaluator = CocoEvaluator(examples, classes)
+    for id, (boxes, scores, kinds) in detections.items():
+        evaluator.add(id, np.array(boxes), np.array(scores), np.array(kinds))
+    return evaluator.result()
+
+
+def random_case(seed, images=12, classes=5):
+    rng = np.random.default_rng(seed)
+    examples, detections = [], {}
+    for number in range(images):
+        count = int(rng.integers(0, 9))
+        corner = rng.uniform(0, 300, (count, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(8, 160, (count, 2))], axis=1)
+        crowd = rng.random(count) < 0.15
+        examples.append(
+            example(boxes, rng.integers(1, classes, count), crowd, id=f"i{number}")
+        )  # none of the last class
+        near = np.repeat(boxes, 3, axis=0) + rng.normal(0, 9, (3 * count, 4))
+        corner = rng.uniform(0, 300, (130, 2))
+        far = np.concatenate([corner, corner + rng.uniform(8, 160, (130, 2))], axis=1)
+        found = np.concatenate([near, far])
+        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)  # COCO ignores a reversed box
+        kinds = np.concatenate([np.repeat(examples[-1].classes, 3), np.full(120, 1), rng.integers(1, classes + 1, 10)])
+        # scores of two digits: ties are part of the case
+        detections[f"i{number}"] = found, np.round(rng.random(len(found)), 2), kinds
+    return examples, tuple(f"class {number}" for number in range(1, classes + 1)), detections
+
+
+def pycocotools_figures(truth, results):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        gt = COCO()
+        gt.dataset = truth
+        gt.createIndex()
+        evaluator = COCOeval(gt, gt.loadRes(results), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
+
+
+def test_twelve_figures_equal_the_oracle(shared):
+    folder = shared / "reference" / "coco_eval"
+    scores = score_files(folder / "sampled_gts_bbox_area.json", folder / "cocoapi_results.json")
+    assert scores.summary == pytest.approx(ORACLE, abs=1e-6)
+    assert (scores.images, scores.detections) == (100, 734)
+
+
+def test_half_of_the_oracle_equals_the_recorded_figures_of_pycocotools(tmp_path):
+    half = json.loads(HALF.read_text())
+    for name in ("truth", "results"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(half[name]))
+    scores = score_files(tmp_path / "truth.json", tmp_path / "results.json")
+    assert scores.summary == pytest.approx(half["figures"], abs=1e-9)
+    assert list(scores.summary) == list(FIGURES)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_case_equals_pycocotools_in_summary_and_per_class(seed):
+    examples, classes, detections = random_case(seed)
+    evaluator = CocoEvaluator(examples, classes)
+    for id, found in detections.items():
+        evaluator.add(id, *found)
+    scores = evaluator.result()
+    theirs = pycocotools_figures(coco_truth(examples, classes), coco_results(examples, evaluator.detections))
+    assert list(scores.summary.values()) == pytest.approx(theirs.stats.tolist(), abs=1e-9)
+    precision, recall = theirs.eval["precision"], theirs.eval["recall"]
+    for index, name in enumerate(classes[:-1]):
+        expected = {
+            "AP": precision[:, :, index, 0, 2].mean(),
+            "AP50": precision[0, :, index, 0, 2].mean(),
+            "AP75": precision[5, :, index, 0, 2].mean(),
+            "AR100": recall[:, index, 0, 2].mean(),
+            "boxes": sum(((e.classes == index + 1) & ~e.crowd).sum() for e in examples),
+        }
+        assert scores.per_class[name] == pytest.approx(expected, abs=1e-9)
+        np.testing.assert_allclose(scores.precision[:, :, index], precision[:, :, index, 0, 2])
+    assert scores.per_class[classes[-1]] == {"AP": None, "AP50": None, "AP75": None, "AR100": None, "boxes": 0}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ranking_gives_the_recall_and_precision_that_coco_has_at_iou_50(seed):
+    examples, classes, detections = random_case(seed)
+    for place, (id, (boxes, found, kinds)) in enumerate(detections.items()):
+        # no ties here: the order of equal scores over images is free, and the curve depends on it
+        ranked = np.argsort(np.argsort(found, kind="stable"))
+        detections[id] = boxes, ranked / 256 + place / 8192, kinds
+    scores = evaluate(examples, classes, **detections)
+    for index, name in enumerate(classes[:-1]):
+        ranking = scores.rankings[name]
+        assert (np.diff(ranking.scores) <= 0).all()
+        true = np.cumsum(ranking.hits)
+        precision, recall = true / np.arange(1, len(true) + 1), true / ranking.boxes
+        best_behind = np.maximum.accumulate(precision[::-1])[::-1]
+        places = np.searchsorted(recall, np.linspace(0, 1, 101))
+        interpolated = [best_behind[place] if place < len(recall) else 0 for place in places]
+        np.testing.assert_allclose(interpolated, scores.precision[0, :, index], atol=1e-9)
+    assert scores.rankings[classes[-1]].boxes == 0
+
+
+def test_by_hand_one_hit_one_miss_one_false():
+    # Two boxes; the best detection hits the first exactly, the second hits nothing: recall 1/2 at precision 1, so
+    # COCO's interpolated AP is 51 of 101 recall points (0, .01 ... .50) at every IoU.
+    truth = example([[10, 10, 50, 50], [100, 100, 180, 180]])
+    scores = evaluate([truth], ("cat",), a=([[10, 10, 50, 50], [300, 300, 340, 340]], [0.9, 0.8], [1, 1]))
+    assert scores.summary["AP"] == scores.summary["AP50"] == pytest.approx(51 / 101)
+    assert scores.summary["AR100"] == 0.5 and scores.summary["AR1"] == 0.5
+    # 40x40 px is a medium box, 80x80 too: there is no small and no large one
+    assert scores.summary["APs"] is None and scores.summary["ARl"] is None
+    assert scores.summary["ARm"] == 0.5
+    ranking = scores.rankings["cat"]
+    assert ranking.hits.tolist() == [True, False] and ranking.boxes == 2
+
+
+def test_y_comes_first_and_pixels_are_those_of_a_non_square_image():
+    truth = example([[0, 500, 40, 640]], width=640, height=48)
+    right = evaluate([truth], ("cat",), a=([[0, 500, 40, 640]], [1], [1]))
+    turned = evaluate([truth], ("cat",), a=([[500, 0, 640, 40]], [1], [1]))
+    assert right.summary["AP"] == pytest.approx(1) and turned.summary["AP"] == 0
+
+
+def test_a_detection_in_a_crowd_region_is_neither_hit_nor_false():
+    truth = example([[0, 0, 40, 40], [100, 100, 400, 400]], crowd=[False, True])
+    found = ([[150, 150, 200, 200], [0, 0, 40, 40]], [0.9, 0.8], [1, 1])
+    scores = evaluate([truth], ("cat",), a=found)
+    assert scores.summary["AP"] == pytest.approx(1)
+    assert scores.rankings["cat"].hits.tolist() == [True]
+    assert scores.per_class["cat"]["boxes"] == 1
+
+
+def test_nothing_to_score_is_none_and_a_missed_class_is_zero():
+    empty = evaluate([example([]), example([], id="b")], ("cat", "dog"), a=([[0, 0, 9, 9]], [0.5], [1]))
+    assert set(empty.summary.values()) == {None}
+    assert "n/a" in empty.table() and "-1" not in empty.table()
+    missed = evaluate([example([[0, 0, 40, 40]])], ("cat", "dog"))
+    assert missed.summary["AP"] == 0
+    assert missed.per_class["cat"]["AP"] == 0 and missed.per_class["dog"]["AP"] is None
+
+
+def test_only_the_hundred_best_detections_of_a_class_count():
+    truth = example([[0, 0, 40, 40]])
+    false = np.tile([[200.0, 200, 240, 240]], (100, 1))
+    boxes = np.concatenate([false, [[0, 0, 40, 40]]])
+    scores = evaluate([truth], ("cat",), a=(boxes, np.linspace(1, 0.1, 101), np.ones(101, int)))
+    assert scores.summary["AP"] == 0
+    assert len(scores.rankings["cat"].scores) == 100 and not scores.rankings["cat"].hits.any()
+
+
+def test_adding_refuses_what_cannot_be_meant():
+    evaluator = CocoEvaluator([example([]), example([], id="b")], ("cat",))
+    evaluator.add("a", np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+    for id, boxes, scores, classes, message in (
+        ("a", [[0, 0, 1, 1]], [1], [1], "'a' was already added"),
+        ("x", [[0, 0, 1, 1]], [1], [1], "'x' is not in the split"),
+        ("b", [[0, 0, 1, 1]], [1, 1], [1], "1 boxes, 2 scores, 1 classes"),
+        ("b", [[0, 0, 1, np.nan]], [1], [1], "not a finite number"),
+        ("b", [[0, 0, 1, 1]], [1], [0], r"classes 0..0, legal are 1..1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluator.add(id, boxes, scores, classes)
+
+
+def test_added_arrays_are_copies():
+    evaluator = CocoEvaluator([example([])], ("cat",))
+    boxes = np.ones((1, 4), np.float32)
+    evaluator.add("a", boxes, [1], [1])
+    boxes[:] = 0
+    assert evaluator.detections["a"][0].tolist() == [[1, 1, 1, 1]]
+
+
+def test_twice_the_same_id_and_foreign_classes_are_named():
+    with pytest.raises(DataError, match="'a' appears twice"):
+        CocoEvaluator([example([]), example([])], ("cat",))
+    with pytest.raises(DataError, match=r"a\.jpg: classes 3..3, legal are 1..2"):
+        CocoEvaluator([example([[0, 0, 1, 1]], [3])], ("cat", "dog"))
+
+
+def test_ground_truth_check_gives_one_even_for_crowded_images_and_crowd_regions():
+    grid = np.array([[y, x, y + 3, x + 3] for y in range(0, 60, 4) for x in range(0, 60, 4)])  # 225 boxes of one class
+    scores = ground_truth_check(
+        [example(grid), example([[0, 0, 9, 9]] * 2, crowd=[True, False], id="b")], ("cat", "dog")
+    )
+    assert scores.summary["AP"] == pytest.approx(1)
+    assert scores.per_class["dog"]["AP"] is None
+
+
+def test_ground_truth_check_names_the_box_without_area():
+    with pytest.raises(DataError, match=r"gives AP 0\.\d+ .*b\.jpg: the cat box \[5.0, 7.0, 5.0, 9.0\].* has no area"):
+        ground_truth_check([example([[0, 0, 9, 9]]), example([[5, 7, 5, 9]], id="b")], ("cat",))
+
+
+def test_ground_truth_check_without_a_box():
+    with pytest.raises(DataError, match="nothing to score: the 2 images of the split hold no box"):
+        ground_truth_check([example([]), example([[0, 0, 9, 9]], crowd=[True], id="b")], ("cat",))
+
+
+def test_table_fits_80_columns_and_counts_the_classes_it_leaves_out():
+    names = tuple(f"a class with quite a long and tiresome name {number}" for number in range(25))
+    boxes = [[0, 10 * n, 9, 10 * n + 9] for n in range(25)]
+    kinds = np.arange(1, 26)
+    scores = evaluate([example(boxes, kinds)], names, a=(boxes, np.ones(25), kinds))
+    lines = scores.table().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "1 images, 25 boxes, 25 detections"
+    assert lines[1].split() == list(FIGURES)
+    assert lines[-1] == " ... and 5 more classes" and len(lines) == 2 + 1 + 1 + 1 + 20 + 1
+    assert lines[-2].split()[-5:] == ["1.000", "1.000", "1.000", "1.000", "1"]
+
+
+def test_results_leave_as_xywh_with_the_ids_of_a_coco_data_set():
+    evaluator = CocoEvaluator([example([], id="42"), example([], id="7")], ("cat", "dog"))
+    evaluator.add("7", [[1, 2, 11, 32]], [0.25], [2])
+    assert evaluator.to_coco() == [
+        {"image_id": 7, "category_id": 2, "bbox": [2.0, 1.0, 30.0, 10.0], "score": 0.25,
+         "file_name": "7.jpg", "category": "dog"}
+    ]  # fmt: skip
+    named = CocoEvaluator([example([], id="x"), example([], id="7")], ("cat", "dog"))
+    named.add("7", [[1, 2, 11, 32]], [0.25], [2])
+    assert named.to_coco()[0]["image_id"] == 2
+
+
+def test_files_that_are_not_coco_are_named(tmp_path):
+    good, bad, strange = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "strange.json"
+    good.write_text(json.dumps({"images": [{"id": 1}], "annotations": [], "categories": []}))
+    bad.write_text("{")
+    row = {"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}
+    strange.write_text(json.dumps([row]))
+    with pytest.raises(DataError, match=r"bad\.json: not a readable json file"):
+        score_files(bad, good)
+    with pytest.raises(DataError, match=r"strange\.json: not COCO ground truth"):
+        score_files(strange, good)
+    with pytest.raises(DataError, match=r"good\.json: not COCO results"):
+        score_files(good, good)
+    with pytest.raises(DataError, match=r"strange\.json: image_id 5 is not in .*good\.json"):
+        score_files(good, strange)

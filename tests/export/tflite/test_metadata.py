@@ -1,0 +1,77 @@
+"""What a file says of itself."""
+
+import json
+from types import SimpleNamespace
+
+import hydra
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detect.cli import evaluate
+from detect.config.check import CONFIG_DIR
+from detect.errors import ConfigError, DataError, WeightsError
+from detect.export.tflite import flatbuffer, package
+from detect.export.tflite.metadata import ENTRY, Settings, score_function
+from detect.modeling.losses import FocalClassification, SigmoidClassification, SoftmaxClassification
+
+
+def test_settings_come_back_from_the_file(files, settings):
+    found = Settings.read(flatbuffer.read(files["int8"].content), "x")
+    np.testing.assert_array_equal(found.anchors, settings.anchors)
+    assert found.to_dict() == settings.to_dict()
+    assert (found.classes, found.size, found.scores, found.nms) == (("cat", "dog"), (32, 48), "sigmoid", "none")
+
+
+@pytest.mark.parametrize(
+    "loss, name",
+    [(SigmoidClassification(), "sigmoid"), (SoftmaxClassification(), "softmax"), (FocalClassification(), "sigmoid")],
+)
+def test_the_score_function_is_found(loss, name):
+    assert score_function(loss) == name
+
+
+def test_another_score_function_is_refused():
+    loss = SimpleNamespace(scores=lambda logits: tf.math.softplus(logits)[..., 1:])
+    with pytest.raises(ConfigError, match="neither a sigmoid nor a softmax"):
+        score_function(loss)
+
+
+def test_two_stages_are_refused_with_what_to_do():
+    with pytest.raises(ConfigError, match=r"crops its feature map.*format=saved_model"):
+        Settings.of(SimpleNamespace(model=SimpleNamespace(output={"features": 0, "codes": 1, "logits": 2})), ("a",))
+
+
+def test_a_file_of_another_program_is_refused(files, tmp_path):
+    (tmp_path / "other.tflite").write_bytes(files["float32"].body)  # as converted, without our metadata
+    with pytest.raises(WeightsError, match=r"other\.tflite: a TFLite file of another program.*detect\.json"):
+        package.open_file(tmp_path / "other.tflite")
+
+
+def test_a_file_of_another_model_is_not_scored(files, tmp_path):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        small = "dataset.images={train:2,val:1,test:1}"
+        cfg = hydra.compose("evaluate", [f"model={tmp_path}/x.tflite", "dataset=digits", small])
+    (tmp_path / "x.tflite").write_bytes(files["float32"].content)
+    with pytest.raises(DataError, match=r"x\.tflite knows the classes \['cat', 'dog'\], the data set \['0', '1'"):
+        evaluate.main(cfg)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [(b"{", "JSONDecodeError"), (b'{"format": 1}', "KeyError"), (b'{"format": 9}', "is of format 9, this program")],
+)
+def test_metadata_that_can_not_be_read_are_named(files, text, message):
+    model = flatbuffer.read(files["float32"].content)
+    flatbuffer.set_metadata(model, {ENTRY: text})
+    with pytest.raises(WeightsError, match=message):
+        Settings.read(model, "x")
+
+
+def test_metadata_that_promise_another_end_are_refused(files, tmp_path):
+    model = flatbuffer.read(files["float32"].content)
+    said = json.loads(flatbuffer.metadata(model)[ENTRY]) | {"nms": "in_graph"}
+    flatbuffer.set_metadata(model, {ENTRY: json.dumps(said).encode()})
+    (tmp_path / "x.tflite").write_bytes(flatbuffer.write(model))
+    with pytest.raises(WeightsError, match="gives codes, logits, its metadata promise detection_boxes"):
+        package.open_file(tmp_path / "x.tflite")

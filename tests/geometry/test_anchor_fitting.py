@@ -1,0 +1,51 @@
+"""Anchors fitted to boxes: shapes that one can check by eye, the map that each goes to, and what they cover."""
+
+import numpy as np
+import pytest
+
+from detect.data.statistics import coverage
+from detect.geometry.anchor_fitting import fit_layout
+from detect.geometry.anchors import SSDAnchors
+
+
+def boxes_of(sides, count=50, seed=0, frame=160):
+    """`count` boxes of each (height, width), at random places."""
+    generator = np.random.default_rng(seed)
+    sizes = np.repeat(np.array(sides, np.float64), count, axis=0) * generator.uniform(
+        0.97, 1.03, (count * len(sides), 2)
+    )
+    corner = generator.uniform(0, 1, sizes.shape) * (frame - sizes)
+    return np.concatenate([corner, corner + sizes], axis=1)
+
+
+def test_three_kinds_of_boxes_give_three_anchors_on_the_maps_of_their_size():
+    boxes = boxes_of([(12, 12), (40, 80), (100, 50)])
+    layout = fit_layout(boxes, [(20, 20), (10, 10), (5, 5)], (160, 160), clusters=3)
+    (small,), (wide, tall), (square,) = layout
+    assert small == pytest.approx((12 / 160, 1.0), rel=0.05)
+    assert wide == pytest.approx((np.sqrt(40 * 80) / 160, 2.0), rel=0.05)  # side 57: 3.5 strides of 16, not 3 of 32
+    assert tall == pytest.approx((np.sqrt(100 * 50) / 160, 0.5), rel=0.05)
+    assert square == (0.6, 1.0)  # nothing is for this map: one square of 3 strides of 32
+
+
+def test_boxes_that_stock_anchors_miss_are_covered():
+    boxes = boxes_of([(16, 80), (72, 15), (30, 150)], count=100)  # five times as wide, or as tall
+    shapes, size, classes = [(20, 20), (10, 10), (5, 5), (3, 3)], (160, 160), np.ones(300, int)
+    missed = [
+        coverage(boxes, classes, ["cell"], anchors(shapes, size)).unmatched
+        for anchors in (SSDAnchors(), SSDAnchors(layout=fit_layout(boxes, shapes, size)))
+    ]
+    assert missed[0] >= 200 > 30 > missed[1]
+
+
+def test_few_boxes_and_boxes_without_area():
+    layout = fit_layout([[0, 0, 20, 10], [5, 5, 5, 9]], [(8, 8)], (64, 64))
+    assert layout == [[(0.221, 0.5)]]
+    with pytest.raises(ValueError, match="none with an area"):
+        fit_layout([[5, 5, 5, 9]], [(8, 8)], (64, 64))
+
+
+def test_the_same_boxes_give_the_same_layout():
+    boxes = boxes_of([(12, 12), (40, 80)], count=200)
+    shapes = [(20, 20), (10, 10)]
+    assert fit_layout(boxes, shapes, (160, 160)) == fit_layout(boxes, shapes, (160, 160))

@@ -1,0 +1,51 @@
+"""Losses of single anchors against figures by hand."""
+
+import numpy as np
+import pytest
+
+from detect.modeling.losses import FocalClassification, SigmoidClassification, SmoothL1, SoftmaxClassification
+
+LOG2, LOG3 = np.log(2), np.log(3)
+EVEN = np.zeros((1, 2, 3), np.float32)  # two anchors, background and two classes, all alike
+CLASSES = np.array([[0, 2]], np.int32)
+
+
+def test_sigmoid():
+    loss = SigmoidClassification()
+    np.testing.assert_allclose(loss(EVEN, CLASSES), [[3 * LOG2, 3 * LOG2]], rtol=1e-6)
+    sure = np.array([[[9, -9, -9], [-9, -9, 9]]], np.float32)
+    np.testing.assert_allclose(loss(sure, CLASSES), [[3 * np.log1p(np.exp(-9))] * 2], rtol=1e-4)
+    wrong = loss(sure, np.array([[2, 0]], np.int32))
+    np.testing.assert_allclose(wrong, [[2 * 9 + 3 * np.log1p(np.exp(-9))] * 2], rtol=1e-5)
+    np.testing.assert_allclose(loss.scores(EVEN), np.full((1, 2, 2), 0.5))
+
+
+def test_softmax():
+    loss = SoftmaxClassification()
+    np.testing.assert_allclose(loss(EVEN, CLASSES), [[LOG3, LOG3]], rtol=1e-6)
+    logits = np.log(np.array([[[2, 1, 1], [1, 1, 2]]], np.float32))
+    np.testing.assert_allclose(loss(logits, CLASSES), [[LOG2, LOG2]], rtol=1e-6)
+    np.testing.assert_allclose(loss.scores(logits), [[[0.25, 0.25], [0.25, 0.5]]], rtol=1e-6)
+
+
+def test_focal():
+    loss = FocalClassification(alpha=0.75, gamma=2.0)
+    # At p = 1/2 every class gives (1/2)^2 log 2, weighed .75 for the object and .25 for the others.
+    np.testing.assert_allclose(loss(EVEN, CLASSES), [[2 * 0.25 * LOG2 / 4, (0.75 + 0.25) * LOG2 / 4]], rtol=1e-6)
+    plain = FocalClassification(alpha=0.5, gamma=0.0)
+    np.testing.assert_allclose(plain(EVEN, CLASSES), [[LOG2, LOG2]], rtol=1e-6)
+    shifted = EVEN + np.array([5, 0, 0], np.float32)
+    np.testing.assert_allclose(loss(shifted, CLASSES), loss(EVEN, CLASSES))  # the background column plays no part
+    np.testing.assert_allclose(loss.scores(EVEN), np.full((1, 2, 2), 0.5))
+
+
+def test_only_the_focal_loss_asks_for_a_prior():
+    assert SigmoidClassification().prior is None and SoftmaxClassification().prior is None
+    assert FocalClassification().prior == 0.01
+
+
+@pytest.mark.parametrize(("delta", "expected"), [(1.0, 0.125 + 1.5), (2.0, 0.125 + 2.0), (0.25, 0.09375 + 0.46875)])
+def test_smooth_l1(delta, expected):
+    codes = np.array([[[0.5, -2.0, 0.0, 1.0]]], np.float32)
+    targets = np.array([[[0.0, 0.0, 0.0, 1.0]]], np.float32)
+    np.testing.assert_allclose(SmoothL1(delta)(codes, targets), [[expected]], rtol=1e-6)

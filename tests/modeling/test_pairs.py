@@ -1,0 +1,100 @@
+"""Every backbone under every meta-architecture, at small width. YAML files are globbed: a newcomer is tested, too."""
+
+import hydra
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detect.config.check import CONFIG_DIR
+from detect.modeling import cost
+from detect.training import build
+from tests.closeness import assert_same_detections, counted
+
+SIZE = (96, 128)
+SLOTS = 300
+BACKBONES = sorted(file.stem for file in (CONFIG_DIR / "backbone").glob("*.yaml"))
+DETECTORS = sorted(file.stem for file in (CONFIG_DIR / "detector").glob("*.yaml"))
+# Every backbone carries both meta-architectures; the presets of one net or one neck are tried on one backbone.
+ONLY_ON = {"ssd300_vgg16": "vgg16"}
+# The coarsest maps of the FPN preset have anchors of 256 px and more, which nothing in this frame would match.
+SMALLER = {"ssd_fpn": ["detector.neck.levels=3", "detector.anchors.anchor_scale=1"]}
+PAIRS = [(backbone, detector) for detector in ("ssd", "faster_rcnn") for backbone in BACKBONES]
+PAIRS += [(ONLY_ON.get(d, "mobilenet_v2"), d) for d in DETECTORS if d not in ("ssd", "faster_rcnn")]
+
+
+def pair(backbone: str, detector: str, num_classes: int = 3):
+    overrides = [
+        f"backbone={backbone}",
+        "backbone.depth_multiplier=0.25",
+        f"detector={detector}",
+        f"detector.size={list(SIZE)}",
+        *SMALLER.get(detector, []),
+    ]
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("train", overrides)
+    tf.random.set_seed(0)
+    return build.detector(cfg, num_classes)
+
+
+def batch_of(counts, num_classes: int) -> dict:
+    """Images with so many boxes each, as the input pipeline makes them."""
+    random = np.random.default_rng(0)
+    boxes = np.full((len(counts), SLOTS, 4), -1, np.float32)
+    classes = np.full((len(counts), SLOTS), -1, np.int32)
+    for row, count in enumerate(counts):
+        sides = random.uniform(0.05, 1, (count, 2)) * SIZE  # of all sizes, so that every map has its matches
+        corners = random.uniform(0, 1, (count, 2)) * (SIZE - sides)
+        boxes[row, :count] = np.concatenate([corners, corners + sides], axis=1)
+        classes[row, :count] = random.integers(1, num_classes + 1, count)
+    images = random.integers(0, 256, (len(counts), *SIZE, 3), np.uint8)
+    index = np.arange(len(counts), dtype=np.int32)
+    batch = {"image": images, "boxes": boxes, "classes": classes, "index": index, "seed": index + 7}
+    return {name: tf.constant(value) for name, value in batch.items()}
+
+
+def check_gradients(detector, batch) -> None:
+    """The loss is finite, and every trainable variable gets a finite gradient that is not all zero."""
+    with tf.GradientTape() as tape:
+        parts, scalars = detector.losses(batch, training=True)
+        loss = tf.add_n(list(parts.values()))
+    figures = {name: float(value) for name, value in {**parts, **scalars}.items()}
+    assert all(np.isfinite(value) for value in figures.values()), figures
+    assert float(loss) > 0
+    variables = detector.model.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    assert [v.name for v, g in zip(variables, gradients, strict=True) if g is None] == []
+    values = {v.name: tf.convert_to_tensor(g).numpy() for v, g in zip(variables, gradients, strict=True)}
+    assert [name for name, g in values.items() if not np.isfinite(g).all()] == []
+    assert [name for name, g in values.items() if not g.any()] == []
+
+
+@pytest.mark.parametrize(("backbone", "name"), PAIRS, ids=lambda value: value)
+def test_a_pair(backbone, name):
+    """One build, all questions: building is what takes the time."""
+    detector = pair(backbone, name)
+    kinds = {type(layer).__name__ for layer in detector.model.layers}
+    assert not kinds & {"Lambda", "Functional", "Model", "TFOpLambda", "SlicingOpLambda"}
+    assert len({v.name for v in detector.model.variables}) == len(detector.model.variables)
+    rows = detector.parts()
+    assert sum(len(row.layers) for row in rows) == len(frozenset().union(*(row.layers for row in rows)))
+    assert cost.total_macs(detector) > cost.total_macs(detector, training=True) * 0.9 > 0
+
+    batch = batch_of((1, 300), 3)
+    check_gradients(detector, batch)
+    empty, _ = detector.losses(batch_of((0, 0), 3))
+    assert all(np.isfinite(float(part)) for part in empty.values())
+    assert float(tf.add_n(list(empty.values()))) > 0
+
+    together = detector.detect(batch["image"])
+    for row in range(2):
+        alone = detector.detect(batch["image"][row : row + 1])
+        assert_same_detections(counted(together, row), counted(alone, 0), max(SIZE))
+    found = together["boxes"].numpy()
+    assert (found >= 0).all() and (found <= [*SIZE, *SIZE]).all()
+
+
+@pytest.mark.parametrize("name", ["ssd", "faster_rcnn"])
+def test_one_class(name):
+    detector = pair("mobilenet_v1", name, num_classes=1)
+    check_gradients(detector, batch_of((0, 1, 100), 1))
+    assert set(np.unique(detector.detect(batch_of((1,), 1)["image"])["classes"])) <= {0, 1}

@@ -1,0 +1,58 @@
+"""The specification and its presets."""
+
+import json
+
+import pytest
+
+from detect.errors import ConfigError
+from detect.quantization.spec import Spec, preset
+
+
+def test_presets():
+    assert preset("none") is None
+    assert preset("int8") == Spec(8, 8, True, "moving_average", 0.999, False, 0)
+    contrib = preset("contrib_2017", delay=48000)
+    assert (contrib.per_channel, contrib.delay, contrib.decay) == (False, 48000, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_bits": 3}, r"weight_bits=3: legal are 4 to 8"),
+        ({"activation_bits": 9}, r"activation_bits=9: legal are 4 to 8"),
+        ({"weight_bits": 8.0}, r"weight_bits=8.0: legal are 4 to 8"),
+        ({"weight_bits": True}, r"weight_bits=True: legal are 4 to 8"),
+        ({"ranges": "ema"}, "ranges=ema: legal are moving_average, calibrated, learned"),
+        ({"decay": 1.0}, "decay=1.0: legal are 0 up to, not including, 1"),
+        ({"decay": float("nan")}, "decay=nan"),
+        ({"delay": -1}, "delay=-1: must be a step, 0 or more"),
+        ({"delay": None}, "delay=None: must be a step"),
+        ({"freeze_bn": 1.0}, "freeze_bn=1.0: must be a step, 0 or more, a share of the steps below 1, or null"),
+        ({"freeze_ranges": 0.0}, "freeze_ranges=0.0: must be a step"),
+        ({"keep_float": "BoxPredictor_*"}, r"must be a list: \[BoxPredictor_\*\]"),
+    ],
+)
+def test_values_that_are_not_legal(change, message):
+    with pytest.raises(ConfigError, match=message):
+        preset("int8", **change)
+
+
+def test_shares_become_steps():
+    spec = Spec(delay=0, freeze_bn=2 / 3, freeze_ranges=0.9)
+    assert spec.shares == ("freeze_bn", "freeze_ranges")
+    assert spec.over(300) == Spec(delay=0, freeze_bn=200, freeze_ranges=270)
+    assert spec.over(300).over(7) == spec.over(300) and not spec.over(300).shares
+
+
+def test_unknown_names():
+    with pytest.raises(ConfigError, match=r"quantize=int4: legal are none, int8, contrib_2017"):
+        preset("int4")
+    with pytest.raises(ConfigError, match="int8 has no bits"):
+        preset("int8", bits=4)
+    with pytest.raises(ConfigError, match="none has no delay"):
+        preset("none", delay=4)
+
+
+def test_a_configuration_of_json_comes_back():
+    spec = Spec(keep_float=["a*"], freeze_bn=7)
+    assert Spec(**json.loads(json.dumps(spec.to_config()))) == spec

@@ -1,0 +1,185 @@
+"""Pictures: labels stay inside, the input is left alone, sheets and figures have the size and content they claim."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detect.evaluation.coco import Scores
+from detect.reporting import pictures
+from detect.reporting.figures import series_of, smooth
+from detect.reporting.text import PALETTE, color_of, fit_text, label_place, paint_label, text_size
+
+NAMES = ("cat", "dog")
+
+
+def blank(height=120, width=160):
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def test_boxes_are_painted_in_the_colour_of_their_class_on_a_copy():
+    image = blank()
+    drawn = pictures.draw_boxes(image, np.array([[60.0, 20, 110, 150]]), np.array([2]), names=NAMES)
+    assert (image == 90).all() and drawn.dtype == np.uint8 and drawn.shape == image.shape
+    assert tuple(drawn[110, 85]) == color_of(2) == PALETTE[1]  # bottom edge, y = 110
+    assert tuple(drawn[85, 20]) == color_of(2)  # left edge, x = 20
+    assert (drawn[85, 85] == 90).all()
+
+
+def test_padding_is_skipped_and_unknown_names_become_numbers():
+    boxes = np.array([[10, 10, 50, 50], [-1, -1, -1, -1]])
+    assert (pictures.draw_boxes(blank(), boxes, np.array([-1, -1]), names=NAMES) == 90).all()
+    numbered = pictures.draw_boxes(blank(), boxes[:1], np.array([7]))
+    named = pictures.draw_boxes(blank(), boxes[:1], np.array([7]), names=("",) * 6 + ("7",))
+    np.testing.assert_array_equal(numbered, named)
+
+
+def test_boxes_far_outside_and_read_only_images_do_no_harm():
+    image = blank()
+    image.setflags(write=False)
+    boxes = np.array([[-500.0, -500, 900, 900], [-90, -90, -50, -50], [60, 60, 60, 60]])
+    drawn = pictures.draw_boxes(image, boxes, np.array([1, 2, 1]), np.array([0.9, 0.2, 1.0]), NAMES)
+    assert drawn.shape == image.shape
+
+
+def test_no_boxes_at_all():
+    assert (pictures.draw_boxes(blank(), np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), NAMES) == 90).all()
+
+
+@given(st.tuples(*[st.floats(-300, 500)] * 4), st.integers(4, 30), st.integers(4, 200))
+def test_a_label_that_fits_stays_inside_the_picture(box, height, width):
+    top, left = label_place((120, 200), (height, width), np.array(box), [])
+    assert 0 <= top <= 120 - height and 0 <= left <= 200 - width
+
+
+def test_a_label_moves_away_from_one_that_is_there():
+    box, taken = np.array([50.0, 50, 100, 150]), []
+    first = label_place((200, 200), (12, 40), box, taken)
+    second = label_place((200, 200), (12, 40), box, taken)
+    assert first == (38, 50) and second != first and len(taken) == 2
+
+
+def test_text_is_legible_on_every_colour_and_cut_where_it_is_too_long():
+    for kind in range(1, 40):
+        picture = blank(40, 120)
+        paint_label(picture, "Größe 0.5", 4, 4, 14, color_of(kind), opacity=1)
+        patch = picture[4:18, 4:60].reshape(-1, 3).astype(float) @ (0.299, 0.587, 0.114)
+        assert patch.max() - patch.min() > 90
+    short = fit_text("a name without an end " * 9, 12, 100)
+    assert short.endswith("..") and text_size(short, 12)[1] <= 100
+    assert fit_text("cat", 12, 100) == "cat"
+
+
+def test_colours_of_many_classes_differ_and_background_is_grey():
+    assert len({color_of(kind) for kind in range(1, 81)}) == 80
+    assert color_of(0) == color_of(-1) == (150, 150, 150)
+
+
+def test_side_by_side_scales_boxes_with_the_image():
+    image = blank(100, 200)
+    truth = (np.array([[20.0, 40, 80, 160]]), np.array([1]))
+    predictions = (np.array([[20.0, 40, 80, 160]]), np.array([2]), np.array([0.9]))
+    row = pictures.side_by_side(image, truth, predictions, NAMES, width=400)
+    assert row.shape[1] == 2 * 400 + 6
+    top = row.shape[0] - 200  # what is above is the heading
+    assert 10 < top < 40
+    assert tuple(row[top + 160, 200]) == color_of(1)  # bottom edge at y = 80 of 100, twice as large
+    assert tuple(row[top + 160, 406 + 200]) == color_of(2)
+
+
+def test_contact_sheet_keeps_shapes_and_order():
+    red, blue = np.full((100, 200, 3), (255, 0, 0), np.uint8), np.full((200, 200, 3), (0, 0, 255), np.uint8)
+    sheet = pictures.contact_sheet([red, blue, red], columns=2)
+    assert sheet.shape == (8 + 2 * 208, 8 + 2 * 208, 3)
+    assert tuple(sheet[108, 108]) == (255, 0, 0) and tuple(sheet[108, 316]) == (0, 0, 255)
+    assert tuple(sheet[20, 108]) == pictures.PAPER  # a flat picture is centred in its cell
+    assert tuple(sheet[316, 316]) == pictures.PAPER  # the last cell is empty
+    wide = pictures.contact_sheet([np.zeros((30, 4000, 3), np.uint8)] * 8, columns=4, width=1000)
+    assert wide.shape[1] <= 1000
+    with pytest.raises(ValueError, match="at least one picture"):
+        pictures.contact_sheet([])
+
+
+def test_saved_pictures_come_back_in_rgb(tmp_path):
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[..., 0] = 200
+    pictures.save(tmp_path / "new" / "x.png", image)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new" / "x.png"))[..., ::-1], image)
+
+
+def scores(classes, boxes):
+    figures = {"AP": 0.5, "AP50": 0.7, "AP75": 0.4, "AR100": 0.6}
+    per_class = {
+        name: (figures if count else dict.fromkeys(figures)) | {"boxes": count}
+        for name, count in zip(classes, boxes, strict=True)
+    }
+    precision = np.linspace(1, 0, 101)[None, :, None] * np.ones((10, 1, len(classes)))
+    precision[:, :, np.array(boxes) == 0] = -1
+    return Scores(tuple(classes), {"AP": 0.5}, per_class, precision, 3, 30)
+
+
+def is_picture(image):
+    return image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and len(np.unique(image)) > 20
+
+
+def test_pr_figure_with_few_many_and_no_classes_to_score():
+    assert is_picture(pictures.pr_figure(scores(("cat", "dog"), (3, 0))))
+    assert is_picture(pictures.pr_figure(scores([f"c{n}" for n in range(30)], range(30))))
+    assert is_picture(pictures.pr_figure(scores(("cat",), (0,))))
+
+
+@pytest.mark.parametrize("count", [1, 4, 31])
+def test_confusion_figure_of_any_size(count):
+    matrix = np.diag(np.arange(count))
+    assert is_picture(pictures.confusion_figure(matrix + 0, ["background", *(f"class {n}" for n in range(1, count))]))
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows(stage="detector"):
+    for step in range(1, 60):
+        yield {"stage": stage, "kind": "train", "step": step, "time": 0, "loss/total": 9 / step, "rate": 0.1}
+    for step in (20, 40):
+        yield {"stage": stage, "kind": "eval", "step": step, "time": 0, "val/AP": step / 50, "val/APs": None,
+               "val_AP/cat": 0.5}  # fmt: skip
+
+
+def test_results_figure_is_drawn_and_saved(tmp_path):
+    path = write_rows(tmp_path / "metrics.jsonl", rows())
+    picture = pictures.results_figure(path, tmp_path / "results.png")
+    assert is_picture(picture)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "results.png"))[..., ::-1], picture)
+
+
+def test_results_figure_of_a_run_that_recorded_next_to_nothing(tmp_path):
+    row = {"stage": "s", "kind": "train", "step": 1, "time": 0, "loss/total": None, "rate": 0.0}
+    assert pictures.results_figure(write_rows(tmp_path / "m.jsonl", [row])).ndim == 3
+    assert pictures.results_figure(write_rows(tmp_path / "m.jsonl", [])).ndim == 3
+
+
+def test_study_figure_draws_every_run(tmp_path):
+    paths = {f"arm {n % 2} ({n})": write_rows(tmp_path / f"{n}.jsonl", rows()) for n in range(4)}
+    assert is_picture(pictures.study_figure(paths))
+
+
+def test_series_leave_out_nulls_and_smoothing_keeps_the_middle():
+    series = series_of([{"step": 1, "kind": "train", "a": 1.0, "b": None}, {"step": 2, "kind": "train", "a": 3.0}])
+    assert list(series) == ["a"] and series["a"][1].tolist() == [1, 3]
+    steps, values = smooth(np.arange(100.0), np.arange(100.0))
+    assert len(steps) == len(values) == 97
+    np.testing.assert_allclose(values, steps + 0.5)
+
+
+def test_no_global_matplotlib_state_and_no_tensorflow():
+    import subprocess
+    import sys
+
+    modules = "detect.reporting.pictures, detect.reporting.logger"
+    code = f"import sys, {modules}; print({{'tensorflow', 'matplotlib.pyplot'}} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -1,0 +1,86 @@
+"""Bad data stops a run before TensorFlow is imported, in one message that names it."""
+
+import subprocess
+import sys
+
+import cv2
+import hydra
+import numpy as np
+import pytest
+
+from detect.config.check import CONFIG_DIR
+from detect.data.subset import limit
+from detect.errors import DataError
+from detect.runs.dataset import check_ground_truth, open_dataset, selection_split
+
+XML = """<annotation><size><width>64</width><height>48</height></size>{}</annotation>"""
+OBJECT = "<object><name>{}</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object>"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures with a box each but the last, which is background; lists for train, val and test."""
+    generator = np.random.default_rng(0)
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / name).mkdir(parents=True)
+    for i in range(10):
+        cv2.imwrite(str(tmp_path / f"JPEGImages/{i}.jpg"), generator.integers(0, 255, (48, 64, 3), np.uint8))
+        (tmp_path / f"Annotations/{i}.xml").write_text(XML.format(OBJECT.format("cat") if i < 9 else ""))
+    for split, ids in (("train", "0123459"), ("val", "6"), ("test", "78")):
+        (tmp_path / f"ImageSets/Main/{split}.txt").write_text("\n".join(ids))
+    return tmp_path
+
+
+def compose(folder, *overrides):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra.compose("train", ["dataset=voc", f"dataset.root={folder}", *overrides])
+
+
+def test_background_images_are_kept_and_the_truth_scores_one(folder):
+    dataset = open_dataset(compose(folder))
+    assert [len(dataset.splits[s]) for s in ("train", "val", "test")] == [7, 1, 2]
+    assert sum(len(e.boxes) == 0 for e in dataset.splits["train"]) == 1
+    check_ground_truth(dataset)
+    assert selection_split(dataset) == "val"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "JPEGImages/3.jpg").write_bytes((f / "JPEGImages/3.jpg").read_bytes()[:400]), r"3\.jpg"),
+        (lambda f: (f / "JPEGImages/3.jpg").write_bytes(b""), r"3\.jpg"),
+        (lambda f: (f / "Annotations/3.xml").write_text("<annotation><size>"), r"3\.xml"),
+        (lambda f: (f / "ImageSets/Main/val.txt").write_text("6\n3"), r"3.*(train|val)"),
+        (lambda f: (f / "Annotations/3.xml").write_text(XML.replace("64", "640").format("")), r"3\.(jpg|xml)"),
+    ],
+    ids=["truncated", "empty file", "malformed XML", "overlapping splits", "another size"],
+)
+def test_damage_is_an_error_that_names_the_file(folder, damage, message):
+    damage(folder)
+    with pytest.raises((DataError, hydra.errors.InstantiationException), match=message):
+        open_dataset(compose(folder))
+
+
+def test_a_class_that_is_not_listed_is_refused_with_the_legal_ones(folder):
+    with pytest.raises((DataError, hydra.errors.InstantiationException), match=r"cat.*dog|dog.*cat"):
+        open_dataset(compose(folder, "dataset.classes=[dog]"))
+
+
+def test_limit_spreads_evenly_and_overfit_scores_the_training_images(folder):
+    dataset = open_dataset(compose(folder))
+    small = limit(dataset, {"train": 2, "overfit": True}, 0)
+    assert [e.path.stem for e in small.splits["train"]] == ["0", "3"]
+    assert [e.path.stem for e in small.splits["val"]] == ["0", "3"] and not small.splits["test"]
+
+
+def test_the_command_line_says_it_in_one_message_without_tensorflow(folder):
+    (folder / "JPEGImages/3.jpg").write_bytes(b"no image")
+    program = "import sys; from detect.cli.main import run; from detect.cli.train import main\n" \
+              "code = run('train', main.__wrapped__, sys.argv[1:])\n" \
+              "assert 'tensorflow' not in sys.modules; sys.exit(code)"  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program, "dataset=voc", f"dataset.root={folder}", f"hydra.run.dir={folder}/run"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "3.jpg" in done.stderr and "Traceback" not in done.stderr

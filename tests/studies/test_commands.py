@@ -1,0 +1,77 @@
+"""Commands that repeat a run, and what sets runs of one cell apart."""
+
+import pytest
+
+from detect.errors import DataError
+from detect.studies.commands import command, portable, variants
+from detect.studies.records import collect
+
+
+@pytest.mark.parametrize(
+    ("word", "short"),
+    [
+        ("dataset.root=/data/far/bccd", "dataset.root=bccd"),
+        ("init.path='/weights/net 1/x.ckpt'", "init.path=x.ckpt"),
+        ("dataset.root=/my data/the cells/", "dataset.root=the cells"),
+        ("init.path='/weights/net_1.0'", "init.path=net_1.0"),
+        ("runs=[/a/b,/a/c/]", "runs=[b,c]"),
+        ("detector/neck=fpn", "detector/neck=fpn"),
+        ('init.skip=["Mixed_*/Branch_[23]/*"]', 'init.skip=["Mixed_*/Branch_[23]/*"]'),
+        ("dataset.root=data/bccd", "dataset.root=data/bccd"),
+        ("arm='A B'", "arm='A B'"),
+    ],
+)
+def test_of_a_place_the_last_part_is_left(word, short):
+    assert portable(word) == short
+
+
+def test_a_run_of_a_sweep_has_its_own_command(tmp_path, make_run):
+    run = make_run(tmp_path / "a", command="detect train -m seed=0,1 arm=generic,crops")
+    assert command(collect(tmp_path).runs[0]) == ""
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "overrides.yaml").write_text("- seed=1\n- arm=crops\n- dataset.root=/far/away\n- resume=x\n")
+    assert command(collect(tmp_path).runs[0]) == "detect train seed=1 arm=crops dataset.root=away"
+
+
+def test_its_own_command_comes_first(tmp_path, make_run):
+    make_run(tmp_path / "a", command="detect train seed=3 detector.size=[96,96] hydra.run.dir=/x/y")
+    assert command(collect(tmp_path).runs[0]) == "detect train seed=3 'detector.size=[96,96]'"
+
+
+def test_cells_mostly_have_no_variant(study):
+    assert set(variants(collect(study).runs).values()) == {""}
+
+
+def test_an_override_that_differs_makes_variants(tmp_path, make_run):
+    make_run(tmp_path / "a", seed=0)
+    make_run(tmp_path / "b", seed=0, overrides=("+schedule.batch_norm=frozen",))
+    make_run(tmp_path / "c", seed=1, overrides=("+schedule.batch_norm=frozen",))
+    make_run(tmp_path / "d", "crops", seed=0, overrides=("schedule.rate=1",))  # alone in its cell
+    texts = {folder.name: text for folder, text in variants(collect(tmp_path).runs).items()}
+    frozen = "schedule.batch_norm=frozen"
+    assert texts == {"a": "", "b": frozen, "c": frozen, "d": ""}
+
+
+def test_what_follows_the_seed_is_no_variant(tmp_path, make_run):
+    for seed in range(3):
+        make_run(tmp_path / f"{seed}", seed=seed, overrides=(f"dataset.split_seed={seed}", f"init=/m{seed}/net"))
+    assert set(variants(collect(tmp_path).runs).values()) == {""}
+
+
+def test_names_come_first(tmp_path, make_run):
+    make_run(tmp_path / "a", name="frozen", overrides=("schedule.batch_norm=frozen", "name=frozen"))
+    make_run(tmp_path / "b", name="trained", overrides=("name=trained",))
+    assert list(variants(collect(tmp_path).runs).values()) == ["frozen", "trained"]
+
+
+def test_the_same_cell_twice_is_refused(tmp_path, make_run):
+    make_run(tmp_path / "a", "crops", 3)
+    make_run(tmp_path / "b", "crops", 3)
+    with pytest.raises(DataError, match=r"b and .*a: the same cell of the study study twice \(crops, seed 3, 100%"):
+        variants(collect(tmp_path).runs)
+
+
+def test_runs_on_their_own_may_be_alike(tmp_path, make_run):
+    make_run(tmp_path / "a", study=None)
+    make_run(tmp_path / "b", study=None)
+    assert list(variants(collect(tmp_path).runs).values()) == ["", ""]

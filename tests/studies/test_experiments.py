@@ -1,0 +1,70 @@
+"""Every experiment composes and builds; debug settings do what they say; committed tables are those of their csv."""
+
+import html
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+
+from detect.config.check import CONFIG_DIR, check
+from detect.studies.blocks import Table, markdown
+from detect.studies.writer import readme_with, tables
+
+STUDIES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "experiments").glob("*/results.csv"))
+EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_builds_and_says_how_to_run_it(name):
+    from detect.training import build
+
+    head = (CONFIG_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()[:10]
+    assert any(line.startswith("# Command:") and f"experiment={name}" in line for line in head)
+    assert any(line.startswith("# Expected:") for line in head)
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("train", [f"experiment={name}", "backbone.depth_multiplier=0.25"])
+    cfg.dataset.root = "."
+    check(cfg)
+    detector = build.detector(cfg, num_classes=2)
+    assert detector.model.output_shape["logits"][-1] == 3
+
+
+@pytest.mark.slow
+def test_overfitting_eight_images_works(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "detect.cli",
+        "train",
+        "experiment=demo",
+        "debug=overfit",
+        f"hydra.run.dir={tmp_path}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["scores"]["val"]["AP50"] >= 0.9
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_committed_tables_are_those_of_the_csv(folder):
+    blocks, readme = tables(folder), (folder / "README.md").read_text()
+    assert (folder / "table.md").read_text() == markdown(blocks), "make it anew: detect report"
+    assert readme_with(readme, markdown(blocks)) == readme, "make it anew: detect report"
+    if (folder / "report.html").is_file():
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", (folder / "report.html").read_text())
+        wanted = [cell for block in blocks if isinstance(block, Table) for row in block.rows for cell in row]
+        assert [html.unescape(cell) for cell in cells] == wanted, "make it anew: detect report"
+
+
+def test_a_planted_disagreement_is_found(tmp_path):
+    folder = next(folder for folder in STUDIES if folder.name == "digits_demo")
+    text = (folder / "results.csv").read_text()
+    (tmp_path / "results.csv").write_text(text.replace("0.6102", "0.6112"))
+    lines = zip((folder / "table.md").read_text().splitlines(), markdown(tables(tmp_path)).splitlines(), strict=True)
+    ((committed, made),) = [pair for pair in lines if pair[0] != pair[1]]
+    assert committed.startswith("| test | demo | 0 | 0.610 |") and made.startswith("| test | demo | 0 | 0.611 |")

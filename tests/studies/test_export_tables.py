@@ -1,0 +1,113 @@
+"""Exported files and other measurements: their lines in the csv, and the tables of these."""
+
+import json
+
+import pytest
+
+from detect.studies import csv_file
+from detect.studies.export_rows import export_rows, file_kind, latencies, measured_rows
+from detect.studies.export_tables import export_tables, measured, measured_tables
+from detect.studies.records import collect
+
+OPTIONS = {"quantize": "ptq", "weights": "per_tensor", "nms": "tflite_op", "batch": 1}
+EXPORT = {
+    "format": "tflite",
+    "options": OPTIONS,
+    "bytes": 2_500_000,
+    "scores": {"split": "test", "images": 72, "run": {"AP": 0.5, "AP50": 0.75}, "file": {"AP": 0.25, "AP50": 0.5}},
+    "latency_ms": {"1": {"file": 4.125, "float32": 11.25}, "2": {"file": 3.5, "float32": 7.0}},
+}
+
+
+def through_csv(rows, path):
+    csv_file.write_csv(path, rows)
+    return csv_file.read_csv(path)
+
+
+def leave(folder, name, content):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(content))
+
+
+def test_a_file_that_lies_in_its_run(tmp_path, make_run):
+    leave(make_run(tmp_path / "run", "crops", 3, first=10.0) / "tflite_ptq", "export.json", EXPORT)
+    (table,) = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    assert table.caption == "**Exported files** on test (72 images)"
+    assert dict(zip(table.heads, table.rows[0], strict=True)) == {
+        "run": "crops (3)", "file": "ptq per_tensor, tflite_op", "AP": "0.250", "AP50": "0.500",
+        "AP of the run": "0.500", "change": "-0.250", "MB": "2.50", "ms 1 thread": "4.12 (11.25)",
+        "ms 2 threads": "3.50 (7.00)", "minutes": "0.5",
+    }  # fmt: skip
+
+
+def test_a_file_that_lies_elsewhere_names_its_run(tmp_path, make_run):
+    run = make_run(tmp_path / "runs" / "a", "mine", study=None)
+    leave(tmp_path / "files" / "one", "export.json", EXPORT | {"command": f"detect export run={run} format=tflite"})
+    leave(tmp_path / "files" / "two", "export.json", {"format": "saved_model", "bytes": 1000, "latency_ms": 25.0,
+                                                      "command": "detect export run=gone"})  # fmt: skip
+    rows = export_rows(collect(tmp_path))
+    assert [row["run"] for row in rows] == ["gone", "mine (0)"]
+    (table,) = export_tables(through_csv(rows, tmp_path / "x.csv"))
+    first = dict(zip(table.heads, table.rows[0], strict=True))
+    assert (first["file"], first["AP"], first["change"], first["ms"], first["minutes"]) == (
+        "SavedModel", "n/a", "n/a", "25.00", "n/a"
+    )  # fmt: skip
+    assert first["ms 1 thread"] == "" and table.rows[1][-1] == "0.3"
+
+
+@pytest.mark.parametrize(
+    ("about", "kind"),
+    [
+        ({"options": OPTIONS | {"quantize": "none", "weights": "per_channel", "nms": "none"}}, "float32"),
+        ({"options": OPTIONS | {"quantize": "dynamic", "nms": "none"}}, "dynamic per_tensor"),
+        ({"options": OPTIONS | {"quantize": "qat", "weights": "per_channel", "batch": None}, "by": "tfmot"},
+         "tfmot qat, tflite_op, any batch"),
+        ({"format": "saved_model", "options": {"quantize": "qat"}}, "SavedModel qat"),
+        ({"format": "saved_model", "options": {"quantize": "none"}}, "SavedModel"),
+        ({}, "folder"),
+    ],
+)  # fmt: skip
+def test_what_makes_a_file_another_one(about, kind, tmp_path):
+    assert file_kind(about, tmp_path / "folder") == kind
+
+
+def test_latencies():
+    assert latencies({"1": {"file": 4.1234}}) == {"ms 1 thread": 4.123}
+    assert latencies(12.3456) == {"ms": 12.35} and latencies(None) == {}
+
+
+def test_measurements_are_tables_of_their_columns(tmp_path):
+    for number, (study, columns) in enumerate([
+        ("top-1", {"variant": "float", "agreement": 1.0, "photographs": 300}),
+        ("top-1", {"variant": "int8", "agreement": None, "photographs": 300}),
+        ("boxes", {"variant": "int8", "change": -0.0001234567}),
+    ]):  # fmt: skip
+        leave(tmp_path / f"{number}", "measured.json", {"study": study, "columns": columns, "host": {"cpu": "X"}})
+    rows = through_csv(measured_rows(collect(tmp_path)), tmp_path / "x.csv")
+    assert rows[2]["change"] == "-0.000123457" and rows[2]["agreement"] == ""
+    first, second = measured_tables(rows)
+    assert (first.caption, first.heads) == ("**top-1**", ("variant", "agreement", "photographs"))
+    assert first.rows == (("float", "1.000", "300"), ("int8", "n/a", "300"))
+    assert (second.caption, second.rows) == ("**boxes**", (("int8", "-1.2e-04"),))
+
+
+def test_one_study_of_measurements_needs_no_caption(tmp_path):
+    leave(tmp_path, "measured.json", {"study": "s", "columns": {"a": 1}})
+    assert [
+        table.caption for table in measured_tables(through_csv(measured_rows(collect(tmp_path)), tmp_path / "x"))
+    ] == [""]
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        (["0.12345", "n/a", "-0.5", "0.0"], ["0.123", "n/a", "-0.500", "0.000"]),
+        (["4.287", "16.95"], ["4.29", "16.95"]),
+        (["4.287", "1e3"], ["4.3", "1000.0"]),
+        (["1e-35", "0.25"], ["1.0e-35", "0.250"]),
+        (["300", "12.5"], ["300", "12.5"]),
+        (["3 of 5", "7"], ["3 of 5", "7"]),
+    ],
+)
+def test_a_column_has_the_digits_that_one_reads(column, shown):
+    assert measured(column) == shown

@@ -1,0 +1,68 @@
+"""What counts as a run, and the seconds of its stages."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from detect.errors import ConfigError, DataError
+from detect.studies.records import collect
+from detect.studies.rows import run_row
+
+
+def test_stages_are_no_runs_of_their_own(tmp_path, make_run):
+    run = make_run(tmp_path / "a", first=30.0)
+    (run / "quantized").mkdir()
+    (run / "detector" / "summary.json").write_text((run / "summary.json").read_text())  # of the float stage: 20 s
+    (found,) = collect(tmp_path).runs
+    assert (found.folder, found.stage, found.seconds) == (run, "quantized", 70.0)
+    row = run_row(found, "val")
+    assert (row["minutes"], row["minutes stage 1"], row["minutes float stage"]) == (1.17, 0.5, 0.33)
+    assert (row["steps"], row["steps stage 1"], row["steps float stage"], row["commit"]) == (100, 30, 100, "")
+
+
+@pytest.mark.parametrize("stage", ["quantized", "tfmot"])
+def test_a_quantised_run_needs_no_float_stage(tmp_path, make_run, stage):
+    run = make_run(tmp_path / "a")
+    (run / "detector").rename(run / stage)
+    (found,) = collect(str(tmp_path)).runs
+    assert (found.stage, found.metrics, found.seconds) == (stage, run / stage / "metrics.jsonl", 20.0)
+    assert "minutes float stage" not in run_row(found, "val")
+
+
+def test_what_is_not_finished_is_no_run(tmp_path, make_run):
+    run = make_run(tmp_path / "a", first=1.0)
+    (run / "summary.json").unlink()  # stage 1 alone is finished
+    assert collect(tmp_path).runs == []
+
+
+def test_what_is_missing_in_a_summary_has_a_meaning(tmp_path, make_run):
+    run = make_run(tmp_path / "a", study=None)
+    about = json.loads((run / "summary.json").read_text())
+    for key in ("study", "fraction", "budget", "cost", "host", "versions", "command"):
+        del about[key]
+    (run / "summary.json").write_text(json.dumps(about | {"arm": "none", "name": "mine"}))
+    (found,) = collect(tmp_path).runs
+    assert (found.study, found.arm, found.fraction, found.budget, found.overrides) == ("", "mine", 1.0, 100, [])
+
+
+def test_folders_are_walked_and_read_once(tmp_path, make_run, monkeypatch):
+    make_run(tmp_path / "deep" / "er" / "a")
+    make_run(tmp_path / "deep" / "b", "crops", first=2.0)
+    reads, read_text = Counter(), Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: reads.update([path]) or read_text(path, *a, **k))
+    records = collect([str(tmp_path / "deep"), str(tmp_path / "deep" / "b"), str(tmp_path)])
+    assert [run.label for run in records.runs] == ["crops (0)", "generic (0)"]
+    assert sorted(reads.values()) == [1, 1, 1]
+
+
+def test_what_can_not_be_read_is_named(tmp_path, make_run):
+    with pytest.raises(ConfigError, match=r"runs=.*none: no such folder"):
+        collect(tmp_path / "none")
+    (make_run(tmp_path / "a") / "summary.json").write_text('{"name": ')
+    with pytest.raises(DataError, match=r"a/summary\.json: not readable json"):
+        collect(tmp_path)
+    (tmp_path / "a" / "summary.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"a/summary\.json: not readable json: a mapping is expected, this is list"):
+        collect(tmp_path)

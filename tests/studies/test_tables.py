@@ -1,0 +1,182 @@
+"""The tables of a study by hand.
+
+AP on val: B .40 .41 .42, B+ .41 .42 .43, C .44 .46 .48 for seeds 0, 1, 2; of a fifth of the images B .20, C .15.
+"""
+
+import pytest
+
+from detect.studies import csv_file
+from detect.studies.blocks import markdown
+from detect.studies.cells import rivals, study_of
+from detect.studies.curves import read_curve
+from detect.studies.records import collect
+from detect.studies.rows import run_rows
+from detect.studies.tables import difference, interval, run_tables
+
+
+def rows_of(folder, path, baseline=None):
+    """What results.csv says of the runs below a folder."""
+    runs = collect(folder).runs
+    csv_file.write_csv(path, run_rows(runs, ["test", "val"], {r.folder: read_curve(r) for r in runs}, baseline))
+    return csv_file.read_csv(path)
+
+
+@pytest.fixture
+def rows(study, tmp_path):
+    return rows_of(study, tmp_path / "results.csv")
+
+
+def by_caption(blocks, start):
+    (found,) = (block for block in blocks if block.caption.startswith(f"**{start}"))
+    return found
+
+
+def test_means_and_paired_differences(rows):
+    table = by_caption(run_tables(rows), "On val")
+    assert table.heads == ("data", "images", "arm", "seeds", "AP", "AP50", "AP − B", "AP − B+", "minutes")
+    assert table.rows == (
+        ("cats", "100%", "B generic", "3", "0.410 ± 0.025", "0.205 ± 0.012", "", "", "0.3"),
+        ("cats", "100%", "B+ generic_extra", "3", "0.420 ± 0.025", "0.210 ± 0.012",
+         "+0.010 [+0.010, +0.010], n = 3", "", "0.5"),
+        ("cats", "100%", "C crops", "3", "0.460 ± 0.050", "0.230 ± 0.025",
+         "+0.050 [+0.025, +0.075], n = 3", "+0.040 [+0.015, +0.065], n = 3", "0.5"),
+        ("cats", "20%", "B generic", "1", "0.200", "0.100", "", "", "0.3"),
+        ("cats", "20%", "C crops", "1", "0.150", "0.075", "-0.050, n = 1, unresolved", "", "0.5"),
+    )  # fmt: skip
+    assert by_caption(run_tables(rows), "On test").rows[0][4] == "0.310 ± 0.025"
+
+
+def test_a_difference_whose_interval_holds_zero_is_unresolved(tmp_path, make_run):
+    for seed, (generic, crops) in enumerate(((0.40, 0.41), (0.42, 0.41), (0.41, 0.43))):
+        make_run(tmp_path / f"b{seed}", "generic", seed, (0.1, generic))
+        make_run(tmp_path / f"c{seed}", "crops", seed, (0.1, crops))
+    table = by_caption(run_tables(rows_of(tmp_path, tmp_path / "results.csv")), "On val")
+    # .01 -.01 .02: mean .00667, deviation .01528
+    assert table.rows[1][6] == "+0.007 [-0.031, +0.045], n = 3, unresolved"
+
+
+def test_pairs_need_the_same_seed_and_the_same_data(tmp_path, make_run):
+    other = {"name": "cats", "fingerprint": "split otherwise"}
+    for seed in (0, 1, 2):
+        make_run(tmp_path / f"b{seed}", "generic", seed, (0.1, 0.4))
+    make_run(tmp_path / "c1", "crops", 1, (0.1, 0.5))
+    make_run(tmp_path / "c2", "crops", 2, (0.1, 0.5), dataset=other)
+    make_run(tmp_path / "c3", "crops", 3, (0.1, 0.5))
+    make_run(tmp_path / "d7", "random", 7, (0.1, 0.5))
+    table = by_caption(run_tables(rows_of(tmp_path, tmp_path / "results.csv")), "On val")
+    assert [(row[2], row[6]) for row in table.rows] == [
+        ("A random", "no pair"), ("B generic", ""), ("C crops", "+0.100, n = 1, unresolved")
+    ]  # fmt: skip
+
+
+def test_steps_and_seconds_to_a_share_of_the_baseline(rows):
+    # B ends with .41: .205, .328 and .369 are asked for; of a fifth of the images .10, .16 and .18.
+    table = by_caption(run_tables(rows), "Steps and seconds")
+    assert table.heads[2:6] == ("arm", "steps to 50%", "steps to 80%", "steps to 90%")
+    assert [row[2:] for row in table.rows] == [
+        ("B generic", "100", "100", "100", "20", "20", "20"),
+        ("B+ generic_extra", "100", "100", "100", "20", "20", "20"),
+        ("C crops", "50", "50", "50", "19", "19", "19"),
+        ("B generic", "50", "100", "100", "10", "20", "20"),
+        ("C crops", "100", "-", "-", "29", "-", "-"),
+    ]
+
+
+def test_extra_steps_against_stage_1(rows):
+    table = by_caption(run_tables(rows), "Compute of B+")
+    assert table.rows == (("cats", "100%", "B+ generic_extra", "50", "10", "9", "C crops", "1.11"),)
+
+
+def test_ap_per_class_for_each_data_set(study, make_run):
+    for seed in (0, 1):
+        make_run(study / f"dogs{seed}", seed=seed, kind="dog", dataset={"name": "dogs", "fingerprint": "d"})
+    tables = [t for t in run_tables(rows_of(study, study / "results.csv")) if t.caption.startswith("**AP per class")]
+    assert [table.heads for table in tables] == [("data", "images", "arm", "cat"), ("data", "images", "arm", "dog")]
+    assert tables[0].rows[0] == ("cats", "100%", "B generic", "0.310 ± 0.025")
+    assert tables[1].rows == (("dogs", "100%", "B generic", "0.300 ± 0.000"),)
+
+
+def test_a_command_for_every_cell(rows):
+    listing = by_caption(run_tables(rows), "Commands")
+    assert listing.lines[:2] == (
+        "# cats, 100% of the images, 100 steps, B generic: seeds 0, 1, 2",
+        "detect train arm=generic seed=0 dataset.root=cats",
+    )
+    assert len(listing.lines) == 2 * 5
+
+
+def test_another_baseline(tmp_path, make_run):
+    for seed in (0, 1):
+        make_run(tmp_path / f"p{seed}", "plain", seed, (0.1, 0.3))
+        make_run(tmp_path / f"f{seed}", "fpn", seed, (0.1, 0.4))
+    rows = rows_of(tmp_path, tmp_path / "results.csv")
+    assert by_caption(run_tables(rows), "On val").heads == ("data", "images", "arm", "seeds", "AP", "AP50", "minutes")
+    rows = rows_of(tmp_path, tmp_path / "results.csv", "plain")
+    table = by_caption(run_tables(rows), "On val")
+    assert table.heads[6] == "AP − plain" and table.rows[0][6] == "+0.100 [+0.100, +0.100], n = 2"
+    assert by_caption(run_tables(rows), "Steps and seconds").caption.endswith("of plain's AP**")
+
+
+def test_arms_of_other_steps_or_variants_are_not_compared(tmp_path, make_run):
+    make_run(tmp_path / "b", "generic")
+    make_run(tmp_path / "c", "crops", budget=200)
+    make_run(tmp_path / "d", "crops", overrides=("schedule.batch_norm=frozen",))
+    make_run(tmp_path / "e", "crops")
+    table = by_caption(run_tables(rows_of(tmp_path, tmp_path / "results.csv")), "On val")
+    assert table.heads[:5] == ("data", "images", "steps", "variant", "arm")
+    assert [row[2:5] for row in table.rows if row[8]] == [("100", "", "C crops")]
+
+
+def test_a_variant_is_held_against_the_same_arm_without_it(tmp_path, make_run):
+    for seed in (0, 1):
+        for arm, plain, frozen in (("generic", 0.4, 0.1 + 0.1 * seed), ("crops", 0.5, 0.5)):
+            make_run(tmp_path / f"{arm}{seed}", arm, seed, (0.1, plain))
+            make_run(tmp_path / f"{arm}{seed}f", arm, seed, (0.1, frozen), overrides=("schedule.batch_norm=frozen",))
+    table = by_caption(run_tables(rows_of(tmp_path, tmp_path / "results.csv")), "On val")
+    assert table.heads[7:9] == ("AP − B", "AP − no variant")
+    assert [(row[2], row[3], row[8]) for row in table.rows] == [
+        ("", "B generic", ""),
+        ("", "C crops", ""),
+        ("schedule.batch_norm=frozen", "B generic", "-0.250 [-0.885, +0.385], n = 2, unresolved"),
+        ("schedule.batch_norm=frozen", "C crops", "+0.000 [+0.000, +0.000], n = 2, unresolved"),
+    ]
+
+
+def test_where_training_ended(rows):
+    # 1 / step, every ten steps: of 100 the last tenth is step 100; of B+'s 150 it is 140 and 150
+    table = by_caption(run_tables(rows), "The end of training")
+    assert table.heads == ("data", "images", "arm", "classification loss")
+    assert [row[2:] for row in table.rows[:2]] == [
+        ("B generic", "0.010 ± 0.000"), ("B+ generic_extra", "0.007 ± 0.000")
+    ]  # fmt: skip
+
+
+def test_runs_on_their_own_have_a_line_each(tmp_path, make_run):
+    make_run(tmp_path / "a", "mine", study=None)
+    rows = rows_of(tmp_path, tmp_path / "results.csv")
+    (table,) = run_tables(rows)
+    assert table.heads == ("split", "arm", "seed", "AP", "AP50", "AP75", "AR100", "cat", "minutes")
+    assert table.rows[1] == ("val", "mine", "0", "0.400", "0.200", "0.250", "0.250", "0.400 / n/a", "0.3")
+    assert markdown([table]).startswith("| split | arm | seed | AP |") and markdown([table]).count("\n") == 4
+
+
+def test_runs_on_their_own_beside_a_study_are_no_cell_of_it(tmp_path, make_run):
+    for name, study in (("a", None), ("b", None), ("c", "study")):
+        make_run(tmp_path / name, study=study)
+    alone, means = run_tables(rows_of(tmp_path, tmp_path / "results.csv"))[:2]
+    assert len(alone.rows) == 2 * 2 and alone.heads[:3] == ("split", "arm", "seed")
+    assert [row[:4] for row in means.rows] == [("cats", "100%", "B generic", "1")]
+
+
+def test_rivals():
+    assert rivals("crops", "generic") == ["generic", "generic_extra"]
+    assert rivals("random_crops", "generic") == ["generic"] and rivals("generic", "generic") == []
+    assert rivals("crops", "random") == ["random"]
+
+
+def test_cells_are_in_the_protocols_order(rows):
+    assert [cell.arm for cell in study_of(rows, "val").cells][:3] == ["generic", "generic_extra", "crops"]
+
+
+def test_nothing_to_show():
+    assert interval(None) == "n/a" and difference(None) == "no pair"

@@ -1,0 +1,137 @@
+"""A whole study written: files, README, page, TensorBoard; the tables again from the csv alone; its cost."""
+
+import csv
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from detect.errors import DataError
+from detect.studies.writer import rewrite, write
+
+README = "# Study\n<!-- table -->\nold\n<!-- end of table -->\nverdict\n"
+
+
+def test_a_study_is_written(study, tmp_path):
+    output = tmp_path / "experiments" / "mine"
+    output.mkdir(parents=True)
+    (output / "README.md").write_text(README)
+    text = write(study, output)
+    assert text.startswith("**On test**") and "unresolved" in text
+    assert {path.name for path in output.iterdir()} == {
+        "README.md", "results.csv", "curves.csv", "table.md", "curves.png", "report.html"
+    }  # fmt: skip
+    table = (output / "table.md").read_text()
+    assert (output / "README.md").read_text() == README.replace("old\n", table)
+    points = list(csv.DictReader((output / "curves.csv").open()))
+    assert len(points) == 8 * 2 + 3 * 3
+    assert [(p["step"], p["seconds"], p["AP"]) for p in points if p["arm"] == "crops" and p["fraction"] == "0.2"] == [
+        ("50", "19.0", "0.05"), ("100", "29.0", "0.15")
+    ]  # fmt: skip
+    assert "data:image/png;base64," in (output / "report.html").read_text()
+    assert (output / "curves.png").read_bytes()[1:4] == b"PNG"
+    assert (study / "events.out.tfevents.layout").is_file()
+    assert {path.name for path in (study / "mean_of_seeds").iterdir()} == {
+        "B_generic", "B+_generic_extra", "C_crops"
+    }  # fmt: skip
+
+
+def test_the_csv_alone_gives_the_same_tables(study, tmp_path):
+    write(study, tmp_path / "out")
+    first = {name: (tmp_path / "out" / name).read_text() for name in ("table.md", "report.html", "results.csv")}
+    for name in ("table.md", "report.html"):
+        (tmp_path / "out" / name).unlink()
+    rewrite(tmp_path / "out")
+    assert {name: (tmp_path / "out" / name).read_text() for name in first} == first
+
+
+def test_the_folder_of_the_runs_may_take_the_report(study):
+    before = write(study, study)
+    assert write(str(study), study) == before
+
+
+def test_every_file_is_read_once(study, monkeypatch):
+    reads, read_text = Counter(), Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: reads.update([path]) or read_text(path, *a, **k))
+    for run in study.glob("crops*"):
+        (run / ".hydra").mkdir()
+        (run / ".hydra" / "overrides.yaml").write_text("[]")
+        about = (run / "summary.json").read_text().replace("detect train", "detect train -m")
+        (run / "summary.json").write_text(about)
+    reads.clear()
+    write(study, study / "out")
+    inside = {path: count for path, count in reads.items() if path.suffix in (".json", ".jsonl", ".yaml")}
+    assert len(inside) == 11 * 2 + 4 + 4 and set(inside.values()) == {1}
+
+
+def test_several_kinds_are_several_tables(tmp_path, make_run):
+    run = make_run(tmp_path / "a", "mine", study=None)
+    (run / "export.json").write_text('{"format": "saved_model", "bytes": 1000}')
+    (tmp_path / "measured.json").write_text('{"study": "s", "columns": {"x": 1}}')
+    write([tmp_path], tmp_path / "out")
+    text = (tmp_path / "out" / "table.md").read_text()
+    places = [text.index(f"**{caption}**") for caption in ("Training runs", "Measured", "Exported files")]
+    assert places == sorted(places)
+    names = ("results.csv", "measured.csv", "exports.csv", "exports.png")
+    assert all((tmp_path / "out" / name).is_file() for name in names)
+    write([tmp_path], tmp_path / "out", rows="measured")
+    assert not any((tmp_path / "out" / name).exists() for name in (*names[1:], "curves.png"))
+    assert (tmp_path / "out" / "table.md").read_text() == "| x |\n|---|\n| 1 |\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"), [(None, "no finished run"), ("exports", "no export.json"), ("measured", "no measured.json")]
+)
+def test_nothing_to_report(tmp_path, rows, missing):
+    with pytest.raises(DataError, match=missing):
+        write(tmp_path, tmp_path / "out", rows=rows)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_leaves_the_last_report_in_place(study, make_run):
+    write(study, study)
+    before = (study / "results.csv").read_text()
+    make_run(study / "again", "crops", 0)
+    with pytest.raises(DataError, match="the same cell"):
+        write(study, study)
+    assert (study / "results.csv").read_text() == before
+
+
+@pytest.mark.parametrize("text", ["arm,seed,split\nx,0,val\n", "arm,seed,split\n", ""])
+def test_a_csv_of_something_else_is_refused(tmp_path, text):
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(DataError, match=r"results\.csv: not as a report writes it"):
+        rewrite(tmp_path)
+
+
+def test_no_csv(tmp_path):
+    with pytest.raises(DataError, match=r"no results\.csv in it"):
+        rewrite(tmp_path)
+
+
+MEASURED = """
+import sys, time
+from pathlib import Path
+start = time.process_time()
+import psutil
+from detect.studies.writer import write
+write(Path(sys.argv[1]), Path(sys.argv[2]))
+memory = psutil.Process().memory_info().rss / 1e9  # GB
+print(time.process_time() - start, memory, "tensorflow" in sys.modules)
+"""
+
+
+def test_two_hundred_runs_cost_seconds_and_no_tensorflow(tmp_path, make_run):
+    runs = tmp_path / "runs"
+    for number, arm in enumerate(("random", "generic", "generic_extra", "crops", "random_crops") * 40):
+        seed, fraction = number // 5 % 10, (1.0, 0.5, 0.2, 0.1)[number // 50]
+        ap, first = (0.1, 0.3 + seed / 100), 5.0 * ("crops" in arm)
+        make_run(runs / f"{number}", arm, seed, ap, fraction, first, every=1)  # a hundred lines of figures
+    command = [sys.executable, "-c", MEASURED, str(runs), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    seconds, gigabytes, tensorflow = done.stdout.split()
+    assert float(seconds) < 20 and float(gigabytes) < 1 and tensorflow == "False"
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2 * 200

@@ -1,0 +1,61 @@
+"""The Python API: the whole way on a small net, and what it costs to import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from detect import api
+from detect.errors import ConfigError, DataError
+
+
+def test_it_is_imported_without_tensorflow():
+    code = (
+        "import sys, detect.api as api; print(sorted({'tensorflow', 'tf_keras'} & set(sys.modules)), len(api.__all__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] 13\n"
+
+
+def test_every_public_name_is_there():
+    assert all(hasattr(api, name) for name in api.__all__)
+    assert all(getattr(api, name).__doc__ for name in api.__all__)
+    with pytest.raises(AttributeError, match="Detektor"):
+        api.Detektor  # noqa: B018
+
+
+def test_the_whole_way(small_overrides, tmp_path):
+    """A hook of one's own, a data set, training, scores of the run and of the exported file."""
+    steps = ["schedule.steps=2", "schedule.evaluate_every=2", "schedule.checkpoint_every=2", "classify.enabled=false"]
+    cfg = api.compose(*small_overrides, *steps)
+    score = api.train(cfg, tmp_path / "run")
+    assert api.train(cfg, tmp_path / "run") == score  # it has ended
+    detector = api.Detector.load(tmp_path / "run")
+    digits = api.read_dataset("digits", images={"train": 16, "val": 4, "test": 4})
+    assert 0 <= api.evaluate(detector, digits, "val").summary["AP"] == pytest.approx(score, abs=0.02)
+    folder = api.export(tmp_path / "run", format="tflite", timings=1, compared=1, scored=2)
+    assert api.Detector.load(folder).classes == digits.classes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [(["shedule.steps=3"], r"schedule\.steps"), (["schedule.steps=0"], r"schedule\.steps=0"), (["dataset=vok"], "voc")],
+)
+def test_a_wrong_override_is_refused(overrides, said):
+    with pytest.raises(ConfigError, match=said):
+        api.compose(*overrides)
+
+
+def test_a_wrong_data_set_is_refused(tmp_path):
+    with pytest.raises(DataError, match=str(tmp_path)):
+        api.read_dataset("voc", root=tmp_path)
+    with pytest.raises(ConfigError, match=r"dataset\.rot"):
+        api.read_dataset("voc", rot=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3, "3"), (None, "null"), (True, "true"), ("a b", "'a b'"), ([1, 2], "[1,2]"), ({"train": 2}, "{train:2}")],
+)
+def test_values_are_written_as_overrides(value, text):
+    assert api._value(value) == text

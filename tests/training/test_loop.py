@@ -1,0 +1,234 @@
+"""The loop: NaN stops it with the batch saved, averages are scored, early stop ends it."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from detect.errors import UserError
+from detect.reporting.logger import RunLogger, read_metrics
+from detect.runs.folder import StageFolder
+from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging
+from detect.training.loop import Fit, Hook, Interrupted
+from detect.training.schedule import Schedule
+from detect.training.trainer import Trainer
+
+SGD = tf_keras.optimizers.SGD
+
+
+class Line:
+    """A meta-architecture of one weight that learns to be the mean of `image`."""
+
+    def __init__(self):
+        x = tf_keras.Input((1,))
+        self.model = tf_keras.Model(x, tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")(x))
+
+    def losses(self, batch, training=True):
+        return {"square": tf.reduce_mean((self.model(tf.ones((1, 1))) - batch["image"]) ** 2)}, {}
+
+    @property
+    def weight(self) -> float:
+        return float(self.model.weights[0].numpy()[0, 0])
+
+
+class Numbers:
+    """A stream whose batch at a step is [step], or NaN at `bad`."""
+
+    def __init__(self, bad=None):
+        self.bad = bad
+
+    def batch(self, step):
+        value = math.nan if step == self.bad else float(step)
+        return {"image": np.array([[value]], np.float32), "index": np.array([step], np.int32)}
+
+    def iterate(self, start_step=0, steps=None):
+        step = start_step
+        while True:
+            yield self.batch(step)
+            step += 1
+
+
+@pytest.fixture
+def as_dataset(monkeypatch):
+    def to_tf(stream, start_step):
+        signature = {"image": tf.TensorSpec((1, 1), tf.float32), "index": tf.TensorSpec((1,), tf.int32)}
+        return tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
+
+    monkeypatch.setattr("detect.training.trainer.to_tf", to_tf)
+
+
+def schedule(**settings):
+    values = {"steps": 6, "batch_size": 1, "optimizer": SGD, "rate": 0.1, "decay": "constant", "weight_decay": 0.0,
+              "ema_decay": 0.0, "evaluate_every": 2, "checkpoint_every": 2, "log_every": 1}  # fmt: skip
+    return Schedule(**values | settings)
+
+
+class Scored(Evaluation):
+    """Scores a step by a function of its number."""
+
+    def __init__(self, every, function):
+        super().__init__(every)
+        self.function = function
+
+    def score(self, fit):
+        return self.function(fit.step)
+
+
+def run(folder, plan, stream=None, evaluate=float, hooks=()):
+    line = Line()
+    trainer, evaluation = Trainer(line, plan, stream or Numbers()), Scored(plan.evaluate_every, evaluate)
+    stop = [EarlyStop(plan.patience, evaluation)] if plan.patience else []
+    order = [Logging(plan.log_every), evaluation, *stop, *hooks, Checkpointing(plan.checkpoint_every)]
+    with RunLogger(folder, plan.steps, "line", console=False) as logger:
+        outcome = Fit(trainer, plan, StageFolder(folder), logger, order, lambda i: f"image-{i}").run()
+    return line, trainer, outcome | {"best": evaluation.best, "best_step": evaluation.best_step}
+
+
+def test_constant_rate_by_hand(as_dataset, tmp_path):
+    line, _, outcome = run(tmp_path, schedule(steps=3))
+    # w <- w - .1 * 2 (w - x) for x = 0, 1, 2: 0, .2, .2 + .2 * 1.8
+    assert line.weight == pytest.approx(0.56)
+    assert outcome["steps"] == 3 and outcome["best_step"] == 3
+
+
+def test_nan_stops_saves_the_batch_and_names_the_images(as_dataset, tmp_path):
+    with pytest.raises(UserError, match=r"step 5: .*loss/total.*image-4") as error:
+        run(tmp_path, schedule(), Numbers(bad=4))
+    (saved,) = tmp_path.glob("diverged_at_5.npz")
+    assert str(saved) in str(error.value)
+    assert np.isnan(np.load(saved)["image"]).all()
+    assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-4")
+
+
+def test_early_stop_and_best(as_dataset, tmp_path):
+    values = {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.5, 10: 0.9}
+    _, trainer, outcome = run(tmp_path, schedule(steps=20, patience=2), evaluate=values.__getitem__)
+    assert trainer.step == 8 and outcome["best"] == 0.5 and outcome["best_step"] == 4
+
+
+def test_resume_continues_bit_for_bit_and_keeps_the_best(as_dataset, tmp_path):
+    whole, _, _ = run(tmp_path / "whole", schedule(optimizer=tf_keras.optimizers.AdamW, ema_decay=0.5))
+    plan = schedule(optimizer=tf_keras.optimizers.AdamW, ema_decay=0.5)
+    with pytest.raises(RuntimeError, match="power"):
+
+        def cut(step):
+            if step == 4:
+                raise RuntimeError("power")
+            return 9.0 - step
+
+        run(tmp_path / "cut", plan, evaluate=cut)
+    resumed, trainer, outcome = run(tmp_path / "cut", plan, evaluate=lambda step: 9.0 - step)
+    assert resumed.weight == whole.weight and trainer.step == 6
+    assert outcome["best"] == 7.0 and outcome["best_step"] == 2
+
+
+def test_the_weight_average_is_scored_and_the_weights_go_on(as_dataset, tmp_path):
+    seen = {}
+    line, trainer = Line(), None
+    plan = schedule(steps=2, ema_decay=0.5)
+    trainer = Trainer(line, plan, Numbers())
+    trainer.train(2)
+    with trainer.averaged_weights():
+        seen["average"] = line.weight
+    # weights after the steps: 0, .2; the average starts at 0: .5 * 0 + .5 * .2
+    assert line.weight == pytest.approx(0.2)
+    assert seen["average"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("decay", "step", "rate"), [("cosine", 5, 0.05), ("step", 7, 0.01), ("constant", 9, 0.1)])
+def test_schedules_by_hand(decay, step, rate):
+    plan = schedule(steps=10, decay=decay, step_at=(0.6,))
+    assert float(plan.learning_rate()(step)) == pytest.approx(rate)
+
+
+def test_warmup_is_linear():
+    rate = schedule(steps=100, warmup=10).learning_rate()
+    assert [float(rate(step)) for step in (0, 5, 10)] == pytest.approx([0.0, 0.05, 0.1])
+
+
+def test_weight_decay_leaves_biases_and_norms_alone():
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,)), tf_keras.layers.BatchNormalization()])
+    for weight in model.weights:
+        weight.assign(tf.ones_like(weight))
+    optimizer = schedule(weight_decay=0.5).build_optimizer()
+    optimizer.build(model.trainable_variables)
+    optimizer.apply_gradients([(tf.zeros_like(v), v) for v in model.trainable_variables])
+    values = {v.name.rsplit("/", 1)[-1]: float(v.numpy().ravel()[0]) for v in model.trainable_variables}
+    assert values == pytest.approx({"kernel:0": 0.95, "bias:0": 1.0, "gamma:0": 1.0, "beta:0": 1.0})
+
+
+def test_freeze_until_and_frozen_batch_norm():
+    layers = tf_keras.layers
+    x = tf_keras.Input((4, 4, 3))
+    y = layers.BatchNormalization(name="b")(layers.Conv2D(2, 1, name="a")(x))
+    model = tf_keras.Model(x, layers.BatchNormalization(name="d")(layers.Conv2D(2, 1, name="c")(y)))
+    schedule(freeze_until="b", steps=1000).prepare(model)
+    assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {"c", "d"}
+    assert model.get_layer("d").momentum == pytest.approx(0.99)
+    schedule(batch_norm="frozen").prepare(model)
+    assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {"a", "c"}
+
+
+class Recorder(Hook):
+    """A hook of one's own: what it was told, and a number that a resumed run knows again."""
+
+    def __init__(self, every=None, interrupt_at=None, stop_at=None):
+        self.every, self.interrupt_at, self.stop_at = every, interrupt_at, stop_at
+        self.count, self.seen = tf.Variable(0, trainable=False), []
+
+    def state(self):
+        return {"recorder_count": self.count}
+
+    def begin(self, fit):
+        self.seen.append(f"begin {fit.step}")
+
+    def before_step(self, fit, step):
+        self.count.assign_add(1)
+        fit.trainer.interrupted = step + 1 == self.interrupt_at
+
+    def after_steps(self, fit, scalars):
+        self.seen.append(f"{fit.step}: {scalars['loss/total']:.2f}" + " due" * fit.due(self.every))
+        if fit.step == self.stop_at:
+            fit.stop("enough")
+
+    def end(self, fit):
+        self.seen.append(f"end {fit.step}")
+
+
+def test_a_hook_sees_every_stop_and_knows_when_it_is_due(as_dataset, tmp_path):
+    recorder = Recorder(every=3)
+    run(tmp_path, schedule(steps=4, log_every=2, evaluate_every=4, checkpoint_every=4), hooks=[recorder])
+    # Stops: 2 (log), 3 (the recorder), 4 (all). Losses of steps 1 to 4 by hand: 0, 1, (2 - .2)^2, (3 - .56)^2.
+    assert recorder.seen == ["begin 0", "2: 0.50", "3: 3.24 due", "4: 5.95 due", "end 4"]
+
+
+def test_the_state_of_a_hook_is_saved_and_restored(as_dataset, tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, schedule(), hooks=[Recorder(interrupt_at=3)])
+    recorder = Recorder()
+    run(tmp_path, schedule(), hooks=[recorder])
+    assert recorder.seen[0] == "begin 3" and int(recorder.count) == 6
+
+
+def test_a_hook_can_end_a_stage(as_dataset, tmp_path):
+    recorder = Recorder(stop_at=2)
+    _, trainer, outcome = run(tmp_path, schedule(), hooks=[recorder])
+    assert trainer.step == outcome["steps"] == 2 and recorder.seen[-1] == "end 2"
+    assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-2")
+
+
+def test_hooks_are_called_in_their_order(as_dataset, tmp_path):
+    calls = []
+
+    class Named(Hook):
+        def __init__(self, name):
+            self.name = name
+
+        def after_steps(self, fit, scalars):
+            calls.append(self.name)
+
+    run(tmp_path, schedule(steps=2, log_every=2), hooks=[Named("a"), Named("b")])
+    assert calls == ["a", "b"]
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "train"] == [2]

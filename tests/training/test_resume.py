@@ -1,0 +1,96 @@
+"""The whole program from the command line, on a small net and few embedded images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+STEPS = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
+
+
+def command(folder: Path, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "detect.cli", "train", *overrides, f"hydra.run.dir={folder}"]
+
+
+def steps_done(folder: Path) -> int:
+    path = folder / "detector" / "metrics.jsonl"
+    rows = path.read_text().splitlines() if path.exists() else []
+    return max((json.loads(row)["step"] for row in rows), default=0)
+
+
+def weights(folder: Path, stage: str = "detector") -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / stage / "last")))
+    names = reader.get_variable_to_shape_map()
+    kept = [n for n in names if n.startswith(("model/", "optimizer/")) and "OBJECT_GRAPH" not in n]
+    return {name: reader.get_tensor(name) for name in kept}
+
+
+def test_a_run_folder_holds_everything(small_run):
+    folder, console = small_run
+    names = "config.yaml classes.json summary.json results.png test_predictions.png test_confusion.png"
+    stages = "classify/summary.json classify/best.index detector/best.index detector/transfer.json"
+    more = "test_pr_curves.png detector/first_batch.png detector/metrics.jsonl"
+    for name in f"{names} {stages} {more}".split():
+        assert (folder / name).exists(), name
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 12 and summary["seed"] == 0
+    assert set(summary["scores"]) == {"val", "test"} and "AP50" in summary["scores"]["test"]
+    assert summary["versions"]["tensorflow"] and summary["dataset"]["fingerprint"]
+    ledger = json.loads((folder / "detector" / "transfer.json").read_text())
+    assert len(ledger["loaded"]) == 135 and not ledger["missing"]
+    assert max(map(len, console.splitlines())) <= 120
+    assert list((folder / "detector" / "tensorboard").rglob("events*"))
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(small_run, small_overrides, tmp_path):
+    folder = tmp_path / "killed"
+    log = (tmp_path / "log").open("w")
+    process = subprocess.Popen(command(folder, *small_overrides, *STEPS), stdout=log, stderr=log)
+    deadline = time.time() + 240
+    while steps_done(folder) < 6 and time.time() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 6 <= steps_done(folder) < 12, "killed too late or too early to show anything"
+    done = subprocess.run(
+        [sys.executable, "-m", "detect.cli", "train", f"resume={folder}"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "resumed at step" in done.stdout and "finished before" in done.stdout
+    expected, got = weights(small_run[0]), weights(folder)
+    assert expected.keys() == got.keys() and len(got) > 300
+    for name, array in expected.items():
+        np.testing.assert_array_equal(got[name], array, err_msg=name)
+    steps = [json.loads(row)["step"] for row in (folder / "detector" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and len(steps) == 12 + 2
+
+
+def test_sigterm_saves_and_resume_goes_on(small_overrides, tmp_path):
+    folder = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(folder, *small_overrides, "classify.enabled=false", "schedule.steps=100000"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while steps_done(folder) < 3 and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert list((folder / "detector" / "last").glob("*.index"))
+
+
+def test_resume_with_another_configuration_is_refused(small_run):
+    folder, _ = small_run
+    done = subprocess.run(
+        [sys.executable, "-m", "detect.cli", "train", f"resume={folder}", "schedule.rate=0.5"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "schedule.rate" in done.stderr and "0.001" in done.stderr and "0.5" in done.stderr

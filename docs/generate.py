@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
-USAGE, OVERRIDES = "detect.usage", "detect.overrides"  # modules of the package that this file calls
+USAGE, OVERRIDES = "detect.cli.help", "detect.cli.overrides"  # modules of the package that this file calls
 HIDDEN = ("_convert_", "_partial_", "_target_")
 ABSTRACTS = {  # sentences for the list of the groups
     "arm": "what an ablation varies: the first weights, and whether stage 1 comes first",

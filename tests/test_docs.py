@@ -80,6 +80,8 @@ def place(tmp_path_factory) -> Path:
     own = {language: body for language, body, _ in blocks((DOCS / "extend/dataset.md").read_text(encoding="utf-8"))}
     (folder / "DIR/dataset/mine.yaml").write_text(own["yaml"])
     (folder / "mypackage/mine.py").write_text(own["python"])
+    own = {language: body for language, body, _ in blocks((DOCS / "extend/hook.md").read_text(encoding="utf-8"))}
+    (folder / "mypackage/hook.py").write_text(own["python"])
     saved = overrides.first_job(overrides.read(["dataset=voc", "dataset.root=DIR"], "train"))
     tree = OmegaConf.to_container(saved, resolve=False)
     assert isinstance(tree, dict)

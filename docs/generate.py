@@ -1,10 +1,10 @@
 """The part of the site that is made from the code: a hook of MkDocs, and plain functions that the tests call.
 
 The pages of the verbs (docs/verbs/*.md) hold two marks. `<!-- help -->` becomes what `detect VERB --help` prints, and
-`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md. A
-page for each configuration group is made from the YAML files of the group: every option, key, default and comment. A
-text in docs/configuration/GROUP.md comes first.
-Pictures and reports of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site where they are linked.
+`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md,
+and `<!-- groups -->` the list of the groups. A page for each configuration group is made from the YAML files of the
+group: every option, key, default and comment. A text in docs/configuration/GROUP.md would come first. Reports and
+pictures of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site.
 """
 
 import importlib

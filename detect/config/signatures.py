@@ -1,14 +1,25 @@
-"""Signatures read from source text, without importing the module: importing a detector would load TensorFlow."""
+"""Signatures read from source text, without importing the module: importing a detector would load TensorFlow.
+
+Annotations come with them as far as they say what is legal (detect.config.legal_values): names of `typing`, of
+`collections.abc` and of that module, builtin types, and what modules call by other names (`Padding = Literal[...]`).
+"""
 
 import ast
+import builtins
+import collections.abc
 import functools
 import importlib.util
 import inspect
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from detect.config import legal_values
+
 EMPTY = inspect.Parameter.empty
+TOLD = {"typing": typing, "collections.abc": collections.abc, legal_values.__name__: legal_values}
+"""Modules whose names in annotations are looked up as they are; the others are only read."""
 
 
 @functools.cache
@@ -16,7 +27,8 @@ def static_signature(target: str) -> inspect.Signature | None:
     """The signature of `target` ("package.module.function", "package.module.Class" or "...Class.method").
 
     Functions, classes with an `__init__` (inherited ones too), dataclasses and named tuples are understood, and
-    names that a module imports from another. Defaults that are not literals are given as their source text.
+    names that a module imports from another. Defaults that are not literals are given as their source text;
+    annotations that can't be told from source text are left out.
     Returns None where the source does not tell: no such module or name, or a module that is not Python text.
     """
     found = _find(target)
@@ -27,7 +39,7 @@ def static_signature(target: str) -> inspect.Signature | None:
         parameters = _class_parameters(node, module)
         return None if parameters is None else inspect.Signature(parameters)
     method = bool(_owner(target)) and "staticmethod" not in _names(node.decorator_list)
-    return inspect.Signature(_parameters(node.args, skip_first=method))
+    return inspect.Signature(_parameters(node.args, module, skip_first=method))
 
 
 def _find(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, str] | None:
@@ -96,11 +108,11 @@ def _names(nodes: Iterable[ast.expr]) -> set[str]:
 def _class_parameters(node: ast.ClassDef, module: str) -> list[inspect.Parameter] | None:
     init = _definition(node.body, "__init__")
     if isinstance(init, ast.FunctionDef):
-        return _parameters(init.args, skip_first=True)
+        return _parameters(init.args, module, skip_first=True)
     inherited = [_base_parameters(base, module) for base in node.bases]
     if "dataclass" in _names(node.decorator_list) or "NamedTuple" in _names(node.bases):
-        fields = {p.name: p for base in inherited if base for p in base} | {p.name: p for p in _fields(node.body)}
-        return list(fields.values())
+        own = _fields(node.body, module)
+        return list({p.name: p for p in [*(p for base in inherited if base for p in base), *own]}.values())
     if not node.bases:
         return []
     return next((base for base in inherited if base is not None), None)
@@ -111,8 +123,8 @@ def _base_parameters(base: ast.expr, module: str) -> list[inspect.Parameter] | N
     return _class_parameters(found[0], found[1]) if found and isinstance(found[0], ast.ClassDef) else None
 
 
-def _fields(body: Iterable[ast.stmt]) -> list[inspect.Parameter]:
-    """Fields of a dataclass, keyword-only: their names and whether they have a default is all that is asked."""
+def _fields(body: Iterable[ast.stmt], module: str) -> list[inspect.Parameter]:
+    """Fields of a dataclass, keyword-only: their order is not asked for."""
     fields = []
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
@@ -125,11 +137,12 @@ def _fields(body: Iterable[ast.stmt]) -> list[inspect.Parameter]:
             if "init" in given and _literal(given["init"]) is False:
                 continue
             default = next((_literal(given[k]) for k in ("default", "default_factory") if k in given), EMPTY)
-        fields.append(inspect.Parameter(node.target.id, inspect.Parameter.KEYWORD_ONLY, default=default))
+        kind, hint = inspect.Parameter.KEYWORD_ONLY, _hint(node.annotation, module)
+        fields.append(inspect.Parameter(node.target.id, kind, default=default, annotation=hint))
     return fields
 
 
-def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Parameter]:
+def _parameters(arguments: ast.arguments, module: str, skip_first: bool) -> list[inspect.Parameter]:
     kinds = inspect.Parameter
     positional = [
         *((a, kinds.POSITIONAL_ONLY) for a in arguments.posonlyargs),
@@ -137,7 +150,7 @@ def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Para
     ]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     found = [
-        kinds(a.arg, kind, default=EMPTY if d is None else _literal(d))
+        kinds(a.arg, kind, default=EMPTY if d is None else _literal(d), annotation=_hint(a.annotation, module))
         for (a, kind), d in zip(positional, defaults, strict=True)
     ]
     found = found[1:] if skip_first else found
@@ -145,10 +158,59 @@ def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Para
         found.append(kinds(arguments.vararg.arg, kinds.VAR_POSITIONAL))
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         value = EMPTY if default is None else _literal(default)
-        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=value))
+        hint = _hint(argument.annotation, module)
+        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=value, annotation=hint))
     if arguments.kwarg:
         found.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
     return found
+
+
+class _Scope(dict[str, Any]):
+    """The names that the annotations of a module may use, each looked up when it is met."""
+
+    def __init__(self, module: str):
+        super().__init__(typing=typing)
+        self.module = module
+
+    def __missing__(self, name: str) -> Any:
+        tree = _parse(self.module)
+        body = tree.body if tree else []
+        meant = _assigned(body, name)
+        if meant is not None:
+            return _evaluated(meant, self.module)
+        source, _, original = (_imported_from(body, name) or f"builtins.{name}").rpartition(".")
+        if source in TOLD:
+            return getattr(TOLD[source], original)
+        if source != "builtins":
+            return _Scope(source)[original]
+        if not isinstance(found := getattr(builtins, original), type):
+            raise NameError(original)
+        return found
+
+
+def _assigned(body: Iterable[ast.stmt], name: str) -> ast.expr | None:
+    """What a module's `name = ...` or `name: TypeAlias = ...` binds it to."""
+    for node in body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            bound = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(each, ast.Name) and each.id == name for each in bound):
+                return node.value
+    return None
+
+
+def _hint(node: ast.expr | None, module: str) -> Any:
+    """The annotation itself; EMPTY without one, and where the source text does not tell."""
+    try:
+        return EMPTY if node is None else _evaluated(node, module)
+    except (AttributeError, NameError, KeyError, TypeError, SyntaxError, RecursionError):
+        return EMPTY
+
+
+def _evaluated(node: ast.expr, module: str) -> Any:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # "Literal['a']", in quotes
+        node = ast.parse(node.value, mode="eval").body
+    code = compile(ast.Expression(node), f"<annotation in {module}>", "eval")
+    return eval(code, {"__builtins__": {}}, _Scope(module))
 
 
 def _literal(node: ast.expr) -> Any:

@@ -27,7 +27,7 @@ from detect.modeling.heads import ConvPredictor
 
 
 class Net(MobileNetV1):
-    def __init__(self, variant: str = "tiny", padding: int = 0, scale: float = 0.25):
+    def __init__(self, variant: str = "tiny", padding: int = 0, scale: float | bool = 0.25):
         assert variant == "smallest" and padding == 3
         super().__init__(depth_multiplier=scale)
 
@@ -151,8 +151,8 @@ def test_own_targets_compose_with_arguments_of_any_name(mylib):
 
 
 def test_arguments_that_both_take_keep_their_values(mylib):
-    cfg = compose(["detector.neck._target_=mylib.Net", "backbone._target_=mylib.Net", "backbone.scale=0.5"])
-    assert plain(cfg)["backbone"] == {"_target_": "mylib.Net", "scale": 0.5}
+    cfg = compose(["backbone=inception_v3", "backbone._target_=mylib.Net", "backbone.padding=3"])
+    assert plain(cfg)["backbone"] == {"_target_": "mylib.Net", "padding": 3, "scale": False}
     cfg = compose(["dataset=voc", "dataset.root=x", "dataset._target_=mylib.read", "dataset.variant=5"])
     assert plain(cfg)["dataset"] == {"_target_": "mylib.read", "_convert_": "all", "root": "x", "variant": 5}
 
@@ -165,7 +165,8 @@ def test_arguments_that_both_take_keep_their_values(mylib):
         (["detector.head._target_=mylib.Head", "detector.head.padding=c"],
          "detector.head.padding=c is not legal: expected one of a, b"),
         (["dataset._target_=mylib.read"], "dataset.variant is missing: mylib.read needs it"),
-        (["backbone._target_=mylob.Net"], "backbone._target_=mylob.Net: there is no module mylob; is it on PYTHONPATH?"),
+        (["backbone._target_=mylob.Net"],
+         "backbone._target_=mylob.Net: there is no module mylob; is it on PYTHONPATH?"),
     ],
 )  # fmt: skip
 def test_own_targets_are_checked_by_their_own_signature(mylib, overrides, message):

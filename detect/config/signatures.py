@@ -1,25 +1,13 @@
-"""Signatures read from source text, without importing the module: importing a detector would load TensorFlow.
-
-Annotations come with them as far as they say what is legal (detect.config.legal_values): names of `typing`, of
-`collections.abc` and of that module, builtin types, and what modules call by other names (`Padding = Literal[...]`).
-"""
+"""Signatures read from source text, without importing the module: importing a detector would load TensorFlow."""
 
 import ast
-import builtins
-import collections.abc
 import functools
-import importlib.util
 import inspect
-import typing
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from detect.config import legal_values
-
-EMPTY = inspect.Parameter.empty
-TOLD = {"typing": typing, "collections.abc": collections.abc, legal_values.__name__: legal_values}
-"""Modules whose names in annotations are looked up as they are; the others are only read."""
+from detect.config.annotations import EMPTY, hint
+from detect.config.source import definition, imported_from, parse
 
 
 @functools.cache
@@ -47,50 +35,16 @@ def _find(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, str] | None:
     parts = target.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:cut])
-        tree = _parse(module)
+        tree = parse(module)
         if tree is None:
             continue
-        node = _definition(tree.body, parts[cut])
+        node = definition(tree.body, parts[cut])
         if node is None:
-            source = _imported_from(tree.body, parts[cut])
+            source = imported_from(tree.body, parts[cut])
             return _find(".".join([source, *parts[cut + 1 :]])) if source else None
         for name in parts[cut + 1 :]:
-            node = _definition(node.body, name) if node else None
+            node = definition(node.body, name) if node else None
         return (node, module) if node else None
-    return None
-
-
-@functools.cache
-def _parse(module: str) -> ast.Module | None:
-    """The syntax tree of a module found by file name alone: no parent package is imported."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if not rest and spec.origin and spec.origin.endswith(".py"):
-        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for folder in spec.submodule_search_locations or ():
-        place = Path(folder, *rest)
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if rest and file.is_file():
-                return ast.parse(file.read_text(encoding="utf-8"))
-    return None
-
-
-def _definition(body: Iterable[ast.stmt], name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    return next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name), None)
-
-
-def _imported_from(body: Iterable[ast.stmt], name: str) -> str | None:
-    """Dotted name that `from x import y [as name]` binds to `name`."""
-    for node in body:
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return f"{node.module}.{alias.name}"
     return None
 
 
@@ -106,7 +60,7 @@ def _names(nodes: Iterable[ast.expr]) -> set[str]:
 
 
 def _class_parameters(node: ast.ClassDef, module: str) -> list[inspect.Parameter] | None:
-    init = _definition(node.body, "__init__")
+    init = definition(node.body, "__init__")
     if isinstance(init, ast.FunctionDef):
         return _parameters(init.args, module, skip_first=True)
     inherited = [_base_parameters(base, module) for base in node.bases]
@@ -137,8 +91,8 @@ def _fields(body: Iterable[ast.stmt], module: str) -> list[inspect.Parameter]:
             if "init" in given and _literal(given["init"]) is False:
                 continue
             default = next((_literal(given[k]) for k in ("default", "default_factory") if k in given), EMPTY)
-        kind, hint = inspect.Parameter.KEYWORD_ONLY, _hint(node.annotation, module)
-        fields.append(inspect.Parameter(node.target.id, kind, default=default, annotation=hint))
+        kind, told = inspect.Parameter.KEYWORD_ONLY, hint(node.annotation, module)
+        fields.append(inspect.Parameter(node.target.id, kind, default=default, annotation=told))
     return fields
 
 
@@ -150,7 +104,7 @@ def _parameters(arguments: ast.arguments, module: str, skip_first: bool) -> list
     ]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     found = [
-        kinds(a.arg, kind, default=EMPTY if d is None else _literal(d), annotation=_hint(a.annotation, module))
+        kinds(a.arg, kind, default=EMPTY if d is None else _literal(d), annotation=hint(a.annotation, module))
         for (a, kind), d in zip(positional, defaults, strict=True)
     ]
     found = found[1:] if skip_first else found
@@ -158,59 +112,11 @@ def _parameters(arguments: ast.arguments, module: str, skip_first: bool) -> list
         found.append(kinds(arguments.vararg.arg, kinds.VAR_POSITIONAL))
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         value = EMPTY if default is None else _literal(default)
-        hint = _hint(argument.annotation, module)
-        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=value, annotation=hint))
+        told = hint(argument.annotation, module)
+        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=value, annotation=told))
     if arguments.kwarg:
         found.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
     return found
-
-
-class _Scope(dict[str, Any]):
-    """The names that the annotations of a module may use, each looked up when it is met."""
-
-    def __init__(self, module: str):
-        super().__init__(typing=typing)
-        self.module = module
-
-    def __missing__(self, name: str) -> Any:
-        tree = _parse(self.module)
-        body = tree.body if tree else []
-        meant = _assigned(body, name)
-        if meant is not None:
-            return _evaluated(meant, self.module)
-        source, _, original = (_imported_from(body, name) or f"builtins.{name}").rpartition(".")
-        if source in TOLD:
-            return getattr(TOLD[source], original)
-        if source != "builtins":
-            return _Scope(source)[original]
-        if not isinstance(found := getattr(builtins, original), type):
-            raise NameError(original)
-        return found
-
-
-def _assigned(body: Iterable[ast.stmt], name: str) -> ast.expr | None:
-    """What a module's `name = ...` or `name: TypeAlias = ...` binds it to."""
-    for node in body:
-        if isinstance(node, (ast.Assign, ast.AnnAssign)):
-            bound = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(each, ast.Name) and each.id == name for each in bound):
-                return node.value
-    return None
-
-
-def _hint(node: ast.expr | None, module: str) -> Any:
-    """The annotation itself; EMPTY without one, and where the source text does not tell."""
-    try:
-        return EMPTY if node is None else _evaluated(node, module)
-    except (AttributeError, NameError, KeyError, TypeError, SyntaxError, RecursionError):
-        return EMPTY
-
-
-def _evaluated(node: ast.expr, module: str) -> Any:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # "Literal['a']", in quotes
-        node = ast.parse(node.value, mode="eval").body
-    code = compile(ast.Expression(node), f"<annotation in {module}>", "eval")
-    return eval(code, {"__builtins__": {}}, _Scope(module))
 
 
 def _literal(node: ast.expr) -> Any:

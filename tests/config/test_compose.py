@@ -186,7 +186,7 @@ def test_own_targets_train_a_step(mylib, small_overrides):
         [*command, f"hydra.run.dir={mylib}/run"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         cwd=mylib,
         env=os.environ | {"PYTHONPATH": paths},
     )

@@ -145,7 +145,7 @@ def test_the_graph_leaves_out_the_padding_too():
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ConfigError, match=r"resize=squash: is not legal: expected one of stretch, keep_aspect, zoo"):
+    with pytest.raises(ConfigError, match=r"resize=squash is not legal: expected one of stretch, keep_aspect, zoo"):
         Frame((96, 96), "squash")
 
 

@@ -17,11 +17,11 @@ from mobilenet_collapse_variants import Boxes, Outputs, agreement, box_agreement
 from detect.config.check import CONFIG_DIR
 from detect.data.image_folder import read_image_folder
 from detect.data.pipeline import read_image
-from detect.export.tflite.metadata import Settings
 from detect.geometry.frame import Frame
 from detect.modeling.backbones.inception_v3 import InceptionV3
 from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
 from detect.modeling.classifier import Classifier
+from detect.tflite.metadata import Settings
 from detect.training import build
 from detect.weights.sources import FromFile
 from detect.weights.transfer import transfer

@@ -14,10 +14,6 @@ import tensorflow as tf
 import tf_keras
 
 from detect.evaluation.matching import greedy_match
-from detect.export.tflite import flatbuffer, operators
-from detect.export.tflite.convert import convert
-from detect.export.tflite.runner import Runner
-from detect.export.tflite.weight_only import quantised
 from detect.geometry.boxes import iou
 from detect.quantization.calibrate import calibrate
 from detect.quantization.equalise import equalise, relu6_as_relu, remove_dead_channels
@@ -25,6 +21,10 @@ from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.rounding import fake_quant_kernel
 from detect.quantization.spec import Spec
+from detect.tflite import flatbuffer, operators
+from detect.tflite.convert import convert
+from detect.tflite.runner import Runner
+from detect.tflite.weight_only import quantised
 
 layers = tf_keras.layers
 BATCH = 10
@@ -41,7 +41,7 @@ CURES: dict[str, Callable[[tf_keras.Model], tf_keras.Model]] = {
 @dataclass(frozen=True)
 class Variant:
     """What a table's row is of. kernels, activations: how they are rounded, in the table's words; cures: names of
-    CURES, in order; file: (quantize, weights) of `detect.export.tflite.convert`, None: simulated with `rounding`."""
+    CURES, in order; file: (quantize, weights) of `detect.tflite.convert`, None: simulated with `rounding`."""
 
     kernels: str
     activations: str

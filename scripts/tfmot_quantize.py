@@ -26,21 +26,21 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
-from detect.cli.export import LABELS, MODEL
 from detect.config.check import CONFIG_DIR
 from detect.data.pipeline import read_image
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
 from detect.evaluation.evaluators import DetectionEvaluator
-from detect.export.tflite import accuracy, detection_output, flatbuffer, operators, package
-from detect.export.tflite.metadata import Settings
-from detect.export.tflite.quiet import quiet
+from detect.export.options import LABELS
 from detect.files import write_json
 from detect.geometry.frame import Frame
 from detect.runs import provenance
 from detect.runs.dataset import dataset_of
-from detect.runs.folder import DETECTOR, EXPORT, RunFolder
+from detect.runs.folder import DETECTOR, EXPORT, TFLITE_MODEL, RunFolder
 from detect.runs.start import Run
+from detect.tflite import accuracy, detection_output, flatbuffer, operators, package
+from detect.tflite.metadata import Settings
+from detect.tflite.quiet import quiet
 from detect.training import build, stages
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
@@ -148,7 +148,7 @@ def export(run: Run, in_float: Any, detector: Any) -> Path:
     settings = Settings.of(detector, dataset.classes)
     file, reference = convert(detector.model, settings), package.build(in_float.model, settings, package.Options())
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL).write_bytes(file.content)
+    (folder / TFLITE_MODEL).write_bytes(file.content)
     (folder / LABELS).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
     split = next(name for name in ("test", "val", "train") if dataset.splits[name])
     examples, frame = dataset.splits[split], Frame(detector.size, detector.resize, exact=True)

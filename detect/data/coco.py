@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import DetectionDataset, Example, existing_folder, image_sizes, settle_size
 from detect.data.split import fill_splits, refuse_overlap
 from detect.errors import DataError
@@ -21,8 +22,8 @@ def read_coco(
     images: Mapping[str, str | None] | None = None,
     classes: Sequence[str] | None = None,
     name: str | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
 ) -> DetectionDataset:
     """Read a data set of COCO json files.

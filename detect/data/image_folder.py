@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import ClassificationDataset, CropExample, existing_folder, find_images
 from detect.data.split import fill_splits
 from detect.errors import DataError
@@ -15,8 +16,8 @@ def read_image_folder(
     root: str | Path,
     classes: Sequence[str] | None = None,
     name: str | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
 ) -> ClassificationDataset:
     """Read root/train/CLASS/*.jpg with val and test beside train, or root/CLASS/*.jpg.

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import (
     IMAGE_SUFFIXES,
     SPLITS,
@@ -47,8 +48,8 @@ def read_voc(
     images: str = "JPEGImages",
     annotations: str = "Annotations",
     splits: Mapping[str, str | None] | None = LISTS,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
     keep_difficult: bool = False,
     first_pixel: int = 1,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import SPLITS, DetectionDataset, Example, existing_folder, find_images, image_sizes
 from detect.data.split import fill_splits, refuse_overlap
 from detect.errors import DataError
@@ -20,8 +21,8 @@ def read_yolo(
     root: str | Path,
     classes: Sequence[str] | None = None,
     name: str | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
 ) -> DetectionDataset:
     """Read a YOLO data set.

@@ -1,15 +1,16 @@
 """Faster R-CNN (Ren et al. 2015) as the TF Object Detection API and Huang et al. 2017 build it."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from detect.config.legal_values import demand
 from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
-from detect.geometry.frame import Frame
+from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling.box_heads import predict_boxes
 from detect.modeling.cost import Part
 from detect.modeling.roi import RoiCrop
@@ -17,6 +18,7 @@ from detect.modeling.rpn import ProposalGenerator, Proposals, recalls
 from detect.modeling.sampler import BalancedSampler
 from detect.modeling.target_assigner import TargetAssigner
 
+BorderAnchors = Literal["drop", "keep"]
 FIRST_STAGE, SECOND_STAGE = ("features", "objectness", "rpn_codes"), ("logits", "codes")  # outputs of the model
 
 
@@ -44,7 +46,7 @@ class FasterRCNN:
         self,
         backbone: Any,
         num_classes: int,
-        size: Sequence[int],
+        size: Size,
         anchors: GridAnchors,
         rpn_head: Callable,
         rpn_target_assigner: TargetAssigner,
@@ -61,9 +63,9 @@ class FasterRCNN:
         rpn_classification_weight: float = 1.0,
         box_localization_weight: float = 2.0,
         box_classification_weight: float = 1.0,
-        border_anchors: str = "drop",
+        border_anchors: BorderAnchors = "drop",
         add_truth: bool = True,
-        resize: str = "stretch",
+        resize: Mode = "stretch",
     ):
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode
@@ -104,10 +106,9 @@ class FasterRCNN:
         self.rpn_model = tf_keras.Model(image, first, name="rpn")
         self.box_model = tf_keras.Model(crops, second, name="box")
 
-    def _place_anchors(self, anchors: GridAnchors, border_anchors: str) -> None:
+    def _place_anchors(self, anchors: GridAnchors, border_anchors: BorderAnchors) -> None:
         """anchors: float32 [A, 4], all; in training those of the rows `trained` are used as they are."""
-        if border_anchors not in ("drop", "keep"):
-            raise ConfigError(f"detector.border_anchors={border_anchors}: legal are drop, keep")
+        demand("detector.border_anchors", border_anchors, BorderAnchors)
         (features,) = self.maps.values()
         self.anchors = anchors([tuple(features.shape[1:3])], self.size)
         self.trained = np.arange(len(self.anchors))

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from detect.config.legal_values import Share
+
 
 class NonMaxSuppression:
     """Per-class greedy suppression, then the best of all classes (the API's batch_multiclass_non_max_suppression).
@@ -11,7 +13,7 @@ class NonMaxSuppression:
     per_class, total: the most boxes kept of a class, and in all.
     """
 
-    def __init__(self, iou: float = 0.6, score: float = 1e-8, per_class: int = 100, total: int = 100):
+    def __init__(self, iou: Share = 0.6, score: Share = 1e-8, per_class: int = 100, total: int = 100):
         self.iou, self.score, self.per_class, self.total = iou, score, per_class, total
 
     def __call__(self, boxes, scores, size: tuple[int, int]):

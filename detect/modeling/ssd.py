@@ -1,13 +1,13 @@
 """SSD (Liu et al. 2016) as the TF Object Detection API builds it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from detect.geometry.anchors import MultiscaleAnchors, SSDAnchors
-from detect.geometry.frame import Frame
+from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling.cost import Part
 from detect.modeling.target_assigner import TargetAssigner
 
@@ -29,7 +29,7 @@ class SSD:
         self,
         backbone: Any,
         num_classes: int,
-        size: Sequence[int],
+        size: Size,
         neck: Any,
         head: Any,
         anchors: SSDAnchors | MultiscaleAnchors,
@@ -40,7 +40,7 @@ class SSD:
         postprocess: Callable,
         localization_weight: float = 1.0,
         classification_weight: float = 1.0,
-        resize: str = "stretch",
+        resize: Mode = "stretch",
     ):
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode

@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from detect.config.legal_values import demand, whole
 from detect.errors import ConfigError
 
-RANGES = ("moving_average", "calibrated", "learned")
-BITS = range(4, 9)
+Ranges = Literal["moving_average", "calibrated", "learned"]
+Bits = Annotated[int, whole(4, 8)]
 STEPS = ("delay", "freeze_bn", "freeze_ranges")
 RANGE_VARIABLES = ("*/range_*",)
 """Globs of the variables that only the fake-quantised model has: what `transfer` is to skip, in either direction."""
@@ -36,10 +37,10 @@ class Spec:
     Raises ConfigError for a value that is not legal.
     """
 
-    weight_bits: int = 8
-    activation_bits: int = 8
+    weight_bits: Bits = 8
+    activation_bits: Bits = 8
     per_channel: bool = True
-    ranges: str = "moving_average"
+    ranges: Ranges = "moving_average"
     decay: float = 0.999
     symmetric: bool = False
     delay: int | float = 0
@@ -50,11 +51,8 @@ class Spec:
 
     def __post_init__(self):
         for name in ("weight_bits", "activation_bits"):
-            bits = getattr(self, name)
-            if type(bits) is not int or bits not in BITS:
-                raise ConfigError(f"quantize.spec.{name}={bits}: legal are {BITS[0]} to {BITS[-1]}")
-        if self.ranges not in RANGES:
-            raise ConfigError(f"quantize.spec.ranges={self.ranges}: legal are {', '.join(RANGES)}")
+            demand(f"quantize.spec.{name}", getattr(self, name), Bits)
+        demand("quantize.spec.ranges", self.ranges, Ranges)
         if not 0 <= self.decay < 1:
             raise ConfigError(f"quantize.spec.decay={self.decay}: legal are 0 up to, not including, 1")
         for name in STEPS:

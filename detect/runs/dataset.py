@@ -4,12 +4,13 @@ import logging
 import os
 
 import hydra
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import limit
 from detect.data.validate import check, clean
-from detect.errors import ConfigError, DataError, first_few
+from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
 
 log = logging.getLogger("detect")
@@ -21,7 +22,10 @@ def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
 
     decode: also decode every image, which finds truncated files.
     """
-    dataset = hydra.utils.instantiate(cfg.dataset)
+    try:
+        dataset = hydra.utils.instantiate(cfg.dataset)
+    except InstantiationException as error:
+        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
     if not isinstance(dataset, DetectionDataset):
         raise ConfigError(f"dataset: {cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]

@@ -29,6 +29,9 @@ SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
 CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
 """The stages, in the order in which they are trained."""
 
+TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
+"""In the folder of an export: the TFLite file, and what a SavedModel says of its classes, frame and origin."""
+
 METRICS, TENSORBOARD, LAST, BEST, FAILED = "metrics.jsonl", "tensorboard", "last", "best", "failed.txt"
 
 

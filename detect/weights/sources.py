@@ -11,7 +11,7 @@ Each source has
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from detect.errors import WeightsError
 from detect.quantization.spec import RANGE_VARIABLES
@@ -19,6 +19,7 @@ from detect.weights import checkpoint, formats
 from detect.weights.catalogue import Entry, obtain
 from detect.weights.names import Arrays
 
+Scope = Literal["backbone", "detector"]
 BEST = ("detector/best", "quantized/best", "classify/best", "best")  # in a run folder, or in the folder of one stage
 
 
@@ -44,7 +45,7 @@ class FromFile:
     skip: globs of variable names that may be missing, or are not to be loaded.
     """
 
-    def __init__(self, path: str, scope: str = "backbone", skip: Sequence[str] = ()):
+    def __init__(self, path: str, scope: Scope = "backbone", skip: Sequence[str] = ()):
         self.path, self.scope, self.skip = path, scope, tuple(skip)
 
     def read(self, backbone: Any) -> Arrays:
@@ -83,7 +84,7 @@ class Published:
         self,
         archives: Mapping[str, Mapping[str, Any]],
         name: str | None = None,
-        scope: str = "backbone",
+        scope: Scope = "backbone",
         cache: str | None = None,
         skip: Sequence[str] = (),
     ):

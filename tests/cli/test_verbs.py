@@ -369,7 +369,7 @@ def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
 
 def test_a_file_beyond_its_limit_is_not_written(small_run, tmp_path, monkeypatch):
     from detect.evaluation.sqnr import Limit
-    from detect.export.tflite import parity
+    from detect.tflite import parity
 
     monkeypatch.setitem(parity.LIMITS, "none", Limit(1000.0, -1.0))
     told = (

@@ -2,7 +2,7 @@
 geometry: anchors, box code, suppression; of reading such graphs; and of a whole detector, from pixels to boxes.
 
 tests/fixtures/ssdlite_pedestrian.npz holds its answers to random codes and logits, so that the tests of `anchors`,
-`box_coder` and `postprocess` need no graph. `python tests/test_frozen_graph.py GRAPH` writes that file.
+`box_coder` and `postprocess` need no graph. `python tests/weights/test_zoo_graph.py GRAPH` writes that file.
 """
 
 import contextlib

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 from flatbuffers import flexbuffers
 
-from detect.export.tflite import flatbuffer
-from detect.export.tflite.metadata import Settings
-from detect.export.tflite.quiet import quiet
+from detect.tflite import flatbuffer
+from detect.tflite.metadata import Settings
+from detect.tflite.quiet import quiet
 
 OP = "TFLite_Detection_PostProcess"
 OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect.export.tflite import flatbuffer, input_pixels, operators, package, parity
-from detect.export.tflite.convert import convert
-from detect.export.tflite.runner import Runner
 from detect.quantization.rounding import admissible, fake_quant
+from detect.tflite import flatbuffer, input_pixels, operators, package, parity
+from detect.tflite.convert import convert
+from detect.tflite.runner import Runner
 
 LEVELS = np.arange(256)
 SCALINGS = {"signed": (1 / 127.5, -1.0), "unit": (1 / 255, 0.0), "mean": (1.0, -123.68), "none": (1.0, 0.0)}

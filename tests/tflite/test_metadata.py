@@ -11,9 +11,9 @@ import tensorflow as tf
 from detect.cli import evaluate
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, DataError, WeightsError
-from detect.export.tflite import flatbuffer, package
-from detect.export.tflite.metadata import ENTRY, Settings, score_function
 from detect.modeling.losses import FocalClassification, SigmoidClassification, SoftmaxClassification
+from detect.tflite import flatbuffer, package
+from detect.tflite.metadata import ENTRY, Settings, score_function
 
 
 def test_settings_come_back_from_the_file(files, settings):

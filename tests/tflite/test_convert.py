@@ -6,13 +6,13 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError, DataError, WeightsError
-from detect.export.tflite import flatbuffer, operators, package, parity
-from detect.export.tflite.convert import convert, representative
-from detect.export.tflite.runner import Runner
 from detect.quantization.calibrate import calibrate
 from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from detect.tflite import flatbuffer, operators, package, parity
+from detect.tflite.convert import convert, representative
+from detect.tflite.runner import Runner
 from tests.closeness import assert_same_outputs
 
 

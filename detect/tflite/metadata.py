@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from detect.errors import ConfigError, WeightsError
-from detect.export.tflite import flatbuffer
 from detect.geometry.box_coder import BoxCoder
 from detect.modeling.nms import NonMaxSuppression
+from detect.tflite import flatbuffer
 
 ENTRY, ANCHORS = "detect.json", "detect.geometry.anchors"  # names in the file's metadata
 FORMAT = 1

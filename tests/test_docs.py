@@ -272,6 +272,11 @@ def test_a_file_is_read_with_its_comments(tmp_path, monkeypatch):
     assert "| `part.size` | `[3, 4]` | height, width |" in generate.table(option)
 
 
+def test_a_list_after_a_paragraph_gets_an_empty_line():
+    text = "One:\n- a\n  b\n- c\n\n1. d\n```\nx\n- y\n```\n"
+    assert generate.spaced_lists(text) == text.replace("One:\n", "One:\n\n")
+
+
 def test_docstrings_become_lists():
     pytest.importorskip("griffe", reason="griffe, which reads the docstrings, is not installed")
     text = "Adds.\n\na, b: numbers, which\n    are added.\nc: more.\nRaises ValueError."

@@ -1,6 +1,6 @@
-"""How an image becomes the network's input frame, and how boxes follow it there and back. The one place that knows.
+"""Resizes images to the network's input frame, and converts boxes between image and frame.
 
-`detect.export.saved_model.fit_in_graph` says the same in TensorFlow operations, for an exported model.
+`detect.export.saved_model.fit_in_graph` does the same in TensorFlow operations, for an exported model.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ class Frame:
     """The network's input frame.
 
     size: (height, width) in pixels.
-    mode: `stretch` squeezes the image into the frame. `keep_aspect` scales both sides alike, as far as the frame
-        allows, puts the image at the top left and pads below or to the right with zeros (black), as the Object
-        Detection API's keep_aspect_ratio_resizer does. `zoo` squeezes with TensorFlow 1's bilinear kernel, as models
-        of that API's zoo expect it; the other two take the mean over areas where an image shrinks much.
-    exact: leave the levels of `zoo` unrounded, in float32, as such a model sees them. Else frames are uint8.
+    mode: `stretch` resizes the image to the frame. `keep_aspect` scales both sides by the same factor, as large as
+        the frame allows, puts the image at the top left and pads below or to the right with zeros (black), like the
+        Object Detection API's keep_aspect_ratio_resizer. `zoo` stretches with TensorFlow 1's bilinear kernel, which
+        models of that API's zoo need. The other two modes average over areas if an image shrinks to half or less.
+    exact: True keeps the levels of `zoo` as unrounded float32, as such a model needs them. Else frames are uint8.
     Raises ConfigError for an unknown mode.
     """
 
     def __init__(self, size: Sequence[int], mode: str = "stretch", exact: bool = False):
         if mode not in MODES:
-            raise ConfigError(f"detector.resize={mode}: must be one of {', '.join(MODES)}")
+            raise ConfigError(f"detector.resize={mode}: it must be one of {', '.join(MODES)}")
         self.size, self.mode = (int(size[0]), int(size[1])), mode
         self.dtype: type = np.float32 if exact and mode == "zoo" else np.uint8
 
@@ -41,7 +41,7 @@ class Frame:
         return max(1, (2 * height * frame_width + width) // (2 * width)), frame_width
 
     def fit(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] -> [*size, 3] of `dtype`: what the network is to see of the image."""
+        """uint8 [H, W, 3] -> [*size, 3] of `dtype`: the input of the network."""
         return self.pad(self.scale(image))
 
     def scale(self, image: np.ndarray) -> np.ndarray:
@@ -67,18 +67,18 @@ class Frame:
     def to_image(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
         """Boxes [n, 4] yxyx in pixels of the frame -> float32, in pixels of an image of this size, clipped to it.
 
-        A box that lies in the padding loses its area.
+        A box in the padding loses its area.
         """
         used = self.used(height, width)
         boxes = boxes * np.array([height / used[0], width / used[1]] * 2, np.float32)
-        if self.mode != "keep_aspect":  # a network clips its boxes to the frame itself
+        if self.mode != "keep_aspect":  # the network clips its boxes to the frame
             return boxes
         return np.clip(boxes, 0, np.array([height, width] * 2, np.float32))
 
     def found(
         self, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, height: int, width: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Detections [n, 4], [n], [n] of a frame -> the same of an image of this size, without those in the padding."""
+        """Boxes [n, 4], scores [n] and classes [n] of a frame -> those of the image, without the padding's."""
         boxes = self.to_image(boxes, height, width)
         if self.mode != "keep_aspect":
             return boxes, scores, classes
@@ -87,8 +87,8 @@ class Frame:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] -> [height, width, 3]: bilinear, or the mean over each pixel's area where the image shrinks by
-    two or more both ways (bilinear would skip pixels there)."""
+    """uint8 [H, W, 3] -> [height, width, 3]: bilinear, or the mean over each pixel's area if both sides shrink to
+    half or less, because bilinear sampling then skips pixels."""
     height, width = size
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
@@ -97,15 +97,15 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_tf1(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] -> float32 [height, width, 3], as `tf.compat.v1.image.resize_bilinear` does it: pixel i of the
-    result lies at i * H / height (corners on corners, not centres on centres), and nothing is averaged."""
+    """uint8 [H, W, 3] -> float32 [height, width, 3], equal to `tf.compat.v1.image.resize_bilinear`. Pixel i of the
+    result is at i * H / height (aligned corners, not centres), and there is no averaging."""
     height, width = size
     rows = _between_rows(image, height)
-    return cv2.transpose(_between_rows(cv2.transpose(rows), width))  # whole rows copy faster than pixels
+    return cv2.transpose(_between_rows(cv2.transpose(rows), width))  # copying whole rows is faster than copying pixels
 
 
 def _between_rows(image: np.ndarray, new: int) -> np.ndarray:
-    """[old, ...] -> float32 [new, ...]: each row lies between two old ones, `share` of the way from the first."""
+    """[old, ...] -> float32 [new, ...]: each row is between two old rows; `share` is the weight of the second."""
     old = len(image)
     places = np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))
     before = np.minimum(places.astype(np.int64), old - 1)

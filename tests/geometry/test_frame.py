@@ -146,7 +146,7 @@ def test_the_graph_leaves_out_the_padding_too():
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ConfigError, match=r"resize=squash: must be one of stretch, keep_aspect, zoo"):
+    with pytest.raises(ConfigError, match=r"resize=squash: .*stretch, keep_aspect, zoo"):
         Frame((96, 96), "squash")
     assert RANGES["detector.resize"].choices == MODES
 

@@ -56,7 +56,7 @@ def crop_dataset(
 
 
 def context_box(box: np.ndarray, height: int, width: int, margin: float, square: bool) -> np.ndarray:
-    """A box [4] yxyx px extended by `margin` of its sides in each direction, made square, kept inside the image."""
+    """A box [4] yxyx px extended by `margin` of its sides each way, made square, kept in the image; float32 [4]."""
     box = np.asarray(box, np.float64)
     sides = (box[2:] - box[:2]) * (1 + 2 * margin)
     if square:

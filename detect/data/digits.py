@@ -126,7 +126,7 @@ def _check(images: dict[str, int], style: Style) -> None:
         raise ConfigError(f"dataset.digits={list(style.digits)}: there must be at least 1 digit per picture")
     if not 0 < style.height[0] <= style.height[1] <= 0.9:
         raise ConfigError(
-            f"dataset.height={list(style.height)}: legal are shares of the shorter side above 0, up to 0.9"
+            f"dataset.height={list(style.height)}: shares of the shorter side must be above 0 and at most 0.9"
         )
     if style.digits[1] * style.height[0] ** 2 > 0.4:
         raise ConfigError(
@@ -134,9 +134,9 @@ def _check(images: dict[str, int], style: Style) -> None:
             "so many digits of this size don't fit; lower the first number of height or the number of digits"
         )
     if not 0 <= style.margin <= 0.5:
-        raise ConfigError(f"dataset.margin={style.margin}: legal is 0 <= margin <= 0.5")
+        raise ConfigError(f"dataset.margin={style.margin}: it must satisfy 0 <= margin <= 0.5")
     if not 0 <= style.overlap < 1:
-        raise ConfigError(f"dataset.overlap={style.overlap}: legal is 0 <= overlap < 1")
+        raise ConfigError(f"dataset.overlap={style.overlap}: it must satisfy 0 <= overlap < 1")
 
 
 def _make_atomically(folder: Path, images: dict[str, int], style: Style, seed: int, settings: dict) -> None:

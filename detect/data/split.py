@@ -31,8 +31,8 @@ def fill_splits(
 
     given: the examples of the splits that the source defines; "train" must be one of them. With train alone, val and
     test are drawn from it; with train and test, val is drawn from train; with train and val, test stays empty.
-    labels: the class numbers of an example. The draw is stratified by the rarest class of each image, so that every
-    split has rare classes. source: the definition of the given splits, for the note.
+    labels: the class numbers of an example. The draw is stratified by the rarest class of each image, so that rare
+    classes are in every split if possible. source: the definition of the given splits, for the note.
     """
     parts = {split: tuple(given.get(split, ())) for split in ("train", "val", "test")}
     if "val" in given:

@@ -170,7 +170,7 @@ def _check_boxes(split: str, e: Example, names: Sequence[str], min_side: float) 
         detail = f"{_name_box(e, i, names)}: a side of {sides[i]:g} pixels, below {min_side:g}"
         findings.append(Finding("tiny", split, e.path, detail, "warning"))
     for i in np.flatnonzero((e.classes < 1) | (e.classes > len(names))).tolist():
-        detail = f"{_name_box(e, i, names)}: legal: 1..{len(names)} ({', '.join(names)})"
+        detail = f"{_name_box(e, i, names)}: the class must be 1..{len(names)} ({', '.join(names)})"
         findings.append(Finding("unknown-class", split, e.path, detail, "error"))
     return findings
 
@@ -191,7 +191,7 @@ def _duplicates(tasks: Sequence[tuple[str, Example | CropExample]], threads: int
     for group in by_content.values():
         for (first, a), (second, b) in combinations(group, 2):
             if first != second:
-                detail = f"the same image as {second} {b.path}: scores of {second} are too high; remove one"
+                detail = f"the same image as {second} {b.path}: scores of {second} are too optimistic; remove one"
                 findings.append(Finding("duplicate", f"{first}/{second}", a.path, detail, "warning"))
     return findings
 

@@ -63,8 +63,8 @@ def read_voc(
     keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
     first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 for tools that count from 0.
 
-    A box [xmin, ymin, xmax, ymax] of the file becomes [ymin - 1, xmin - 1, ymax, xmax]. If two opposite
-    corners coincide, the box has no area (the kit would count one pixel), and `validate` reports it.
+    A box [xmin, ymin, xmax, ymax] of the file becomes [ymin - 1, xmin - 1, ymax, xmax]. If two opposite corners
+    coincide, the box has no area (in the kit it is one pixel), and `validate` reports it.
     Raises DataError for a missing or empty folder, malformed XML (file and line), a class outside `classes`, a listed
     image or XML file that is missing, and overlapping lists.
     """
@@ -124,7 +124,7 @@ def read_xml(path: Path, first_pixel: int = 1) -> Record:
         if corners is None:
             raise DataError(f"{where} has no <bndbox>")
         xmin, ymin, xmax, ymax = (_number(corners, tag, where) for tag in ("xmin", "ymin", "xmax", "ymax"))
-        # The last pixel belongs to the box, so its right and lower edges are one further. Equal corners make no box.
+        # The last pixel belongs to the box, so its right and lower edges are one further. Equal corners stay equal.
         right = xmax - first_pixel + (xmax != xmin)
         bottom = ymax - first_pixel + (ymax != ymin)
         names.append(label)
@@ -188,7 +188,7 @@ def _listed(
     lists: Path, name: str, splits: Mapping[str, str | None], pairs: Mapping[str, tuple[Path, Path]]
 ) -> dict[str, list[str]]:
     """Ids of each split that has a list in ImageSets/Main."""
-    have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "no list"
+    have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
     parts: dict[str, list[str]] = {}
     for split in SPLITS:
         title = splits.get(split)
@@ -202,7 +202,7 @@ def _listed(
                 raise DataError(f"{path}: lists {missing[0]}, which has no XML file with a picture{_more(missing)}")
     if not parts.get("train"):
         raise DataError(
-            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; there is {have}. "
+            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: {have}. "
             "Set it to one of them, or set dataset.splits=null to draw the splits from a seed"
         )
     refuse_overlap(name, parts)

@@ -149,7 +149,7 @@ class CocoEvaluator:
 
 
 def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) -> Scores:
-    """Score the ground truth as predictions. An AP of 1.0 shows that the way from boxes to figures is correct.
+    """Score the ground truth as predictions. An AP of 1.0 shows that the evaluation is correct.
 
     Raises DataError if there is no box to score or AP is below 1, and names the cause if it is known.
     """

@@ -28,7 +28,7 @@ def confusion_matrix(
     rows 1..C.
 
     Detections with a score of at least `score_threshold` are matched by descending score (equal scores in the given
-    order). Each matches the free box with the highest IoU of at least `iou_threshold` *of any class*, because the
+    order). Each matches the free box of *any class* with the highest IoU of at least `iou_threshold`, because the
     matrix must show confused classes; matching within classes shows only misses. A detection without a match is not
     counted if at least `iou_threshold` of its area is in a crowd region.
     """

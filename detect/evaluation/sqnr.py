@@ -1,4 +1,4 @@
-"""The difference between two results of the same computation, and the limits that float rounding alone keeps to.
+"""The difference between two results of the same computation, and its limits if only float rounding differs.
 
 Kernels for another instruction set, number of threads or framework add the same products in another order. The
 resulting difference depends on the machine, and grows with the number and the size of the terms. So the limits are
@@ -25,7 +25,7 @@ def sqnr(reference: Any, found: Any) -> float:
 
 
 def relative(reference: Any, found: Any) -> float:
-    """The largest difference over the largest value of `reference`; infinite if only `found` has values."""
+    """The largest difference over the largest value of `reference`; infinite if only `found` is not 0."""
     reference, found = np.asarray(reference, np.float64), np.asarray(found, np.float64)
     largest, difference = np.abs(reference).max(initial=0), np.abs(found - reference).max(initial=0)
     if not difference:

@@ -139,7 +139,7 @@ def _summary() -> Any:
 def write_events(path: Path, summaries: Iterable[tuple[int, Any]]) -> None:
     """Replace an event file with one of (step, Summary) pairs, without an import of TensorFlow.
 
-    The name must contain `tfevents`. The caller chooses it, so a second report replaces the first one's file.
+    The name must contain `tfevents`. It is fixed, so a second report replaces the file of the first one.
     """
     from tensorboard.compat.proto import event_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter

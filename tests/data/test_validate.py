@@ -127,7 +127,7 @@ def test_unknown_and_empty_classes(make):
     data = DetectionDataset("toy", ("cat", "dog"), splits)
     unknown, cat, dog = check(data)
     assert (unknown.kind, unknown.action) == ("unknown-class", "error")
-    assert "(class 3), x 5..35, y 5..25: legal: 1..2 (cat, dog)" in unknown.detail
+    assert "(class 3), x 5..35, y 5..25: the class must be 1..2 (cat, dog)" in unknown.detail
     assert (cat.kind, cat.action, str(cat.path)) == ("empty-class", "warning", "toy")
     assert dog.detail == "class 'dog' has no box to train on (val 1, test 0): it can't be learned"
 

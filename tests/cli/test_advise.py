@@ -77,7 +77,7 @@ def test_it_says_what_it_found_and_proposes(advised):
     _, printed, experiment = advised
     for text in (
         "24 ",
-        "boxes an image",
+        "boxes per image",
         "network   ssd on mobilenet_v1",
         "anchors   stock ones miss",
         "minutes of train",

@@ -40,8 +40,8 @@ def main(cfg) -> float | None:
     detector = Detector.load(source, cfg.stage)
     if detector.classes != dataset.classes:
         raise DataError(
-            f"{source} has the classes {list(detector.classes)}; the data set has {list(dataset.classes)}: they must be "
-            "equal"
+            f"{source} has the classes {list(detector.classes)}; the data set must have the same, it has "
+            f"{list(dataset.classes)}"
         )
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)

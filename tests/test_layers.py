@@ -39,6 +39,7 @@ INSIDE = {
         "backbones",
         "target_assigner sampler losses nms roi",
         "matcher",
+        "interface",
     ],
 }
 """Layers within a package. A name is a module or package of it."""

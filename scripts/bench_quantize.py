@@ -93,7 +93,7 @@ def sides(size: int, make: Callable[[Any], Any]) -> dict[str, Step]:
     schedule, batch = build.quantized_schedule(cfg), batch_of(size)
     plain, frozen, ours, theirs = architectures = [make(cfg) for _ in range(4)]
     for architecture in architectures:
-        schedule.prepare(architecture.model)
+        schedule.prepare(architecture)
     for layer in frozen.model.layers:
         layer.trainable = not isinstance(layer, tf_keras.layers.BatchNormalization)
     ours.adopt(fake_quant(ours.model, Spec(freeze_bn=FREEZE)))

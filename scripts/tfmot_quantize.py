@@ -112,7 +112,7 @@ def train(run: Run, source: Path) -> tuple[Any, Any]:
     schedule = build.quantized_schedule(cfg)
     for architecture in (in_float, detector):
         stages.initialise(architecture, weights, cfg, folder)
-    schedule.prepare(detector.model)
+    schedule.prepare(detector)
     detector.adopt(tfmot_twin(detector.model))
     about = {"init": {"weights": weights.describe()}, "tfmot": provenance.version("tensorflow-model-optimization")}
     stream = build.training_stream(run, detector, schedule)

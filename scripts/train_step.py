@@ -39,7 +39,7 @@ def main() -> None:
     build.set_up(cfg)
     detector = build.detector(cfg, num_classes=CLASSES)
     schedule = build.instantiate(cfg.schedule)
-    schedule.prepare(detector.model)
+    schedule.prepare(detector)
     trainer = Trainer(detector, schedule, stream=None)
     height, width = detector.size
     boxes = np.minimum(np.array(BOXES, np.float32), [height, width, height, width])
@@ -65,7 +65,7 @@ def main() -> None:
         "parameters": detector.model.count_params(),
         "size": detector.size[0],
         "anchors": len(detector.anchors),
-        "proposals": getattr(detector, "proposals", None),
+        "proposals": next((part.times for part in detector.parts() if part.times > 1), None),
         "build_seconds": round(built - start, 1),
         "trace_seconds": round(time.perf_counter() - built, 1),
     }

@@ -40,6 +40,7 @@ INSIDE = {
         "backbones",
         "target_assigner sampler losses nms roi",
         "matcher",
+        "interface",
     ],
 }
 """Layers within a package. A name is a module or package of it."""

@@ -17,6 +17,7 @@ from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage, outline, statistics
 from detect.errors import ConfigError, DataError, WeightsError
+from detect.modeling.interface import Architecture, Detector
 from detect.runs import provenance
 from detect.runs.dataset import open_dataset
 from detect.runs.folder import RunFolder
@@ -184,9 +185,9 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
     proposed.seconds = {stage: seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
 
 
-def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Any) -> None:
-    """Replaces stock anchors that leave too many boxes unmatched: by a layout of the boxes' own, on a finer map, too,
-    where that does not suffice; of Faster R-CNN by another base."""
+def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
+    """Replaces stock anchors that leave too many boxes unmatched by what suits the boxes, where their generator can be
+    fitted; on a finer map, too, where that does not suffice."""
     from detect.training import build
 
     train = composed(cfg, proposed)
@@ -195,24 +196,21 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
     node = proposed.values["detector"]
     if stock.unmatched <= proposal.UNMATCHED * stock.boxes or {"anchors", "neck"} & node.keys():
         return
-    if "base" in train.detector.anchors:
-        node["anchors"] = {"base": proposal.fitted_base(dataset, detector, train.detector.anchors.scales)}
-        fitted = proposal.covered(dataset, build.detector(composed(cfg, proposed), dataset.num_classes))
-        proposed.unmatched = stock, fitted
-    if "layout" not in train.detector.anchors:
+    suited = proposal.fitted_anchors(dataset, detector)
+    if suited is None:
         return
-    node["anchors"], fitted = proposal.fitted_layout(dataset, detector)
+    node["anchors"], fitted = suited
     proposed.unmatched = stock, fitted
-    backbone = build.instantiate(train.backbone)
-    stock_neck = train.detector.neck.get("channels", 0) is None and train.detector.neck.maps is None
+    backbone, neck = build.instantiate(train.backbone), train.detector.get("neck", {})
+    stock_neck = neck.get("channels", 0) is None and neck.maps is None
     if fitted.unmatched <= proposal.UNMATCHED * fitted.boxes or not stock_neck or backbone.fpn_maps[0] in detector.maps:
         return
     neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
     finer = Proposal(proposed.choices, proposed.values | {"detector": {"size": node["size"], "neck": neck}})
-    anchors, fitted = proposal.fitted_layout(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
-    if fitted.unmatched < proposed.unmatched[1].unmatched:
-        node |= {"neck": neck, "anchors": anchors}
-        proposed.unmatched = stock, fitted
+    suited = proposal.fitted_anchors(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
+    if suited is not None and suited[1].unmatched < fitted.unmatched:
+        node |= {"neck": neck, "anchors": suited[0]}
+        proposed.unmatched = stock, suited[1]
 
 
 def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
@@ -236,13 +234,13 @@ def seconds_a_step(run: Run, stage: str, steps: int) -> float:
 
     if stage == "classify":
         pictures, schedule = build.stage_1_dataset(run), build.instantiate(run.cfg.classify.schedule)
-        architecture: Any = build.classifier(run.cfg, pictures.num_classes)
+        architecture: Architecture = build.classifier(run.cfg, pictures.num_classes)
         stream: Any = build.classification_stream(run, architecture, schedule, pictures)
     else:
         schedule = build.instantiate(run.cfg.schedule)
-        architecture = build.detector(run.cfg, run.dataset.num_classes)
-        stream = build.training_stream(run, architecture, schedule)
-    schedule.prepare(architecture.model)
+        architecture = detector = build.detector(run.cfg, run.dataset.num_classes)
+        stream = build.training_stream(run, detector, schedule)
+    schedule.prepare(architecture)
     trainer = Trainer(architecture, schedule, stream)
     trainer.train(UNTIMED_STEPS)
     start = time.perf_counter()

@@ -1,7 +1,5 @@
 """What a configuration describes: networks, schedules, hooks and training batches; and how TensorFlow is set up."""
 
-from typing import Any
-
 import hydra
 import tensorflow as tf
 import tf_keras
@@ -10,7 +8,7 @@ from omegaconf import DictConfig
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError
-from detect.modeling.classifier import Classifier
+from detect.modeling.interface import Architecture, Classifier, Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
 from detect.runs.dataset import threads
@@ -50,7 +48,7 @@ def limit_threads(number: int) -> None:
         ) from error
 
 
-def detector(cfg: DictConfig, num_classes: int) -> Any:
+def detector(cfg: DictConfig, num_classes: int) -> Detector:
     """The meta-architecture of `cfg.detector` around `cfg.backbone`, with random weights."""
     return instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
 
@@ -104,7 +102,7 @@ def stage_1_dataset(run: Run) -> ClassificationDataset:
 
 
 def classification_stream(
-    run: Run, architecture: Classifier, schedule: Schedule, dataset: ClassificationDataset
+    run: Run, architecture: Architecture, schedule: Schedule, dataset: ClassificationDataset
 ) -> ClassificationStream:
     """The augmented training pictures of stage 1 as batches."""
     return ClassificationStream(
@@ -119,7 +117,7 @@ def classification_stream(
     )
 
 
-def training_stream(run: Run, architecture: Any, schedule: Schedule) -> DetectionStream:
+def training_stream(run: Run, architecture: Detector, schedule: Schedule) -> DetectionStream:
     """The augmented training images as batches for a detector."""
     return DetectionStream(
         run.dataset.splits["train"],

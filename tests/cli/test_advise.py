@@ -11,6 +11,7 @@ import yaml
 
 from detect.advice import proposal
 from detect.data.dataset import DetectionDataset, Example
+from detect.geometry.anchors import GridAnchors
 
 
 def dataset(boxes, width=640, height=480, classes=None, images=10):
@@ -41,11 +42,9 @@ def test_rare_classes_are_named():
 
 
 def test_the_base_of_faster_rcnn_puts_the_middle_of_the_scales_on_the_boxes():
-    class Detector:
-        size, resize = (480, 640), "stretch"
-
-    same = dataset([[0, 0, 64, 64], [0, 0, 64, 64]])
-    assert proposal.fitted_base(same, Detector, [0.25, 0.5, 1.0, 2.0]) == pytest.approx(64 / np.sqrt(0.5), abs=0.1)
+    boxes = np.array([[0, 0, 64, 64]] * 10, np.float32)
+    values, generator = GridAnchors([0.25, 0.5, 1.0, 2.0]).fitted(boxes, [(15, 20)], (480, 640))
+    assert values == {"base": pytest.approx(64 / np.sqrt(0.5), abs=0.1)} and generator.base == values["base"]
 
 
 def test_the_experiment_file_is_yaml_with_its_head():

@@ -11,9 +11,16 @@ import tensorflow as tf
 from detect.cli import evaluate
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, DataError, WeightsError
-from detect.modeling.losses import FocalClassification, SigmoidClassification, SoftmaxClassification
+from detect.modeling.faster_rcnn import FasterRCNN
+from detect.modeling.losses import (
+    SCORES,
+    FocalClassification,
+    SigmoidClassification,
+    SoftmaxClassification,
+    check_scoring,
+)
 from detect.tflite import flatbuffer, package
-from detect.tflite.metadata import ENTRY, Settings, score_function
+from detect.tflite.metadata import ENTRY, Settings
 
 
 def test_settings_come_back_from_the_file(files, settings):
@@ -23,23 +30,29 @@ def test_settings_come_back_from_the_file(files, settings):
     assert (found.classes, found.size, found.scores, found.nms) == (("cat", "dog"), (32, 48), "sigmoid", "none")
 
 
-@pytest.mark.parametrize(
-    "loss, name",
-    [(SigmoidClassification(), "sigmoid"), (SoftmaxClassification(), "softmax"), (FocalClassification(), "sigmoid")],
-)
-def test_the_score_function_is_found(loss, name):
-    assert score_function(loss) == name
+@pytest.mark.parametrize("loss", [SigmoidClassification(), SoftmaxClassification(), FocalClassification()])
+def test_a_loss_says_what_its_scores_are(loss):
+    logits = tf.constant(np.random.default_rng(0).normal(0, 3, (1, 16, 4)), tf.float32)
+    function = tf.nn.softmax if isinstance(loss, SoftmaxClassification) else tf.sigmoid
+    np.testing.assert_allclose(loss.scores(logits), function(logits)[..., 1:], atol=1e-6)
+    assert check_scoring(loss) == function.__name__
 
 
 def test_another_score_function_is_refused():
     loss = SimpleNamespace(scores=lambda logits: tf.math.softplus(logits)[..., 1:])
-    with pytest.raises(ConfigError, match="neither a sigmoid nor a softmax"):
-        score_function(loss)
+    with pytest.raises(ConfigError, match=r"scoring=None: legal are sigmoid, softmax, centred"):
+        check_scoring(loss)
+
+
+def test_centred_scores_by_hand():
+    # Sigmoids of 0 and log 3 are 1/2 and 3/4.
+    logits = tf.constant([[[0.0, np.log(3.0), 0.0]]], tf.float32)
+    np.testing.assert_allclose(SCORES["centred"](logits), [[[0.375**0.5, 0.5]]], rtol=1e-6)
 
 
 def test_two_stages_are_refused_with_what_to_do():
     with pytest.raises(ConfigError, match=r"crops its feature map.*format=saved_model"):
-        Settings.of(SimpleNamespace(model=SimpleNamespace(output={"features": 0, "codes": 1, "logits": 2})), ("a",))
+        FasterRCNN.decoding(object.__new__(FasterRCNN))
 
 
 def test_a_file_of_another_program_is_refused(files, tmp_path):

@@ -1,6 +1,7 @@
 """The loop: NaN stops it with the batch saved, averages are scored, early stop ends it."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,10 +165,11 @@ def test_freeze_until_and_frozen_batch_norm():
     x = tf_keras.Input((4, 4, 3))
     y = layers.BatchNormalization(name="b")(layers.Conv2D(2, 1, name="a")(x))
     model = tf_keras.Model(x, layers.BatchNormalization(name="d")(layers.Conv2D(2, 1, name="c")(y)))
-    schedule(freeze_until="b", steps=1000).prepare(model)
+    network = SimpleNamespace(model=model, input_sources={})
+    schedule(freeze_until="b", steps=1000).prepare(network)
     assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {"c", "d"}
     assert model.get_layer("d").momentum == pytest.approx(0.99)
-    schedule(batch_norm="frozen").prepare(model)
+    schedule(batch_norm="frozen").prepare(network)
     assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {"a", "c"}
 
 

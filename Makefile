@@ -20,7 +20,7 @@ install: $(INSTALLED) ## .venv with what the lock file names, and the package
 demo: $(INSTALLED) ## train both stages on handwritten digits (minutes)
 	$(BIN)/detect train experiment=demo $(ARGS)
 
-test: $(INSTALLED) ## the quick tests, in two processes; DETECT_SHARED=DIR adds those on real data
+test: $(INSTALLED) ## the quick tests; DETECT_SHARED=DIR adds those on real data
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED) ## the tests that take minutes

@@ -23,7 +23,7 @@ def call(verb: str, *overrides: str):
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose(verb, list(overrides))
-    return importlib.import_module(f"detect.{verb}").main(cfg)
+    return importlib.import_module(f"detect.cli.{verb}").main(cfg)
 
 
 def parts(found):

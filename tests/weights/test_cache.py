@@ -242,7 +242,7 @@ def test_no_address_at_all(tmp_path):
 
 def test_an_endless_file_is_given_up(address, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LARGEST", 1000)
-    assert "can't be fetched (more than" in refusal(f"{address}/net.tgz", SHA256, tmp_path)
+    assert "can't be fetched (the file is larger than" in refusal(f"{address}/net.tgz", SHA256, tmp_path)
 
 
 def test_a_cache_that_cannot_be_made(address, tmp_path):

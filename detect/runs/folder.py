@@ -147,7 +147,7 @@ class RunFolder:
         write_json(self.classes, list(classes), indent=None)
 
     def last_stage(self) -> str | None:
-        """The last stage with boxes that the run has begun: what follows the float detector, else that; None without."""
+        """The last stage with boxes that the run has begun: what follows the float detector, else that; or None."""
         stages = {path.parent.name for path in self.path.glob(f"*/{METRICS}")} - {CLASSIFY}
         stages |= {name for name in (DETECTOR, QUANTIZED) if (self.path / name).is_dir()}
         return min(stages, key=lambda name: (name == DETECTOR, name), default=None)

@@ -34,10 +34,11 @@ LAYERS = [
 
 INSIDE = {
     "modeling": [
-        "ssd faster_rcnn classifier",
+        "ssd faster_rcnn fcos classifier",
         "cost",
         "necks heads box_heads rpn",
         "backbones",
+        "point_assigner",
         "target_assigner sampler losses nms roi",
         "matcher",
         "interface",

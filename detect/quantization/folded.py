@@ -55,8 +55,9 @@ class Folded(Stepped):
         if self.between is not None:
             parts.append((self.between, shape))
         for layer, its_shape in parts:
-            with tf.name_scope(f"{layer.name}/"):  # with the slash at the end it replaces the current scope
-                layer.build(its_shape)
+            if not layer.built:  # by another layer that has the same kernel
+                with tf.name_scope(f"{layer.name}/"):  # the slash at the end makes it the whole scope
+                    layer.build(its_shape)
         self.add_step(self.spec.delay, self.spec.freeze_bn if self.norm is not None else None)
         super().build(input_shape)
 

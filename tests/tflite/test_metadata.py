@@ -30,8 +30,11 @@ def test_settings_come_back_from_the_file(files, settings):
     assert (found.classes, found.size, found.scores, found.nms) == (("cat", "dog"), (32, 48), "sigmoid", "none")
 
 
-@pytest.mark.parametrize("loss", [SigmoidClassification(), SoftmaxClassification(), FocalClassification()])
-def test_a_loss_says_what_its_scores_are(loss):
+@pytest.mark.parametrize(
+    "loss, name",
+    [(SigmoidClassification(), "sigmoid"), (SoftmaxClassification(), "softmax"), (FocalClassification(), "sigmoid")],
+)
+def test_a_loss_says_what_its_scores_are(loss, name):
     logits = tf.constant(np.random.default_rng(0).normal(0, 3, (1, 16, 4)), tf.float32)
     name = "softmax" if isinstance(loss, SoftmaxClassification) else "sigmoid"
     np.testing.assert_allclose(loss.scores(logits), getattr(tf.nn, name)(logits)[..., 1:], atol=1e-6)

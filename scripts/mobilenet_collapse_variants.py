@@ -19,7 +19,7 @@ from detect.quantization.calibrate import calibrate
 from detect.quantization.equalise import equalise, relu6_as_relu, remove_dead_channels
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
-from detect.quantization.rounding import fake_quant_kernel
+from detect.quantization.rounding import round_kernel
 from detect.quantization.spec import Spec
 from detect.tflite import flatbuffer, operators
 from detect.tflite.convert import convert
@@ -74,7 +74,7 @@ def per_tensor_asymmetric(kernel: np.ndarray) -> np.ndarray:
 
 def per_channel_symmetric(kernel: np.ndarray) -> np.ndarray:
     """A kernel [..., C] rounded as in TFLite's int8."""
-    return fake_quant_kernel(tf.constant(kernel), 8, per_channel=True).numpy()
+    return round_kernel(tf.constant(kernel), 8, per_channel=True).numpy()
 
 
 WEIGHT_ONLY, PER_TENSOR, PER_CHANNEL = ("dynamic", "per_tensor"), ("ptq", "per_tensor"), ("ptq", "per_channel")

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import fake_quant_kernel, kernel_steps
+from detect.quantization.rounding import kernel_steps, round_kernel
 
 layers = tf_keras.layers
 
@@ -227,10 +227,10 @@ class Folded(Stepped):
         # The converter loses the scales of a dense kernel when it transposes it. It finds them without the mark.
         mark = mark and not (per_channel and isinstance(self.convolution, layers.Dense))
         if not (depthwise and per_channel):
-            return fake_quant_kernel(kernel, bits, per_channel, mark)
+            return round_kernel(kernel, bits, per_channel, mark)
         height, width, channels, multiplier = kernel.shape
         flat = tf.reshape(kernel, [height, width, channels * multiplier])
-        return tf.reshape(fake_quant_kernel(flat, bits, True, mark), kernel.shape)
+        return tf.reshape(round_kernel(flat, bits, True, mark), kernel.shape)
 
     def _convolve(self, x, kernel):
         layer = self.convolution

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor

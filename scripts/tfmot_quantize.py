@@ -1,13 +1,13 @@
-"""tfmot's `quantize_model` in the place of stage 3: the same weights, batches, steps, rate and optimiser, then int8.
+"""Replaces stage 3 by tfmot's `quantize_model`: the same weights, batches, steps, rate and optimiser, then int8.
 
 Usage: python scripts/tfmot_quantize.py RUN OUTPUT [KEY=VALUE...]
-RUN is a run of an SSD. This starts from its float detector, or from its `init` where stage 2 was left out, and takes
-its `quantize.schedule` (that of quantize=int8 where the run has no stage 3); KEY=VALUE changes settings.
-Leaves in OUTPUT `tfmot/` with best, last and curves, `summary.json`, and `tflite/` with the file and `export.json`.
+RUN is a run of an SSD. The script starts from its float detector, or from its `init` if it has no stage 2. It uses
+its `quantize.schedule` (that of quantize=int8 if the run has no stage 3); KEY=VALUE changes settings.
+It writes to OUTPUT: `tfmot/` with best, last and curves, `summary.json`, and `tflite/` with the file and `export.json`.
 `detect evaluate model=OUTPUT/tflite/model.tflite` scores the file.
 
-tfmot (tensorflow-model-optimization, which the lock file brings) rounds kernels before batch norm, which it does not
-fold; its ranges start at [-6, 6] and follow with decay .999, so a short training keeps much of that.
+tfmot (tensorflow-model-optimization, in the lock file) rounds kernels before batch norm, and does not fold batch norm.
+Its ranges start at [-6, 6] and follow with decay .999, so after a short training they are still too wide.
 """
 
 import logging
@@ -26,21 +26,21 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
-from detect.cli.export import LABELS, MODEL
 from detect.config.check import CONFIG_DIR
 from detect.data.pipeline import read_image
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
 from detect.evaluation.evaluators import DetectionEvaluator
-from detect.export.tflite import accuracy, detection_output, flatbuffer, operators, package
-from detect.export.tflite.metadata import Settings
-from detect.export.tflite.quiet import quiet
+from detect.export.options import LABELS
 from detect.files import write_json
 from detect.geometry.frame import Frame
 from detect.runs import provenance
 from detect.runs.dataset import dataset_of
-from detect.runs.folder import DETECTOR, EXPORT, RunFolder
+from detect.runs.folder import DETECTOR, EXPORT, TFLITE_MODEL, RunFolder
 from detect.runs.start import Run
+from detect.tflite import accuracy, detection_output, flatbuffer, operators, package
+from detect.tflite.metadata import Settings
+from detect.tflite.quiet import quiet
 from detect.training import build, stages
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
@@ -50,7 +50,7 @@ COMPARED, TIMINGS = 16, 30  # images whose heads are compared; runs of each late
 
 
 class OutputConfig(tfmot.quantization.keras.QuantizeConfig):
-    """For input scaling, a layer that tfmot does not know: its output is rounded as tfmot rounds a model's input."""
+    """For input scaling, which tfmot does not support: rounds its output as tfmot rounds the input of a model."""
 
     def get_weights_and_quantizers(self, layer: Any) -> list:
         """No kernel."""
@@ -78,7 +78,7 @@ class OutputConfig(tfmot.quantization.keras.QuantizeConfig):
 
 
 def tfmot_twin(model: tf_keras.Model) -> tf_keras.Model:
-    """What tfmot makes of a float model, with its weights."""
+    """The model that tfmot makes from a float model, with its weights."""
 
     def annotate(layer):
         scales = isinstance(layer, tf_keras.layers.Rescaling)
@@ -91,7 +91,7 @@ def tfmot_twin(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def configuration(run: Path, changes: list[str]) -> DictConfig:
-    """That of the run, with a stage 3 and the changes. Keys that are newer than the run have their defaults."""
+    """The configuration of the run, with a stage 3 and the changes. Keys newer than the run have their defaults."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         defaults = hydra.compose("train", ["quantize=int8"])
     saved = RunFolder(run).saved_config()
@@ -104,7 +104,7 @@ def configuration(run: Path, changes: list[str]) -> DictConfig:
 
 
 def train(run: Run, source: Path) -> tuple[Any, Any]:
-    """As `stages.train_quantized`, but for the twin. Returns (float detector, tfmot's with its best weights)."""
+    """Like `stages.train_quantized`, with another twin. Returns (float detector, tfmot's with its best weights)."""
     cfg, best, folder = run.cfg, RunFolder(source).stage(DETECTOR).best, run.folder.stage("tfmot")
     weights = FromFile(str(best), "detector") if checkpoint.exists(best) else build.instantiate(cfg.init)
     build.set_up(cfg)
@@ -122,7 +122,7 @@ def train(run: Run, source: Path) -> tuple[Any, Any]:
 
 
 def convert(model: tf_keras.Model, settings: Settings) -> package.File:
-    """The int8 file: uint8 pixels in, int8 heads out, ranges from the model. WeightsError for a float convolution."""
+    """The int8 file: uint8 pixels, int8 heads, ranges of the model. Raises WeightsError if a convolution is float."""
 
     @tf.function(input_signature=[tf.TensorSpec([1, *settings.size, 3], tf.float32, name="image")])
     def network(image):
@@ -148,7 +148,7 @@ def export(run: Run, in_float: Any, detector: Any) -> Path:
     settings = Settings.of(detector, dataset.classes)
     file, reference = convert(detector.model, settings), package.build(in_float.model, settings, package.Options())
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL).write_bytes(file.content)
+    (folder / TFLITE_MODEL).write_bytes(file.content)
     (folder / LABELS).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
     split = next(name for name in ("test", "val", "train") if dataset.splits[name])
     examples, frame = dataset.splits[split], Frame(detector.size, detector.resize, exact=True)

@@ -12,6 +12,7 @@ from detect.cli import help
 from detect.cli.overrides import prepare, read
 from detect.config import check
 from detect.config.composer import groups
+from detect.config.legal_values import RUN_KEYS
 from detect.config.tree import nodes
 from detect.errors import ConfigError
 
@@ -84,9 +85,9 @@ def all_keys() -> Iterator[str]:
             yield key if group == "." else f"{group}.{key}"
 
 
-def test_ranges_are_of_keys_that_exist():
+def test_rules_are_of_keys_that_exist():
     keys = set(all_keys())
-    assert [glob for glob in check.RANGES if not any(fnmatch.fnmatchcase(key, glob) for key in keys)] == []
+    assert [glob for glob in RUN_KEYS if not any(fnmatch.fnmatchcase(key, glob) for key in keys)] == []
 
 
 @pytest.mark.parametrize("option", ["", *OPTIONS])

@@ -1,4 +1,4 @@
-"""The documentation says what is so: its commands are legal, its links lead somewhere, its pages are whole.
+"""The documentation says what is so: its commands are legal, its links lead somewhere, generated pages lack nothing.
 
 The commands of all blocks are checked as the command line checks them, in a folder where DIR, RUN, FILE and the other
 placeholders are real, but small.
@@ -80,6 +80,8 @@ def place(tmp_path_factory) -> Path:
     own = {language: body for language, body, _ in blocks((DOCS / "extend/dataset.md").read_text(encoding="utf-8"))}
     (folder / "DIR/dataset/mine.yaml").write_text(own["yaml"])
     (folder / "mypackage/mine.py").write_text(own["python"])
+    own = {language: body for language, body, _ in blocks((DOCS / "extend/hook.md").read_text(encoding="utf-8"))}
+    (folder / "mypackage/hook.py").write_text(own["python"])
     saved = overrides.first_job(overrides.read(["dataset=voc", "dataset.root=DIR"], "train"))
     tree = OmegaConf.to_container(saved, resolve=False)
     assert isinstance(tree, dict)
@@ -101,17 +103,15 @@ def composing(place, monkeypatch):
     monkeypatch.setattr(overrides, "Composer", composer)
 
 
-plain_load = yaml.load
+plain_load, parsed = yaml.load, {}
 
 
 def parsed_once(stream, Loader):
-    """As yaml.load."""
-    return copy.deepcopy(_parsed(stream if isinstance(stream, str | bytes) else stream.read(), Loader))
-
-
-@functools.cache
-def _parsed(text: str | bytes, loader):
-    return plain_load(text, loader)
+    """As yaml.load. OmegaConf makes its loader's class anew for every file: the name stands for it."""
+    key = stream if isinstance(stream, str | bytes) else stream.read(), Loader.__name__
+    if key not in parsed:
+        parsed[key] = plain_load(key[0], Loader)
+    return copy.deepcopy(parsed[key])
 
 
 composer = functools.cache(overrides.Composer)
@@ -136,12 +136,41 @@ def test_the_first_cell_of_a_sweep():
     assert first_cell(["a=1"]) == ["a=1"]
 
 
-@pytest.mark.parametrize("command", DETECT)
-def test_a_command_is_legal(command, composing):
-    """Its verb, flags, groups, options, keys and values are, of a sweep those of its first run; nothing is run."""
-    _, verb, *words = shlex.split(command)
+def together(commands: list[str]) -> list[list[str]]:
+    """Commands of which the first runs can be one: with verb, flags and groups in common, and no key that differs.
+
+    One composition for all of them finds what is wrong with any of them.
+    """
+    found: dict[tuple[str, ...], list[tuple[dict[str, str], list[str]]]] = {}
+    for command in commands:
+        _, verb, *words = shlex.split(command)
+        cell = first_cell(words)
+        values = {word.partition("=")[0]: word for word in cell if re.match(r"[\w.]+\.\w+=", word)}
+        common = (verb, *sorted(word for word in cell if word not in values.values()))
+        if "--help" in cell or verb != "train":
+            common = (*common, command)
+        for taken, names in found.setdefault(common, []):
+            if all(taken.get(key, word) == word for key, word in values.items()):
+                taken.update(values)
+                names.append(command)
+                break
+        else:
+            found[common].append((values, [command]))
+    return [names for groups in found.values() for _, names in groups]
+
+
+def test_what_is_checked_together():
+    a, b, c, d = "detect train x=1 a.b=1", "detect train a.c=2 x=1", "detect train a.b=2 x=1", "detect fetch a.b=1"
+    assert together([a, b, c, d]) == [[a, b], [c], [d]]
+
+
+@pytest.mark.parametrize("alike", together(DETECT), ids=lambda alike: alike[0].replace(" ", "_"))
+def test_commands_are_legal(alike, composing):
+    """Verb, flags, groups, options, keys and values are, of a sweep those of its first run; nothing is run."""
+    _, verb, *_ = shlex.split(alike[0])
     assert verb in usage.VERBS
-    read = overrides.read(first_cell(words), verb)
+    words = dict.fromkeys(word for command in alike for word in first_cell(shlex.split(command)[2:]))
+    read = overrides.read(list(words), verb)
     if read.options.help:
         assert usage.verb_help(read)
     else:
@@ -241,6 +270,11 @@ def test_a_file_is_read_with_its_comments(tmp_path, monkeypatch):
         "```",
     ]
     assert "| `part.size` | `[3, 4]` | height, width |" in generate.table(option)
+
+
+def test_a_list_after_a_paragraph_gets_an_empty_line():
+    text = "One:\n- a\n  b\n- c\n\n1. d\n```\nx\n- y\n```\n"
+    assert generate.spaced_lists(text) == text.replace("One:\n", "One:\n\n")
 
 
 def test_docstrings_become_lists():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detect.export.tflite import flatbuffer, operators
+from detect.tflite import flatbuffer, operators
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "quantize_a_convnet.py"
 

@@ -5,6 +5,7 @@ Checked before TensorFlow is imported, so nothing here imports it: signatures ar
 
 import fnmatch
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config import arms
-from detect.config.legal_values import RANGES
+from detect.config.legal_values import RUN_KEYS, refusals
 from detect.config.signatures import static_signature
-from detect.config.tree import RESERVED, nearest, nodes, plain
+from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
 from detect.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -67,6 +68,8 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
         return [f"{path}._target_={target}: expected a dotted name such as detect.data.voc.read_voc"]
     signature = _signature(target)
     if signature is None:
+        if not _found(target):
+            return [f"{path}._target_={target}: there is no module {target.partition('.')[0]}; is it on PYTHONPATH?"]
         known = not target.startswith(("detect.", "albumentations."))
         return [] if known else [f"{path}._target_={target}: there is no such function or class"]
     arguments = list(signature.parameters.values())
@@ -84,6 +87,14 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
     return problems + [f"{path}.{k} is missing: {target} needs it" for k in sorted(needed - given - PROGRAM_SUPPLIED)]
 
 
+def _found(target: str) -> bool:
+    """Whether the package that a target begins with is there."""
+    try:
+        return importlib.util.find_spec(target.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def _signature(target: str) -> inspect.Signature | None:
     if not target.startswith("albumentations."):
         return static_signature(target)
@@ -94,7 +105,7 @@ def _signature(target: str) -> inspect.Signature | None:
         return None
 
 
-def _missing(cfg: DictConfig, tree: dict[str, Any]) -> Iterator[str]:
+def _missing(cfg: DictConfig, tree: Tree) -> Iterator[str]:
     disabled = tuple(f"{key.removesuffix('enabled')}" for key, v in nodes(tree) if key.endswith(".enabled") and not v)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         if not key.startswith(("hydra.", *disabled)):
@@ -102,18 +113,31 @@ def _missing(cfg: DictConfig, tree: dict[str, Any]) -> Iterator[str]:
             yield f"{key} is missing: give {key}={kind}"
 
 
-def _out_of_range(tree: dict[str, Any]) -> Iterator[str]:
+def _out_of_range(tree: Tree) -> Iterator[str]:
+    """Run-level keys: what lies in a `_target_` is its own affair, whatever it is called."""
+    called = targets(tree)
     for key, value in nodes(tree):
-        for glob, legal in RANGES.items():
-            if value != "???" and fnmatch.fnmatchcase(key, glob) and not legal.admits(value):
-                yield f"{key}={'null' if value is None else value} is not legal: expected {legal}"
+        for glob, legal in RUN_KEYS.items():
+            if value != "???" and fnmatch.fnmatchcase(key, glob) and not below(key, called) and not legal.admits(value):
+                yield legal.refusal(key, value)
 
 
-def _target_problems(tree: dict[str, Any]) -> Iterator[str]:
-    for path, node in nodes(tree):
-        if isinstance(node, Mapping) and "_target_" in node:
-            problems = target_problems(path, node)
-            yield from problems or _refused_transform(path, node)
+def _target_problems(tree: Tree) -> Iterator[str]:
+    for path, node in targets(tree).items():
+        problems = target_problems(path, node) or _illegal_arguments(path, node)
+        yield from problems or _refused_transform(path, node)
+
+
+def _illegal_arguments(path: str, node: Mapping[str, Any]) -> list[str]:
+    """What the annotations of a target's own signature do not allow."""
+    signature = static_signature(node["_target_"])
+    arguments = signature.parameters if signature else {}
+    return [
+        message
+        for name, argument in arguments.items()
+        if name in node and argument.annotation is not argument.empty
+        for message in refusals(f"{path}.{name}", node[name], argument.annotation, argument.default)
+    ]
 
 
 def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:

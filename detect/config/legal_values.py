@@ -1,11 +1,19 @@
-"""Legal values of the run-level keys, checked before TensorFlow is imported.
+"""Legal values: the language that they are told in, and those of the keys that are no argument of a `_target_`.
 
-Constructors check their own arguments; what stands here costs a run when it is found late.
+An argument's legal values are its annotation in the signature, and nowhere else: `Literal["same", "valid"]`,
+`Annotated[int, whole(1)]`, `bool`, with `| None` where null is legal. `detect.config.signatures` reads it from the
+source text before anything heavy is imported; a constructor that checks its values itself asks `demand` for the same
+annotation. What else an annotation may say is not checked here.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from detect.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -19,17 +27,16 @@ class Legal:
     choices: tuple[Any, ...] = ()
     null: bool = False
 
-    def admits(self, value: Any) -> bool:
+    def admits(self, value: object) -> bool:
         if value is None:
             return self.null
         if self.choices:
             return any(value == choice and type(value) is type(choice) for choice in self.choices)
         if self.kind is bool or self.kind is str:
             return isinstance(value, self.kind)
-        numbers = (int,) if self.kind is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, numbers) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int if self.kind is int else (int, float)):
             return False
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
+        return math.isfinite(value) and (self.low < value if self.above else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:
         if self.choices:
@@ -42,6 +49,10 @@ class Legal:
             text += f" to {self.high}" if self.high < math.inf else ""
         return text + (" or null" if self.null else "")
 
+    def refusal(self, key: str, value: object) -> str:
+        """The message for a value that is not legal."""
+        return f"{key}={'null' if value is None else value} is not legal: expected {self}"
+
 
 def whole(low: float = -math.inf, high: float = math.inf, null: bool = False) -> Legal:
     return Legal(int, low, high, null=null)
@@ -51,22 +62,64 @@ def number(low: float = -math.inf, high: float = math.inf, above: bool = False, 
     return Legal(float, low, high, above, null=null)
 
 
-SHARE = number(0, 1)
+def one_of(*names: str, null: bool = False) -> Legal:
+    return Legal(str, choices=names, null=null)
+
+
 SWITCH = Legal(bool)
+TEXT = Legal(str, null=True)
+PLAIN: dict[object, Legal] = {bool: SWITCH, int: whole(), float: number()}
+"""What plain annotations mean. `str` is left out: YAML reads a folder called 2007 as a number."""
+
+Share = Annotated[float, number(0, 1)]
+Count = Annotated[int, whole(1)]
+Multiplier = Annotated[float, number(0, 16, above=True)]
+HeldOut = Annotated[float, number(0, 0.9)]
+"""Annotations of arguments: a part of a whole; at least one; of a network's channels; a share of the images."""
 
 
-def one_of(*names: str) -> Legal:
-    return Legal(str, choices=names)
+def legal_of(hint: object) -> Legal | None:
+    """What an annotation allows a single value to be; None where it does not say."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return next((each for each in arguments if isinstance(each, Legal)), legal_of(arguments[0]))
+    if typing.get_origin(hint) is typing.Literal:
+        return Legal(str, choices=tuple(a for a in arguments if a is not None), null=None in arguments)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        others = [argument for argument in arguments if argument is not types.NoneType]
+        legal = legal_of(others[0]) if len(others) == 1 else None
+        return legal and replace(legal, null=legal.null or len(others) < len(arguments))
+    return PLAIN.get(hint)
 
 
-RANGES: dict[str, Legal] = {
+def refusals(key: str, value: object, hint: object, default: object = ...) -> list[str]:
+    """Messages for what an argument's annotation does not allow, list items included (`size.0`).
+
+    default: of the argument; a value that equals it is always legal.
+    """
+    if value == "???" or (value is default or (value == default and type(value) is type(default))):
+        return []
+    (item,) = (typing.get_args(hint) or (None,)) if typing.get_origin(hint) in (Sequence, list) else (None,)
+    if item is not None and isinstance(value, list):
+        return [message for i, each in enumerate(value) for message in refusals(f"{key}.{i}", each, item)]
+    legal = legal_of(hint)
+    return [] if legal is None or legal.admits(value) else [legal.refusal(key, value)]
+
+
+def demand(key: str, value: object, hint: object) -> None:
+    """For constructors: raises ConfigError, naming key, value and what is legal, unless the annotation allows it."""
+    if found := refusals(key, value, hint):
+        raise ConfigError(found[0])
+
+
+RUN_KEYS: dict[str, Legal] = {
     "seed": whole(0, 2**31 - 1),
-    "resume": Legal(str, null=True),
+    "resume": TEXT,
     "threads": whole(1, 1024, null=True),
     "max_boxes": whole(1, 10_000, null=True),
     "deterministic": SWITCH,
     "histograms": SWITCH,
-    "study": Legal(str, null=True),
+    "study": TEXT,
     "arm.start": one_of("generic", "random"),
     "arm.extra": SWITCH,
     "rates.*.*": number(0, 100, above=True, null=True),
@@ -75,72 +128,27 @@ RANGES: dict[str, Legal] = {
     "limit.val": whole(1, null=True),
     "limit.test": whole(1, null=True),
     "limit.overfit": SWITCH,
-    "*.enabled": SWITCH,
-    "*schedule.steps": whole(1),
-    "*schedule.batch_size": whole(1, 4096),
-    "*schedule.rate": number(0, 100, above=True),
-    "*schedule.warmup": whole(0),
-    "*schedule.decay": one_of("cosine", "step", "constant"),
-    "*schedule.step_factor": number(0, 1, above=True),
-    "*schedule.clip_norm": number(0, above=True, null=True),
-    "*schedule.weight_decay": number(0, 1),
-    "*schedule.ema_decay": number(0, 0.999999, null=True),
-    "*schedule.batch_norm": one_of("trainable", "frozen"),
-    "*schedule.batch_norm_decay": number(0, 0.999999, null=True),
-    "*schedule.reestimate_batch_norm": whole(0),
-    "*schedule.evaluate_every": whole(1),
-    "*schedule.checkpoint_every": whole(1),
-    "*schedule.log_every": whole(1),
-    "*schedule.patience": whole(1, null=True),
-    "init.scope": one_of("backbone", "detector"),
-    "backbone.depth_multiplier": number(0, 16, above=True),
-    "backbone.min_depth": whole(1),
-    "backbone.input_scaling": one_of("signed", "unit", "mean", "none"),
-    "backbone.padding": one_of("same", "valid"),
-    "backbone.activation": one_of("relu", "relu6"),
-    "backbone.scale": SWITCH,
-    "backbone.variant": one_of("large", "small"),
-    "backbone.minimalistic": SWITCH,
-    "backbone.reduced_tail": SWITCH,
-    "backbone.scale_last": SWITCH,
-    "detector.size.*": whole(96, 4096),
-    "detector.resize": one_of("stretch", "keep_aspect", "zoo"),
-    "detector.border_anchors": one_of("drop", "keep"),
-    "detector.proposals.count": whole(1, 10_000),
-    "detector.proposals.nms_iou": SHARE,
-    "detector.proposals.candidates": whole(1, null=True),
-    "detector.proposals.min_size": number(0),
-    "detector.roi.method": one_of("align", "crop_and_resize"),
-    "detector.roi.crop": whole(1, 100, null=True),
-    "detector.roi.pool": whole(1, 100, null=True),
-    "detector.roi.samples": whole(1, 8, null=True),
-    "detector.*_sampler.size": whole(1, 100_000),
-    "detector.*_sampler.positive_fraction": SHARE,
-    "classify.classifier.size.*": whole(32, 4096),
+    "classify.enabled": SWITCH,
+    "quantize.enabled": SWITCH,
     "quantize.calibrate": whole(0),
     "quantize.float_stage": SWITCH,
     "split": one_of("train", "val", "test"),
-    "stage": Legal(str, choices=("detector", "quantized"), null=True),
-    "score": SHARE,
-    "only": Legal(str, choices=("network", "data", "quantize"), null=True),
+    "stage": one_of("detector", "quantized", null=True),
+    "score": number(0, 1),
+    "only": one_of("network", "data", "quantize", null=True),
     "decode": SWITCH,
     "overwrite": SWITCH,
     "format": one_of("saved_model", "tflite"),
     "quantization": one_of("none", "float16", "dynamic", "ptq", "qat"),
     "weights": one_of("per_channel", "per_tensor"),
-    "nms": Legal(str, choices=("none", "in_graph", "tflite_op"), null=True),
-    "input": Legal(str, choices=("uint8", "float32", "int8"), null=True),
-    "heads": Legal(str, choices=("float32", "int8"), null=True),
+    "nms": one_of("none", "in_graph", "tflite_op", null=True),
+    "input": one_of("uint8", "float32", "int8", null=True),
+    "heads": one_of("float32", "int8", null=True),
     "representative": whole(1, 100_000),
     "compared": whole(1, 10_000),
     "timings": whole(1, 100_000),
     "scored": whole(0),
     "batch": whole(1, 1, null=True),
     "strict": SWITCH,
-    "dataset.*_fraction": number(0, 0.9),
-    "*.postprocess.iou": SHARE,
-    "*.postprocess.score": SHARE,
-    "*.label_smoothing": number(0, 0.999),
-    "*.dropout": number(0, 0.999),
 }
-"""Legal values of run-level keys. A key is dotted and may be a glob; one that a verb's config lacks is passed over."""
+"""Legal values by dotted key, which may be a glob. One that a verb's config lacks is passed over."""

@@ -39,8 +39,10 @@ def fitted(asked: Sequence[Override], base: Tree) -> list[Override]:
     ]
     for node, override in news.items():
         if not override.is_sweep_override() and isinstance(known.get(node), Mapping):
-            left = (f"{node}.{name}" for name in _surplus(known[node], str(override.value())))
-            found += parse(f"~{key}" for key in left if not any(g == key or below(g, [key]) for g in given))
+            for key in (f"{node}.{name}" for name in _surplus(known[node], str(override.value()))):
+                if not any(g == key or below(g, [key]) for g in given):
+                    emptied = known[key] in (None, "???")  # Hydra can't delete these: it takes them for absent
+                    found += parse([*([f"{key}=0"] if emptied else []), f"~{key}"])
     return found
 
 

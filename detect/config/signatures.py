@@ -2,13 +2,12 @@
 
 import ast
 import functools
-import importlib.util
 import inspect
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-EMPTY = inspect.Parameter.empty
+from detect.config.annotations import EMPTY, hint
+from detect.config.source import definition, imported_from, parse
 
 
 @functools.cache
@@ -16,7 +15,8 @@ def static_signature(target: str) -> inspect.Signature | None:
     """The signature of `target` ("package.module.function", "package.module.Class" or "...Class.method").
 
     Functions, classes with an `__init__` (inherited ones too), dataclasses and named tuples are understood, and
-    names that a module imports from another. Defaults that are not literals are given as their source text.
+    names that a module imports from another. Defaults that are not literals are given as their source text;
+    annotations that can't be told from source text are left out.
     Returns None where the source does not tell: no such module or name, or a module that is not Python text.
     """
     found = _find(target)
@@ -27,7 +27,7 @@ def static_signature(target: str) -> inspect.Signature | None:
         parameters = _class_parameters(node, module)
         return None if parameters is None else inspect.Signature(parameters)
     method = bool(_owner(target)) and "staticmethod" not in _names(node.decorator_list)
-    return inspect.Signature(_parameters(node.args, skip_first=method))
+    return inspect.Signature(_parameters(node.args, module, skip_first=method))
 
 
 def _find(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, str] | None:
@@ -35,50 +35,16 @@ def _find(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, str] | None:
     parts = target.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:cut])
-        tree = _parse(module)
+        tree = parse(module)
         if tree is None:
             continue
-        node = _definition(tree.body, parts[cut])
+        node = definition(tree.body, parts[cut])
         if node is None:
-            source = _imported_from(tree.body, parts[cut])
+            source = imported_from(tree.body, parts[cut])
             return _find(".".join([source, *parts[cut + 1 :]])) if source else None
         for name in parts[cut + 1 :]:
-            node = _definition(node.body, name) if node else None
+            node = definition(node.body, name) if node else None
         return (node, module) if node else None
-    return None
-
-
-@functools.cache
-def _parse(module: str) -> ast.Module | None:
-    """The syntax tree of a module found by file name alone: no parent package is imported."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if not rest and spec.origin and spec.origin.endswith(".py"):
-        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for folder in spec.submodule_search_locations or ():
-        place = Path(folder, *rest)
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if rest and file.is_file():
-                return ast.parse(file.read_text(encoding="utf-8"))
-    return None
-
-
-def _definition(body: Iterable[ast.stmt], name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    return next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name), None)
-
-
-def _imported_from(body: Iterable[ast.stmt], name: str) -> str | None:
-    """Dotted name that `from x import y [as name]` binds to `name`."""
-    for node in body:
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return f"{node.module}.{alias.name}"
     return None
 
 
@@ -94,13 +60,13 @@ def _names(nodes: Iterable[ast.expr]) -> set[str]:
 
 
 def _class_parameters(node: ast.ClassDef, module: str) -> list[inspect.Parameter] | None:
-    init = _definition(node.body, "__init__")
+    init = definition(node.body, "__init__")
     if isinstance(init, ast.FunctionDef):
-        return _parameters(init.args, skip_first=True)
+        return _parameters(init.args, module, skip_first=True)
     inherited = [_base_parameters(base, module) for base in node.bases]
     if "dataclass" in _names(node.decorator_list) or "NamedTuple" in _names(node.bases):
-        fields = {p.name: p for base in inherited if base for p in base} | {p.name: p for p in _fields(node.body)}
-        return list(fields.values())
+        own = _fields(node.body, module)
+        return list({p.name: p for p in [*(p for base in inherited if base for p in base), *own]}.values())
     if not node.bases:
         return []
     return next((base for base in inherited if base is not None), None)
@@ -111,8 +77,8 @@ def _base_parameters(base: ast.expr, module: str) -> list[inspect.Parameter] | N
     return _class_parameters(found[0], found[1]) if found and isinstance(found[0], ast.ClassDef) else None
 
 
-def _fields(body: Iterable[ast.stmt]) -> list[inspect.Parameter]:
-    """Fields of a dataclass, keyword-only: their names and whether they have a default is all that is asked."""
+def _fields(body: Iterable[ast.stmt], module: str) -> list[inspect.Parameter]:
+    """Fields of a dataclass, keyword-only: their order is not asked for."""
     fields = []
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
@@ -125,11 +91,12 @@ def _fields(body: Iterable[ast.stmt]) -> list[inspect.Parameter]:
             if "init" in given and _literal(given["init"]) is False:
                 continue
             default = next((_literal(given[k]) for k in ("default", "default_factory") if k in given), EMPTY)
-        fields.append(inspect.Parameter(node.target.id, inspect.Parameter.KEYWORD_ONLY, default=default))
+        kind, told = inspect.Parameter.KEYWORD_ONLY, hint(node.annotation, module)
+        fields.append(inspect.Parameter(node.target.id, kind, default=default, annotation=told))
     return fields
 
 
-def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Parameter]:
+def _parameters(arguments: ast.arguments, module: str, skip_first: bool) -> list[inspect.Parameter]:
     kinds = inspect.Parameter
     positional = [
         *((a, kinds.POSITIONAL_ONLY) for a in arguments.posonlyargs),
@@ -137,7 +104,7 @@ def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Para
     ]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     found = [
-        kinds(a.arg, kind, default=EMPTY if d is None else _literal(d))
+        kinds(a.arg, kind, default=EMPTY if d is None else _literal(d), annotation=hint(a.annotation, module))
         for (a, kind), d in zip(positional, defaults, strict=True)
     ]
     found = found[1:] if skip_first else found
@@ -145,7 +112,8 @@ def _parameters(arguments: ast.arguments, skip_first: bool) -> list[inspect.Para
         found.append(kinds(arguments.vararg.arg, kinds.VAR_POSITIONAL))
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         value = EMPTY if default is None else _literal(default)
-        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=value))
+        told = hint(argument.annotation, module)
+        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=value, annotation=told))
     if arguments.kwarg:
         found.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
     return found

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detect.errors import ConfigError
@@ -29,7 +29,7 @@ def plain(cfg: DictConfig) -> Tree:
     return _without_hydra(tree)
 
 
-def container(cfg: DictConfig) -> Tree:
+def container(cfg: DictConfig | ListConfig) -> Tree:
     """The configuration as plain dicts and lists, interpolations unresolved, without Hydra's node."""
     return _without_hydra(OmegaConf.to_container(cfg))
 

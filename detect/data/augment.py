@@ -1,13 +1,13 @@
-"""Augmentation in albumentations' language, with boxes that are moved, clipped, dropped and counted by this module.
+"""Augmentation with albumentations transforms. This module moves, clips, drops and counts the boxes.
 
-The order is always geometry -> scale to the network's frame -> colour -> pad, whatever the order in the configuration:
-colour on the small picture costs a third of colour on the file's, and padding looks as in evaluation. Three habits of
-albumentations 2.0.8 are avoided:
+The order is always geometry -> resize to the network's frame -> colour -> pad, whatever the order in the configuration.
+Colour on the resized image costs a third of colour on the original, and the padding is the same as in evaluation.
+The module avoids three properties of albumentations 2.0.8:
 - `Compose.set_random_seed` gives every transform the *same* seed, so a flip with p=.5 and a brightness change with
   p=.5 always happen together. Here all transforms draw from one pair of generators, seeded per example.
-- A transform keeps its drawn parameters in itself: threads that share one mix them up. Each thread has its own copies.
+- A transform stores the parameters that it draws, so threads that share it overwrite them. Here each thread has copies.
 - Its box processor (convert, check, filter after each transform, label columns) costs more than the transforms
-  themselves and holds the interpreter lock. Boxes go through as normalised [xmin, ymin, xmax, ymax, index] arrays.
+  themselves and holds the interpreter lock. Here boxes are normalised [xmin, ymin, xmax, ymax, index] arrays.
 """
 
 import os
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version when imported
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks a server for the newest version
 
 import albumentations as A
 import numpy as np
@@ -30,18 +30,18 @@ from detect.errors import ConfigError, DataError
 from detect.geometry.boxes import iou
 from detect.geometry.frame import Frame
 
-TRIES = 4  # draws given to a geometry that fails on an image, as a crop of less than a pixel does
+TRIES = 4  # draws of a geometry that fails on an image, for example a crop of less than a pixel
 
 
 class Augment:
     """Box-safe augmentation, a pure function of (image, boxes, seed) in whatever thread it runs.
 
-    transforms: name -> albumentations transform (or a list of them); null entries are passed over, nothing at all is
-        a plain resize, as used in evaluation.
-    min_visibility: a box is dropped when less than this share of its area is left in the frame, 0..1.
-    min_size: a box is dropped when its shorter side is under this many pixels of the network's frame.
-    `counts` holds how many boxes came in ("boxes") and were dropped ("cut", "small") since the start.
-    Raises ConfigError for something that is not an albumentations transform or a number out of range.
+    transforms: name -> albumentations transform (or a list of them). Null entries are skipped. Without any
+        transform an image is only resized, as in evaluation.
+    min_visibility: a box is dropped when less than this share of its area remains in the frame, 0..1.
+    min_size: a box is dropped when its shorter side is below this many pixels of the network's frame.
+    `counts` holds how many boxes were given ("boxes") and were dropped ("cut", "small") since the start.
+    Raises ConfigError for an entry that is not an albumentations transform and for a number out of range.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Augment:
         named = {str(name): t for name, t in named.items() if t is not None}
         for name, transform in named.items():
             if not isinstance(transform, A.BasicTransform | A.BaseCompose):
-                raise ConfigError(f"augment.transforms.{name} is {transform!r}: needs an albumentations transform")
+                raise ConfigError(f"augment.transforms.{name} is {transform!r}: it must be an albumentations transform")
         if not 0 <= min_visibility <= 1:
-            raise ConfigError(f"augment.min_visibility={min_visibility}: must lie in 0..1")
+            raise ConfigError(f"augment.min_visibility={min_visibility}: it must be in 0..1")
         if min_size < 0:
-            raise ConfigError(f"augment.min_size={min_size}: must not be negative (pixels of the network's frame)")
+            raise ConfigError(f"augment.min_size={min_size}: it must be 0 or more (pixels of the network's frame)")
         self.transforms = named
         self.min_visibility = float(min_visibility)
         self.min_size = float(min_size)
@@ -69,9 +69,9 @@ class Augment:
         self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, frame: Frame, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] RGB, boxes float32 [n, 4] yxyx in its pixels, classes int32 [n] -> the same three in
-        the frame, with m <= n boxes, all inside the part of it that the image fills.
+        the frame, with m <= n boxes. All boxes are inside the part of the frame that the image fills.
 
-        Raises DataError when the transforms fail on this image, ConfigError when they change its type or channels.
+        Raises DataError if the transforms fail on this image, ConfigError if they change its type or channels.
         """
         if len(boxes) != len(classes):
             raise ValueError(f"{len(boxes)} boxes with {len(classes)} classes")
@@ -84,7 +84,7 @@ class Augment:
         return frame.pad(image), kept, np.asarray(classes, np.int32)[index]
 
     def _draw(self, image: np.ndarray, rows: np.ndarray, frame: Frame, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Geometry (again with the next draw if it fails), scale, colour."""
+        """Geometry, resize and colour. If they fail, the next draw is tried."""
         geometry, colour = self._of_this_thread()
         for attempt in range(TRIES):
             generators = np.random.default_rng((seed, attempt)), random.Random(seed * TRIES + attempt)
@@ -100,7 +100,7 @@ class Augment:
             if small.dtype != np.uint8 or small.shape != (*scaled.shape[:2], 3):
                 raise ConfigError(
                     f"augment.transforms ({', '.join(self.transforms)}) turn a uint8 RGB image into {small.dtype} "
-                    f"{small.shape}: leave out scaling and conversion, the backbone does its own"
+                    f"{small.shape}: remove scaling and conversion, because the backbone scales its own input"
                 )
             return small, np.asarray(moved["bboxes"], np.float64).reshape(-1, 5)
         height, width = image.shape[:2]
@@ -110,14 +110,14 @@ class Augment:
         ) from failure
 
     def _settle(self, rows: np.ndarray, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows as they come out of the geometry -> boxes that are to be kept, in pixels of the scaled image's `size`,
-        and where they came from."""
+        """Rows that the geometry returns -> the boxes to keep, in pixels of the resized image's `size`, and the index
+        of each in the input."""
         index = rows[:, 4].round().astype(np.int64)
         if not set(index.tolist()) <= set(range(count)) or len(set(index.tolist())) < len(index):
-            raise RuntimeError(f"a transform of {', '.join(self.transforms)} returned boxes that it was not given")
+            raise RuntimeError(f"a transform of {', '.join(self.transforms)} returned boxes that it did not receive")
         frame = np.array((*size, *size), np.float64)
         whole = rows[:, [1, 0, 3, 2]] * frame
-        clipped = np.minimum(np.maximum(whole, 0), frame)  # np.clip and np.prod cost several times as much
+        clipped = np.minimum(np.maximum(whole, 0), frame)  # np.clip and np.prod take several times as long
         all_sides, sides = whole[:, 2:] - whole[:, :2], clipped[:, 2:] - clipped[:, :2]
         shorter = np.minimum(sides[:, 0], sides[:, 1])
         cut = (sides[:, 0] * sides[:, 1] < self.min_visibility * all_sides[:, 0] * all_sides[:, 1]) | (shorter <= 0)
@@ -128,13 +128,13 @@ class Augment:
         return clipped[keep].astype(np.float32), index[keep]
 
     def _of_this_thread(self) -> tuple[A.Compose, A.Compose]:
-        """This thread's own (geometry, colour), copied from the description on first use."""
+        """This thread's own (geometry, colour), copied from `transforms` on first use."""
         if not hasattr(self._local, "composes"):
             copies = list(deepcopy(self.transforms).values())
             geometry = A.Compose([t for t in copies if not _colour_only(t)])
             colour = A.Compose([t for t in copies if _colour_only(t)])
             processor = BboxProcessor(A.BboxParams("albumentations", min_visibility=self.min_visibility))
-            for leaf in _leaves(copies):  # a few (dropouts, grid shuffle) leave boxes alone unless they know of one
+            for leaf in _leaves(copies):  # some (dropouts, grid shuffle) ignore boxes without a processor
                 leaf.set_processors({"bboxes": processor})
             self._local.composes = geometry, colour
         return self._local.composes
@@ -152,16 +152,16 @@ class Augment:
 
 
 class RandomIoUCrop(BaseCrop):
-    """SSD's random patch (Liu et al. 2016, section 2.2), for images in which `BBoxSafeRandomCrop` has no room.
+    """SSD's random patch (Liu et al. 2016, section 2.2), for images in which `BBoxSafeRandomCrop` finds no space.
 
-    One of `overlaps` is drawn; then the first of `tries` random patches that has at least this IoU with a box, holds
-    the centre of a box and has an allowed shape is cut out. If there is none, the image stays whole. Boxes that the
-    patch cuts are kept or dropped by `Augment.min_visibility` (the paper keeps those whose centre is inside).
+    One of `overlaps` is drawn, and then `tries` random patches. The crop is the first patch that has at least this IoU
+    with a box, contains the centre of a box and has an allowed shape. If there is none, the image stays whole.
+    `Augment.min_visibility` decides about boxes that the patch cuts (the paper keeps those whose centre is inside).
     scale: range of the patch's sides as shares of the image's. aspect: range of its width / height in pixels.
     """
 
     class InitSchema(BaseCrop.InitSchema):
-        """What albumentations checks the arguments against."""
+        """The schema that albumentations checks the arguments with."""
 
         scale: tuple[float, float]
         aspect: tuple[float, float]
@@ -209,7 +209,7 @@ class RandomIoUCrop(BaseCrop):
 def _to_rows(boxes: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
     """Boxes [n, 4] yxyx px -> float64 [m, 5]: normalised xmin, ymin, xmax, ymax clipped to the image, and the index.
 
-    Boxes of less than a hundredth of a pixel are left out: crops around them fail.
+    Boxes with a side of less than a hundredth of a pixel are left out, because crops around them fail.
     """
     limits = np.array((*frame, *frame), np.float64)
     clipped = np.minimum(np.maximum(np.asarray(boxes, np.float64).reshape(-1, 4), 0), limits)

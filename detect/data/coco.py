@@ -1,4 +1,4 @@
-"""COCO json (cocodataset.org/#format-data): one file a split, 0-based boxes [x, y, width, height]."""
+"""COCO json (cocodataset.org/#format-data): one file per split, 0-based boxes [x, y, width, height]."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import DetectionDataset, Example, existing_folder, image_sizes, settle_size
 from detect.data.split import fill_splits, refuse_overlap
 from detect.errors import DataError
@@ -21,20 +22,20 @@ def read_coco(
     images: Mapping[str, str | None] | None = None,
     classes: Sequence[str] | None = None,
     name: str | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
 ) -> DetectionDataset:
     """Read a data set of COCO json files.
 
-    root: the folder that the other paths start from.
-    train, val, test: the json of each split. With val None, val is drawn from train (and test too, if it is None).
-    images: folder of each split's pictures; None looks where they usually lie (beside the json, root, root/images,
+    root: the other paths are relative to this folder.
+    train, val, test: the json of each split. If val is None, val is drawn from train (and test too, if test is None).
+    images: folder of each split's pictures; None searches the usual places (the json's folder, root, root/images,
         root/train2017 ...).
     classes: names in their order; None takes the categories in the order of their ids, which may be any numbers.
 
     Annotations with iscrowd become crowd. Raises DataError, naming the file, for json that can't be parsed (with the
-    line), missing keys, unknown categories or images, a picture that isn't there, and overlapping splits.
+    line), missing keys, unknown categories or images, a missing picture, and overlapping splits.
     """
     folder = existing_folder(root)
     files = {s: folder / f for s, f in (("train", train), ("val", val), ("test", test)) if f}
@@ -59,7 +60,7 @@ def read_coco(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Parse one COCO file and check its skeleton. Raises DataError naming the file, and the line of a syntax error."""
+    """Parse one COCO file and check its keys. Raises DataError naming the file, and the line of a syntax error."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -67,16 +68,16 @@ def read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: malformed json ({error.msg}, column {error.colno})") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a json file ({error.reason} at byte {error.start})") from error
+        raise DataError(f"{path}: this is not a json file ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise DataError(f"{path}: can't read it: {error.strerror or error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: a COCO file is one object with images, annotations and categories, not a list")
+        raise DataError(f"{path}: a COCO file must be one object with images, annotations and categories")
     for key, needs in (("categories", ("id", "name")), ("images", ("id", "file_name")),
                        ("annotations", ("image_id", "category_id", "bbox"))):  # fmt: skip
         entries = content.get(key)
         if not isinstance(entries, list):
-            raise DataError(f"{path}: no list '{key}'; it has {', '.join(map(str, content)) or 'no keys'}")
+            raise DataError(f"{path}: no list '{key}'; the file has {', '.join(map(str, content)) or 'no keys'}")
         for k, entry in enumerate(entries):
             missing = [n for n in needs if not isinstance(entry, dict) or n not in entry]
             if missing:
@@ -91,7 +92,7 @@ def _class_names(
     if classes is None:
         categories = sorted(contents["train"]["categories"], key=lambda c: c["id"])
         names = tuple(str(c["name"]) for c in categories)
-        legal = f"those of {files['train']}: {', '.join(names)}"
+        legal = f"the classes of {files['train']}: {', '.join(names)}"
     else:
         names = tuple(map(str, classes))
         legal = f"dataset.classes: {', '.join(names)}"
@@ -106,7 +107,7 @@ def _class_names(
 
 
 def _picture_folder(root: Path, split: str, path: Path, content: dict[str, Any], given: str | None) -> Path:
-    """Folder that the file names start from; DataError naming the first picture that is in none of those tried."""
+    """The folder of the file names. Raises DataError naming the first picture if no folder contains it."""
     if given:
         return existing_folder(root / given, f"dataset.images.{split}")
     stem = path.stem.split("_")[-1]  # instances_train2017 -> train2017
@@ -138,7 +139,7 @@ def _examples(
     paths = [pictures / image["file_name"] for image in content["images"]]
     missing = [p for p in paths if not p.is_file()]
     if missing:
-        raise DataError(f"{source}: {len(missing)} of {len(paths)} pictures are missing, the first {missing[0]}")
+        raise DataError(f"{source}: {len(missing)} of {len(paths)} pictures are missing; the first one is {missing[0]}")
     examples = []
     for image, path, found in zip(content["images"], paths, image_sizes(paths), strict=True):
         width, height = image.get("width"), image.get("height")
@@ -159,5 +160,5 @@ def _box(bbox: Any, where: str) -> list[float]:
     except (TypeError, ValueError):
         x = y = width = height = math.nan
     if not all(map(math.isfinite, (x, y, width, height))):
-        raise DataError(f"{where}: bbox is {bbox}, not four numbers [x, y, width, height]")
+        raise DataError(f"{where}: bbox is {bbox}; it must be four numbers [x, y, width, height]")
     return [y, x, y + height, x + width]

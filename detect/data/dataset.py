@@ -1,4 +1,4 @@
-"""The one internal form of a data set: what every reader returns and everything else consumes.
+"""The internal form of a data set. Every reader returns it, and all other modules use it.
 
 Boxes are float32 [ymin, xmin, ymax, xmax] in pixels of the image file, 0-based and continuous: a box around the
 whole image is [0, 0, height, width]. Classes are 1..C in the order of `classes`; 0 is background.
@@ -28,9 +28,9 @@ class Example:
     """One image with its boxes. The arrays are read-only, so that no consumer can change the data set.
 
     path: image file. width, height: pixels of the image file, as displayed (EXIF rotation applied).
-    boxes: float32 [n, 4]. classes: int32 [n] in 1..C. crowd: bool [n], regions that are neither trained nor scored.
+    boxes: float32 [n, 4]. classes: int32 [n] in 1..C. crowd: bool [n], regions left out of training and scoring.
     id: unique in the data set. source: annotation file, for messages.
-    annotated_size: (width, height) that the annotation claims, where it does; `validate` compares.
+    annotated_size: (width, height) in the annotation, if it has one; `validate` compares it with the file.
     """
 
     path: Path
@@ -56,8 +56,9 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset:
-    """Images with boxes in three splits; `val` and `test` may be empty. `notes` say how classes and split came about.
+    """Images with boxes in three splits; `val` and `test` may be empty.
 
+    notes: where the classes and the splits come from.
     Raises DataError for a class named twice or called "background", and for an id that occurs twice.
     """
 
@@ -86,7 +87,7 @@ class DetectionDataset:
         return digest.hexdigest()[:16]
 
     def describe(self) -> list[str]:
-        """Lines for the console: images and boxes per split, boxes per class, how the split was made."""
+        """Lines for the console: images and boxes per split, boxes per class, and the notes."""
         lines = [f"data set {self.name}: {self.num_classes} classes, {sum(map(len, self.splits.values()))} images"]
         counts = {s: class_counts(examples, self.num_classes) for s, examples in self.splits.items()}
         wide = min(max(map(len, (*self.classes, "no object"))), 40)
@@ -102,7 +103,7 @@ class DetectionDataset:
 
 @dataclass(frozen=True, eq=False)
 class CropExample:
-    """One labelled picture: a whole image (`box` None) or a cut of one (float32 [4], pixels of the image file)."""
+    """One labelled picture: a whole image (`box` None) or a crop of one (float32 [4], pixels of the image file)."""
 
     path: Path
     label: int
@@ -127,7 +128,7 @@ class ClassificationDataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, background included where there is one."""
+        """Number of classes, including the background if there is one."""
         return len(self.classes)
 
     def fingerprint(self) -> str:
@@ -140,7 +141,7 @@ class ClassificationDataset:
         return digest.hexdigest()[:16]
 
     def describe(self) -> list[str]:
-        """Lines for the console: pictures per split and class, how the split was made."""
+        """Lines for the console: pictures per split and class, and the notes."""
         lines = [f"data set {self.name}: {self.num_classes} classes, {sum(map(len, self.splits.values()))} pictures"]
         wide = min(max(map(len, (*self.classes, "pictures"))), 40)
         lines.append(f"  {'':{wide}}" + "".join(f"{s:>9}" for s in SPLITS))
@@ -172,13 +173,13 @@ def image_size(path: Path) -> tuple[int, int] | None:
 
 
 def image_sizes(paths: Sequence[Path], threads: int = 8) -> list[tuple[int, int] | None]:
-    """`image_size` of many files, read by `threads` threads, in order."""
+    """`image_size` of each file, in order, read by `threads` threads."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(image_size, paths, chunksize=64))
 
 
 def settle_size(path: Path, found: tuple[int, int] | None, annotated: tuple[int, int] | None) -> tuple[int, int]:
-    """The size that counts: the file's; the annotation's where the file can't be read (`validate` then reports it).
+    """The file's size, or the annotation's if the file can't be read (`validate` then reports it).
 
     Raises DataError, naming the file, if neither is known.
     """
@@ -189,7 +190,7 @@ def settle_size(path: Path, found: tuple[int, int] | None, annotated: tuple[int,
 
 
 def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
-    """`folder` as a Path with ~ expanded; DataError naming it if it is missing, not a folder or empty."""
+    """`folder` as a Path with ~ expanded. Raises DataError naming it if it is missing, not a folder or empty."""
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise DataError(f"{key}={folder}: no such folder" if not path.exists() else f"{key}={folder}: not a folder")
@@ -199,7 +200,7 @@ def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
 
 
 def find_images(folder: Path, recursive: bool = True) -> list[Path]:
-    """Image files below `folder`, sorted; hidden files and folders are passed over."""
+    """Image files below `folder`, sorted; hidden files and folders are skipped."""
     found = folder.rglob("*") if recursive else folder.iterdir()
     return sorted(
         p
@@ -209,14 +210,14 @@ def find_images(folder: Path, recursive: bool = True) -> list[Path]:
 
 
 def _settle(dataset: DetectionDataset | ClassificationDataset) -> None:
-    """Fix the types of a frozen data set, fill in missing splits, and refuse names or ids given twice."""
+    """Fix the types of a frozen data set, add missing splits as empty ones, and refuse duplicate names or ids."""
     splits: dict[str, tuple[Any, ...]] = {s: tuple(dataset.splits.get(s, ())) for s in SPLITS}
     object.__setattr__(dataset, "splits", splits)
     object.__setattr__(dataset, "classes", tuple(str(c) for c in dataset.classes))
     object.__setattr__(dataset, "notes", tuple(dataset.notes))
     if not dataset.classes:
-        raise DataError(f"{dataset.name}: no classes; the annotations name none")
+        raise DataError(f"{dataset.name}: there are no classes; the annotations name none")
     twice = sorted({c for c in dataset.classes if dataset.classes.count(c) > 1})
     if twice:
-        raise DataError(f"{dataset.name}: class given twice: {', '.join(twice)}")
+        raise DataError(f"{dataset.name}: these classes are given twice: {', '.join(twice)}")
     refuse_overlap(dataset.name, {s: [e.id for e in examples] for s, examples in splits.items()})

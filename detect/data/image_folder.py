@@ -1,13 +1,14 @@
-"""Pictures sorted into one folder a class: what a classifier alone can be trained on."""
+"""Pictures in one folder per class: a data set for a classifier without a detector."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import ClassificationDataset, CropExample, existing_folder, find_images
 from detect.data.split import fill_splits
 from detect.errors import DataError
 
-# What people call the folders of each split.
+# Common names of the folders of each split.
 FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
@@ -15,15 +16,15 @@ def read_image_folder(
     root: str | Path,
     classes: Sequence[str] | None = None,
     name: str | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
 ) -> ClassificationDataset:
     """Read root/train/CLASS/*.jpg with val and test beside train, or root/CLASS/*.jpg.
 
-    classes: names in their order; None takes the folders' names, sorted. Pictures may lie deeper in a class's folder.
-    With no val folder, val is drawn from train, and from the whole for root/CLASS (and test too, if there is none).
-    Raises DataError for a missing or empty folder, a folder that is no class, and a class without pictures.
+    classes: names in their order; None takes the folders' names, sorted. A class's folder may have subfolders.
+    Without a val folder, val is drawn from train, or from all pictures of root/CLASS (and test too, if there is none).
+    Raises DataError for a missing or empty folder, a folder that is not a class, and a class without pictures.
     """
     folder = existing_folder(root)
     places = {s: p for s, titles in FOLDERS.items() for t in titles if (p := folder / t).is_dir()}
@@ -32,7 +33,7 @@ def read_image_folder(
     found = _class_folders(places["train"])
     names = tuple(sorted(found)) if classes is None else tuple(map(str, classes))
     if not found:
-        raise DataError(f"{places['train']}: no folder with pictures in it; one folder a class is expected")
+        raise DataError(f"{places['train']}: it has no folder with pictures; there must be one folder per class")
     missing = [n for n in names if n not in found]
     if missing:
         raise DataError(f"{places['train']}: no pictures of class '{missing[0]}'; there are {', '.join(sorted(found))}")
@@ -44,7 +45,7 @@ def read_image_folder(
 
 
 def _class_folders(place: Path) -> dict[str, list[Path]]:
-    """Pictures of each folder right below `place`; folders without any are left out."""
+    """Pictures of each folder directly below `place`; folders without pictures are left out."""
     folders = sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
     return {p.name: pictures for p in folders if (pictures := find_images(p))}
 
@@ -53,7 +54,7 @@ def _examples(root: Path, place: Path, names: tuple[str, ...]) -> list[CropExamp
     examples = []
     for title, pictures in _class_folders(place).items():
         if title not in names:
-            raise DataError(f"{place / title}: '{title}' is not a class; legal: {', '.join(names)}")
+            raise DataError(f"{place / title}: '{title}' is not a class of this data set; legal: {', '.join(names)}")
         label = names.index(title)
         examples += [CropExample(p, label, None, p.relative_to(root).as_posix()) for p in pictures]
     return examples

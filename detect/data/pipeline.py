@@ -1,9 +1,9 @@
 """Batches for training and evaluation: files -> threads -> numpy batches -> (on request) tf.data.
 
-Batch `step` is a pure function of (seed, step): examples lie in one endless row of epochs, each a permutation drawn
-from (seed, epoch), and every random choice made for an example comes from (seed, epoch, its place in the data set).
-So neither the number of threads nor a restart at any step changes a pixel. OpenCV releases the interpreter lock where
-it works, so threads (not processes) share the load; each builds whole batches, which are handed out in order.
+Batch `step` is a pure function of (seed, step). The order of the examples in an epoch is a permutation drawn from
+(seed, epoch). Every random choice for an example depends on (seed, epoch, its place in the data set) alone.
+So neither the number of threads nor a restart at any step changes a pixel. OpenCV releases the interpreter lock while
+it works, so threads share the load, not processes. Each thread builds whole batches, and they are returned in order.
 """
 
 import logging
@@ -42,10 +42,10 @@ _DECODE = {
 
 
 def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
-    """An image file as uint8 [height, width, 3] RGB, upright: EXIF rotation is applied, as in `dataset.image_size`.
+    """An image file as uint8 [height, width, 3] RGB with EXIF rotation applied, as in `dataset.image_size`.
 
     reduction: 1, 2, 4 or 8; a JPEG is decoded at this fraction of its size (other formats are decoded, then shrunk).
-    Raises DataError, naming the file, if it is missing, empty, cut short or no image.
+    Raises DataError, naming the file, if it is missing, empty, truncated or not an image.
     """
     try:
         content = np.fromfile(path, np.uint8)
@@ -53,18 +53,18 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
         raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
     try:
         image = cv2.imdecode(content, _DECODE[reduction])
-    except cv2.error:  # an empty file, or a header that promises too many pixels
+    except cv2.error:  # an empty file, or a header with too many pixels
         image = None
     if image is None:
         raise DataError(
-            f"{path}: can't decode the image ({len(content)} bytes; damaged, cut short or no image file); "
+            f"{path}: can't decode the image ({len(content)} bytes; damaged, truncated or not an image file); "
             "`detect inspect` lists all such files; replace or remove them"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 class _Stream(ABC):
-    """What the two streams share: order, seeds, threads. Subclasses give `spec` and `_fill`."""
+    """The order, seeds and threads of both streams. Subclasses define `spec` and `_fill`."""
 
     spec: dict[str, tuple[tuple[int, ...], Any, int]]  # name -> (shape of one row, dtype, value that pads)
 
@@ -92,26 +92,26 @@ class _Stream(ABC):
         self.augment = augment
         self.seed, self.threads, self.shuffle, self.shard = int(seed), int(threads), shuffle, shard
         self.reduced_decode = reduced_decode
-        self.failure: UserError | None = None  # set when an iteration stops for it (tf.data swallows the type)
+        self.failure: UserError | None = None  # the error that stopped an iteration (tf.data loses its type)
         self._orders: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
-        cv2.setNumThreads(1)  # our threads already keep the cores busy; OpenCV's own would fight them
+        cv2.setNumThreads(1)  # the stream's threads use all cores; those of OpenCV would slow them down
 
     @property
     def epoch_steps(self) -> int:
-        """Steps after which every example has been drawn, over all shards."""
+        """Number of steps in which all shards together draw every example."""
         return -(-len(self.examples) // (self.batch_size * self.shard[1]))
 
     def batch(self, step: int) -> Batch:
-        """The batch of one training step (from 0). Shard i of n holds the i-th part of the batch n times as large."""
+        """The batch of a training step (from 0). Shard i of n is the i-th part of a batch that is n times as large."""
         first = (step * self.shard[1] + self.shard[0]) * self.batch_size
         places = (divmod(first + row, len(self.examples)) for row in range(self.batch_size))
         return self._build([(epoch, int(self._order(epoch)[place])) for epoch, place in places])
 
     def iterate(self, start_step: int = 0, steps: int | None = None) -> Iterator[Batch]:
-        """Batches `start_step`, `start_step + 1`, ... (`steps` of them, or without end), built ahead by the threads.
+        """Batches `start_step`, `start_step + 1`, ... (`steps` of them, or endless). The threads build them ahead.
 
-        Closing the iterator stops them. Raises DataError naming the file that can't be used.
+        Closing the iterator stops the threads. Raises DataError naming the file that can't be used.
         """
         return self._ahead(self.batch, islice(count(start_step), steps))
 
@@ -123,7 +123,7 @@ class _Stream(ABC):
         return self._ahead(self._build, (d + [None] * (self.batch_size - len(d)) for d in draws))
 
     def _ahead(self, build: Callable[[Any], Batch], arguments: Iterator[Any]) -> Iterator[Batch]:
-        """`map(build, arguments)` in threads, in order, at most two batches a thread ahead."""
+        """`map(build, arguments)` in threads, in order, at most two batches per thread ahead."""
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="detect-input")
         try:
             waiting = deque(pool.submit(build, a) for a in islice(arguments, 2 * self.threads))
@@ -151,10 +151,10 @@ class _Stream(ABC):
 
     @abstractmethod
     def _fill(self, batch: Batch, row: int, example: Any, seed: int) -> None:
-        """Writes an example, augmented by this seed, into a row of the batch."""
+        """Writes an example, augmented with this seed, into a row of the batch."""
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The order of an epoch, int [n]. The last few are kept: a batch may straddle two."""
+        """The order of an epoch, int [n]. The last four are kept, because a batch may contain two epochs."""
         with self._lock:
             if epoch not in self._orders:
                 while len(self._orders) >= 4:
@@ -175,24 +175,24 @@ class _Stream(ABC):
             raise DataError(f"{path}: {error}") from error
 
     def _reduction(self, height: float, width: float) -> int:
-        """The largest reduction that still leaves a region of this size twice the frame's size both ways."""
+        """The largest reduction after which a region of this size is still twice as high and wide as the frame."""
         fits = min(height / self.size[0], width / self.size[1]) / 2
         return max((r for r in (1, 2, 4, 8) if r <= fits), default=1) if self.reduced_decode else 1
 
 
 class DetectionStream(_Stream):
     """Images with boxes. A batch is a dict of
-    image uint8 [B, h, w, 3] RGB; boxes float32 [B, max_boxes, 4] yxyx px of the frame, -1 pads; classes int32
-    [B, max_boxes] in 1..C, -1 pads; index int32 [B], the place in `examples`, -1 in rows of padding; seed int32 [B],
-    for draws of the model itself: another one for each image and epoch, 0 in rows of padding.
+    image uint8 [B, h, w, 3] RGB; boxes float32 [B, max_boxes, 4] yxyx px of the frame, padded with -1; classes int32
+    [B, max_boxes] in 1..C, padded with -1; index int32 [B], the place in `examples`, -1 in rows of padding; seed int32
+    [B], for random draws of the model, different for each image and epoch, 0 in rows of padding.
 
-    Crowd boxes are no training targets and are left out; images without boxes are kept.
-    size: (height, width) of the network's frame. max_boxes: boxes kept per image, None for as many as any image has;
-        the first ones win, and a line in the log says so.
-    shard: (i, n), this worker of n. threads: worker threads of an iteration, they do not change the result.
-    reduced_decode: decode large JPEGs at 1/2, 1/4 or 1/8 where that still leaves twice the frame both ways.
-    resize, exact: mode and levels of the frame (`geometry.frame.Frame`); exact images of `zoo` are float32, which
-        suits evaluation.
+    Crowd boxes are not training targets and are left out. Images without boxes are kept.
+    size: (height, width) of the network's frame. max_boxes: boxes kept per image, the first ones; None keeps all. A
+        warning in the log counts the images that lose boxes.
+    shard: (i, n), this worker of n. threads: worker threads of an iteration; they do not change the result.
+    reduced_decode: decode large JPEGs at 1/2, 1/4 or 1/8 if the result is still twice as high and wide as the frame.
+    resize, exact: mode and levels of the frame (`geometry.frame.Frame`); exact images of `zoo` are float32
+        and are for evaluation only.
     """
 
     def __init__(
@@ -213,12 +213,14 @@ class DetectionStream(_Stream):
         frame = Frame(size, resize, exact)
         super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode, frame)
         if exact and augment.transforms:
-            raise ValueError("exact frames are those of evaluation: no transforms")
+            raise ValueError(
+                f"exact=True is for evaluation, without transforms; augment has {', '.join(augment.transforms)}"
+            )
         most = max(int((~e.crowd).sum()) for e in self.examples)
         self.max_boxes = max(1, most if max_boxes is None else int(max_boxes))
         if most > self.max_boxes:
             over = sum(int((~e.crowd).sum()) > self.max_boxes for e in self.examples)
-            message = "%d images have more than max_boxes=%d boxes (up to %d): the rest of theirs is left out"
+            message = "%d images have more than max_boxes=%d boxes (up to %d); the further boxes are left out"
             log.warning(message, over, self.max_boxes, most)
         self.spec = {
             "image": ((*self.size, 3), self.frame.dtype, 0),
@@ -234,7 +236,7 @@ class DetectionStream(_Stream):
         excess = np.subtract(image.shape[:2], (example.height / reduction, example.width / reduction))
         if np.abs(excess).max() >= 1:  # a reduced side is rounded
             raise DataError(
-                f"{example.path}: decodes to {image.shape[1]}x{image.shape[0]} px, but its boxes are of an image of "
+                f"{example.path}: decodes to {image.shape[1]}x{image.shape[0]} px, but its boxes belong to an image of "
                 f"{example.width}x{example.height} px; `detect inspect` lists all such files"
             )
         scale = np.array(image.shape[:2] * 2) / (example.height, example.width, example.height, example.width)
@@ -246,11 +248,11 @@ class DetectionStream(_Stream):
 
 
 class ClassificationStream(_Stream):
-    """Labelled pictures, whole or cut out of an image by their box (clipped, rounded outwards). A batch is a dict of
+    """Labelled pictures, whole or cropped to their box (rounded outwards, clipped to the image). A batch is a dict of
     image uint8 [B, h, w, 3] RGB; label int32 [B], -1 in rows of padding; index int32 [B], as in DetectionStream.
 
-    balanced: every epoch has as many examples of each class as of any other (of the classes that have examples):
-        a rare class's are repeated, each time augmented anew, a frequent one's are drawn without repetition.
+    balanced: every epoch has the same number of examples of each class that has any. Examples of a rare class are
+        repeated with different augmentation, those of a frequent class are drawn without repetition.
     Other arguments as in DetectionStream. Raises DataError for a label outside 0..num_classes-1.
     """
 
@@ -271,7 +273,7 @@ class ClassificationStream(_Stream):
         super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode)
         for e in self.examples:
             if not 0 <= e.label < num_classes:
-                raise DataError(f"{e.path}: label {e.label} of {e.id} is not one of the {num_classes} classes (0..)")
+                raise DataError(f"{e.path}: label {e.label} of {e.id} is not a class; legal: 0..{num_classes - 1}")
         self.balanced = balanced and shuffle
         self._members = [np.flatnonzero([e.label == c for e in self.examples]) for c in range(num_classes)]
         self._members = [m for m in self._members if len(m)]
@@ -313,8 +315,8 @@ class ClassificationStream(_Stream):
 def to_tf(stream: _Stream, start_step: int = 0) -> "tf.data.Dataset":
     """The endless training batches of a stream as a tf.data.Dataset of dicts with static shapes.
 
-    Deleting its iterator stops the stream's threads. An error in them comes out as a tf.errors.OpError that holds only
-    text: the DataError itself is then in `stream.failure`.
+    Deleting its iterator stops the stream's threads. An error in a thread becomes a tf.errors.OpError that has only a
+    text; the DataError itself is in `stream.failure`.
     """
     import tensorflow as tf
 
@@ -324,13 +326,13 @@ def to_tf(stream: _Stream, start_step: int = 0) -> "tf.data.Dataset":
     dataset = tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.threading.private_threadpool_size = 1  # it only hands over what the stream's own threads made
+    options.threading.private_threadpool_size = 1  # it only passes on the batches of the stream's threads
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(1).with_options(options)
 
 
 def _cut(image: np.ndarray, box: np.ndarray, example: CropExample) -> np.ndarray:
-    """The pixels of a box, rounded outwards and clipped to the image; DataError if none are left."""
+    """The pixels of a box, rounded outwards and clipped to the image. Raises DataError if there are none."""
     ymin, xmin = np.floor(np.maximum(box[:2], 0)).astype(int)
     ymax, xmax = np.ceil(box[2:]).astype(int)
     cut = image[ymin : max(ymax, 0), xmin : max(xmax, 0)]
@@ -343,5 +345,5 @@ def _cut(image: np.ndarray, box: np.ndarray, example: CropExample) -> np.ndarray
 
 
 def _mix(*numbers: int) -> int:
-    """One 64-bit seed from several integers; neighbours give unrelated seeds, and the cost is a microsecond."""
+    """One 64-bit seed from several integers; similar integers give unrelated seeds. It takes a microsecond."""
     return int.from_bytes(blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest(), "little")

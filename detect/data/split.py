@@ -1,4 +1,4 @@
-"""Dividing a data set into train, val and test from a seed, and refusing splits that share images."""
+"""Splits a data set into train, val and test from a seed, and refuses splits that share images."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from detect.errors import ConfigError, DataError, first_few
 
 
 class Named(Protocol):
-    """Anything with an id that is unique in its data set."""
+    """An object with an id that is unique in its data set."""
 
     @property
     def id(self) -> str: ...
@@ -27,12 +27,12 @@ def fill_splits(
     seed: int,
     source: str = "as the data set gives it",
 ) -> tuple[dict[str, tuple[E, ...]], str]:
-    """Complete a data set's splits, and say how.
+    """Complete the splits of a data set. Returns them and a note that describes them.
 
-    given: the examples of the splits that the source defines; "train" must be among them. With train alone, val and
-    test are drawn from it; with train and test, val is; with train and val, test stays empty.
-    labels: the class numbers of an example; the draw is spread by the rarest class on it, so that rare classes get
-    into every split. source: what defines the given splits, for the sentence.
+    given: the examples of the splits that the source defines; "train" must be one of them. With train alone, val and
+    test are drawn from it; with train and test, val is drawn from train; with train and val, test stays empty.
+    labels: the class numbers of an example. The draw is stratified by the rarest class of each image, so that rare
+    classes are in every split if possible. source: the definition of the given splits, for the note.
     """
     parts = {split: tuple(given.get(split, ())) for split in ("train", "val", "test")}
     if "val" in given:
@@ -44,7 +44,7 @@ def fill_splits(
     drawn = seeded_split([e.id for e in train], val_fraction, test_fraction, seed, groups)
     by_id = {e.id: e for e in train}
     parts |= {split: tuple(by_id[i] for i in ids) for split, ids in drawn.items() if split not in given or ids}
-    drawn_so = f"of the images from seed {seed}, spread by class"
+    drawn_so = f"of the images from seed {seed}, stratified by class"
     if "test" in given:
         return parts, f"split: {source}; val {val_fraction:g} {drawn_so}"
     return parts, f"split: val {val_fraction:g}, test {test_fraction:g} {drawn_so}"
@@ -57,28 +57,28 @@ def seeded_split(
     seed: int,
     groups: Sequence[int] | None = None,
 ) -> dict[str, list[str]]:
-    """Divide `ids` into train, val and test: the same for the same ids (in any order), fractions and seed.
+    """Divide `ids` into train, val and test. The result depends only on the set of ids, the fractions and the seed.
 
-    With `groups` (one number an id, say its rarest class) every group is spread over the splits in proportion.
+    With `groups` (one number per id, e.g. its rarest class) every split has its proportion of each group.
     Sizes are rounded to the nearest whole number; the order within a split is that of the sorted ids.
-    Raises ConfigError if the fractions leave nothing to train on.
+    Raises ConfigError if the fractions leave no training images.
     """
     if val_fraction < 0 or test_fraction < 0 or val_fraction + test_fraction >= 1:
         raise ConfigError(
             f"dataset.val_fraction={val_fraction}, dataset.test_fraction={test_fraction}: "
-            "each must be at least 0, and their sum below 1"
+            "each must be at least 0, and their sum must be below 1"
         )
     order = sorted(range(len(ids)), key=lambda i: ids[i])
     order = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     if groups is not None:
-        order.sort(key=lambda i: groups[i])  # stable: stays shuffled within a group
+        order.sort(key=lambda i: groups[i])  # a stable sort: the order within a group stays random
     test, rest = _every(order, test_fraction)
     val, train = _every(rest, val_fraction / (1 - test_fraction))
     return {name: sorted(ids[i] for i in part) for name, part in (("train", train), ("val", val), ("test", test))}
 
 
 def _every(order: list[int], fraction: float) -> tuple[list[int], list[int]]:
-    """Take `fraction` of a list at even distances (so that neighbours, a group, are thinned alike): taken, left."""
+    """Take `fraction` of a list at even distances, so of each group in the same proportion. Returns (taken, left)."""
     rank = np.floor(np.arange(len(order) + 1) * fraction + 0.5)
     taken = np.diff(rank) > 0
     return [i for i, t in zip(order, taken, strict=True) if t], [i for i, t in zip(order, taken, strict=True) if not t]
@@ -96,7 +96,7 @@ def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]]) -> None:
             if both:
                 raise DataError(
                     f"{name}: {first} and {second} share {_count(both)}: {first_few(both)}. "
-                    "An image may be in one split only"
+                    "An image may be in only one split"
                 )
 
 

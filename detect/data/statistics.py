@@ -1,4 +1,4 @@
-"""Figures about the boxes of a data set, and which of them no anchor can match: what `detect inspect` prints."""
+"""Statistics of the boxes of a data set, and the boxes that no anchor matches. `detect inspect` prints them."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ SIZE_EDGES = (8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class Statistics:
-    """`figures`: plain numbers, fit for json, as `statistics` describes them; `lines()`: tables for the console."""
+    """`figures`: plain numbers for json, as `statistics` describes them. `lines()`: tables for the console."""
 
     figures: dict[str, Any]
 
     def lines(self) -> list[str]:
-        """At most 80 columns each."""
+        """Lines of at most 80 columns."""
         figures = self.figures
         lines = ["training set, quantiles:".ljust(30) + "".join(f"{_percent(q):>7}" for q in QUANTILES)]
         for key, title in (
             ("image_width", "image width, pixels"),
             ("image_height", "image height, pixels"),
-            ("boxes_per_image", "boxes an image"),
+            ("boxes_per_image", "boxes per image"),
         ):
             lines.append(_row(title, figures[key], "{:7.0f}"))
         for key, title, form in (
@@ -48,7 +48,7 @@ def statistics(dataset: DetectionDataset) -> Statistics:
 
     Keys: images, empty, crowd (by split); boxes (by split and class); image_width, image_height, boxes_per_image;
     side (root of the area, pixels of the file), share (side over the root of the image's area) and aspect (width over
-    height), each by class. Quantiles are None where there is nothing to count.
+    height), each by class. Quantiles are None without boxes.
     """
     train = dataset.splits["train"]
     boxes = np.concatenate([e.boxes for e in train] or [np.zeros((0, 4), np.float32)])
@@ -79,7 +79,7 @@ def statistics(dataset: DetectionDataset) -> Statistics:
 
 
 def outline(dataset: DetectionDataset) -> dict[str, Any]:
-    """What the training images are like in four figures: classes, images, boxes, and box_share.
+    """Four figures that describe the training images: classes, images, boxes and box_share.
 
     box_share: the median side of a box (root of its area) over the root of its image's area; None without boxes.
     """
@@ -96,7 +96,7 @@ def outline(dataset: DetectionDataset) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of `boxes` boxes no anchor matches; (unmatched, all) by class and by side, and what to change."""
+    """The number of boxes that no anchor matches, (unmatched, all) by class and by side, and advice."""
 
     boxes: int
     unmatched: int
@@ -107,7 +107,7 @@ class Coverage:
     rule: str = ""
 
     def lines(self) -> list[str]:
-        """For the console, at most 80 columns apart from long class names."""
+        """Lines for the console, of at most 80 columns except for long class names."""
         share = self.unmatched / max(self.boxes, 1)
         rule = self.rule or f"match no anchor at IoU {self.threshold:g}"
         lines = [f"{self.unmatched} of {self.boxes} boxes ({share:.1%}) {rule}"]
@@ -125,12 +125,12 @@ def coverage(
     threshold: float = 0.5,
     unmatched: tuple[np.ndarray, str] | None = None,
 ) -> Coverage:
-    """Which boxes have no anchor with an IoU of at least `threshold`, and why.
+    """The boxes that have no anchor with an IoU of at least `threshold`, and the reasons.
 
     boxes: [n, 4] in pixels of the network's frame. classes: [n] in 1..C of `names`. anchors: [A, 4] in the same
     frame.
-    unmatched: which boxes are missed, bool [n], and why, where the IoU is not what decides.
-    The force-match gives such a box its best anchor all the same, but one anchor alone teaches little.
+    unmatched: which boxes are missed, bool [n], and why, where the IoU does not decide.
+    The force-match still gives such a box its best anchor, but a box learns little from one anchor.
     """
     boxes, anchors = (np.asarray(b, np.float32).reshape(-1, 4) for b in (boxes, anchors))
     classes = np.asarray(classes, np.int32).reshape(-1)
@@ -155,7 +155,7 @@ def _share(missed: np.ndarray, these: np.ndarray) -> tuple[int, int]:
 
 
 def _best(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """The highest IoU [n] of each box with any anchor, a few hundred boxes at a time to bound the memory."""
+    """The highest IoU [n] of each box with any anchor, computed for 256 boxes at a time to limit the memory."""
     if not len(anchors):
         return np.zeros(len(boxes), np.float32)
     parts = [iou(boxes[i : i + 256], anchors).max(axis=1) for i in range(0, len(boxes), 256)]
@@ -163,12 +163,12 @@ def _best(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 
 def _advice(boxes: np.ndarray, anchors: np.ndarray, threshold: float) -> list[str]:
-    """Why boxes [m, 4] were missed, in order: too small, too large, too slender, or between the anchors' places."""
+    """The reasons why boxes [m, 4] match no anchor, in order: size, width / height, shape, position."""
     if not len(boxes) or not len(anchors):
         return []
     sides, anchor_sides = np.sqrt(area(boxes)), np.sqrt(area(anchors))
     aspects, anchor_aspects = _aspects(boxes), _aspects(anchors)
-    reach = np.sqrt(threshold)  # of two concentric boxes of one shape, IoU = (ratio of sides) squared
+    reach = np.sqrt(threshold)  # two concentric boxes of the same shape have IoU = (ratio of sides) squared
     small = sides < anchor_sides.min() * reach
     large = sides > anchor_sides.max() / reach
     slender = ~small & ~large & (
@@ -178,16 +178,18 @@ def _advice(boxes: np.ndarray, anchors: np.ndarray, threshold: float) -> list[st
     apart = ~small & ~large & ~slender & fits
     shape = ~(small | large | slender | apart)
     lines = [
-        (small, f"smaller than any anchor (smallest side {anchor_sides.min():.0f}, theirs {_median(sides, small)}): "
+        (small, f"smaller than any anchor (smallest anchor side {anchor_sides.min():.0f}, "
+                f"median box side {_median(sides, small)}): "
                 "raise the input size, or lower the smallest anchor scale"),
-        (large, f"larger than any anchor (largest side {anchor_sides.max():.0f}, theirs {_median(sides, large)}): "
+        (large, f"larger than any anchor (largest anchor side {anchor_sides.max():.0f}, "
+                f"median box side {_median(sides, large)}): "
                 "raise the largest anchor scale"),
-        (slender, f"of a width/height out of reach (anchors {anchor_aspects.min():.2f} to {anchor_aspects.max():.2f}, "
-                  f"theirs {_median(aspects, slender, 2)}): add such an aspect ratio"),
-        (shape, f"between the anchors' shapes (side {_median(sides, shape)}, "
-                f"width/height {_median(aspects, shape, 2)}): add a scale or an aspect ratio near these"),
-        (apart, f"of a fitting shape, but between the anchors' places (side {_median(sides, apart)}): "
-                "the feature map is too coarse for their size; raise the input size or use a finer feature map"),
+        (slender, f"too wide or too high (width/height of anchors {anchor_aspects.min():.2f} to "
+                  f"{anchor_aspects.max():.2f}, median of boxes {_median(aspects, slender, 2)}): add an aspect ratio"),
+        (shape, f"between the shapes of the anchors (median side {_median(sides, shape)}, "
+                f"width/height {_median(aspects, shape, 2)}): add a similar scale or aspect ratio"),
+        (apart, f"of a suitable shape, but between the positions of the anchors (median side {_median(sides, apart)}): "
+                "the feature map is too coarse; raise the input size or use a finer feature map"),
     ]  # fmt: skip
     return [line for which, text in lines if which.any() for line in _wrapped(f"{int(which.sum())} are {text}")]
 

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, found before training: every image and every box, each problem named with its file."""
+"""Checks every image and every box of a data set before training, and names the file of each problem."""
 
 import hashlib
 from collections import defaultdict
@@ -22,18 +22,18 @@ from detect.data.dataset import (
 )
 from detect.geometry import boxes as box_ops
 
-# An annotation of integers, or rounded shares, may reach over the edge by its rounding: cut without a word.
+# A box of rounded numbers may exceed the image by its rounding error. It is clipped without a finding.
 ROUNDING = 1.0
 _JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem. `action` is what is done about it: "dropped", "clipped", "warning", or "error" (training stops).
+    """One problem. `action` is the consequence: "dropped", "clipped", "warning", or "error" (training stops).
 
     kind: unreadable, truncated, wrong-size, zero-area, reversed, outside, tiny, duplicate, unknown-class, empty-class,
-    empty-split. split: train, val, test, or two joined by "/". path: the image, or the data set's name where the
-    finding is about all of it.
+    empty-split. split: train, val, test, or two joined by "/". path: the image, or the data set's name if the
+    finding is about the whole data set.
     """
 
     kind: str
@@ -53,9 +53,9 @@ def check(
     threads: int = 8,
     ignore: Collection[str] = (),
 ) -> list[Finding]:
-    """All findings of a data set, as its reader returned it: about files, then boxes, then the whole.
+    """All findings of a data set as its reader returns it: about files, then boxes, then the whole data set.
 
-    decode: decode every image whole; otherwise headers are read, and only JPEGs without an end mark are decoded.
+    decode: decode every image; otherwise only headers are read, and JPEGs without an end marker are decoded.
     min_side: boxes with a shorter side below this many pixels of the file are reported as tiny.
     ignore: kinds to leave out. The findings of `clean` are among those returned.
     """
@@ -73,10 +73,10 @@ def check(
 
 
 def clean(dataset: DetectionDataset) -> tuple[DetectionDataset, list[Finding]]:
-    """The data set without boxes that can't be learned: zero-area and reversed ones dropped, others cut at the image.
+    """Drops the boxes that can't be learned (without area, reversed, outside the image) and clips the others.
 
-    Excess of up to a pixel counts as rounding and is cut without a finding. Images that lose all boxes are kept, as
-    background. Returns the new data set, whose notes give the counts, and the findings.
+    An excess of up to a pixel is rounding and is clipped without a finding. Images that lose all boxes are kept as
+    background. Returns the new data set, with the counts in its notes, and the findings.
     """
     findings: list[Finding] = []
     splits = {}
@@ -97,11 +97,11 @@ def _clean_example(split: str, e: Example, names: Sequence[str]) -> tuple[Exampl
     findings = []
     for i in np.flatnonzero(~keep | (excess > ROUNDING)).tolist():
         if high[i] < 0 or wide[i] < 0:
-            kind, why, action = "reversed", "its far corner lies before its near one", "dropped"
+            kind, why, action = "reversed", "its minimum is above its maximum", "dropped"
         elif high[i] == 0 or wide[i] == 0:
             kind, why, action = "zero-area", f"{wide[i]:g} x {high[i]:g} pixels", "dropped"
         elif not keep[i]:
-            kind, why, action = "outside", f"wholly outside the image of {e.width}x{e.height}", "dropped"
+            kind, why, action = "outside", f"completely outside the image of {e.width}x{e.height}", "dropped"
         else:
             kind, why, action = "outside", f"{excess[i]:g} pixels outside the image of {e.width}x{e.height}", "clipped"
         findings.append(Finding(kind, split, e.path, f"{_name_box(e, i, names)}: {why}", action))
@@ -111,7 +111,7 @@ def _clean_example(split: str, e: Example, names: Sequence[str]) -> tuple[Exampl
 
 
 def _name_box(e: Example, i: int, names: Sequence[str]) -> str:
-    """Box `i` in words, with its numbers in the order that people draw: xmin, ymin, xmax, ymax."""
+    """The number, class and corners of box `i`, for a message."""
     label = int(e.classes[i])
     name = names[label - 1] if 0 < label <= len(names) else f"class {label}"
     ymin, xmin, ymax, xmax = (f"{v:g}" for v in e.boxes[i])
@@ -135,14 +135,14 @@ def _check_file(split: str, e: Example | CropExample, decode: bool) -> list[Find
         source = f" ({e.source.name})" if e.source else ""
         detail = (
             f"the file has {found[0]}x{found[1]} pixels, its annotation says {claimed}{source}: "
-            "the boxes may be those of another picture size; correct the one or the other"
+            "the boxes may belong to another image size; correct the annotation or the file"
         )
         findings.append(Finding("wrong-size", split, e.path, detail, "error"))
     return findings
 
 
 def _lacks_end(path: Path) -> bool:
-    """True for a JPEG whose last 4 KB hold no end-of-image mark: the cheap sign of a file cut short."""
+    """True for a JPEG without an end-of-image marker in its last 4 KB: a fast check for a truncated file."""
     if path.suffix.lower() not in (".jpg", ".jpeg"):
         return False
     with path.open("rb") as file:
@@ -152,7 +152,7 @@ def _lacks_end(path: Path) -> bool:
 
 
 def _decode_error(path: Path) -> str | None:
-    """Why an image can't be decoded whole, or None. JPEGs are rebuilt at 1/8 scale, from all of their data."""
+    """The reason why an image can't be decoded, or None. JPEGs are decoded at 1/8 scale, from all of their data."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
@@ -163,20 +163,20 @@ def _decode_error(path: Path) -> str | None:
 
 
 def _check_boxes(split: str, e: Example, names: Sequence[str], min_side: float) -> list[Finding]:
-    """Findings about boxes that `clean` keeps: too small to learn, or of an unknown class."""
+    """Findings about boxes that `clean` keeps: below `min_side`, or of an unknown class."""
     sides = (e.boxes[:, 2:] - e.boxes[:, :2]).min(axis=1, initial=np.inf)
     findings = []
     for i in np.flatnonzero((sides > 0) & (sides < min_side)).tolist():
-        detail = f"{_name_box(e, i, names)}: a side of {sides[i]:g} pixels, under {min_side:g}"
+        detail = f"{_name_box(e, i, names)}: a side of {sides[i]:g} pixels, below {min_side:g}"
         findings.append(Finding("tiny", split, e.path, detail, "warning"))
     for i in np.flatnonzero((e.classes < 1) | (e.classes > len(names))).tolist():
-        detail = f"{_name_box(e, i, names)}: legal are 1..{len(names)} ({', '.join(names)})"
+        detail = f"{_name_box(e, i, names)}: the class must be 1..{len(names)} ({', '.join(names)})"
         findings.append(Finding("unknown-class", split, e.path, detail, "error"))
     return findings
 
 
 def _duplicates(tasks: Sequence[tuple[str, Example | CropExample]], threads: int) -> list[Finding]:
-    """Image files of the same bytes in two splits. Only files of equal length are read."""
+    """Image files with the same bytes in two splits. Only files of the same length are read."""
     by_length = defaultdict(list)
     for split, e in tasks:
         if e.path.is_file():
@@ -191,13 +191,13 @@ def _duplicates(tasks: Sequence[tuple[str, Example | CropExample]], threads: int
     for group in by_content.values():
         for (first, a), (second, b) in combinations(group, 2):
             if first != second:
-                detail = f"the same image as {second} {b.path}: scores of {second} flatter; remove one"
+                detail = f"the same image as {second} {b.path}: scores of {second} are too optimistic; remove one"
                 findings.append(Finding("duplicate", f"{first}/{second}", a.path, detail, "warning"))
     return findings
 
 
 def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
-    """Findings about the set as a whole: nothing to train on, or classes that training never sees."""
+    """Findings about the whole data set: no training images, or classes without training images."""
     findings = []
     if not dataset.splits["train"]:
         findings.append(Finding("empty-split", "train", Path(dataset.name), "no images to train on", "error"))

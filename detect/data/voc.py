@@ -1,7 +1,7 @@
-"""Pascal VOC: one XML a picture, 1-based inclusive corners (Everingham et al. 2010, development kit section 5).
+"""Pascal VOC: one XML file per picture, 1-based inclusive corners (Everingham et al. 2010, development kit section 5).
 
-Three layouts are read: the kit's own (`ImageSets/Main` lists), the same without lists, and folders in which pictures
-and XML files lie side by side.
+It reads three layouts: that of the development kit (with `ImageSets/Main` lists), the same without lists, and folders
+with pictures and XML files side by side.
 """
 
 import math
@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import (
     IMAGE_SUFFIXES,
     SPLITS,
@@ -32,7 +33,7 @@ LISTS = MappingProxyType({"train": "train", "val": "val", "test": "test"})
 
 @dataclass(frozen=True)
 class Record:
-    """One parsed XML: names, internal boxes (0-based pixels, y first), difficult flags, claimed (width, height)."""
+    """One parsed XML file: names, internal boxes (0-based pixels, y first), difficult flags and (width, height)."""
 
     names: tuple[str, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
@@ -47,27 +48,26 @@ def read_voc(
     images: str = "JPEGImages",
     annotations: str = "Annotations",
     splits: Mapping[str, str | None] | None = LISTS,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
     keep_difficult: bool = False,
     first_pixel: int = 1,
 ) -> DetectionDataset:
     """Read a VOC folder.
 
-    root: folder with `images`/ and `annotations`/ (and perhaps ImageSets/Main), or one below which pictures and XML
-        files of the same stem lie side by side; its sub-folders mean nothing, the split comes from the seed.
+    root: folder with `images`/ and `annotations`/ (and perhaps ImageSets/Main), or a folder with pictures and XML
+        files of the same stem side by side. Its subfolders have no meaning; the split is drawn from the seed.
     classes: names in their order; None takes all names of the annotations, sorted.
-    splits: which list of ImageSets/Main (without .txt) is which split; None ignores the lists and splits from
-        `split_seed`. Without a val list, or with None for it, val is drawn from train (and test too, if it has none
-        either).
-    keep_difficult: False marks difficult objects as crowd (neither trained nor scored), True keeps them as ordinary.
-    first_pixel: the coordinate that the files give the first pixel, 1 in VOC; 0 for tools that count from 0.
+    splits: the list of ImageSets/Main (without .txt) for each split; None ignores the lists and draws the splits
+        from `split_seed`. If val has no list or is None, val is drawn from train (and test too, if it has no list).
+    keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
+    first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 for tools that count from 0.
 
-    A box [xmin, ymin, xmax, ymax] of the file becomes [ymin - 1, xmin - 1, ymax, xmax]. Where two corners coincide the
-    box keeps no extent, although the kit would count one pixel: a click without a drag, which `validate` then reports.
+    A box [xmin, ymin, xmax, ymax] of the file becomes [ymin - 1, xmin - 1, ymax, xmax]. If two opposite corners
+    coincide, the box has no area (in the kit it is one pixel), and `validate` reports it.
     Raises DataError for a missing or empty folder, malformed XML (file and line), a class outside `classes`, a listed
-    image or XML that isn't there, and overlapping lists.
+    image or XML file that is missing, and overlapping lists.
     """
     folder = existing_folder(root)
     name = name or folder.resolve().name
@@ -103,7 +103,7 @@ def read_voc(
 
 
 def read_xml(path: Path, first_pixel: int = 1) -> Record:
-    """Parse one annotation file. Raises DataError naming the file, and the line or the object, of what is wrong."""
+    """Parse one annotation file. Raises DataError naming the file, and the line or the object of the error."""
     try:
         tree = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
@@ -114,7 +114,7 @@ def read_xml(path: Path, first_pixel: int = 1) -> Record:
     except (UnicodeError, ValueError, LookupError) as error:
         raise DataError(f"{path}, line 1: malformed XML ({error})") from error
     if tree.tag != "annotation":
-        raise DataError(f"{path}: the root element is <{tree.tag}>; a VOC file has <annotation>")
+        raise DataError(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
     names, boxes, difficult = [], [], []
     for k, item in enumerate(tree.iter("object"), 1):
         label = (item.findtext("name") or "").strip()
@@ -125,7 +125,7 @@ def read_xml(path: Path, first_pixel: int = 1) -> Record:
         if corners is None:
             raise DataError(f"{where} has no <bndbox>")
         xmin, ymin, xmax, ymax = (_number(corners, tag, where) for tag in ("xmin", "ymin", "xmax", "ymax"))
-        # The last pixel belongs to the box, so its far edge is one further on; coinciding corners are no box at all.
+        # The last pixel belongs to the box, so its right and lower edges are one further. Equal corners stay equal.
         right = xmax - first_pixel + (xmax != xmin)
         bottom = ymax - first_pixel + (ymax != ymin)
         names.append(label)
@@ -143,12 +143,12 @@ def _number(corners: ElementTree.Element, tag: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{where}: <{tag}> is '{text.strip()}', not a number")
+        raise DataError(f"{where}: <{tag}> is '{text.strip()}'; it must be a finite number")
     return value
 
 
 def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
-    """(width, height) that the XML claims; None where missing, zero or no number: the file's header then decides."""
+    """(width, height) in the XML, or None if missing, zero or not a number: the image's header then decides."""
     try:
         width, height = (int(float(tree.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
     except (ValueError, OverflowError):
@@ -157,16 +157,16 @@ def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _pairs(folder: Path, images: str, annotations: str) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
-    """Image and XML of every id, for the kit's layout (id: stem) or side by side (id: path without suffix)."""
+    """Image and XML file of every id, in the kit's layout (id: stem) or side by side (id: path without suffix)."""
     kit = (folder / annotations).is_dir()
     xml_root, image_root = (folder / annotations, folder / images) if kit else (folder, folder)
     if not image_root.is_dir():
-        raise DataError(f"{folder}: has {annotations}/ but no folder {images}/ (dataset.images)")
+        raise DataError(f"{folder}: it has {annotations}/ but no folder {images}/ (dataset.images)")
     pictures = {_id(p, image_root): p for p in reversed(find_images(image_root))}
     sources = {_id(p, xml_root): p for p in sorted(xml_root.rglob("*.xml"))}
     if not sources:
         raise DataError(
-            f"{folder}: no XML annotations, neither in {annotations}/ (dataset.annotations) nor beside the pictures"
+            f"{folder}: there are no XML annotations in {annotations}/ (dataset.annotations) or beside the pictures"
         )
     without = sorted(set(sources) - set(pictures))
     if without:
@@ -182,29 +182,29 @@ def _id(path: Path, root: Path) -> str:
 
 
 def _more(items: Sequence[str]) -> str:
-    return f" (and {len(items) - 1} more like it)" if len(items) > 1 else ""
+    return f" (and {len(items) - 1} more of this kind)" if len(items) > 1 else ""
 
 
 def _listed(
     lists: Path, name: str, splits: Mapping[str, str | None], pairs: Mapping[str, tuple[Path, Path]]
 ) -> dict[str, list[str]]:
-    """Ids of each split that has a list in ImageSets/Main; a split set to null counts as given and empty."""
-    have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "no list at all"
+    """Ids of each split that has a list in ImageSets/Main."""
+    have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
     parts: dict[str, list[str]] = {}
     for split in SPLITS:
         title = splits.get(split)
         path = lists / f"{title}.txt"
         if title and path.is_file():
-            # lists of one class carry a second column (1, 0, -1)
+            # lists of one class have a second column (1, 0, -1)
             lines = path.read_text(encoding="utf-8-sig").splitlines()
             parts[split] = [line.split()[0] for line in lines if line.strip()]
             missing = [i for i in parts[split] if i not in pairs]
             if missing:
-                raise DataError(f"{path}: lists {missing[0]}, which has no XML and picture{_more(missing)}")
+                raise DataError(f"{path}: lists {missing[0]}, which has no XML file with a picture{_more(missing)}")
     if not parts.get("train"):
         raise DataError(
-            f"{lists}: dataset.splits.train={splits.get('train')} names no list with images in it; there is {have}. "
-            "Set it to one of them, or dataset.splits=null to split from a seed"
+            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: {have}. "
+            "Set it to one of them, or set dataset.splits=null to draw the splits from a seed"
         )
     refuse_overlap(name, parts)
     return parts
@@ -213,7 +213,7 @@ def _listed(
 def _class_names(
     classes: Sequence[str] | None, records: Mapping[str, Record], pairs: Mapping[str, tuple[Path, Path]]
 ) -> tuple[str, ...]:
-    """The class names in their order; DataError for the first object whose class isn't among those given."""
+    """The class names in their order. Raises DataError for the first object whose class is not one of those given."""
     if classes is None:
         return tuple(sorted({n for record in records.values() for n in record.names}))
     legal = tuple(map(str, classes))

@@ -1,4 +1,4 @@
-"""YOLO text files as ultralytics lays them out: a data.yaml, and one .txt a picture of normalised centre boxes."""
+"""YOLO text files in the layout of ultralytics: a data.yaml, and one .txt per picture with normalised centre boxes."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from detect.config.legal_values import HeldOut
 from detect.data.dataset import SPLITS, DetectionDataset, Example, existing_folder, find_images, image_sizes
 from detect.data.split import fill_splits, refuse_overlap
 from detect.errors import DataError
@@ -20,33 +21,34 @@ def read_yolo(
     root: str | Path,
     classes: Sequence[str] | None = None,
     name: str | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
     split_seed: int = 0,
 ) -> DetectionDataset:
     """Read a YOLO data set.
 
-    root: the data.yaml, or the folder that holds it. Its keys: path (optional), train, val, test (each a folder, a
+    root: the data.yaml, or the folder that contains it. Its keys: path (optional), train, val, test (each a folder, a
         list of folders, or a .txt list of pictures) and names (a list, or a map from numbers).
-    classes: names that must equal those of the yaml; None takes them. With no val in the yaml, val is drawn from
+    classes: names that must equal those of the yaml; None takes them. Without val in the yaml, val is drawn from
         train (and test too, if there is none).
 
-    A picture's labels lie where the last `images` of its path reads `labels`, else beside it. A picture without a
-    label file, or with an empty one, is background. A line is `class cx cy width height`, or `class x1 y1 x2 y2 ...`, a
-    polygon whose bounds are taken. Raises DataError naming the file, and the line, of what is wrong.
+    The path of a picture's labels has `labels` in place of the last `images`; without `images`, they are beside it.
+    A picture without a label file, or with an empty one, is background. A line is `class cx cy width height`, or
+    `class x1 y1 x2 y2 ...`, a polygon that is replaced by its bounding box. Raises DataError naming the file and the
+    line of the error.
     """
     path = _yaml_path(Path(root).expanduser())
     content = read_yaml(path)
     names = _class_names(content, path)
     if classes is not None and tuple(classes) != names:
-        raise DataError(f"dataset.classes={list(classes)}: {path} names other classes: {', '.join(names)}")
+        raise DataError(f"dataset.classes={list(classes)}: the classes of {path} are different: {', '.join(names)}")
     base = _base(content, path)
     given = {s: _examples(base, path, content[s], names) for s in SPLITS if content.get(s)}
     if not given["train"]:
-        raise DataError(f"{path}: train: {content['train']} holds no pictures")
+        raise DataError(f"{path}: train: {content['train']} has no pictures")
     if not any(e.source for e in given["train"]):
         first = _labels_of(given["train"][0].path)
-        raise DataError(f"{path}: no label file for any training picture; {first} is missing")
+        raise DataError(f"{path}: no training picture has a label file; for example, {first} is missing")
     name = name or path.resolve().parent.name
     refuse_overlap(name, {s: [e.id for e in examples] for s, examples in given.items()})
     parts, split_note = fill_splits(
@@ -70,10 +72,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise DataError(f"{path}: can't read it: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: a YOLO data.yaml has the keys path, train, val, test and names")
+        raise DataError(f"{path}: a YOLO data.yaml must have the keys path, train, val, test and names")
     for key in ("train", "names"):
         if not content.get(key):
-            raise DataError(f"{path}: no key '{key}'; it has {', '.join(map(str, content))}")
+            raise DataError(f"{path}: no key '{key}'; the file has {', '.join(map(str, content))}")
     return content
 
 
@@ -84,8 +86,8 @@ def _yaml_path(root: Path) -> Path:
     found = [folder / n for n in NAMES if (folder / n).is_file()]
     found = found or sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
     if len(found) != 1:
-        having = f"several: {', '.join(p.name for p in found)}; give one as dataset.root" if found else "none"
-        raise DataError(f"dataset.root={folder}: needs a data.yaml, there is {having}")
+        having = f"it has {', '.join(p.name for p in found)}; give one of them" if found else "it has no yaml file"
+        raise DataError(f"dataset.root={folder}: the folder must have one data.yaml, but {having}")
     return found[0]
 
 
@@ -96,28 +98,28 @@ def _class_names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
             raise DataError(f"{path}: names must be numbered 0..{len(names) - 1}, not {', '.join(map(str, names))}")
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list):
-        raise DataError(f"{path}: names is '{names}', neither a list nor a map from numbers")
+        raise DataError(f"{path}: names is '{names}'; it must be a list or a map from numbers")
     if content.get("nc") not in (None, len(names)):
         raise DataError(f"{path}: nc is {content['nc']}, but there are {len(names)} names")
     return tuple(map(str, names))
 
 
 def _base(content: dict[str, Any], path: Path) -> Path:
-    """The folder that the splits' paths start from: `path` of the yaml where that exists, else the yaml's own."""
+    """The base folder of the splits' paths: `path` of the yaml if it exists, else the yaml's own folder."""
     stated = Path(str(content.get("path") or ".")).expanduser()
     return next((p for p in (path.parent / stated, stated) if content.get("path") and p.is_dir()), path.parent)
 
 
 def _pictures(base: Path, path: Path, entry: str | list[str]) -> list[Path]:
-    """Pictures of one split, from its folder, folders or list."""
+    """Pictures of one split, from its folder, its folders or its list."""
     found: list[Path] = []
     for part in entry if isinstance(entry, list) else [entry]:
-        # some exporters write ../train/images for a folder that lies beside the yaml
+        # some exporters write ../train/images for a folder beside the yaml
         without = Path(*[p for p in Path(part).parts if p != ".."])
         tried = list(dict.fromkeys([base / part, path.parent / part, path.parent / without]))
         place = next((p for p in tried if p.exists()), None)
         if place is None:
-            raise DataError(f"{path}: {part} is not there; tried {', '.join(map(str, tried))}")
+            raise DataError(f"{path}: {part} does not exist; tried {', '.join(map(str, tried))}")
         if place.is_dir():
             found += find_images(place)
             continue
@@ -125,7 +127,7 @@ def _pictures(base: Path, path: Path, entry: str | list[str]) -> list[Path]:
         pictures = [p if (p := place.parent / line).is_file() else base / line for line in listed]
         missing = [k for k, p in enumerate(pictures) if not p.is_file()]
         if missing:
-            raise DataError(f"{place}: lists {listed[missing[0]]}, which is not there ({len(missing)} such)")
+            raise DataError(f"{place}: lists {listed[missing[0]]}, which does not exist ({len(missing)} in all)")
         found += pictures
     return found
 
@@ -161,7 +163,7 @@ def _examples(base: Path, path: Path, entry: str | list[str], names: tuple[str, 
 def read_labels(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes float64 [n, 4], [ymin, xmin, ymax, xmax] as shares of the image, and classes int32 [n] in 1..C.
 
-    A missing file has no boxes. Raises DataError naming file and line.
+    A missing file means no boxes. Raises DataError naming the file and the line.
     """
     if not path.is_file():
         return np.zeros((0, 4)), np.zeros(0, np.int32)
@@ -190,11 +192,11 @@ def _parse(words: list[str], where: str, names: Sequence[str]) -> tuple[int, lis
         )
     if label not in range(len(names)):
         legal = ", ".join(f"{i} {n}" for i, n in enumerate(names))
-        raise DataError(f"{where}: class {words[0]} is not in names; legal: {legal}")
+        raise DataError(f"{where}: class {words[0]} is not a number of names; legal: {legal}")
     if not all(map(math.isfinite, values)):
         raise DataError(f"{where}: '{' '.join(words)}' is not a row of finite numbers")
     if max(map(abs, values)) > 2:
-        raise DataError(f"{where}: {max(values, key=abs):g} is no share of the image; YOLO boxes are scaled to 0..1")
+        raise DataError(f"{where}: {max(values, key=abs):g} is not a share of the image; YOLO boxes are scaled to 0..1")
     if len(values) == 4:
         x, y, width, height = values
         return int(label) + 1, [y - height / 2, x - width / 2, y + height / 2, x + width / 2]

@@ -1,4 +1,4 @@
-"""Whether two detectors that should be the same find the same boxes, however rounding decides the ties."""
+"""Tests if two detectors that should be equal find the same boxes, except for ties that rounding decides."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,23 @@ import numpy as np
 
 from detect.evaluation.sqnr import SAME, relative, sqnr
 
-SHOWN = 20  # best detections of a frame that are compared
-NEAR = 1e-3  # of the frame's longer side: how far apart the boxes of a pair may be
-PARTNERS = 0.95  # least share of the detections that are in a pair
+SHOWN = 20  # number of best detections of a frame that are compared
+NEAR = 1e-3  # largest distance of the boxes of a pair, as a share of the frame's longer side
+PARTNERS = 0.95  # smallest share of the detections that must be in a pair
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def agreement(reference: Sequence[Frame], found: Sequence[Frame], side: float, shown: int = SHOWN) -> dict[str, float]:
-    """Compares the best detections of each frame by pairs: the same class, and the box at the same place.
+    """Compares the best detections of each frame in pairs of the same class with the box at the same place.
 
-    Two boxes of nearly equal scores, or an overlap at the threshold, are a tie that float rounding decides: suppression
-    then keeps the other box, and another one further down. So a few detections may be without a partner, and the scores
-    are compared in pairs, not in order.
+    Float rounding decides between two boxes of nearly equal scores, and at an overlap near the threshold. Non-maximum
+    suppression then keeps another box, and this can change later ones. So a few detections may have no partner, and
+    the scores are compared in pairs, not in order.
 
     reference, found: (boxes [n, 4], scores [n], classes [n]) of each frame, best first.
-    side: of the frame, in the unit of the boxes. shown: how many of each frame's best are compared.
-    Returns `partners`, the share of the best detections of both sides that are in a pair, and of the scores of the
-    pairs `largest_score_difference`, `relative` and `sqnr_db`.
+    side: longer side of the frame, in the unit of the boxes. shown: number of best detections to compare per frame.
+    Returns `partners`, the share of the best detections of both detectors that are in a pair, and for the scores of
+    the pairs `largest_score_difference`, `relative` and `sqnr_db`.
     """
     sought, pairs = 0, []
     for a, b in zip(reference, found, strict=True):
@@ -41,26 +41,25 @@ def agreement(reference: Sequence[Frame], found: Sequence[Frame], side: float, s
 
 
 def _pairs(ours: tuple[np.ndarray, ...], theirs: Frame, near: float) -> list[tuple[float, float]]:
-    """The scores of those of our detections that are among theirs, beside the scores that they have there."""
+    """The score in `ours` and the score in `theirs` of each detection that both contain."""
     pairs = []
     for box, score, kind in zip(*ours, strict=True):
         candidates = np.flatnonzero(theirs[2] == kind)
         distances = np.abs(theirs[0][candidates] - box).max(axis=1)
-        if len(candidates) and distances.min() <= near:  # NaN is not
+        if len(candidates) and distances.min() <= near:  # False for NaN
             pairs.append((float(score), float(theirs[1][candidates[distances.argmin()]])))
     return pairs
 
 
 def disagreement(found: dict[str, Any]) -> str | None:
-    """What is wrong where `agreement` is less than float rounding and ties explain."""
+    """A message if float rounding and ties do not explain the differences that `agreement` found, else None."""
     if found["partners"] < PARTNERS:
         return (
-            f"{found['partners']:.0%} of its best detections and the run's are found by both; at least {PARTNERS:.0%} "
-            "is legal"
+            f"both find {found['partners']:.0%} of its best detections and the run's; legal is at least {PARTNERS:.0%}"
         )
     if not SAME.holds(found["sqnr_db"], found["relative"]):
         return (
-            f"its scores have {found['sqnr_db']:.1f} dB and {found['relative']:.1e}: SQNR to the run's, and the "
-            f"largest difference over the largest; legal are {SAME}"
+            f"its scores have an SQNR of {found['sqnr_db']:.1f} dB to the run's and a relative difference of "
+            f"{found['relative']:.1e}; legal is {SAME}"
         )
     return None

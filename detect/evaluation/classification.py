@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """top1: share of images classified right. mean: mean of the per-class accuracies (balanced accuracy).
+    """top1: share of images with the correct class. mean: mean of the per-class accuracies (balanced accuracy).
 
-    per_class: name -> {"accuracy", "images"}; accuracy is None (n/a) for a class without images; `mean` leaves it out.
-    confusion: int64 [C, C], rows truth, columns prediction. top1 and mean are None where there is no image at all.
+    per_class: name -> {"accuracy", "images"}; accuracy is None (n/a) for a class without images; `mean` excludes it.
+    confusion: int64 [C, C], rows truth, columns prediction. top1 and mean are None if there are no images.
     """
 
     classes: tuple[str, ...]
@@ -22,7 +22,7 @@ class ClassificationScores:
     confusion: np.ndarray
 
     def table(self, most_classes: int = 20) -> str:
-        """The figures as text of at most 80 columns; of more than `most_classes` classes those with most images."""
+        """The figures as text of at most 80 columns; at most `most_classes` classes, those with most images."""
         counts = self.confusion.sum(axis=1)
         most = sorted(np.argsort(-counts, kind="stable")[:most_classes].tolist())
         width = min(40, max([5, *(len(self.classes[index]) for index in most)]))
@@ -56,16 +56,16 @@ class ClassificationScores:
 
 
 def score_classification(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> ClassificationScores:
-    """Score predicted against true class indices, both [n] in 0..C-1.
+    """Compares predicted and true class indices, both [n] in 0..C-1.
 
-    Raises ValueError for lengths that differ or an index outside 0..C-1.
+    Raises ValueError for different lengths or an index outside 0..C-1.
     """
     labels, predictions = np.asarray(labels, np.int64).ravel(), np.asarray(predictions, np.int64).ravel()
     if len(labels) != len(predictions):
         raise ValueError(f"{len(labels)} labels, {len(predictions)} predictions")
     for name, values in (("labels", labels), ("predictions", predictions)):
         if len(values) and not 0 <= values.min() <= values.max() < len(classes):
-            raise ValueError(f"{name} {values.min()}..{values.max()}, legal are 0..{len(classes) - 1}")
+            raise ValueError(f"{name} {values.min()}..{values.max()}; legal: 0..{len(classes) - 1}")
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (labels, predictions), 1)
     counts, right = confusion.sum(axis=1), confusion.diagonal()

@@ -1,7 +1,7 @@
-"""COCO's twelve figures and per-class scores, by faster-coco-eval (C++), with n/a where there is nothing to score.
+"""COCO's twelve figures and scores per class, computed by faster-coco-eval (C++). A figure without boxes is n/a.
 
-Boxes come in as [ymin, xmin, ymax, xmax] in pixels of the image file and leave for COCO as [x, y, width, height].
-The figures equal those of pycocotools (Lin et al. 2014, cocodataset.org/#detection-eval) to rounding.
+The input boxes are [ymin, xmin, ymax, xmax] in pixels of the image file; COCO gets them as [x, y, width, height].
+The figures equal those of pycocotools (Lin et al. 2014, cocodataset.org/#detection-eval) up to rounding.
 """
 
 import json
@@ -44,11 +44,11 @@ AREAS = ("all", "small", "medium", "large")
 
 @dataclass(frozen=True)
 class Scores:
-    """What one evaluation says; every figure is a float in 0..1, or None where there is no box to score (n/a).
+    """The result of one evaluation. Every figure is a float in 0..1, or None (n/a) if it has no ground-truth box.
 
     summary: the twelve figures by the keys of FIGURES. per_class: name -> AP, AP50, AP75, AR100 and boxes (an int).
     precision: float64 [10 IoU thresholds, 101 recalls, C], COCO's interpolated precision; -1 for a class without boxes.
-    rankings: name -> Ranking, for true counts at any score; empty when files were scored.
+    rankings: name -> Ranking, for counts of true positives at any score; empty after `score_files`.
     """
 
     classes: tuple[str, ...]
@@ -60,7 +60,7 @@ class Scores:
     rankings: dict[str, Ranking] = field(default_factory=dict)
 
     def table(self, most_classes: int = 20) -> str:
-        """The figures as text of at most 80 columns; of more than `most_classes` classes those with most boxes."""
+        """The figures as text of at most 80 columns; at most `most_classes` classes, those with most boxes."""
         boxes = sum(int(row["boxes"] or 0) for row in self.per_class.values())
         lines = [
             f"{self.images} images, {boxes} boxes, {self.detections} detections",
@@ -82,20 +82,20 @@ class Scores:
 class CocoEvaluator:
     """Collects the detections of every image of a split and scores them.
 
-    An image that is never added counts as an image in which nothing was found.
+    An image that is not added is scored as an image without detections.
     """
 
     def __init__(self, examples: "Sequence[Example]", classes: Sequence[str]):
         """examples: the whole split. classes: names of 1..C, in order.
 
-        Raises DataError for two examples of one id or a class outside 1..C.
+        Raises DataError for two examples with the same id or a class outside 1..C.
         """
         self.examples = tuple(examples)
         self.classes = tuple(classes)
         self._ids = {example.id for example in self.examples}
         if len(self._ids) != len(self.examples):
             twice, _ = Counter(example.id for example in self.examples).most_common(1)[0]
-            raise DataError(f"image id {twice!r} appears twice in the split: its detections could not be told apart")
+            raise DataError(f"image id {twice!r} appears twice in the split; an id must be unique")
         for example in self.examples:
             _check_classes(example, len(self.classes))
         self.detections: Detections = {}
@@ -103,7 +103,7 @@ class CocoEvaluator:
     def add(self, id: str, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
         """Add all detections of one image: boxes [n, 4] yxyx in pixels of its file, scores [n], classes [n] in 1..C.
 
-        Raises ValueError for an id that is not in the split or was added before, lengths that differ, a class outside
+        Raises ValueError for an id that is not in the split or was added before, different lengths, a class outside
         1..C, and numbers that are not finite.
         """
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
@@ -114,14 +114,14 @@ class CocoEvaluator:
         if not len(boxes) == len(scores) == len(classes):
             raise ValueError(f"image {id!r}: {len(boxes)} boxes, {len(scores)} scores, {len(classes)} classes")
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise ValueError(f"image {id!r}: a detection is not a finite number")
+            raise ValueError(f"image {id!r}: a box or a score is not a finite number")
         if len(classes) and not 1 <= classes.min() <= classes.max() <= len(self.classes):
-            legal = f"legal are 1..{len(self.classes)}"
-            raise ValueError(f"image {id!r}: classes {classes.min()}..{classes.max()}, {legal}")
+            legal = f"legal: 1..{len(self.classes)}"
+            raise ValueError(f"image {id!r}: classes {classes.min()}..{classes.max()}; {legal}")
         self.detections[id] = (boxes, scores, classes)
 
     def result(self) -> Scores:
-        """Score what was added so far."""
+        """Score the detections that were added so far."""
         truth = coco_truth(self.examples, self.classes)
         rankings = rank(self.examples, self.detections, self.classes)
         return _score(truth, coco_results(self.examples, self.detections), MAX_DETECTIONS, rankings)
@@ -129,7 +129,7 @@ class CocoEvaluator:
     def to_coco(self) -> list[dict]:
         """The detections as a COCO results list for a json file, with file and class names for human readers.
 
-        image_id is the id of the example where all ids are numbers (data that came from COCO), else its place 1..N.
+        image_id is the id of the example if all ids are numbers (as in data from COCO), else its position 1..N.
         """
         numbered = all(example.id.isdecimal() for example in self.examples)
         results = []
@@ -149,9 +149,9 @@ class CocoEvaluator:
 
 
 def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) -> Scores:
-    """Score the ground truth as if it had been predicted: the pipeline from boxes to figures is sound if AP is 1.0.
+    """Score the ground truth as predictions. An AP of 1.0 shows that the evaluation is correct.
 
-    Raises DataError, with the culprit where it can be named, if there is no box to score or AP is below 1.
+    Raises DataError if there is no box to score or AP is below 1, and names the cause if it is known.
     """
     evaluator = CocoEvaluator(examples, classes)
     most = MAX_DETECTIONS[-1]
@@ -160,33 +160,33 @@ def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) ->
         evaluator.add(example.id, example.boxes[real], np.ones(real.sum()), example.classes[real])
         most = max(most, int(real.sum()))
     truth, results = coco_truth(evaluator.examples, classes), coco_results(evaluator.examples, evaluator.detections)
-    # An image may hold more than 100 boxes of one class; for this check no box may fall behind COCO's limit.
+    # An image may have more than 100 boxes of one class; for this check COCO's limit must not exclude any box.
     scores = _score(truth, results, (*MAX_DETECTIONS[:2], most), {})
     ap = scores.summary["AP"]
     if ap is None:
-        raise DataError(f"nothing to score: the {len(examples)} images of the split hold no box")
+        raise DataError(f"there is nothing to score: the {len(examples)} images of the split have no box")
     if ap < 1 - 1e-6:
         culprit = _culprit(examples, scores)
-        raise DataError(f"the ground truth scored as predictions gives AP {ap:.4f} in place of 1.0: {culprit}")
+        raise DataError(f"the ground truth scored as predictions has AP {ap:.4f}; it must be 1.0: {culprit}")
     return scores
 
 
 def score_files(truth: Path, results: Path) -> Scores:
-    """Score a COCO results json against a COCO ground-truth json; areas are those of the file where it has them.
+    """Score a COCO results json against a COCO ground-truth json; areas are those of the file if it has them.
 
-    Raises DataError for a file that is not of that kind or results of an image that the ground truth does not have.
+    Raises DataError for a file of another kind and for results of an image that is not in the ground truth.
     """
     loaded: list[Any] = []
     for path in (truth, results):
         try:
             loaded.append(json.loads(Path(path).read_text()))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a readable json file: {error}") from error
+            raise DataError(f"{path}: this is not a readable json file: {error}") from error
     dataset, detections = loaded
     if not isinstance(dataset, dict) or not {"images", "annotations", "categories"} <= dataset.keys():
-        raise DataError(f"{truth}: not COCO ground truth: it must be an object with images, annotations and categories")
+        raise DataError(f"{truth}: COCO ground truth must be an object with images, annotations and categories")
     if not isinstance(detections, list):
-        raise DataError(f"{results}: not COCO results: it must be a list of detections")
+        raise DataError(f"{results}: COCO results must be a list of detections")
     strangers = {d["image_id"] for d in detections} - {image["id"] for image in dataset["images"]}
     if strangers:
         raise DataError(f"{results}: image_id {min(strangers)} is not in {truth}")
@@ -240,7 +240,7 @@ def _score(truth: dict, results: list[dict], max_detections: tuple[int, ...], ra
     evaluator.evaluate()
     evaluator.accumulate()
     precision = np.asarray(evaluator.eval["precision"])
-    recall = np.asarray(evaluator.eval["recall"])[:, None]  # a recall axis of one, so that both read alike
+    recall = np.asarray(evaluator.eval["recall"])[:, None]  # an axis of length one, so that both have the same axes
     arrays = {"precision": precision, "recall": recall}
 
     def figure(key: str, columns: slice) -> float | None:
@@ -272,11 +272,11 @@ def _score(truth: dict, results: list[dict], max_detections: tuple[int, ...], ra
 def _check_classes(example: "Example", count: int) -> None:
     if len(example.classes) and not 1 <= example.classes.min() <= example.classes.max() <= count:
         found = f"classes {example.classes.min()}..{example.classes.max()}"
-        raise DataError(f"{_source(example)}: {found}, legal are 1..{count}")
+        raise DataError(f"{_source(example)}: {found}; legal: 1..{count}")
 
 
 def _culprit(examples: "Sequence[Example]", scores: Scores) -> str:
-    """Name the first box that cannot overlap itself, else the classes that lost score."""
+    """Name the first box without an area, else the classes with an AP below 1."""
     for example in examples:
         sides = example.boxes[:, 2:] - example.boxes[:, :2]
         bad = np.flatnonzero(~(sides > 0).all(axis=1) & ~example.crowd)
@@ -285,7 +285,7 @@ def _culprit(examples: "Sequence[Example]", scores: Scores) -> str:
             box = np.round(example.boxes[bad[0]].astype(float), 1).tolist()
             return f"{_source(example)}: the {name} box {box} (ymin, xmin, ymax, xmax) has no area"
     lost = [name for name, row in scores.per_class.items() if row["AP"] is not None and row["AP"] < 1 - 1e-6]
-    return f"look at the boxes of {', '.join(lost[:5])}"
+    return f"check the boxes of the classes {', '.join(lost[:5])}"
 
 
 def _source(example: "Example") -> Path:
@@ -307,4 +307,4 @@ def _shorten(text: str, width: int) -> str:
 
 
 def _silent(*_: object) -> None:
-    """faster-coco-eval reports progress through a function; the library keeps its console for itself."""
+    """faster-coco-eval prints progress through this function, and here it prints nothing."""

@@ -1,4 +1,4 @@
-"""Confusion matrix of a detector: which class was taken for which, what was missed and what was made up."""
+"""Confusion matrix of a detector, with missed boxes and false positives."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,18 +19,18 @@ def confusion_matrix(
     iou_threshold: float = 0.5,
     score_threshold: float = 0.5,
 ) -> np.ndarray:
-    """Count truth against prediction over a split.
+    """Counts the pairs of true and predicted class over a split.
 
-    examples: the split, boxes [n, 4] yxyx in pixels of the image file. detections: by image id, as
-    `CocoEvaluator.detections` holds them; an image without an entry has none.
-    Returns int64 [C + 1, C + 1]: rows truth, columns prediction, 0 the background. Row 0 counts detections where
-    nothing is, column 0 boxes that were not found; [0, 0] stays 0. Every box that is no crowd region is counted once
-    in rows 1..C.
+    examples: the split, boxes [n, 4] yxyx in pixels of the image file. detections: by image id, as in
+    `CocoEvaluator.detections`; an image without an entry has none.
+    Returns int64 [C + 1, C + 1]: rows truth, columns prediction, 0 is the background. Row 0 counts false positives
+    without a box, column 0 counts missed boxes, and [0, 0] is 0. Every box except crowd regions is counted once in
+    rows 1..C.
 
-    Detections from `score_threshold` up are taken by descending score (equal scores in the order given). Each takes
-    the free box of highest IoU from `iou_threshold` up *whatever its class*, as the matrix is to show which class was
-    mistaken for which; matching within classes could only show misses. A detection that matches no box but lies in a
-    crowd region by half or more is not counted.
+    Detections with a score of at least `score_threshold` are matched by descending score (equal scores in the given
+    order). Each matches the free box of *any class* with the highest IoU of at least `iou_threshold`, because the
+    matrix must show confused classes; matching within classes shows only misses. A detection without a match is not
+    counted if at least `iou_threshold` of its area is in a crowd region.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     for example in examples:

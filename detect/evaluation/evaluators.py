@@ -18,7 +18,7 @@ class DetectionEvaluator:
 
     detect: image [B, H, W, 3] of the frame, uint8 (float32 where its mode is `zoo`) -> detections in pixels of the
         frame (`detect.modeling.nms`).
-    frame: how an image becomes the network's input.
+    frame: it resizes images to the network's input and converts boxes.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class DetectionEvaluator:
         self.detect = tf.function(detect)
 
     def __call__(self) -> tuple[Scores, CocoEvaluator]:
-        """Returns the scores, and the evaluator that holds every image's detections."""
+        """Returns the scores, and the evaluator with the detections of every image."""
         evaluator = CocoEvaluator(self.examples, self.dataset.classes)
         for batch in self.stream.evaluate_batches():
             found = {name: value.numpy() for name, value in self.detect(batch["image"]).items()}

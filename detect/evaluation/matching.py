@@ -1,4 +1,4 @@
-"""Matching of detections to ground truth, and the ranking of detections that precision and recall come from."""
+"""Matches detections to the ground truth, and ranks them for precision and recall."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 # image id -> boxes float32 [n, 4] yxyx in pixels of the image file, scores float32 [n], classes int32 [n] in 1..C
 Detections = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 NOTHING = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
-MOST_DETECTIONS = 100  # per image and class, as COCO counts them
+MOST_DETECTIONS = 100  # per image and class, as in COCO
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All detections of one class at IoU .5, best score first; those that fall on a crowd region are left out.
+    """All detections of one class at IoU .5, best score first, without those in a crowd region.
 
-    scores: float32 [n], descending. hits: bool [n], true where the detection found a box. boxes: the number to find.
+    scores: float32 [n], descending. hits: bool [n], True if the detection matches a box. boxes: number of true boxes.
     """
 
     scores: np.ndarray
@@ -30,10 +30,10 @@ class Ranking:
 
 
 def in_crowd(boxes: np.ndarray, crowds: np.ndarray, threshold: float, allowed: np.ndarray | bool = True) -> np.ndarray:
-    """Which boxes [n, 4] lie in one of the crowd regions [m, 4] with at least `threshold` of their own area: bool [n].
+    """bool [n]: True for boxes [n, 4] with at least `threshold` of their own area in one of the crowd regions [m, 4].
 
-    It is COCO's measure for crowds: a detection need not cover the region, only lie in it. allowed: bool [n, m], which
-    pairs count.
+    This is COCO's rule for crowds: a detection must be in the region but need not cover it. allowed: bool [n, m], the
+    pairs to compare.
     """
     if not len(crowds):
         return np.zeros(len(boxes), bool)
@@ -42,9 +42,9 @@ def in_crowd(boxes: np.ndarray, crowds: np.ndarray, threshold: float, allowed: n
 
 
 def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:
-    """Give every row, in order, its most similar column that is free and reaches the threshold: int64 [n], -1 for none.
+    """Match every row, in order, to its most similar free column of at least the threshold: int64 [n], -1 for none.
 
-    Of equally similar columns the first is taken, so the result depends on the order of the input alone.
+    Of equally similar columns it takes the first, so the result depends only on the input and its order.
     """
     free = similarity.copy()
     match = np.full(len(similarity), -1)
@@ -59,7 +59,7 @@ def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:
 def rank(
     examples: "Sequence[Example]", detections: Detections, classes: Sequence[str], threshold: float = 0.5
 ) -> dict[str, Ranking]:
-    """Which detections of each class are hits at one IoU threshold, matched within image and class as COCO does."""
+    """Ranks the detections of each class and marks the hits at one IoU threshold, by image and class as COCO does."""
     parts = [(np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, bool))]
     boxes = np.zeros(len(classes) + 1, int)
     for example in examples:
@@ -78,7 +78,7 @@ def rank(
 def _hits(
     example: "Example", boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, classes and hits of the detections of one image that count, best first."""
+    """Scores, classes and hits of the detections of one image, best first, without those that COCO ignores."""
     order = np.argsort(-scores, kind="stable")
     if len(order) > MOST_DETECTIONS:
         of_class = classes[order][:, None] == np.unique(classes)

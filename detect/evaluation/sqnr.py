@@ -1,8 +1,8 @@
-"""How near two results of the same computation are, and how near float rounding alone leaves them.
+"""The difference between two results of the same computation, and its limits if only float rounding differs.
 
-Kernels of another instruction set, another number of threads or another framework add up the same products in another
-order. What that changes depends on the machine, and grows with the sums and with the size of what is summed; so it is
-judged in proportion to the result, and never by an absolute number.
+Kernels for another instruction set, number of threads or framework add the same products in another order. The
+resulting difference depends on the machine, and grows with the number and the size of the terms. So the limits are
+relative to the result, not absolute.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,20 +12,20 @@ import numpy as np
 
 
 def decibels(signal: float, noise: float) -> float:
-    """10 log10 of the ratio of two energies; infinite without noise, and -infinite where there is nothing else."""
+    """10 log10 of the ratio of two energies; infinite without noise, else -infinite without signal."""
     if not noise:
         return float("inf")
     return 10 * float(np.log10(signal / noise)) if signal else -float("inf")
 
 
 def sqnr(reference: Any, found: Any) -> float:
-    """Signal to quantisation noise in dB: the energy of `reference` over that of the difference; of one shape."""
+    """Signal to quantisation noise in dB: the energy of `reference` over that of the difference, for equal shapes."""
     reference, found = np.asarray(reference, np.float64), np.asarray(found, np.float64)
     return decibels(float(np.sum(np.square(reference))), float(np.sum(np.square(found - reference))))
 
 
 def relative(reference: Any, found: Any) -> float:
-    """The largest difference over the largest value of `reference`; infinite where there is nothing but difference."""
+    """The largest difference over the largest value of `reference`; infinite if only `found` is not 0."""
     reference, found = np.asarray(reference, np.float64), np.asarray(found, np.float64)
     largest, difference = np.abs(reference).max(initial=0), np.abs(found - reference).max(initial=0)
     if not difference:
@@ -35,16 +35,16 @@ def relative(reference: Any, found: Any) -> float:
 
 @dataclass(frozen=True)
 class Limit:
-    """What two results must keep to: least SQNR in dB, and the largest difference over the largest value.
+    """Limits for two results: the smallest SQNR in dB, and the largest difference over the largest value.
 
-    The first notices what is wrong everywhere, the second what is wrong in one value of a thousand.
+    The first detects errors in all values, the second an error in one value of a thousand.
     """
 
     sqnr_db: float
     relative: float
 
     def holds(self, sqnr_db: float, relative: float) -> bool:
-        """Whether figures keep to it; NaN does not."""
+        """True if the figures are within the limits; False for NaN."""
         return sqnr_db >= self.sqnr_db and relative <= self.relative
 
     def to_dict(self) -> dict[str, float]:
@@ -54,9 +54,9 @@ class Limit:
         return f"an SQNR of at least {self.sqnr_db:g} dB and a difference of at most {self.relative:g}"
 
 
-# float32 rounds at 2^-24, which is 150 dB. A sum of 2000 products and fifty layers of them cost at most 50 dB, and an
-# ill-conditioned network tens more; a wrong layer, padding or scale leaves less than 40.
+# float32 rounds at 2^-24, which is 150 dB. Fifty layers with sums of 2000 products cost at most 50 dB, and an
+# ill-conditioned network costs tens of dB more. A wrong layer, padding or scale results in less than 40 dB.
 SAME = Limit(60.0, 1e-3)
-# Kernels of float16 are rounded at 2^-11: 74 dB a layer. The noise of fifty layers, were it all to reach the end,
-# leaves 57, and what is beyond that is the network's own condition, as above.
+# float16 kernels are rounded at 2^-11, which is 74 dB per layer. If the noise of fifty layers adds up, 57 dB remain.
+# The rest is for the network's condition, as above.
 SAME_IN_FLOAT16 = Limit(40.0, 1e-2)

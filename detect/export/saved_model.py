@@ -7,9 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from detect.geometry.frame import Frame
+from detect.runs.folder import DETECTOR_JSON
 
 UNIT = 2048  # of OpenCV's fixed-point weights
-DETECTOR_JSON = "detector.json"  # class names, input frame and origin, beside the SavedModel
 
 
 def save(architecture: Any, classes, origin: str, folder: Path) -> None:

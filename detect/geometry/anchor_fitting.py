@@ -1,4 +1,4 @@
-"""SSD anchors made to measure: which scales and shapes a data set's own boxes ask for, map by map."""
+"""SSD anchors for a data set: the scales and aspect ratios of each feature map, from the boxes of the data set."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from scipy.cluster.vq import kmeans2
 
 Layout = list[list[tuple[float, float]]]
 REACH = 3.0
-"""Least side of an anchor in strides of its map: two squares of 3 strides, half a stride apart both ways, have an IoU
-of .53, so that a box between four cells is still matched at .5."""
+"""Smallest side of an anchor in strides of its map. Two squares of 3 strides, half a stride apart in both directions,
+have an IoU of .53, so a box between four cells still matches at .5."""
 
 
 def fit_layout(
@@ -16,17 +16,18 @@ def fit_layout(
 ) -> Layout:
     """(scale, width / height) of the anchors of each map, as `detect.geometry.anchors.SSDAnchors.layout` takes them.
 
-    The centres of k-means over (log height, log width), as YOLOv2 (Redmon 2017, section 2) finds its priors, but in
-    logarithms; each goes to the coarsest map of whose strides it has REACH. A map that gets none has one square.
+    k-means clusters the boxes by (log height, log width), as YOLOv2 does without logarithms (Redmon 2017, section 2).
+    Each centre becomes an anchor of the coarsest map on which its side is at least REACH strides. A map without a
+    centre gets one square anchor.
 
     boxes: [n, 4] in pixels of a frame of `size` (height, width), n at least 1; map_shapes: (rows, columns), the finest
-    first. clusters: anchors in all, fewer where there are fewer different boxes. Scales are shares of the shorter side.
-    Raises ValueError without a box that has an area.
+    first. clusters: number of anchors, fewer if there are fewer different boxes. Scales are shares of the frame's
+    shorter side. Raises ValueError if no box has an area.
     """
     sides = np.asarray(boxes, np.float64)[:, 2:] - np.asarray(boxes, np.float64)[:, :2]
     sides = np.log(sides[(sides > 0).all(axis=1)])
     if not len(sides):
-        raise ValueError("anchors are fitted to boxes: there is none with an area")
+        raise ValueError(f"anchors can't be fitted: none of the {len(boxes)} boxes has an area")
     different = np.unique(sides.round(2), axis=0)
     centres = different
     if len(different) > clusters:

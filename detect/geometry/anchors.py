@@ -1,4 +1,4 @@
-"""Anchor boxes of SSD, as constants in numpy: [ymin, xmin, ymax, xmax] in pixels of the network's input frame."""
+"""Anchor boxes of SSD and Faster R-CNN, as numpy constants [ymin, xmin, ymax, xmax] in pixels of the frame."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def grid_anchors(sizes, map_shape, stride, offset) -> np.ndarray:
     """The boxes of every (height, width) in `sizes` [K, 2], centred on every cell of a feature map.
 
     map_shape, stride, offset: (y, x); `offset` is the first cell's centre. Returns [rows * columns * K, 4], cells in
-    row-major order with the K boxes of a cell together: the order of a predictor's output, reshaped.
+    row-major order with the K boxes of a cell together: the order of a predictor's reshaped output.
     """
     sizes = np.asarray(sizes, np.float64)
     rows = np.arange(map_shape[0]) * stride[0] + offset[0]
@@ -31,17 +31,18 @@ def anchor_sizes(scales, aspect_ratios, base: float) -> np.ndarray:
 
 
 class SSDAnchors:
-    """Anchors of SSD as the TF Object Detection API's `ssd_anchor_generator` makes them (REFERENCE: Liu 2016, 2.2).
+    """Anchors of SSD equal to those of the TF Object Detection API's `ssd_anchor_generator` (REFERENCE: Liu 2016, 2.2).
 
-    min_scale, max_scale: of the first and last map, evenly spaced between; a fraction of the shorter image side.
-    aspect_ratios: width / height of each anchor of a cell, or a list of them for each map; the zoo writes .3333 for
-        1/3, so that its weights expect it.
+    min_scale, max_scale: scales of the first and the last map, with even steps between, as fractions of the image's
+        shorter side.
+    aspect_ratios: width / height of each anchor of a cell, or a list of them for each map. The zoo writes .3333
+        for 1/3, so its weights need this value.
     interpolated_scale_ratio: ratio of one more anchor at the geometric mean of this map's scale and the next one's;
         None or 0 leaves it out.
     reduce_lowest: the first map has only (.1, ratio 1), (its scale, 2), (its scale, 1/2).
-    lowest_scale: the .1 above.
-    scales: one scale a map, in place of min_scale and max_scale; one more, in place of 1, for the last interpolation.
-    layout: (scale, ratio) of each anchor, a list for each map, in place of all of the above.
+    lowest_scale: the value .1 in reduce_lowest.
+    scales: one scale per map, in place of min_scale and max_scale. One more scale replaces 1 in the last interpolation.
+    layout: (scale, ratio) of each anchor, a list for each map, in place of all arguments above.
     """
 
     def __init__(
@@ -72,7 +73,10 @@ class SSDAnchors:
         by_map += [("aspect_ratios", self.aspect_ratios, 0)] if self.ratios_by_map else []
         for name, given, more in by_map:
             if given is not None and not maps <= len(given) <= maps + more:
-                raise ConfigError(f"anchors.{name}={list(given)} has {len(given)} entries for {maps} maps")
+                raise ConfigError(
+                    f"anchors.{name}={list(given)} has {len(given)} entries for {maps} maps; "
+                    f"legal: {maps}{f' or {maps + more}' if more else ''}"
+                )
         if self.layout is not None:
             return [[(scale, ratio) for scale, ratio in anchors] for anchors in self.layout]
         scales = [*(self.scales or np.linspace(self.min_scale, self.max_scale, maps)), 1.0][: maps + 1]
@@ -112,13 +116,13 @@ class SSDAnchors:
 
 
 class GridAnchors:
-    """Anchors of Faster R-CNN's map as the TF Object Detection API's `grid_anchor_generator` makes them.
+    """Anchors of Faster R-CNN's map, equal to those of the TF Object Detection API's `grid_anchor_generator`.
 
-    scales: the square root of an anchor's area is scale * base pixels, whatever the size of the frame.
+    scales: the square root of an anchor's area is scale * base pixels, for every size of the frame.
     aspect_ratios: width / height. In a cell the scales of the first ratio come first (the API's order).
-    base: in pixels.
-    offset: (y, x) of the first cell's centre in pixels; the API's Faster R-CNN has 0, not half a stride.
-    stride: of the map in pixels; None takes the power of two that is nearest to side / cells.
+    base: side in pixels of an anchor of scale 1.
+    offset: (y, x) of the first cell's centre in pixels; the API's Faster R-CNN uses 0, not half a stride.
+    stride: stride of the map in pixels; None takes the power of two nearest to side / cells.
     """
 
     def __init__(
@@ -162,10 +166,10 @@ class GridAnchors:
 
 
 class MultiscaleAnchors:
-    """Anchors of a feature pyramid (Lin 2018), as the TF Object Detection API's `multiscale_anchor_generator` has them.
+    """Anchors of a feature pyramid (Lin 2018), after the TF Object Detection API's `multiscale_anchor_generator`.
 
     anchor_scale: side of a level's smallest anchor, in strides of the level.
-    scales_per_octave: anchors of one shape on a level, their sides evenly spaced (as logarithms) up to twice that.
+    scales_per_octave: anchors of one shape on a level; their sides form a geometric series below twice the smallest.
     aspect_ratios: width / height. In a cell the scales of the first ratio come first (the API's order).
     min_level: the first map has stride 2 ** min_level.
     """
@@ -192,8 +196,8 @@ class MultiscaleAnchors:
     def __call__(self, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> np.ndarray:
         """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of (height, width).
 
-        Their cells divide the frame evenly, as those of SSDAnchors. (Where a side is no multiple of the stride the API
-        takes the stride itself and starts at 0.)
+        The cells divide the frame evenly, as in SSDAnchors. (If a side is not a multiple of the stride, the API uses
+        the exact stride and an offset of 0.)
         """
         ratios, scales = np.meshgrid(self.aspect_ratios, self.octave, indexing="ij")
         boxes = []

@@ -18,7 +18,7 @@ class BoxCoder:
         self.scales = list(scales)
 
     def encode(self, boxes, anchors):
-        """boxes, anchors: float32 [..., 4] in pixels, none of them empty; returns codes of the same shape."""
+        """boxes, anchors: float32 [..., 4] in pixels, each with an area. Returns codes of the same shape."""
         return box_ops.encode_boxes(boxes, anchors, weights=self.scales)
 
     def decode(self, codes, anchors):

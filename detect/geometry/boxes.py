@@ -11,7 +11,7 @@ def area(boxes: np.ndarray) -> np.ndarray:
 
 
 def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Boxes [n, 4] cut at an image of `height` x `width` pixels; the input is left as it is."""
+    """Boxes [n, 4] clipped to an image of `height` x `width` pixels; the input does not change."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     return np.clip(boxes, 0.0, np.array([height, width, height, width], np.float32))
 
@@ -26,7 +26,7 @@ def intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union [n, m], float32, of every pair of boxes [n, 4] and [m, 4]; 0 where the union is empty."""
+    """Intersection over union [n, m], float32, of every pair of boxes [n, 4] and [m, 4]; 0 if the union is empty."""
     shared = intersection(first, second)
     union = area(first)[:, None] + area(second)[None, :] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -4,13 +4,16 @@
 """
 
 from collections.abc import Sequence
+from typing import Annotated, Literal, get_args
 
 import cv2
 import numpy as np
 
-from detect.errors import ConfigError
+from detect.config.legal_values import demand, whole
 
-MODES = ("stretch", "keep_aspect", "zoo")
+Mode = Literal["stretch", "keep_aspect", "zoo"]
+Size = Sequence[Annotated[int, whole(96, 4096)]]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class Frame:
@@ -26,8 +29,7 @@ class Frame:
     """
 
     def __init__(self, size: Sequence[int], mode: str = "stretch", exact: bool = False):
-        if mode not in MODES:
-            raise ConfigError(f"detector.resize={mode}: must be one of {', '.join(MODES)}")
+        demand("detector.resize", mode, Mode)
         self.size, self.mode = (int(size[0]), int(size[1])), mode
         self.dtype: type = np.float32 if exact and mode == "zoo" else np.uint8
 

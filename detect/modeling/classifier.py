@@ -1,10 +1,12 @@
 """The classifier of stage 1: a backbone, global average pooling and a linear layer."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import tensorflow as tf
 import tf_keras
 
+from detect.config.legal_values import number, whole
 from detect.modeling import interface
 from detect.modeling.interface import Backbone, Figures, Part, Tensor
 
@@ -28,10 +30,10 @@ class Classifier(interface.Classifier):
         self,
         backbone: Backbone,
         num_classes: int,
-        size: Sequence[int],
+        size: Sequence[Annotated[int, whole(32, 4096)]],
         hidden: Sequence[int] = (),
-        dropout: float = 0.0,
-        label_smoothing: float = 0.0,
+        dropout: Annotated[float, number(0, 0.999)] = 0.0,
+        label_smoothing: Annotated[float, number(0, 0.999)] = 0.0,
     ):
         self.size = (int(size[0]), int(size[1]))
         self.num_classes, self.label_smoothing = num_classes, label_smoothing

@@ -1,13 +1,14 @@
 """Faster R-CNN (Ren et al. 2015) as the TF Object Detection API and Huang et al. 2017 build it."""
 
-from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from detect.config.legal_values import demand
 from detect.errors import ConfigError
-from detect.geometry.frame import Frame
+from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling.box_heads import predict_boxes
 from detect.modeling.interface import (
     AnchorGenerator,
@@ -29,6 +30,7 @@ from detect.modeling.rpn import ProposalGenerator, Proposals, recalls
 from detect.modeling.sampler import BalancedSampler
 from detect.modeling.target_assigner import TargetAssigner
 
+BorderAnchors = Literal["drop", "keep"]
 FIRST_STAGE, SECOND_STAGE = ("features", "objectness", "rpn_codes"), ("logits", "codes")  # outputs of the model
 SHOWN = 16  # proposals of an image that the second stage is looked at on
 
@@ -57,7 +59,7 @@ class FasterRCNN(Detector):
         self,
         backbone: Backbone,
         num_classes: int,
-        size: Sequence[int],
+        size: Size,
         anchors: AnchorGenerator,
         rpn_head: RegionHead,
         rpn_target_assigner: TargetAssigner,
@@ -74,9 +76,9 @@ class FasterRCNN(Detector):
         rpn_classification_weight: float = 1.0,
         box_localization_weight: float = 2.0,
         box_classification_weight: float = 1.0,
-        border_anchors: str = "drop",
+        border_anchors: BorderAnchors = "drop",
         add_truth: bool = True,
-        resize: str = "stretch",
+        resize: Mode = "stretch",
     ):
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode
@@ -134,10 +136,9 @@ class FasterRCNN(Detector):
             "operation of its own (crop_and_resize); give format=saved_model"
         )
 
-    def _place_anchors(self, anchors: AnchorGenerator, border_anchors: str) -> None:
+    def _place_anchors(self, anchors: AnchorGenerator, border_anchors: BorderAnchors) -> None:
         """anchors: float32 [A, 4], all; in training those of the rows `trained` are used as they are."""
-        if border_anchors not in ("drop", "keep"):
-            raise ConfigError(f"detector.border_anchors={border_anchors}: legal are drop, keep")
+        demand("detector.border_anchors", border_anchors, BorderAnchors)
         (features,) = self.maps.values()
         self.anchor_generator = anchors
         self.anchors = anchors([tuple(features.shape[1:3])], self.size)

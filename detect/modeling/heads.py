@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import tf_keras
 
-from detect.errors import ConfigError
+from detect.config.legal_values import demand
 from detect.modeling.backbones.layers import ConvScope
 from detect.modeling.interface import Tensor
 
 layers = tf_keras.layers
+Kernel = Literal[1, 3]
 
 
 class ConvPredictor:
@@ -19,9 +21,8 @@ class ConvPredictor:
     stddev: of the truncated normal that fills the kernels (the zoo: .03).
     """
 
-    def __init__(self, kernel: int = 1, stddev: float = 0.03):
-        if kernel not in (1, 3):
-            raise ConfigError(f"head.kernel={kernel}: legal are 1 and 3")
+    def __init__(self, kernel: Kernel = 1, stddev: float = 0.03):
+        demand("head.kernel", kernel, Kernel)
         self.kernel, self.stddev = kernel, stddev
 
     @property

@@ -1,8 +1,8 @@
 """What the parts of a detector ask of each other, and what all other packages may ask of a network.
 
 Tensors and networks are TensorFlow's and tf_keras', which have no types: `Tensor` and `Network` say which is meant.
-Shapes are [batch, ...], boxes [ymin, xmin, ymax, xmax] in pixels of the network's frame, A the anchors of all maps, C
-the classes without background.
+Shapes are [batch, ...], boxes [ymin, xmin, ymax, xmax] in pixels of the network's frame. A counts the anchors of all
+maps, C the classes without background.
 """
 
 from abc import abstractmethod

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from detect.config.legal_values import Share
 from detect.modeling.interface import Tensor
 
 
@@ -15,7 +16,7 @@ class NonMaxSuppression:
 
     method = "greedy"
 
-    def __init__(self, iou: float = 0.6, score: float = 1e-8, per_class: int = 100, total: int = 100):
+    def __init__(self, iou: Share = 0.6, score: Share = 1e-8, per_class: int = 100, total: int = 100):
         self.iou, self.score, self.per_class, self.total = iou, score, per_class, total
 
     def __call__(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:

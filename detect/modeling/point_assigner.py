@@ -42,7 +42,8 @@ class PointAssigner:
                 f"target_assigner.ranges={edges} has {len(edges)} entries: {len(strides)} maps need {len(strides) - 1}"
             )
         pairs = zip([0.0, *edges], [*edges, np.inf], strict=True)
-        return np.concatenate([np.tile(np.float32(pair), (n, 1)) for pair, n in zip(pairs, counts, strict=True)])
+        rows = [np.tile(np.array(pair, np.float32), (n, 1)) for pair, n in zip(pairs, counts, strict=True)]
+        return np.concatenate(rows)
 
     def __call__(self, points: Tensor, limits: Tensor, boxes: Tensor, classes: Tensor) -> tuple[Targets, Tensor]:
         """points: float32 [A, 4], squares; limits: float32 [A, 2] (`limits`); boxes: float32 [B, N, 4], in pixels;

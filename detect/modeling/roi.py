@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import tensorflow as tf
 
-from detect.errors import ConfigError
+from detect.config.legal_values import demand, whole
 
-METHODS = ("align", "crop_and_resize")
+Method = Literal["align", "crop_and_resize"]
+Side = Annotated[int, whole(1, 100)]
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,13 @@ class RoiCrop:
     tf-models-official gathers all of them into a tensor first: equal but for the half pixel, and five times as slow.
     """
 
-    method: str = "align"
-    crop: int | None = None
-    pool: int | None = None
-    samples: int | None = None
+    method: Method = "align"
+    crop: Side | None = None
+    pool: Side | None = None
+    samples: Annotated[int, whole(1, 8)] | None = None
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ConfigError(f"roi.method={self.method}: legal are {', '.join(METHODS)}")
+        demand("roi.method", self.method, Method)
 
     def with_defaults(self, crop: int, pool: int, samples: int) -> "RoiCrop":
         """The same with what is None replaced."""

@@ -1,11 +1,13 @@
 """The region proposal network: its layers, and how its outputs become proposals."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import tensorflow as tf
 import tf_keras
 from official.vision.ops import box_ops
 
+from detect.config.legal_values import Count, Share, number, whole
 from detect.geometry.box_coder import BoxCoder
 from detect.modeling.backbones.layers import ConvScope
 
@@ -58,7 +60,13 @@ class ProposalGenerator:
     softmax objectness, and cuts a fixed number of boxes whether they are real or not.
     """
 
-    def __init__(self, count: int = 300, nms_iou: float = 0.7, candidates: int | None = None, min_size: float = 1.0):
+    def __init__(
+        self,
+        count: Annotated[int, whole(1, 10_000)] = 300,
+        nms_iou: Share = 0.7,
+        candidates: Count | None = None,
+        min_size: Annotated[float, number(0)] = 1.0,
+    ):
         self.count, self.nms_iou, self.candidates, self.min_size = count, nms_iou, candidates, min_size
 
     def __call__(self, codes, scores, anchors, box_coder: BoxCoder, size: tuple[int, int]) -> Proposals:

@@ -1,6 +1,10 @@
 """Which anchors or proposals of an image the loss counts."""
 
+from typing import Annotated
+
 import tensorflow as tf
+
+from detect.config.legal_values import Share, whole
 
 
 class HardExampleMiner:
@@ -58,7 +62,7 @@ class BalancedSampler:
     tf-models-official's BoxSampler is not used since its draws are not stateless: a resumed run would differ.
     """
 
-    def __init__(self, size: int, positive_fraction: float):
+    def __init__(self, size: Annotated[int, whole(1, 100_000)], positive_fraction: Share):
         self.size, self.positive_fraction = size, positive_fraction
 
     def __call__(self, positive, negative, seed):

@@ -1,11 +1,11 @@
 """SSD (Liu et al. 2016) as the TF Object Detection API builds it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras
 
-from detect.geometry.frame import Frame
+from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling import cost
 from detect.modeling.interface import (
     AnchorGenerator,
@@ -42,7 +42,7 @@ class SSD(Detector):
         self,
         backbone: Backbone,
         num_classes: int,
-        size: Sequence[int],
+        size: Size,
         neck: Neck,
         head: Head,
         anchors: AnchorGenerator,
@@ -53,7 +53,7 @@ class SSD(Detector):
         postprocess: Suppression,
         localization_weight: float = 1.0,
         classification_weight: float = 1.0,
-        resize: str = "stretch",
+        resize: Mode = "stretch",
     ):
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode

@@ -1,4 +1,4 @@
-"""Ranges from data without training, whether they are fit for use, and the evaluation graph that ships."""
+"""Calibration (ranges from data without training), a check of the ranges, and the evaluation graph for export."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,19 +7,19 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError, DataError
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.phases import COLLECT, SHIP, running, stepped
 
 
 def calibrate(model: tf_keras.Model, batches: Iterable[Any], call: Callable[[Any], Any] | None = None) -> int:
     """Collects activation ranges of a fake-quantised model from batches of input; nothing else changes.
 
-    The folded network runs without rounding and with moving statistics of batch norm, as when TFLite calibrates. Moving
-    averages go on from these ranges in training; `calibrated` and `learned` ranges hold all that was seen.
+    The folded network runs without rounding and with batch norm's moving statistics, as in TFLite's calibration. In
+    training, moving averages continue from these ranges. `calibrated` and `learned` ranges contain all values seen.
 
-    batches: what `model` takes, or what `call` takes, which then calls the model with training=False, or models that
-        share its layers (a detector of two stages: its `detect`).
-    Returns how many batches there were. Raises DataError if there were none, ConfigError if a range saw nothing.
+    batches: inputs of `model`, or of `call`, which then calls the model with training=False, or models that share its
+        layers (for a detector with two stages: its `detect`).
+    Returns the number of batches. Raises DataError without a batch, ConfigError if a range saw no data.
     """
     count = 0
     with running(model, COLLECT):
@@ -28,7 +28,7 @@ def calibrate(model: tf_keras.Model, batches: Iterable[Any], call: Callable[[Any
             run(batch)
             count += 1
     if not count:
-        raise DataError("calibration: there is not one batch of data")
+        raise DataError("calibration: there are no batches of data; it needs at least one")
     check_ranges(model)
     return count
 
@@ -41,12 +41,12 @@ def check_ranges(model: tf_keras.Model) -> None:
 
 
 def evaluation_graph(model: tf_keras.Model, batch_size: int | None = 1):
-    """The network as it ships, as a concrete function: moving statistics folded, stored ranges, rounding throughout.
+    """The network for export, as a concrete function: moving statistics are folded, all tensors are rounded.
 
-    Rounded kernels are constants in it: later changes of the model do not reach it. The TFLite converter
-    (`from_concrete_functions([...])`, Optimize.DEFAULT) makes exactly these kernels of it, in int8. It is best given no
-    model beside it, all of which it would save first: 27 seconds in place of one for an SSD.
-    Raises ConfigError for a model that is not fake-quantised, that is still in its delay, or whose ranges are unfit.
+    Ranges are the stored ones. Rounded kernels are constants: later changes of the model have no effect on them. The
+    TFLite converter (`from_concrete_functions([...])`, Optimize.DEFAULT) turns them into the same kernels in int8. Give
+    the converter no model in addition: it would first save the whole model, which takes 27 s instead of 1 s for an SSD.
+    Raises ConfigError for a model that is not fake-quantised, is still in its delay, or has ranges without data.
     """
     parts = stepped(model)
     if not parts:
@@ -54,8 +54,8 @@ def evaluation_graph(model: tf_keras.Model, batch_size: int | None = 1):
     early = [layer for layer in parts if layer.range_step is not None and int(layer.range_step) < layer.spec.delay]
     if early:
         raise ConfigError(
-            f"{model.name} is at step {int(early[0].range_step)} of a delay of {early[0].spec.delay}, so it never "
-            "trained with rounding: train on, with FakeQuantCallback or Phases.step(n)"
+            f"{model.name} is at step {int(early[0].range_step)} of a delay of {early[0].spec.delay}, so it has not "
+            "trained with rounding yet: continue the training, with FakeQuantCallback or Phases.step(n)"
         )
     check_ranges(model)
     inputs = [tf.TensorSpec([batch_size, *x.shape[1:]], x.dtype, name=x.name) for x in model.inputs]

@@ -1,4 +1,4 @@
-"""What moves a fake-quantised model along its steps: an object for loops of one's own, and a callback for `fit`."""
+"""Tells a fake-quantised model its training step: an object for your own training loop, and a callback for `fit`."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from detect.quantization.phases import Stepped, stepped
 
 
 class Phases:
-    """Tells a model at which step training is, so that rounding begins at `delay`, batch norm stands still from
-    `freeze_bn` on, and ranges from `freeze_ranges` on.
+    """Tells a model the training step. Rounding begins at step `delay`, batch norm is frozen from `freeze_bn` on, and
+    ranges from `freeze_ranges` on.
 
-    The steps stand in variables: functions that were traced before follow, and a checkpoint keeps them.
+    The step is stored in variables: functions that are traced already use it, and a checkpoint keeps it.
     """
 
     def __init__(self, model: tf_keras.Model):
@@ -19,7 +19,7 @@ class Phases:
         self._passed: tuple | None = None
 
     def step(self, number: int) -> None:
-        """To be called before training step `number`, which counts from 0. Costs nothing while no phase ends."""
+        """Call it before training step `number`, counted from 0. It writes variables only when a phase ends."""
         passed = tuple(_passed(layer, number) for layer in self._layers)
         if passed != self._passed:
             for layer in self._layers:
@@ -33,7 +33,7 @@ def _passed(layer: Stepped, number: int) -> tuple[bool, ...]:
 
 
 class FakeQuantCallback(tf_keras.callbacks.Callback):
-    """`Phases` under `model.fit`: steps are those of the optimizer, so that a second `fit` goes on with them."""
+    """`Phases` for `model.fit`. It uses the optimizer's steps, so that a second `fit` continues the count."""
 
     def __init__(self) -> None:
         super().__init__()

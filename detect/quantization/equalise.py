@@ -1,4 +1,4 @@
-"""Cures of a collapse that need no training: dead channels removed, and the ranges of kernels evened out."""
+"""Repairs a model that collapses at 8 bits, without training: removes dead channels, equalises ranges of kernels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,18 +11,18 @@ from detect.quantization.layer_pairs import Side, largest, pairs, scaled, sides
 
 layers = tf_keras.layers
 DEAD = 1e-10  # moving variance of a channel that is constant; batch norm's epsilon is ten million times as large
-SETTLED, MOST_SWEEPS = 1e-3, 100  # a sweep that changes no scale by more ends the equalisation
-# The most that a channel's scale may differ from the median of its layer's. A larger one would leave the channel fewer
-# than 4 of the 256 steps of the activations' range; that of a dead channel makes biases too large for int32.
+SETTLED, MOST_SWEEPS = 1e-3, 100  # equalisation ends when no scale changes by a larger share
+# The largest ratio of a channel's scale to the median scale of its layer, in either direction. With a larger one, the
+# channel would use fewer than 4 of the 256 steps of the range; a dead channel's scale makes biases too large for int32.
 WIDEST = 2.0**6
 
 
 def dead_channels(model: tf_keras.Model, variance: float = DEAD) -> dict[str, np.ndarray]:
-    """{layer: indices of its dead output channels}, for the kernels whose batch norm has any.
+    """{layer: indices of its dead output channels}, for the kernels whose batch norm has dead channels.
 
-    Dead is a moving variance below `variance`: the channel had the same value in whatever image of the training. Batch
-    norm multiplies it by gamma / sqrt(epsilon), some 30 gamma, and its kernel too where that is folded.
-    Raises ConfigError for a model that is not flat or has layers that `fake_quant` does not know.
+    A channel is dead if its moving variance is below `variance`: it had the same value in every training image. Batch
+    norm multiplies the channel, and its folded kernel, by gamma / sqrt(epsilon), which is about 30 gamma.
+    Raises ConfigError for a model that is not flat or has layers that `fake_quant` does not support.
     """
     found = {}
     for side in sides(model):
@@ -34,9 +34,9 @@ def dead_channels(model: tf_keras.Model, variance: float = DEAD) -> dict[str, np
 
 
 def remove_dead_channels(model: tf_keras.Model, variance: float = DEAD) -> tf_keras.Model:
-    """The model with a kernel of 0 for its `dead_channels`, which then give beta, as they did in training.
+    """The model with kernels of 0 for its `dead_channels`. Their output is then beta, as it was in training.
 
-    Shapes and names stay, so that weights still travel. Raises as `dead_channels` does.
+    Shapes and names do not change, so weights can still be transferred. Raises the errors of `dead_channels`.
     """
     result = clone(model)
     for side in sides(result):
@@ -49,9 +49,9 @@ def remove_dead_channels(model: tf_keras.Model, variance: float = DEAD) -> tf_ke
 
 
 def relu6_as_relu(model: tf_keras.Model) -> tf_keras.Model:
-    """The model with ReLU in place of every ReLU6, as Nagel et al. 2019 (section 5.1) put it before they equalise.
+    """The model with ReLU in place of every ReLU6. Nagel et al. 2019 (section 5.1) do this before they equalise.
 
-    It is another function wherever an activation exceeds 6: compare the two in float. `equalise` does not need it.
+    The function changes where an activation exceeds 6: compare both models in float. `equalise` does not need this.
     """
 
     def change(layer):
@@ -66,17 +66,18 @@ def relu6_as_relu(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def equalise(model: tf_keras.Model) -> tf_keras.Model:
-    """The same function with the ranges of channels evened out between layers (Nagel et al. 2019, section 4.1).
+    """The same function with equalised ranges of channels: cross-layer equalisation (Nagel et al. 2019, section 4.1).
 
-    Where a layer with a kernel feeds just one other, through ReLU, pooling or nothing, output channel i of the first is
-    divided by s_i and input channel i of the second multiplied by it: s_i = sqrt(r_i / q_i), with r_i and q_i the
-    largest magnitudes of the channel in the two kernels, batch norm folded in, which then are equal. All pairs take
-    turns until the scales settle. A pair around ReLU6 stays exact, too: `CappedReLU` takes its place.
+    It applies to pairs of layers: a layer with a kernel feeds exactly one other, directly or through ReLU or pooling.
+    Output channel i of the first layer is divided by s_i, and input channel i of the second is multiplied by s_i:
+    s_i = sqrt(r_i / q_i), where r_i and q_i are the largest magnitudes of the channel in the two folded kernels. Both
+    magnitudes are then equal. All pairs are processed in turn until the scales converge. A pair around ReLU6 stays
+    exact, too: `CappedReLU` replaces the ReLU6.
 
-    Variables keep names and shapes. The result is for post-training quantisation: `fake_quant` does not know
-    CappedReLU. Scales stay within WIDEST of their layer's median; dead channels, whose scales are extreme, should be
-    removed first. Separable layers, and those that are called twice, are left as they are.
-    Raises ConfigError for a model that is not flat or has layers that `fake_quant` does not know.
+    Variables keep names and shapes. The result is for post-training quantisation: `fake_quant` does not support
+    CappedReLU. Scales are limited to WIDEST times the median of their layer. Remove dead channels first, as their
+    scales are extreme. Separable layers, and layers that are called twice, do not change.
+    Raises ConfigError for a model that is not flat or has layers that `fake_quant` does not support.
     """
     result = clone(model)
     found = pairs(result)
@@ -97,9 +98,9 @@ def equalise(model: tf_keras.Model) -> tf_keras.Model:
 
 @tf_keras.utils.register_keras_serializable(package="detect")
 class CappedReLU(tf_keras.layers.Layer):
-    """ReLU up to a cap, at most 6, of each channel: what ReLU6 is behind a channel that was divided by a scale.
+    """ReLU with a cap for each channel, at most 6. It replaces ReLU6 after channels that are divided by a scale.
 
-    It ships as ReLU6, which bounds the range of the integers, and a minimum.
+    A TFLite file holds it as ReLU6, which bounds the range of the integers, and a minimum.
     """
 
     def __init__(self, caps: Sequence[float], **kwargs: Any):
@@ -116,7 +117,7 @@ class CappedReLU(tf_keras.layers.Layer):
 
 
 def clone(model: tf_keras.Model, change: Callable[[Any], Any] | None = None) -> tf_keras.Model:
-    """A copy of a model with its weights. change: makes what takes a layer's place, with variables like its own."""
+    """A copy of a model with its weights. change: makes the new layer, with the same variables, from each layer."""
     copied = tf_keras.models.clone_model(
         model, clone_function=change or (lambda layer: type(layer).from_config(layer.get_config()))
     )
@@ -125,7 +126,7 @@ def clone(model: tf_keras.Model, change: Callable[[Any], Any] | None = None) -> 
 
 
 def _scales(found: list[tuple[Side, Side]]) -> list[np.ndarray]:
-    """What to divide the output channels of each pair's first layer by, [C] each, the least of them 1."""
+    """The divisors of the output channels of each pair's first layer, [C] each; the smallest is 1."""
     sizes = {side.layer: side.magnitudes() for pair in found for side in pair}
     totals = [np.ones(()) for _ in found]
     for _ in range(MOST_SWEEPS):
@@ -144,7 +145,7 @@ def _scales(found: list[tuple[Side, Side]]) -> list[np.ndarray]:
 
 
 def _scale(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """sqrt(first / second); where one of them is 0, the least of all, 1 at most."""
+    """sqrt(first / second). Where one of them is 0: the smallest of the other scales, at most 1."""
     live = (first > 0) & (second > 0)
     scale = np.sqrt(np.where(live, first, 1) / np.where(live, second, 1))
     return np.where(live, scale, scale[live].min(initial=1.0))

@@ -7,26 +7,27 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import fake_quant_kernel, kernel_steps
+from detect.quantization.rounding import kernel_steps, round_kernel
 
 layers = tf_keras.layers
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
 class Folded(Stepped):
-    """A layer with a kernel, and the batch norm after it folded into that kernel, which is then rounded.
+    """A layer with a kernel, and the batch norm after it. Batch norm is folded into the kernel, which is then rounded.
 
     convolution: a Conv2D, DepthwiseConv2D, SeparableConv2D or Dense layer; None stands for a depthwise 1x1 convolution
-        that changes nothing. norm: the batch norm after it, or None.
-    Both are held whole: variables keep the names that they have in the float model.
+        with a kernel of ones. norm: the batch norm after it, or None.
+    The layer contains both layers: variables keep the names that they have in the float model.
 
     The kernel that is rounded is always W gamma / sigma_moving (Jacob 2018, 3.2; Krishnamoorthi 2018, 3.2.2). In
-    training the output is then multiplied by sigma_moving / sigma_batch and gets the bias
-    beta - gamma mu_batch / sigma_batch, so that it learns by the batch's statistics while the grid moves slowly. In
-    evaluation, and from `spec.freeze_bn` on, the factor is 1 and the statistics are the moving ones. These
-    follow mean and variance of the float convolution, which is therefore run beside the rounded one until then.
+    training, the output is then multiplied by sigma_moving / sigma_batch and gets the bias
+    beta - gamma mu_batch / sigma_batch: training uses the batch's statistics, while the grid changes slowly. In
+    evaluation, and from `spec.freeze_bn` on, the factor is 1 and the statistics are the moving ones. The moving
+    statistics follow mean and variance of the float convolution. Until `freeze_bn`, it therefore runs in addition to
+    the rounded convolution.
     """
 
     def __init__(self, spec, convolution, norm=None, **kwargs: Any):
@@ -36,8 +37,8 @@ class Folded(Stepped):
         self.between = None
         if isinstance(self.convolution, layers.SeparableConv2D):
             self.between = FakeQuant(self.spec, name=f"{self.name}/depthwise/fake_quant")
-        # Gives the step of the input's grid; a function, as Keras would count the layer that has it as a part of this
-        # one. A model that was made from its configuration has none, and does not round biases.
+        # Returns the step of the input's grid. It is a function, as Keras would track a layer as a part of this layer.
+        # A model that was made from its configuration has no such function, and does not round biases.
         self.input_step: Callable[[], Any] | None = None if self.between is None else self.between.step
 
     def get_config(self) -> dict[str, Any]:
@@ -61,12 +62,12 @@ class Folded(Stepped):
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape):
-        """That of the layer with the kernel."""
+        """The output shape of the layer with the kernel."""
         return input_shape if self.convolution is None else self.convolution.compute_output_shape(input_shape)
 
     @property
     def momentum(self) -> float:
-        """Of batch norm's moving statistics. AttributeError where there is no batch norm, as for the next two."""
+        """Batch norm's momentum. This and the next two properties raise AttributeError if there is no batch norm."""
         return self._norm.momentum
 
     @momentum.setter
@@ -104,7 +105,7 @@ class Folded(Stepped):
         return y if self.convolution is None else self.convolution.activation(y)
 
     def folded_kernel(self):
-        """The kernel W gamma / sigma_moving before rounding, in the shape of W; of a separable layer, the pointwise."""
+        """The kernel W gamma / sigma_moving before rounding, in the shape of W. W of a separable layer is pointwise."""
         kernel = self._kernel
         if self.norm is None:
             return kernel
@@ -114,7 +115,7 @@ class Folded(Stepped):
         return kernel * factor
 
     def rounded_kernels(self) -> list[Any]:
-        """The kernels as they are rounded, in their shapes: one, or a separable layer's depthwise and pointwise."""
+        """The rounded kernels, in their shapes: one, or the depthwise and pointwise kernels of a separable layer."""
         first = [] if self.between is None else [self._rounded(self.convolution.depthwise_kernel, True)]
         return [*first, self._rounded(self.folded_kernel(), self._is_depthwise)]
 
@@ -140,7 +141,7 @@ class Folded(Stepped):
 
     @property
     def _learns(self) -> bool:
-        """Whether batch norm ever sees a batch's statistics."""
+        """Whether batch norm uses the statistics of a batch at any step."""
         return self.norm is not None and self.norm.trainable and self.spec.freeze_bn != 0
 
     @property
@@ -168,8 +169,8 @@ class Folded(Stepped):
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def _rounded_bias(self, bias):
-        """As TFLite holds it: a whole number of the input's step times the kernel's. Where a kernel of one scale has a
-        few large channels, that may move an output by half a step."""
+        """The bias rounded as in TFLite: to a multiple of the input's step times the kernel's step. If a kernel with
+        one scale has a few large channels, an output may change by half a step."""
         if self.input_step is None:
             return tf.identity(bias)
         kernel = self.folded_kernel()
@@ -181,8 +182,8 @@ class Folded(Stepped):
     def _shipped_bias(self):
         """The rounded bias as a constant whose values are not all equal.
 
-        If they are, as the prior of a focal loss makes them, the converter divides all of them by the first channel's
-        scale, and the file's outputs are dozens of quanta off (TensorFlow 2.20).
+        The prior of a focal loss makes all values equal. The converter then divides all of them by the scale of the
+        first channel, and outputs of the file are wrong by dozens of quanta (TensorFlow 2.20).
         """
         with tf.init_scope():
             bias = self.folded_bias()
@@ -194,7 +195,7 @@ class Folded(Stepped):
         return tf.constant(values)
 
     def _corrected(self, x, y):
-        """y, of x, with factor and bias by the batch's statistics, which the moving ones then follow."""
+        """y, the output for x, with factor and bias from the batch's statistics. Updates the moving statistics."""
         norm, before = self.norm, self._sigma(self.norm.moving_variance)
         plain = self._convolve(x, self._kernel)
         mean, variance = tf.nn.moments(plain, list(range(len(y.shape) - 1)))
@@ -203,14 +204,14 @@ class Folded(Stepped):
         mean += own  # in the output it cancels out
         result = tf.nn.bias_add(y * (before / sigma), self._shift + self._gain * (own - mean) / sigma)
         count = tf.cast(tf.size(y) // y.shape[-1], tf.float32)
-        # Keras' batch norm of images keeps the unbiased variance, that of vectors the biased one.
+        # Keras' batch norm keeps the unbiased variance for images, and the biased variance for vectors.
         unbiased = variance * count / tf.maximum(count - 1, 1.0) if norm.fused else variance
         for variable, value in ((norm.moving_mean, mean), (norm.moving_variance, unbiased)):
             variable.assign_sub((variable - tf.stop_gradient(value)) * (1 - norm.momentum))
         return result
 
     def _kernel_for(self, kernel: Callable[[], Any], training: bool, depthwise: bool):
-        """What `kernel()` gives, rounded where it is to be. The network that ships holds it as a constant."""
+        """The value of `kernel()`, rounded unless ranges are collected or the delay lasts. For export, a constant."""
         if self.run == SHIP and can_read():
             with tf.init_scope():
                 constant = self._rounded(kernel(), depthwise).numpy()
@@ -223,13 +224,13 @@ class Folded(Stepped):
 
     def _rounded(self, kernel, depthwise: bool, mark: bool = False):
         bits, per_channel = self.spec.weight_bits, self.spec.per_channel
-        # The converter can't carry a dense kernel's scales through its transposition: it finds them itself.
+        # The converter loses the scales of a dense kernel when it transposes it. It finds them without the mark.
         mark = mark and not (per_channel and isinstance(self.convolution, layers.Dense))
         if not (depthwise and per_channel):
-            return fake_quant_kernel(kernel, bits, per_channel, mark)
+            return round_kernel(kernel, bits, per_channel, mark)
         height, width, channels, multiplier = kernel.shape
         flat = tf.reshape(kernel, [height, width, channels * multiplier])
-        return tf.reshape(fake_quant_kernel(flat, bits, True, mark), kernel.shape)
+        return tf.reshape(round_kernel(flat, bits, True, mark), kernel.shape)
 
     def _convolve(self, x, kernel):
         layer = self.convolution

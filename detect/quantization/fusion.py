@@ -1,6 +1,6 @@
-"""The operations of a model taken together as TFLite runs them, each with one range after it.
+"""Groups the operations of a model into the units that TFLite runs. Each unit has one range for its output.
 
-A unit is a convolution with its batch norm and its ReLU, an addition with its ReLU, a hard swish, or a layer as it is.
+A unit is a convolution with its batch norm and its ReLU, an addition with its ReLU, a hard swish, or a single layer.
 """
 
 from collections.abc import Iterator
@@ -36,12 +36,12 @@ layers = tf_keras.layers
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """Operations that become one.
+    """Operations that are fused into one.
 
-    kind: `input`; `kernel`, a layer with a kernel, with what follows it; `linear`, such a layer without the activation
-        of its own, and `activation`, that one; `scale`, a batch norm that follows no kernel; `hard_sigmoid`,
-        `hard_swish`; `copy`, layers as they are.
-    ops: of the model, in order. after: what the tensor that comes out is rounded to.
+    kind: `input`; `kernel`, a layer with a kernel, with its batch norm and ReLU; `linear`, such a layer without its
+        own activation; `activation`, that activation; `scale`, a batch norm that follows no kernel; `hard_sigmoid`;
+        `hard_swish`; `copy`, layers that do not change.
+    ops: operations of the model, in order. after: the kind of range that the output is rounded to.
     """
 
     kind: str
@@ -52,14 +52,15 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Of its last layer; the two units of a layer with an activation of its own have two names."""
+        """The name of its last layer. The two units of a layer with its own activation have different names."""
         return self.ops[-1].name + "/linear" * (self.kind == "linear")
 
 
 def units(graph: Graph, spec: Spec) -> list[Unit]:
-    """All operations of the graph, each in one unit, in an order in which they can run.
+    """The units of the graph, in an order in which they can run. Each operation is in one unit.
 
-    Raises ConfigError naming every layer that can't be quantised and is not to stay float, and where nothing is left.
+    Raises ConfigError with the names of all layers that can't be quantised and are not kept float. Also raises it if
+    the model has no layer with a kernel to quantise.
     """
     floats = float_layers(graph, spec)
     swishes = {unit.ops[0]: unit for unit in _hard(graph, floats)}
@@ -75,7 +76,7 @@ def units(graph: Graph, spec: Spec) -> list[Unit]:
         shown = "\n  ".join(f"{name}: {why}" for name, why in list(problems.items())[:8])
         raise ConfigError(
             f"{graph.model.name} has {len(problems)} layers that can't be quantised:\n  {shown}\nlegal are {LEGAL}. "
-            f"A layer stays float if it is named: quantize.spec.keep_float=['{next(iter(problems))}']"
+            f"To keep a layer float, name it: quantize.spec.keep_float=['{next(iter(problems))}']"
         )
     if not any(unit.kind in ("kernel", "linear") for unit in result):
         raise ConfigError(f"{graph.model.name} has no layer with a kernel to quantise: legal are {LEGAL}")
@@ -83,7 +84,7 @@ def units(graph: Graph, spec: Spec) -> list[Unit]:
 
 
 def float_layers(graph: Graph, spec: Spec) -> set[str]:
-    """Names of the layers that stay float; batch norm and ReLU after such a kernel are among them.
+    """Names of the layers that stay float, with the batch norm and the ReLU after such a kernel.
 
     Raises ConfigError for a glob that matches no layer.
     """
@@ -101,7 +102,7 @@ def float_layers(graph: Graph, spec: Spec) -> set[str]:
 
 
 def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> Iterator[Unit]:
-    """The unit that begins with `op`, or the two of them."""
+    """The unit or the two units that begin with `op`."""
     kind = type(op.layer)
     if kind is layers.InputLayer:
         users = graph.users[op.output]
@@ -124,7 +125,7 @@ def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> 
 
 
 def _hard(graph: Graph, floats: set[str]) -> Iterator[Unit]:
-    """The hard swishes, and the hard sigmoids that are no part of one."""
+    """The hard swishes, and the hard sigmoids that are not part of a hard swish."""
     taken: set[Op] = set()
     for op in graph.ops:
         ops = hard_swish_before(op, graph)
@@ -156,7 +157,7 @@ def _kernel(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) ->
 
 
 def _folds(norm: Op, kernel: Op, graph: Graph) -> bool:
-    """Whether it is a batch norm that goes into the kernel before it; not if it follows other layers, too.
+    """Whether it is a batch norm that can be folded into the kernel before it. It must follow no other layer.
 
     A kernel with several of them (a tower that maps share) is folded with each.
     """
@@ -167,7 +168,7 @@ def _folds(norm: Op, kernel: Op, graph: Graph) -> bool:
 
 
 def _with_relu(kind: str, ops: tuple[Op, ...], graph: Graph, floats: set[str]) -> Unit:
-    """The unit of `ops`, with the ReLU that alone follows them."""
+    """The unit of `ops`, with the ReLU after them if nothing else uses their output."""
     relu = graph.only_user(ops[-1].output)
     if relu is not None and is_relu(relu) and relu.name not in floats:
         ops = (*ops, relu)
@@ -175,7 +176,7 @@ def _with_relu(kind: str, ops: tuple[Op, ...], graph: Graph, floats: set[str]) -
 
 
 def _ends(graph: Graph) -> Iterator[Op]:
-    """The layers with kernels before or after which there are no others."""
+    """The first and the last layers with kernels."""
     before: dict[Tensor, bool] = {}
     for op in graph.ops:
         behind = any(before[tensor] for tensor in op.inputs)

@@ -1,4 +1,4 @@
-"""A tf_keras model as a list of operations. Tensors go by the identity of the model's Keras tensors."""
+"""A tf_keras model as a list of operations. The id of a Keras tensor of the model identifies a tensor."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
@@ -10,12 +10,12 @@ import tf_keras
 
 from detect.errors import ConfigError
 
-Tensor = Hashable  # the id of a Keras tensor, or a pair that stands for one the float model does not have
+Tensor = Hashable  # the id of a Keras tensor, or a pair for a tensor that the float model does not have
 
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One call of a layer: which tensors go in, which comes out. args, kwargs: as the layer was called."""
+    """One call of a layer, with its input tensors and its output tensor. args, kwargs: arguments of the call."""
 
     layer: Any
     args: Any
@@ -25,14 +25,14 @@ class Op:
 
     @property
     def name(self) -> str:
-        """Of the layer."""
+        """The name of the layer."""
         return self.layer.name
 
 
 class Graph:
-    """The operations of a model in an order in which they can run, and who uses which tensor.
+    """The operations of a model in an order in which they can run, and the users of each tensor.
 
-    Raises ConfigError for a model that is not a flat functional or Sequential one of tf_keras.
+    Raises ConfigError for a model that is not a flat functional or Sequential model of tf_keras.
     """
 
     def __init__(self, model: Any):
@@ -47,28 +47,28 @@ class Graph:
                 self.users[tensor].append(op)
 
     def only_user(self, tensor: Tensor) -> Op | None:
-        """The one operation that uses a tensor; None where there are more, or the model returns it."""
+        """The only operation that uses a tensor; None if there are more or none, or if the model returns the tensor."""
         users = self.users[tensor]
         return users[0] if len(users) == 1 and tensor not in self.outputs else None
 
     def calls(self, layer: Any) -> int:
-        """How often the model calls a layer."""
+        """The number of calls of a layer in the model."""
         return sum(op.layer is layer for op in self.ops)
 
 
 def check_model(model: Any) -> None:
-    """Raises ConfigError, with what to do, for anything but a built functional or Sequential model of tf_keras."""
+    """Raises ConfigError, which says what to do, unless it is a built functional or Sequential model of tf_keras."""
     if not isinstance(model, tf_keras.Model):
         family = type(model).__module__.partition(".")[0]
         told = "a Keras 3 model" if family == "keras" else f"a {type(model).__name__} of {type(model).__module__}"
         raise ConfigError(
             f"{getattr(model, 'name', model)} is {told}: fake_quant takes tf_keras models (Keras 2). Build it with "
-            "`import tf_keras` in place of `keras` or `tf.keras`, or set TF_USE_LEGACY_KERAS=1 before TensorFlow is "
-            "imported"
+            "`import tf_keras` in place of `keras` or `tf.keras`, or set TF_USE_LEGACY_KERAS=1 before the import of "
+            "TensorFlow"
         )
     if not getattr(model, "_is_graph_network", False):
         what = "has no input shape yet: build it" if isinstance(model, tf_keras.Sequential) else "is subclassed"
-        raise ConfigError(f"{model.name} {what}: legal are functional models, and Sequential ones that are built")
+        raise ConfigError(f"{model.name} {what}: legal are functional models and built Sequential models")
 
 
 def _ops(model) -> Iterator[Op]:
@@ -77,15 +77,15 @@ def _ops(model) -> Iterator[Op]:
             outputs = tf.nest.flatten(node.outputs)
             if isinstance(node.layer, tf_keras.Model):
                 raise ConfigError(
-                    f"{node.layer.name} is a model within {model.name}: call its layers one by one on the tensors, so "
-                    "that the model is flat; legal are layers"
+                    f"{node.layer.name} is a model within {model.name}: legal are flat models. Call its layers one by "
+                    "one on the tensors"
                 )
             if len(outputs) != 1:
-                raise ConfigError(f"{node.layer.name} returns {len(outputs)} tensors: legal are layers with one")
+                raise ConfigError(f"{node.layer.name} returns {len(outputs)} tensors: legal are layers with one output")
             inputs = () if node.is_input else tuple(id(tensor) for tensor in node.keras_inputs)
             yield Op(node.layer, node.call_args or (), node.call_kwargs or {}, inputs, id(outputs[0]))
 
 
 def operator(op: Op) -> str:
-    """`add` of the layer that Keras makes of `x + 3.0` or `tf.math.add(x, y)`; empty for any other layer."""
+    """`add` for the layer that Keras makes from `x + 3.0` or `tf.math.add(x, y)`; empty for any other layer."""
     return op.layer.symbol.rpartition(".")[2].strip("_") if type(op.layer).__name__ == "TFOpLambda" else ""

@@ -1,4 +1,4 @@
-"""Hard sigmoid and hard swish (Howard et al. 2019), found in the ways in which models write them."""
+"""Hard sigmoid and hard swish (Howard et al. 2019): finds the forms in which models contain them."""
 
 import math
 
@@ -24,14 +24,14 @@ def sixth(x):
 
 @tf_keras.utils.register_keras_serializable(package="detect")
 def hard_swish(x):
-    """x relu6(x + 3) / 6, written so that the TFLite converter makes one operation of it."""
+    """x relu6(x + 3) / 6, in a form that the TFLite converter turns into one operation."""
     return x * tf.nn.relu6(x + 3.0) * (1 / 6)
 
 
 def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:
-    """The operations that compute `tensor` as relu6(x + 3) / 6 of the first one's input; None if it is not that.
+    """The operations that compute `tensor` as relu6(x + 3) / 6, where x is the input of the first; None if none do.
 
-    Either a Rescaling by 1/6 and 1/2 and a ReLU up to 1, or `ReLU(6.0)(x + 3.0) * (1.0 / 6.0)`.
+    Two forms are known: a Rescaling by 1/6 and 1/2 with a ReLU up to 1, and `ReLU(6.0)(x + 3.0) * (1.0 / 6.0)`.
     """
     last = graph.producer[tensor]
     relu = _only_before(last, graph)
@@ -45,7 +45,7 @@ def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:
 
 
 def hard_swish_before(op: Op, graph: Graph) -> tuple[Op, ...] | None:
-    """The operations that compute x relu6(x + 3) / 6, up to this product; None if it is none."""
+    """The operations that compute x relu6(x + 3) / 6 and end with the product `op`; None if `op` is another one."""
     if len(op.inputs) != 2 or not (type(op.layer) is layers.Multiply or operator(op).startswith("mul")):
         return None
     for x, gate in (op.inputs, op.inputs[::-1]):
@@ -56,7 +56,7 @@ def hard_swish_before(op: Op, graph: Graph) -> tuple[Op, ...] | None:
 
 
 def _only_before(op: Op, graph: Graph) -> Op | None:
-    """What makes the one tensor that goes into `op`, and nowhere else."""
+    """The producer of the input of `op`; None if there are more inputs, or if anything else uses the input."""
     if len(op.inputs) != 1 or graph.only_user(op.inputs[0]) is not op:
         return None
     return graph.producer[op.inputs[0]]
@@ -68,7 +68,7 @@ def _is_relu_to(op: Op, value: float) -> bool:
 
 
 def _number(op: Op, kind: str, value: float) -> bool:
-    """Whether it is `x + value`, or `x * value` for the kind `mul`."""
+    """Whether `op` is `x + value` (kind `add`) or `x * value` (kind `mul`)."""
     given = [a for a in (*tf.nest.flatten(op.args), *op.kwargs.values()) if isinstance(a, (int, float))]
     return operator(op).lstrip("r").startswith(kind) and len(given) == 1 and _close(given[0], value)
 

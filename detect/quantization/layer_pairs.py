@@ -1,4 +1,4 @@
-"""Layers with kernels and the ones that they feed: how a factor of a channel is put into a kernel, or taken out."""
+"""Pairs of layers with kernels: multiplies or divides the channels of a kernel by factors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from detect.quantization.spec import Spec
 from detect.quantization.supported_layers import activation
 
 layers = tf_keras.layers
-# What passes a channel's positive factor on unchanged.
+# If a channel of the input is multiplied by a positive factor, so is the channel of the output of these layers.
 PASSES = (
     *(layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D),
     *(layers.ZeroPadding2D, layers.Cropping2D, layers.UpSampling2D, layers.Dropout, layers.SpatialDropout2D),
@@ -22,16 +22,16 @@ PASSES = (
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A Conv2D, DepthwiseConv2D or Dense layer of a model, with the batch norm and the ReLU that are one with it.
+    """A Conv2D, DepthwiseConv2D or Dense layer of a model, with the batch norm and the ReLU that are fused with it.
 
-    The last two methods change its variables.
+    `multiply_kernel` and `divide_output` change its variables.
     """
 
     unit: Unit
 
     @property
     def layer(self) -> Any:
-        """The one with the kernel."""
+        """The layer with the kernel."""
         return self.unit.ops[0].layer
 
     @property
@@ -41,25 +41,25 @@ class Side:
 
     @property
     def relu6(self) -> Any:
-        """The ReLU6 that follows, a ReLU or Activation layer, or None."""
+        """The ReLU6 after it (a ReLU or Activation layer), or None."""
         last = self.unit.ops[-1].layer
         six = last.max_value == 6 if type(last) is layers.ReLU else _is_activation(last, "relu6")
         return last if six else None
 
     @property
     def kernel(self) -> Any:
-        """The variable: [h, w, inputs, outputs], depthwise [h, w, inputs, multiplier], dense [inputs, outputs]."""
+        """The kernel: [h, w, inputs, outputs], depthwise [h, w, inputs, multiplier], dense [inputs, outputs]."""
         return self.layer.depthwise_kernel if self._is_depthwise else self.layer.kernel
 
     @property
     def output_axes(self) -> tuple[int, ...]:
-        """The axes of the kernel along which its output channels lie."""
+        """The axes of the kernel for its output channels."""
         last = len(self.kernel.shape) - 1
         return (last - 1, last) if self._is_depthwise else (last,)
 
     @property
     def input_axes(self) -> tuple[int, ...]:
-        """The axis of the kernel along which its input channels lie."""
+        """The axis of the kernel for its input channels."""
         return (len(self.kernel.shape) - 2,)
 
     @property
@@ -67,15 +67,15 @@ class Side:
         return isinstance(self.layer, layers.DepthwiseConv2D)
 
     def magnitudes(self) -> np.ndarray:
-        """Of the folded kernel, float64 in its shape."""
+        """Magnitudes of the folded kernel, float64, in the shape of the kernel."""
         return np.abs(Folded(Spec(), self.layer, self.norm).folded_kernel().numpy()).astype(np.float64)
 
     def multiply_kernel(self, factor: np.ndarray, axes: tuple[int, ...]) -> None:
-        """factor: [C], of the channels along `axes`."""
+        """Multiplies the channels along `axes` by factor [C]."""
         self.kernel.assign(scaled(self.kernel.numpy(), factor, axes))
 
     def divide_output(self, scale: np.ndarray) -> None:
-        """scale: [C], what each output channel is divided by: gamma and beta, or without gamma all that precedes."""
+        """Divides each output channel by scale [C]: gamma and beta; without gamma, also kernel, bias and mean."""
         norm = self.norm
         if norm is not None and norm.scale:
             changed = [norm.gamma]
@@ -89,14 +89,14 @@ class Side:
 
 
 def sides(model: tf_keras.Model) -> list[Side]:
-    """The layers of a flat model that have one kernel and are called once, in order. Raises ConfigError as `units`."""
+    """The layers of a flat model with one kernel and one call, in order. Raises ConfigError as `units` does."""
     graph = Graph(model)
     return [Side(unit) for unit in units(graph, Spec()) if _has_one_kernel(unit, graph)]
 
 
 def pairs(model: tf_keras.Model) -> list[tuple[Side, Side]]:
-    """Every two of `sides` of which the first feeds the second and nothing else, through ReLU, ReLU6, pooling and the
-    like, in order. Raises ConfigError as `units` does."""
+    """Pairs of `sides`, in order. The first feeds only the second, directly or through ReLU, ReLU6, pooling and other
+    layers in PASSES. Raises ConfigError as `units` does."""
     graph = Graph(model)
     parts = units(graph, Spec())
     takers = {tensor: part for part in parts for tensor in part.inputs}
@@ -113,12 +113,12 @@ def pairs(model: tf_keras.Model) -> list[tuple[Side, Side]]:
 
 
 def largest(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """The largest value of each channel, [C], where channels lie along `axes`."""
+    """The largest value of each channel, [C]. axes: the axes of the channels."""
     return values.max(axis=tuple(axis for axis in range(values.ndim) if axis not in axes)).reshape(-1)
 
 
 def scaled(values: np.ndarray, factor: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """values times a factor [C] of each channel along `axes`."""
+    """values times factor [C], one for each channel along `axes`."""
     return values * factor.reshape([size if axis in axes else 1 for axis, size in enumerate(values.shape)])
 
 
@@ -129,7 +129,7 @@ def _has_one_kernel(unit: Unit, graph: Graph) -> bool:
 
 
 def _is_homogeneous(unit: Unit, graph: Graph) -> bool:
-    """Whether its output is scaled by what its kernel and bias are, or could be with another cap than 6."""
+    """Whether scaling its kernel and bias by a positive factor scales its output (a ReLU6 then needs another cap)."""
     first = unit.ops[0].layer
     return unit.kind == "kernel" and _has_one_kernel(unit, graph) and not _is_activation(first, "relu6")
 

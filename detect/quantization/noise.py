@@ -1,4 +1,4 @@
-"""A network with its layers rounded one at a time, which are run side by side as copies in one batch."""
+"""Measures the noise when one layer of a network is rounded. Several such networks run as copies in one batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,22 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.phases import COLLECT, SHIP, running
 
-TOGETHER = 32  # layers whose copies are run side by side: memory for so many times the batch, where the net is deep
+TOGETHER = 32  # layers whose copies run in one batch; a deep network needs memory for up to 33 times the batch
 
 
 @dataclass(frozen=True)
 class Energies:
-    """Of one layer, float64, summed over batches.
+    """Energies (sums of squares) for one layer, float64, summed over batches.
 
-    own: of its float output; alone: of the noise in it when only this layer is rounded; network: when all layers are.
-    outputs: of the network's outputs, float, and of the noise in them when only this layer is rounded: [outputs, 2].
+    own: energy of its float output. alone: of the noise in its output when only this layer is rounded. network: of
+    the noise in its output when all layers are rounded.
+    outputs: [outputs, 2]: energy of each float output of the network, and of the noise in it when only this layer is
+    rounded.
     low, high: extremes of the layer's float output.
     """
 
@@ -36,8 +38,8 @@ class Energies:
 def probe(model: tf_keras.Model, batches: Sequence[Any]) -> dict[str, Energies]:
     """{layer with a kernel: Energies}, in the network's order.
 
-    model: fake-quantised, with its ranges; they are left as they are. batches: what it takes.
-    A layer costs a run of the network from there on.
+    model: a fake-quantised model with ranges, which do not change. batches: its inputs.
+    The cost for each layer is a run of the part of the network after it.
     """
     graph = Graph(model)
     names = list(dict.fromkeys(op.name for op in graph.ops if isinstance(op.layer, Folded)))
@@ -60,14 +62,14 @@ def _sum(found: list[Any]) -> Energies:
 
 @dataclass(frozen=True)
 class Copies:
-    """A tensor as it is in several networks: value [(1 + layers) * B, ...] holds the float network's first, then for
-    each of `layers` that of the network in which only this layer is rounded. Where they agree, there is no copy."""
+    """One tensor in several networks. value [(1 + layers) * B, ...] holds the tensor of the float network, then, for
+    each of `layers`, of the network in which only this layer is rounded. Networks with an equal tensor have no copy."""
 
     value: Any
     layers: tuple[str, ...] = ()
 
     def of(self, layers: Sequence[str], with_float: bool = True) -> Any:
-        """The float tensor, and those of these layers, which equal it where there is no copy."""
+        """The float tensor, then the tensors for these layers; without a copy, the float tensor again."""
         if with_float and tuple(layers) == self.layers:
             return self.value
         places = [1 + self.layers.index(layer) if layer in self.layers else 0 for layer in layers]
@@ -76,7 +78,7 @@ class Copies:
         return tf.reshape(tf.gather(blocks, [0, *places] if with_float else places), [-1, *shape])
 
     def rounded(self, layer: str, plain: Callable, quantised: Callable) -> "Copies":
-        """After one more operation, which is `quantised` in the layer's network, and `plain` in all others."""
+        """The copies after one more operation: `quantised` in the network of `layer`, `plain` in all others."""
         others = tuple(other for other in self.layers if other != layer)
         mine = quantised(self.of([layer], with_float=False))
         return Copies(tf.concat([plain(self.of(others)), mine], axis=0), (*others, layer))
@@ -89,12 +91,12 @@ class _Pass:
         self.graph, self.names = graph, names
 
     def __call__(self, batch: Any) -> dict[str, tuple[Any, Any]]:
-        """{layer: (float32 [calls, 5]: own, alone, network, low, high; float32 [outputs, 2])}, see `Energies`."""
+        """{layer: (float32 [calls, 5]: own, alone, network, low, high; float32 [outputs, 2])}. See `Energies`."""
         network: dict[Tensor, Any] = {
             id(x): y for x, y in zip(self.graph.model.inputs, tf.nest.flatten(batch), strict=True)
         }
         copies = {tensor: Copies(value) for tensor, value in network.items()}
-        begun: dict[Tensor, str] = {}  # the layer that a tensor is of, up to where its output is rounded
+        begun: dict[Tensor, str] = {}  # tensor -> its layer, until the output of the layer is rounded
         calls: dict[str, list[Any]] = {}
         for op in self.graph.ops:
             if not op.inputs:
@@ -118,14 +120,14 @@ class _Pass:
 
 
 def _float(op: Op, tensors: dict[Tensor, Any]) -> Any:
-    """What an operation gives where nothing is rounded."""
+    """The output of an operation without rounding."""
     if isinstance(op.layer, FakeQuant):
         return tensors[op.inputs[0]]
     if not isinstance(op.layer, Folded):
         return _call(op, tensors)
     with running(op.layer, COLLECT):
         result = _call(op, tensors)
-    if op.layer.between is not None:  # it has collected a range, which is not to change
+    if op.layer.between is not None:  # it has collected a range, which must not change
         with tf.init_scope():
             before = [variable.numpy() for variable in op.layer.between.weights]
         for variable, value in zip(op.layer.between.weights, before, strict=True):
@@ -134,7 +136,7 @@ def _float(op: Op, tensors: dict[Tensor, Any]) -> Any:
 
 
 def _call(op: Op, tensors: dict[Tensor, Any]) -> Any:
-    """What the layer of an operation gives, called as in its model on these tensors in place of that one's."""
+    """The output of an operation's layer, called as in its model, but on these tensors."""
     args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
     return op.layer(*args, **kwargs)
 

@@ -1,9 +1,9 @@
-"""What the layers of a fake-quantised model share: the step that they are at, and the way in which they run.
+"""The common base of the layers of a fake-quantised model: the training step, and the mode in which they run.
 
-There are three ways. Training uses batch statistics, updates ranges and statistics, and follows the spec's
-steps. Evaluation (`training=False`) is the network as it ships: moving statistics, stored ranges, no update. Within
-`running(model, COLLECT)` evaluation collects ranges and does not round, and within `running(model, SHIP)` it rounds
-whatever the step.
+Training uses batch statistics, updates ranges and statistics, and follows the steps of the spec. Evaluation
+(`training=False`) is the exported network: moving statistics, stored ranges, no update. Within
+`running(model, COLLECT)`, evaluation collects ranges and does not round. Within `running(model, SHIP)`, it rounds at
+any step.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ NORMAL, COLLECT, SHIP = "normal", "collect", "ship"
 
 
 def read_spec(spec: Spec | dict[str, Any]) -> Spec:
-    """The specification, from a layer's saved configuration too."""
+    """The specification, or one made from a layer's saved configuration."""
     return spec if isinstance(spec, Spec) else Spec(**spec)
 
 
 class Stepped(tf_keras.layers.Layer):
-    """What both layers share: the specification, the step as far as it matters here, and the way to run."""
+    """The base of both layers: the specification, the training step if the layer needs it, and the mode."""
 
     def __init__(self, spec: Spec | dict[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
@@ -38,31 +38,31 @@ class Stepped(tf_keras.layers.Layer):
         return {**super().get_config(), "spec": self.spec.to_config()}
 
     def add_step(self, *limits: float | None) -> None:
-        """A variable for the step, where one of the limits is still to come after step 0."""
+        """Adds a variable for the step if one of the limits is after step 0."""
         if any(limits):
             self.range_step = self.add_weight(name="range_step", dtype=tf.int64, trainable=False, initializer="zeros")
 
     def before(self, limit: float | None, then, otherwise):
-        """`then()` before step `limit` (None: always), `otherwise()` from it on; decided anew at every call."""
+        """`then()` before step `limit` (None: always), `otherwise()` from that step on. Every call checks the step."""
         if limit is None:
             return then()
         return otherwise() if limit == 0 else tf.cond(self.range_step < limit, then, otherwise)
 
     def rounded(self, quantised, plain):
-        """`quantised()` once the delay is over, or where the network ships; `plain()` before, and to collect ranges."""
+        """`quantised()` after the delay and for export (SHIP); `plain()` during the delay and calibration (COLLECT)."""
         if self.run == COLLECT:
             return plain()
         return quantised() if self.run == SHIP else self.before(self.spec.delay, plain, quantised)
 
 
 def stepped(model) -> list[Stepped]:
-    """The fake-quant layers of a model, those within layers too."""
+    """The fake-quant layers of a model, also those inside of layers."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, Stepped)]
 
 
 @contextlib.contextmanager
 def running(model, how: str) -> Iterator[None]:
-    """Within, evaluation runs as NORMAL, COLLECT or SHIP; what is traced there keeps it."""
+    """In this context, evaluation runs as NORMAL, COLLECT or SHIP. A function that is traced here keeps the mode."""
     before = [(layer, layer.run) for layer in stepped(model)]
     try:
         for layer, _ in before:
@@ -83,7 +83,7 @@ def static(training, layer) -> bool:
 
 
 def can_read() -> bool:
-    """Whether variables have values to look at: not where Keras only connects layers, nor on several replicas."""
+    """Whether variables have values that can be read: not while Keras connects layers, and not on several replicas."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     if graph is not None and graph.name.endswith("_scratch_graph"):
         return False

@@ -1,4 +1,4 @@
-"""From a float model to its fake-quantised twin: what tf.contrib.quantize did to a graph, as a function of models."""
+"""Makes the fake-quantised twin of a float model, as tf.contrib.quantize did for graphs."""
 
 from collections import Counter
 from typing import Any
@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
@@ -21,33 +21,35 @@ FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
 
 
 def fake_quant(model: tf_keras.Model, spec: Spec | None) -> tf_keras.Model:
-    """The fake-quantised twin of a flat functional or Sequential tf_keras model, with its weights, to be compiled.
+    """The fake-quantised twin of a flat functional or Sequential tf_keras model, with its weights. It is not compiled.
 
-    spec: `Spec()` is TFLite's int8; None gives the model back as it is.
+    spec: `Spec()` is TFLite's int8; None returns the model itself.
 
     Convolutions (Conv2D, DepthwiseConv2D, SeparableConv2D) and Dense layers are fused with the batch norm and the ReLU
-    after them; batch norm is folded into the kernel, which is then rounded (`Folded`), and so is every tensor that
-    TFLite holds as int8 (`FakeQuant`). Poolings, reshapes, croppings and nearest upsamplings keep the range of their
-    input; the inputs of a concatenation share one. A batch norm after no kernel becomes a depthwise 1x1 convolution.
-    Inputs and outputs of the model keep names and structure, variables their names; what ranges add is called
-    `.../range_*` (`detect.quantization.spec.RANGE_VARIABLES`).
+    after them. Batch norm is folded into the kernel, and the kernel is rounded (`Folded`). Every tensor that is int8 in
+    TFLite is rounded, too (`FakeQuant`). Poolings, reshapes, croppings and nearest upsamplings keep the range of their
+    input; the inputs of a concatenation share a range. A batch norm that follows no kernel becomes a depthwise 1x1
+    convolution. Inputs and outputs of the model keep names and structure, and variables keep their names. The
+    variables of ranges are named `.../range_*` (`detect.quantization.spec.RANGE_VARIABLES`).
 
-    The twin called with `training=True` is contrib's training graph, with `training=False` its evaluation graph: that
-    is what is scored and exported. `detect.quantization.callbacks` moves its delay and freezes along.
+    With `training=True` the twin is contrib's training graph, with `training=False` its evaluation graph, which is
+    scored and exported. `detect.quantization.callbacks` tells the twin the step, for the delay and the freezes.
 
-    Raises ConfigError, naming the layers and what is legal, for nested models, unsupported layers that
-    `spec.keep_float` does not name, models of Keras 3, and models in which there is nothing to quantise.
+    Raises ConfigError, with the names of the layers and what is legal, for nested models, for unsupported layers that
+    `spec.keep_float` does not name, for models of Keras 3, and for models without a layer to quantise.
     """
     if spec is None:
         return model
     if spec.shares:
-        raise ConfigError(f"quantize.spec: {', '.join(spec.shares)} is a share of the training: call spec.over(steps)")
+        raise ConfigError(
+            f"quantize.spec: {', '.join(spec.shares)} is a share of the training, legal are steps: use spec.over(steps)"
+        )
     graph = Graph(model)
     return _Builder(graph, spec, units(graph, spec)).build()
 
 
 class _Builder:
-    """Builds the twin, unit by unit. `tensors`: what stands for each of the float model's tensors."""
+    """Builds the twin, unit by unit. `tensors`: tensor of the float model -> tensor of the twin."""
 
     def __init__(self, graph: Graph, spec: Spec, parts: list[Unit]):
         self.graph, self.spec, self.parts = graph, spec, parts
@@ -75,9 +77,9 @@ class _Builder:
         return twin
 
     def _round(self, tensor: Tensor, x, after: str):
-        """x, which stands for `tensor`, rounded to the range of its set.
+        """x, the twin's version of `tensor`, rounded to the range of its set.
 
-        The converter loses the range where it branches after a concatenation or a pooling: there it is told again.
+        The converter loses the range at a branch after a concatenation or a pooling, so the range is added there again.
         """
         root = self.shared.root(tensor)
         if root not in self.shared.ranges:
@@ -97,7 +99,7 @@ class _Builder:
         return self.quantisers[root]
 
     def _compute(self, unit: Unit):
-        """What the unit computes, before rounding."""
+        """The output of the unit before rounding."""
         first, *rest = unit.ops
         if unit.kind == "input":
             config = first.layer.get_config()
@@ -117,7 +119,7 @@ class _Builder:
         return x
 
     def _joined(self, unit: Unit, tensor: Tensor):
-        """An input; rounded once more where it goes into a concatenation and could not take part in its range."""
+        """An input; rounded again if it goes into a concatenation whose range it could not share."""
         x, root = self.tensors[tensor], self.shared.root(unit.output)
         if unit.after != JOIN or root not in self.shared.ranges or self.shared.root(tensor) == root:
             return x
@@ -148,14 +150,14 @@ class _Builder:
         return self.folded[key]
 
     def _layer(self, layer, linear: bool = False):
-        """The copy of a layer, without weights as yet. linear: and without its activation."""
+        """The copy of a layer, without its weights. linear: also without its activation."""
         if layer not in self.copies:
             config = layer.get_config()
             self.copies[layer] = type(layer).from_config(config | {"activation": "linear"} if linear else config)
         return self.copies[layer]
 
     def _copy(self, op: Op, tensors: dict[Tensor, Any]):
-        """The layer as it was called, on these tensors in place of the float model's."""
+        """Calls the copy of a layer as in the float model, but on these tensors."""
         args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
         return self._layer(op.layer)(*args, **kwargs)
 

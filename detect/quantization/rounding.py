@@ -1,24 +1,24 @@
-"""Ranges, and what rounding to them does to a tensor: TFLite's arithmetic with a straight-through gradient."""
+"""Ranges, and rounding of a tensor to a range: TFLite's arithmetic with a straight-through gradient."""
 
 import tensorflow as tf
 
-SMALLEST = 1e-6  # width of the range of a tensor that is 0 throughout: a scale must not be 0
-# A channel's scale is at least this share of the kernel's largest. Below it, bias / (input scale * kernel scale) would
-# overflow int32, and what such a channel's finer steps would tell is far below the step of its output.
+SMALLEST = 1e-6  # width of the range of a tensor of zeros: a scale must not be 0
+# The scale of a channel is at least this share of the largest scale of the kernel. With a smaller one,
+# bias / (input scale * kernel scale) would overflow int32; finer steps would be far below the step of the output.
 LEAST_CHANNEL = 2.0**-12
 
 
 def levels(bits: int) -> int:
-    """The largest integer of a symmetric, narrow kernel: 127 of 8 bits."""
+    """The largest integer of a symmetric, narrow kernel: 127 for 8 bits."""
     return 2 ** (bits - 1) - 1
 
 
 def admissible(low, high, bits: int, symmetric: bool):
-    """(low, high) such that 0 lies in the range, on one of its 2 ** bits steps, and it is not empty.
+    """(low, high), adapted so that the range is not empty and 0 is one of its 2 ** bits steps.
 
-    Symmetric: widened to low = -high * 128/127 (of 8 bits), the two's complement: [-1, .5] becomes [-1, 127/128].
-    Otherwise it is shifted by up to half a step, as TensorFlow and TFLite would do, each for itself: of [-1, 1], where
-    0 lies halfway between two steps, they could make different ones. Gradients pass the shift.
+    symmetric: the range is widened to low = -high * 128/127 (for 8 bits), as in two's complement: [-1, .5] becomes
+    [-1, 127/128]. Otherwise the range is shifted by up to half a step. TensorFlow and TFLite would both do this, but
+    with different results for [-1, 1], where 0 is halfway between two steps. Gradients pass the shift unchanged.
     """
     low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
     high = tf.maximum(high, low + SMALLEST)
@@ -30,19 +30,19 @@ def admissible(low, high, bits: int, symmetric: bool):
     return low + shift, high + shift
 
 
-def fake_quant(x, low, high, bits: int):
+def round_values(x, low, high, bits: int):
     """x rounded to 2 ** bits equal steps over [low, high], an admissible range.
 
-    x: float32 of any shape; low, high: scalars. The gradient passes where x lies inside; low and high take the
-    gradient of what lies beyond them.
+    x: float32 of any shape; low, high: scalars. The gradient passes where x is inside of the range. Where x is outside,
+    low or high gets the gradient.
     """
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
 
 
 def kernel_steps(kernel, bits: int, per_channel: bool):
-    """The step of the grid of a kernel [..., C], so that its largest magnitude is `levels(bits)` steps: [C] or [].
+    """The step of the grid of a kernel [..., C]: [C] or []. The largest magnitude is `levels(bits)` steps.
 
-    A kernel, or channel, of zeros gets a small step that is not 0.
+    A kernel or a channel of zeros gets a small step that is not 0.
     """
     magnitude = tf.abs(kernel)
     largest = tf.maximum(tf.reduce_max(magnitude), SMALLEST)
@@ -52,11 +52,11 @@ def kernel_steps(kernel, bits: int, per_channel: bool):
     return tf.stop_gradient(largest / levels(bits))
 
 
-def fake_quant_kernel(kernel, bits: int, per_channel: bool, mark: bool = False):
-    """A kernel [..., C] rounded to its grid. The gradient passes unchanged: nothing lies outside of the range.
+def round_kernel(kernel, bits: int, per_channel: bool, mark: bool = False):
+    """A kernel [..., C] rounded to its grid. The gradient passes unchanged: no value is outside of the range.
 
-    mark: adds the operation from which the TFLite converter reads the range. The values are on the grid before, so
-    that the file's integers are these, however a tie is rounded there. Of fewer than 8 bits, they are small ones.
+    mark: adds the operation from which the TFLite converter reads the range. The values are on the grid already, so
+    the file has the same integers, however it rounds ties. With fewer than 8 bits, the integers are small.
     """
     step = kernel_steps(kernel, bits, per_channel)
     rounded = tf.round(kernel / step) * step

@@ -1,4 +1,4 @@
-"""What rounding does to each layer of a float model: ranges, noise, dead channels, and which layers ruin it."""
+"""The damage that rounding does to each layer of a float model: ranges, noise, dead channels, the worst layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ from detect.quantization.rounding import SMALLEST
 from detect.quantization.spec import Spec
 
 layers = tf_keras.layers
-# Below it, the noise in the network's outputs is a thirtieth of their energy. Measured, per tensor: in ImageNet's
-# MobileNet v1 each layer below it, rounded alone, changes an eighth of the answers or more; in an SSD around it there
-# are three, which cost .092 of the .095 AP that all kernels cost.
+# At this SQNR, the noise has a thirtieth of the energy of the network's outputs. Measured with one scale for a kernel:
+# in ImageNet's MobileNet v1, each layer below this value, rounded alone, changes at least an eighth of the answers. An
+# SSD with this backbone has three such layers; they cost .092 of the .095 AP that all kernels cost together.
 RUIN_DB = 15.0
-MOST_CHANNELS = 8  # that `worst_channels` names
+MOST_CHANNELS = 8  # the most channels in `worst_channels`
 KINDS = {
     layers.Conv2D: "conv",
     layers.DepthwiseConv2D: "depthwise",
@@ -36,26 +36,26 @@ KINDS = {
 
 @dataclass(frozen=True)
 class LayerDamage:
-    """What rounding does to one layer with a kernel, with the batch norm and the ReLU that are one with it.
+    """The damage that rounding does to one layer with a kernel, fused with its batch norm and its ReLU.
 
-    name: of the layer. kind: conv, depthwise, separable, dense, or norm (a batch norm after no kernel). place: in the
-        network's order, from 0.
-    kernel_low, kernel_high: extremes of the folded kernel. output_low, output_high: of the float output on the frames,
-        behind the ReLU.
-    sqnr_db: the damage that the layer does alone: signal to quantisation noise of the network's outputs, the worst of
-        them, when only this layer's kernel and output are rounded. Of MobileNet v1 on ImageNet, rounded per tensor, it
-        puts the layers nearly into the order in which they cost answers; the next two figures do not.
-    layer_sqnr_db: the same of the layer's own output: what the layers behind it make of the noise is not in it.
-    kernel_sqnr_db: of the rounded kernel against the folded one. Where a few large channels stretch the range, they are
-        most of the kernel's energy, too, and hide that all others are rounded to next to nothing.
-    network_sqnr_db: of the layer's output when all layers are rounded: what has piled up by then.
+    name: of the layer. kind: conv, depthwise, separable, dense, or norm (a batch norm that follows no kernel). place:
+        in the network's order, from 0.
+    kernel_low, kernel_high: extremes of the folded kernel. output_low, output_high: extremes of the float output after
+        the ReLU, on the frames.
+    sqnr_db: the damage of this layer alone: signal-to-quantisation-noise ratio of the network's outputs (the lowest)
+        when only this layer's kernel and output are rounded. For MobileNet v1 on ImageNet with one scale for a kernel,
+        its order is nearly the order in which the layers change answers; the next two figures do not have this order.
+    layer_sqnr_db: the same ratio for the layer's own output. The effect of later layers on the noise is not included.
+    kernel_sqnr_db: ratio of the folded kernel to the error of the rounded one. If a few large channels widen the range,
+        they also have most of the energy; the figure then hides that all others are rounded to almost 0.
+    network_sqnr_db: ratio for the layer's output when all layers are rounded: the noise accumulated up to here.
     dead_share, dead_channels: output channels with a moving variance below 1e-10, or a folded kernel below 1e-6.
-    imbalance: the largest range (magnitude) of an output channel of the folded kernel over their median, channels of 0
-        left out: 1 is what cross-layer equalisation (Nagel et al. 2019, section 4.1) strives for.
+    imbalance: the largest range (magnitude) of an output channel of the folded kernel over the median of all channels
+        that are not 0. Cross-layer equalisation (Nagel et al. 2019, section 4.1) aims at 1.
     worst_channels: output channels that set the range of the whole kernel: those with at least half of the largest
         magnitude, largest first, 8 at most.
     channel_ranges: float32 [C], largest magnitude of each output channel of the folded kernel.
-    Of the two kernels of a separable layer, the one with the greater imbalance is described.
+    For a separable layer, the figures describe the kernel with the greater imbalance.
     """
 
     name: str
@@ -79,13 +79,13 @@ class LayerDamage:
 def layer_damage(
     model: tf_keras.Model, frames: np.ndarray | Sequence[Any], spec: Spec, probed: int = 8
 ) -> list[LayerDamage]:
-    """What rounding by `spec` does to each layer with a kernel, worst first: by `sqnr_db`.
+    """The damage that rounding by `spec` does to each layer with a kernel, worst (lowest `sqnr_db`) first.
 
-    model: a float tf_keras model, flat. It is not changed.
-    frames: float32 or uint8 [N, H, W, 3], taken one at a time, or a sequence of batches as the model takes them (of
-        several inputs: lists). Ranges of activations are collected from all of them.
-    probed: how many of them the noise is measured on, evenly spread. On each, a layer costs a run of the network from
-        there on.
+    model: a flat float tf_keras model. It does not change.
+    frames: float32 or uint8 [N, H, W, 3], used one at a time, or a sequence of batches for the model (lists for
+        several inputs). Ranges of activations are collected from all of them.
+    probed: number of frames on which the noise is measured, evenly spread. On each frame, the cost for each layer is a
+        run of the part of the network after it.
     Raises DataError without frames or for frames of a wrong shape, ConfigError for a model that `fake_quant` refuses.
     """
     batches = _batches(model, frames)
@@ -97,21 +97,21 @@ def layer_damage(
 
 
 def culprits(damage: Sequence[LayerDamage], below: float = RUIN_DB) -> list[LayerDamage]:
-    """The layers that ruin a model: those whose `sqnr_db` is below so many dB, worst first."""
+    """The layers that ruin a model: their `sqnr_db` is below `below` (dB). Worst first."""
     return sorted((layer for layer in damage if layer.sqnr_db < below), key=lambda layer: layer.sqnr_db)
 
 
 def _batches(model: tf_keras.Model, frames: Any) -> list[Any]:
-    """The frames as the model takes them, float32."""
+    """The frames as batches for the model, float32."""
     batches = [frame[np.newaxis] for frame in frames] if isinstance(frames, np.ndarray) else list(frames)
     if not batches:
-        raise DataError(f"{model.name}: there is not one frame to run it on")
+        raise DataError(f"{model.name}: there are no frames; at least one is needed")
     wanted = [tf.TensorShape(tensor.shape) for tensor in model.inputs]
     for batch in batches:
         given = [tf.TensorShape(np.shape(part)) for part in tf.nest.flatten(batch)]
         if len(given) != len(wanted) or not all(g.is_compatible_with(w) for g, w in zip(given, wanted, strict=True)):
             told = [", ".join(str(tuple(shape)) for shape in shapes) for shapes in (wanted, given)]
-            raise DataError(f"{model.name} takes batches of {told[0]}; a frame comes as {told[1]}")
+            raise DataError(f"{model.name} takes batches of shape {told[0]}; a frame has shape {told[1]}")
     flat = ([tf.cast(part, tf.float32) for part in tf.nest.flatten(batch)] for batch in batches)
     return [tf.nest.pack_sequence_as(model.input, parts) for parts in flat]
 
@@ -141,14 +141,14 @@ def _row(place: int, layer: Folded, energies: Energies) -> LayerDamage:
 
 
 def _kernels(layer: Folded) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The kernel, folded and then rounded, float64 [n, C], and its dead channels [C]; a separable layer has two."""
+    """(folded kernel, rounded kernel, dead channels): float64 [n, C] twice, bool [C]. A separable layer has two."""
     folded = [] if layer.between is None else [layer.convolution.depthwise_kernel]
     folded.append(layer.folded_kernel())
     depthwise = len(folded) == 2 or layer.convolution is None or isinstance(layer.convolution, layers.DepthwiseConv2D)
     result = []
     for number, pair in enumerate(zip(folded, layer.rounded_kernels(), strict=True)):
         *_, channels, outputs = folded[number].shape
-        outputs *= channels if depthwise and number == 0 else 1  # each input channel has outputs of its own
+        outputs *= channels if depthwise and number == 0 else 1  # each input channel has its own outputs
         before, after = (np.reshape(kernel, [-1, outputs]).astype(np.float64) for kernel in pair)
         dead = np.abs(before).max(axis=0) < SMALLEST
         if layer.norm is not None and number == len(folded) - 1:
@@ -158,6 +158,6 @@ def _kernels(layer: Folded) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def _imbalance(kernel: np.ndarray) -> float:
-    """The largest range of a channel over their median, of a kernel [n, C]; 1 where all is 0."""
+    """The largest range of a channel of a kernel [n, C] over the median of the ranges; 1 for a kernel of zeros."""
     ranges = np.abs(kernel).max(axis=0)
     return float(ranges.max() / np.median(ranges[ranges > 0])) if ranges.any() else 1.0

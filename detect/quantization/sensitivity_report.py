@@ -1,4 +1,4 @@
-"""What `detect inspect quantize` says of each layer: for the console, as CSV, and in TensorBoard."""
+"""The report of `detect inspect quantize` about each layer: for the console, as CSV, and in TensorBoard."""
 
 import csv
 import dataclasses
@@ -13,8 +13,8 @@ from detect.reporting.figures import layers_figure
 from detect.reporting.tensorboard import EventWriter
 
 SHOWN = 10  # layers in the table
-EVEN = 3.0  # an imbalance below it is not what ruins a layer
-NAMED = 5  # layers that ruin the model, one a line
+EVEN = 3.0  # an imbalance below this value does not ruin a layer
+NAMED = 5  # layers that ruin the model, with one line for each
 CURVES = (
     *("sqnr_db", "layer_sqnr_db", "kernel_sqnr_db", "network_sqnr_db", "dead_share", "imbalance"),
     *("kernel_low", "kernel_high", "output_low", "output_high"),
@@ -40,13 +40,13 @@ LEGEND = (
 
 
 def verdict(damage: Sequence[LayerDamage]) -> list[str]:
-    """Names the layers that ruin the model and the channels that make them, or says that none does; 80 columns."""
+    """Names the layers that ruin the model and the channels that cause it, or says that there are none; 80 columns."""
     guilty = culprits(damage)
     if not guilty:
         worst, end = damage[0], min(damage, key=lambda row: row.network_sqnr_db)
         text = (
-            f"no layer ruins the model: the worst leaves {worst.sqnr_db:.1f} dB when it is rounded alone, and below "
-            f"{RUIN_DB:.0f} dB a layer is called so; all together leave {end.network_sqnr_db:.1f} dB at {end.name}"
+            f"no layer ruins the model: the worst leaves {worst.sqnr_db:.1f} dB when it is rounded alone (the limit is "
+            f"{RUIN_DB:.0f} dB); all together leave {end.network_sqnr_db:.1f} dB at {end.name}"
         )
         return textwrap.wrap(text, 80, subsequent_indent="  ")
     told = "1 layer ruins" if len(guilty) == 1 else f"{len(guilty)} layers ruin"
@@ -60,7 +60,7 @@ def verdict(damage: Sequence[LayerDamage]) -> list[str]:
 
 
 def write_csv(path: Path, damage: Sequence[LayerDamage]) -> None:
-    """One row a layer, in the given order; lists of channels are separated by spaces, `channel_ranges` left out."""
+    """One row for each layer, in the given order, without `channel_ranges`. Spaces separate numbers of channels."""
     columns = [field.name for field in dataclasses.fields(LayerDamage) if field.name != "channel_ranges"]
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -83,8 +83,8 @@ def picture(damage: Sequence[LayerDamage]) -> np.ndarray:
 
 
 def write_board(folder: Path, damage: Sequence[LayerDamage], picture: np.ndarray) -> None:
-    """TensorBoard: each figure as a curve over the layers in order, the kernels' channels as histograms, the table and
-    the picture. What an earlier report left in the folder is superseded."""
+    """Writes TensorBoard's files: each figure as a curve over the layers in order, the channels of the kernels as
+    histograms, the table and the picture. They replace an earlier report in the folder."""
     writer = EventWriter(folder)
     writer.restart(0)
     for row in sorted(damage, key=lambda row: row.place):
@@ -99,7 +99,7 @@ def write_board(folder: Path, damage: Sequence[LayerDamage], picture: np.ndarray
 
 
 def _blame(row: LayerDamage) -> str:
-    """Which channels set the range of the kernel, and whether they do so for nothing."""
+    """A sentence: which channels set the range of the kernel, and whether they are dead."""
     if row.imbalance < EVEN:
         return f"no channel of its kernel stands out: the largest is {row.imbalance:.1f} times the median"
     channels = ", ".join(map(str, row.worst_channels))

@@ -1,4 +1,4 @@
-"""Which tensors of a model share a range."""
+"""The sets of tensors in a model that share a range."""
 
 from dataclasses import dataclass, field
 
@@ -13,8 +13,8 @@ layers = tf_keras.layers
 
 @dataclass
 class Range:
-    """One range. name: of the layer that it is called after. members: the tensors that it is collected from; a pair
-    stands for what goes into a concatenation with another range of its own. fixed: (low, high), where prescribed."""
+    """One range. name: of a layer; the range gets its name. members: the tensors that it is collected from. A pair is
+    an input of a concatenation that has another range of its own. fixed: (low, high) if the range is prescribed."""
 
     name: str = ""
     members: list[Tensor] = field(default_factory=list)
@@ -22,10 +22,10 @@ class Range:
 
 
 class SharedRanges:
-    """The sets of tensors that have one range, and the `ranges` of those that have any, by the root of the set.
+    """The sets of tensors that share a range. `ranges`: root of a set -> its range; float sets are not in it.
 
-    What is SAME or ROUND is in the set of its input; all inputs of a concatenation (JOIN) are in one with its output,
-    but for those whose range is prescribed. A set is float if nothing in it is quantised, nor what takes it.
+    A SAME or ROUND tensor is in the set of its input. All inputs of a concatenation (JOIN) are in the set of its
+    output, except those with a prescribed range. A set is float if neither its tensors nor their users are quantised.
     """
 
     def __init__(self, parts: list[Unit], bits: int):
@@ -44,13 +44,13 @@ class SharedRanges:
             self._enter(unit)
 
     def root(self, tensor: Tensor) -> Tensor:
-        """The tensor that stands for its set."""
+        """The tensor that represents the set."""
         while self._parent[tensor] != tensor:
             tensor = self._parent[tensor]
         return tensor
 
     def member(self, tensor: Tensor, root: Tensor | None = None) -> int:
-        """The number of a tensor among those that its range (or that of `root`) is collected from."""
+        """The index of a tensor among the members of its range (or of the range of `root`)."""
         return self.ranges[self.root(tensor) if root is None else root].members.index(tensor)
 
     def _rounded(self, parts: list[Unit]) -> dict[Tensor, None]:
@@ -81,8 +81,8 @@ class SharedRanges:
 
 
 def prescribed(unit: Unit, bits: int) -> tuple[float, float]:
-    """What TFLite holds certain outputs in: softmax and sigmoid in [0, 255/256] (of 8 bits), tanh and vectors of
-    length 1 in [-1, 127/128]; the hard sigmoid reaches 1."""
+    """The range that TFLite prescribes: [0, 255/256] (for 8 bits) for softmax and sigmoid, [-1, 127/128] for tanh and
+    vectors of length 1. For the hard sigmoid it is [0, 1]."""
     if unit.kind == "hard_sigmoid":
         return 0.0, 1.0
     layer = unit.ops[-1].layer

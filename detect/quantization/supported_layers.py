@@ -1,12 +1,13 @@
-"""What can be quantised, and what a layer's output is then rounded to."""
+"""The layers that can be quantised, and the range that the output of each is rounded to."""
 
 import tf_keras
 
 from detect.quantization.graph import Op, operator
 
 layers = tf_keras.layers
-# What the tensor after a unit is rounded to: a range of its own (OWN); its input's, on whose grid it is already (SAME)
-# or not (ROUND); one that the operation prescribes (FIXED); that of all its inputs (JOIN); none, being float (FLOAT).
+# The range that the output of a unit is rounded to. OWN: its own range. SAME: the range of its input; the output is on
+# that grid already. ROUND: the range of its input; the output must be rounded. FIXED: a range that the operation
+# prescribes. JOIN: the common range of all inputs. FLOAT: none.
 OWN, SAME, ROUND, FIXED, JOIN, FLOAT = "own", "same", "round", "fixed", "join", "float"
 
 KERNELS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense)
@@ -26,7 +27,7 @@ AFTER_ACTIVATION = {
     **dict.fromkeys(("softmax", "sigmoid", "tanh"), FIXED),
     "linear": SAME,
 }
-RELUS = ("relu", "relu6")  # what an integer convolution or addition does at no cost, so that nothing is rounded between
+RELUS = ("relu", "relu6")  # an integer convolution or addition includes them, so nothing is rounded before them
 LEGAL = (
     "Conv2D, DepthwiseConv2D, SeparableConv2D and Dense, with BatchNormalization after them or without; ReLU, "
     "LeakyReLU, Softmax and Activation (relu, relu6, swish, softmax, sigmoid, tanh); Add, Subtract, Multiply, "
@@ -36,7 +37,7 @@ LEGAL = (
 
 
 def is_relu(op: Op) -> bool:
-    """Whether it is a plain ReLU or ReLU6."""
+    """Whether the operation is a plain ReLU or ReLU6."""
     layer = op.layer
     if type(layer) is layers.ReLU:
         return layer.max_value in (None, 6) and not layer.negative_slope and not layer.threshold
@@ -50,12 +51,12 @@ def activation(layer) -> str:
 
 
 def is_operator(op: Op) -> bool:
-    """Whether it is the sum, difference or product of tensors, or of one and a number, written in Python."""
+    """Whether it is a sum, difference or product in Python, of two tensors or of a tensor and a number."""
     return operator(op) in OPERATORS
 
 
 def after(op: Op) -> str | None:
-    """What the output of a layer that is copied is rounded to; None: it can't be quantised."""
+    """The kind of range for the output of a layer that is copied; None: the layer can't be quantised."""
     layer, kind = op.layer, type(op.layer)
     if kind is layers.Activation:
         return AFTER_ACTIVATION.get(activation(layer))
@@ -67,7 +68,7 @@ def after(op: Op) -> str | None:
 
 
 def norm_problem(norm, rank: int | None = None) -> str | None:
-    """What keeps a batch norm from being folded. rank: that its input must have."""
+    """The reason why a batch norm can't be folded, or None. rank: the rank that its input must have."""
     dimensions = norm.input_spec.ndim
     if list(norm.axis) != [dimensions - 1]:
         return f"axis={list(norm.axis)}: legal is the last one"
@@ -79,7 +80,7 @@ def norm_problem(norm, rank: int | None = None) -> str | None:
 
 
 def why_not(op: Op) -> str:
-    """What keeps a layer from being quantised."""
+    """The reason why a layer can't be quantised."""
     layer, kind = op.layer, type(op.layer).__name__
     if isinstance(layer, layers.BatchNormalization):
         return norm_problem(layer, rank=4) or kind

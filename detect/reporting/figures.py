@@ -1,4 +1,4 @@
-"""Axes, curves and rendering that the pictures share; matplotlib without its global state."""
+"""Axes, curves and rendering for all figures, with matplotlib but without its global state."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ DPI = 110
 
 
 def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
-    """A matplotlib figure of its own and its axes (one, or an array of them); width and height in inches."""
+    """A new matplotlib figure and its axes (one, or an array of them); width and height in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -28,7 +28,7 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[An
 
 
 def render(figure: Any) -> np.ndarray:
-    """The figure as RGB uint8 [h, w, 3], cut to what is drawn with an even white margin."""
+    """The figure as RGB uint8 [h, w, 3], cropped to its content with an even white margin."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -36,13 +36,13 @@ def render(figure: Any) -> np.ndarray:
     picture = np.asarray(canvas.buffer_rgba())[..., :3]
     inked = picture.min(axis=2) < 255
     rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
-    margin = 14  # a layout with square cells leaves white at its sides
+    margin = 14  # square cells leave white space at the sides
     picture = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), constant_values=255)
 
 
 def series_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
-    """Figures of metrics rows by key: steps and values, without those that are null."""
+    """Steps and values of metrics rows by key, without null values."""
     keys = dict.fromkeys(key for row in rows for key in row if key not in ("stage", "kind", "step", "time"))
     series = {}
     for key in keys:
@@ -53,12 +53,12 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
 
 
 def draw_curves(axis: Any, title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
-    """One panel of named curves, from 0 up; a long noisy curve is pale under its running mean."""
+    """Draws one panel of named curves, from 0 upwards. A curve of 40 points or more is pale, with its running mean."""
     single = len(lines) == 1
     top = 0.0
     for number, (key, (steps, values)) in enumerate(list(lines.items())[:most], 1):
         color, label = line_color(number), short(key.split("/", 1)[-1])
-        top = max(top, float(np.percentile(values, 99)))  # the first steps may be far above all others
+        top = max(top, float(np.percentile(values, 99)))  # the first steps may be far above the others
         if len(values) >= 40 and key != "rate":
             axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
             steps, values = smooth(steps, values)
@@ -79,10 +79,10 @@ def layers_figure(
     dead: Sequence[float],
     limit: float,
 ) -> np.ndarray:
-    """What rounding does to each layer, one row a layer, the first one on top, as RGB uint8 [h, w, 3].
+    """The effect of rounding on each layer, one row per layer from top to bottom, as RGB uint8 [h, w, 3].
 
-    alone, network: SQNR in dB. What is below `limit` alone is red; it, or at least the three worst, has its value.
-    imbalance: of a kernel's channels, at least 1. dead: share of its channels.
+    alone, network: SQNR in dB. Layers with `alone` below `limit` are red. These, and at least the three lowest layers,
+    show their value. imbalance: of the kernel's channels, at least 1. dead: share of the kernel's channels.
     """
     places = np.arange(len(names))
     values = np.clip(np.nan_to_num(np.array([alone, network]), posinf=99), -10, 70)
@@ -91,9 +91,9 @@ def layers_figure(
     beside: dict[str, Any] = {"xytext": (6, -3), "textcoords": "offset points", "fontsize": 8}
     figure, (left, right) = new_figure(1, 2, 12, 1.4 + 0.17 * len(names))
     left.hlines(places, min(0, values.min()), values[0], colors=colors, linewidth=1)
-    left.scatter(values[0], places, c=colors, s=16, label="network's outputs, this layer alone rounded")
-    left.scatter(values[1], places, c="0.55", s=9, marker="D", label="layer's output, all rounded")
-    left.axvline(limit, color="0.3", linewidth=1, linestyle="--", label=f"{limit:.0f} dB: ruined below")
+    left.scatter(values[0], places, c=colors, s=16, label="network's outputs, only this layer rounded")
+    left.scatter(values[1], places, c="0.55", s=9, marker="D", label="layer's output, all layers rounded")
+    left.axvline(limit, color="0.3", linewidth=1, linestyle="--", label=f"{limit:.0f} dB: layers below are red")
     for place in np.argsort(values[0], kind="stable")[: max(3, ruined.sum())].tolist():
         left.annotate(f"{values[0][place]:.1f}", (values[0][place], place), **beside)
     right.hlines(places, 1, imbalance, colors=colors, linewidth=1)
@@ -122,22 +122,22 @@ def smooth(steps: np.ndarray, values: np.ndarray) -> Curve:
 
 
 def line_color(kind: int) -> tuple[float, float, float]:
-    """The colour of a class for lines on white: a shade darker than on photographs."""
+    """The colour of a class for lines on white, a little darker than on photographs."""
     red, green, blue = (0.82 * channel / 255 for channel in color_of(kind))
     return red, green, blue
 
 
 def short(text: str, length: int = 24) -> str:
-    """The text, cut to a length with two dots at its end."""
+    """The text, shortened to a length with two dots at its end."""
     return text if len(text) <= length else text[: length - 2] + ".."
 
 
 def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
-    """AP of each arm over steps and over all seconds of training, a row of panels for each group of a study.
+    """AP of each arm over the steps and over the seconds of training, in one row of panels per group of a study.
 
-    groups: title -> arm -> detect.studies.curves.Band, drawn as a line in its interval; the title begins with the data
-    set, and AP of one data set has one scale. watched: title -> figure -> arm -> steps and values, further panels of
-    the row, of one scale each; a figure that a group lacks leaves its panel out.
+    groups: title -> arm -> detect.studies.curves.Band, drawn as a line with its interval. The title begins with the
+    data set, and all panels of a data set have the same AP scale. watched: title -> figure -> arm -> steps and values,
+    in further panels. Each figure has one scale, and a group without the figure has an empty panel.
     """
     further = list(dict.fromkeys(key for figures in watched.values() for key in figures))
     columns = 2 + len(further)
@@ -173,9 +173,9 @@ def _data_set(title: str) -> str:
 
 
 def exports_figure(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> np.ndarray:
-    """AP, size and milliseconds of exported files, a line each.
+    """AP, size and milliseconds of exported files, one bar per file in each panel.
 
-    rows: label, and AP, `AP of the run` (a mark beside it), MB, ms; what is None is left out.
+    rows: label, and the figures AP, `AP of the run` (drawn as a mark), MB and ms; None values are left out.
     """
     figure, axes = new_figure(1, 3, 13, 1.2 + 0.32 * len(rows))
     places = np.arange(len(rows))[::-1]

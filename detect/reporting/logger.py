@@ -1,7 +1,7 @@
-"""What a run says while it trains: metrics.jsonl, TensorBoard and the console.
+"""Records the training of a run in metrics.jsonl, in TensorBoard and on the console.
 
-One file of JSON lines holds every figure (`detect report` and the pictures read nothing else), TensorBoard shows the
-same beside images, curves and the configuration, and the console has one progress line and a table per evaluation.
+metrics.jsonl has every figure as JSON lines, and `detect report` and the pictures read only this file. TensorBoard
+shows the same figures, images, curves and the configuration. The console has a progress line and evaluation tables.
 """
 
 import json
@@ -19,16 +19,16 @@ from detect.reporting.tensorboard import EventWriter
 
 
 class RunLogger:
-    """Writes <folder>/metrics.jsonl and <folder>/tensorboard/{train,eval}, and keeps the progress line.
+    """Writes <folder>/metrics.jsonl and <folder>/tensorboard/{train,eval}, and prints the progress line.
 
-    Every stage has a folder of its own, as its steps start from 0 again. Use it as a context manager, or call `close`:
-    a terminal gets its cursor back only then.
+    Every stage has its own folder, because its steps start from 0. Use it as a context manager, or call `close`:
+    otherwise a terminal stays without its cursor.
     """
 
     def __init__(self, folder: Path, total_steps: int, stage: str, console: bool = True, every: float = 30.0):
-        """folder: of the stage. total_steps: of this stage. stage: its name in rows and on the console.
+        """folder: folder of the stage. total_steps: steps of the stage. stage: its name in rows and on the console.
 
-        console: print at all. every: seconds between two progress lines when the output is no terminal.
+        console: False prints nothing. every: seconds between two progress lines if the output is not a terminal.
         """
         self.folder, self.stage = Path(folder), stage
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -51,12 +51,12 @@ class RunLogger:
             self._progress.update(step, scalars)
 
     def progress(self, step: int) -> None:
-        """Redraw the progress line alone."""
+        """Redraw only the progress line."""
         if self._progress:
             self._progress.update(step, {})
 
     def evaluation(self, step: int, scalars: Mapping[str, float | None], table: str) -> None:
-        """Record the figures of one evaluation (None: nothing to score) and print its table above the progress line."""
+        """Record the figures of one evaluation (None: n/a) and print its table above the progress line."""
         self._record("eval", step, scalars)
         self._board["eval"].flush()
         if self._progress:
@@ -80,13 +80,13 @@ class RunLogger:
     def hparams(self, values: Mapping[str, Any], metrics: Mapping[str, float | None]) -> None:
         """Register this run in TensorBoard's HParams table.
 
-        values: settings; nested ones become dotted keys, lists and nulls are left out. metrics: the figures to compare
-        runs by; those that are None are left out. With metrics, the run counts as finished.
+        values: settings; nested ones become dotted keys, lists and nulls are left out. metrics: the figures for the
+        comparison of runs, without those that are None. With metrics, TensorBoard marks the run as finished.
         """
         self._board["eval"].hparams(dict(_flat_scalars(values)), _known(metrics))
 
     def pr_curves(self, step: int, scores: Scores, thresholds: int = 101) -> None:
-        """Show precision and recall at IoU .5 per class in TensorBoard, with true counts at evenly spaced scores."""
+        """Show precision and recall at IoU .5 per class in TensorBoard, with exact counts at evenly spaced scores."""
         levels = np.linspace(0, 1, thresholds)
         for name, ranking in scores.rankings.items():
             above = np.searchsorted(-ranking.scores, -levels, side="right")  # detections of at least this score
@@ -94,7 +94,7 @@ class RunLogger:
             self._board["eval"].pr_curve(f"precision_recall/{name}", step, true, above - true, ranking.boxes - true)
 
     def resume_at(self, step: int) -> None:
-        """Forget what was recorded of this stage after `step`: those steps are about to be run again."""
+        """Remove the records of this stage after `step`, because these steps run again."""
         self._close_file()
         if self._metrics.exists():
             kept = [row for row in read_metrics(self._metrics) if row["stage"] != self.stage or row["step"] <= step]
@@ -115,7 +115,7 @@ class RunLogger:
         figures = {key: None if value is None else float(value) for key, value in scalars.items()}
         if self._file is None:
             _drop_half_line(self._metrics)
-            # Line buffered: a row is with the operating system once written, and survives the death of the process.
+            # Line buffered: the operating system has each written row, so it is safe if the process is killed.
             self._file = self._metrics.open("a", buffering=1)
         self._file.write(strict_json(row | figures) + "\n")
         group = "training/" if kind == "train" else "scores/"
@@ -129,9 +129,9 @@ class RunLogger:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. A last line that a killed process left half written is skipped.
+    """The rows of a metrics.jsonl. An incomplete last line from a killed process is skipped.
 
-    Raises ValueError, naming file and line, for any other line that is no JSON.
+    Raises ValueError, naming file and line, for any other line that is not JSON.
     """
     rows = []
     lines = Path(path).read_text().splitlines()
@@ -145,7 +145,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _drop_half_line(path: Path) -> None:
-    """A process that was killed may have left half a row; the next one must not be glued to it."""
+    """Remove an incomplete last row of a killed process, so that the next row starts on a new line."""
     if path.exists() and not (text := path.read_text()).endswith("\n"):
         write_text(path, text[: text.rfind("\n") + 1])
 

@@ -1,6 +1,6 @@
 """Pictures: boxes on images, contact sheets, curves and matrices. Every function returns an RGB uint8 array [h, w, 3].
 
-Figures are drawn on matplotlib Figure objects of their own: no global state, safe in any thread.
+Each figure uses its own matplotlib Figure object, without global state, and is safe in any thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,8 +35,9 @@ def draw_boxes(
 ) -> np.ndarray:
     """Boxes with labels on a copy of an image.
 
-    image: RGB uint8 [h, w, 3]. boxes: [n, 4] yxyx in its pixels. classes: [n] in 1..C, those below 1 are skipped.
-    scores: [n], written beside the name; the highest is painted last. names: of 1..C, else the numbers are written.
+    image: RGB uint8 [h, w, 3]. boxes: [n, 4] yxyx in its pixels. classes: [n] in 1..C; classes below 1 are skipped.
+    scores: [n], written beside the name. The boxes of the highest scores are in front. names: class names of 1..C;
+    a class without a name gets its number.
     """
     canvas = np.ascontiguousarray(image).copy()
     side = min(canvas.shape[:2])
@@ -48,7 +49,7 @@ def draw_boxes(
         ymin, xmin, ymax, xmax = np.round(boxes[index]).astype(int).tolist()
         cv2.rectangle(canvas, (xmin, ymin), (xmax, ymax), color_of(int(classes[index])), thickness)
     taken: list[np.ndarray] = []
-    for index in reversed(order):  # the best detection chooses its place first
+    for index in reversed(order):  # the label of the best detection is placed first
         kind = int(classes[index])
         text = names[kind - 1] if kind <= len(names) else str(kind)
         text = text if scores is None else f"{text} {_short_score(float(scores[index]))}"
@@ -84,7 +85,7 @@ def side_by_side(
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int = 4, width: int = 1920) -> np.ndarray:
-    """Pictures in a grid, each shrunk or enlarged into a cell of the same size, the sheet at most `width` pixels wide.
+    """Pictures in a grid, each resized to a cell of the same size. The sheet is at most `width` pixels wide.
 
     Raises ValueError without pictures.
     """
@@ -107,22 +108,22 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int = 4, width: int = 1
 
 
 def save(path: Path, image: np.ndarray) -> None:
-    """Write an RGB picture as the file's suffix says (.png, .jpg); folders are made.
+    """Write an RGB picture in the format of the file's suffix (.png, .jpg), and create missing folders.
 
-    Raises OSError if that is not possible.
+    Raises OSError if this is not possible.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     ok, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
     if not ok:
-        raise OSError(f"{path}: the picture can't be encoded")
+        raise OSError(f"{path}: can't encode the picture in the format {path.suffix or '.png'}")
     path.write_bytes(data.tobytes())
 
 
 def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
     """Precision over recall: per class at IoU .5 on the left, the mean over classes from IoU .5 to .95 on the right.
 
-    Of more than `most_classes` classes, those with most boxes get a colour and a name, the others are grey.
+    At most `most_classes` classes, those with most boxes, have a colour and a name; the others are grey.
     """
     figure, (left, right) = new_figure(1, 2, 13, 4.6)
     known = [index for index, name in enumerate(scores.classes) if scores.per_class[name]["AP50"] is not None]
@@ -144,7 +145,7 @@ def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
         left.plot(RECALLS, mean, color="0.1", linewidth=2.6, label=f"{mean.mean():.3f}  all classes")
     for axis, title in ((left, "each class at IoU .50 (AP50)"), (right, "mean over classes at each IoU (AP)")):
         axis.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-        if axis.lines:  # beside the curves, as there is no corner that no curve may cross
+        if axis.lines:  # beside the curves, because a curve can cross every corner
             axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         else:
             axis.text(0.5, 0.5, "nothing to score", ha="center", color="0.5")
@@ -154,8 +155,8 @@ def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
 def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """A confusion matrix [n, n] (rows truth, columns prediction): counts in cells coloured by their share of the row.
 
-    names: of the n rows, "background" first where the matrix has it; nothing that is taken for nothing can't be
-    counted: a dash stands there. Beyond 30 rows the cells are too small for counts.
+    names: names of the n rows, with "background" first if the matrix has it. Its cell [0, 0] has no count and shows a
+    dash. With more than 30 rows the cells are too small for counts.
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -186,7 +187,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
 def results_figure(metrics: Path, output: Path | None = None) -> np.ndarray:
     """Training curves of one stage from its metrics.jsonl: losses, scores, scores per class, rate, gradient, speed.
 
-    Panels without figures are left out. The picture is also saved if `output` is named.
+    Panels without figures are left out. The picture is also saved if `output` is given.
     """
     rows = read_metrics(metrics)
     train, evaluations = ([row for row in rows if row["kind"] == kind] for kind in ("train", "eval"))
@@ -251,7 +252,7 @@ def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _short_score(score: float) -> str:
-    """Two digits without the leading zero: labels are to hide little of the image."""
+    """Two digits without the leading zero, because a short label hides less of the image."""
     return f"{score:.2f}".removeprefix("0") if score < 0.995 else "1.0"
 
 

@@ -12,7 +12,7 @@ COLUMNS = 80
 class ProgressLine:
     """One line of at most 80 columns: redrawn in place on a terminal, else printed at most every `every` seconds.
 
-    total_steps: 0 where nobody knows. unit: of a step, written behind the total (" MB").
+    total_steps: 0 if unknown. unit: unit of a step, written after the total (" MB").
     """
 
     def __init__(self, stage: str, total_steps: int, every: float, unit: str = ""):
@@ -34,7 +34,7 @@ class ProgressLine:
             self._print(now)
 
     def render(self, step: int, now: float) -> str:
-        """The line for a step; the time left comes from the pace since the first update (evaluations included)."""
+        """The line for a step; the remaining time comes from the speed since the first update (with evaluations)."""
         first_step, started = self._first or (step, now)
         left = "-:--:--"
         if step > first_step and self.total_steps:
@@ -47,13 +47,13 @@ class ProgressLine:
             parts.append(f"data wait {self._figures['data_wait_share']:.0%}")
         parts.append(f"ETA {left}")
         while len(parts) > 2 and len("  ".join([self.stage[:12], *parts])) > COLUMNS:
-            del parts[-2]  # step and time left stay
+            del parts[-2]  # the step and the remaining time stay
         tail = "  ".join(parts)
         return f"{self.stage[: COLUMNS - len(tail) - 2]}  {tail}"
 
     def say(self, text: str) -> None:
         """Print text above the line."""
-        print(text, flush=True)  # on a terminal, the live display catches this and redraws the line below
+        print(text, flush=True)  # on a terminal, the live display redraws the line below this text
 
     def close(self) -> None:
         """Leave the last state of the line on the console."""
@@ -78,7 +78,7 @@ class ProgressLine:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss, or in days beyond 99 hours."""
+    """Seconds as h:mm:ss, or as days from 100 hours."""
     whole = round(seconds)
     if whole >= 100 * 3600:
         return f"{whole / 86400:.0f} days"

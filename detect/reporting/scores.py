@@ -1,4 +1,4 @@
-"""Scores of a detector on splits, and the pictures that go with them."""
+"""Scores of a detector on splits, with their pictures."""
 
 import logging
 from pathlib import Path
@@ -18,13 +18,13 @@ from detect.reporting import pictures as draw
 from detect.reporting.logger import RunLogger
 
 log = logging.getLogger("detect")
-SHOWN_SCORE = 0.3  # detections below are not drawn
+SHOWN_SCORE = 0.3  # detections with a lower score are not drawn
 SHOWN_IMAGES = 8
 BATCH = 8
 
 
 def score_splits(folder: Path, detect: Any, frame: Frame, dataset: DetectionDataset, splits) -> dict[str, dict]:
-    """Scores a detector on splits; leaves pictures and COCO results of each in `folder`.
+    """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`.
 
     detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it.
     """
@@ -33,7 +33,7 @@ def score_splits(folder: Path, detect: Any, frame: Frame, dataset: DetectionData
 
 
 def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Scores, found: CocoEvaluator) -> dict:
-    """Prints a split's scores, leaves its pictures and COCO results in `folder`, and returns the figures."""
+    """Logs a split's scores, writes its pictures and COCO results into `folder`, and returns the figures."""
     log.info("%s: %s", split, scores.table())
     examples = dataset.splits[split]
     draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections))
@@ -51,7 +51,7 @@ def confusion_picture(dataset: DetectionDataset, split: str, detections: dict) -
 
 
 def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 480) -> list:
-    """The same few images of a split each time: ground truth on the left, detections on the right."""
+    """Pictures of a fixed few images of a split: ground truth on the left, detections on the right."""
     examples = dataset.splits[split]
     pictures = []
     for example in evenly_spread(examples, SHOWN_IMAGES):

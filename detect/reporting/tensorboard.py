@@ -1,4 +1,4 @@
-"""TensorBoard event files, written through TensorBoard's own writer: no summary operation enters a TensorFlow graph."""
+"""TensorBoard event files, written with TensorBoard's own writer, without summary operations in a TensorFlow graph."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,11 @@ from detect.files import replacing
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 FLUSH_SECONDS = 10
 EVENTS = "events.out.tfevents"
-"""How the name of every event file begins."""
+"""Prefix of the name of every event file."""
 
 
 class EventWriter:
-    """Writes one TensorBoard run folder; the file is made at the first thing written, so that no empty run is shown."""
+    """Writes one TensorBoard run folder; the first write creates the file, so no empty run is shown."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -31,10 +31,10 @@ class EventWriter:
         self._add(step, summary)
 
     def image(self, tag: str, step: int, image: np.ndarray) -> None:
-        """Write an RGB uint8 picture [h, w, 3] as a JPEG: a run shows the same few images dozens of times."""
+        """Write an RGB uint8 picture [h, w, 3] as a JPEG, because a run writes the same few images many times."""
         ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(np.asarray(image, np.uint8), cv2.COLOR_RGB2BGR), JPEG)
         if not ok:
-            raise ValueError(f"{tag}: an image of shape {np.shape(image)} can't be encoded")
+            raise ValueError(f"{tag}: can't encode an image of shape {np.shape(image)}; it must be [h, w, 3]")
         summary = _summary()
         value = summary.value.add(tag=tag)
         value.image.height, value.image.width, value.image.colorspace = image.shape[0], image.shape[1], 3
@@ -63,25 +63,25 @@ class EventWriter:
         self._add(step, summary)
 
     def hparams(self, values: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
-        """Write a session of the HParams plugin; with metrics it is closed as a success."""
+        """Write a session of the HParams plugin; with metrics its status is success."""
         from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
         from tensorboard.plugins.hparams.summary import session_end_pb
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        # STUDY/DATA/RUN/STAGE is the trial: a name to read, and two runs of equal settings stay two rows.
+        # The trial is STUDY/DATA/RUN/STAGE: it is readable, and two runs with equal settings have two rows.
         trial = "/".join(self.folder.resolve().parts[-6:-2])
         self._add(0, hparams_pb(dict(values), trial_id=trial))
         if metrics:
             self.scalars(0, {f"final/{key}": value for key, value in metrics.items()})
-            # This one function answers with TensorFlow's own Summary class.
+            # session_end_pb returns TensorFlow's own Summary class.
             self._add(0, type(_summary()).FromString(session_end_pb(STATUS_SUCCESS).SerializeToString()))
         self.flush()
 
     def pr_curve(self, tag: str, step: int, true: np.ndarray, false: np.ndarray, missed: np.ndarray) -> None:
         """Write a precision-recall curve from counts at evenly spaced score thresholds 0..1.
 
-        true, false, missed: true positives, false positives, false negatives, each [thresholds]. Where nothing is
-        predicted precision is 1 by convention; detection knows no true negatives, they are written as 0.
+        true, false, missed: true positives, false positives, false negatives, each [thresholds]. Without
+        detections precision is 1 by convention. Detection has no true negatives, so they are written as 0.
         """
         from tensorboard.plugins.pr_curve.metadata import create_summary_metadata
         from tensorboard.util.tensor_util import make_tensor_proto
@@ -97,7 +97,7 @@ class EventWriter:
         self._add(step, summary)
 
     def restart(self, step: int) -> None:
-        """Tell TensorBoard to forget the points from `step` on: they will be written again."""
+        """Tell TensorBoard to remove the points from `step` on, because they are written again."""
         from tensorboard.compat.proto import event_pb2
 
         if not any(self.folder.glob("events.out.tfevents.*")):
@@ -107,7 +107,7 @@ class EventWriter:
         self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Pass all data to the operating system."""
         if self._writer is not None:
             self._writer.flush()
 
@@ -137,9 +137,9 @@ def _summary() -> Any:
 
 
 def write_events(path: Path, summaries: Iterable[tuple[int, Any]]) -> None:
-    """Write a whole event file of (step, Summary) pairs in place of an older one; TensorFlow is not imported.
+    """Replace an event file with one of (step, Summary) pairs, without an import of TensorFlow.
 
-    The name must contain `tfevents`: what it stands for is known beforehand, so that a second report is no second run.
+    The name must contain `tfevents`. It is fixed, so a second report replaces the file of the first one.
     """
     from tensorboard.compat.proto import event_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -148,7 +148,7 @@ def write_events(path: Path, summaries: Iterable[tuple[int, Any]]) -> None:
     events = [event_pb2.Event(wall_time=now, file_version="brain.Event:2")]
     events += [event_pb2.Event(wall_time=now, step=step, summary=summary) for step, summary in summaries]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, ".new") as temporary, temporary.open("wb") as file:  # a name that is no event file
+    with replacing(path, ".new") as temporary, temporary.open("wb") as file:  # `.new` is not an event file
         writer = RecordWriter(file)
         for event in events:
             writer.write(event.SerializeToString())

@@ -1,4 +1,4 @@
-"""Colours of classes, and small text painted into pictures so that it can be read."""
+"""Colours of classes, and small legible text in pictures."""
 
 import colorsys
 from functools import lru_cache
@@ -9,7 +9,7 @@ import numpy as np
 
 Color = tuple[int, int, int]
 
-# Bright on photographs and told apart in pairs; further classes walk round the colour circle by the golden angle.
+# Bright on photographs and different from each other. Further classes get hues at steps of the golden angle.
 PALETTE: tuple[Color, ...] = (
     (255, 87, 71),
     (60, 180, 255),
@@ -36,12 +36,12 @@ def color_of(kind: int) -> Color:
 
 
 def text_size(text: str, size: int) -> tuple[int, int]:
-    """Height and width in pixels of the label that `paint_label` makes."""
+    """Height and width in pixels of the label that `paint_label` paints."""
     return _mask(text, size).shape
 
 
 def fit_text(text: str, size: int, width: int) -> str:
-    """The text, or as much of its beginning as fits into `width` pixels with two dots behind it."""
+    """The text, shortened with two dots at its end if it is wider than `width` pixels."""
     while len(text) > 3 and text_size(text, size)[1] > width:
         text = text.removesuffix("..")[:-1] + ".."
     return text
@@ -50,7 +50,7 @@ def fit_text(text: str, size: int, width: int) -> str:
 def paint_label(
     image: np.ndarray, text: str, top: int, left: int, size: int, color: Color, opacity: float = 0.8
 ) -> None:
-    """Paint text on a rectangle of the colour into an RGB image, in place; what reaches outside is cut off."""
+    """Paint text on a rectangle of the colour into an RGB image, in place, clipped to the image."""
     mask = _mask(text, size)[: max(image.shape[0] - top, 0), : max(image.shape[1] - left, 0), None]
     patch = image[top : top + mask.shape[0], left : left + mask.shape[1]]
     ink = 0.0 if np.dot(color, (0.299, 0.587, 0.114)) > 110 else 255.0
@@ -61,10 +61,10 @@ def paint_label(
 def label_place(
     frame: tuple[int, int], label: tuple[int, int], box: np.ndarray, taken: list[np.ndarray]
 ) -> tuple[int, int]:
-    """Top left corner for a label inside the frame, near the box and if possible not over another label.
+    """Top left corner for a label inside the frame, near the box and if possible not over other labels.
 
-    frame, label: (height, width). box: yxyx. taken: yxyx of labels painted before; the new one is added.
-    Tried in order: above the box, inside its top, below it, inside its bottom, each from the left and from the right.
+    frame, label: (height, width). box: yxyx. taken: yxyx of earlier labels; the new one is added.
+    Candidates in order: above the box, inside its top, below it, inside its bottom, each at the left and the right.
     """
     height, width = label
     ymin, xmin, ymax, xmax = box.tolist()
@@ -86,14 +86,14 @@ def label_place(
 
 
 def _overlap(place: np.ndarray, others: np.ndarray) -> float:
-    """The area that a rectangle [4] shares with others [n, 4], summed."""
+    """The sum of the areas that a rectangle [4] shares with others [n, 4]."""
     sides = np.minimum(place[2:], others[:, 2:]) - np.maximum(place[:2], others[:, :2])
     return float(np.prod(np.maximum(sides, 0), axis=1).sum())
 
 
 @lru_cache(maxsize=4096)
 def _mask(text: str, size: int) -> np.ndarray:
-    """Ink of a text line in 0..1, float32 [h, w], with a margin; lines of one size have one height."""
+    """Opacity of a line of text in 0..1, float32 [h, w], with a margin. Lines of one size have the same height."""
     font = _font(size)
     ascent, descent = font.getmetrics()
     left, _, right, _ = font.getbbox(text)
@@ -111,7 +111,7 @@ def _mask(text: str, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _font(size: int) -> Any:
-    """DejaVu Sans comes with matplotlib: the same letters on every machine, and more than ASCII."""
+    """DejaVu Sans from matplotlib: it is the same on every machine and has more than ASCII."""
     import matplotlib
     from PIL import ImageFont
 

@@ -29,6 +29,9 @@ SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
 CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
 """The stages, in the order in which they are trained."""
 
+TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
+"""In the folder of an export: the TFLite file, and what a SavedModel says of its classes, frame and origin."""
+
 METRICS, TENSORBOARD, LAST, BEST, FAILED = "metrics.jsonl", "tensorboard", "last", "best", "failed.txt"
 
 
@@ -144,8 +147,10 @@ class RunFolder:
         write_json(self.classes, list(classes), indent=None)
 
     def last_stage(self) -> str | None:
-        """The last stage with boxes that the run has begun: quantized or detector; None where it has neither."""
-        return next((name for name in (QUANTIZED, DETECTOR) if (self.path / name).is_dir()), None)
+        """The last stage with boxes that the run has begun: what follows the float detector, else that; or None."""
+        stages = {path.parent.name for path in self.path.glob(f"*/{METRICS}")} - {CLASSIFY}
+        stages |= {name for name in (DETECTOR, QUANTIZED) if (self.path / name).is_dir()}
+        return min(stages, key=lambda name: (name == DETECTOR, name), default=None)
 
     def objective(self) -> float | None:
         """AP on the split that chose the checkpoint, of a run that has ended; else None."""

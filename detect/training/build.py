@@ -3,6 +3,7 @@
 import hydra
 import tensorflow as tf
 import tf_keras
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from detect.data.dataset import ClassificationDataset
@@ -78,16 +79,23 @@ def quantization(cfg: DictConfig) -> Spec:
 
 
 def hooks(cfg: DictConfig) -> list[Hook]:
-    """The user's own hooks, new ones for each stage. Raises ConfigError for what is no `Hook`."""
-    made = [instantiate(node) for node in cfg.get("hooks") or ()]
-    for node, hook in zip(cfg.get("hooks") or (), made, strict=True):
+    """The user's own hooks, new ones for each stage. Raises ConfigError for what can't be built or is no Hook."""
+    made = []
+    for i, node in enumerate(cfg.get("hooks") or ()):
+        try:
+            hook = instantiate(node)
+        except InstantiationException as error:
+            raise ConfigError(f"hooks.{i}._target_={node._target_}: {error.__cause__ or error}") from error
         if not isinstance(hook, Hook):
-            raise ConfigError(f"hooks: {node._target_} makes no detect.training.loop.Hook, but a {type(hook).__name__}")
+            kind = type(hook).__name__
+            raise ConfigError(f"hooks.{i}._target_={node._target_}: expected a detect.training.loop.Hook, not a {kind}")
+        made.append(hook)
     return made
 
 
-def check_detector(cfg: DictConfig, num_classes: int) -> None:
-    """Builds the detector, and its fake-quantised twin if it is to have one: what can't be built stops here."""
+def check(cfg: DictConfig, num_classes: int) -> None:
+    """Builds hooks, detector and, where it is trained, its fake-quantised twin: what can't be built stops here."""
+    hooks(cfg)
     architecture = detector(cfg, num_classes)
     if cfg.quantize.enabled:
         fake_quant(architecture.model, quantization(cfg))

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tf_keras
 from official.modeling.optimization import lr_schedule
 
+from detect.config.legal_values import Count, Share, demand, number, whole
 from detect.errors import ConfigError
 from detect.modeling.interface import Architecture
 
+Decay = Literal["cosine", "step", "constant"]
+Average = Annotated[float, number(0, 0.999999)]
+Natural = Annotated[int, whole(0)]
 schedules = tf_keras.optimizers.schedules
 
 
@@ -29,25 +33,25 @@ class Schedule:
     patience: evaluations without a new best before the stage ends early; None never does.
     """
 
-    steps: int
-    batch_size: int
+    steps: Count
+    batch_size: Annotated[int, whole(1, 4096)]
     optimizer: Callable[..., Any]
-    rate: float
-    warmup: int = 0
-    decay: str = "cosine"
+    rate: Annotated[float, number(0, 100, above=True)]
+    warmup: Natural = 0
+    decay: Decay = "cosine"
     step_at: Sequence[float] = (0.6, 0.85)
-    step_factor: float = 0.1
-    clip_norm: float | None = 10.0
-    weight_decay: float = 4e-5
-    ema_decay: float | None = None
-    batch_norm: str = "trainable"
-    batch_norm_decay: float | None = None
-    reestimate_batch_norm: int = 0
+    step_factor: Annotated[float, number(0, 1, above=True)] = 0.1
+    clip_norm: Annotated[float, number(0, above=True)] | None = 10.0
+    weight_decay: Share = 4e-5
+    ema_decay: Average | None = None
+    batch_norm: Literal["trainable", "frozen"] = "trainable"
+    batch_norm_decay: Average | None = None
+    reestimate_batch_norm: Natural = 0
     freeze_until: str | None = None
-    evaluate_every: int = 200
-    checkpoint_every: int = 200
-    log_every: int = 10
-    patience: int | None = None
+    evaluate_every: Count = 200
+    checkpoint_every: Count = 200
+    log_every: Count = 10
+    patience: Count | None = None
 
     @property
     def average_decay(self) -> float:
@@ -56,6 +60,7 @@ class Schedule:
 
     def learning_rate(self) -> Any:
         """Linear warm-up to `rate`, then the decay."""
+        demand("schedule.decay", self.decay, Decay)
         if self.decay == "cosine":
             rate = schedules.CosineDecay(self.rate, self.steps)
         elif self.decay == "step":
@@ -63,10 +68,8 @@ class Schedule:
                 [int(self.steps * at) for at in self.step_at],
                 [self.rate * self.step_factor**i for i in range(len(self.step_at) + 1)],
             )
-        elif self.decay == "constant":
-            rate = schedules.PiecewiseConstantDecay([self.steps], [self.rate, self.rate])
         else:
-            raise ConfigError(f"schedule.decay={self.decay}: legal are cosine, step, constant")
+            rate = schedules.PiecewiseConstantDecay([self.steps], [self.rate, self.rate])
         if self.warmup:
             return lr_schedule.LinearWarmup(rate, self.warmup, warmup_learning_rate=0.0)
         return rate

@@ -1,4 +1,4 @@
-"""The wanted files of a tar archive into a folder, whatever else the archive may hold or claim."""
+"""Unpacks the wanted files of a tar archive into a folder. The archive is not trusted."""
 
 import bz2
 import gzip
@@ -13,18 +13,18 @@ from typing import IO, Any
 
 from detect.errors import WeightsError
 
-LARGEST = 2 << 30  # bytes, unpacked: no archive of weights comes near, a fault or an attack does
-LARGEST_HEADER = 1 << 20  # bytes that one header may have: tarfile keeps it in memory
+LARGEST = 2 << 30  # bytes, unpacked: archives of weights are much smaller; a larger one is broken or an attack
+LARGEST_HEADER = 1 << 20  # the most bytes of one header, which tarfile keeps in memory
 OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
 def unpack(archive: Path, start: str, folder: Path) -> Path:
-    """Extracts the files of a tar archive whose names start with `start` into `folder`, whole or not at all.
+    """Extracts the files of a tar archive whose names start with `start` into `folder`: all of them or none.
 
-    start: `model.ckpt`, or with the folders around it, `ema/model`; these may lie in others.
+    start: `model.ckpt`, or a name with folders, `ema/model`. Both match at any depth of the archive.
 
-    Refused are archives in which such a name belongs to anything but a plain file, or leads out of the folder, and what
-    unpacks to more than LARGEST bytes. Raises WeightsError, and leaves nothing behind.
+    Raises WeightsError, and leaves no files, if such a name belongs to anything but a plain file, if it points outside
+    of the folder, or if the archive unpacks to more than LARGEST bytes.
     """
     if folder.is_dir():
         return folder
@@ -36,7 +36,7 @@ def unpack(archive: Path, start: str, folder: Path) -> Path:
                     _extract(tar, member, archive, new)
         if not any(new.iterdir()):
             raise WeightsError(f"{archive} holds no file that starts with {start}")
-        if not folder.is_dir():  # another process may have been faster
+        if not folder.is_dir():  # another process may have unpacked it meanwhile
             os.replace(new, folder)
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise WeightsError(f"{archive} can't be unpacked into {folder}: {error}") from error
@@ -46,7 +46,7 @@ def unpack(archive: Path, start: str, folder: Path) -> Path:
 
 
 def _is_wanted(name: str, start: str) -> bool:
-    """Whether `a/b/model.ckpt.index` starts with `model.ckpt` or `b/model` in its last parts."""
+    """Whether the last parts of a name start with `start`: `a/b/model.ckpt.index` with `model.ckpt` or `b/model`."""
     parts, depth = PurePosixPath(name).parts, start.count("/") + 1
     return "/".join(parts[-depth:]).startswith(start)
 
@@ -56,10 +56,10 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folde
         return
     place = PurePosixPath(member.name)
     if not member.isreg() or member.issparse():
-        raise WeightsError(f"{archive}: {member.name} is no plain file: refused")
+        raise WeightsError(f"{archive}: {member.name} is not a plain file: refused")
     if place.is_absolute() or ".." in place.parts:
-        raise WeightsError(f"{archive}: {member.name} leads out of the folder: refused")
-    target = folder / place.name  # by its last part alone
+        raise WeightsError(f"{archive}: {member.name} points outside of the folder: refused")
+    target = folder / place.name  # its last part only
     if target.exists():
         raise WeightsError(f"{archive} holds {place.name} twice: refused")
     source = tar.extractfile(member)
@@ -80,14 +80,14 @@ def _limited(stream: IO[bytes]) -> Any:
 
 
 class _Limited:
-    """A stream for tarfile that ends with an error beyond LARGEST bytes, skipped ones included."""
+    """A stream for tarfile. It raises OSError beyond LARGEST bytes; skipped bytes count."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LARGEST_HEADER:
-            raise OSError(f"one of its headers claims {size} bytes: refused")
+            raise OSError(f"one of its headers claims to have {size} bytes: refused")
         self._check(self._stream.tell() + size)
         return self._stream.read(size)
 
@@ -100,5 +100,5 @@ class _Limited:
         return self._stream.tell()
 
     def _check(self, place: int) -> None:
-        if place > LARGEST + tarfile.RECORDSIZE:  # the padding at its end
+        if place > LARGEST + tarfile.RECORDSIZE:  # allows the padding at the end of an archive
             raise OSError(f"it unpacks to more than {LARGEST / (1 << 30):.1f} GB: refused")

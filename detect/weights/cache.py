@@ -1,4 +1,4 @@
-"""Files from a public address into a cache: resumed where a connection broke, verified, moved into place whole."""
+"""Downloads files from a public address into a cache. A broken download is resumed, and every file is verified."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ log = logging.getLogger("detect")
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """`cache` itself, or the folder that DETECT_CACHE names, or ~/.cache/detect."""
+    """`cache`, else the folder that DETECT_CACHE names, else ~/.cache/detect."""
     return Path(cache or os.environ.get("DETECT_CACHE") or "~/.cache/detect").expanduser()
 
 
@@ -29,15 +29,15 @@ def fetch(
     timeout: float = 30.0,
     progress: Progress | None = None,
 ) -> Path:
-    """The file of `address` in the cache; fetched (http, https, ftp, file) if it isn't there or has changed.
+    """The path of the file of `address` in the cache. Fetches it (http, https, ftp, file) if it is missing or wrong.
 
-    sha256: of the file, in hexadecimal. None: that of the first file that is fetched is written beside it
-        (`NAME.sha256`), with a warning, and asked for from then on.
-    timeout: seconds of silence after which the server is given up. What has come by then stays in `NAME.part`, and the
-        next call goes on from there.
-    progress: called with bytes so far and in all (0: unknown); None shows a line on the console.
+    sha256: hash of the file, in hexadecimal. None: the hash of the first file that is fetched is written beside it
+        (`NAME.sha256`), with a warning, and later files must have it.
+    timeout: the download fails after so many seconds without data. The bytes that arrived stay in `NAME.part`, and the
+        next call continues from there.
+    progress: called with the bytes so far and the total (0: unknown); None shows a line on the console.
 
-    Raises WeightsError with what to do if the file can't be had or is another one.
+    Raises WeightsError, which says what to do, if the file can't be fetched or has another hash.
     """
     folder = cache_folder(cache)
     target = folder / address.rstrip("/").rsplit("/", 1)[-1]
@@ -49,13 +49,13 @@ def fetch(
         log.info("fetching %s into %s", address, folder)
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f"{target.name}.part")) as part:
-            if _is_there(target, expected := sha256 or _pinned(pin)):  # another process was faster
+            if _is_there(target, expected := sha256 or _pinned(pin)):  # another process has fetched it
                 Path(part.name).unlink(missing_ok=True)
                 return target
             found = complete(address, part, expected, timeout, progress)
             if expected and found != expected:
-                why = "" if sha256 else f" when it was first fetched; if it may have changed, remove {pin}"
-                problem = f"{address} has sha256 {found}, not {expected} as expected{why}"
+                why = "" if sha256 else f", which it had when it was first fetched; if a change is fine, remove {pin}"
+                problem = f"{address} has sha256 {found}; expected is {expected}{why}"
                 raise WeightsError(_advice(problem, address, target))
             os.replace(part.name, target)
             if not expected:
@@ -67,14 +67,14 @@ def fetch(
 
 
 def _is_there(target: Path, expected: str | None) -> bool:
-    """Whether the file is in the cache. One whose hash nobody knows, put there by hand, gets its hash written down."""
+    """Whether the file is in the cache. If no hash is known (a file that was put there by hand), keeps its hash."""
     if not target.is_file():
         return False
     found = sha256_of(target)
     if expected is None:
         _write_pin(target.with_name(f"{target.name}.sha256"), found, target)
     elif found != expected:
-        log.warning("%s is not the file of sha256 %s: fetching it again", target, expected)
+        log.warning("%s does not have sha256 %s: fetching it again", target, expected)
         return False
     return True
 
@@ -86,18 +86,18 @@ def _pinned(pin: Path) -> str | None:
 
 def _write_pin(pin: Path, found: str, target: Path) -> None:
     pin.write_text(f"{found}\n")
-    log.warning("no sha256 is known for %s: it has %s, which is asked for from now on", target.name, found)
+    log.warning("no sha256 is known for %s: it has %s, which is expected from now on", target.name, found)
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """The file, open for this process alone; jobs of a sweep wait here for the first of them."""
+    """Opens the file for this process only. Other jobs of a sweep wait here until it is closed."""
     while True:
         file = open(path, "a+b")  # noqa: SIM115 (closed below)
         fcntl.flock(file, fcntl.LOCK_EX)
         if _is_still(file, path):
             break
-        file.close()  # the one who had it has moved it into place
+        file.close()  # the process that held the lock has moved the file into place
     with file:
         try:
             yield file
@@ -107,7 +107,7 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _is_still(file: IO[bytes], path: Path) -> bool:
-    """Whether the open file is the one of this path."""
+    """Whether the open file is still the file at this path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def _is_still(file: IO[bytes], path: Path) -> bool:
 def _advice(problem: str, address: str, target: Path) -> str:
     return (
         f"{problem}.\n"
-        f"Either fetch {address} elsewhere and put it into the cache folder {target.parent}\n"
+        f"Either fetch {address} on another machine and put it into the cache folder {target.parent}\n"
         f"(as {target.name}; DETECT_CACHE names another folder), or start from a file of weights or a run folder with\n"
-        "init=PATH, or from random weights with init=none."
+        "init=PATH, or start from random weights with init=none."
     )

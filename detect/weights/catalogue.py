@@ -1,4 +1,4 @@
-"""The catalogue of published archives: what an entry says, and how its weights are had."""
+"""The catalogue of published archives: the fields of an entry, and where its weights come from."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -18,12 +18,13 @@ log = logging.getLogger("detect")
 class Entry:
     """A published archive.
 
-    slim_scope: the network's scope in it.
-    backbone: arguments of the backbone that it was trained with; they tell two archives of one network apart.
-    detector: whether it holds a whole detector of the Object Detection API; else it is a classifier.
+    slim_scope: scope of the network in the archive.
+    backbone: arguments of the backbone that it was trained with; they distinguish two archives of one network.
+    detector: whether it holds a whole detector of the Object Detection API; if not, it is a classifier.
     use: overrides of `detect train` that build this network.
-    address, sha256: of the tar archive; None: the hash of the first one that is fetched is kept, and asked for again.
-    file: what the names of the wanted files in the archive begin with, folders of theirs included.
+    address, sha256: of the tar archive. sha256=None: the hash of the first archive that is fetched is kept, and later
+        archives must have it.
+    file: start of the names of the wanted files in the archive, with their folders.
     """
 
     name: str
@@ -37,23 +38,23 @@ class Entry:
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> "Entry":
-        """From a mapping with every field but the name. Raises ConfigError for others."""
+        """Makes an entry from a mapping with every field except the name. Raises ConfigError for another mapping."""
         wanted = {field.name for field in fields(cls)} - {"name"}
         if set(values) != wanted:
             odd = sorted(set(values) ^ wanted)
-            raise ConfigError(f"catalogue: {name} must have {', '.join(sorted(wanted))} (see {', '.join(odd)})")
+            raise ConfigError(f"catalogue: {name} must have {', '.join(sorted(wanted))}; wrong are {', '.join(odd)}")
         return cls(name, **values)
 
     def suits(self, backbone: Any) -> bool:
-        """Whether this is the backbone's network, of the same variant and depth multiplier."""
+        """Whether the entry is for the backbone's network, with the same variant and depth multiplier."""
         same = all(getattr(backbone, key, value) == value for key, value in self.backbone.items())
         return self.slim_scope == backbone.slim_scope and same
 
 
 def obtain(entry: Entry, cache: str | Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
-    """The folder with the entry's unpacked files, fetched if need be.
+    """The folder with the entry's unpacked files. Fetches them if they are not in the cache.
 
-    cache, progress: as `detect.weights.cache.fetch` takes them. Raises WeightsError.
+    cache, progress: see `detect.weights.cache.fetch`. Raises WeightsError.
     """
     archive = fetch(entry.address, entry.sha256, cache_folder(cache) / "weights", progress=progress)
     sha256 = entry.sha256 or sha256_of(archive)

@@ -1,6 +1,6 @@
 """Name-based TensorFlow checkpoints: PREFIX.index and PREFIX.data-00000-of-00001, as TF-slim and TF 1 wrote them.
 
-Those of 2016 are one file (V1), in the format of an index: they are read, too.
+Checkpoints of 2016 are a single file (V1) in the format of an index. `read` reads them, too.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ import tensorflow as tf
 from detect.errors import WeightsError
 from detect.weights.transfer import transfer
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key that tells an object-based checkpoint of TF 2
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # only an object-based checkpoint of TF 2 has this key
 DATA = ".data-00000-of-00001"
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 TABLE_END = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a V1 checkpoint
-# What a training program keeps beside the weights: step counters, optimizer slots and moving averages of weights.
+# Variables of a training program that are not weights: step counters, optimizer slots, moving averages of weights.
 NOT_WEIGHTS = re.compile(
     r"(^|/)(global_step|beta[12]_power|ExponentialMovingAverage|Momentum|RMSProp(_\d)?|Adam(_\d)?|Adagrad|Ftrl(_\d)?)$"
 )
@@ -30,10 +30,10 @@ NOT_WEIGHTS = re.compile(
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """All weights of a checkpoint by name.
 
-    path: the prefix, either of its files, or a folder that holds exactly one checkpoint.
+    path: the prefix, one of its files, or a folder that holds exactly one checkpoint.
 
-    Left out: `global_step`, optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...) and moving averages
-    (`.../ExponentialMovingAverage`): the plain weights are what is read. Raises WeightsError.
+    `global_step`, optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...) and moving averages
+    (`.../ExponentialMovingAverage`) are left out. Raises WeightsError.
     """
     prefix = find(path)
     try:
@@ -41,21 +41,23 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         names = sorted(reader.get_variable_to_shape_map())
         if OBJECT_GRAPH in names:
             raise WeightsError(
-                f"{prefix} is an object-based checkpoint (tf.train.Checkpoint or save_weights of TF 2), which goes by "
-                "the place of an object in a program. Only checkpoints that go by variable names can be read: those "
-                "of TF-slim, of the TF 1 Object Detection API and of this program's runs."
+                f"{prefix} is an object-based checkpoint (tf.train.Checkpoint or save_weights of TF 2): it identifies "
+                "a variable by its place in a program. Legal are checkpoints by variable names: those of TF-slim, of "
+                "the TF 1 Object Detection API and of this program's runs."
             )
         return {name: reader.get_tensor(name) for name in names if not NOT_WEIGHTS.search(name)}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"{prefix} can't be read, it is damaged or no checkpoint: {_first_line(error)}") from error
+        raise WeightsError(
+            f"{prefix} can't be read: it is damaged or not a checkpoint: {_first_line(error)}"
+        ) from error
 
 
 def write(prefix: str | Path, values: Mapping[str, Any]) -> None:
-    """Writes arrays or variables under their names, atomically: whenever the program dies, `read` finds all old values
-    or all new ones. Raises WeightsError for a path that TensorFlow could not read again.
+    """Writes arrays or variables under their names. Raises WeightsError for a path that TensorFlow can't read again.
 
-    The pair of files is renamed data first. `.PREFIX.new.index` without its data file hence says that only the second
-    rename is missing, and the next `read` makes it.
+    The write is atomic: if the program dies, `read` finds all old values or all new values. The data file is renamed
+    first, then the index. If `.PREFIX.new.index` has no data file, only the second rename is missing, and the next
+    `read` does it.
     """
     prefix = Path(prefix)
     _check_readable(prefix)
@@ -73,28 +75,28 @@ def write(prefix: str | Path, values: Mapping[str, Any]) -> None:
         with open(_with(new, suffix), "rb") as file:
             os.fsync(file.fileno())
     os.replace(_with(new, DATA), _with(prefix, DATA))
-    with contextlib.suppress(FileNotFoundError):  # a reader beside us has made this rename already
+    with contextlib.suppress(FileNotFoundError):  # another process that reads has done this rename
         os.replace(_with(new, ".index"), _with(prefix, ".index"))
 
 
 def load(model: Any, prefix: str | Path) -> None:
-    """Fills all variables of a tf_keras model from a checkpoint that `write` made of this very model.
+    """Fills all variables of a tf_keras model from a checkpoint that `write` made of the same model.
 
-    Raises WeightsError, and changes nothing, if a variable is missing, left over or of another shape.
+    Raises WeightsError, and changes nothing, if a variable is missing, unknown or of another shape.
     """
     transfer(model, read(prefix), source=str(prefix), layers=None)
 
 
 def exists(prefix: str | Path) -> bool:
-    """Whether a checkpoint of this prefix was written."""
+    """Whether a checkpoint with this prefix exists."""
     _finish_interrupted(Path(prefix))
     return _with(Path(prefix), ".index").is_file()
 
 
 def find(path: str | Path) -> Path:
-    """The prefix that `path` means: a prefix, one of a checkpoint's files, or a folder with one checkpoint.
+    """The prefix of the checkpoint at `path`; for a V1 checkpoint the file itself.
 
-    Of a V1 checkpoint it is the file itself. Raises WeightsError if there is none.
+    path: a prefix, one of a checkpoint's files, or a folder with one checkpoint. Raises WeightsError if there is none.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -109,7 +111,7 @@ def find(path: str | Path) -> Path:
             _check_readable(path)
             return path
         if path.is_file():
-            raise WeightsError(f"{path} is no TensorFlow checkpoint: {prefix.name}.index is not beside it")
+            raise WeightsError(f"{path} is not a TensorFlow checkpoint: there is no {prefix.name}.index beside it")
         beside = sorted(file.stem for file in prefix.parent.glob("*.index") if not file.name.startswith("."))
         hint = f"; that folder holds {_some(beside)}" if beside else ""
         raise WeightsError(f"{path}: there is no such checkpoint (no {prefix.name}.index){hint}")
@@ -120,7 +122,7 @@ def find(path: str | Path) -> Path:
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is named like one of a checkpoint's files."""
+    """Whether a file has the name of a checkpoint's part."""
     return PART.search(path.name) is not None
 
 
@@ -144,12 +146,12 @@ def _new(prefix: Path) -> Path:
 
 
 def _with(prefix: Path, suffix: str) -> Path:
-    return prefix.parent / (prefix.name + suffix)  # Path.with_suffix would cut `mobilenet_v1_1.0` short
+    return prefix.parent / (prefix.name + suffix)  # Path.with_suffix would cut `mobilenet_v1_1.0`
 
 
 def _check_readable(prefix: Path) -> None:
     if re.search(r"[\[\\]", str(prefix)):
-        raise WeightsError(f"{prefix}: TensorFlow can't read a checkpoint below a folder with [ or \\ in its name")
+        raise WeightsError(f"{prefix}: TensorFlow can't read a checkpoint whose path contains [ or \\")
 
 
 def _some(names: Iterable[str], most: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""One file from an address into an open one, from where an earlier connection broke."""
+"""Downloads one file from an address into an open file, and resumes an interrupted download."""
 
 import contextlib
 import hashlib
@@ -17,22 +17,22 @@ from detect.reporting.progress import ProgressLine
 log = logging.getLogger("detect")
 
 CHUNK = 1 << 20
-LARGEST = 2 << 30  # bytes: no archive of weights comes near, a fault or an attack does
+LARGEST = 2 << 30  # bytes: archives of weights are much smaller; a larger file is broken or an attack
 Progress = Callable[[int, int], None]
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file, in hexadecimal."""
+    """The sha256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def complete(address: str, part: IO[bytes], expected: str | None, timeout: float, progress: Progress | None) -> str:
-    """Fills `part` from the address; returns its sha256. A file that was pieced together wrongly is fetched whole."""
+    """Fills `part` from the address; returns its sha256. If a resumed file has the wrong hash, fetches it again."""
     resumed = _stream(address, part, timeout, progress)
     found = sha256_of(Path(part.name))
     if resumed and expected and found != expected:
-        log.warning("the parts of %s do not fit together: fetching it whole", address)
+        log.warning("the resumed download of %s has a wrong sha256: fetching the whole file again", address)
         _forget(part)
         _stream(address, part, timeout, progress)
         found = sha256_of(Path(part.name))
@@ -43,13 +43,13 @@ def complete(address: str, part: IO[bytes], expected: str | None, timeout: float
 
 
 def _stream(address: str, part: IO[bytes], timeout: float, progress: Progress | None) -> bool:
-    """Copies the address to the end of `part`, or all of it; returns whether a part was there and went on."""
+    """Appends the rest of the file to `part`, or writes all of it; returns whether the download was resumed."""
     done = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(address)
     known = _validator(part).read_text() if done and _validator(part).is_file() else ""
     if known:
         request.add_header("Range", f"bytes={done}-")
-        request.add_header("If-Range", known)  # another file since: the server then sends it whole
+        request.add_header("If-Range", known)  # if the file has changed, the server sends all of it
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -68,7 +68,7 @@ def _stream(address: str, part: IO[bytes], timeout: float, progress: Progress | 
         with _shown(part, progress) as show:
             done = _copy(response, part, done, size if size > done else 0, show)
     if done < size:
-        raise OSError(f"the connection ended after {done} of {size} bytes; the next attempt goes on from there")
+        raise OSError(f"the connection ended after {done} of {size} bytes; the next attempt continues from there")
     return resumed
 
 
@@ -77,7 +77,7 @@ def _copy(response: Any, part: IO[bytes], done: int, size: int, show: Progress) 
         done += len(block)
         if done > LARGEST:
             _forget(part)
-            raise OSError(f"more than {LARGEST >> 30} GB")
+            raise OSError(f"the file is larger than the limit of {LARGEST >> 30} GB")
         part.write(block)
         show(done, size)
     part.flush()
@@ -85,22 +85,22 @@ def _copy(response: Any, part: IO[bytes], done: int, size: int, show: Progress) 
 
 
 def _goes_on(response: Any, done: int) -> bool:
-    """Whether a response continues after `done` bytes. Servers that don't know ranges send everything (200)."""
+    """Whether a response continues after `done` bytes. A server without support for ranges sends everything (200)."""
     if response.status != http.client.PARTIAL_CONTENT:
         return False
     if not re.match(rf"bytes {done}-", response.headers.get("Content-Range", "")):
-        raise OSError(f"the server sent {response.headers.get('Content-Range')} when asked for bytes from {done} on")
+        raise OSError(f"the server sent {response.headers.get('Content-Range')}; requested were bytes from {done} on")
     return True
 
 
 def _mark(headers: Any) -> str:
-    """What tells a file's version: a strong ETag, or the date of its last change."""
+    """The server's mark of a file's version: a strong ETag, or the date of its last change."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
 
 def _validator(part: IO[bytes]) -> Path:
-    """Where the server's mark of the file's version is kept, beside the part."""
+    """The file beside `part` that holds the server's mark of the version."""
     return Path(f"{part.name}.etag")
 
 

@@ -1,4 +1,4 @@
-"""What a file of weights is, told by its content, and who reads it."""
+"""Finds the format of a file of weights from its content, and reads the file."""
 
 import re
 import struct
@@ -15,22 +15,22 @@ LEGAL = (
     "frozen graph of that API (.pb), and an .h5 of tf_keras.applications."
 )
 REFUSED = {
-    "keras": "a .keras file. Load it with the Keras that wrote it, and write model.save('x.h5')",
-    "pytorch": "a PyTorch file (an archive of a Python pickle), which is never unpickled here",
-    "pickle": "a Python pickle (an old PyTorch file, for example), which is never unpickled here",
-    "safetensors": "a safetensors file, as PyTorch networks come in: their layers have other names and orders",
+    "keras": "a .keras file. Load it with the Keras that wrote it, and save it as .h5: model.save('x.h5')",
+    "pytorch": "a PyTorch file (an archive of a Python pickle). Pickles are not read, as they can run code",
+    "pickle": "a Python pickle (an old PyTorch file, for example). Pickles are not read, as they can run code",
+    "safetensors": "a safetensors file, the format of PyTorch networks: their layers have other names and orders",
     "onnx": "an ONNX model: its weights have lost the names of their layers. Give the file that it was made from",
     "tflite": "a TFLite model: its weights are folded and have lost their names. Give the file that it was made from",
-    "saved_model": "a SavedModel: of a TF 1 zoo archive, give the checkpoint or frozen graph that is beside it",
+    "saved_model": "a SavedModel. In a TF 1 zoo archive, give the checkpoint or the frozen graph beside it",
     "numpy": "a NumPy archive (.npz)",
     "zip": "a zip archive",
-    "archive": "a packed archive: unpack it, and give the checkpoint or frozen graph in it",
+    "archive": "a compressed archive: unpack it, and give the checkpoint or frozen graph in it",
     "text": "a text file",
 }
 
 
 def kind(file: Path) -> str:
-    """`h5`, `graph`, `checkpoint`, a key of REFUSED, or `unknown`: by the first bytes, or the last ones."""
+    """`h5`, `graph`, `checkpoint`, a key of REFUSED, or `unknown`, from the first or the last bytes of the file."""
     size = file.stat().st_size
     with open(file, "rb") as stream:
         head = stream.read(512)
@@ -60,7 +60,7 @@ def kind(file: Path) -> str:
 
 
 def locate(path: Path) -> tuple[Path, str]:
-    """(place, format) of what `path` means: `checkpoint` (a prefix), `h5` or `graph`. Raises WeightsError.
+    """(place, format) of the weights at `path`: `checkpoint` (a prefix), `h5` or `graph`. Raises WeightsError.
 
     path: a file, the prefix of a checkpoint, or a folder with one of these.
     """
@@ -72,12 +72,12 @@ def locate(path: Path) -> tuple[Path, str]:
             raise WeightsError(f"{path} looks like {REFUSED[found]}. {LEGAL}")
         if found != "unknown":
             return (checkpoint.find(path) if found == "checkpoint" else path), found
-        raise WeightsError(f"{path} is in no format that is known here. {LEGAL}")
+        raise WeightsError(f"{path} has an unknown format. {LEGAL}")
     return checkpoint.find(path), "checkpoint"
 
 
 def read(place: Path, form: str, backbone: Any) -> Arrays:
-    """Arrays by our names; `place` and `form` are what `locate` gave. Raises WeightsError."""
+    """Arrays by our names. place, form: the result of `locate`. Raises WeightsError."""
     if form == "h5":
         return keras_file.read(place, backbone)
     arrays = checkpoint.read(place) if form == "checkpoint" else frozen_graph.read(place)
@@ -96,7 +96,7 @@ def _in_folder(folder: Path) -> tuple[Path, str]:
         raise WeightsError(f"{folder} is a folder with {len(files)} files of weights ({names}): name one")
     if (folder / "saved_model.pb").exists():
         raise WeightsError(f"{folder} looks like {REFUSED['saved_model']}. {LEGAL}")
-    return checkpoint.find(folder), "checkpoint"  # which says what it looked for
+    return checkpoint.find(folder), "checkpoint"  # raises an error that says what was looked for
 
 
 def _kind_of_zip(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""What became of every variable when weights went from a file into a model."""
+"""The ledger of a transfer of weights: which variables of the model and arrays of the file were loaded."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Ledger:
-    """What became of every variable of the model (or of its backbone) and every array of the file, name -> shape.
+    """The result for every variable of the model (or of its backbone) and every array of the file, name -> shape.
 
-    loaded: in both, and assigned. skipped: left out since the caller named it, or a head where the backbone alone was
-    asked for. missing: in the model only. unexpected: in the file only. mismatched: name -> (file shape, model shape).
+    loaded: in both, and assigned. skipped: named by the caller, or a head when only the backbone is wanted.
+    missing: in the model only. unexpected: in the file only. mismatched: name -> (file shape, model shape).
     """
 
     source: str
@@ -30,7 +30,7 @@ class Ledger:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def totals(self) -> dict[str, tuple[int, int]]:
-        """(variables, parameters) of each of the five; of the mismatched ones, the model's parameters."""
+        """(variables, parameters) of each of the five kinds. For mismatched variables, the model's parameters count."""
         shapes: dict[str, list[Shape]] = {
             "loaded": list(self.loaded.values()),
             "skipped": list(self.skipped.values()),
@@ -41,7 +41,7 @@ class Ledger:
         return {key: (len(items), sum(math.prod(shape) for shape in items)) for key, items in shapes.items()}
 
     def lines(self, width: int = 80) -> list[str]:
-        """Five lines for the console: variables and parameters of each kind, and a name of each kind but loaded."""
+        """Five lines for the console: variables and parameters of each kind, and a name for each kind except loaded."""
         result = []
         for kind, (variables, parameters) in self.totals().items():
             line = f"{kind:<10} {variables:>4} variables {parameters:>11,} parameters"
@@ -52,7 +52,7 @@ class Ledger:
         return result
 
     def save(self, path: str | Path) -> None:
-        """Writes the whole ledger as json."""
+        """Writes the whole ledger as JSON."""
         kinds = {kind: getattr(self, kind) for kind in self.totals()}
         totals = {kind: {"variables": n, "parameters": p} for kind, (n, p) in self.totals().items()}
         write_json(Path(path), {"source": self.source, "totals": totals, **kinds}, indent=1)

@@ -1,4 +1,4 @@
-"""Why a file's weights were not taken, and what to do."""
+"""The error message for weights that do not fit the model."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from detect.weights.names import looks_like
 
 
 def complaint(ledger: Ledger, variables: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
-    """What doesn't fit, by name, and what is legal. variables: those wanted; arrays: those of the file."""
+    """The message, with the names that don't fit and what is legal. variables: of the model; arrays: of the file."""
     if not ledger.loaded and not ledger.mismatched:
         return (
-            f"{ledger.source} is of another network{_likeness(variables, arrays)}: it holds none of the "
-            f"{len(variables)} variables wanted ({first_few(variables, 3)}), "
-            f"but {first_few(arrays, 3)} ({len(arrays)} in all). "
+            f"{ledger.source} belongs to another network{_likeness(variables, arrays)}: it has none of the "
+            f"{len(variables)} wanted variables ({first_few(variables, 3)}), "
+            f"but {first_few(arrays, 3)} ({len(arrays)} in total). "
             "Choose the backbone that it was trained with, another file, or random weights with init=none."
         )
     shapes = {f"{name} {list(file)} for {list(model)}" for name, (file, model) in ledger.mismatched.items()}
@@ -34,33 +34,37 @@ def complaint(ledger: Ledger, variables: Mapping[str, Any], arrays: Mapping[str,
             *(f"  {line}" for line in ledger.lines(78)),
             *details,
             *hints(ledger),
-            "Choose the file of this very network, start from random weights with init=none, or name what to leave out "
-            f"by globs: 'init.skip=[{offender}]'",
+            "Choose a file of this network, start from random weights with init=none, or leave variables out with "
+            f"globs: 'init.skip=[{offender}]'",
         ]
     )
 
 
 def hints(ledger: Ledger) -> list[str]:
-    """What usually lies behind such a difference."""
+    """The usual causes of such a difference."""
     missing, unexpected = list(ledger.missing), list(ledger.unexpected)
     lines = []
     if ledger.mismatched:
-        lines.append("Is depth_multiplier the one that the file was trained with?")
+        lines.append("Check that depth_multiplier is the one that the file was trained with.")
     if gamma := [name for name in unexpected if name.endswith("/BatchNorm/gamma")]:
         lines.append(
-            f"The file's batch norm has gamma ({gamma[0]}), the backbone's has none: backbone.scale=true gives it one, "
-            "where that is an option. The Object Detection API's SSD then has ReLU6, too: backbone.activation=relu6."
+            f"The file's batch norm has gamma ({gamma[0]}), the backbone's has none: set backbone.scale=true, if the "
+            "backbone has that option. An SSD of the Object Detection API also needs backbone.activation=relu6."
         )
     elif gamma := [name for name in missing if name.endswith("/BatchNorm/gamma")]:
-        lines.append(f"The file's batch norm has no gamma ({gamma[0]}): backbone.scale=false, where it is an option.")
+        lines.append(
+            f"The file's batch norm has no gamma ({gamma[0]}): set backbone.scale=false, if the backbone has that "
+            "option."
+        )
     if any(name.startswith("Conv2d_1a_7x7/BatchNorm/") for name in unexpected):
         lines.append(
-            "The file has batch norm after the first convolution: backbone.stem_norm=true, where it is an option."
+            "The file has batch norm after the first convolution: set backbone.stem_norm=true, if the backbone has "
+            "that option."
         )
     if any("_depthwise/" in name and "Box" in name for name in (*missing, *unexpected)):
-        lines.append("One of the two is SSDLite, with depthwise heads and extra maps (detector=ssdlite).")
+        lines.append("Either the file or the model is SSDLite, with depthwise heads and extra maps (detector=ssdlite).")
     if missing and all("Predictor" in name or "_Conv2d_" in name for name in missing):
-        lines.append("The heads alone are missing: init.scope=backbone does without them.")
+        lines.append("Only the heads are missing: init.scope=backbone does not need them.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Names of variables: those of TF-slim and the TF 1 Object Detection API in ours, and what network they tell."""
+"""Names of variables: translates those of TF-slim and the TF 1 Object Detection API, and recognises networks."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ API_SCOPES = ("FeatureExtractor/", "FirstStageFeatureExtractor/", "SecondStageFe
 RPN = "FirstStageBoxPredictor/"
 
 NETWORKS = (
-    # TF-slim's scopes, then layers that only one network has: in our names, then in those of Keras.
+    # First TF-slim's scopes, then layers that only one network has, with our names, then with the names of Keras.
     *((scope, rf"(^|/){scope}/") for scope in ("MobilenetV[1-3]", "Inception(V[1-4]|ResnetV2)", "vgg_1[169]")),
     *((scope, rf"(^|/){scope}/") for scope in (r"resnet_v[12]_\d+", "pnasnet|cell_stem_0", "MobilenetEdgeTPU")),
     ("MobilenetV1", r"^Conv2d_1_depthwise/"),
@@ -41,9 +41,9 @@ NETWORKS = (
 
 
 class Arrays(dict[str, np.ndarray]):
-    """Arrays by our names, as a reader gives them.
+    """Arrays by our names, the result of a reader.
 
-    ours: the file was written by this program, so that whatever is no layer of the backbone belongs to a head.
+    ours: this program wrote the file; then every array that is not in a layer of the backbone belongs to a head.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], ours: bool = False):
@@ -52,33 +52,33 @@ class Arrays(dict[str, np.ndarray]):
 
 
 def our_name(name: str, slim_scope: str) -> str:
-    """`MobilenetV1/Conv2d_0/weights` -> `Conv2d_0/kernel`; names that are ours already stay as they are.
+    """`MobilenetV1/Conv2d_0/weights` -> `Conv2d_0/kernel`. Our own names do not change.
 
-    The feature extractors of the Object Detection API hold the network's scope: `FeatureExtractor/MobilenetV1/...`.
+    Feature extractors of the Object Detection API contain the network's scope: `FeatureExtractor/MobilenetV1/...`.
     """
     for scope in API_SCOPES:
         name = name.removeprefix(scope)
-    while name.startswith(f"{slim_scope}/"):  # the API's older ones hold it twice
+    while name.startswith(f"{slim_scope}/"):  # older ones of the API contain it twice
         name = name.removeprefix(f"{slim_scope}/")
     *layer, last = name.split("/")
     return "/".join([*layer, SLIM_NAMES.get(last, last)])
 
 
 def our_arrays(arrays: Mapping[str, np.ndarray], slim_scope: str) -> Arrays:
-    """All arrays of a TensorFlow file by our names. Raises WeightsError if two come to share one."""
+    """All arrays of a TensorFlow file by our names. Raises WeightsError if two of them get the same name."""
     two_stages = any(name.startswith("FirstStage") for name in arrays)
     result: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
-        # The API's Faster R-CNN leaves the convolution of its region proposals outside of any scope.
+        # In the API's Faster R-CNN, the convolution of the region proposal network is in no scope.
         ours = our_name(RPN + name if two_stages and name.startswith("Conv/") else name, slim_scope)
         if ours in result:
-            raise WeightsError(f"the file has two arrays that are {ours} here, one of them {name}")
+            raise WeightsError(f"the file has two arrays for the variable {ours}, one of them {name}")
         result[ours] = array
     return Arrays(result, ours=any(name.endswith("/kernel") for name in arrays))
 
 
 def looks_like(names: Iterable[str]) -> str | None:
-    """The network that variables of these names belong to (`MobilenetV2`), as far as they tell."""
+    """The network that variables with these names belong to (`MobilenetV2`); None if it is unknown."""
     names = list(names)
     for network, pattern in NETWORKS:
         for name in names:
@@ -89,5 +89,5 @@ def looks_like(names: Iterable[str]) -> str | None:
 
 
 def is_variable(name: str) -> bool:
-    """Whether TF-slim and the API give such a name to a variable that is a weight."""
+    """Whether TF-slim and the API give a weight such a name."""
     return name.rpartition("/")[2] in (*SLIM_NAMES, *NORM_NAMES)

@@ -1,17 +1,17 @@
-"""Where a model's first weights come from: nowhere, a file or earlier run, or a published archive.
+"""Where the initial weights of a model come from: random values, a file, an earlier run or a published archive.
 
 Each source has
     read(backbone) -> arrays by the layer names of this project, or None to start from random values;
         the backbone has `slim_scope` and `keras_layers()`
-    describe() -> one line for logs and ledger
-    scope -> `backbone`, or `detector`: the whole of it
+    describe() -> one line for logs and the ledger
+    scope -> `backbone`, or `detector` for the whole detector
     skip -> globs of variable names to leave out
 """
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from detect.errors import WeightsError
 from detect.quantization.spec import RANGE_VARIABLES
@@ -19,6 +19,7 @@ from detect.weights import checkpoint, formats
 from detect.weights.catalogue import Entry, obtain
 from detect.weights.names import Arrays
 
+Scope = Literal["backbone", "detector"]
 BEST = ("detector/best", "quantized/best", "classify/best", "best")  # in a run folder, or in the folder of one stage
 
 
@@ -36,26 +37,26 @@ class NoWeights:
 
 
 class FromFile:
-    """A file of weights, told by its content (`detect.weights.formats`), or the best checkpoint of one of our runs.
+    """A file of weights in any format of `detect.weights.formats`, or the best checkpoint of one of our runs.
 
-    path: a file, the prefix of a checkpoint, a folder with one of these, or a run folder: the best detector in it, else
-        the best classifier.
+    path: a file, the prefix of a checkpoint, a folder with one of these, or a run folder. In a run folder, the best
+        detector is used, else the best classifier.
     scope: `backbone`, or `detector` for the heads, too.
-    skip: globs of variable names that may be missing, or are not to be loaded.
+    skip: globs of variable names that are not loaded, and may be missing.
     """
 
-    def __init__(self, path: str, scope: str = "backbone", skip: Sequence[str] = ()):
+    def __init__(self, path: str, scope: Scope = "backbone", skip: Sequence[str] = ()):
         self.path, self.scope, self.skip = path, scope, tuple(skip)
 
     def read(self, backbone: Any) -> Arrays:
-        """Arrays by our names, without the ranges of a fake-quantised model. Raises WeightsError."""
+        """Arrays by our names; ranges of a fake-quantised model are left out. Raises WeightsError."""
         arrays = formats.read(*self.place(), backbone)
         for name in [name for name in arrays if any(fnmatchcase(name, glob) for glob in RANGE_VARIABLES)]:
             del arrays[name]
         return arrays
 
     def place(self) -> tuple[Path, str]:
-        """The file, or a checkpoint's prefix, and its format. Raises WeightsError if there is none."""
+        """The file or the prefix of a checkpoint, and the format. Raises WeightsError if there is none."""
         folder = Path(self.path).expanduser()
         if folder.is_dir():
             for best in BEST:
@@ -70,20 +71,20 @@ class FromFile:
 
 
 class Published:
-    """Weights that their makers have put on the web, fetched once into a cache.
+    """Weights that their authors have published on the web. They are fetched once into a cache.
 
-    archives: the catalogue, name -> an entry as `detect.weights.catalogue.Entry` has it.
-    name: of one of them; None takes the classifier that suits the backbone and its depth multiplier.
+    archives: the catalogue, name -> the fields of a `detect.weights.catalogue.Entry`.
+    name: name of an archive; None takes the classifier that suits the backbone and its depth multiplier.
     scope: `backbone`, or `detector` for the heads, too.
-    cache: folder for what is fetched; None: DETECT_CACHE, or ~/.cache/detect.
-    skip: globs of variable names that may be missing, or are not to be loaded.
+    cache: folder for downloads; None: DETECT_CACHE, or ~/.cache/detect.
+    skip: globs of variable names that are not loaded, and may be missing.
     """
 
     def __init__(
         self,
         archives: Mapping[str, Mapping[str, Any]],
         name: str | None = None,
-        scope: str = "backbone",
+        scope: Scope = "backbone",
         cache: str | None = None,
         skip: Sequence[str] = (),
     ):
@@ -91,7 +92,7 @@ class Published:
         self.name, self.scope, self.cache, self.skip = name, scope, cache, tuple(skip)
 
     def read(self, backbone: Any) -> Arrays:
-        """Arrays by our names. Raises WeightsError if the file can't be had or is of another network."""
+        """Arrays by our names. Raises WeightsError if the file can't be fetched or belongs to another network."""
         entry = self._choose(backbone)
         self.name = entry.name
         return FromFile(str(obtain(entry, self.cache))).read(backbone)
@@ -106,12 +107,14 @@ class Published:
                 return fit[0]
             raise WeightsError(self._nothing_for(backbone))
         if self.name not in self.archives:
-            raise WeightsError(f"init.name={self.name}: the catalogue holds {', '.join(self.archives)}")
+            raise WeightsError(f"init.name={self.name} is not in the catalogue; legal are {', '.join(self.archives)}")
         entry = self.archives[self.name]
         if entry.slim_scope != backbone.slim_scope:
-            raise WeightsError(f"{self.name} is of {entry.slim_scope}, not of {backbone.slim_scope}: use {entry.use}")
+            raise WeightsError(
+                f"init.name={self.name} is for {entry.slim_scope}, not for {backbone.slim_scope}: use {entry.use}"
+            )
         if self.scope == "detector" and not entry.detector:
-            raise WeightsError(f"{self.name} is a classifier, it has no detector's heads: use init.scope=backbone")
+            raise WeightsError(f"init.name={self.name} is a classifier without detector heads: use init.scope=backbone")
         return entry
 
     def _nothing_for(self, backbone: Any) -> str:
@@ -119,7 +122,7 @@ class Published:
         same = [f"{e.name} ({e.use})" for e in classifiers if e.slim_scope == backbone.slim_scope]
         multiplier = getattr(backbone, "depth_multiplier", 1.0)
         return (
-            f"no published weights are listed for {backbone.slim_scope} with depth_multiplier={multiplier} and these "
-            f"options, only {', '.join(same or [entry.name for entry in classifiers])}. Use one of these backbones, "
-            "start from a file or a run folder with init=PATH, or from random weights with init=none."
+            f"the catalogue has no weights for {backbone.slim_scope} with depth_multiplier={multiplier} and these "
+            f"options; it has {', '.join(same or [entry.name for entry in classifiers])}. Use one of these backbones, "
+            "start from a file or a run folder with init=PATH, or start from random weights with init=none."
         )

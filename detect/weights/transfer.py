@@ -1,6 +1,7 @@
-"""Weights from a file into a model, by name and shape, with a ledger of what went where.
+"""Transfers weights from a file into a model, by name and shape, and records the result in a ledger.
 
-Nothing is assigned unless everything fits: a backbone that is loaded in part trains, and never learns.
+Nothing is assigned unless everything fits. A detector whose backbone is loaded in part trains without an error, but it
+does not learn to detect.
 """
 
 import logging
@@ -17,14 +18,14 @@ from detect.weights.mismatch import complaint
 
 log = logging.getLogger("detect")
 
-# What sits on a backbone, and is left behind when only the backbone is asked for: TF-slim's classifier heads and its
-# VGG's mean colour; the API's box predictors, and its extra feature maps (`Conv2d_13_pointwise_1_Conv2d_2_1x1_256`).
+# Variables that are skipped when only the backbone is wanted: TF-slim's classifier heads and its VGG's mean colour;
+# the API's box predictors and its extra feature maps (`Conv2d_13_pointwise_1_Conv2d_2_1x1_256`).
 HEADS = (
     *("Logits/*", "AuxLogits/*", "Predictions/*", "Conv_2/*", "fc[678]/*", "mean_rgb"),
     *("BoxPredictor_*", "WeightSharedConvolutionalBoxPredictor*", "*_[12]_Conv2d_[0-9]_*", "fpn/*"),
     *("FirstStageBoxPredictor/*", "SecondStageBoxPredictor/*"),
 )
-# Heads with as many outputs as there are classes; the second stage of Faster R-CNN has a box for each class.
+# Heads whose number of outputs depends on the number of classes. Faster R-CNN's second stage has a box for each class.
 CLASS_HEADS = ("*/ClassPredictor/*", "SecondStageBoxPredictor/Box*")
 NOT_CLASS_HEADS = ("FirstStageBoxPredictor/*",)
 
@@ -50,18 +51,18 @@ def transfer(
     scope: str = "backbone",
     skip: Sequence[str] = (),
 ) -> Ledger:
-    """Assigns `arrays` to the variables of the same name and shape; all of them or none.
+    """Assigns `arrays` to the variables of the same name and shape: all of them or none.
 
     model: a tf_keras model.
     source: where the arrays come from, for messages.
-    layers: names of the backbone's layers, those that the model does not use included: their arrays are skipped.
-        None: the file must hold all of the model and nothing else.
-    scope: `backbone` fills these layers, and skips heads in the file; in a file of this program, that is whatever is
-        no layer of the backbone. `detector` fills the whole model, but for class heads of another number of classes.
-    skip: globs (`Conv2d_0/*`) of names that are left as they are in the model, and of arrays that are not wanted.
+    layers: names of all layers of the backbone. Arrays of layers that the model does not use are skipped.
+        None: the file must hold exactly the variables of the model.
+    scope: `backbone` fills these layers, and skips heads in the file; in a file of this program, every other array
+        counts as a head. `detector` fills the whole model except class heads for another number of classes.
+    skip: globs (`Conv2d_0/*`) of variables that do not change, and of arrays that are not used.
 
-    Raises WeightsError, before anything is assigned, if a variable is missing or of another shape, or if the file has
-    arrays that the model does not.
+    Raises WeightsError, before anything is assigned, if a variable is missing or has another shape, or if the file has
+    an array that the model does not have.
     """
     whole = layers is None or scope == "detector"
     variables = named(v for layer in model.layers if whole or layer.name in (layers or ()) for v in layer.weights)
@@ -81,25 +82,25 @@ def transfer(
         raise WeightsError(complaint(ledger, variables, arrays))
     unfit = [name for name in ledger.loaded if not np.all(np.isfinite(arrays[name]))]
     if unfit:
-        raise WeightsError(f"{source}: not all numbers are finite in {', '.join(unfit[:3])}: the file is of no use")
+        raise WeightsError(f"{source}: {', '.join(unfit[:3])} has NaN or infinite values: use another file")
     for name in ledger.loaded:
         variables[name].assign(arrays[name])
     return ledger
 
 
 def class_heads(ledger: Ledger, scope: str) -> list[str]:
-    """A line for the console on the class heads, where a whole detector was loaded."""
+    """A line for the console about the class heads, if a whole detector was loaded."""
     heads = [name for name in (*ledger.loaded, *ledger.skipped) if is_class_head(name)]
     if scope != "detector" or not heads:
         return []
     random = [name for name in ledger.skipped if is_class_head(name)]
     if random:
-        return [f"class heads: random, the file knows another number of classes ({len(random)} variables skipped)"]
-    return ["class heads: loaded, so the file's classes must be the data set's, in the same order"]
+        return [f"class heads: random, as the file has another number of classes ({len(random)} variables skipped)"]
+    return ["class heads: loaded, so the file must have the classes of the data set in the same order"]
 
 
 def _as_wanted(arrays: Mapping[str, np.ndarray], variables: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
-    """The arrays, dense kernels [h * w * c, n] and convolution kernels [h, w, c, n] in the shape that the model has."""
+    """The arrays; dense kernels [h * w * c, n] and convolution kernels [h, w, c, n] get the shape of the model."""
     result = dict(arrays)
     for name, variable in variables.items():
         shape = tuple(variable.shape)
@@ -112,7 +113,7 @@ def _as_wanted(arrays: Mapping[str, np.ndarray], variables: Mapping[str, Any]) -
 
 
 def _compare(variables, arrays, source, skip, class_heads: bool) -> Ledger:
-    """The ledger of the model's variables. class_heads: may be of another number of classes, and are then skipped."""
+    """The ledger of the model's variables. class_heads: skips class heads for another number of classes."""
     ledger = Ledger(source)
     for name, variable in variables.items():
         shape = tuple(variable.shape)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from detect.cli import export
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, DataError, WeightsError
+from detect.export import images
 
 LEFT_OUT = ("last", "tensorboard", "classify", "*.png")
 
@@ -60,14 +60,14 @@ def test_an_empty_representative_set(small_run, tmp_path, monkeypatch):
         dataset = dataset_of(cfg, decode)
         return replace(dataset, splits={**dataset.splits, "train": ()})
 
-    monkeypatch.setattr(export, "dataset_of", without_training_images)
+    monkeypatch.setattr(images, "dataset_of", without_training_images)
     with pytest.raises(DataError, match="the representative set is empty; it needs at least one training image"):
         call(f"run={small_run[0]}", "format=tflite", "quantization=ptq", f"output={tmp_path}/x")
     assert not (tmp_path / "x").exists()
 
 
 def test_a_file_that_scores_otherwise_is_not_written(small_run, tmp_path, monkeypatch, caplog):
-    from detect.export.tflite import accuracy
+    from detect.tflite import accuracy
 
     monkeypatch.setattr(accuracy, "LIMIT", -1.0)
     settings = [f"run={small_run[0]}", "format=tflite", "timings=10", "compared=1", f"output={tmp_path}/x"]
@@ -115,7 +115,7 @@ def quantised_run(small_run, tmp_path_factory):
 def test_a_quantised_run(quantised_run, tmp_path):
     """Its int8 file is the evaluation graph; beside it, AP of the float stage."""
     from detect.detector import Detector
-    from detect.export.tflite import flatbuffer
+    from detect.tflite import flatbuffer
 
     call(f"run={quantised_run}", "format=tflite", "quantization=qat", "timings=10", "compared=4")
     folder = quantised_run / "tflite_qat"
@@ -170,7 +170,7 @@ def test_a_range_that_is_of_no_use(quantised_run, tmp_path, variable, value, mes
 def test_a_data_set_that_has_other_classes_now(small_run, tmp_path, caplog):
     run = edited(small_run[0], tmp_path / "run")
     (run / "classes.json").write_text(json.dumps([*"abcdefghij"]))
-    with pytest.raises(DataError, match=r"was trained on \['a', .*\], its data set now has \['0', "):
+    with pytest.raises(DataError, match=r"was trained on \['a', .*\]. its data set now has \['0', "):
         call(f"run={run}", "format=tflite", "quantization=ptq")
     call(f"run={run}", "format=tflite", "timings=10")
     report = json.loads((run / "tflite" / "export.json").read_text())

@@ -18,6 +18,7 @@ from detect.cli import overrides
 from detect.config import check, grammar
 from detect.errors import ConfigError, DataError
 
+PLAN = "_target_: sample_data.Plan\n"
 FILES = {
     "train.yaml": """
         # A verb like detect train.
@@ -49,11 +50,29 @@ FILES = {
     """,
     "init/none.yaml": "kind: none\n",
     "init/imagenet.yaml": "kind: imagenet\n",
-    "init/path.yaml": "kind: path\npath: ???\nscope: backbone\n",
-    "schedule/default.yaml": "steps: 10      # optimiser steps\nrate: 0.1\ndecay: cosine\n",
-    "schedule/short.yaml": "steps: 2\nrate: 0.1\ndecay: cosine\n",
+    "init/path.yaml": "_target_: sample_data.File\nkind: path\npath: ???\nscope: backbone\n",
+    "schedule/default.yaml": f"{PLAN}steps: 10      # optimiser steps\nrate: 0.1\ndecay: cosine\n",
+    "schedule/short.yaml": f"{PLAN}steps: 2\nrate: 0.1\ndecay: cosine\n",
     "experiment/demo.yaml": "# @package _global_\n# command: experiment=demo\nschedule: {steps: 7}\n",
 }
+
+
+SAMPLE = """
+    from dataclasses import dataclass
+    from typing import Annotated, Literal
+
+    from detect.config.legal_values import whole
+
+    def read(root, classes=None, val_fraction=0.1): ...
+
+    def File(kind, path, scope: Literal["backbone", "detector"] = "backbone"): ...
+
+    @dataclass
+    class Plan:
+        steps: Annotated[int, whole(1)]
+        rate: float
+        decay: Literal["cosine", "step", "constant"]
+"""
 
 
 @pytest.fixture
@@ -64,7 +83,7 @@ def program(tmp_path, monkeypatch):
         write(configs / name, text)
     for file in (check.CONFIG_DIR / "hydra").rglob("*.yaml"):
         write(configs / file.relative_to(check.CONFIG_DIR), file.read_text())
-    write(tmp_path / "sample_data.py", "def read(root, classes=None, val_fraction=0.1): ...")
+    write(tmp_path / "sample_data.py", SAMPLE)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.syspath_prepend(tmp_path)
@@ -136,8 +155,9 @@ def test_flags_and_overrides_may_alternate(program, capsys):
     [
         (["schedul.steps=3"], "unknown key schedul.steps; did you mean schedule.steps?"),
         (["steps=3"], "unknown key steps; did you mean schedule.steps?"),
-        (["+schedule.stepss=3"], "unknown key schedule.stepss; did you mean schedule.steps?"),
-        (["++schedule.stepss=3"], "unknown key schedule.stepss; did you mean schedule.steps?"),
+        (["+schedule.stepss=3"],
+         "unknown key schedule.stepss: sample_data.Plan has no argument stepss; did you mean steps?"),
+        (["+augment.stepss=3"], "unknown key augment.stepss; did you mean augment.transforms?"),
         (["+seed=1"], "+seed=1: seed exists already: leave out the +"),
         (["~schedule.rate"], "~schedule.rate: schedule.rate can't be removed; only entries of augment.transforms can"),
         (["~schedule"], "~schedule: a group can't be removed; choose an option (schedule=...)"),
@@ -328,7 +348,12 @@ def test_sweep_goes_on_after_a_bad_job_and_names_it(program, capsys):
 def test_init_path_is_taken_as_it_is(program, name):
     write(Path(name), "")
     assert program(f"init={name}") == 0
-    assert program.jobs[0].init == {"kind": "path", "path": str(Path(name).resolve()), "scope": "backbone"}
+    assert program.jobs[0].init == {
+        "_target_": "sample_data.File",
+        "kind": "path",
+        "path": str(Path(name).resolve()),
+        "scope": "backbone",
+    }
 
 
 def test_init_takes_folders_and_checkpoint_prefixes(program):
@@ -374,6 +399,14 @@ def test_resume_refuses_another_configuration(program, finished, capsys):
     assert program.jobs == []
 
 
+def test_resume_may_rename_what_is_no_part_of_the_result(program, finished):
+    """As a sweep and a run folder have it: one rule, config.fingerprint."""
+    assert program(f"resume='{finished}'", "name=other") == 0
+    (cfg,) = program.jobs
+    assert (cfg.name, cfg.seed) == ("other", 3)
+    assert sorted(place.name for place in finished.parent.iterdir()) == [finished.name]
+
+
 def test_resume_notices_a_changed_yaml(program, finished, capsys):
     write(program.configs / "experiment" / "demo.yaml", "# @package _global_\nschedule: {steps: 8}\n")
     assert program(f"resume='{finished}'") == 2
@@ -408,7 +441,7 @@ def mine(tmp_path):
     write(
         folder / "experiment" / "cells.yaml", "# @package _global_\ndefaults:\n  - override /dataset: cells\nseed: 9\n"
     )
-    write(folder / "schedule" / "long.yaml", "steps: 1000\nrate: 0.1\ndecay: step\n")
+    write(folder / "schedule" / "long.yaml", f"{PLAN}steps: 1000\nrate: 0.1\ndecay: step\n")
     return folder
 
 
@@ -450,9 +483,9 @@ def test_config_dir_is_remembered_by_resume(program, mine):
         ),
         (
             "schedule/long.yaml",
-            "stepss: 3\nrate: 0.1\ndecay: step\n",
+            f"{PLAN}stepss: 3\nsteps: 2\nrate: 0.1\ndecay: step\n",
             ["schedule=long"],
-            "{file}: unknown key schedule.stepss; did you mean schedule.steps?",
+            "unknown key schedule.stepss: sample_data.Plan has no argument stepss; did you mean steps?",
         ),
         (
             "schedule/short.yaml",
@@ -479,8 +512,8 @@ def test_typo_in_hydras_own_keys(refused):
 
 
 def test_typo_in_a_packaged_experiment_is_refused(refused, program):
-    file = write(program.configs / "experiment" / "demo.yaml", "# @package _global_\nschedule: {stepps: 3}\n")
-    assert refused("experiment=demo") == f"{file}: unknown key schedule.stepps; did you mean schedule.steps?"
+    file = write(program.configs / "experiment" / "demo.yaml", "# @package _global_\naugment: {min_sice: 3}\n")
+    assert refused("experiment=demo") == f"{file}: unknown key augment.min_sice; did you mean augment.min_size?"
 
 
 def test_large_sweeps_are_checked_in_part(program, monkeypatch):
@@ -489,6 +522,22 @@ def test_large_sweeps_are_checked_in_part(program, monkeypatch):
     monkeypatch.setattr(check, "check", lambda cfg: checked.append(cfg.seed))
     overrides.prepare(overrides.read(["-m", "seed=range(0,100)"], "train"))
     assert checked == [0, 1]
+
+
+def test_a_job_is_checked_once(program, monkeypatch):
+    checked, check_it = [], check.check
+    monkeypatch.setattr(check, "check", lambda cfg: (checked.append(cfg.seed), check_it(cfg)))
+    assert program("seed=4") == 0
+    assert (checked, len(program.jobs)) == ([4], 1)
+    assert program("-m", "seed=1,2") == 0
+    assert (checked, len(program.jobs)) == ([4, 1, 2], 3)
+
+
+def test_a_late_job_of_a_sweep_is_checked_when_it_comes(program, monkeypatch, capsys):
+    monkeypatch.setattr(overrides, "CHECKED_JOBS", 1)
+    assert program("-m", "seed=1,-2,3") == 1
+    assert [cfg.seed for cfg in program.jobs] == [1, 3]
+    assert "job 1 (seed=-2): seed=-2 is not legal: expected a whole number from 0" in capsys.readouterr().err
 
 
 def test_quoted_values_come_back():

@@ -23,7 +23,7 @@ def call(verb: str, *overrides: str):
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose(verb, list(overrides))
-    return importlib.import_module(f"detect.{verb}").main(cfg)
+    return importlib.import_module(f"detect.cli.{verb}").main(cfg)
 
 
 def parts(found):
@@ -84,7 +84,7 @@ def test_predict_draws_every_image_and_writes_coco_json(small_run, photographs, 
 
 
 def test_predict_without_images_says_so(small_run, tmp_path):
-    with pytest.raises(DataError, match=r"images=.*nothing\.jpg: no image there"):
+    with pytest.raises(DataError, match=r"images=.*nothing\.jpg: there is no image"):
         call("predict", f"run={small_run[0]}", f"images={tmp_path}/nothing.jpg")
 
 
@@ -369,7 +369,7 @@ def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
 
 def test_a_file_beyond_its_limit_is_not_written(small_run, tmp_path, monkeypatch):
     from detect.evaluation.sqnr import Limit
-    from detect.export.tflite import parity
+    from detect.tflite import parity
 
     monkeypatch.setitem(parity.LIMITS, "none", Limit(1000.0, -1.0))
     told = (

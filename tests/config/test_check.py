@@ -50,17 +50,18 @@ def test_legal_in_words(legal, text):
 
 
 def test_out_of_range_names_key_value_and_range():
-    assert problems(schedule={"steps": 0}) == "schedule.steps=0 is not legal: expected a whole number from 1"
-    assert problems(classify={"schedule": {"rate": -1.0}}) == (
-        "classify.schedule.rate=-1.0 is not legal: expected a number above 0 to 100"
+    assert problems(limit={"fraction": 0}) == "limit.fraction=0 is not legal: expected a number above 0 to 1 or null"
+    assert problems(rates={"detector": {"random": -1.0}}) == (
+        "rates.detector.random=-1.0 is not legal: expected a number above 0 to 100 or null"
     )
     assert problems(seed=None) == "seed=null is not legal: expected a whole number from 0 to 2147483647"
 
 
 def test_all_problems_in_one_message():
-    assert problems(seed=-1, schedule={"decay": "linear"}).splitlines() == [
+    matcher = {"_target_": "detect.modeling.matcher.ArgMaxMatcher", "force_match": "often"}
+    assert problems(seed=-1, matcher=matcher).splitlines() == [
         "seed=-1 is not legal: expected a whole number from 0 to 2147483647",
-        "schedule.decay=linear is not legal: expected one of cosine, step, constant",
+        "matcher.force_match=often is not legal: expected true or false",
     ]
 
 
@@ -136,3 +137,63 @@ def test_open_nodes():
     assert config.is_open("classify.augment.transforms.blur.p")
     assert not config.is_open("augment.transforms")
     assert not config.is_open("augment.min_size")
+
+
+ILLEGAL = [
+    ("detect.modeling.backbones.mobilenet_v1.MobileNetV1", "depth_multiplier", 0, "a number above 0 to 16"),
+    ("detect.modeling.backbones.mobilenet_v2.MobileNetV2", "scale_last", "yes", "true or false"),
+    ("detect.modeling.backbones.mobilenet_v3.MobileNetV3", "variant", "tiny", "one of large, small"),
+    ("detect.modeling.backbones.inception_v2.InceptionV2", "activation", "elu", "one of relu, relu6"),
+    ("detect.modeling.backbones.inception_v3.InceptionV3", "padding", "full", "one of same, valid"),
+    ("detect.modeling.backbones.vgg16.VGG16", "input_scaling", "byte", "one of signed, unit, mean, none"),
+    ("detect.modeling.heads.ConvPredictor", "kernel", 2, "one of 1, 3"),
+    ("detect.modeling.nms.NonMaxSuppression", "iou", 1.5, "a number from 0 to 1"),
+    ("detect.modeling.sampler.BalancedSampler", "size", 0, "a whole number from 1 to 100000"),
+    ("detect.modeling.rpn.ProposalGenerator", "candidates", 0, "a whole number from 1 or null"),
+    ("detect.modeling.roi.RoiCrop", "method", "pool", "one of align, crop_and_resize"),
+    ("detect.modeling.roi.RoiCrop", "samples", 9, "a whole number from 1 to 8 or null"),
+    ("detect.modeling.classifier.Classifier", "label_smoothing", 1, "a number from 0 to 0.999"),
+    ("detect.modeling.ssd.SSD", "resize", "crop", "one of stretch, keep_aspect, zoo"),
+    ("detect.modeling.faster_rcnn.FasterRCNN", "border_anchors", "clip", "one of drop, keep"),
+    ("detect.training.schedule.Schedule", "rate", -1.0, "a number above 0 to 100"),
+    ("detect.training.schedule.Schedule", "decay", "line", "one of cosine, step, constant"),
+    ("detect.training.schedule.Schedule", "ema_decay", 1, "a number from 0 to 0.999999 or null"),
+    ("detect.training.schedule.Schedule", "batch_size", 4097, "a whole number from 1 to 4096"),
+    ("detect.weights.sources.FromFile", "scope", "head", "one of backbone, detector"),
+    ("detect.data.voc.read_voc", "val_fraction", 0.95, "a number from 0 to 0.9"),
+    ("detect.quantization.spec.Spec", "weight_bits", 3, "a whole number from 4 to 8"),
+]
+
+
+@pytest.mark.parametrize(("target", "argument", "value", "legal"), ILLEGAL)
+def test_the_targets_own_annotation_says_what_is_legal(target, argument, value, legal):
+    before = "tensorflow" in sys.modules
+    found = config._illegal_arguments("a.b", {"_target_": target, argument: value})
+    assert found == [f"a.b.{argument}={value} is not legal: expected {legal}"]
+    assert ("tensorflow" in sys.modules) is before
+
+
+def test_items_of_a_list_are_named():
+    node = {"_target_": "detect.modeling.ssd.SSD", "size": [300, 64]}
+    assert config._illegal_arguments("detector", node) == [
+        "detector.size.1=64 is not legal: expected a whole number from 96 to 4096"
+    ]
+
+
+def test_a_default_is_legal_and_so_is_what_is_missing_yet():
+    node = {"_target_": "detect.data.voc.read_voc", "classes": None, "val_fraction": "???"}
+    assert config._illegal_arguments("dataset", node) == []
+
+
+def test_names_of_run_level_keys_are_free_inside_a_target(tmp_path, monkeypatch):
+    (tmp_path / "mine_of_check.py").write_text("def net(variant, padding=0, weights=None, enabled=3): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "mine_of_check.net", "variant": "tiny", "padding": 7, "weights": "w.h5", "enabled": "half"}
+    check(OmegaConf.create({"backbone": node}))
+    assert "classify.enabled=half is not legal" in problems(classify={"enabled": "half"})
+
+
+def test_a_module_that_is_not_there():
+    assert target_problems("backbone", {"_target_": "no_such_library.Net"}) == [
+        "backbone._target_=no_such_library.Net: there is no module no_such_library; is it on PYTHONPATH?"
+    ]

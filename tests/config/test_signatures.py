@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 
+from detect.config.legal_values import legal_of, refusals
 from detect.config.signatures import static_signature
 
 SOURCE = '''
@@ -131,3 +132,39 @@ def test_unknown_is_none(target):
 
 def test_real_target():
     assert "root" in names("detect.data.voc.read_voc")
+
+
+def test_annotations_are_read_as_far_as_they_can_be_told(tmp_path):
+    (tmp_path / "told.py").write_text("from typing import Literal\nKind = Literal['a', 'b']\n")
+    (tmp_path / "hinted.py").write_text(
+        textwrap.dedent("""
+        from __future__ import annotations
+        import typing
+        from collections.abc import Sequence
+        from typing import Annotated
+
+        from detect.config.legal_values import Share, whole
+        from told import Kind as Sort
+        from no_such_package import Thing
+
+        Size = Sequence[Annotated[int, whole(1, 9)]]
+
+        def build(kind: Sort, share: Share | None, size: Size, quoted: "typing.Literal['x']", plain: bool,
+                  thing: Thing, mixed: Thing | int, called: open("x"), free): ...
+        """)
+    )
+    hints = {p.name: p.annotation for p in static_signature("hinted.build").parameters.values()}
+    told = {name: legal_of(hint) and str(legal_of(hint)) for name, hint in hints.items()}
+    assert told == {
+        "kind": "one of a, b",
+        "share": "a number from 0 to 1 or null",
+        "size": None,
+        "quoted": "one of x",
+        "plain": "true or false",
+        "thing": None,
+        "mixed": None,
+        "called": None,
+        "free": None,
+    }
+    assert refusals("size", [1, 10], hints["size"]) == ["size.1=10 is not legal: expected a whole number from 1 to 9"]
+    assert [hints[name] for name in ("thing", "mixed", "called", "free")] == [inspect.Parameter.empty] * 4

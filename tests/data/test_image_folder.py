@@ -42,10 +42,10 @@ def test_messages(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         read_image_folder(tmp_path / "none")
     write(tmp_path, "1.jpg")
-    with pytest.raises(DataError, match="one folder a class is expected"):
+    with pytest.raises(DataError, match="one folder per class"):
         read_image_folder(tmp_path)
     write(tmp_path, "train/dog/1.jpg", "test/cow/1.jpg")
-    with pytest.raises(DataError, match=r"test/cow: 'cow' is not a class; legal: dog"):
+    with pytest.raises(DataError, match=r"test/cow: 'cow' .*legal: dog"):
         read_image_folder(tmp_path)
     with pytest.raises(DataError, match=r"train: no pictures of class 'cat'; there are dog"):
         read_image_folder(tmp_path, ["dog", "cat"])

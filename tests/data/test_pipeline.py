@@ -133,7 +133,7 @@ def test_zoo_is_exact_in_evaluation_only(examples):
     np.testing.assert_array_equal(rounded[0], np.rint(expected))
     assert detection(examples, resize="zoo").batch(0)["image"].dtype == np.uint8
     assert detection(examples, augment=Augment(), exact=True).batch(0)["image"].dtype == np.uint8  # stretch has none
-    with pytest.raises(ValueError, match="no transforms"):
+    with pytest.raises(ValueError, match="exact=True"):
         detection(examples, resize="zoo", exact=True)
 
 
@@ -164,7 +164,7 @@ def test_bad_files_are_named(examples, tmp_path):
     content = cv2.imencode(".jpg", photo)[1].tobytes()
     for name, data in [("cut.jpg", content[: len(content) // 3]), ("empty.jpg", b""), ("text.jpg", b"hello")]:
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=rf"{name}: can't decode the image \(\d+ bytes.*`detect inspect`"):
+        with pytest.raises(DataError, match=rf"{name}: .*\d+ bytes.*`detect inspect`"):
             read_image(tmp_path / name)
     with pytest.raises(DataError, match=r"none.jpg: can't read the image \(No such file.*`detect inspect`"):
         read_image(tmp_path / "none.jpg")
@@ -174,7 +174,7 @@ def test_bad_files_are_named(examples, tmp_path):
         list(stream.iterate(0, 4))
     assert isinstance(stream.failure, DataError) and named_threads() == 0
     wrong = Example(examples[0].path, 99, 40, np.zeros((0, 4)), np.zeros(0), np.zeros(0), "wrong")
-    with pytest.raises(DataError, match=r"0\.png: decodes to 60x40 px, but its boxes are of an image of 99x40 px"):
+    with pytest.raises(DataError, match=r"0\.png: .*60x40 px.*99x40 px"):
         detection([wrong]).batch(0)
     with pytest.raises(DataError, match=r"0.png: the transforms \(big\) fail"):
         detection(examples[:1], augment=Augment({"big": A.RandomCrop(500, 500)})).batch(0)
@@ -254,7 +254,7 @@ def test_balanced_epochs(examples):
 
 
 def test_classification_messages(examples):
-    with pytest.raises(DataError, match=r"0\.png: label 3 of 0 is not one of the 3 classes"):
+    with pytest.raises(DataError, match=r"0\.png: label 3 of 0 .*legal: 0\.\.2"):
         classification(crops_of(examples, [3]))
     outside = crops_of(examples, [1], np.array([500, 0, 520, 20]))
     with pytest.raises(DataError, match=r"0.png: the crop 0 at \[500.*outside the image of 60x40 px"):

@@ -62,10 +62,16 @@ def around(y, x, height, width):
     ("box", "advice"),
     [
         (around(75, 75, 40, 40), None),
-        (around(75, 75, 10, 10), "1 are smaller than any anchor (smallest side 40, theirs 10)"),
-        (around(75, 75, 80, 80), "1 are larger than any anchor (largest side 40, theirs 80)"),
-        (around(75, 75, 20, 90), "1 are of a width/height out of reach (anchors 1.00 to 1.00, theirs 4.50)"),
-        (around(100, 100, 40, 40), "1 are of a fitting shape, but between the anchors' places (side 40)"),
+        (around(75, 75, 10, 10), "1 are smaller than any anchor (smallest anchor side 40, median box side 10)"),
+        (around(75, 75, 80, 80), "1 are larger than any anchor (largest anchor side 40, median box side 80)"),
+        (
+            around(75, 75, 20, 90),
+            "1 are too wide or too high (width/height of anchors 1.00 to 1.00, median of boxes 4.50)",
+        ),
+        (
+            around(100, 100, 40, 40),
+            "1 are of a suitable shape, but between the positions of the anchors (median side 40)",
+        ),
     ],
 )
 def test_coverage_says_why(box, advice):
@@ -82,7 +88,7 @@ def test_coverage_between_the_shapes():
     # IoU with side 40: 1600 / 6400; with side 120: 6400 / 14400
     anchors = np.concatenate([grid(40), grid(120)])
     report = coverage(np.array([around(75, 75, 80, 80)]), np.array([1]), ("cat",), anchors)
-    assert report.advice[0].startswith("1 are between the anchors' shapes (side 80, width/height 1.00)")
+    assert report.advice[0].startswith("1 are between the shapes of the anchors (median side 80, width/height 1.00)")
 
 
 def test_coverage_counts_by_side():

@@ -135,7 +135,7 @@ def test_unreadable_picture_takes_the_size_of_its_annotation(tmp_path):
 def test_message_for_malformed_xml(kit):
     path = kit / "Annotations" / "a.xml"
     path.write_text("<annotation>\n<object>\n<name>cat</nam>\n</annotation>")
-    with pytest.raises(DataError, match=r"Annotations/a\.xml, line 3: malformed XML \(mismatched tag, column"):
+    with pytest.raises(DataError, match=r"Annotations/a\.xml, line 3: .*mismatched tag"):
         read_voc(kit)
     path.write_text("")
     with pytest.raises(DataError, match=r"a\.xml, line 1: malformed XML \(no element found"):
@@ -171,13 +171,13 @@ def test_message_for_overlapping_lists(kit):
 
 
 def test_message_for_a_missing_list(kit):
-    with pytest.raises(DataError, match=r"splits\.train=trainval names no list.*; there is train, val\. Set it"):
+    with pytest.raises(DataError, match=r"splits\.train=trainval .*train, val\. Set it"):
         read_voc(kit, splits={"train": "trainval"})
 
 
 def test_message_for_a_listed_image_that_is_not_there(kit):
     write_list(kit, "val", "b", "zebra")
-    with pytest.raises(DataError, match=r"val\.txt: lists zebra, which has no XML and picture"):
+    with pytest.raises(DataError, match=r"val\.txt: lists zebra,"):
         read_voc(kit)
 
 
@@ -188,12 +188,12 @@ def test_messages_for_what_is_not_there(kit, tmp_path_factory):
     with pytest.raises(DataError, match="the folder is empty"):
         read_voc(empty)
     Image.new("RGB", (4, 4)).save(empty / "a.jpg")
-    with pytest.raises(DataError, match="no XML annotations, neither in Annotations/"):
+    with pytest.raises(DataError, match=r"no XML annotations .*dataset\.annotations"):
         read_voc(empty)
     (kit / "JPEGImages" / "c.jpg").unlink()
-    with pytest.raises(DataError, match=r"Annotations/c\.xml: no picture .*JPEGImages/c \(\.jpg"):
+    with pytest.raises(DataError, match=r"Annotations/c\.xml: .*JPEGImages/c \(\.jpg"):
         read_voc(kit)
-    with pytest.raises(DataError, match=r"has Annotations/ but no folder pictures/ \(dataset\.images\)"):
+    with pytest.raises(DataError, match=r"no folder pictures/ \(dataset\.images\)"):
         read_voc(kit, images="pictures")
 
 

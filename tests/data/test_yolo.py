@@ -83,10 +83,10 @@ def test_val_is_drawn_from_train_without_one(tmp_path):
         ("0 0.5 0.5 1", "4 numbers; a line is 'class cx cy width height', or"),
         ("0 0.5 0.5 1 1 0.9", "6 numbers; a line is"),
         ("cat 0.5 0.5 1 1", "'cat 0.5 0.5 1 1' is not a row of numbers"),
-        ("2 0.5 0.5 1 1", "class 2 is not in names; legal: 0 cat, 1 dog"),
-        ("0.5 0.5 0.5 1 1", r"class 0\.5 is not in names"),
+        ("2 0.5 0.5 1 1", "class 2 .*legal: 0 cat, 1 dog"),
+        ("0.5 0.5 0.5 1 1", r"class 0\.5 "),
         ("0 0.5 nan 1 1", "'0 0.5 nan 1 1' is not a row of finite numbers"),
-        ("0 30 20 60 40", "60 is no share of the image; YOLO boxes are scaled to 0..1"),
+        ("0 30 20 60 40", "60 is not a share of the image; .* 0\\.\\.1"),
     ],
 )
 def test_bad_lines_are_named_with_file_and_line(root, line, message):
@@ -99,15 +99,15 @@ def test_bad_lines_are_named_with_file_and_line(root, line, message):
     ("text", "message"),
     [
         ("train: images/train\nnames: [cat, dog\n", r"data\.yaml, line 3: malformed yaml"),
-        ("- a\n", "a YOLO data.yaml has the keys"),
-        ("train: images/train\n", "no key 'names'; it has train"),
-        ("names: [cat]\nval: images/val\n", "no key 'train'; it has names, val"),
+        ("- a\n", "keys path, train, val, test and names"),
+        ("train: images/train\n", "no key 'names'; .*train"),
+        ("names: [cat]\nval: images/val\n", "no key 'train'; .*names, val"),
         ("train: images/train\nnames: {1: cat, 2: dog}\n", r"names must be numbered 0\.\.1, not 1, 2"),
-        ("train: images/train\nnames: cat\n", "names is 'cat', neither a list nor"),
+        ("train: images/train\nnames: cat\n", "names is 'cat'"),
         ("train: images/train\nnames: [cat, dog]\nnc: 3\n", "nc is 3, but there are 2 names"),
-        ("train: images/none\nnames: [cat, dog]\n", "images/none is not there; tried"),
-        ("train: labels\nnames: [cat, dog]\n", "train: labels holds no pictures"),
-        ("train: list.txt\nnames: [cat, dog]\n", r"list\.txt: lists images/x\.jpg, which is not there \(1 such\)"),
+        ("train: images/none\nnames: [cat, dog]\n", "images/none .*tried"),
+        ("train: labels\nnames: [cat, dog]\n", "train: labels "),
+        ("train: list.txt\nnames: [cat, dog]\n", r"list\.txt: lists images/x\.jpg, .*1 in all"),
         ("train: images/train\nval: images/train\nnames: [cat, dog]\n", "train and val share 2 images"),
     ],
 )
@@ -119,18 +119,18 @@ def test_messages_for_the_yaml(root, text, message):
 
 
 def test_messages_for_what_is_not_there(root, tmp_path_factory):
-    with pytest.raises(DataError, match=r"dataset\.classes=\['dog'\]: .*names other classes: cat, dog"):
+    with pytest.raises(DataError, match=r"dataset\.classes=\['dog'\]: .*data\.yaml .*cat, dog"):
         read_yolo(root, classes=["dog"])
     with pytest.raises(DataError, match="no such folder"):
         read_yolo(root / "none")
-    with pytest.raises(DataError, match=r"needs a data\.yaml, there is none"):
+    with pytest.raises(DataError, match=r"dataset\.root=.*images: .*data\.yaml"):
         read_yolo(root / "images")
     for name in ("x.yaml", "y.yaml"):
         (root / "images" / name).touch()
-    with pytest.raises(DataError, match=r"there is several: x\.yaml, y\.yaml; give one as dataset\.root"):
+    with pytest.raises(DataError, match=r"dataset\.root=.*images: .*x\.yaml, y\.yaml"):
         read_yolo(root / "images")
     (root / "labels" / "train" / "a.txt").unlink()
-    with pytest.raises(DataError, match=r"no label file for any training picture; .*labels/train/a\.txt is missing"):
+    with pytest.raises(DataError, match=r"data\.yaml: .*labels/train/a\.txt is missing"):
         read_yolo(root)
 
 

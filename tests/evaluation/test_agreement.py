@@ -28,10 +28,8 @@ def test_scores_are_compared_in_pairs_and_in_proportion():
     found = agreement([frame(SCORES)], [frame([0.9, 0.8, 0.7, 0.591])], 100)
     assert found["largest_score_difference"] == pytest.approx(0.009) and found["relative"] == pytest.approx(0.01)
     assert found["sqnr_db"] == pytest.approx(10 * np.log10((0.81 + 0.64 + 0.49 + 0.36) / 0.009**2), abs=0.1)
-    assert disagreement(found) == (
-        "its scores have 44.5 dB and 1.0e-02: SQNR to the run's, and the largest difference over the largest; legal "
-        "are an SQNR of at least 60 dB and a difference of at most 0.001"
-    )
+    told = disagreement(found)
+    assert all(part in told for part in ("scores", "44.5 dB", "1.0e-02", "at least 60 dB", "at most 0.001"))
 
 
 def test_equal_scores_in_another_order_are_no_difference():
@@ -47,9 +45,8 @@ def test_a_box_elsewhere_or_of_another_class_has_no_partner():
         theirs[0][2, 1:] += 0.2 * (theirs[2][2] == 1)  # a thousandth of the side is .1
         found = agreement([ours], [theirs], 100)
         assert found["partners"] == pytest.approx(2 / 3)
-        assert (
-            disagreement(found) == "67% of its best detections and the run's are found by both; at least 95% is legal"
-        )
+        told = disagreement(found)
+        assert "67% of its best detections" in told and "95%" in told
     assert agreement([ours], [frame(SCORES[:3], shift=0.09)], 100)["partners"] == 1
 
 
@@ -60,12 +57,12 @@ def test_one_tie_of_the_suppression_in_twenty_detections_is_legal():
     found = agreement([ours], [theirs], 100)
     assert found["partners"] == 0.95 and disagreement(found) is None
     theirs[0][8] += 3
-    assert disagreement(agreement([ours], [theirs], 100)).startswith("90% of")
+    assert disagreement(agreement([ours], [theirs], 100)).startswith("both find 90% of")
 
 
 def test_nothing_found_and_no_numbers():
     empty = frame([])
     assert disagreement(agreement([empty], [empty], 100)) is None
     assert agreement([empty], [frame(SCORES)], 100)["partners"] == 0
-    assert "its scores have nan dB" in disagreement(agreement([frame([0.9])], [frame([math.nan])], 100))
+    assert "nan dB" in disagreement(agreement([frame([0.9])], [frame([math.nan])], 100))
     assert agreement([frame([0.9])], [frame([0.9], shift=math.nan)], 100)["partners"] == 0

@@ -26,7 +26,7 @@ def test_without_images_there_is_no_score():
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="2 labels, 1 predictions"):
         score_classification([0, 1], [0], ("a", "b"))
-    with pytest.raises(ValueError, match=r"predictions 0\.\.2, legal are 0\.\.1"):
+    with pytest.raises(ValueError, match=r"predictions 0\.\.2; legal: 0\.\.1"):
         score_classification([0, 1], [0, 2], ("a", "b"))
 
 

@@ -191,8 +191,8 @@ def test_adding_refuses_what_cannot_be_meant():
         ("a", [[0, 0, 1, 1]], [1], [1], "'a' was already added"),
         ("x", [[0, 0, 1, 1]], [1], [1], "'x' is not in the split"),
         ("b", [[0, 0, 1, 1]], [1, 1], [1], "1 boxes, 2 scores, 1 classes"),
-        ("b", [[0, 0, 1, np.nan]], [1], [1], "not a finite number"),
-        ("b", [[0, 0, 1, 1]], [1], [0], r"classes 0..0, legal are 1..1"),
+        ("b", [[0, 0, 1, np.nan]], [1], [1], "'b': .*not a finite number"),
+        ("b", [[0, 0, 1, 1]], [1], [0], r"classes 0\.\.0; legal: 1\.\.1"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluator.add(id, boxes, scores, classes)
@@ -209,7 +209,7 @@ def test_added_arrays_are_copies():
 def test_twice_the_same_id_and_foreign_classes_are_named():
     with pytest.raises(DataError, match="'a' appears twice"):
         CocoEvaluator([example([]), example([])], ("cat",))
-    with pytest.raises(DataError, match=r"a\.jpg: classes 3..3, legal are 1..2"):
+    with pytest.raises(DataError, match=r"a\.jpg: classes 3\.\.3; legal: 1\.\.2"):
         CocoEvaluator([example([[0, 0, 1, 1]], [3])], ("cat", "dog"))
 
 
@@ -223,12 +223,12 @@ def test_ground_truth_check_gives_one_even_for_crowded_images_and_crowd_regions(
 
 
 def test_ground_truth_check_names_the_box_without_area():
-    with pytest.raises(DataError, match=r"gives AP 0\.\d+ .*b\.jpg: the cat box \[5.0, 7.0, 5.0, 9.0\].* has no area"):
+    with pytest.raises(DataError, match=r"AP 0\.\d+.*b\.jpg: the cat box \[5.0, 7.0, 5.0, 9.0\].* has no area"):
         ground_truth_check([example([[0, 0, 9, 9]]), example([[5, 7, 5, 9]], id="b")], ("cat",))
 
 
 def test_ground_truth_check_without_a_box():
-    with pytest.raises(DataError, match="nothing to score: the 2 images of the split hold no box"):
+    with pytest.raises(DataError, match="the 2 images of the split have no box"):
         ground_truth_check([example([]), example([[0, 0, 9, 9]], crowd=[True], id="b")], ("cat",))
 
 
@@ -263,11 +263,11 @@ def test_files_that_are_not_coco_are_named(tmp_path):
     bad.write_text("{")
     row = {"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}
     strange.write_text(json.dumps([row]))
-    with pytest.raises(DataError, match=r"bad\.json: not a readable json file"):
+    with pytest.raises(DataError, match=r"bad\.json: .*json"):
         score_files(bad, good)
-    with pytest.raises(DataError, match=r"strange\.json: not COCO ground truth"):
+    with pytest.raises(DataError, match=r"strange\.json: COCO ground truth"):
         score_files(strange, good)
-    with pytest.raises(DataError, match=r"good\.json: not COCO results"):
+    with pytest.raises(DataError, match=r"good\.json: COCO results"):
         score_files(good, good)
     with pytest.raises(DataError, match=r"strange\.json: image_id 5 is not in .*good\.json"):
         score_files(good, strange)

@@ -9,8 +9,9 @@ import tensorflow as tf
 import tf_keras
 
 from detect.detector import Detector
-from detect.export.saved_model import DETECTOR_JSON, bilinear, save
+from detect.export.saved_model import bilinear, save
 from detect.geometry.frame import MODES
+from detect.runs.folder import DETECTOR_JSON
 
 SHAPES = [(90, 160), (160, 90), (120, 120), (400, 640)]
 

@@ -41,7 +41,7 @@ def test_boxes_that_stock_anchors_miss_are_covered():
 def test_few_boxes_and_boxes_without_area():
     layout = fit_layout([[0, 0, 20, 10], [5, 5, 5, 9]], [(8, 8)], (64, 64))
     assert layout == [[(0.221, 0.5)]]
-    with pytest.raises(ValueError, match="none with an area"):
+    with pytest.raises(ValueError, match="none of the 1 boxes has an area"):
         fit_layout([[5, 5, 5, 9]], [(8, 8)], (64, 64))
 
 

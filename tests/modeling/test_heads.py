@@ -48,7 +48,7 @@ def test_names_and_kernels():
 
 
 def test_other_kernels_are_refused():
-    with pytest.raises(ConfigError, match=r"head.kernel=2: legal are 1 and 3"):
+    with pytest.raises(ConfigError, match=r"head.kernel=2 is not legal: expected one of 1, 3"):
         ConvPredictor(kernel=2)
 
 

@@ -106,5 +106,5 @@ def test_gradients_reach_the_map_and_not_the_boxes(features, boxes):
 def test_defaults_fill_what_is_none():
     assert RoiCrop().with_defaults(14, 2, 1) == RoiCrop("align", 14, 2, 1)
     assert RoiCrop(crop=7).with_defaults(14, 2, 1) == RoiCrop("align", 7, 2, 1)
-    with pytest.raises(ConfigError, match=r"roi.method=pool: legal are align, crop_and_resize"):
+    with pytest.raises(ConfigError, match=r"roi.method=pool is not legal: expected one of align, crop_and_resize"):
         RoiCrop("pool")

@@ -140,7 +140,9 @@ def test_parts_of_maps_that_are_made_from_the_backbone_in_common():
 
 
 def test_an_unknown_resize_is_refused():
-    with pytest.raises(ConfigError, match=r"detector.resize=crop: must be one of stretch, keep_aspect, zoo"):
+    with pytest.raises(
+        ConfigError, match=r"detector.resize=crop is not legal: expected one of stretch, keep_aspect, zoo"
+    ):
         build(resize="crop")
     assert build(resize="keep_aspect").resize == "keep_aspect"
 

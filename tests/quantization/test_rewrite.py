@@ -7,8 +7,8 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
+from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import calibrate
-from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import RANGE_VARIABLES, Spec

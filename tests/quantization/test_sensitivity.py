@@ -7,8 +7,8 @@ import tf_keras
 
 from detect.errors import ConfigError, DataError
 from detect.evaluation.sqnr import decibels
+from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import calibrate
-from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.noise import Copies
 from detect.quantization.phases import COLLECT, NORMAL, SHIP, stepped
 from detect.quantization.rewrite import fake_quant
@@ -170,9 +170,9 @@ def test_copies_are_made_where_networks_differ():
 
 
 def test_bad_input_is_named(uneven, flat_frames):
-    with pytest.raises(DataError, match="uneven: there is not one frame"):
+    with pytest.raises(DataError, match="uneven: there are no frames"):
         layer_damage(uneven, np.zeros((0, 2, 2, 4)), PER_TENSOR)
-    with pytest.raises(DataError, match=r"uneven takes batches of \(None, 2, 2, 4\); a frame comes as \(1, 2, 2, 3\)"):
+    with pytest.raises(DataError, match=r"uneven takes batches of .*\(None, 2, 2, 4\); a frame .*\(1, 2, 2, 3\)"):
         layer_damage(uneven, flat_frames[..., :3], PER_TENSOR)
     with pytest.raises(ConfigError, match="uneven is a model within outer"):
         image = tf_keras.Input((2, 2, 4))

@@ -18,12 +18,12 @@ def test_presets():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weight_bits": 3}, r"weight_bits=3: legal are 4 to 8"),
-        ({"activation_bits": 9}, r"activation_bits=9: legal are 4 to 8"),
-        ({"weight_bits": 8.0}, r"weight_bits=8.0: legal are 4 to 8"),
-        ({"weight_bits": True}, r"weight_bits=True: legal are 4 to 8"),
-        ({"ranges": "ema"}, "ranges=ema: legal are moving_average, calibrated, learned"),
-        ({"decay": 1.0}, "decay=1.0: legal are 0 up to, not including, 1"),
+        ({"weight_bits": 3}, r"weight_bits=3 is not legal: expected a whole number from 4 to 8"),
+        ({"activation_bits": 9}, r"activation_bits=9 is not legal: expected a whole number from 4 to 8"),
+        ({"weight_bits": 8.0}, r"weight_bits=8.0 is not legal: expected a whole number from 4 to 8"),
+        ({"weight_bits": True}, r"weight_bits=True is not legal: expected a whole number from 4 to 8"),
+        ({"ranges": "ema"}, "ranges=ema is not legal: expected one of moving_average, calibrated, learned"),
+        ({"decay": 1.0}, "decay=1.0: legal are numbers from 0 to below 1"),
         ({"decay": float("nan")}, "decay=nan"),
         ({"delay": -1}, "delay=-1: must be a step, 0 or more"),
         ({"delay": None}, "delay=None: must be a step"),

@@ -151,7 +151,7 @@ def test_calibration_of_parts(convnet, images):
 
 
 def test_calibration_without_data(convnet):
-    with pytest.raises(DataError, match="not one batch"):
+    with pytest.raises(DataError, match="calibration: there are no batches"):
         calibrate(fake_quant(convnet, Spec()), [])
 
 

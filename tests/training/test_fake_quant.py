@@ -92,7 +92,7 @@ def test_its_detector_is_the_evaluation_graph(quantized, small_run):
     """Rounded heads, by the stored ranges; the float twin has the same weights and no rounding."""
     from detect.detector import Detector
     from detect.errors import WeightsError
-    from detect.quantization.fake_quant import FakeQuant
+    from detect.quantization.activations import FakeQuant
     from detect.runs.folder import RunFolder
     from detect.training.finished import float_twin
     from detect.weights.transfer import named
@@ -124,7 +124,7 @@ def test_its_detector_is_the_evaluation_graph(quantized, small_run):
     [
         (["quantize.spec.delay=400"], "quantize.spec.delay=400: rounding would never begin"),
         (["quantize.spec.ranges=calibrated", "quantize.calibrate=0"], "quantize.calibrate=0: .* needs at least one"),
-        (["quantize.spec.weight_bits=3"], "weight_bits=3: legal are 4 to 8"),
+        (["quantize.spec.weight_bits=3"], "weight_bits=3 is not legal: expected a whole number from 4 to 8"),
     ],
 )
 def test_settings_that_do_not_go_together(overrides, message):

@@ -221,6 +221,14 @@ def test_a_hook_can_end_a_stage(as_dataset, tmp_path):
     assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-2")
 
 
+def test_a_stage_that_a_hook_ends_before_the_first_evaluation_has_best_weights(as_dataset, tmp_path):
+    _, _, outcome = run(tmp_path, schedule(evaluate_every=6, log_every=1), hooks=[Recorder(stop_at=1)])
+    assert outcome["best_step"] == 1 and outcome["best"] == 1.0
+    assert (tmp_path / "best.index").exists()
+    run(tmp_path / "none", schedule(evaluate_every=6), evaluate=lambda step: None, hooks=[Recorder(stop_at=1)])
+    assert (tmp_path / "none" / "best.index").exists()
+
+
 def test_hooks_are_called_in_their_order(as_dataset, tmp_path):
     calls = []
 

@@ -33,7 +33,7 @@ def test_an_entry_suits_the_backbone_that_it_was_trained_with():
 @pytest.mark.parametrize("change", [{"sha": 1}, {"sha256": ...}])
 def test_entries_are_complete(change):
     values = {key: value for key, value in (VALUES | change).items() if value is not ...}
-    with pytest.raises(ConfigError, match=r"catalogue: net must have address, .*\(see sha"):
+    with pytest.raises(ConfigError, match=r"catalogue: net must have address, .*; wrong are sha"):
         Entry.of("net", values)
 
 

@@ -131,18 +131,18 @@ def test_damaged_files(written):
     data = written / "best.data-00000-of-00001"
     sound = data.read_bytes()
     data.write_bytes(sound[:20])
-    assert refusal(written).startswith(f"{written / 'best'} can't be read, it is damaged or no checkpoint: ")
+    assert refusal(written).startswith(f"{written / 'best'} can't be read: it is damaged")
     data.write_bytes(bytes([sound[0] ^ 1]) + sound[1:])  # one bit: the checksum finds it
     assert "it is damaged" in refusal(written)
     data.write_bytes(sound)
     (written / "best.index").write_bytes(b"not an index")
-    assert "it is damaged or no checkpoint" in refusal(written)
+    assert "it is damaged or not a checkpoint" in refusal(written)
 
 
 def test_other_files_are_not_taken_for_checkpoints(tmp_path):
     (tmp_path / "weights.h5").write_bytes(b"\x89HDF")
     assert refusal(tmp_path / "weights.h5") == (
-        f"{tmp_path / 'weights.h5'} is no TensorFlow checkpoint: weights.h5.index is not beside it"
+        f"{tmp_path / 'weights.h5'} is not a TensorFlow checkpoint: there is no weights.h5.index beside it"
     )
 
 
@@ -160,5 +160,5 @@ def test_folder_names_that_tensorflow_takes_for_patterns(written, tmp_path):
     shutil.copytree(written, folder)
     message = f"{folder}/best: TensorFlow can't read a checkpoint below a folder with [ or \\ in its name"
     assert refusal(folder / "best") == message
-    with pytest.raises(WeightsError, match="TensorFlow can't read a checkpoint below a folder with"):
+    with pytest.raises(WeightsError, match=r"TensorFlow can't read a checkpoint .* \[ or"):
         checkpoint.write(folder / "best", ARRAYS)

@@ -38,18 +38,18 @@ def test_graphs_without_weights(tmp_path):
     assert "is a TensorFlow graph without weights (1 nodes): no constant has a variable's name" in refusal(file)
     definition.node.add(name="Conv/weights", op="VariableV2")
     file.write_bytes(definition.SerializeToString())
-    assert "it isn't frozen" in refusal(file)
+    assert "it is not frozen" in refusal(file)
 
 
 def test_damaged_graphs(tmp_path):
     _, file = graph(tmp_path, Conv__weights=np.ones(300, np.float32))
     file.write_bytes(file.read_bytes()[:-100])
-    assert "it is damaged or no frozen graph" in refusal(file)
+    assert "it is damaged or not a frozen graph" in refusal(file)
 
 
 def test_weights_that_are_no_numbers_or_lie_about_their_shape(tmp_path):
     _, file = graph(tmp_path, Conv__weights=np.array([1, 2]))
-    assert "Conv/weights is int64, no floating-point numbers" in refusal(file)
+    assert "Conv/weights is int64; legal are floating-point numbers" in refusal(file)
     definition, file = graph(tmp_path, Conv__weights=np.ones(3, np.float32))
     shape = definition.node[0].attr["value"].tensor.tensor_shape
     shape.dim[0].size = 1 << 40

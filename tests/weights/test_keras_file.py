@@ -125,12 +125,12 @@ def refusal(file):
 def test_files_that_are_not_of_this_kind(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as h5:
         h5["data"] = np.ones(3)
-    assert "is HDF5, but not from Keras: it has no layer_names (data)" in refusal(tmp_path / "other.h5")
+    assert "without layer_names, so not from Keras: it has data" in refusal(tmp_path / "other.h5")
     image = tf_keras.Input((8, 8, 3))
     tf_keras.Model(image, layers.Conv2D(2, 3)(image)).save_weights(tmp_path / "x.weights.h5")
     assert "looks like the .weights.h5 of Keras 3" in refusal(tmp_path / "x.weights.h5")
     (tmp_path / "cut.h5").write_bytes((tmp_path / "other.h5").read_bytes()[:600])
-    assert "can't be read, it is damaged or no Keras file" in refusal(tmp_path / "cut.h5")
+    assert "can't be read: it is damaged or not a Keras file" in refusal(tmp_path / "cut.h5")
 
 
 def test_claims_of_shapes_that_nothing_fills(tmp_path):
@@ -144,7 +144,7 @@ def test_claims_of_shapes_that_nothing_fills(tmp_path):
 def test_another_network_is_named(tmp_path):
     keras = applications.MobileNetV2(weights=None, alpha=0.35, include_top=False, input_shape=(32, 32, 3))
     keras.save_weights(tmp_path / "x.h5")
-    with pytest.raises(WeightsError, match="of another network, it looks like MobilenetV2"):
+    with pytest.raises(WeightsError, match="another network, it looks like MobilenetV2"):
         fill(build(MobileNetV1(0.25)), tmp_path / "x.h5", MobileNetV1(0.25))
 
 

@@ -47,7 +47,7 @@ def test_files_of_this_program_are_told_by_their_names():
 
 
 def test_two_arrays_of_one_name_are_refused():
-    with pytest.raises(WeightsError, match="two arrays that are Mixed_5a/x/kernel here"):
+    with pytest.raises(WeightsError, match=r"two arrays .* Mixed_5a/x/kernel"):
         our_arrays(
             arrays(
                 "FirstStageFeatureExtractor/V/Mixed_5a/x/weights", "SecondStageFeatureExtractor/V/Mixed_5a/x/weights"

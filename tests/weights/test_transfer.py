@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 from detect.errors import WeightsError
@@ -109,8 +110,8 @@ def test_one_variable_missing(model, arrays):
             "  unexpected    0 variables           0 parameters",
             "  mismatched    0 variables           0 parameters",
             "missing in the file: Conv2d_0/BatchNorm/moving_mean",
-            "Choose the file of this very network, start from random weights with init=none, or name what to leave "
-            "out by globs: 'init.skip=[Conv2d_0/BatchNorm/moving_mean]'",
+            "Choose a file of this network, start from random weights with init=none, or leave variables out with "
+            "globs: 'init.skip=[Conv2d_0/BatchNorm/moving_mean]'",
         ]
     )
 
@@ -119,7 +120,7 @@ def test_another_shape(model, arrays):
     arrays["Conv2d_0/kernel"] = np.zeros((3, 3, 3, 8), np.float32)
     message = refusal(model, arrays)
     assert "of another shape in the file: Conv2d_0/kernel [3, 3, 3, 8] for [3, 3, 3, 4]" in message
-    assert "Is depth_multiplier the one that the file was trained with?" in message
+    assert "depth_multiplier" in message
 
 
 def test_something_unexpected_in_the_backbone(model, arrays):
@@ -137,12 +138,14 @@ def test_a_head_is_unexpected_where_the_whole_model_is_asked_for(model, arrays):
 
 def test_another_network(model):
     arrays = {f"InceptionV3/Mixed_{i}/kernel": np.zeros(3, np.float32) for i in range(9)}
-    assert refusal(model, arrays) == (
-        "x.ckpt is of another network, it looks like InceptionV3: it holds none of the 6 variables wanted "
-        "(Conv2d_0/kernel, Conv2d_0/BatchNorm/gamma, Conv2d_0/BatchNorm/beta and 3 more), but "
-        "InceptionV3/Mixed_0/kernel, InceptionV3/Mixed_1/kernel, InceptionV3/Mixed_2/kernel and 6 more (9 in all). "
-        "Choose the backbone that it was trained with, another file, or random weights with init=none."
-    )
+    message = refusal(model, arrays)
+    assert message.startswith("x.ckpt belongs to another network, it looks like InceptionV3: ")
+    for part in (
+        "6 wanted variables (Conv2d_0/kernel, Conv2d_0/BatchNorm/gamma, Conv2d_0/BatchNorm/beta and 3 more)",
+        "InceptionV3/Mixed_0/kernel, InceptionV3/Mixed_1/kernel, InceptionV3/Mixed_2/kernel and 6 more (9 in total)",
+        "init=none",
+    ):
+        assert part in message
 
 
 def test_what_is_skipped_stays_as_it_was(model, arrays):
@@ -193,7 +196,7 @@ def test_a_whole_detector_of_the_same_classes():
     ledger = load(model, all_of(detector(4)), layers=WHOLE, scope="detector")
     assert set(ledger.loaded) == set(named(model.variables)) == fives(model)
     assert class_heads(ledger, "detector") == [
-        "class heads: loaded, so the file's classes must be the data set's, in the same order"
+        "class heads: loaded, so the file must have the classes of the data set in the same order"
     ]
     assert class_heads(ledger, "backbone") == []
 
@@ -204,7 +207,7 @@ def test_class_heads_of_other_classes_are_skipped_and_nothing_else():
     heads = {"BoxPredictor_0/ClassPredictor/kernel", "BoxPredictor_0/ClassPredictor/bias"}
     assert set(ledger.skipped) == heads and fives(model) == set(named(model.variables)) - heads
     assert class_heads(ledger, "detector") == [
-        "class heads: random, the file knows another number of classes (2 variables skipped)"
+        "class heads: random, as the file has another number of classes (2 variables skipped)"
     ]
     arrays = all_of(detector(4))
     arrays["BoxPredictor_0/BoxEncodingPredictor/bias"] = np.zeros(24, np.float32)
@@ -241,7 +244,7 @@ def test_the_backbone_alone_out_of_a_detector():
 def test_a_classifier_has_no_heads_for_a_detector():
     arrays = {name: array for name, array in all_of(detector(4)).items() if name.startswith("Conv2d_")}
     message = refusal(detector(4), arrays, layers=WHOLE, scope="detector")
-    assert "The heads alone are missing: init.scope=backbone does without them." in message
+    assert "Only the heads are missing: init.scope=backbone" in message
 
 
 def test_layers_that_the_detector_does_without_are_skipped():
@@ -285,10 +288,10 @@ def test_gamma_that_the_backbone_lacks_stops_and_is_explained(model, arrays):
     file = {name.replace("Conv2d_0", "Conv2d_1a_7x7"): a for name, a in arrays.items() if name.startswith("Conv2d_0")}
     backbone = {"Conv2d_1a_7x7", "Conv2d_1a_7x7/BatchNorm"}
     message = refusal(plain, file, layers=backbone)
-    assert "has gamma (Conv2d_1a_7x7/BatchNorm/gamma), the backbone's has none: backbone.scale=true" in message
+    assert "has gamma (Conv2d_1a_7x7/BatchNorm/gamma), the backbone's has none: set backbone.scale=true" in message
     assert "backbone.activation=relu6" in message
     del arrays["Conv2d_0/BatchNorm/gamma"]
-    assert "no gamma (Conv2d_0/BatchNorm/gamma): backbone.scale=false" in refusal(model, arrays)
+    assert "no gamma (Conv2d_0/BatchNorm/gamma): set backbone.scale=false" in refusal(model, arrays)
 
 
 def test_a_stem_without_batch_norm_is_explained():
@@ -296,7 +299,7 @@ def test_a_stem_without_batch_norm_is_explained():
     model = tf_keras.Model(image, layers.Conv2D(4, 3, name="Conv2d_1a_7x7")(image))
     file = {"Conv2d_1a_7x7/kernel": np.ones((3, 3, 3, 4)), "Conv2d_1a_7x7/BatchNorm/beta": np.ones(4)}
     message = refusal(model, file, layers={"Conv2d_1a_7x7"})
-    assert "batch norm after the first convolution: backbone.stem_norm=true" in message
+    assert "batch norm after the first convolution: set backbone.stem_norm=true" in message
 
 
 def test_dense_kernels_and_convolutions_over_the_whole_map_are_the_same():
@@ -320,7 +323,7 @@ def test_the_imagenet_checkpoint_fills_the_whole_backbone(shared):
     assert ledger.totals()["loaded"] == (135, 3_228_864)
     assert set(ledger.skipped) == {"Logits/Conv2d_1c_1x1/kernel", "Logits/Conv2d_1c_1x1/bias"}
     half = Classifier(MobileNetV1(depth_multiplier=0.5), num_classes=3, size=(96, 96))
-    with pytest.raises(WeightsError, match=r"Is depth_multiplier the one that the file was trained with\?"):
+    with pytest.raises(WeightsError, match="depth_multiplier"):
         transfer(half.model, arrays, source="x.ckpt", layers=half.backbone_layers)
     arrays.pop("Conv2d_5_depthwise/depthwise_kernel")
     with pytest.raises(WeightsError, match="missing in the file: Conv2d_5_depthwise/depthwise_kernel"):

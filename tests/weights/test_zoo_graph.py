@@ -183,7 +183,7 @@ def test_a_zoo_users_whole_way(shared, tmp_path):
     network = ["detector=ssdlite", "detector.resize=zoo", "backbone=mobilenet_v2"]
     init = [f"init={shared / GRAPH}", "init.scope=detector"]
     console = detect("train", *network, *init, images, *steps, "threads=2", f"hydra.run.dir={run_folder}")
-    assert "class heads: random, the file knows another number of classes (12 variables skipped)" in console
+    assert "class heads: random" in console and "(12 variables skipped)" in console
     assert not (run_folder / "classify").exists()
     ledger = json.loads((run_folder / "detector" / "transfer.json").read_text())
     assert ledger["totals"]["loaded"]["variables"] == 392

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from detect.config.legal_values import Count, Multiplier
 from detect.modeling.backbones.inception import Builder, Conv, Module, Pool, after
-from detect.modeling.backbones.layers import ConvScope, scale_input
+from detect.modeling.backbones.layers import ConvScope, InputScaling, Rectifier, scale_input
 
 FIRST = "Conv2d_1a_7x7"
 
@@ -82,12 +83,12 @@ class InceptionV2:
 
     def __init__(
         self,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 16,
-        input_scaling: str = "signed",
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 16,
+        input_scaling: InputScaling = "signed",
         scale: bool = False,
         stem_norm: bool = False,
-        activation: str = "relu",
+        activation: Rectifier = "relu",
     ):
         self.depth_multiplier, self.min_depth, self.input_scaling = depth_multiplier, min_depth, input_scaling
         self.scale, self.stem_norm, self.activation = scale, stem_norm, activation

@@ -1,7 +1,8 @@
 """Inception v3 (Szegedy et al. 2016). With padding `valid` it equals slim's `inception_v3_base`; names are slim's."""
 
+from detect.config.legal_values import Count, Multiplier, demand
 from detect.modeling.backbones.inception import Builder, Conv, Fork, Module, Pool, after, conv_names
-from detect.modeling.backbones.layers import ConvScope, scale_input
+from detect.modeling.backbones.layers import ConvScope, InputScaling, Padding, Rectifier, scale_input
 
 
 def pool_branch(channels: int):
@@ -125,15 +126,14 @@ class InceptionV3:
 
     def __init__(
         self,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 16,
-        input_scaling: str = "signed",
-        padding: str = "same",
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 16,
+        input_scaling: InputScaling = "signed",
+        padding: Padding = "same",
         scale: bool = False,
-        activation: str = "relu",
+        activation: Rectifier = "relu",
     ):
-        if padding not in ("same", "valid"):
-            raise ValueError(f"backbone.padding={padding}: legal is same or valid")
+        demand("backbone.padding", padding, Padding)
         self.depth_multiplier, self.min_depth, self.input_scaling = depth_multiplier, min_depth, input_scaling
         self.padding, self.scale, self.activation = padding, scale, activation
 

@@ -1,12 +1,16 @@
 """Convolution, batch norm and activation as TF-slim groups them under one scope name."""
 
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import tf_keras
 
 layers = tf_keras.layers
 # Factor and offset of 0..255. `mean` is what TF-slim's VGG was trained with: the ImageNet means of R, G, B taken off.
-INPUT_SCALINGS = {
+InputScaling = Literal["signed", "unit", "mean", "none"]
+Padding = Literal["same", "valid"]
+Rectifier = Literal["relu", "relu6"]
+INPUT_SCALINGS: dict[InputScaling, tuple[float, Any]] = {
     "signed": (1 / 127.5, -1.0),
     "unit": (1 / 255.0, 0.0),
     "mean": (1.0, [-123.68, -116.78, -103.94]),
@@ -112,7 +116,7 @@ def squeeze_excite(x, name: str, reduction: int = 4):
     return layers.Multiply(name=f"{name}/Multiply")([x, hard_sigmoid(weights, name)])
 
 
-def scale_input(image, scaling: str):
+def scale_input(image, scaling: InputScaling):
     """0..255 to what the backbone was trained on, a name of INPUT_SCALINGS: `signed` is [-1, 1], `unit` [0, 1]."""
     factor, offset = INPUT_SCALINGS[scaling]
     return layers.Rescaling(factor, offset, name="input_scaling")(image)

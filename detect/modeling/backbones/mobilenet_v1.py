@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from detect.modeling.backbones.layers import ConvScope, scale_input, scaled_depth
+from detect.config.legal_values import Count, Multiplier
+from detect.modeling.backbones.layers import ConvScope, InputScaling, scale_input, scaled_depth
 
 # Output channels and stride of Conv2d_1 .. Conv2d_13 (table 1 of the paper).
 SEPARABLE_BLOCKS = (
@@ -27,7 +28,9 @@ class MobileNetV1:
     rpn_map = "Conv2d_11_pointwise"
     roi_crop = (14, 2)
 
-    def __init__(self, depth_multiplier: float = 1.0, min_depth: int = 8, input_scaling: str = "signed"):
+    def __init__(
+        self, depth_multiplier: Multiplier = 1.0, min_depth: Count = 8, input_scaling: InputScaling = "signed"
+    ):
         self.depth_multiplier = depth_multiplier
         self.min_depth = min_depth
         self.input_scaling = input_scaling

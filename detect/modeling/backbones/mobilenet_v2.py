@@ -1,7 +1,8 @@
 """MobileNet v2 (Sandler et al. 2018), equal to slim's `mobilenet_v2.mobilenet_base` with SAME padding."""
 
+from detect.config.legal_values import Count, Multiplier
 from detect.modeling.backbones.inverted_residuals import Block, Chain
-from detect.modeling.backbones.layers import make_divisible, scale_input
+from detect.modeling.backbones.layers import InputScaling, make_divisible, scale_input
 
 # Expansion, channels, repetitions and first stride of the blocks (table 2 of the paper).
 STAGES = (
@@ -31,10 +32,10 @@ class MobileNetV2:
 
     def __init__(
         self,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 8,
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 8,
         scale_last: bool = True,
-        input_scaling: str = "signed",
+        input_scaling: InputScaling = "signed",
     ):
         self.depth_multiplier = depth_multiplier
         self.min_depth = min_depth

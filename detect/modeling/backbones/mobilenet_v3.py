@@ -1,10 +1,11 @@
 """MobileNet v3 (Howard et al. 2019), large and small, equal to slim's `mobilenet_v3` without its classifier."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from detect.errors import ConfigError
+from detect.config.legal_values import Count, Multiplier, demand
 from detect.modeling.backbones.inverted_residuals import Block, Chain
-from detect.modeling.backbones.layers import make_divisible, scale_input
+from detect.modeling.backbones.layers import InputScaling, make_divisible, scale_input
 
 RE, HS = "relu", "hard_swish"
 
@@ -24,7 +25,8 @@ class Variant:
     fpn_maps: tuple[str, str, str]
 
 
-VARIANTS = {
+Name = Literal["large", "small"]
+VARIANTS: dict[Name, Variant] = {
     "large": Variant(
         (
             Block(16, 1, 1, 3, False, RE), Block(24, 2, 4, 3, False, RE), Block(24, 1, 3, 3, False, RE),
@@ -75,15 +77,14 @@ class MobileNetV3:
 
     def __init__(
         self,
-        variant: str = "large",
-        depth_multiplier: float = 1.0,
-        min_depth: int = 8,
+        variant: Name = "large",
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 8,
         minimalistic: bool = False,
         reduced_tail: bool = False,
-        input_scaling: str = "signed",
+        input_scaling: InputScaling = "signed",
     ):
-        if variant not in VARIANTS:
-            raise ConfigError(f"backbone.variant={variant}: must be one of {', '.join(VARIANTS)}")
+        demand("backbone.variant", variant, Name)
         self.variant = variant
         self.depth_multiplier = depth_multiplier
         self.min_depth = min_depth

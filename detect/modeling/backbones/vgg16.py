@@ -1,10 +1,12 @@
 """VGG16 (Simonyan and Zisserman 2015, column D), equal to slim's `vgg_16` up to pool5 with padding `valid`."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import tf_keras
 
-from detect.modeling.backbones.layers import ConvScope, scale_input, scaled_depth
+from detect.config.legal_values import Count, Multiplier, demand, number
+from detect.modeling.backbones.layers import ConvScope, InputScaling, Padding, scale_input, scaled_depth
 
 layers = tf_keras.layers
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and their channels; then a pooling
@@ -33,14 +35,13 @@ class VGG16:
 
     def __init__(
         self,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 16,
-        input_scaling: str = "mean",
-        padding: str = "same",
-        dropout: float = 0.0,
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 16,
+        input_scaling: InputScaling = "mean",
+        padding: Padding = "same",
+        dropout: Annotated[float, number(0, 0.999)] = 0.0,
     ):
-        if padding not in ("same", "valid"):
-            raise ValueError(f"backbone.padding={padding}: legal is same or valid")
+        demand("backbone.padding", padding, Padding)
         self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
         self.input_scaling, self.padding, self.dropout = input_scaling, padding, dropout
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tf_keras
 
+from detect.errors import ConfigError
 from detect.modeling.backbones.inception_v3 import InceptionV3
 from tests.closeness import assert_same_outputs
 from tests.modeling.backbones import slim
@@ -145,5 +146,5 @@ def test_box_head_goes_on_where_the_rpn_map_ends(small):
 
 
 def test_other_padding_is_refused():
-    with pytest.raises(ValueError, match=r"backbone\.padding=full: legal is same or valid"):
+    with pytest.raises(ConfigError, match=r"backbone\.padding=full is not legal: expected one of same, valid"):
         InceptionV3(padding="full")

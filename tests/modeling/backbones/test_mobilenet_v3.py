@@ -165,5 +165,5 @@ def test_multiply_accumulates_are_those_of_the_paper(full, variant):
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(ConfigError, match=r"backbone.variant=medium: must be one of large, small"):
+    with pytest.raises(ConfigError, match=r"backbone.variant=medium is not legal: expected one of large, small"):
         MobileNetV3("medium")

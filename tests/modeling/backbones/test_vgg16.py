@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tf_keras
 
+from detect.errors import ConfigError
 from detect.modeling.backbones.vgg16 import VGG16
 from tests.closeness import assert_same_outputs
 from tests.modeling.backbones import slim
@@ -128,5 +129,5 @@ def test_dropout_of_the_box_head():
 
 
 def test_other_padding_is_refused():
-    with pytest.raises(ValueError, match=r"backbone\.padding=full: legal is same or valid"):
+    with pytest.raises(ConfigError, match=r"backbone\.padding=full is not legal: expected one of same, valid"):
         VGG16(padding="full")

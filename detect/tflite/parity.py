@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from detect.evaluation.sqnr import SAME, SAME_IN_FLOAT16, decibels, relative, sqnr
-from detect.export.tflite import flatbuffer
-from detect.export.tflite.runner import Runner
+from detect.tflite import flatbuffer
+from detect.tflite.runner import Runner
 
 HEADS = ("codes", "logits")
 LIMITS = {"none": SAME, "float16": SAME_IN_FLOAT16}  # of each head

@@ -9,11 +9,11 @@ import numpy as np
 
 from detect.errors import ConfigError, WeightsError
 from detect.evaluation.sqnr import Limit
-from detect.export.tflite import accuracy, detection_output, flatbuffer, operators
-from detect.export.tflite import parity as checks
-from detect.export.tflite.convert import INT8, convert, float_kernels
-from detect.export.tflite.metadata import Settings
-from detect.export.tflite.runner import Runner
+from detect.tflite import accuracy, detection_output, flatbuffer, operators
+from detect.tflite import parity as checks
+from detect.tflite.convert import INT8, convert, float_kernels
+from detect.tflite.metadata import Settings
+from detect.tflite.runner import Runner
 
 THREADS = (1, 2)
 ONE_THREAD = "  run it with 1 thread: with fewer than classes, the operation leaves one out"

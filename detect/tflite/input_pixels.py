@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from detect.export.tflite import flatbuffer
+from detect.tflite import flatbuffer
 
 INT8 = schema.TensorType.INT8
 FUNCTIONS = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract}

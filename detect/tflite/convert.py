@@ -9,11 +9,11 @@ import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from detect.errors import ConfigError, DataError
-from detect.export.tflite import flatbuffer, float_layers, input_pixels, weight_only
-from detect.export.tflite.quiet import quiet
 from detect.quantization.calibrate import evaluation_graph
 from detect.quantization.phases import stepped
 from detect.quantization.supported_layers import KERNELS
+from detect.tflite import flatbuffer, float_layers, input_pixels, weight_only
+from detect.tflite.quiet import quiet
 
 QUANTIZE = ("none", "float16", "dynamic", "ptq", "qat")
 INT8 = ("ptq", "qat")

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from detect.errors import ConfigError, WeightsError
-from detect.export.tflite import flatbuffer
 from detect.geometry.box_coder import CODERS
 from detect.modeling.interface import Detector
 from detect.modeling.losses import SCORES
 from detect.modeling.nms import NonMaxSuppression
+from detect.tflite import flatbuffer
 
 ENTRY, ANCHORS = "detect.json", "detect.geometry.anchors"  # names in the file's metadata
 FORMAT = 1

@@ -8,8 +8,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import flexbuffers
 
-from detect.export.tflite import detection_output, flatbuffer
-from detect.export.tflite.metadata import Settings
+from detect.tflite import detection_output, flatbuffer
+from detect.tflite.metadata import Settings
 
 
 def heads(anchors: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

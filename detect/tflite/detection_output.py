@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 from flatbuffers import flexbuffers
 
-from detect.export.tflite import flatbuffer
-from detect.export.tflite.metadata import Settings
-from detect.export.tflite.quiet import quiet
 from detect.geometry.box_coder import BoxCoder
+from detect.tflite import flatbuffer
+from detect.tflite.metadata import Settings
+from detect.tflite.quiet import quiet
 
 LEAST = 1e-3  # pixels of the side of a box whose logarithm is taken
 OP = "TFLite_Detection_PostProcess"

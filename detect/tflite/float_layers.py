@@ -11,8 +11,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import ConfigError
-from detect.export.tflite import flatbuffer
-from detect.export.tflite.operators import CONVOLUTIONS, layers_of
+from detect.tflite import flatbuffer
+from detect.tflite.operators import CONVOLUTIONS, layers_of
 
 FLOAT32 = schema.TensorType.FLOAT32
 

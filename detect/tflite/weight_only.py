@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from detect.export.tflite import flatbuffer
-from detect.export.tflite.operators import CONVOLUTIONS
+from detect.tflite import flatbuffer
+from detect.tflite.operators import CONVOLUTIONS
 
 LEAST = 1024  # values of a kernel in 8 bits; smaller ones stay float, as in 2017
 LEVELS = 255

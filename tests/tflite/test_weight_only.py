@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from detect.export.tflite import flatbuffer, weight_only
-from detect.export.tflite.operators import CONVOLUTIONS
-from detect.export.tflite.runner import Runner
+from detect.tflite import flatbuffer, weight_only
+from detect.tflite.operators import CONVOLUTIONS
+from detect.tflite.runner import Runner
 
 
 def kernels(model) -> dict[tuple, np.ndarray]:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tf_keras
 
-from detect.export.tflite import package
-from detect.export.tflite.metadata import Settings
 from detect.modeling.interface import Decoding
 from detect.modeling.nms import NonMaxSuppression
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from detect.tflite import package
+from detect.tflite.metadata import Settings
 
 layers = tf_keras.layers
 SIZE = (32, 48)

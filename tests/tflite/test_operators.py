@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from detect.errors import WeightsError
-from detect.export.tflite import flatbuffer, operators, package, parity
-from detect.export.tflite.runner import Runner
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from detect.tflite import flatbuffer, operators, package, parity
+from detect.tflite.runner import Runner
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from detect.export.tflite import package, parity
+from detect.tflite import package, parity
 
 
 def outputs(codes: list[float]) -> list[dict[str, np.ndarray]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from detect.data.subset import evenly_spread
-from detect.export.tflite import accuracy
+from detect.tflite import accuracy
 
 
 def figures(run: float | None, file: float | None, **more: float) -> dict:

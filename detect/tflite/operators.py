@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from detect.errors import WeightsError, first_few
-from detect.export.tflite import flatbuffer
+from detect.tflite import flatbuffer
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 NO_ARITHMETIC = ("Const", "Identity", "NoOp", "Placeholder", "ReadVariableOp")

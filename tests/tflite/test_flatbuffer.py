@@ -5,8 +5,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import WeightsError
-from detect.export.tflite import detection_output, flatbuffer
-from detect.export.tflite.runner import Runner
+from detect.tflite import detection_output, flatbuffer
+from detect.tflite.runner import Runner
 from tests.closeness import assert_same_detections
 
 

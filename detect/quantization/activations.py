@@ -1,4 +1,4 @@
-"""Rounding of activations to ranges that training, or calibration, collects."""
+"""Rounding of activations. Training or calibration collects the ranges."""
 
 from typing import Any
 
@@ -7,18 +7,19 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import admissible, fake_quant
+from detect.quantization.rounding import admissible, round_values
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
 class FakeQuant(Stepped):
-    """Rounds a tensor to the integers that TFLite would hold, over a range that is collected in training.
+    """Rounds a tensor to the grid of TFLite's integers. Training collects the range of the grid.
 
-    spec: how. members: how many tensors share the range (inputs of a concatenation): the layer is called on each with
-    its own `member`, and the range holds them all. fixed: (low, high) where the operation before prescribes it.
+    spec: the specification. members: number of tensors that share the range (inputs of a concatenation). The layer is
+    called on each with its own `member`, and the range contains all of them. fixed: (low, high) if the operation
+    before prescribes the range.
 
-    Variables: `range_min` and `range_max`, what is rounded to; `range_seen` [members], batches seen; `range_average`
-    [members, 2], moving averages of minima and maxima, still biased towards 0.
+    Variables: `range_min` and `range_max`, the range; `range_seen` [members], batches seen; `range_average`
+    [members, 2], moving averages of minima and maxima, without correction of the bias towards 0.
     """
 
     def __init__(self, spec, members: int = 1, fixed: tuple[float, float] | None = None, **kwargs: Any):
@@ -44,38 +45,38 @@ class FakeQuant(Stepped):
         super().build(input_shape)
 
     def call(self, x, member: int | None = 0, only_ships: bool = False, training=None):
-        """member: which of those that share the range x is; None: none, it is rounded to it only.
+        """member: number of x among the tensors that share the range; None: x is rounded, but not collected.
 
-        only_ships: x is on the grid already, and it is but the converter that must be told so.
+        only_ships: x is on the grid already. The layer then only adds the operation that tells the converter the range.
         """
         if only_ships and self.run != SHIP:
             return tf.identity(x)
         if self.run == COLLECT and self.fixed is None and member is not None:
             self._collect(x, member)
         low, high = self._range(x, member, static(training, self))
-        return self.rounded(lambda: fake_quant(x, low, high, self.spec.activation_bits), lambda: tf.identity(x))
+        return self.rounded(lambda: round_values(x, low, high, self.spec.activation_bits), lambda: tf.identity(x))
 
     def step(self):
-        """The step of the grid that it rounds to, as it is stored now."""
+        """The step of the grid, from the stored range."""
         stored = self._learned() if self.spec.ranges == "learned" else self._stored
         low, high = self.fixed or stored()
         return (high - low) / (2**self.spec.activation_bits - 1)
 
     def check(self) -> None:
-        """Raises ConfigError where the range is of no use: it saw no data, or is not finite."""
+        """Raises ConfigError if the range saw no data or is not finite."""
         if self.fixed is not None:
             return
-        with tf.init_scope():  # out of the graph that is being traced, where variables have no values
+        with tf.init_scope():  # leaves the graph that is being traced, in which variables have no values
             low, high, seen = (v.numpy() for v in (self.range_min, self.range_max, self.range_seen))
         if not (abs(low) + abs(high) < float("inf")):
             raise ConfigError(
-                f"{self.name}: the range is [{low}, {high}], so training diverged or an input was not finite: "
-                "go back to an earlier checkpoint, and lower the rate"
+                f"{self.name}: the range is [{low}, {high}], which is not finite: training diverged, or an input was "
+                "not finite. Go back to an earlier checkpoint, and lower the learning rate"
             )
         if not seen.all():
             raise ConfigError(
                 f"{self.name}: the range has seen no data: train the model, calibrate it "
-                "(detect.quantization.calibrate.calibrate) or load the weights of one that was trained"
+                "(detect.quantization.calibrate.calibrate) or load the weights of a trained model"
             )
 
     def _range(self, x, member: int | None, training: bool):
@@ -110,9 +111,10 @@ class FakeQuant(Stepped):
             self._widen(x, member)
 
     def _average(self, x, member: int, moves: Any = True):
-        """The moving average with x in it, over all members; kept. moves: whether it moves, or gives what is stored.
+        """Adds x to the moving average, stores it, and returns the range over all members.
 
-        To compute it in vain costs less than two branches would, and is traced much faster.
+        moves: whether the average changes; if not, the stored range is returned. It is computed in both cases: this
+        costs less than two branches, and traces much faster.
         """
         x = tf.stop_gradient(x)
         mine = tf.one_hot(member, self.members)
@@ -120,13 +122,13 @@ class FakeQuant(Stepped):
         extremes = tf.stack([tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)])
         decay = self.spec.decay
         average = self.range_average + (1 - decay) * mine[:, tf.newaxis] * (extremes - self.range_average)
-        # 1 - decay ** seen; a member that saw nothing yet counts as 0, which every range holds.
+        # 1 - decay ** seen corrects the bias. A member without data counts as 0, which every range contains.
         unbiased = average / tf.maximum(1 - tf.pow(decay, seen), 1 - decay)[:, tf.newaxis]
         low, high = tf.reduce_min(unbiased[:, 0]), tf.reduce_max(unbiased[:, 1])
         return self._keep(low, high, seen, average, moves)
 
     def _widen(self, x, member: int):
-        """The range with all of x in it; kept."""
+        """Widens the range until it contains all of x, stores it, and returns it."""
         x = tf.stop_gradient(x)
         low, high = tf.minimum(self.range_min, tf.reduce_min(x)), tf.maximum(self.range_max, tf.reduce_max(x))
         return self._keep(low, high, self.range_seen + tf.one_hot(member, self.members))
@@ -143,7 +145,7 @@ class FakeQuant(Stepped):
 
 
 def _state(trainable: bool = False) -> dict[str, Any]:
-    """Arguments of `add_weight`; what is not trained is averaged over replicas when it is read."""
+    """Arguments of `add_weight`. A variable that is not trained is averaged over replicas when it is read."""
     if trainable:
         return {"trainable": True}
     synchronization, aggregation = tf.VariableSynchronization.ON_READ, tf.VariableAggregation.MEAN

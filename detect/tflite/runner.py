@@ -7,8 +7,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from detect.errors import WeightsError
-from detect.export.tflite import flatbuffer
-from detect.export.tflite.quiet import quiet
+from detect.tflite import flatbuffer
+from detect.tflite.quiet import quiet
 
 
 class Runner:

@@ -6,13 +6,13 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError, DataError, WeightsError
-from detect.export.tflite import flatbuffer, operators, package, parity
-from detect.export.tflite.convert import convert, representative
-from detect.export.tflite.runner import Runner
+from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import calibrate
-from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from detect.tflite import flatbuffer, operators, package, parity
+from detect.tflite.convert import convert, representative
+from detect.tflite.runner import Runner
 from tests.closeness import assert_same_outputs
 
 
@@ -63,13 +63,13 @@ def test_what_can_not_be_converted_as_fake_quantised(tiny):
     for layer in (layer for layer in twin.layers if isinstance(layer, FakeQuant)):
         layer.range_seen.assign(np.ones_like(layer.range_seen))
     layer.range_max.assign(np.nan)
-    with pytest.raises(ConfigError, match=r"the range is \[0.0, nan\], so training diverged"):
+    with pytest.raises(ConfigError, match=r"the range is \[0.0, nan\].*training diverged"):
         convert(twin, "qat")
     twin = fake_quant(tiny.model, Spec(activation_bits=4))
     calibrate(twin, [np.zeros((1, *tiny.size, 3), np.float32)])
     with pytest.raises(ConfigError, match=r"activation_bits=4: a TFLite file holds 8"):
         convert(twin, "qat")
-    with pytest.raises(ConfigError, match="is at step 0 of a delay of 5, so it never trained with rounding"):
+    with pytest.raises(ConfigError, match="is at step 0 of a delay of 5"):
         convert(fake_quant(tiny.model, Spec(delay=5)), "qat")
 
 

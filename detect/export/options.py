@@ -1,0 +1,66 @@
+"""The settings of `detect export`: which go together, and the folder to write. Nothing here imports TensorFlow."""
+
+from pathlib import Path
+
+from detect.errors import ConfigError
+from detect.runs.folder import TFLITE_MODEL, RunFolder
+
+LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
+
+
+def destination(cfg) -> Path:
+    """The folder that an export is written into, after all its settings have been checked.
+
+    Raises ConfigError for settings that do not go together, and for a folder that exists without `overwrite=true`.
+    """
+    if not cfg.run:
+        raise ConfigError("export: name a run folder: run=RUN")
+    check(cfg)
+    check_stage(cfg)
+    folder = Path(cfg.output or Path(cfg.run) / default_name(cfg))
+    if folder.exists() and not cfg.overwrite:
+        raise ConfigError(f"output={folder} exists; name another folder or give overwrite=true")
+    return folder
+
+
+def check(cfg) -> None:
+    """Raises ConfigError for settings that do not go together, before TensorFlow is imported."""
+    if str(cfg.output or "").endswith(".tflite"):
+        raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {TFLITE_MODEL}")
+    if cfg.format == "saved_model":
+        legal = {"quantization": ("none", "qat"), "nms": (None, "in_graph"), "input": (None,), "heads": (None,)}
+        given = [f"{key}={cfg[key]}" for key, values in legal.items() if cfg[key] not in values]
+        if given:
+            raise ConfigError(f"{', '.join(given)} is for format=tflite; a SavedModel is float, with its NMS inside")
+    elif cfg.batch not in (1, None) or (cfg.batch is None and cfg.nms not in (None, "none")):
+        told = "null" if cfg.batch is None else cfg.batch
+        raise ConfigError(f"batch={told}: legal are 1, and with nms=none null (any number); a SavedModel takes any")
+
+
+def check_stage(cfg) -> None:
+    """Raises ConfigError where a run lacks the stage that is to be exported, naming what has it."""
+    if not RunFolder(Path(cfg.run)).is_run:
+        return  # loading it tells
+    saved = RunFolder(Path(cfg.run)).saved_config()
+    quantize = saved.get("quantize") or {}
+    if cfg.quantization == "qat":
+        if not quantize.get("enabled"):
+            raise ConfigError(
+                f"quantize=qat: {cfg.run} never trained with fake quantisation. Go on from it, with its data set, "
+                f"backbone and detector: detect train quantize=int8 init={cfg.run} init.scope=detector"
+            )
+    elif quantize.get("enabled") and not quantize.get("float_stage", True):
+        mend = "train one without quantize.float_stage=false"
+        if saved.init.get("scope") == "detector" and saved.init.get("path"):
+            mend = f"name the run that it started from: run={saved.init.path}"
+        told = f"quantize={cfg.quantization}: {cfg.run} has no float detector, for stage 2 was left out"
+        raise ConfigError(f"{told}; {mend}")
+
+
+def default_name(cfg) -> str:
+    """The folder within the run's: `saved_model` or `tflite`, and what makes the file another one."""
+    if cfg.format == "saved_model":
+        return "saved_model_qat" if cfg.quantization == "qat" else "saved_model"
+    batch = "" if cfg.batch else "any_batch"
+    parts = [cfg.quantization, "per_tensor" if cfg.weights == "per_tensor" else "", cfg.nms or "none", batch]
+    return "_".join(["tflite", *(part for part in parts if part not in ("", "none"))])

@@ -1,0 +1,112 @@
+"""Writes a trained detector as a SavedModel or a TFLite file, and what was measured of it: `detect export run=RUN`."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.detector import Detector
+from detect.errors import ConfigError
+from detect.export import comparison, images
+from detect.export import saved_model as graph
+from detect.export.options import ANCHORS, LABELS
+from detect.files import write_json
+from detect.geometry.frame import Frame
+from detect.runs import provenance
+from detect.runs.folder import DETECTOR, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
+from detect.tflite import accuracy, operators, package, parity
+from detect.tflite.metadata import Settings
+from detect.training import finished
+
+log = logging.getLogger("detect")
+
+
+def write(cfg, folder: Path) -> None:
+    """Writes the model, compares it with the run on real images, and leaves the figures in export.json.
+
+    Raises ConfigError for a model that differs from the run by more than its limits.
+    """
+    logging.getLogger("tensorflow").setLevel("ERROR")
+    detector = Detector.load(cfg.run, QUANTIZED if cfg.quantization == "qat" else DETECTOR)
+    if detector.architecture is None:
+        raise ConfigError(f"run={cfg.run}: an exported model can't be exported again; name the run folder")
+    (write_saved_model if cfg.format == "saved_model" else write_tflite)(cfg, detector, folder)
+
+
+def write_saved_model(cfg, detector: Detector, folder: Path) -> None:
+    """A SavedModel with resize, input scaling and suppression inside. Of `qat` it is the evaluation graph, in float."""
+
+    architecture, dataset = detector.architecture, images.data_of(cfg, detector.classes)
+    source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
+    with tempfile.TemporaryDirectory() as place:
+        new = Path(place) / "saved_model"
+        graph.save(architecture, detector.classes, detector.name, new)
+        shipped = Detector.load(new)
+        report: dict[str, Any] = {
+            "format": "saved_model",
+            "options": {"quantize": cfg.quantization, "batch": None},
+            "bytes": sum(file.stat().st_size for file in new.rglob("*") if file.is_file()),
+            "operators": operators.of_saved_model(new),
+            "parity": {"source": source, "frames": len(frames)} | comparison.parity(cfg, detector, shipped, frames),
+            "scores": comparison.score(cfg, dataset, shipped, architecture),
+            "latency_ms": parity.timed(lambda: shipped(images.photographs()[0]), cfg.timings),
+            "settings": {"classes": detector.classes, "size": architecture.size, "resize": architecture.resize}
+            | {"suppression": vars(architecture.postprocess)},
+        }
+        judge(cfg, comparison.disagreement(report["parity"]))
+        shutil.copytree(new, folder, dirs_exist_ok=True)
+    write_beside(folder, detector.classes, report | provenance.collect())
+    log.info("scores differ by %.1e of the largest from the run's", report["parity"]["relative"])
+    if report["scores"]:
+        log.info(accuracy.line(report["scores"]))
+    if problem := accuracy.complaint(report["scores"], cfg.quantization):
+        log.warning("%s: the resize inside rounds some pixels otherwise", problem)
+    log.info("size %.1f MB, latency of one photograph %.1f ms", report["bytes"] / 1e6, report["latency_ms"])
+
+
+def write_tflite(cfg, detector: Detector, folder: Path) -> None:
+    """A TFLite file, its labels, and export.json."""
+
+    architecture = detector.architecture
+    options = package.Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
+    settings = Settings.of(architecture, detector.classes, options.nms)
+    dataset = images.data_of(cfg, detector.classes)
+    source, real, training = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
+    plain = package.Options(nms=options.nms, batch=options.batch)
+    in_float = finished.float_twin(RunFolder(Path(cfg.run))) if options.quantize == "qat" else architecture
+    reference = package.build(in_float.model, settings, plain)
+    file = reference if options == plain else package.build(architecture.model, settings, options, training)
+    report = package.report(file, reference, architecture.model, settings, options, real, cfg.timings)
+    report["parity"]["source"] = source
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / TFLITE_MODEL).write_bytes(file.content)
+        report["scores"] = comparison.score(cfg, dataset, Detector.load(place), architecture)
+    judge(cfg, package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TFLITE_MODEL).write_bytes(file.content)
+    np.savetxt(folder / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
+    about = {"format": "tflite", "representative": len(training), **report, **provenance.collect()}
+    about["versions"] |= {"ai-edge-litert": provenance.version("ai-edge-litert")}
+    write_beside(folder, detector.classes, about)
+    for line in package.table(report):
+        log.info(line)
+
+
+def judge(cfg, *problems: str | None) -> None:
+    """Raises ConfigError for a file beyond its limits; `strict=false` warns only."""
+    found = "; ".join(problem for problem in problems if problem)
+    if found and cfg.strict:
+        raise ConfigError(f"not written: {found}; strict=false writes the file all the same")
+    if found:
+        log.warning(found)
+
+
+def write_beside(folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
+    """The class names and `export.json`."""
+    (folder / LABELS).write_text("\n".join(classes) + "\n", encoding="utf-8")
+    write_json(folder / EXPORT, report)
+    log.info("wrote %s", folder)

@@ -1,0 +1,194 @@
+"""compose() does what the command line does, and a user's own modules need no edit of the library."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+from detect.cli.overrides import prepare, read
+from detect.config.compose import compose
+from detect.config.signatures import static_signature
+from detect.config.tree import plain
+from detect.errors import ConfigError
+
+MYLIB = """
+from typing import Literal
+
+import albumentations as A
+
+from detect.data.digits import make_digits
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.modeling.heads import ConvPredictor
+
+
+class Net(MobileNetV1):
+    def __init__(self, variant: str = "tiny", padding: int = 0, scale: float | bool = 0.25):
+        assert variant == "smallest" and padding == 3
+        super().__init__(depth_multiplier=scale)
+
+
+class Head(ConvPredictor):
+    def __init__(self, padding: Literal["a", "b"] = "a", scale: float = 1.0):
+        assert padding == "b"
+        super().__init__(1, 0.03 * scale)
+
+
+class Blur(A.GaussianBlur):
+    def __init__(self, variant: str = "wide", p: float = 0.5):
+        super().__init__(p=p)
+
+
+def read(root: str, variant: int, split: str = "none"):
+    assert variant == 5 and split == "ours"
+    return make_digits(root, {"train": 8, "val": 4, "test": 4})
+"""
+
+OWN = [
+    *("backbone._target_=mylib.Net", "backbone.variant=smallest", "backbone.padding=3"),
+    *("detector.head._target_=mylib.Head", "detector.head.padding=b"),
+    "+augment.transforms.mine={_target_: mylib.Blur, variant: narrow}",
+    *("dataset._target_=mylib.read", "dataset.variant=5", "dataset.split=ours"),
+    "init=none",
+]
+
+
+@pytest.fixture
+def mylib(tmp_path, monkeypatch) -> Path:
+    """A folder with a user's own module, on Python's path."""
+    (tmp_path / "mylib.py").write_text(MYLIB)
+    monkeypatch.syspath_prepend(tmp_path)
+    static_signature.cache_clear()
+    yield tmp_path
+    static_signature.cache_clear()
+
+
+def test_it_is_the_configuration_of_the_command_line():
+    cfg = compose(["seed=3", "backbone=vgg16", "detector.size=[96,128]"])
+    assert (cfg.seed, cfg.detector.size) == (3, [96, 128]) and cfg.backbone._target_.endswith(".VGG16")
+    assert "hydra" not in cfg
+    assert plain(cfg) == plain(prepare(read(["seed=3", "backbone=vgg16", "detector.size=[96,128]"], "train")).first)
+
+
+def test_it_knows_the_short_ways(tmp_path):
+    (tmp_path / "a, b.npz").write_text("")
+    cfg = compose([f"init={tmp_path}/a, b.npz", "init.scope=detector"])
+    assert cfg.init.path == f"{tmp_path}/a, b.npz" and cfg.classify.enabled is False
+    assert compose(["network"], "inspect").only == "network"
+
+
+def test_it_takes_a_folder_of_the_users_own(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 11\n")
+    assert compose(["experiment=mine"], config_dir=tmp_path).seed == 11
+    assert compose(["runs=a", "output=b"], "report").output == "b"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedul.steps=3"], "unknown key schedul.steps; did you mean schedule.steps?"),
+        (["schedule.steps=0"], "schedule.steps=0 is not legal: expected a whole number from 1"),
+        (["backbone=mobilenet_v3_small", "backbone.variant=tiny"],
+         "backbone.variant=tiny is not legal: expected one of large, small"),
+        (["dataset=voc"], "dataset.root is missing: give dataset.root=DIR"),
+        (["seed=1,2"], "seed=1,2: several values make a sweep, which needs -m; seed=[...] is a list, "
+                       "seed='...' is text"),
+        (["resume=nowhere"], f"resume={Path('nowhere').resolve()}: not a run folder, there is no .hydra/config.yaml "
+                             "in it"),
+    ],
+)  # fmt: skip
+def test_it_refuses_alike(overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    assert str(caught.value) == message
+
+
+def test_hydras_state_is_afterwards_what_it_was():
+    before = GlobalHydra.instance().is_initialized(), HydraConfig.instance().cfg
+    first, second = compose(["seed=1"]), compose(["seed=2"])
+    with pytest.raises(ConfigError):
+        compose(["seed=-1"])
+    assert (first.seed, second.seed) == (1, 2)
+    assert (GlobalHydra.instance().is_initialized(), HydraConfig.instance().cfg) == before
+
+
+def test_inside_a_job_and_without_tensorflow(tmp_path):
+    script = """
+        import sys
+        from detect.cli import job, main
+        from detect.config.compose import compose
+
+        def train(cfg):
+            assert compose(["seed=5"]).seed == 5
+            print(cfg.seed, job.folder().name, job.task_overrides())
+            print(sorted({"tensorflow", "tf_keras", "official"} & set(sys.modules)))
+
+        print(main.run("train", train, ["seed=4", "hydra.run.dir=here"]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.stdout.splitlines() == ["4 here ['seed=4']", "[]", "0"], done.stderr
+
+
+def test_own_targets_compose_with_arguments_of_any_name(mylib):
+    cfg = plain(compose([*OWN, "dataset.root=data"]))
+    assert cfg["backbone"] == {"_target_": "mylib.Net", "variant": "smallest", "padding": 3}
+    assert cfg["detector"]["head"] == {"_target_": "mylib.Head", "padding": "b"}
+    assert cfg["augment"]["transforms"]["mine"] == {"_target_": "mylib.Blur", "variant": "narrow"}
+    expected = {"_target_": "mylib.read", "_convert_": "all", "root": "data", "variant": 5, "split": "ours"}
+    assert cfg["dataset"] == expected
+    assert "mylib" not in sys.modules
+
+
+def test_arguments_that_both_take_keep_their_values(mylib):
+    cfg = compose(["backbone=inception_v3", "backbone._target_=mylib.Net", "backbone.padding=3"])
+    assert plain(cfg)["backbone"] == {"_target_": "mylib.Net", "padding": 3, "scale": False}
+    cfg = compose(["dataset=voc", "dataset.root=x", "dataset._target_=mylib.read", "dataset.variant=5"])
+    assert plain(cfg)["dataset"] == {"_target_": "mylib.read", "_convert_": "all", "root": "x", "variant": 5}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["backbone.widht=2", "backbone._target_=mylib.Net"],
+         "unknown key backbone.widht: mylib.Net has no argument widht"),
+        (["detector.head._target_=mylib.Head", "detector.head.padding=c"],
+         "detector.head.padding=c is not legal: expected one of a, b"),
+        (["dataset._target_=mylib.read"], "dataset.variant is missing: mylib.read needs it"),
+        (["backbone._target_=mylob.Net"],
+         "backbone._target_=mylob.Net: there is no module mylob; is it on PYTHONPATH?"),
+    ],
+)  # fmt: skip
+def test_own_targets_are_checked_by_their_own_signature(mylib, overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    assert str(caught.value) == message
+
+
+@pytest.mark.slow
+def test_own_targets_train_a_step(mylib, small_overrides):
+    """Every stage builds, and trains a step with, a backbone, head, transform and data set that the library lacks."""
+    small = [line for line in small_overrides if not line.startswith(("init", "backbone.", "dataset.", "schedule.st"))]
+    small = [line for line in small if "classify.schedule.steps" not in line and "warmup" not in line]
+    command = [sys.executable, "-m", "detect.cli", "train", "debug=step", *OWN, *small, f"dataset.root={mylib}/data"]
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(mylib)])
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={mylib}/run"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        cwd=mylib,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (mylib / "run" / "summary.json").is_file()

@@ -45,7 +45,9 @@ def test_the_whole_way(small_overrides, tmp_path, monkeypatch):
     (tmp_path / "own_hook.py").write_text(OWN_HOOK)
     monkeypatch.syspath_prepend(tmp_path)
     steps = ["schedule.steps=2", "schedule.evaluate_every=2", "schedule.checkpoint_every=2", "classify.enabled=false"]
-    cfg = api.compose(*small_overrides, *steps, f"hooks=[{{_target_:own_hook.Diary,file:'{tmp_path}/diary'}}]")
+    cfg = api.compose(
+        *small_overrides, *steps, "threads=null", f"hooks=[{{_target_:own_hook.Diary,file:'{tmp_path}/diary'}}]"
+    )
     score = api.train(cfg, tmp_path / "run")
     assert api.train(cfg, tmp_path / "run") == score  # it has ended
     assert (tmp_path / "diary").read_text().splitlines() == ["detector 1 True", "detector 2 True"]

@@ -11,6 +11,7 @@ import pytest
 from detect.cli.overrides import prepare, read
 from detect.config.check import CONFIG_DIR, check
 from detect.config.composer import groups
+from detect.config.fingerprint import fingerprint
 from detect.data.crops import crop_dataset
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.subset import limit, share
@@ -71,8 +72,8 @@ def test_the_rate_of_an_arm_is_its_own():
     rates = "rates.detector={random: .004, crops: .002}"
     assert compose("experiment=ablation/two_stage", "arm=random", rates).schedule.rate == 0.004
     assert compose("experiment=ablation/two_stage", "arm=crops", rates).schedule.rate == 0.002
-    same = [check.fingerprint(compose("arm=crops", f"rates.detector.random={rate}", "study=x")) for rate in (0.1, 0.2)]
-    assert same[0] == same[1] == check.fingerprint(compose("arm=crops"))
+    same = [fingerprint(compose("arm=crops", f"rates.detector.random={rate}", "study=x")) for rate in (0.1, 0.2)]
+    assert same[0] == same[1] == fingerprint(compose("arm=crops"))
 
 
 def test_experiments_in_folders_are_options():

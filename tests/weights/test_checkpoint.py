@@ -158,7 +158,7 @@ def test_folder_names_that_tensorflow_takes_for_patterns(written, tmp_path):
     assert_same(checkpoint.read(tmp_path / "lr=0.1,*?"), ARRAYS)
     folder = tmp_path / "size=[300,300]"
     shutil.copytree(written, folder)
-    message = f"{folder}/best: TensorFlow can't read a checkpoint below a folder with [ or \\ in its name"
+    message = f"{folder}/best: TensorFlow can't read a checkpoint whose path contains [ or \\"
     assert refusal(folder / "best") == message
     with pytest.raises(WeightsError, match=r"TensorFlow can't read a checkpoint .* \[ or"):
         checkpoint.write(folder / "best", ARRAYS)

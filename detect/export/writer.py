@@ -51,7 +51,7 @@ def write_saved_model(cfg, detector: Detector, folder: Path) -> None:
             "options": {"quantize": cfg.quantization, "batch": None},
             "bytes": sum(file.stat().st_size for file in new.rglob("*") if file.is_file()),
             "operators": operators.of_saved_model(new),
-            "parity": {"source": source, "frames": len(frames)} | comparison.parity(cfg, detector, shipped, frames),
+            "parity": {"source": source, "frames": len(frames), **comparison.parity(cfg, detector, shipped, frames)},
             "scores": comparison.score(cfg, dataset, shipped, architecture),
             "latency_ms": parity.timed(lambda: shipped(images.photographs()[0]), cfg.timings),
             "settings": {"classes": detector.classes, "size": architecture.size, "resize": architecture.resize}
@@ -59,7 +59,7 @@ def write_saved_model(cfg, detector: Detector, folder: Path) -> None:
         }
         judge(cfg, comparison.disagreement(report["parity"]))
         shutil.copytree(new, folder, dirs_exist_ok=True)
-    write_beside(folder, detector.classes, report | provenance.collect())
+    write_beside(folder, detector.classes, {**report, **provenance.collect()})
     log.info("scores differ by %.1e of the largest from the run's", report["parity"]["relative"])
     if report["scores"]:
         log.info(accuracy.line(report["scores"]))

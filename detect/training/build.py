@@ -57,18 +57,20 @@ def detector(cfg: DictConfig, num_classes: int) -> Any:
 
 def classifier(cfg: DictConfig, num_classes: int) -> Classifier:
     """The classifier of `cfg.classify` on `cfg.backbone`, with random weights."""
-    return instantiate(cfg.classify.classifier, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    made: Classifier = instantiate(cfg.classify.classifier, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    return made
 
 
 def quantized_schedule(cfg: DictConfig) -> Schedule:
     """The schedule of stage 3."""
-    return instantiate(cfg.quantize.schedule)
+    made: Schedule = instantiate(cfg.quantize.schedule)
+    return made
 
 
 def quantization(cfg: DictConfig) -> Spec:
     """How stage 3 quantises, in steps of its schedule. Raises ConfigError where the two do not go together."""
-    steps, spec = cfg.quantize.schedule.steps, instantiate(cfg.quantize.spec)
-    spec = spec.over(steps)
+    steps, given = cfg.quantize.schedule.steps, instantiate(cfg.quantize.spec)
+    spec: Spec = given.over(steps)
     if spec.delay >= steps:
         raise ConfigError(
             f"quantize.spec.delay={cfg.quantize.spec.delay}: rounding would never begin, as quantize.schedule.steps is "
@@ -98,9 +100,10 @@ def check_detector(cfg: DictConfig, num_classes: int) -> None:
 def stage_1_dataset(run: Run) -> ClassificationDataset:
     """The pictures of stage 1: a folder of their own, or crops of the run's training images."""
     dataset = instantiate(run.cfg.classify.dataset)
-    if not isinstance(dataset, ClassificationDataset):
-        dataset = dataset(run.dataset, seed=run.cfg.seed)
-    return dataset
+    if isinstance(dataset, ClassificationDataset):
+        return dataset
+    cropped: ClassificationDataset = dataset(run.dataset, seed=run.cfg.seed)
+    return cropped
 
 
 def classification_stream(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tf_keras
 from official.modeling.optimization import lr_schedule
@@ -34,7 +34,7 @@ class Schedule:
 
     steps: Count
     batch_size: Annotated[int, whole(1, 4096)]
-    optimizer: Callable[..., Any]
+    optimizer: Callable[..., tf_keras.optimizers.Optimizer]
     rate: Annotated[float, number(0, 100, above=True)]
     warmup: Natural = 0
     decay: Decay = "cosine"
@@ -57,7 +57,7 @@ class Schedule:
         """The decay that averages over about a tenth of the stage: min(.9997, 1 - 10 / steps)."""
         return max(0.0, min(0.9997, 1 - 10 / self.steps))
 
-    def learning_rate(self) -> Any:
+    def learning_rate(self) -> tf_keras.optimizers.schedules.LearningRateSchedule:
         """Linear warm-up to `rate`, then the decay."""
         demand("schedule.decay", self.decay, Decay)
         if self.decay == "cosine":
@@ -73,7 +73,7 @@ class Schedule:
             return lr_schedule.LinearWarmup(rate, self.warmup, warmup_learning_rate=0.0)
         return rate
 
-    def build_optimizer(self):
+    def build_optimizer(self) -> tf_keras.optimizers.Optimizer:
         """The optimiser with its schedule, clipping, weight decay and weight average."""
         decay = self.average_decay if self.ema_decay is None else self.ema_decay
         optimizer = self.optimizer(
@@ -88,7 +88,7 @@ class Schedule:
             optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_"])
         return optimizer
 
-    def prepare(self, model) -> None:
+    def prepare(self, model: tf_keras.Model) -> None:
         """Sets batch norm's decay and freezes what is to be frozen, on a model whose weights are in place."""
         frozen = set()
         if self.freeze_until:
@@ -103,7 +103,7 @@ class Schedule:
             layer.trainable = not (layer.name in frozen or (normalises and self.batch_norm == "frozen"))
 
 
-def _needed(model, name: str) -> set[str]:
+def _needed(model: tf_keras.Model, name: str) -> set[str]:
     """The layers that layer `name` depends on, itself included.
 
     Where a second input is cut out of an output called `features` (Faster R-CNN's crops), these are needed, too.

@@ -22,7 +22,7 @@ def main(cfg: DictConfig, folder: str | Path, command: str | None = None) -> flo
     from detect.training import build, stages  # imports TensorFlow
 
     build.set_up(cfg)
-    build.check_detector(cfg, run.dataset.num_classes)  # what can't be built stops here, not after stage 1
+    build.check(cfg, run.dataset.num_classes)  # what can't be built stops here, not after stage 1
     weights = stages.first_weights(cfg)
     if cfg.classify.enabled:
         weights = stages.train_classifier(run, weights)

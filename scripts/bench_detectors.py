@@ -1,8 +1,8 @@
-"""What every detector costs: parameters, multiply-accumulates, anchors, speed, memory. Writes the README's table.
+"""Measures every detector: parameters, multiply-accumulates, anchors, speed, memory. Writes the README's table.
 
 Usage: python scripts/bench_detectors.py OUTPUT.json [README.md]
-Each row is a process of its own (`train_step.py`), alone on the machine. Images/s are those of the median of a few
-training steps; MACs are those of detecting in one image, with 20 classes. With a README, its table between the marks is
+Each row is a separate process (`train_step.py`); no other one runs at the same time. Images/s are from the median of a
+few training steps; MACs are for detection in one image, with 20 classes. With a README, its table between the marks is
 replaced.
 """
 
@@ -20,7 +20,7 @@ SSD, FASTER_RCNN = ("detector.size=[300,300]",), ("detector=faster_rcnn", "detec
 SSDLITE = ("detector=ssdlite", *SSD)
 MOBILENETS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
 STEPS = 3
-# What the tests hold each backbone against.
+# The reference that the tests compare each backbone with.
 CHECKED = {
     "mobilenet_v1": "slim's shapes; tf_keras with the ImageNet checkpoint",
     "mobilenet_v2": "slim's shapes; a zoo graph; tf_keras",
@@ -30,13 +30,14 @@ CHECKED = {
     "inception_v3": "slim's shapes; slim's outputs; tf_keras",
     "vgg16": "slim's shapes; slim's outputs; tf_keras",
 }
-# And what they hold a detector against: the API's maps and anchors, for example.
+# The reference that the tests compare a detector with, for example the API's maps and anchors.
 ALSO_CHECKED = {
     ("mobilenet_v1", "ssd"): "the API's anchors",
     ("inception_v2", "ssd"): "the API's anchors",
     ("inception_v3", "ssd"): "the API's anchors (padding=valid)",
     ("mobilenet_v2", "ssdlite"): "the zoo graph's detections",
     ("mobilenet_v3_large", "ssdlite"): "torchvision's size and MACs",
+    ("mobilenet_v2", "fcos"): "torchvision's targets and losses",
     ("vgg16", "ssd300_vgg16"): "torchvision's size and MACs",
 }
 
@@ -52,6 +53,7 @@ def cases() -> list[tuple[str, str, int, tuple[str, ...]]]:
             rows.append((backbone, "ssd300_vgg16", 8, ("detector=ssd300_vgg16",)))
         if backbone == "mobilenet_v2":
             rows.append((backbone, "ssd_fpn", 8, ("detector=ssd_fpn", "detector.size=[320,320]")))
+            rows.append((backbone, "fcos", 8, ("detector=fcos", "detector.size=[320,320]")))
         rows.append((backbone, "faster_rcnn", 2, FASTER_RCNN))
     return rows
 

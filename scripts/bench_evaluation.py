@@ -1,4 +1,4 @@
-"""Times COCO evaluation of 5,000 images x 100 detections x 80 classes, and pycocotools on the same data if asked.
+"""Times COCO evaluation of 5,000 images x 100 detections x 80 classes, and with --pycocotools also pycocotools.
 
     python scripts/bench_evaluation.py --output bench/evaluation.json
     python scripts/bench_evaluation.py --images 500 --pycocotools --rounds 2
@@ -37,7 +37,7 @@ def make_examples(images: int, classes: int, rng: np.random.Generator) -> list[E
 
 
 def make_detections(example: Example, count: int, classes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """`count` boxes, scores and classes for one image, as a half-trained detector would give them."""
+    """`count` boxes, scores and classes for one image, similar to those of a half-trained detector."""
     boxes, kinds = random_boxes(count, rng), rng.integers(1, classes + 1, count)
     if len(example.boxes):
         near = rng.integers(0, len(example.boxes), count // 3)
@@ -55,7 +55,7 @@ def random_boxes(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def run_ours(examples, detections, classes) -> tuple[dict[str, float], list[float | None]]:
-    """Seconds of adding and of scoring, and the twelve figures."""
+    """Seconds for adding and for scoring, and the twelve figures."""
     start = time.perf_counter()
     evaluator = CocoEvaluator(examples, classes)
     for example, found in zip(examples, detections, strict=True):
@@ -68,7 +68,7 @@ def run_ours(examples, detections, classes) -> tuple[dict[str, float], list[floa
 
 
 def run_pycocotools(examples, detections, classes) -> tuple[dict[str, float], list[float | None]]:
-    """Seconds of pycocotools from dictionaries to the twelve figures."""
+    """Seconds that pycocotools takes from dictionaries to the twelve figures."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

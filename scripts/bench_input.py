@@ -1,4 +1,4 @@
-"""Input pipeline against a plain albumentations loop: `python scripts/bench_input.py OUT.json [--rounds N]`.
+"""Compares the input pipeline with a plain albumentations loop: `python scripts/bench_input.py OUT.json [--rounds N]`.
 
 The work: JPEG of 500x375 with six boxes, flip, box-safe crop, colour, resize to 300x300. Both sides run in turn
 within each round, so that other load on the machine strikes both; the figures are medians over the rounds, the ratio
@@ -63,7 +63,7 @@ def make_images(folder: Path, number: int, width: int, height: int) -> list[Exam
 
 
 def peer(examples: Sequence[Example]) -> Callable[[], None]:
-    """The loop that one writes first: one thread, albumentations does boxes and labels, resize last."""
+    """A simple loop: one thread, albumentations handles boxes and labels, the resize comes last."""
     compose = A.Compose(
         [*geometry().values(), *colour().values(), A.Resize(*SIZE)],
         bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"], min_visibility=0.3),
@@ -92,7 +92,7 @@ def ours(examples: Sequence[Example], threads: int, **changes: Any) -> Callable[
 
 
 def decode_only(examples: Sequence[Example], threads: int) -> Callable[[], None]:
-    """Nothing but cv2's JPEG decoder: what this machine's cores can give without the interpreter lock."""
+    """Only cv2's JPEG decoder: the speed of this machine's cores without the interpreter lock."""
 
     def run() -> None:
         with ThreadPoolExecutor(threads) as pool:
@@ -106,7 +106,7 @@ def alternate(
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Images per second of every arm in every round, and the median milliseconds of processor time per image.
 
-    The order turns from round to round; a first run of each warms up.
+    The order rotates from round to round. A first run of each arm is not measured.
     """
     rates: dict[str, list[float]] = {name: [] for name in arms}
     busy: dict[str, list[float]] = {name: [] for name in arms}
@@ -134,7 +134,7 @@ def microseconds(function: Callable[[], Any], repeats: int = 60) -> float:
 
 
 def stages(example: Example) -> dict[str, float]:
-    """Microseconds of each step on one image, and of the ways not taken (marked "instead")."""
+    """Microseconds of each step on one image, and of alternatives (marked "instead")."""
     image = read_image(example.path)
     xyxy = example.boxes[:, [1, 0, 3, 2]]
     rows = np.concatenate([xyxy / (500, 375, 500, 375), np.arange(6)[:, None]], axis=1)
@@ -162,7 +162,7 @@ def stages(example: Example) -> dict[str, float]:
 
 
 def findings(rate: dict[str, float], table: dict[str, float], threads: int) -> list[str]:
-    """What holds the pipeline back, in sentences with this run's figures."""
+    """The bottlenecks of the pipeline, as sentences with the figures of this run."""
     decode, total = table["decode to RGB"], table["decode to RGB"] + table["all of Augment.apply"]
     arrays, boxed = table["flip and crop, boxes as arrays"], table["instead: albumentations' box processor"]
     small, full = (

@@ -1,8 +1,8 @@
-"""Training speed beside torchvision's: the same networks, batch, size and work, in turns.
+"""Compares training speed with torchvision: the same networks, batch, size and work, in turns.
 
 Usage: python scripts/bench_peers.py TORCHVISION_PYTHON OUTPUT.json [ROUNDS=5]
-Both programs stay alive and step alternately, each alone while it steps. A side's speed is that of its median step; the
-ratio is ours over theirs, and above 1 where `detect` is faster.
+Both programs keep running and step in turns; only one of them steps at a time. The speed is that of the median step.
+The ratio is our speed over theirs: it is above 1 if `detect` is faster.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SAME_WORK = [  # SGD with momentum and nothing else, as the peer has it
+SAME_WORK = [  # only SGD with momentum, as in the peer
     "schedule/optimizer=sgd",
     "schedule.weight_decay=0.0",
     "schedule.clip_norm=null",
@@ -102,7 +102,7 @@ def compare(name: str, peer_python: str, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints a line a case, and writes one json."""
+    """Prints a line for each case, and writes one JSON file."""
     peer_python, output = sys.argv[1:3]
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
     results = {}

@@ -1,9 +1,9 @@
-"""What a step of fake-quant training takes beside a float one, and beside tfmot's `quantize_model`.
+"""Times a step of fake-quant training, a float step, and a step with tfmot's `quantize_model`.
 
 Usage: python scripts/bench_quantize.py OUTPUT.json [ROUNDS=5]
-All sides live in one process and step in turns, each alone while it steps; the time of a side is that of its median
-step. Until batch norm stands still ours convolves twice a layer, as tf.contrib.quantize did: once with the folded,
-rounded kernel, once for the batch's statistics. tfmot convolves once, as it rounds kernels without folding.
+All sides run in one process and step in turns; only one of them steps at a time. The time of a side is its median
+step. Until batch norm is frozen, our side convolves twice in each layer, as tf.contrib.quantize did: once with the
+folded, rounded kernel, once for the batch's statistics. tfmot convolves once, as it rounds kernels without folding.
 """
 
 import json
@@ -32,15 +32,15 @@ from detect.runs import provenance
 from detect.training import build
 from detect.training.trainer import Trainer
 
-BATCH, STEPS = 8, 3  # images a step, steps a turn
-FREEZE = 10  # the step from which batch norm stands still
+BATCH, STEPS = 8, 3  # images per step, steps per turn
+FREEZE = 10  # the step from which batch norm is frozen
 BOXES = [[20, 20, 120, 150], [60, 80, 200, 220], [100, 30, 250, 140]]
 ARMS = ("float", "float, batch norm frozen", "ours", "ours, batch norm frozen", "tfmot")
 Step = Callable[[], float]
 
 
 class Application:
-    """A classifier of tf_keras.applications as the trainer takes it."""
+    """A classifier of tf_keras.applications with the interface that the trainer needs."""
 
     def __init__(self, model: tf_keras.Model):
         self.model = model
@@ -63,7 +63,7 @@ CASES: dict[str, tuple[int, Callable[[Any], Any]]] = {
 
 
 def batch_of(size: int) -> dict[str, Any]:
-    """A constant batch of noise with three boxes an image."""
+    """A constant batch of noise with three boxes in each image."""
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), np.uint8)
     return {
         "image": tf.constant(pixels),
@@ -87,13 +87,13 @@ def stepper(architecture: Any, schedule: Any, batch: dict[str, Any]) -> Step:
 
 
 def sides(size: int, make: Callable[[Any], Any]) -> dict[str, Step]:
-    """What steps for each of ARMS."""
+    """The step function of each of ARMS."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["init=none", "quantize=int8"])
     schedule, batch = build.quantized_schedule(cfg), batch_of(size)
     plain, frozen, ours, theirs = architectures = [make(cfg) for _ in range(4)]
     for architecture in architectures:
-        schedule.prepare(architecture.model)
+        schedule.prepare(architecture)
     for layer in frozen.model.layers:
         layer.trainable = not isinstance(layer, tf_keras.layers.BatchNormalization)
     ours.adopt(fake_quant(ours.model, Spec(freeze_bn=FREEZE)))
@@ -127,7 +127,7 @@ def measure(size: int, make: Callable[[Any], Any], rounds: int) -> dict[str, Any
 
 
 def main() -> None:
-    """Prints a table, and writes one json."""
+    """Prints a table, and writes one JSON file."""
     tf.get_logger().setLevel("ERROR")
     output, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
     results: dict[str, Any] = {"batch": BATCH, "rounds": rounds, "cases": {}, **provenance.collect()}

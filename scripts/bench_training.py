@@ -1,4 +1,4 @@
-"""Training speed and memory of SSD-MobileNetV1-300, beside what the machine's own matrix product reaches.
+"""Training speed and memory of SSD-MobileNetV1-300, compared with a matrix product on the same machine.
 
 Usage: python scripts/bench_training.py OUTPUT.json [ROUNDS=3]
 Alternates, in one run: optimiser steps of batch 8, and a 2000 x 2000 float32 matrix product. Then starts
@@ -76,7 +76,7 @@ def training_and_matmul(rounds: int) -> dict:
 
 
 def seconds_to_first_step() -> float:
-    """From the command to the first row of metrics.jsonl, stage 1 left out."""
+    """Seconds from the command to the first row of metrics.jsonl, without stage 1."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "detect.cli", "train", "init=none", "debug=step", "classify.enabled=false"]
         start = time.time()
@@ -86,7 +86,7 @@ def seconds_to_first_step() -> float:
 
 
 def main() -> None:
-    """Writes one json."""
+    """Writes one JSON file."""
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     result = {"seconds_to_first_step": seconds_to_first_step()} | training_and_matmul(rounds)
     Path(sys.argv[1]).write_text(json.dumps(result, indent=2) + "\n")

@@ -1,8 +1,8 @@
-"""Why MobileNet collapses at 8 bits, and what cures it: the measurements of experiments/mobilenet_collapse.
+"""Measures why MobileNet collapses at 8 bits, and which changes correct it, for experiments/mobilenet_collapse.
 
 Usage: python scripts/mobilenet_collapse.py OUTPUT --data GROCERY10 --mobilenet CHECKPOINT --inception H5 --graph PB
-A network whose weights are not given is left out. Every variant leaves OUTPUT/NETWORK/NUMBER/measured.json, and is not
-measured again where that is there; so does every layer that a table names. The pictures go to OUTPUT, too.
+A network without given weights is left out. Every variant writes OUTPUT/NETWORK/NUMBER/measured.json, and so does every
+layer in a table. A variant with such a file is not measured again. The pictures go to OUTPUT, too.
 """
 
 import argparse
@@ -29,15 +29,15 @@ from detect.reporting.figures import new_figure, render
 from detect.runs import provenance
 
 MEASURED = "measured.json"
-CALIBRATED, PROBED = 16, 4  # frames that the layer report takes ranges from, and measures noise on
+CALIBRATED, PROBED = 16, 4  # frames of the layer report: for the ranges, and for the noise
 NAMED = 6  # layers in its table
 SPECS = {"per tensor": Spec(per_channel=False, ranges="calibrated"), "per channel": Spec(ranges="calibrated")}
 
 
 @dataclass(frozen=True)
 class Study:
-    """caption: of the network's table. option: the argument that names its weights. folder: of its rows. load: builds
-    it from the weights. variants: that it is measured in. report: whether its layers are reported."""
+    """One network. caption: of its table. option: the argument for its weights. folder: of its rows. load: builds the
+    network from the weights. variants: the measured variants. report: whether its layers are reported."""
 
     caption: str
     option: str
@@ -55,7 +55,7 @@ STUDIES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what is missing, network by network, and draws the pictures."""
+    """Measures the missing variants, network by network, and draws the pictures."""
     asked = parse(arguments)
     photographs = Photographs(asked.data, asked.photographs)
     reports = {}
@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; it ends the program where a path is not there."""
+    """The arguments of the command line. Ends the program if a path does not exist."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path, help="folder for what is measured")
+    parser.add_argument("output", type=Path, help="folder for the measurements")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/CLASS and test/CLASS")
     for study in STUDIES:
         parser.add_argument(f"--{study.option}", type=Path, help=f"weights of {study.caption}")
@@ -88,7 +88,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 class Later:
-    """A network that is loaded when it is first asked for."""
+    """A network that is loaded when it is first needed."""
 
     def __init__(self, load: Callable[[], Net]):
         self._load, self._net = load, None
@@ -114,7 +114,7 @@ def measure(study: Study, net: Later, output: Path, threads: int) -> None:
 
 
 def write(folder: Path, study: str, columns: dict[str, Any]) -> None:
-    """measured.json, whole or not at all."""
+    """Writes measured.json atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"study": study, "columns": columns, **provenance.collect()}
     new = folder / f"{MEASURED}.new"
@@ -123,8 +123,8 @@ def write(folder: Path, study: str, columns: dict[str, Any]) -> None:
 
 
 def layer_report(study: Study, net: Later, output: Path) -> list[dict[str, Any]]:
-    """What rounding does to each layer of the network, in its order: rows that are kept in layers.json. The worst ones
-    of kernels per tensor leave a measured.json each."""
+    """The damage of rounding to each layer of the network, in its order: rows, which layers.json holds. Each of the
+    worst layers with one scale for a kernel gets a measured.json."""
     folder = output / f"{study.folder}_layers"
     if not (folder / "layers.json").exists():
         model, frames = net().model, np.stack(net().representative[:CALIBRATED])
@@ -157,7 +157,7 @@ def layer_report(study: Study, net: Later, output: Path) -> list[dict[str, Any]]
 
 
 def named(row: dict[str, Any]) -> dict[str, Any]:
-    """A layer's columns."""
+    """The columns of a layer."""
     return {
         "layer": row["layer"],
         "dB alone, per tensor": row["dB per tensor"],
@@ -170,7 +170,7 @@ def named(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def layers_figure(reports: dict[Study, list[dict[str, Any]]]) -> np.ndarray:
-    """Signal to noise of each layer alone, one panel a network."""
+    """Signal-to-noise ratio of each layer alone, with one panel for each network."""
     figure, axes = new_figure(len(reports), 1, 10, 2.6 * len(reports))
     labels: dict[str, Any] = {}
     for axis, (study, rows) in zip(np.atleast_1d(axes), reports.items(), strict=True):
@@ -188,7 +188,7 @@ def layers_figure(reports: dict[Study, list[dict[str, Any]]]) -> np.ndarray:
 
 
 def channels_figure(reports: dict[Study, list[dict[str, Any]]]) -> np.ndarray:
-    """Ranges of the channels in the worst layer with dead channels, beside half a step of the whole kernel's scale."""
+    """Ranges of the channels in the worst layer with dead channels, with half a step of the whole kernel's scale."""
     rows = [row | {"of": study.caption} for study, report in reports.items() for row in report]
     worst = min(rows, key=lambda row: (not row["dead"], row["dB per tensor"]))
     ranges = np.array(worst["ranges"])

@@ -1,4 +1,4 @@
-"""The networks of scripts/mobilenet_collapse.py, with the photographs that they are measured on."""
+"""The networks of scripts/mobilenet_collapse.py, and the photographs for the measurements."""
 
 import contextlib
 from collections import Counter
@@ -27,16 +27,16 @@ from detect.weights.sources import FromFile
 from detect.weights.transfer import transfer
 
 layers = tf_keras.layers
-IMAGENET, GROCERY = "ImageNet", "grocery10"  # what a classifier's outputs tell
+IMAGENET, GROCERY = "ImageNet", "grocery10"  # names of a classifier's outputs
 EPOCHS, RATE, DECAY = 300, 3e-3, 1e-4  # of the heads, which see all training photographs at once
-SCORE = 0.2  # of the detections that are compared
+SCORE = 0.2  # least score of the detections that are compared
 SCENES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
 
 
 @dataclass(frozen=True)
 class Net:
-    """A float network with named outputs; frames uint8 [H, W, 3] that ranges are taken from, and that it is measured
-    on; what is measured of outputs on the latter, by the names of a table's columns."""
+    """A float network with named outputs; frames uint8 [H, W, 3] for the ranges, and frames for the measurements; the
+    function from the outputs on the latter to the columns of a table."""
 
     model: tf_keras.Model
     representative: list[np.ndarray]
@@ -47,8 +47,8 @@ class Net:
 class Photographs:
     """The grocery photographs: root/train/CLASS and root/test/CLASS.
 
-    tested: how many of the test set are used, evenly spread (None: all). representative: how many of the training set
-    the ranges are taken from, drawn at random.
+    tested: number of test photographs that are used, evenly spread (None: all). representative: number of training
+    photographs for the ranges, drawn at random.
     """
 
     def __init__(self, root: Path, tested: int | None = None, representative: int = 100):
@@ -72,19 +72,19 @@ def labels_of(examples: Sequence[Any]) -> np.ndarray:
 
 
 def mobilenet(weights: Path, photographs: Photographs) -> Net:
-    """The ImageNet classifier as it was published, beside it a head for the groceries."""
+    """The published ImageNet classifier, and a head for the groceries."""
     classifier = _classifier(MobileNetV1(), 1001, 224, weights, scope="detector")
     return _classified(classifier, {IMAGENET: classifier.model.output}, photographs)
 
 
 def inception(weights: Path, photographs: Photographs) -> Net:
-    """Generic weights without a classifier, 8-bit before, and a head for the groceries."""
+    """Generic weights without a classifier, which are rounded to 8 bits already, and a head for the groceries."""
     backbone = InceptionV3(input_scaling="unit", padding="valid")
     return _classified(_classifier(backbone, 1, 299, weights, scope="backbone"), {}, photographs)
 
 
 def zoo(graph: Path, photographs: Photographs) -> Net:
-    """The SSDLite MobileNet v2 of a frozen graph, imported; what is measured is held against the graph itself."""
+    """The imported SSDLite MobileNet v2 of a frozen graph. Its results are compared with those of the graph."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", ["detector=ssdlite", "detector.resize=zoo", "backbone=mobilenet_v2"])
     detector = build.detector(cfg, num_classes=1)
@@ -113,7 +113,7 @@ def scenes() -> list[np.ndarray]:
 
 
 def frozen_detections(graph: Path, images: Sequence[np.ndarray], size: tuple[int, int]) -> list[Boxes]:
-    """What a frozen graph of the Object Detection API finds in images of any size, in pixels of a frame of `size`."""
+    """Detections of an Object Detection API's frozen graph in images of any size, in pixels of a frame of `size`."""
     definition = tf.compat.v1.GraphDef()
     definition.ParseFromString(graph.read_bytes())
     with tf.Graph().as_default() as frozen:
@@ -139,7 +139,7 @@ def _load(network: Any, weights: Path, backbone: Any, scope: str) -> None:
 
 
 def _classified(classifier: Classifier, outputs: dict[str, Any], photographs: Photographs) -> Net:
-    """The network with a head for the groceries on its pooled features, and agreement with itself in float."""
+    """The network with a head for the groceries on its pooled features; measures agreement with its float version."""
     pooled, frame = classifier.model.get_layer("Logits/AvgPool").output, Frame(classifier.size)
     features = tf_keras.Model(classifier.model.input, {"features": layers.Flatten()(pooled)})
     weights = trained_head(
@@ -163,7 +163,7 @@ def _classified(classifier: Classifier, outputs: dict[str, Any], photographs: Ph
 
 
 def trained_head(features: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Kernel [F, C] and bias [C] of a linear classifier of features [N, F] with labels [N] from 0."""
+    """Kernel [F, C] and bias [C] of a linear classifier for features [N, F] with labels [N] from 0."""
     tf_keras.utils.set_random_seed(0)
     decay = tf_keras.regularizers.L2(DECAY)
     head = tf_keras.Sequential([layers.Dense(int(labels.max()) + 1, kernel_regularizer=decay)])

@@ -1,8 +1,8 @@
-"""A float network in the ways in which it can be quantised after training, and how near each stays to it.
+"""Variants of post-training quantisation of a float network, and the agreement of each with the float network.
 
-Used by scripts/mobilenet_collapse.py. Whatever can be a TFLite file is one, run by ai-edge-litert. TFLite's int8
-kernels have no zero point, so that asymmetric ones are simulated: float arithmetic, kernels rounded by numpy, and
-activations fake-quantised.
+Used by scripts/mobilenet_collapse.py. A variant is a TFLite file, run by ai-edge-litert, if it can be. TFLite's
+int8 kernels have no zero point, so asymmetric kernels are simulated: float arithmetic, kernels rounded by numpy, and
+fake-quantised activations.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from detect.quantization.calibrate import calibrate
 from detect.quantization.equalise import equalise, relu6_as_relu, remove_dead_channels
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
-from detect.quantization.rounding import fake_quant_kernel
+from detect.quantization.rounding import round_kernel
 from detect.quantization.spec import Spec
 from detect.tflite import flatbuffer, operators
 from detect.tflite.convert import convert
@@ -40,7 +40,7 @@ CURES: dict[str, Callable[[tf_keras.Model], tf_keras.Model]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """What a table's row is of. kernels, activations: how they are rounded, in the table's words; cures: names of
+    """The variant of a table's row. kernels, activations: their rounding, as text for the table; cures: names of
     CURES, in order; file: (quantize, weights) of `detect.tflite.convert`, None: simulated with `rounding`."""
 
     kernels: str
@@ -51,7 +51,7 @@ class Variant:
 
     @property
     def columns(self) -> dict[str, str]:
-        """How the table names it."""
+        """The columns of the table that name it."""
         return {
             "kernels": self.kernels,
             "activations": self.activations,
@@ -73,8 +73,8 @@ def per_tensor_asymmetric(kernel: np.ndarray) -> np.ndarray:
 
 
 def per_channel_symmetric(kernel: np.ndarray) -> np.ndarray:
-    """A kernel [..., C] as TFLite's int8 has it."""
-    return fake_quant_kernel(tf.constant(kernel), 8, per_channel=True).numpy()
+    """A kernel [..., C] rounded as in TFLite's int8."""
+    return round_kernel(tf.constant(kernel), 8, per_channel=True).numpy()
 
 
 WEIGHT_ONLY, PER_TENSOR, PER_CHANNEL = ("dynamic", "per_tensor"), ("ptq", "per_tensor"), ("ptq", "per_channel")
@@ -101,9 +101,9 @@ CURED = (
 
 
 def build(model: tf_keras.Model, variant: Variant, frames: Sequence[np.ndarray], threads: int) -> tuple[Predict, Any]:
-    """What runs the variant on frames, and the size of its file in bytes (None where it is simulated).
+    """The function that runs the variant on frames, and the size of its file in bytes (None if it is simulated).
 
-    model: float, of one image with named outputs. frames: uint8 [H, W, 3], from which ranges are taken.
+    model: float, for one image, with named outputs. frames: uint8 [H, W, 3], for the ranges.
     """
     for cure in variant.cures:
         model = CURES[cure](model)
@@ -118,8 +118,8 @@ def build(model: tf_keras.Model, variant: Variant, frames: Sequence[np.ndarray],
 
 
 def simulated(model: tf_keras.Model, rounding: Any, frames: Sequence[np.ndarray]) -> tf_keras.Model:
-    """The network with batch norm folded, kernels rounded by `rounding`, and activations in 8 bits over the ranges that
-    they have on the frames."""
+    """The network with folded batch norm, kernels rounded by `rounding`, and 8-bit activations with ranges from the
+    frames."""
     twin = fake_quant(model, Spec(ranges="calibrated"))
     calibrate(twin, _batches(frames))
     folded = {layer.name: layer for layer in twin.layers if isinstance(layer, Folded)}
@@ -144,13 +144,13 @@ def in_batches(model: tf_keras.Model) -> Predict:
 
 
 def agreement(reference: np.ndarray, found: np.ndarray) -> float:
-    """The share of rows [N, C] whose largest value is in the same place. A row with a NaN agrees with none."""
+    """The share of rows [N, C] whose largest value is in the same column. A row with a NaN does not agree."""
     same = reference.argmax(axis=1) == found.argmax(axis=1)
     return float(np.mean(same & np.isfinite(found).all(axis=1)))
 
 
 def box_agreement(reference: Sequence[Boxes], found: Sequence[Boxes], score: float) -> dict[str, Any]:
-    """How many of the reference's boxes are found again, photograph by photograph; boxes come with the best first.
+    """Compares boxes with those of a reference, photograph by photograph. Boxes are sorted by score, best first.
 
     Boxes of at least `score` count, and may match a box of the other side of at least half of that, at IoU .5.
     Returns `boxes` of the reference, `matched` (share of them), `score_change` (mean over the matched, found minus
@@ -175,7 +175,7 @@ def box_agreement(reference: Sequence[Boxes], found: Sequence[Boxes], score: flo
 
 
 def _plain(folded: Folded) -> tf_keras.layers.Layer:
-    """The folded layer as one of Keras, with a bias where there was a batch norm or one."""
+    """The folded layer as a Keras layer, with a bias if it had a batch norm or a bias."""
     config = folded.convolution.get_config()
     return type(folded.convolution).from_config(config | {"use_bias": folded.folded_bias() is not None})
 

@@ -1,13 +1,13 @@
-"""tfmot's `quantize_model` in the place of stage 3: the same weights, batches, steps, rate and optimiser, then int8.
+"""Replaces stage 3 by tfmot's `quantize_model`: the same weights, batches, steps, rate and optimiser, then int8.
 
 Usage: python scripts/tfmot_quantize.py RUN OUTPUT [KEY=VALUE...]
-RUN is a run of an SSD. This starts from its float detector, or from its `init` where stage 2 was left out, and takes
-its `quantize.schedule` (that of quantize=int8 where the run has no stage 3); KEY=VALUE changes settings.
-Leaves in OUTPUT `tfmot/` with best, last and curves, `summary.json`, and `tflite/` with the file and `export.json`.
+RUN is a run of an SSD. The script starts from its float detector, or from its `init` if it has no stage 2. It uses
+its `quantize.schedule` (that of quantize=int8 if the run has no stage 3); KEY=VALUE changes settings.
+It writes to OUTPUT: `tfmot/` with best, last and curves, `summary.json`, and `tflite/` with the file and `export.json`.
 `detect evaluate model=OUTPUT/tflite/model.tflite` scores the file.
 
-tfmot (tensorflow-model-optimization, which the lock file brings) rounds kernels before batch norm, which it does not
-fold; its ranges start at [-6, 6] and follow with decay .999, so a short training keeps much of that.
+tfmot (tensorflow-model-optimization, in the lock file) rounds kernels before batch norm, and does not fold batch norm.
+Its ranges start at [-6, 6] and follow with decay .999, so after a short training they are still too wide.
 """
 
 import logging
@@ -50,7 +50,7 @@ COMPARED, TIMINGS = 16, 30  # images whose heads are compared; runs of each late
 
 
 class OutputConfig(tfmot.quantization.keras.QuantizeConfig):
-    """For input scaling, a layer that tfmot does not know: its output is rounded as tfmot rounds a model's input."""
+    """For input scaling, which tfmot does not support: rounds its output as tfmot rounds the input of a model."""
 
     def get_weights_and_quantizers(self, layer: Any) -> list:
         """No kernel."""
@@ -78,7 +78,7 @@ class OutputConfig(tfmot.quantization.keras.QuantizeConfig):
 
 
 def tfmot_twin(model: tf_keras.Model) -> tf_keras.Model:
-    """What tfmot makes of a float model, with its weights."""
+    """The model that tfmot makes from a float model, with its weights."""
 
     def annotate(layer):
         scales = isinstance(layer, tf_keras.layers.Rescaling)
@@ -91,7 +91,7 @@ def tfmot_twin(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def configuration(run: Path, changes: list[str]) -> DictConfig:
-    """That of the run, with a stage 3 and the changes. Keys that are newer than the run have their defaults."""
+    """The configuration of the run, with a stage 3 and the changes. Keys newer than the run have their defaults."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         defaults = hydra.compose("train", ["quantize=int8"])
     saved = RunFolder(run).saved_config()
@@ -104,7 +104,7 @@ def configuration(run: Path, changes: list[str]) -> DictConfig:
 
 
 def train(run: Run, source: Path) -> tuple[Any, Any]:
-    """As `stages.train_quantized`, but for the twin. Returns (float detector, tfmot's with its best weights)."""
+    """Like `stages.train_quantized`, with another twin. Returns (float detector, tfmot's with its best weights)."""
     cfg, best, folder = run.cfg, RunFolder(source).stage(DETECTOR).best, run.folder.stage("tfmot")
     weights = FromFile(str(best), "detector") if checkpoint.exists(best) else build.instantiate(cfg.init)
     build.set_up(cfg)
@@ -112,7 +112,7 @@ def train(run: Run, source: Path) -> tuple[Any, Any]:
     schedule = build.quantized_schedule(cfg)
     for architecture in (in_float, detector):
         stages.initialise(architecture, weights, cfg, folder)
-    schedule.prepare(detector.model)
+    schedule.prepare(detector)
     detector.adopt(tfmot_twin(detector.model))
     about = {"init": {"weights": weights.describe()}, "tfmot": provenance.version("tensorflow-model-optimization")}
     stream = build.training_stream(run, detector, schedule)
@@ -122,7 +122,7 @@ def train(run: Run, source: Path) -> tuple[Any, Any]:
 
 
 def convert(model: tf_keras.Model, settings: Settings) -> package.File:
-    """The int8 file: uint8 pixels in, int8 heads out, ranges from the model. WeightsError for a float convolution."""
+    """The int8 file: uint8 pixels, int8 heads, ranges of the model. Raises WeightsError if a convolution is float."""
 
     @tf.function(input_signature=[tf.TensorSpec([1, *settings.size, 3], tf.float32, name="image")])
     def network(image):

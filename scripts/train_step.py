@@ -1,4 +1,4 @@
-"""Optimiser steps of a detector on a constant batch: what `bench_peers.py` and `bench_detectors.py` time.
+"""Runs optimiser steps of a detector on a constant batch. `bench_peers.py` and `bench_detectors.py` time them.
 
 Usage: python train_step.py BATCH OVERRIDE...   (overrides of configs/train.yaml, such as detector=ssdlite)
 Prints a json line when it is ready; then, for each line N on standard input, takes N steps and prints their seconds.
@@ -17,12 +17,12 @@ CLASSES = 20
 
 
 def memory_mb() -> int:
-    """The most memory that this process has had."""
+    """The peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def main() -> None:
-    """Builds, traces and takes a first step, says what it is, then steps on request."""
+    """Builds, traces and takes a first step, prints a description, then takes steps on request."""
     batch_size, overrides = int(sys.argv[1]), sys.argv[2:]
     import hydra
     import numpy as np
@@ -39,7 +39,7 @@ def main() -> None:
     build.set_up(cfg)
     detector = build.detector(cfg, num_classes=CLASSES)
     schedule = build.instantiate(cfg.schedule)
-    schedule.prepare(detector.model)
+    schedule.prepare(detector)
     trainer = Trainer(detector, schedule, stream=None)
     height, width = detector.size
     boxes = np.minimum(np.array(BOXES, np.float32), [height, width, height, width])
@@ -65,7 +65,7 @@ def main() -> None:
         "parameters": detector.model.count_params(),
         "size": detector.size[0],
         "anchors": len(detector.anchors),
-        "proposals": getattr(detector, "proposals", None),
+        "proposals": next((part.times for part in detector.parts() if part.times > 1), None),
         "build_seconds": round(built - start, 1),
         "trace_seconds": round(time.perf_counter() - built, 1),
     }

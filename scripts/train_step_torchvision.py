@@ -1,4 +1,4 @@
-"""The peer of `train_step.py`: optimiser steps of a torchvision detector, the same work told by the same lines.
+"""The peer of `train_step.py`: optimiser steps of a torchvision detector, with the same work and the same protocol.
 
 Usage: PYTHON train_step_torchvision.py NAME BATCH SIZE (`make bench` makes a venv with torchvision)
 Prints a json line when it is ready; then, for each line N on standard input, takes N steps and prints their seconds.
@@ -64,7 +64,7 @@ def count_macs(model: nn.Module, total: list[int]) -> None:
 
 
 def main() -> None:
-    """Builds, takes a first step, says what it is, then steps on request."""
+    """Builds, takes a first step, prints a description, then takes steps on request."""
     name, batch, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     start = time.perf_counter()
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the optional real data lies, and quiet, repeatable libraries."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -45,11 +46,19 @@ def small_overrides() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory, small_overrides) -> tuple[Path, str]:
-    """A finished two-stage run of twelve steps on embedded digits, from the command line: (folder, console)."""
-    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    steps = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
-    command = [sys.executable, "-m", "detect.cli", "train", *small_overrides, *steps, f"hydra.run.dir={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+def small_run(tmp_path_factory, worker_id, small_overrides) -> tuple[Path, str]:
+    """A finished two-stage run of twelve steps on embedded digits, from the command line: (folder, console).
+
+    The processes of one test session share it: the first that needs it makes it, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    folder, console = base / "runs" / "uninterrupted", base / "console.txt"
+    with (base / "small_run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not console.exists():
+            steps = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
+            command = [sys.executable, "-m", "detect.cli", "train", *small_overrides, *steps, f"hydra.run.dir={folder}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+            assert done.returncode == 0, done.stderr
+            console.write_text(done.stdout)
+    return folder, console.read_text()

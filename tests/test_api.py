@@ -24,12 +24,31 @@ def test_every_public_name_is_there():
         api.Detektor  # noqa: B018
 
 
-def test_the_whole_way(small_overrides, tmp_path):
+OWN_HOOK = """
+from pathlib import Path
+from detect.api import Hook
+
+class Diary(Hook):
+    every = 1
+
+    def __init__(self, file):
+        self.file = Path(file)
+
+    def after_steps(self, fit, scalars):
+        with self.file.open("a") as file:
+            print(fit.name, fit.step, scalars["loss/total"] > 0, file=file)
+"""
+
+
+def test_the_whole_way(small_overrides, tmp_path, monkeypatch):
     """A hook of one's own, a data set, training, scores of the run and of the exported file."""
+    (tmp_path / "own_hook.py").write_text(OWN_HOOK)
+    monkeypatch.syspath_prepend(tmp_path)
     steps = ["schedule.steps=2", "schedule.evaluate_every=2", "schedule.checkpoint_every=2", "classify.enabled=false"]
-    cfg = api.compose(*small_overrides, *steps)
+    cfg = api.compose(*small_overrides, *steps, f"hooks=[{{_target_:own_hook.Diary,file:'{tmp_path}/diary'}}]")
     score = api.train(cfg, tmp_path / "run")
     assert api.train(cfg, tmp_path / "run") == score  # it has ended
+    assert (tmp_path / "diary").read_text().splitlines() == ["detector 1 True", "detector 2 True"]
     detector = api.Detector.load(tmp_path / "run")
     digits = api.read_dataset("digits", images={"train": 16, "val": 4, "test": 4})
     assert 0 <= api.evaluate(detector, digits, "val").summary["AP"] == pytest.approx(score, abs=0.02)
@@ -44,6 +63,19 @@ def test_the_whole_way(small_overrides, tmp_path):
 def test_a_wrong_override_is_refused(overrides, said):
     with pytest.raises(ConfigError, match=said):
         api.compose(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [("_target_:own_hook.Dairy", "own_hook.Dairy"), ("_target_:own_hook.Diary", "file"), ("_target_:pathlib.Path", "")],
+)
+def test_a_wrong_hook_is_refused(tmp_path, monkeypatch, hook, said):
+    from detect.training import build
+
+    (tmp_path / "own_hook.py").write_text(OWN_HOOK)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=said or r"hooks\.0\._target_=pathlib\.Path: .*Hook"):
+        build.hooks(api.compose(f"hooks=[{{{hook}}}]"))
 
 
 def test_a_wrong_data_set_is_refused(tmp_path):

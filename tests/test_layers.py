@@ -34,12 +34,14 @@ LAYERS = [
 
 INSIDE = {
     "modeling": [
-        "ssd faster_rcnn classifier",
+        "ssd faster_rcnn fcos classifier",
         "cost",
         "necks heads box_heads rpn",
         "backbones",
+        "point_assigner",
         "target_assigner sampler losses nms roi",
         "matcher",
+        "interface",
     ],
 }
 """Layers within a package. A name is a module or package of it."""

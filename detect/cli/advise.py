@@ -1,50 +1,23 @@
 """Turns a data set into an experiment that fits it and this machine: `detect advise dataset=voc dataset.root=DIR`."""
 
 import logging
-import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from detect.advice import proposal
+from detect.advice import rules
+from detect.advice.choice import NETWORKS, choose, expected, reasons
 from detect.cli import job
 from detect.cli.main import verb
-from detect.config.compose import compose
 from detect.config.tree import container
-from detect.data.dataset import DetectionDataset
-from detect.data.statistics import Coverage, outline, statistics
-from detect.errors import ConfigError, DataError, WeightsError
-from detect.runs import provenance
+from detect.data.statistics import outline, statistics
+from detect.errors import ConfigError, DataError
 from detect.runs.dataset import open_dataset
-from detect.runs.folder import RunFolder
-from detect.runs.start import Run
 from detect.runs.summary import network
-from detect.studies.nearest import Neighbour, nearest
+from detect.studies.nearest import nearest
 
 log = logging.getLogger("detect")
-NETWORKS = {"inception_v2": 24, "mobilenet_v2": 22, "mobilenet_v1": 21}
-"""Backbones of SSD that are tried where none is named, the best first, and their published AP on COCO."""
-BATCH_SIZE, STAGE_1_STEPS, EVALUATIONS, LEAST_STEPS = 8, 200, 5, 50
-UNTIMED_STEPS = 2
-
-
-@dataclass
-class Proposal:
-    """An experiment: the options of groups that it chooses and the values that it sets; what was measured of it."""
-
-    choices: dict[str, str]
-    values: dict[str, Any]
-    unmatched: tuple[Coverage, Coverage] | None = None  # of the stock anchors, and of those proposed
-    seconds: dict[str, float] | None = None  # of a step of each stage
-
-    @property
-    def minutes(self) -> float:
-        """Of training, in all stages."""
-        steps = {"classify": STAGE_1_STEPS, "detector": self.values["schedule"]["steps"]}
-        return sum(steps[stage] * seconds for stage, seconds in (self.seconds or {}).items()) / 60
 
 
 @verb("advise")
@@ -56,7 +29,7 @@ def main(cfg) -> None:
     about = outline(dataset)
     if not about["boxes"]:
         raise DataError(f"data set {dataset.name}: no box in its {about['images']} training images")
-    for line in [*dataset.describe(), *statistics(dataset).lines(), *proposal.imbalance(dataset)]:
+    for line in [*dataset.describe(), *statistics(dataset).lines(), *rules.imbalance(dataset)]:
         log.info(line)
     like = nearest(about, network(cfg))
     found = ["nearest cell of the studies in experiments/:", *like.lines()] if like else ["no study to compare with"]
@@ -67,7 +40,7 @@ def main(cfg) -> None:
     command = f"detect train --config-dir {folder} experiment={cfg.name}"
     about_it = ["", *reasons(chosen, dataset, like)]
     head = [f"Proposed by detect advise for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]
-    file = proposal.write_experiment(folder, cfg.name, proposal.experiment_text(head, chosen.choices, chosen.values))
+    file = rules.write_experiment(folder, cfg.name, rules.experiment_text(head, chosen.choices, chosen.values))
     for line in [*about_it, *expected(chosen), f"wrote {file}; train it with", f"  {command}"]:
         log.info(line)
 
@@ -86,196 +59,6 @@ def given() -> dict[str, Any]:
     """What the command line itself says of the network, as a tree: it stays as it is."""
     lines = [line for line in job.task_overrides() if line.startswith(("detector.", "backbone."))]
     return container(OmegaConf.from_dotlist(lines))
-
-
-def choose(
-    cfg: DictConfig,
-    dataset: DetectionDataset,
-    like: Neighbour | None,
-    candidates: list[dict[str, str]],
-    fixed: dict[str, Any],
-) -> Proposal:
-    """The first network that `init` suits and that keeps within `minutes`; the last one gets fewer steps if it must.
-
-    Raises WeightsError where `init` suits none.
-    """
-    found: list[Proposal] = []
-    refusals: list[WeightsError] = []
-    for choices in candidates:
-        proposed = propose(cfg, dataset, like, choices, fixed)
-        try:
-            measure(cfg, dataset, proposed)
-        except WeightsError as error:
-            log.info("%s: these weights are of another network", choices["backbone"])
-            refusals.append(error)
-            continue
-        log.info("%s: %.0f minutes of training", choices["backbone"], proposed.minutes)
-        found.append(proposed)
-        if proposed.minutes <= cfg.minutes:
-            return proposed
-    if not found:
-        raise refusals[-1]
-    steps = found[-1].values["schedule"]["steps"] * cfg.minutes / found[-1].minutes
-    found[-1].values["schedule"] |= intervals(max(int(steps) // LEAST_STEPS * LEAST_STEPS, LEAST_STEPS))
-    return found[-1]
-
-
-def propose(
-    cfg: DictConfig,
-    dataset: DetectionDataset,
-    like: Neighbour | None,
-    choices: dict[str, str],
-    fixed: dict[str, Any],
-) -> Proposal:
-    """What the rules say for a network, before anything is measured: stock anchors, and all the steps.
-
-    fixed: values of the network that are not the rules' to set.
-    """
-    values: dict[str, Any] = {"name": cfg.name}
-    for group in ("dataset", "init"):
-        node = container(cfg[group])
-        values[group] = {k: v for k, v in node.items() if not k.startswith("_") and k != "archives"}
-    if "root" in values["dataset"]:
-        values["dataset"]["root"] = str(Path(str(cfg.dataset.root)).expanduser().resolve())
-    steps = proposal.steps(len(dataset.splits["train"]), BATCH_SIZE)
-    heads = cfg.init.get("scope") == "detector"  # they come with the weights: stage 1 would change what is beneath them
-    values |= {
-        "detector": {"size": list(proposal.frame_size(dataset))},
-        "classify": {
-            "enabled": not heads and (like is None or like.best_arm == "crops"),
-            "schedule": {"steps": STAGE_1_STEPS, "evaluate_every": STAGE_1_STEPS, "checkpoint_every": STAGE_1_STEPS},
-        },
-        "schedule": {"batch_size": BATCH_SIZE, **intervals(steps)},
-    }
-    values = {key: value for key, value in values.items() if value}
-    return Proposal(choices, {**values, **_merged(values, fixed)})
-
-
-def _merged(values: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-    """The nodes of `fixed` over those of `values`."""
-    return {key: values.get(key, {}) | node for key, node in fixed.items()}
-
-
-def intervals(steps: int) -> dict[str, int]:
-    """Steps of the detector, and how often it is scored and saved."""
-    return {"steps": steps, "evaluate_every": steps // EVALUATIONS, "checkpoint_every": steps // EVALUATIONS}
-
-
-def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> None:
-    """Builds the network as `detect train` would, fits its anchors where the stock ones miss boxes, and times steps.
-
-    Raises WeightsError where `init` is a file of another network.
-    """
-    from detect.training import build  # imports TensorFlow
-    from detect.weights.sources import FromFile
-    from detect.weights.transfer import transfer
-
-    train = composed(cfg, proposed)
-    build.set_up(train)
-    detector = build.detector(train, dataset.num_classes)
-    weights = build.instantiate(train.init)
-    if isinstance(weights, FromFile):
-        arrays = weights.read(build.instantiate(train.backbone))
-        layers, skip = detector.backbone_layers, weights.skip
-        transfer(detector.model, arrays, source=weights.describe(), layers=layers, scope=weights.scope, skip=skip)
-    fit_anchors(cfg, dataset, proposed, detector)
-    run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
-    timed = ["classify", "detector"] if proposed.values["classify"]["enabled"] else ["detector"]
-    proposed.seconds = {stage: seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
-
-
-def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Any) -> None:
-    """Replaces stock anchors that leave too many boxes unmatched: by a layout of the boxes' own, on a finer map, too,
-    where that does not suffice; of Faster R-CNN by another base."""
-    from detect.training import build
-
-    train = composed(cfg, proposed)
-    stock = proposal.covered(dataset, detector)
-    proposed.unmatched = stock, stock
-    node = proposed.values["detector"]
-    if stock.unmatched <= proposal.UNMATCHED * stock.boxes or {"anchors", "neck"} & node.keys():
-        return
-    if "base" in train.detector.anchors:
-        node["anchors"] = {"base": proposal.fitted_base(dataset, detector, train.detector.anchors.scales)}
-        fitted = proposal.covered(dataset, build.detector(composed(cfg, proposed), dataset.num_classes))
-        proposed.unmatched = stock, fitted
-    if "layout" not in train.detector.anchors:
-        return
-    node["anchors"], fitted = proposal.fitted_layout(dataset, detector)
-    proposed.unmatched = stock, fitted
-    backbone = build.instantiate(train.backbone)
-    stock_neck = train.detector.neck.get("channels", 0) is None and train.detector.neck.maps is None
-    if fitted.unmatched <= proposal.UNMATCHED * fitted.boxes or not stock_neck or backbone.fpn_maps[0] in detector.maps:
-        return
-    neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
-    finer = Proposal(proposed.choices, proposed.values | {"detector": {"size": node["size"], "neck": neck}})
-    anchors, fitted = proposal.fitted_layout(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
-    if fitted.unmatched < proposed.unmatched[1].unmatched:
-        node |= {"neck": neck, "anchors": anchors}
-        proposed.unmatched = stock, fitted
-
-
-def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
-    """The training configuration of a proposal, checked as `detect train` checks it."""
-    with tempfile.TemporaryDirectory() as folder:
-        proposal.write_experiment(
-            Path(folder), cfg.name, proposal.experiment_text([], proposed.choices, proposed.values)
-        )
-        words = [
-            f"experiment={cfg.name}",
-            f"seed={cfg.seed}",
-            f"threads={'null' if cfg.threads is None else cfg.threads}",
-        ]
-        return compose(words, config_dir=folder)
-
-
-def seconds_a_step(run: Run, stage: str, steps: int) -> float:
-    """Mean duration of a training step of a stage, its input included, after some that trace and warm up."""
-    from detect.training import build
-    from detect.training.trainer import Trainer
-
-    if stage == "classify":
-        pictures, schedule = build.stage_1_dataset(run), build.instantiate(run.cfg.classify.schedule)
-        architecture: Any = build.classifier(run.cfg, pictures.num_classes)
-        stream: Any = build.classification_stream(run, architecture, schedule, pictures)
-    else:
-        schedule = build.instantiate(run.cfg.schedule)
-        architecture = build.detector(run.cfg, run.dataset.num_classes)
-        stream = build.training_stream(run, architecture, schedule)
-    schedule.prepare(architecture.model)
-    trainer = Trainer(architecture, schedule, stream)
-    trainer.train(UNTIMED_STEPS)
-    start = time.perf_counter()
-    trainer.train(steps)
-    return (time.perf_counter() - start) / steps
-
-
-def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None) -> list[str]:
-    """Why the proposal is as it is, a line each of at most 78 columns."""
-    height, width = chosen.values["detector"]["size"]
-    stage_1 = "with stage 1" if chosen.values["classify"]["enabled"] else "without stage 1"
-    if like is None:
-        why = ": there is no study to go by"
-    elif like.best_arm == "crops":
-        why = ": it was worth more than further steps there"
-    else:
-        why = ": not shown to beat further steps there"
-    stock, fitted = chosen.unmatched or (None, None)
-    lines = [
-        f"network   {chosen.choices['detector']} on {chosen.choices['backbone']}, frame {height}x{width}",
-        f"start     init={chosen.choices['init']}, {stage_1}{why}",
-    ]
-    if stock is not None and fitted is not None:
-        moved = "" if fitted is stock else f", after fitting {fitted.unmatched}"
-        lines.append(f"anchors   stock ones miss {stock.unmatched} of {stock.boxes} boxes{moved}")
-    steps, images = chosen.values["schedule"]["steps"], len(dataset.splits["train"])
-    return [*lines, f"schedule  {steps} steps of {BATCH_SIZE}: {steps * BATCH_SIZE / images:.0f} times each image"]
-
-
-def expected(chosen: Proposal) -> list[str]:
-    """What the file says under `Expected`."""
-    host = provenance.host()
-    return [f"Expected: {chosen.minutes:.0f} minutes of training on {host['cpu']}, {host['cores']} cores (timed)"]
 
 
 if __name__ == "__main__":

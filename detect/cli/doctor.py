@@ -1,4 +1,4 @@
-"""`detect doctor`: versions beside those of the lock file, devices, and what is missing with the remedy."""
+"""`detect doctor`: installed and locked versions, devices, and missing packages with the commands that install them."""
 
 import importlib.util
 import os
@@ -33,12 +33,12 @@ NEEDED = {
     "rich": "rich",
     "numpy": "numpy",
 }
-"""Modules that the program imports, and the distribution that brings each."""
+"""Modules that the program imports -> the distribution that installs each."""
 
 
 @verb("doctor")
 def main(cfg: "DictConfig") -> None:
-    """Prints the tables; exits with 1 if something that is needed is missing."""
+    """Prints the tables; the exit code is 1 if something is missing."""
     lock = locked_versions()
     print("\n".join([*package_table(lock), "", *machine_table(cfg.devices)]))
     problems = missing(lock) + (device_problems() if cfg.devices else [])
@@ -49,7 +49,7 @@ def main(cfg: "DictConfig") -> None:
 
 
 def locked_versions() -> dict[str, str]:
-    """Versions of the lock file, which lies in the checkout or ships with the wheel; {} without one."""
+    """Versions in the lock file, which is in the checkout or in the wheel; {} without a lock file."""
     from packaging.requirements import Requirement
 
     places = (provenance.CHECKOUT, Path(sys.prefix, "share", "detect"))
@@ -64,7 +64,7 @@ def locked_versions() -> dict[str, str]:
 
 
 def package_table(lock: dict[str, str]) -> list[str]:
-    """One line for each package: installed version, locked version, and a word where they differ."""
+    """One line for each package: installed version, locked version, and a remark if they differ."""
     lines = [f"{'package':<24}{'installed':<14}locked"]
     lines.append(f"{'python':<24}{provenance.versions()['python']:<14}3.11 .. 3.13")
     for name in ["detect", *sorted(set(NEEDED.values()))]:
@@ -82,7 +82,7 @@ def package_table(lock: dict[str, str]) -> list[str]:
 
 
 def machine_table(devices: bool) -> list[str]:
-    """Processor, memory, oneDNN, cache folder and (devices: imports TensorFlow) the GPUs."""
+    """Processor, memory, oneDNN, cache folder and GPUs. devices: lists GPUs with TensorFlow, which is imported."""
     host = provenance.host()
     onednn = "on" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" else "off (TF_ENABLE_ONEDNN_OPTS=1 turns it on)"
     lines = [
@@ -98,7 +98,7 @@ def machine_table(devices: bool) -> list[str]:
 
 
 def cache_line() -> str:
-    """The folder for downloads and made data, and how much is in it."""
+    """The folder for downloads and generated data, and its size."""
     from detect.weights.cache import cache_folder
 
     folder = cache_folder()
@@ -119,14 +119,14 @@ def gpu_names() -> list[str]:
 
 
 def device_problems() -> list[str]:
-    """A GPU that the driver lists but TensorFlow can't use."""
+    """A problem if the driver lists a GPU that TensorFlow can't use."""
     if not provenance.gpu_models() or gpu_names():
         return []
     return ["TensorFlow does not see the GPU: pip install 'detect[gpu]' (CUDA), and check the driver with nvidia-smi"]
 
 
 def missing(lock: dict[str, str]) -> list[str]:
-    """What the program needs and does not find, each with the command that mends it."""
+    """The problems: things that the program needs and does not find, each with the command that corrects it."""
     problems = []
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         problems.append(f"Python {provenance.versions()['python']}: 3.11 to 3.13 are supported")
@@ -135,7 +135,9 @@ def missing(lock: dict[str, str]) -> list[str]:
             pinned = lock.get(_plain_name(name))
             problems.append(f"{module}: pip install '{name}{f'=={pinned}' if pinned else ''}'")
     if provenance.version("opencv-python") and provenance.version("opencv-python-headless"):
-        problems.append("opencv is there twice: pip uninstall opencv-python, then reinstall opencv-python-headless")
+        problems.append(
+            "two versions of opencv are installed: pip uninstall opencv-python, then reinstall opencv-python-headless"
+        )
     return problems
 
 

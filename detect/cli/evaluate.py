@@ -1,4 +1,4 @@
-"""Scores a trained detector: `detect evaluate run=RUN [split=test]`, or any detector on any data set."""
+"""Scores a detector on the data set of its run or on another one: `detect evaluate run=RUN [split=test]`."""
 
 import logging
 from pathlib import Path
@@ -14,11 +14,11 @@ log = logging.getLogger("detect")
 
 @verb("evaluate")
 def main(cfg) -> float | None:
-    """Prints COCO's twelve figures and each class's; returns AP."""
+    """Prints COCO's twelve figures and the figures of each class; returns AP."""
     source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
-    places = (source, *source.absolute().parents[:2])  # an exported model lies in its run's folder until it is moved
+    places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless it was moved
     run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
@@ -26,7 +26,7 @@ def main(cfg) -> float | None:
         dataset = open_dataset(run.saved_config())
         known = list(run.class_names())
         if list(dataset.classes) != known:
-            raise DataError(f"{run.path} was trained on {known}, its data set now has {list(dataset.classes)}")
+            raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")
     else:
         raise ConfigError("evaluate: an exported model needs a data set: dataset=voc dataset.root=DIR")
     if not dataset.splits.get(cfg.split):
@@ -39,7 +39,10 @@ def main(cfg) -> float | None:
 
     detector = Detector.load(source, cfg.stage)
     if detector.classes != dataset.classes:
-        raise DataError(f"{source} knows the classes {list(detector.classes)}, the data set {list(dataset.classes)}")
+        raise DataError(
+            f"{source} has the classes {list(detector.classes)}; the data set must have the same, it has "
+            f"{list(dataset.classes)}"
+        )
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     scores = scoring.keep_scores(folder, cfg.split, dataset, *detector.evaluate(dataset.splits[cfg.split]))

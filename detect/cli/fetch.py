@@ -1,4 +1,4 @@
-"""Public weights into the cache: `detect fetch NAME`; without a name, the list of them."""
+"""Downloads public weights into the cache: `detect fetch NAME`. Without a name, it lists them."""
 
 import textwrap
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @verb("fetch")
 def main(cfg: "DictConfig") -> Path | None:
-    """Prints where the files are and how they are used; returns their folder."""
+    """Prints the folder of the files and a command that uses them; returns the folder."""
     from detect.config.tree import nearest, plain
 
     entries = {name: Entry.of(name, values) for name, values in plain(cfg)["archives"].items()}
@@ -22,7 +22,7 @@ def main(cfg: "DictConfig") -> Path | None:
         print("\n".join(listing(entries)))
         return None
     if cfg.name not in entries:
-        raise ConfigError(f"unknown name {cfg.name}{nearest(str(cfg.name), entries)}; `detect fetch` lists them")
+        raise ConfigError(f"unknown name={cfg.name}{nearest(str(cfg.name), entries)}; `detect fetch` lists legal names")
     entry = entries[cfg.name]
     folder = obtain(entry, cfg.cache)
     print("\n".join([str(folder), *(f"  {f.name}  {f.stat().st_size / 1e6:.1f} MB" for f in sorted(folder.iterdir()))]))
@@ -31,12 +31,12 @@ def main(cfg: "DictConfig") -> Path | None:
 
 
 def command(entry: Entry) -> str:
-    """The command line that starts from an entry."""
+    """The command that trains from the weights of an entry."""
     return f"detect train {entry.use} init={entry.name}" + (" init.scope=detector" if entry.detector else "")
 
 
 def listing(entries: dict[str, Entry]) -> list[str]:
-    """Every name, and the overrides that build its network."""
+    """Lines with every name and the overrides that build its network."""
     lines = []
     for detector, title in ((False, "ImageNet classifiers:"), (True, "Detectors (init.scope=detector for the heads):")):
         lines += [title]
@@ -44,7 +44,7 @@ def listing(entries: dict[str, Entry]) -> list[str]:
             if entry.detector == detector:
                 lines += [f"  {entry.name}"]
                 lines += textwrap.wrap(entry.use, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return [*lines, "Fetch one with `detect fetch NAME`; init=NAME does so by itself."]
+    return [*lines, "Fetch one with `detect fetch NAME`; init=NAME fetches it, too."]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ does to the layers of a trained one: `detect inspect quantize run=RUN`."""
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import hydra
 import numpy as np
@@ -17,13 +16,13 @@ from detect.data.subset import evenly_spread
 from detect.data.validate import check, clean, summarise
 from detect.errors import ConfigError, DataError
 from detect.geometry.frame import Frame
+from detect.modeling.interface import Detector
 from detect.reporting import pictures as draw
 from detect.runs.dataset import dataset_of, threads
 from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 SHOWN_FINDINGS = 20
-CROPS = 16  # of each image that the second stage of Faster R-CNN is looked at on: its first proposals
 
 
 @verb("inspect")
@@ -108,7 +107,7 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
     log.info("contact sheets are in %s", folder)
 
 
-def report_network(cfg, num_classes: int) -> Any:
+def report_network(cfg, num_classes: int) -> Detector:
     """Builds the detector and prints what it is made of and what that costs; returns it."""
     from detect.modeling import cost  # imports TensorFlow
     from detect.training import build
@@ -123,7 +122,7 @@ def report_network(cfg, num_classes: int) -> Any:
     return detector
 
 
-def report_coverage(dataset: DetectionDataset, detector: Any) -> None:
+def report_coverage(dataset: DetectionDataset, detector: Detector) -> None:
     """How many training boxes no anchor matches, and what to change."""
     examples = dataset.splits["train"]
     if not any(len(example.boxes) for example in examples):
@@ -131,7 +130,9 @@ def report_coverage(dataset: DetectionDataset, detector: Any) -> None:
     frame = Frame(detector.size, detector.resize)
     scaled = [frame.from_image(e.boxes, e.height, e.width) for e in examples]
     classes = np.concatenate([example.classes for example in examples])
-    for line in coverage(np.concatenate(scaled), classes, dataset.classes, detector.anchors).lines():
+    boxes = np.concatenate(scaled)
+    found = coverage(boxes, classes, dataset.classes, detector.anchors, unmatched=detector.unmatched(boxes))
+    for line in found.lines():
         log.info(line)
 
 
@@ -139,18 +140,18 @@ def report_layers(cfg) -> None:
     """Prints which layers of a run's float detector int8 ruins; writes all of them as CSV, picture and TensorBoard."""
     if not cfg.run:
         raise ConfigError("inspect quantize: name a run folder: run=RUN")
-    from detect.detector import Detector
+    from detect import detector as finder
     from detect.quantization import sensitivity, sensitivity_report
     from detect.quantization.spec import Spec
     from detect.training import finished  # imports TensorFlow
 
     run = Path(cfg.run).expanduser()
-    architecture = Detector.load(run, cfg.stage or "detector").architecture
+    architecture = finder.Detector.load(run, cfg.stage or "detector").architecture
     if architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model has no layers any more; name the run folder")
     if cfg.stage == "quantized":
         architecture = finished.float_twin(RunFolder(run))
-    inputs = network_inputs(architecture, training_frames(cfg, run, architecture))
+    inputs = [architecture.network_inputs(image) for image in training_frames(cfg, run, architecture)]
     log.info("%s: int8 kernels %s, ranges from %d training images", run, cfg.weights.replace("_", " "), len(inputs))
     layers = sensitivity.layer_damage(
         architecture.model, inputs, Spec(per_channel=cfg.weights == "per_channel", ranges="calibrated")
@@ -166,23 +167,12 @@ def report_layers(cfg) -> None:
     log.info("all %d layers are in %s", len(layers), folder)
 
 
-def training_frames(cfg, run: Path, architecture: Any) -> list[np.ndarray]:
+def training_frames(cfg, run: Path, architecture: Detector) -> list[np.ndarray]:
     """Training images of the run's own data set, evenly spread, as the network sees them: float32 [1, H, W, 3]."""
     saved, frame = RunFolder(run).saved_config(), Frame(architecture.size, architecture.resize, exact=True)
     examples = dataset_of(saved, decode=False).splits["train"]
     chosen = evenly_spread(examples, cfg.representative)
     return [frame.fit(read_image(example.path))[np.newaxis].astype(np.float32) for example in chosen]
-
-
-def network_inputs(architecture: Any, images: list[np.ndarray]) -> list[Any]:
-    """What the network takes of each image: of a detector of two stages, also the crops of its first proposals."""
-    if not hasattr(architecture, "propose"):
-        return images
-    pairs = []
-    for image in images:
-        features, proposals = architecture.propose(image)
-        pairs.append([image, architecture.roi(features, proposals.boxes[:, :CROPS], architecture.size)])
-    return pairs
 
 
 if __name__ == "__main__":

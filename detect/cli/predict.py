@@ -10,12 +10,12 @@ from detect.data.dataset import find_images
 from detect.errors import ConfigError, DataError, first_few
 
 log = logging.getLogger("detect")
-LISTED = 4  # detections of an image on the console
+LISTED = 4  # detections on the console for each image
 
 
 @verb("predict")
 def main(cfg) -> None:
-    """Writes a picture for each image, and `detections.json` in COCO's result format with file names."""
+    """Writes a picture for each image, and `detections.json` in COCO's result format, with file names."""
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")
     paths = images(cfg.images)
@@ -29,17 +29,17 @@ def main(cfg) -> None:
 
 
 def images(what: str) -> list[Path]:
-    """The image files that an image, a folder or a glob names."""
+    """The image files of `what`: an image, a folder or a glob."""
     path = Path(what).expanduser()
     matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
     found = find_images(path) if path.is_dir() else matches
     if not found:
-        raise DataError(f"images={what}: no image there; name an image, a folder or a glob")
+        raise DataError(f"images={what}: there is no image; legal are an image, a folder or a glob")
     return found
 
 
 def write(detector, paths: list[Path], folder: Path, score: float) -> None:
-    """Draws boxes of at least `score`; the json holds every detection."""
+    """Draws boxes with a score of at least `score`. The JSON file holds all detections."""
     from detect.data.pipeline import read_image
     from detect.reporting import pictures
 

@@ -1,4 +1,4 @@
-"""A study's tables, csv, curves and page from its run folders, or anew from its csv: `detect report [STUDY]`."""
+"""Writes the tables, CSV, curves and page of a study from its run folders or its CSV: `detect report [STUDY]`."""
 
 import logging
 from pathlib import Path
@@ -15,19 +15,19 @@ ROWS = (None, "runs", "exports", "measured")
 
 @verb("report")
 def main(cfg) -> None:
-    """Writes results.csv, table.md, pictures and report.html; replaces the marked table of a README.md."""
+    """Writes results.csv, table.md, pictures and report.html. Replaces the marked table of a README.md."""
     from detect.studies.writer import rewrite, write
 
     if cfg.rows not in ROWS:
-        raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all there is)")
+        raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")
     if cfg.runs is None and cfg.study is None:
         for folder in committed():
             rewrite(folder)
-            log.info("made the tables in %s anew from its csv", folder)
+            log.info("wrote the tables in %s again from its CSV", folder)
         return
     runs, output = places(cfg)
     if runs is None:
-        log.info("%s\nno run folders: made the tables in %s anew from its csv", rewrite(output), output)
+        log.info("%s\nno run folders: wrote the tables in %s again from its CSV", rewrite(output), output)
         return
     text = write(runs, output, splits=cfg.splits, rows=cfg.rows, baseline=cfg.baseline)
     log.info("%s\nwrote results.csv, table.md, pictures and report.html into %s", text, output)
@@ -37,18 +37,20 @@ def committed() -> list[Path]:
     """The folders below `experiments` that hold a results.csv. Raises ConfigError without one."""
     folders = sorted(path.parent for path in STUDIES.glob("*/results.csv"))
     if not folders:
-        raise ConfigError(f"no {STUDIES}/*/results.csv here: name a study (detect report STUDY) or its runs (runs=DIR)")
+        raise ConfigError(
+            f"there is no {STUDIES}/*/results.csv: name a study (detect report STUDY) or its runs (runs=DIR)"
+        )
     return folders
 
 
 def places(cfg) -> tuple[Any, Path]:
-    """Where the runs of the study are (None: its results.csv is all there is), and the folder to write into.
+    """(runs, output): the folder of the study's runs (None: there is only a results.csv), and the folder to write to.
 
     A study is a name (runs/NAME, experiments/NAME), or the folder of its runs or of its results.
-    Raises ConfigError where neither is there, and for runs without a place to write to.
+    Raises ConfigError if neither folder exists, and for runs without an output folder.
     """
     if cfg.study is None and cfg.output is None:
-        raise ConfigError("output is missing: give output=DIR, the study's folder, such as experiments/NAME")
+        raise ConfigError("output=null is not legal with runs=: give output=DIR, for example experiments/NAME")
     study = Path(cfg.study or cfg.output)
     output = Path(cfg.output or STUDIES / study.name)
     if cfg.runs is not None:
@@ -62,12 +64,12 @@ def places(cfg) -> tuple[Any, Path]:
 
         names = [path.name for path in (*RUNS.glob("*/"), *STUDIES.glob("*/"))]
         near = nearest(study.name, names)
-        raise ConfigError(f"study={study}: neither run folders in {RUNS / study} nor results in {output}{near}")
+        raise ConfigError(f"study={study}: there are no run folders in {RUNS / study} and no results in {output}{near}")
     return None, results[0]
 
 
 def is_results(folder: Path) -> bool:
-    """Whether a folder is that of a committed study: with its results, and without run folders."""
+    """Whether a folder belongs to a committed study: it has results, and no run folders."""
     return (folder / "results.csv").is_file() and not any(
         path.name in (SUMMARY, EXPORT, MEASURED) for path in folder.rglob("*.json")
     )

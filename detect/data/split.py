@@ -44,7 +44,7 @@ def fill_splits(
     drawn = seeded_split([e.id for e in train], val_fraction, test_fraction, seed, groups)
     by_id = {e.id: e for e in train}
     parts |= {split: tuple(by_id[i] for i in ids) for split, ids in drawn.items() if split not in given or ids}
-    drawn_so = f"of the images from seed {seed}, spread by class"
+    drawn_so = f"of the images from seed {seed}, stratified by class"
     if "test" in given:
         return parts, f"split: {source}; val {val_fraction:g} {drawn_so}"
     return parts, f"split: val {val_fraction:g}, test {test_fraction:g} {drawn_so}"

@@ -104,11 +104,13 @@ class Coverage:
     by_class: dict[str, tuple[int, int]]
     by_side: dict[str, tuple[int, int]]
     advice: tuple[str, ...]
+    rule: str = ""
 
     def lines(self) -> list[str]:
         """Lines for the console, of at most 80 columns except for long class names."""
         share = self.unmatched / max(self.boxes, 1)
-        lines = [f"{self.unmatched} of {self.boxes} boxes ({share:.1%}) match no anchor at IoU {self.threshold:g}"]
+        rule = self.rule or f"match no anchor at IoU {self.threshold:g}"
+        lines = [f"{self.unmatched} of {self.boxes} boxes ({share:.1%}) {rule}"]
         for title, table in (("by class", self.by_class), ("by side in network pixels", self.by_side)):
             lines.append(f"  {title}")
             lines += [f"    {k:24} {u:6d} of {n:6d} {u / n:7.1%}" for k, (u, n) in table.items() if n]
@@ -116,18 +118,23 @@ class Coverage:
 
 
 def coverage(
-    boxes: np.ndarray, classes: np.ndarray, names: Sequence[str], anchors: np.ndarray, threshold: float = 0.5
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    names: Sequence[str],
+    anchors: np.ndarray,
+    threshold: float = 0.5,
+    unmatched: tuple[np.ndarray, str] | None = None,
 ) -> Coverage:
     """The boxes that have no anchor with an IoU of at least `threshold`, and the reasons.
 
     boxes: [n, 4] in pixels of the network's frame. classes: [n] in 1..C of `names`. anchors: [A, 4] in the same
     frame.
+    unmatched: which boxes are missed, bool [n], and why, where the IoU does not decide.
     The force-match still gives such a box its best anchor, but a box learns little from one anchor.
     """
     boxes, anchors = (np.asarray(b, np.float32).reshape(-1, 4) for b in (boxes, anchors))
     classes = np.asarray(classes, np.int32).reshape(-1)
-    best = _best(boxes, anchors)
-    missed = best < threshold
+    missed, rule = (_best(boxes, anchors) < threshold, "") if unmatched is None else unmatched
     side = np.sqrt(area(boxes))
     bins = np.digitize(side, SIZE_EDGES)
     between = (f"{low} to {high}" for low, high in pairwise(SIZE_EDGES))
@@ -138,7 +145,8 @@ def coverage(
         threshold,
         {n: _share(missed, classes == i) for i, n in enumerate(names, 1)},
         {t: _share(missed, bins == i) for i, t in enumerate(titles)},
-        tuple(_advice(boxes[missed], anchors, threshold)),
+        tuple(_advice(boxes[missed], anchors, threshold)) if unmatched is None else (),
+        rule,
     )
 
 

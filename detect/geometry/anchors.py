@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detect.errors import ConfigError
+from detect.geometry.anchor_fitting import fit_layout
+from detect.geometry.boxes import area
 
 
 def grid_anchors(
@@ -108,6 +110,13 @@ class SSDAnchors:
             boxes.append(grid_anchors(sizes, (rows, columns), stride, (stride[0] / 2, stride[1] / 2)))
         return np.concatenate(boxes)
 
+    def fitted(
+        self, boxes: np.ndarray, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]
+    ) -> "tuple[dict[str, Any], SSDAnchors]":
+        """A `layout` that suits boxes [n, 4] in pixels of the frame (`fit_layout`), and the anchors of it."""
+        layout = fit_layout(boxes, map_shapes, size)
+        return {"layout": [[list(anchor) for anchor in of_map] for of_map in layout]}, SSDAnchors(layout=layout)
+
 
 class GridAnchors:
     """Anchors of Faster R-CNN's map, equal to those of the TF Object Detection API's `grid_anchor_generator`.
@@ -146,6 +155,17 @@ class GridAnchors:
             nearest = [float(2.0 ** np.round(np.log2(side / count))) for side, count in zip(size, cells, strict=True)]
             boxes.append(grid_anchors(sizes, cells, [self.stride] * 2 if self.stride else nearest, self.offset))
         return np.concatenate(boxes)
+
+    def fitted(
+        self, boxes: np.ndarray, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]
+    ) -> "tuple[dict[str, Any], GridAnchors]":
+        """The `base` that puts the middle of the scales on the middle of the sides of boxes [n, 4], and its anchors.
+
+        The middle is the geometric one, of the scales' ends and of the sides' 5% and 95% quantiles.
+        """
+        ends = np.quantile(np.sqrt(area(boxes)), [0.05, 0.95])
+        base = round(float(np.sqrt(ends.prod() / (min(self.scales) * max(self.scales)))), 1)
+        return {"base": base}, GridAnchors(self.scales, self.aspect_ratios, base, self.offset, self.stride)
 
 
 class MultiscaleAnchors:
@@ -189,3 +209,7 @@ class MultiscaleAnchors:
             sizes = anchor_sizes(scales.ravel(), ratios.ravel(), self.anchor_scale * 2**level)
             boxes.append(grid_anchors(sizes, (rows, columns), stride, (stride[0] / 2, stride[1] / 2)))
         return np.concatenate(boxes)
+
+    def fitted(self, boxes: np.ndarray, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> None:
+        """None: they follow from the strides."""
+        return None

@@ -1,8 +1,8 @@
 """Faster R-CNN's second stage: from crops of the feature map to classes and box codes."""
 
-from typing import Any
-
 import tf_keras
+
+from detect.modeling.interface import Backbone, Tensor
 
 layers = tf_keras.layers
 
@@ -10,11 +10,11 @@ layers = tf_keras.layers
 class BackboneBoxHead:
     """The layers that the backbone has after the map of the proposals, then the mean over the crop (the API)."""
 
-    def roi_crop(self, backbone: Any) -> tuple[int, int, int]:
+    def roi_crop(self, backbone: Backbone) -> tuple[int, int, int]:
         """Side of the crops, max-pooling and samples of a bin that suit this head."""
         return (*backbone.roi_crop, 1)
 
-    def __call__(self, crops, backbone: Any):
+    def __call__(self, crops: Tensor, backbone: Backbone) -> Tensor:
         """crops: float32 [N, side, side, C]. Returns features [N, D]."""
         return layers.GlobalAveragePooling2D(name="SecondStageBoxPredictor/AvgPool")(backbone.box_head(crops))
 
@@ -29,11 +29,11 @@ class TwoFC:
     def __init__(self, units: int = 1024):
         self.units = units
 
-    def roi_crop(self, backbone: Any) -> tuple[int, int, int]:
+    def roi_crop(self, backbone: Backbone) -> tuple[int, int, int]:
         """Side of the crops, max-pooling and samples of a bin that suit this head."""
         return (7, 1, 2)
 
-    def __call__(self, crops, backbone: Any):
+    def __call__(self, crops: Tensor, backbone: Backbone) -> Tensor:
         """crops: float32 [N, side, side, C]. Returns features [N, units]."""
         x = layers.Flatten(name="BoxHead/Flatten")(crops)
         for name in ("BoxHead/fc6", "BoxHead/fc7"):

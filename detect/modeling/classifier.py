@@ -1,17 +1,19 @@
 """The classifier of stage 1: a backbone, global average pooling and a linear layer."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import tensorflow as tf
 import tf_keras
 
 from detect.config.legal_values import number, whole
+from detect.modeling import interface
+from detect.modeling.interface import Backbone, Figures, Part, Tensor
 
 layers = tf_keras.layers
 
 
-class Classifier:
+class Classifier(interface.Classifier):
     """Backbone and head as one flat model.
 
     backbone: builds the end points from an image tensor (`detect.backbones`).
@@ -26,7 +28,7 @@ class Classifier:
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         num_classes: int,
         size: Sequence[Annotated[int, whole(32, 4096)]],
         hidden: Sequence[int] = (),
@@ -47,7 +49,11 @@ class Classifier:
         x = layers.Conv2D(num_classes, 1, name=backbone.logits)(x)
         self.model = tf_keras.Model(image, layers.Flatten(name="logits")(x), name="classifier")
 
-    def losses(self, batch: dict, training: bool = True):
+    def parts(self) -> list[Part]:
+        """One: the whole of it."""
+        return [Part("classifier", "all of it", frozenset(layer.name for layer in self.model.layers), ())]
+
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
         """batch: image [B, H, W, 3] in 0..255 and label int32 [B]. Returns parts of the loss, and scalars to watch."""
         logits = self.model(tf.cast(batch["image"], tf.float32), training=training)
         targets = tf.one_hot(batch["label"], self.num_classes)
@@ -56,6 +62,6 @@ class Classifier:
         right = tf.argmax(logits, axis=1, output_type=tf.int32) == batch["label"]
         return {"classification": loss}, {"top1/batch": tf.reduce_mean(tf.cast(right, tf.float32))}
 
-    def detect(self, image):
+    def detect(self, image: Tensor) -> dict[str, Tensor]:
         """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns {"probabilities": float32 [B, num_classes]}."""
         return {"probabilities": tf.nn.softmax(self.model(tf.cast(image, tf.float32), training=False))}

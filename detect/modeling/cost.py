@@ -3,60 +3,44 @@
 import itertools
 import math
 import textwrap
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tf_keras
+
+from detect.modeling.interface import Architecture, Detector, Maps, Network, Part
 
 layers = tf_keras.layers
 WIDTH = 78
 HEAD = ("part", "from", "size", "depth", "boxes", "MACs", "params")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A feature map or a head of a detector.
-
-    name: of the map's layer, or of the head. source: what it is made from, in a few words.
-    layers: names of the layers first needed for it; every layer of the model belongs to one part.
-    shape: (height, width, channels) of what comes out. anchors: of a cell; None where there are none.
-    times: how often it runs for one image (Faster R-CNN's second stage: for each proposal).
-    training_times: the same in training; None: `times`.
-    """
-
-    name: str
-    source: str
-    layers: frozenset[str]
-    shape: tuple[int, ...]
-    anchors: int | None = None
-    times: int = 1
-    training_times: int | None = None
-
-    def runs(self, training: bool = False) -> int:
-        """How often it runs for one image."""
-        return self.training_times if training and self.training_times is not None else self.times
-
-
-def macs(model: tf_keras.Model) -> dict[str, int]:
+def macs(model: Network) -> dict[str, int]:
     """Multiply-accumulates by layer name, for one image: of convolutions and dense layers; the rest counts nothing.
 
-    The model's input has a fixed size, and no layer is used twice. Raises ValueError for a layer with a kernel of a
-    kind that is not known here: nothing is left out in silence.
+    The model's input has a fixed size; a layer that is called several times counts each time. Raises ValueError for a
+    layer with a kernel of a kind that is not known here: nothing is left out in silence.
     """
-    return {layer.name: _macs(layer) for layer in model.layers}
+    counts = {layer.name: 0 for layer in model.layers}
+    for nodes in model._nodes_by_depth.values():
+        for node in nodes:
+            counts[node.layer.name] += _macs(node)
+    return counts
 
 
-def _macs(layer) -> int:
+def _macs(node: Any) -> int:
+    """Of one call of a layer."""
+    layer = node.layer
     if isinstance(layer, layers.SeparableConv2D):
-        cells = _cells(layer.get_output_shape_at(0))
-        return cells * (math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape))
+        return _cells(node.output_shapes) * (
+            math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        )
     if isinstance(layer, layers.DepthwiseConv2D):
-        return _cells(layer.get_output_shape_at(0)) * math.prod(layer.depthwise_kernel.shape)
+        return _cells(node.output_shapes) * math.prod(layer.depthwise_kernel.shape)
     if isinstance(layer, layers.Conv2DTranspose):
-        return _cells(layer.get_input_shape_at(0)) * math.prod(layer.kernel.shape)
+        return _cells(node.input_shapes) * math.prod(layer.kernel.shape)
     if isinstance(layer, layers.Conv2D | layers.Dense):
-        return _cells(layer.get_output_shape_at(0)) * math.prod(layer.kernel.shape)
+        return _cells(node.output_shapes) * math.prod(layer.kernel.shape)
     kernels = [v.name for v in layer.weights if len(v.shape) > 1]
     if kernels:
         raise ValueError(f"the cost of {layer.name} ({type(layer).__name__}) is not known: it has {', '.join(kernels)}")
@@ -68,18 +52,18 @@ def _cells(shape: tuple[int, ...]) -> int:
     return math.prod(shape[1:-1])
 
 
-def parameters(model: tf_keras.Model) -> dict[str, int]:
+def parameters(model: Network) -> dict[str, int]:
     """Numbers in the variables by layer name, batch norm's statistics included."""
     return {layer.name: layer.count_params() for layer in model.layers}
 
 
-def total_macs(architecture: Any, training: bool = False) -> int:
+def total_macs(architecture: Architecture, training: bool = False) -> int:
     """Multiply-accumulates of one image through all parts, in the forward direction; training: as it trains."""
     counts = macs(architecture.model)
     return sum(part.runs(training) * _sum(counts, part.layers) for part in architecture.parts())
 
 
-def table(architecture: Any) -> list[str]:
+def table(architecture: Detector) -> list[str]:
     """The parts and their sum as lines of at most 78 columns."""
     counts, numbers = macs(architecture.model), parameters(architecture.model)
     parts = architecture.parts()
@@ -99,6 +83,40 @@ def table(architecture: Any) -> list[str]:
     whole = (count(total_macs(architecture)), count(sum(numbers.values())))
     rows.append(("total", "", "", "", str(len(architecture.anchors)), *whole))
     return _aligned(rows)
+
+
+def pyramid(
+    model: Network,
+    maps: Maps,
+    end_points: Iterable[str],
+    backbone_layers: set[str],
+    per_cell: Sequence[int],
+    sources: dict[str, str],
+) -> list[Part]:
+    """The parts of a detector of one stage: its maps, largest first, each with the layers that it needs beyond those
+    that the others need.
+
+    end_points: names of the maps that are the backbone's own. per_cell: anchors of a cell of each map.
+    sources: what each map, `backbone` and `predictors` are made from.
+    A first row has the layers of the backbone where maps are made from it in common, the last one the predictors.
+    """
+    needed = {name: _layers(tf_keras.Model(model.input, tensor)) for name, tensor in maps.items()}
+    common = frozenset[str]().union(*needed.values()) & backbone_layers
+    direct = [name for name in needed if name in end_points]
+    made = sorted(needed.keys() - set(direct), key=lambda name: len(needed[name]))
+    own: dict[str, frozenset[str]] = {}
+    taken = frozenset[str]()
+    for name in [*direct, "backbone", *made]:
+        own[name] = needed.get(name, common) - taken
+        taken |= own[name]
+    parts = [Part("backbone", sources["backbone"], own["backbone"], ())] if own["backbone"] else []
+    for (name, tensor), anchors in zip(maps.items(), per_cell, strict=True):
+        parts.append(Part(name, sources[name], own[name], tuple(tensor.shape[1:]), anchors))
+    return [*parts, Part("predictors", sources["predictors"], _layers(model) - taken, ())]
+
+
+def _layers(model: Network) -> frozenset[str]:
+    return frozenset(layer.name for layer in model.layers)
 
 
 def count(number: int) -> str:

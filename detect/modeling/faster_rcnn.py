@@ -1,7 +1,6 @@
 """Faster R-CNN (Ren et al. 2015) as the TF Object Detection API and Huang et al. 2017 build it."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -9,10 +8,23 @@ import tf_keras
 
 from detect.config.legal_values import demand
 from detect.errors import ConfigError
-from detect.geometry.anchors import GridAnchors
 from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling.box_heads import predict_boxes
-from detect.modeling.cost import Part
+from detect.modeling.interface import (
+    AnchorGenerator,
+    Backbone,
+    BoxHead,
+    ClassificationLoss,
+    Decoding,
+    Detector,
+    Figures,
+    LocalizationLoss,
+    Network,
+    Part,
+    RegionHead,
+    Suppression,
+    Tensor,
+)
 from detect.modeling.roi import RoiCrop
 from detect.modeling.rpn import ProposalGenerator, Proposals, recalls
 from detect.modeling.sampler import BalancedSampler
@@ -20,9 +32,10 @@ from detect.modeling.target_assigner import TargetAssigner
 
 BorderAnchors = Literal["drop", "keep"]
 FIRST_STAGE, SECOND_STAGE = ("features", "objectness", "rpn_codes"), ("logits", "codes")  # outputs of the model
+SHOWN = 16  # proposals of an image that the second stage is looked at on
 
 
-class FasterRCNN:
+class FasterRCNN(Detector):
     """Two stages around a backbone: proposals from its map of stride 16, then a class and a box for each of them.
 
     backbone: builds the end points from an image tensor, and its later layers on crops (`detect.backbones`).
@@ -44,21 +57,21 @@ class FasterRCNN:
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         num_classes: int,
         size: Size,
-        anchors: GridAnchors,
-        rpn_head: Callable,
+        anchors: AnchorGenerator,
+        rpn_head: RegionHead,
         rpn_target_assigner: TargetAssigner,
         rpn_sampler: BalancedSampler,
         proposals: ProposalGenerator,
         roi: RoiCrop,
-        box_head: Any,
+        box_head: BoxHead,
         box_target_assigner: TargetAssigner,
         box_sampler: BalancedSampler,
-        classification_loss: Any,
-        localization_loss: Callable,
-        postprocess: Callable,
+        classification_loss: ClassificationLoss,
+        localization_loss: LocalizationLoss,
+        postprocess: Suppression,
         rpn_localization_weight: float = 2.0,
         rpn_classification_weight: float = 1.0,
         box_localization_weight: float = 2.0,
@@ -85,7 +98,7 @@ class FasterRCNN:
         self._build(backbone, rpn_head, box_head)
         self._place_anchors(anchors, border_anchors)
 
-    def _build(self, backbone: Any, rpn_head: Callable, box_head: Any) -> None:
+    def _build(self, backbone: Backbone, rpn_head: RegionHead, box_head: BoxHead) -> None:
         image = tf_keras.Input((*self.size, 3), name="image")
         end_points = backbone(image)  # of what follows the RPN's map only the layers' names are used here
         features = end_points[backbone.rpn_map]
@@ -98,7 +111,7 @@ class FasterRCNN:
         self.maps = {backbone.rpn_map: features}
         self.backbone_layers = _names(tf_keras.Model(image, list(end_points.values())))
 
-    def adopt(self, model: tf_keras.Model) -> None:
+    def adopt(self, model: Network) -> None:
         """Computes with a network of these inputs and outputs from now on: the fake-quantised twin, for example."""
         (image, crops), outputs = model.input, model.output
         first, second = ({name: outputs[name] for name in names} for names in (FIRST_STAGE, SECOND_STAGE))
@@ -106,10 +119,28 @@ class FasterRCNN:
         self.rpn_model = tf_keras.Model(image, first, name="rpn")
         self.box_model = tf_keras.Model(crops, second, name="box")
 
-    def _place_anchors(self, anchors: GridAnchors, border_anchors: BorderAnchors) -> None:
+    @property
+    def input_sources(self) -> dict[str, str]:
+        """The crops are cut out of the feature map."""
+        return {"crops": self.model.output["features"].node.layer.name}
+
+    def network_inputs(self, image: Tensor) -> list[Tensor]:
+        """image: [B, H, W, 3] in 0..255. Returns it and the crops of each image's first SHOWN proposals."""
+        features, proposals = self.propose(image)
+        return [image, self.roi(features, proposals.boxes[:, :SHOWN], self.size)]
+
+    def decoding(self) -> Decoding:
+        """Raises ConfigError: between its two stages lies what TFLite has no operation for."""
+        raise ConfigError(
+            f"format=tflite: {type(self).__name__} crops its feature map between two stages, for which TFLite has no "
+            "operation of its own (crop_and_resize); give format=saved_model"
+        )
+
+    def _place_anchors(self, anchors: AnchorGenerator, border_anchors: BorderAnchors) -> None:
         """anchors: float32 [A, 4], all; in training those of the rows `trained` are used as they are."""
         demand("detector.border_anchors", border_anchors, BorderAnchors)
         (features,) = self.maps.values()
+        self.anchor_generator = anchors
         self.anchors = anchors([tuple(features.shape[1:3])], self.size)
         self.trained = np.arange(len(self.anchors))
         self._detecting = self.anchors
@@ -150,7 +181,7 @@ class FasterRCNN:
             ),
         ]
 
-    def losses(self, batch: dict, training: bool = True):
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), seed [B], as the input pipeline has it.
 
         Returns the weighted parts of the loss and scalars to watch, both {name: float32 scalar}. A part is the mean
@@ -210,14 +241,14 @@ class FasterRCNN:
         )
         return sampled, wanted, drawn
 
-    def propose(self, image) -> tuple[Any, Proposals]:
+    def propose(self, image: Tensor) -> tuple[Tensor, Proposals]:
         """image: [B, H, W, 3] in 0..255. Returns the feature map [B, h, w, C] and the proposals of detection."""
         outputs = self.rpn_model(tf.cast(image, tf.float32), training=False)
         scores = self.classification_loss.scores(outputs["objectness"])[..., 0]
         coder = self.rpn_target_assigner.box_coder
         return outputs["features"], self.generator(outputs["rpn_codes"], scores, self._detecting, coder, self.size)
 
-    def detect(self, image):
+    def detect(self, image: Tensor) -> dict[str, Tensor]:
         """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`).
 
         The second stage takes one image after the other: the crops of a whole batch would fill the memory.

@@ -8,6 +8,7 @@ import tf_keras
 
 from detect.config.legal_values import demand
 from detect.modeling.backbones.layers import ConvScope
+from detect.modeling.interface import Tensor
 
 layers = tf_keras.layers
 Kernel = Literal[1, 3]
@@ -29,7 +30,9 @@ class ConvPredictor:
         """What the predictions are made with, in a few words."""
         return f"{self.kernel}x{self.kernel}"
 
-    def __call__(self, maps: Sequence, per_cell: Sequence[int], num_classes: int, prior: float | None = None):
+    def __call__(
+        self, maps: Sequence[Tensor], per_cell: Sequence[int], num_classes: int, prior: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         """maps: the feature maps [B, H, W, D]; per_cell: anchors of a cell of each.
 
         prior: the probability of an object that class biases start from; None starts from 0.

@@ -1,36 +1,68 @@
 """Per-anchor losses. A classification loss also says how its logits become scores."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 from official.vision.losses import focal_loss
+
+from detect.errors import ConfigError
+from detect.modeling.interface import ClassificationLoss, Tensor
+
+EPSILON = 1e-7  # of areas in square pixels (torchvision)
+
+
+def centred_scores(logits: Tensor) -> Tensor:
+    """The geometric mean of a class's sigmoid and that of column 0, the centre-ness (torchvision; Tian 2019, 3.3, has
+    the product, which ranks alike)."""
+    return tf.sqrt(tf.sigmoid(logits[..., 1:]) * tf.sigmoid(logits[..., :1]))
+
+
+SCORES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": lambda logits: tf.sigmoid(logits)[..., 1:],
+    "softmax": lambda logits: tf.nn.softmax(logits)[..., 1:],
+    "centred": centred_scores,
+}
+"""Logits [B, A, C + 1], of which column 0 belongs to no class -> scores [B, A, C], by the names that files keep."""
+
+
+def check_scoring(loss: ClassificationLoss) -> str:
+    """How a loss makes scores of logits, a name of SCORES. Raises ConfigError for a way of its own."""
+    scoring = getattr(loss, "scoring", None)
+    if scoring not in SCORES:
+        raise ConfigError(
+            f"format=tflite: {type(loss).__name__}.scoring={scoring}: legal are {', '.join(SCORES)}; a file can't say "
+            "how other scores are made"
+        )
+    return scoring
 
 
 class SigmoidClassification:
     """Independent logistic losses over background and classes, summed (the API's weighted_sigmoid)."""
 
-    prior = None
+    prior, scoring = None, "sigmoid"
 
-    def __call__(self, logits, classes):
+    def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
         targets = tf.one_hot(classes, logits.shape[-1])
         return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), axis=-1)
 
-    def scores(self, logits):
+    def scores(self, logits: Tensor) -> Tensor:
         """Scores of the C classes, without background: float32 [B, A, C]."""
-        return tf.sigmoid(logits)[..., 1:]
+        return SCORES[self.scoring](logits)
 
 
 class SoftmaxClassification:
     """Softmax cross-entropy over background and classes (Liu 2016, equation 3)."""
 
-    prior = None
+    prior, scoring = None, "softmax"
 
-    def __call__(self, logits, classes):
+    def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
         return tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
 
-    def scores(self, logits):
+    def scores(self, logits: Tensor) -> Tensor:
         """Scores of the C classes, without background: float32 [B, A, C]."""
-        return tf.nn.softmax(logits)[..., 1:]
+        return SCORES[self.scoring](logits)
 
 
 class FocalClassification:
@@ -40,18 +72,20 @@ class FocalClassification:
     prior: probability of an object that the predictor's biases start from.
     """
 
+    scoring = "sigmoid"
+
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0, prior: float = 0.01):
         self.loss = focal_loss.FocalLoss(alpha, gamma, reduction="none")
         self.prior = prior
 
-    def __call__(self, logits, classes):
+    def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1] (the background column is not used); classes: int32 [B, A]. Returns [B, A]."""
         targets = tf.one_hot(classes - 1, logits.shape[-1] - 1)
         return tf.reduce_sum(self.loss(targets, logits[..., 1:]), axis=-1)
 
-    def scores(self, logits):
+    def scores(self, logits: Tensor) -> Tensor:
         """Scores of the C classes: float32 [B, A, C]."""
-        return tf.sigmoid(logits)[..., 1:]
+        return SCORES[self.scoring](logits)
 
 
 class SmoothL1:
@@ -60,8 +94,27 @@ class SmoothL1:
     def __init__(self, delta: float = 1.0):
         self.delta = delta
 
-    def __call__(self, codes, targets):
+    def __call__(self, codes: Tensor, targets: Tensor) -> Tensor:
         """codes, targets: float32 [B, A, 4]. Returns float32 [B, A]."""
         error = tf.abs(codes - targets)
         quadratic = tf.minimum(error, self.delta)
         return tf.reduce_sum(0.5 * quadratic**2 + self.delta * (error - quadratic), axis=-1)
+
+
+def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Generalized IoU of pairs (Rezatofighi 2019): boxes, others: float32 [..., 4] in pixels. Gives [...] in -1..1."""
+    low, high = tf.maximum(boxes[..., :2], others[..., :2]), tf.minimum(boxes[..., 2:], others[..., 2:])
+    shared = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+    areas = [tf.reduce_prod(b[..., 2:] - b[..., :2], axis=-1) for b in (boxes, others)]
+    union = areas[0] + areas[1] - shared
+    low, high = tf.minimum(boxes[..., :2], others[..., :2]), tf.maximum(boxes[..., 2:], others[..., 2:])
+    hull = tf.reduce_prod(high - low, axis=-1)
+    return shared / (union + EPSILON) - (hull - union) / (hull + EPSILON)
+
+
+class GIoU:
+    """1 - generalized IoU of decoded boxes (Rezatofighi 2019; equal to torchvision's generalized_box_iou_loss)."""
+
+    def __call__(self, boxes: Tensor, targets: Tensor) -> Tensor:
+        """boxes, targets: float32 [B, A, 4] in pixels, not reversed. Returns float32 [B, A] in 0..2."""
+        return 1.0 - generalized_iou(boxes, targets)

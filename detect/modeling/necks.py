@@ -6,12 +6,12 @@ says in a few words what a map that is no end point is made from.
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import tf_keras
 
 from detect.errors import ConfigError
 from detect.modeling.backbones.layers import ConvScope, scaled_depth
+from detect.modeling.interface import Backbone, Maps
 
 layers = tf_keras.layers
 
@@ -44,7 +44,7 @@ class ExtraFeatureMaps:
         """What the map `name` is made from."""
         return "separable 3x3 /2" if self.separable else "1x1, 3x3 /2"
 
-    def __call__(self, end_points: dict, backbone: Any) -> dict:
+    def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
         """end_points: the backbone's tensors by name. Raises ConfigError for maps that are none of them."""
         maps = chosen(end_points, self.maps or backbone.ssd_maps)
         base = list(maps)[-1]
@@ -144,7 +144,7 @@ class FPN:
         kinds = {"smoothing": "top-down, 3x3", "projection": "1x1", "bottom": "3x3 /2"}
         return kinds[name.removeprefix("fpn/").partition("_")[0]]
 
-    def __call__(self, end_points: dict, backbone: Any) -> dict:
+    def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
         """end_points: the backbone's tensors by name, of fixed sizes. Raises ConfigError for maps that do not halve."""
         names = self.maps or backbone.fpn_maps
         fine_to_coarse = list(chosen(end_points, names).values())
@@ -208,7 +208,7 @@ class VGGFeatureMaps:
             return "conv4_3, normalised"
         return "pool5, 3x3 dilated, 1x1" if name == "ssd/fc7" else "1x1, 3x3"
 
-    def __call__(self, end_points: dict, backbone: Any) -> dict:
+    def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
         """end_points: VGG16's tensors by name. Raises ConfigError for those of another backbone."""
         if not {"conv4/conv4_3", "conv5/conv5_3"} <= set(end_points):
             raise ConfigError("detector/neck=vgg16 is made for backbone=vgg16: this one has no conv4/conv4_3")
@@ -235,7 +235,7 @@ class VGGFeatureMaps:
         return max(int(channels * self.depth_multiplier), self.min_depth)
 
 
-def chosen(end_points: dict, names: Sequence[str]) -> dict:
+def chosen(end_points: Maps, names: Sequence[str]) -> Maps:
     """The end points of these names. Raises ConfigError, with the known ones, for others."""
     unknown = [name for name in names if name not in end_points]
     if unknown:

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from detect.config.legal_values import Share
+from detect.modeling.interface import Tensor
 
 
 class NonMaxSuppression:
@@ -13,10 +14,12 @@ class NonMaxSuppression:
     per_class, total: the most boxes kept of a class, and in all.
     """
 
+    method = "greedy"
+
     def __init__(self, iou: Share = 0.6, score: Share = 1e-8, per_class: int = 100, total: int = 100):
         self.iou, self.score, self.per_class, self.total = iou, score, per_class, total
 
-    def __call__(self, boxes, scores, size: tuple[int, int]):
+    def __call__(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """boxes: float32 [B, A, 4], or [B, A, C, 4] where each class has its own, in pixels of a frame of `size`;
         scores: float32 [B, A, C], without background.
 

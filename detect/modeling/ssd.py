@@ -1,18 +1,31 @@
 """SSD (Liu et al. 2016) as the TF Object Detection API builds it."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from detect.geometry.anchors import MultiscaleAnchors, SSDAnchors
 from detect.geometry.frame import Frame, Mode, Size
-from detect.modeling.cost import Part
+from detect.modeling import cost
+from detect.modeling.interface import (
+    AnchorGenerator,
+    Backbone,
+    ClassificationLoss,
+    Decoding,
+    Detector,
+    Figures,
+    Head,
+    LocalizationLoss,
+    Neck,
+    Part,
+    Suppression,
+    Tensor,
+)
+from detect.modeling.losses import check_scoring
 from detect.modeling.target_assigner import TargetAssigner
 
 
-class SSD:
+class SSD(Detector):
     """Backbone, neck and head as one flat model, and what turns its outputs into a loss or into detections.
 
     backbone: builds the end points from an image tensor (`detect.backbones`).
@@ -27,17 +40,17 @@ class SSD:
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         num_classes: int,
         size: Size,
-        neck: Any,
-        head: Any,
-        anchors: SSDAnchors | MultiscaleAnchors,
+        neck: Neck,
+        head: Head,
+        anchors: AnchorGenerator,
         target_assigner: TargetAssigner,
-        sampler: Callable | None,
-        classification_loss: Any,
-        localization_loss: Callable,
-        postprocess: Callable,
+        sampler: Callable[..., Tensor] | None,
+        classification_loss: ClassificationLoss,
+        localization_loss: LocalizationLoss,
+        postprocess: Suppression,
         localization_weight: float = 1.0,
         classification_weight: float = 1.0,
         resize: Mode = "stretch",
@@ -55,36 +68,19 @@ class SSD:
         self.backbone_layers = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers}
         self.maps = neck(end_points, backbone)
         self.per_cell = anchors.per_cell(len(self.maps))
-        self._end_points, self._backbone = set(end_points), type(backbone).__name__
+        self._end_points = set(end_points)
         self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
-        self._sources["predictors"] = head.source
+        self._sources |= {"backbone": type(backbone).__name__, "predictors": head.source}
         codes, logits = head(list(self.maps.values()), self.per_cell, num_classes, classification_loss.prior)
         self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="ssd")
+        self.anchor_generator = anchors
         self.anchors = anchors([tuple(x.shape[1:3]) for x in self.maps.values()], self.size)
 
-    def adopt(self, model: tf_keras.Model) -> None:
-        """Computes with another network of the same inputs and outputs from now on: the fake-quantised twin."""
-        self.model = model
-
     def parts(self) -> list[Part]:
-        """The feature maps, largest first, each with the layers that it needs beyond those that the others need.
+        """The feature maps, largest first, and the predictors (`cost.pyramid`)."""
+        return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, self.per_cell, self._sources)
 
-        A first row has the layers of the backbone where maps are made from it in common, the last one the predictors.
-        """
-        needed = {name: _layers(tf_keras.Model(self.model.input, tensor)) for name, tensor in self.maps.items()}
-        common = frozenset().union(*needed.values()) & self.backbone_layers
-        direct = [name for name in needed if name in self._end_points]
-        made = sorted(needed.keys() - set(direct), key=lambda name: len(needed[name]))
-        own, taken = {}, frozenset[str]()
-        for name in [*direct, "backbone", *made]:
-            own[name] = needed.get(name, common) - taken
-            taken |= own[name]
-        parts = [Part("backbone", self._backbone, own["backbone"], ())] if own["backbone"] else []
-        for (name, tensor), anchors in zip(self.maps.items(), self.per_cell, strict=True):
-            parts.append(Part(name, self._sources[name], own[name], tuple(tensor.shape[1:]), anchors))
-        return [*parts, Part("predictors", self._sources["predictors"], _layers(self.model) - taken, ())]
-
-    def losses(self, batch: dict, training: bool = True):
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), as the input pipeline makes it.
 
         Returns the weighted parts of the loss and scalars to watch, both {name: float32 scalar}. Each part is summed
@@ -116,15 +112,16 @@ class SSD:
         }
         return parts, scalars
 
-    def detect(self, image):
+    def detect(self, image: Tensor) -> dict[str, Tensor]:
         """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`)."""
         outputs = self.model(tf.cast(image, tf.float32), training=False)
         boxes, scores = self._decode(outputs["codes"]), self.classification_loss.scores(outputs["logits"])
         return self.postprocess(boxes, scores, self.size)
 
-    def _decode(self, codes):
+    def decoding(self) -> Decoding:
+        """For files. Raises ConfigError for a loss with scores of its own kind."""
+        scales = tuple(float(s) for s in self.target_assigner.box_coder.scales)
+        return Decoding("offsets", scales, check_scoring(self.classification_loss))
+
+    def _decode(self, codes: Tensor) -> Tensor:
         return self.target_assigner.box_coder.decode(codes, tf.constant(self.anchors)[tf.newaxis])
-
-
-def _layers(model: tf_keras.Model) -> frozenset[str]:
-    return frozenset(layer.name for layer in model.layers)

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError, DataError
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.phases import COLLECT, SHIP, running, stepped
 
 

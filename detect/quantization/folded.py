@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import fake_quant_kernel, kernel_steps
+from detect.quantization.rounding import kernel_steps, round_kernel
 
 layers = tf_keras.layers
 
@@ -55,8 +55,9 @@ class Folded(Stepped):
         if self.between is not None:
             parts.append((self.between, shape))
         for layer, its_shape in parts:
-            with tf.name_scope(f"{layer.name}/"):  # with the slash at the end it replaces the current scope
-                layer.build(its_shape)
+            if not layer.built:  # by another layer that has the same kernel
+                with tf.name_scope(f"{layer.name}/"):  # the slash at the end makes it the whole scope
+                    layer.build(its_shape)
         self.add_step(self.spec.delay, self.spec.freeze_bn if self.norm is not None else None)
         super().build(input_shape)
 
@@ -226,10 +227,10 @@ class Folded(Stepped):
         # The converter loses the scales of a dense kernel when it transposes it. It finds them without the mark.
         mark = mark and not (per_channel and isinstance(self.convolution, layers.Dense))
         if not (depthwise and per_channel):
-            return fake_quant_kernel(kernel, bits, per_channel, mark)
+            return round_kernel(kernel, bits, per_channel, mark)
         height, width, channels, multiplier = kernel.shape
         flat = tf.reshape(kernel, [height, width, channels * multiplier])
-        return tf.reshape(fake_quant_kernel(flat, bits, True, mark), kernel.shape)
+        return tf.reshape(round_kernel(flat, bits, True, mark), kernel.shape)
 
     def _convolve(self, x, kernel):
         layer = self.convolution

@@ -157,10 +157,14 @@ def _kernel(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) ->
 
 
 def _folds(norm: Op, kernel: Op, graph: Graph) -> bool:
-    """Whether `norm` is a batch norm that can be folded into the kernel. Both must be called equally often."""
+    """Whether it is a batch norm that can be folded into the kernel before it. It must follow no other layer.
+
+    A kernel with several of them (a tower that maps share) is folded with each.
+    """
     if not isinstance(norm.layer, layers.BatchNormalization) or norm_problem(norm.layer) is not None:
         return False
-    return graph.calls(norm.layer) == graph.calls(kernel.layer)
+    calls = [op for op in graph.ops if op.layer is norm.layer]
+    return all(graph.producer[op.inputs[0]].layer is kernel.layer for op in calls)
 
 
 def _with_relu(kind: str, ops: tuple[Op, ...], graph: Graph, floats: set[str]) -> Unit:

@@ -48,7 +48,7 @@ class Side:
 
     @property
     def kernel(self) -> Any:
-        """The kernel variable [h, w, inputs, outputs], depthwise [h, w, inputs, multiplier], dense [inputs, outputs]."""
+        """The kernel: [h, w, inputs, outputs], depthwise [h, w, inputs, multiplier], dense [inputs, outputs]."""
         return self.layer.depthwise_kernel if self._is_depthwise else self.layer.kernel
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.phases import COLLECT, SHIP, running

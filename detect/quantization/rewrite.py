@@ -1,12 +1,13 @@
 """Makes the fake-quantised twin of a float model, as tf.contrib.quantize did for graphs."""
 
+from collections import Counter
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.quantization.fake_quant import FakeQuant
+from detect.quantization.activations import FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
@@ -16,6 +17,7 @@ from detect.quantization.spec import Spec
 from detect.quantization.supported_layers import JOIN, ROUND, SAME
 
 layers = tf_keras.layers
+FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
 
 
 def fake_quant(model: tf_keras.Model, spec: Spec | None) -> tf_keras.Model:
@@ -55,8 +57,10 @@ class _Builder:
         self.inputs: dict[Tensor, Any] = {}
         self.tensors: dict[Tensor, Any] = {}
         self.quantisers: dict[Tensor, FakeQuant] = {}
-        self.copies: dict[Any, Any] = {}  # layer of the float model -> its copy, also if it is called twice
-        self.folded: dict[Any, Folded] = {}
+        self.copies: dict[Any, Any] = {}  # by layer of the float model: a layer that is called twice stays one
+        self.folded: dict[tuple[Any, Any], Folded] = {}  # by layer and batch norm: a kernel may have several of these
+
+        self.calls = Counter(_key(unit.ops[0], _norm(unit)) for unit in parts if unit.kind in FOLDING)
 
     def build(self) -> tf_keras.Model:
         """The twin, with the float model's weights."""
@@ -104,10 +108,9 @@ class _Builder:
             return x
         if unit.kind in ("hard_swish", "hard_sigmoid", "activation"):
             return self._activate(unit, self.tensors[unit.inputs[0]])
-        if unit.kind in ("kernel", "linear", "scale"):
-            norm = first if unit.kind == "scale" else None
-            if rest and isinstance(rest[0].layer, layers.BatchNormalization):
-                norm = rest.pop(0)
+        if unit.kind in FOLDING:
+            norm = _norm(unit)
+            rest = [op for op in rest if op is not norm]
             x = self._fold(unit, first, norm)(self.tensors[unit.inputs[0]])
         else:
             x = self._copy(first, {t: self._joined(unit, t) for t in unit.inputs})
@@ -132,16 +135,19 @@ class _Builder:
         return layers.Activation(sixth, name=unit.name)(x)
 
     def _fold(self, unit: Unit, first: Op, norm: Op | None) -> Folded:
-        """The layer that contains copies of the unit's layers with variables."""
-        if first.layer not in self.folded:
+        """The layer that holds copies of the unit's layers with variables."""
+        key = _key(first, norm)
+        if key not in self.folded:
             kernel = None if unit.kind == "scale" else self._layer(first.layer, linear=unit.kind == "linear")
             copied = None if norm is None else self._layer(norm.layer)
-            self.folded[first.layer] = Folded(self.spec, kernel, copied, name=first.name)
+            taken = any(layer.name == first.name for layer in self.folded.values())
+            name = norm.name if taken and norm is not None else first.name + "/plain" * taken
+            self.folded[key] = Folded(self.spec, kernel, copied, name=name)
             root = self.shared.root(unit.inputs[0])
-            # If a layer is called more than once, its inputs may have different grids.
-            if root in self.shared.ranges and self.graph.calls(first.layer) == 1:
-                self.folded[first.layer].input_step = self.folded[first.layer].input_step or self._quantiser(root).step
-        return self.folded[first.layer]
+            # Of layers that are called more than once, the inputs may have grids of their own.
+            if root in self.shared.ranges and self.calls[key] == 1:
+                self.folded[key].input_step = self.folded[key].input_step or self._quantiser(root).step
+        return self.folded[key]
 
     def _layer(self, layer, linear: bool = False):
         """The copy of a layer, without its weights. linear: also without its activation."""
@@ -154,3 +160,14 @@ class _Builder:
         """Calls the copy of a layer as in the float model, but on these tensors."""
         args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
         return self._layer(op.layer)(*args, **kwargs)
+
+
+def _norm(unit: Unit) -> Op | None:
+    """The batch norm of a unit with a kernel, or that is one."""
+    if unit.kind == "scale":
+        return unit.ops[0]
+    return next((op for op in unit.ops[1:2] if isinstance(op.layer, layers.BatchNormalization)), None)
+
+
+def _key(first: Op, norm: Op | None) -> tuple[Any, Any]:
+    return first.layer, None if norm is None else norm.layer

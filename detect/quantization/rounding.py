@@ -30,7 +30,7 @@ def admissible(low, high, bits: int, symmetric: bool):
     return low + shift, high + shift
 
 
-def fake_quant(x, low, high, bits: int):
+def round_values(x, low, high, bits: int):
     """x rounded to 2 ** bits equal steps over [low, high], an admissible range.
 
     x: float32 of any shape; low, high: scalars. The gradient passes where x is inside of the range. Where x is outside,
@@ -52,7 +52,7 @@ def kernel_steps(kernel, bits: int, per_channel: bool):
     return tf.stop_gradient(largest / levels(bits))
 
 
-def fake_quant_kernel(kernel, bits: int, per_channel: bool, mark: bool = False):
+def round_kernel(kernel, bits: int, per_channel: bool, mark: bool = False):
     """A kernel [..., C] rounded to its grid. The gradient passes unchanged: no value is outside of the range.
 
     mark: adds the operation from which the TFLite converter reads the range. The values are on the grid already, so

@@ -147,8 +147,10 @@ class RunFolder:
         write_json(self.classes, list(classes), indent=None)
 
     def last_stage(self) -> str | None:
-        """The last stage with boxes that the run has begun: quantized or detector; None where it has neither."""
-        return next((name for name in (QUANTIZED, DETECTOR) if (self.path / name).is_dir()), None)
+        """The last stage with boxes that the run has begun: what follows the float detector, else that; or None."""
+        stages = {path.parent.name for path in self.path.glob(f"*/{METRICS}")} - {CLASSIFY}
+        stages |= {name for name in (DETECTOR, QUANTIZED) if (self.path / name).is_dir()}
+        return min(stages, key=lambda name: (name == DETECTOR, name), default=None)
 
     def objective(self) -> float | None:
         """AP on the split that chose the checkpoint, of a run that has ended; else None."""

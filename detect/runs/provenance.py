@@ -1,4 +1,4 @@
-"""Where a result came from: commit, versions, machine and command. Imports none of the heavy libraries."""
+"""The origin of a result: commit, versions, machine and command. Imports no heavy libraries."""
 
 import functools
 import importlib.metadata
@@ -17,7 +17,7 @@ PACKAGES = (
     *("detect", "tensorflow", "tf_keras", "tf-models-official", "tensorboard", "numpy"),
     *("albumentations", "opencv-python-headless", "faster-coco-eval", "hydra-core", "omegaconf"),
 )
-"""Distributions whose version can change a result."""
+"""Distributions whose versions can change a result."""
 
 
 class Commit(TypedDict):
@@ -47,12 +47,12 @@ class Provenance(TypedDict):
 
 
 def collect() -> Provenance:
-    """What summary.json says about the origin of a run: plain values, ready for json."""
+    """The origin of a run for summary.json: plain values that JSON can hold."""
     return {"command": command_line(), "git": git_state(), "versions": versions(), "host": host()}
 
 
 def command_line() -> str:
-    """The command that started this process, as one would type it; machine paths of the program are left out."""
+    """The command that started this process, without the local path of the program."""
     program, *rest = sys.orig_argv
     if rest and Path(rest[0]).name == "detect":
         return shlex.join(["detect", *rest[1:]])
@@ -78,7 +78,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Installed version of Python and each of PACKAGES; None for one that is missing."""
+    """Versions of Python and of each of PACKAGES; None for a missing package."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
@@ -102,7 +102,7 @@ def host() -> Host:
 
 
 def cpu_model() -> str:
-    """The processor's name from the kernel's table, else what Python knows."""
+    """The processor's name from /proc/cpuinfo, else from Python."""
     lines = _lines(Path("/proc/cpuinfo"))
     named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
     return next(named, platform.processor() or platform.machine())

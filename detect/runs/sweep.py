@@ -1,8 +1,8 @@
-"""Sweeps: `detect train -m`. A job of a sweep is a cell, with a folder and a process of its own.
+"""Sweeps: `detect train -m`. A job of a sweep is a cell. It has its own folder and its own process.
 
-Where the sweep's folder does not change with the time (`hydra.sweep.dir`), the same command again goes on: a cell that
-has ended is skipped, one that was cut off goes on, one that failed is tried again. Nothing here imports TensorFlow,
-and what reads data or reports is imported where it is used, as every verb passes through here.
+If the sweep's folder (`hydra.sweep.dir`) does not depend on the time, the same command continues the sweep: finished
+cells are skipped, interrupted cells continue, failed cells run again. Nothing here imports TensorFlow. Every verb
+imports this module, so modules that read data or write reports are imported where they are used.
 """
 
 import ctypes
@@ -24,20 +24,20 @@ from detect.runs.folder import FAILED, RunFolder
 
 log = logging.getLogger("detect")
 EXTRAS = {"joblib": "sweep", "submitit": "sweep", "optuna": "sweep", "ray": "ray"}
-"""Which extra of this package brings the plugin of a launcher or a sweeper."""
+"""Launcher or sweeper -> the extra of this package that installs its plugin."""
 
 
 class CellFailed(UserError):
-    """A cell's process ended without a result; it has said why itself."""
+    """The process of a cell ended without a result. The process itself has printed the reason."""
 
 
 def grid(cfg: DictConfig) -> tuple[str, ...]:
-    """The grid that the configuration itself asks for (`hydra.sweeper.params`), as overrides."""
+    """The grid in the configuration (`hydra.sweeper.params`), as overrides."""
     return tuple(f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items())
 
 
 def check_plugins(cfg: DictConfig) -> None:
-    """Raises ConfigError, saying what to install, for a launcher or sweeper whose package is missing."""
+    """Raises ConfigError, which says what to install, if the package of the launcher or sweeper is missing."""
     for group in ("launcher", "sweeper"):
         module = str(cfg.hydra[group]["_target_"]).rpartition(".")[0]
         option = str(cfg.hydra.runtime.choices[f"hydra/{group}"])
@@ -48,13 +48,13 @@ def check_plugins(cfg: DictConfig) -> None:
         if found is None:
             extra = EXTRAS.get(option.partition("_")[0])
             hint = f": pip install 'detect[{extra}]'" if extra else ""
-            raise ConfigError(f"hydra/{group}={option}: there is no {module} here{hint}")
+            raise ConfigError(f"hydra/{group}={option}: the module {module} is not installed{hint}")
 
 
 def threads_of_a_cell(cfg: DictConfig) -> int | None:
-    """The cores that a launcher leaves to each cell; None where `threads` is given, or a cell has all of them.
+    """The number of cores that a launcher gives each cell; None if `threads` is given, or if a cell gets all cores.
 
-    The number of threads decides the last bits of a sum: it becomes part of the cell's configuration.
+    The number of threads changes the last bits of a sum, so it becomes part of the cell's configuration.
     """
     launcher, cores = cfg.hydra.launcher, os.cpu_count() or 1
     if cfg.get("threads", 0) is not None:
@@ -66,39 +66,39 @@ def threads_of_a_cell(cfg: DictConfig) -> int | None:
 
 
 class Cells:
-    """The folders of a sweep's cells, as far as they are known before the first one starts."""
+    """The folders of a sweep's cells that are known before the first cell starts."""
 
     def __init__(self) -> None:
         self._overrides: dict[Path, str] = {}
 
     def add(self, cfg: DictConfig, overrides: str) -> None:
-        """Takes in the next cell. overrides: what makes it this cell, for messages.
+        """Adds the next cell. overrides: the overrides of this cell, for messages.
 
-        Raises ConfigError if another one has its folder, or a run of another configuration is in it.
+        Raises ConfigError if another cell has the same folder, or if the folder has a run with another configuration.
         """
         with read_write(cfg.hydra):
             cfg.hydra.job.num = len(self._overrides)
         folder = Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir)
         if folder in self._overrides:
             raise ConfigError(
-                f"two cells would share the folder {folder}: {self._overrides[folder]} and {overrides}; name what "
-                "differs in hydra.sweep.subdir, such as hydra.sweep.subdir='${hydra.job.num}'"
+                f"two cells would share the folder {folder}: {self._overrides[folder]} and {overrides}; put the keys "
+                "that differ into hydra.sweep.subdir, for example hydra.sweep.subdir='${hydra.job.num}'"
             )
         self._overrides[folder] = overrides
         RunFolder(folder).refuse_another(cfg)
 
 
 def run_cell(folder: Path, words: Sequence[str]) -> float | None:
-    """Trains a job as a run of its own, in a new process: its memory ends with it, and its death is its own.
+    """Trains a job as a separate run in a new process. This frees its memory, and a crash does not stop the sweep.
 
-    Returns the objective. Raises CellFailed, and KeyboardInterrupt where the cell was stopped by a signal.
+    Returns the objective. Raises CellFailed, or KeyboardInterrupt if a signal stopped the cell.
     """
     command = [sys.executable, "-m", "detect.cli", *words[1:], f"hydra.run.dir={quoted(str(folder))}"]
     process = subprocess.Popen(command, preexec_fn=_die_with_parent if sys.platform == "linux" else None)
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # it has had the same signal, and saves its state
+    except KeyboardInterrupt:  # the cell has the same signal, and saves its state
         process.wait()
         raise
     finally:
@@ -107,13 +107,13 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
         raise KeyboardInterrupt
     if code:
         if not RunFolder(folder).failed.exists():
-            record(folder, UserError(f"ended with {_ending(code)}, and left no message"))
+            record(folder, UserError(f"the process ended with {_ending(code)} and without a message"))
         raise CellFailed(RunFolder(folder).failed.read_text())
     return RunFolder(folder).objective()
 
 
 def _die_with_parent() -> None:
-    """Asks Linux to end this process when the one that started it ends, which may be by SIGKILL."""
+    """Asks Linux to end this process when its parent ends, also by SIGKILL."""
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
@@ -124,7 +124,7 @@ def _ending(code: int) -> str:
 
 
 def record(folder: Path, error: Exception) -> None:
-    """Keeps what a run failed of in its folder, until the next try."""
+    """Writes the error of a failed run into its folder. It stays there until the next try."""
     lines = [str(error)]
     if not isinstance(error, UserError):
         first = (str(error).splitlines() or [""])[0]
@@ -133,11 +133,11 @@ def record(folder: Path, error: Exception) -> None:
 
 
 def forget_failure(folder: Path) -> None:
-    """A run is tried again."""
+    """Removes the recorded error before a run is tried again."""
     RunFolder(folder).failed.unlink(missing_ok=True)
 
 
 def failures(folder: Path, since: float) -> list[str]:
-    """A line for each cell that failed since a time (seconds of the epoch)."""
+    """A line for each cell that failed since a time (seconds since the epoch)."""
     files = [file for file in sorted(folder.rglob(FAILED)) if file.stat().st_mtime >= since]
     return [f"{file.parent.relative_to(folder)}: {file.read_text().splitlines()[0]}" for file in files]

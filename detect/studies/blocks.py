@@ -1,4 +1,4 @@
-"""What a report shows: tables and lists of lines, and both as Markdown. The page shows the same."""
+"""The blocks of a report: tables and lists of lines, and their Markdown. The page shows the same blocks."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, [rows, heads]. caption: stands above it, note below it; both may be empty."""
+    """Cells as text, [rows, heads]. caption: text above the table; note: text below it. Both may be empty."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -17,7 +17,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Listing:
-    """Lines to be copied or read as they are. code: of a command line, else a list of remarks."""
+    """Lines of text. code: lines of a command line; if false, a list of remarks."""
 
     caption: str
     lines: tuple[str, ...]
@@ -28,7 +28,7 @@ Block = Table | Listing
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """One block under the other; a single table without a caption is nothing but the table."""
+    """The blocks in order as Markdown."""
     return "\n".join(_table(block) if isinstance(block, Table) else _listing(block) for block in blocks)
 
 

@@ -1,4 +1,4 @@
-"""The cells of a study, from the rows of its results.csv: means over seeds, and arms held against each other."""
+"""The cells of a study, from the rows of its results.csv: means over seeds, and comparisons of arms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,14 +9,14 @@ from detect.studies.rows import CROPS, GENERIC, MATCHED, NEVER
 from detect.studies.statistics import Estimate, estimate, paired
 
 LETTERS = {"random": "A", "generic": "B", "generic_extra": "B+", "crops": "C", "random_crops": "D"}
-"""The arms of the ablation of the two stages, by the names that its protocol gives them."""
+"""The letters of the arms in the protocol of the two-stage ablation."""
 
 TextRow = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What the runs of a row of the table share; they differ in their seeds."""
+    """The settings that the runs in one row of the table share. These runs differ only in their seeds."""
 
     study: str
     dataset: str
@@ -27,7 +27,7 @@ class Cell:
 
     @property
     def order(self) -> tuple:
-        """The table's: all of the images first, arms by letter."""
+        """The key for the order of the table: the largest share of images first, arms by letter."""
         letter = LETTERS.get(self.arm, "~")
         return self.study, self.dataset, -self.fraction, self.budget, self.variant, letter, self.arm
 
@@ -38,25 +38,25 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """The cells of one split with their rows, in the table's order; baseline: arm that the others are held against."""
+    """The cells of one split with their rows, in the table's order. baseline: the arm that others are compared with."""
 
     cells: dict[Cell, list[TextRow]]
     baseline: str
 
     def values(self, cell: Cell, column: str) -> list[float]:
-        """A column's figures of a cell, those that are there."""
+        """The figures of a cell in a column; missing ones are left out."""
         return [number for row in self.cells[cell] if (number := figure(row, column)) is not None]
 
     def mean(self, cell: Cell, column: str) -> Estimate | None:
         return estimate(self.values(cell, column))
 
     def rival(self, cell: Cell, **other: Any) -> Cell | None:
-        """The cell of another arm or variant, all else equal."""
+        """The cell with another arm or variant; all other settings are equal."""
         rival = replace(cell, **other)
         return rival if rival in self.cells and rival != cell else None
 
     def difference(self, cell: Cell, **other: Any) -> Estimate | None:
-        """Mean AP of cell - rival over the seeds that both have run on the same data; None without such a seed."""
+        """Mean AP of cell - rival over the seeds that both have on the same data; None without such a seed."""
         rival = self.rival(cell, **other)
         return None if rival is None else paired(self._by_seed(cell), self._by_seed(rival))
 
@@ -66,7 +66,7 @@ class Study:
 
 
 def study_of(rows: Sequence[TextRow], split: str) -> Study:
-    """The cells of results.csv on one split."""
+    """The cells of results.csv for one split."""
     cells: dict[Cell, list[TextRow]] = {}
     for row in rows:
         if row["split"] == split:
@@ -76,17 +76,17 @@ def study_of(rows: Sequence[TextRow], split: str) -> Study:
 
 
 def label(arm: str) -> str:
-    """The arm with its letter before it."""
+    """The name of the arm after its letter."""
     return f"{LETTERS[arm]} {arm}" if arm in LETTERS else arm
 
 
 def rivals(arm: str, baseline: str) -> list[str]:
-    """The arms that one is held against: the baseline, and for crops the generic weights trained as long as it."""
+    """The arms that an arm is compared with: the baseline, and for crops also generic weights with equal compute."""
     return [*([] if arm == baseline else [baseline]), *([MATCHED] if arm == CROPS and baseline == GENERIC else [])]
 
 
 def figure(row: TextRow, column: str) -> float | None:
-    """A cell of the csv as a number; None where it is empty, n/a or never reached."""
+    """A cell of the CSV as a number; None if it is empty, n/a or never reached."""
     text = row.get(column) or ""
     return None if text in ("", NO_FIGURE, NEVER) else float(text)
 

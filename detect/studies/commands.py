@@ -1,4 +1,4 @@
-"""The command that repeats a run, and what tells runs of the same cell apart."""
+"""The command that repeats a run, and the settings that distinguish runs of the same cell."""
 
 import re
 import shlex
@@ -11,17 +11,17 @@ from detect.studies.records import FinishedRun
 
 ONE_PLACE = re.compile(r"""^([^=]+=)(['"]?)/(?:[^,\[\]{}]*/)?([^/,\[\]{}'"]+)/?\2$""")
 PLACE = re.compile(r"""(?:^|(?<=[\s=:,(\[{'"]))/(?:[^/\s,\]}'"]+/)*([^/\s,\]}'"]+)/?""")
-"""An absolute path, which is all of a value and may have spaces in it, or one in a list; and its last part."""
+"""An absolute path and its last part: ONE_PLACE for a whole value, with spaces allowed, PLACE for an item of a list."""
 
 QUOTED = re.compile(r"='([\w./+-]+)'$")
-"""What Hydra has quoted without need."""
+"""A value with quotes of Hydra that it does not need."""
 
 OWN = ("seed", "arm", "study", "limit.fraction", "schedule.steps", "resume", "threads", "decode", "dataset.root")
-"""Overrides that make no variant: they name the cell itself, or change no result."""
+"""Overrides that do not make a variant: they define the cell itself, or do not change a result."""
 
 
 def command(run: FinishedRun) -> str:
-    """What one types to get the run again; of an absolute path its last part, as the rest is another one elsewhere."""
+    """The command that repeats the run. An absolute path is shortened to its last part, as the rest is local."""
     kept = [word for word in run.overrides if not word.startswith(("hydra.run.", "hydra.sweep.", "resume="))]
     return shlex.join(["detect", "train", *(portable(word) for word in kept)]) if kept else ""
 
@@ -32,10 +32,10 @@ def portable(word: str) -> str:
 
 
 def variants(runs: Sequence[FinishedRun]) -> dict[Path, str]:
-    """What sets a run apart from others of the same study, data, budget and arm, beside its seed; mostly nothing.
+    """The variant of each run: settings other than the seed that differ from runs of the same cell; mostly empty.
 
-    That is `name` where the same seed has several, else the overrides that differ: for all runs of a study.
-    Raises DataError for two runs of one seed that differ in nothing.
+    The variant is `name` if runs with equal seeds have different names, else the overrides that differ. The choice is
+    the same for all runs of a study. Raises DataError for two runs with the same seed and no difference.
     """
     found = {}
     for study in dict.fromkeys(run.study for run in runs):
@@ -60,7 +60,7 @@ def _settings(run: FinishedRun) -> dict[str, str]:
 
 
 def _differing(runs: Sequence[FinishedRun]) -> set[str]:
-    """The settings that vary within a cell, but not those that are the seed; `name` alone if it tells twins apart."""
+    """The settings that vary within a cell, except copies of the seed; only `name` if it distinguishes equal seeds."""
     cells = defaultdict(list)
     for run in runs:
         cells[_cell(run)].append((run.seed, _settings(run)))
@@ -81,6 +81,6 @@ def _refuse_twins(runs: Sequence[FinishedRun], variant: dict[Path, str]) -> None
         other = seen.setdefault((*_cell(run), run.seed, variant[run.folder]), run.folder)
         if run.study and other != run.folder:
             raise DataError(
-                f"{run.folder} and {other}: the same cell of the study {run.study} twice ({run.arm}, seed {run.seed}, "
-                f"{run.fraction:.0%} of the images, {run.budget} steps): a mean counts it once, so leave one out"
+                f"{run.folder} and {other} are the same cell of the study {run.study} ({run.arm}, seed {run.seed}, "
+                f"{run.fraction:.0%} of the images, {run.budget} steps); a mean needs it once: leave one of them out"
             )

@@ -1,4 +1,4 @@
-"""The csv files of a study. Tables and page are made of these files alone, so they hold all that is shown."""
+"""The CSV files of a study. They hold everything that tables and page show, as both are made only from these files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ NO_FIGURE = "n/a"
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """A column for every key of any row, in their order."""
+    """Writes the rows. There is a column for every key of any row, in the order of appearance."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
@@ -37,5 +37,5 @@ def versions(about: Mapping[str, Any]) -> str:
 
 
 def rounded(value: float | None) -> float | str:
-    """Four digits, or n/a where there was nothing to score."""
+    """The value with four digits; n/a if there was nothing to score."""
     return NO_FIGURE if value is None else round(value, 4)

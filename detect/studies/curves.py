@@ -1,4 +1,4 @@
-"""Scores of a run over its steps and over all seconds of training, and when it got how far."""
+"""Curves of a run: its scores over steps and over seconds of training, and the time when it reaches a score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ WATCHED = {
     "loss/rpn_classification": "RPN's classification loss",
     "rpn/recall_50": "RPN's recall at IoU .5",
 }
-"""Training figures that show where a detector fails to learn, and how tables call them."""
-POINTS = 100  # of a training figure: the mean of each hundredth of the run
+"""Training figures that show which part of a detector does not learn, and their names in tables."""
+POINTS = 100  # points of a training figure; each is the mean over a hundredth of the run
 
 
 @dataclass(frozen=True)
 class Curve:
     """The evaluations of a run's last stage, [n] each.
 
-    steps: of that stage. seconds: of training until then, the earlier stages included, evaluations not.
-    scores: {"AP": .., "AP50": ..} on `split`, NaN where there was nothing to score. watched: {figure: (steps, values)}.
+    steps: steps of that stage. seconds: seconds of training until then, with earlier stages, without evaluations.
+    scores: {"AP": .., "AP50": ..} on `split`; NaN if there was nothing to score. watched: {figure: (steps, values)}.
     """
 
     split: str
@@ -42,17 +42,17 @@ class Curve:
         return float(values[steps > 0.9 * steps[-1]].mean())
 
     def seconds_at(self, step: float) -> float:
-        """Seconds of training until a step of the last stage, the earlier stages included."""
+        """Seconds of training until a step of the last stage, with the earlier stages."""
         return float(np.interp(step, *self.clock))
 
     def reached(self, level: float) -> tuple[int, float] | None:
-        """Step and seconds of the first evaluation with an AP of at least `level`; None where there is none."""
+        """Step and seconds of the first evaluation with an AP of at least `level`; None if there is none."""
         there = np.flatnonzero(self.scores["AP"] >= level)
         return (int(self.steps[there[0]]), float(self.seconds[there[0]])) if len(there) else None
 
 
 def read_curve(run: FinishedRun) -> Curve | None:
-    """The curve in a run's metrics.jsonl; None without an evaluation. Raises DataError for a line that is no JSON."""
+    """The curve in a run's metrics.jsonl; None without an evaluation. Raises DataError for a line that is not JSON."""
     if not run.metrics.is_file():
         return None
     try:
@@ -84,7 +84,7 @@ class Band:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Band:
-    """Mean and interval of AP at every step at which all the runs were scored that are not over by then."""
+    """Mean and interval of AP at the steps where every run that is still training has a score."""
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
     aligned = np.full((2, len(curves), len(steps)), np.nan)
     for row, curve in enumerate(curves):
@@ -97,7 +97,7 @@ def mean_curve(curves: Sequence[Curve]) -> Band:
 
 
 def mean_figure(curves: Sequence[Curve], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and the mean over the runs of one watched figure; the steps are those of the longest run."""
+    """Steps of the longest run, and the mean of one watched figure over the runs."""
     known = [curve.watched[key] for curve in curves if key in curve.watched]
     grid = max((steps for steps, _ in known), key=lambda steps: steps[-1])
     values = np.stack([np.interp(grid, steps, figures, right=np.nan) for steps, figures in known])
@@ -105,9 +105,9 @@ def mean_figure(curves: Sequence[Curve], key: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _clock(rows: Sequence[dict[str, Any]], run: FinishedRun) -> tuple[np.ndarray, np.ndarray]:
-    """Steps of the last stage and the seconds of training until each, from the speed that every row tells.
+    """Steps of the last stage, and the seconds of training until each, from the speed in every row.
 
-    The rows' speed is rescaled to the seconds of summary.json, which outlive an interruption.
+    The result is scaled to the seconds in summary.json, which are correct after an interruption, too.
     """
     steps, spent = [0], [0.0]
     for row in rows:
@@ -125,7 +125,7 @@ def _column(rows: Sequence[dict[str, Any]], key: str) -> np.ndarray:
 
 
 def _thinned(rows: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a figure, each the mean of up to a hundredth of them."""
+    """Steps and values of a figure, averaged to at most POINTS points."""
     points = np.array([(row["step"], row[key]) for row in rows if row.get(key) is not None], float)
     if not len(points):
         return np.zeros(1), np.full(1, np.nan)

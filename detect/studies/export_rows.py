@@ -1,4 +1,4 @@
-"""Exported models and other measurements as lines of a study's csv file."""
+"""Exported models and other measurements as rows of a study's CSV file."""
 
 import shlex
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from detect.studies.records import Records
 
 
 def export_rows(records: Records) -> list[Row]:
-    """A line for each exported model: scores of the file, of what it was made from, size and speed."""
+    """A row for each exported model: scores of the file and of the run that it was made from, size and speed."""
     runs = {run.folder.resolve(): run for run in records.runs}
     rows = []
     for folder, about in records.exports.items():
@@ -38,13 +38,13 @@ def export_rows(records: Records) -> list[Row]:
 
 
 def run_folder(about: Mapping[str, Any], folder: Path) -> Path:
-    """The run that was exported: as its command names it, else the folder that the export lies in."""
+    """The folder of the run that was exported: from the command of the export, else the parent of the export."""
     named = [word[len("run=") :] for word in shlex.split(about.get("command") or "") if word.startswith("run=")]
     return Path(named[-1]) if named else folder.parent
 
 
 def file_kind(about: Mapping[str, Any], folder: Path) -> str:
-    """`ptq per_tensor, tflite_op`: what makes an exported file another one than the others."""
+    """`ptq per_tensor, tflite_op`: the options that distinguish an exported file from others of the same run."""
     options = about.get("options") or {}
     kind = options.get("quantize", "none")
     if about.get("format") == "saved_model":
@@ -59,7 +59,7 @@ def file_kind(about: Mapping[str, Any], folder: Path) -> str:
 
 
 def latencies(measured: Any) -> Row:
-    """Milliseconds an image with 1 and 2 threads, each beside the float32 file's; a SavedModel has one figure."""
+    """Milliseconds for an image with 1 and 2 threads, each for the file and the float32 file. A SavedModel has one."""
     if not isinstance(measured, Mapping):
         return {} if measured is None else {"ms": round(measured, 2)}
     row: Row = {}
@@ -71,7 +71,7 @@ def latencies(measured: Any) -> Row:
 
 
 def measured_rows(records: Records) -> list[Row]:
-    """The columns of every measured.json; what it holds as null is n/a, and an empty cell is no column of that row."""
+    """The columns of every measured.json; null becomes n/a. An empty cell means that the row has no such column."""
     rows = []
     for about in records.measured.values():
         columns = {key: _plain(value) for key, value in about["columns"].items()}
@@ -80,5 +80,5 @@ def measured_rows(records: Records) -> list[Row]:
 
 
 def _plain(value: Any) -> Any:
-    """Six digits of a figure."""
+    """The value; a float has six digits, None becomes n/a."""
     return NO_FIGURE if value is None else float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The tables of exported models and of other measurements, made of the rows of their csv alone."""
+"""The tables of exported models and of other measurements, made only from the rows of their CSV."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ EXPORT_NOTE = (
 
 
 def export_tables(rows: Sequence[TextRow]) -> list[Block]:
-    """A line for each exported file."""
+    """A table with a row for each exported file."""
     timed = [c for c in rows[0] if c.startswith("ms") and not c.endswith(" float32") and any(row[c] for row in rows)]
     lines = []
     for row in rows:
@@ -36,7 +36,7 @@ def export_tables(rows: Sequence[TextRow]) -> list[Block]:
 
 
 def measured_tables(rows: Sequence[TextRow]) -> list[Block]:
-    """A line for each measurement; those of other studies, or with other columns, are tables of their own."""
+    """Tables with a row for each measurement: one table for each study and set of columns."""
     groups: dict[tuple[str, tuple[str, ...]], list[TextRow]] = {}
     for row in rows:
         columns = tuple(name for name, text in row.items() if text and name not in ORIGIN)
@@ -50,7 +50,7 @@ def measured_tables(rows: Sequence[TextRow]) -> list[Block]:
 
 
 def measured(column: Sequence[str]) -> list[str]:
-    """The figures of a column with as many digits as its largest one needs; whole numbers and words as they are."""
+    """The figures of a column, with digits that fit its largest figure. Whole numbers and words do not change."""
     largest = max((abs(float(text)) for text in column if NUMBER.fullmatch(text)), default=0.0)
     digits = 3 if largest < 10 else 2 if largest < 100 else 1
     return [_shown(float(text), digits) if _is_fraction(text) else text for text in column]
@@ -61,12 +61,12 @@ def _is_fraction(text: str) -> bool:
 
 
 def _shown(value: float, digits: int) -> str:
-    """A power of ten where nothing else would be left."""
+    """The value as text. A very small value gets an exponent, as its digits would all be 0."""
     return f"{value:.1e}" if value and abs(value) < 0.0005 else f"{value:.{digits}f}"
 
 
 def _change(row: TextRow) -> str:
-    """AP of the file minus that of what it was made from."""
+    """AP of the file minus AP of the run that it was made from."""
     shipped, start = figure(row, "AP"), figure(row, "AP of the run")
     return NO_FIGURE if shipped is None or start is None else f"{shipped - start:+.3f}"
 

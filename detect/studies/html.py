@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: tables, figures inside it, no script, no address."""
+"""A report as one self-contained HTML file: tables and embedded figures, without scripts or addresses."""
 
 import base64
 import html
@@ -38,7 +38,7 @@ NUMERIC = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?%?( [±/(\[].*|, n = .*)?|n/a|-|no
 
 
 def page(title: str, blocks: Sequence[Block], figures: Sequence[tuple[str, Path]]) -> str:
-    """The text of the HTML file. figures: captions and PNG files; they follow the first block."""
+    """The text of the HTML file. figures: captions and PNG files, which are shown after the first block."""
     shown = [_table(block) if isinstance(block, Table) else _listing(block) for block in blocks]
     body = "\n".join([*shown[:1], *(_figure(caption, path) for caption, path in figures), *shown[1:]])
     return (

@@ -1,4 +1,4 @@
-"""Which cell of the committed studies is most like a data set, and what its arms say about how to start."""
+"""Finds the cell of the committed studies that is most similar to a data set, and the start that it recommends."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from detect.studies.tables import difference, interval
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 STUDIES = _PACKAGE / "experiments" if (_PACKAGE / "experiments").is_dir() else _PACKAGE.parent / "experiments"
-"""The committed studies: in the wheel inside the package, in a checkout at the top."""
+"""The folder of the committed studies: inside the package in a wheel, at the top in a checkout."""
 SHARE_KEY = "box share"
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """The arms of a study on one share of one data set; images, boxes, box_share: as `statistics.outline` has them.
+    """The arms of a study on one share of one data set. images, boxes, box_share: see `statistics.outline`.
 
-    distance: to the data set that it was asked for, in doublings of images, boxes an image and box side together.
+    distance: to the given data set: Euclidean, of log2 of images, of boxes per image and of box side.
     """
 
     study: str
@@ -39,13 +39,13 @@ class Neighbour:
 
     @property
     def best_arm(self) -> str:
-        """`crops` where stage 1 was worth more than further steps of the detector, beyond the noise; else `generic`."""
+        """`crops` if stage 1 gained more than extra steps of the detector (resolved difference), else `generic`."""
         crops = self.cell(CROPS)
         gain = crops and self.arms.difference(crops, arm=MATCHED)
         return CROPS if gain and gain.resolved and gain.mean > 0 else GENERIC
 
     def lines(self) -> list[str]:
-        """What it is, AP of its arms on test, and what stage 1 was worth; at most 80 columns."""
+        """Lines with the study, AP of its arms on test, and the gain from stage 1; at most 80 columns."""
         place = f"{self.study}: {self.dataset}, {self.fraction:.0%} of the images, {self.network}"
         size = f"{self.images:.0f} images, {self.boxes:.0f} boxes, median side {self.box_share:.2f} of the image's"
         rows = [(cell.label, interval(self.arms.mean(cell, "AP"))) for cell in self.arms.cells]
@@ -57,7 +57,7 @@ class Neighbour:
 
 
 def nearest(about: Mapping[str, Any], network: str, folder: Path = STUDIES) -> Neighbour | None:
-    """The nearest cell; of one meta-architecture (the first word of `network`) if there is one, None without studies.
+    """The nearest cell, of the same meta-architecture (first word of `network`) if there is one; None without studies.
 
     about: `detect.data.statistics.outline` of a data set with boxes.
     """
@@ -68,7 +68,7 @@ def nearest(about: Mapping[str, Any], network: str, folder: Path = STUDIES) -> N
 
 
 def _neighbours(rows: Sequence[TextRow], about: Mapping[str, Any]) -> list[Neighbour]:
-    """One for each data set, share and budget of a study with arms, on test; variants of the setting are left out."""
+    """One neighbour for each data set, share and budget of a study with arms, on test. Variants are left out."""
     groups: dict[tuple[str, ...], list[TextRow]] = {}
     for row in rows:
         if row.get("split") == "test" and row.get(SHARE_KEY) and not row.get("variant"):

@@ -1,4 +1,4 @@
-"""The pictures of a study and the data behind them: curves of its arms, exported files, TensorBoard's means."""
+"""The pictures of a study and their data: curves of its arms, exported files, means for TensorBoard."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ Groups = dict[str, dict[str, list[Curve]]]
 
 
 def found(folder: Path) -> list[tuple[str, Path]]:
-    """The pictures that a study's folder holds, with what they show."""
+    """The captions and paths of the pictures in a study's folder."""
     captions = CAPTIONS if (folder / CURVES_DATA).is_file() else CAPTIONS | {CURVES: "Curves of the runs over steps."}
     return [(caption, folder / name) for name, caption in captions.items() if (folder / name).is_file()]
 
 
 def runs(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve], output: Path, board_folder: Path | None) -> None:
-    """curves.png; of a study's cells also curves.csv, and TensorBoard's layout and means into `board_folder`."""
+    """Writes curves.png; for cells of a study also curves.csv, and TensorBoard's layout and means in `board_folder`."""
     if not curves:
         save(output / CURVES, pictures.study_figure(labelled(runs)))
         return
@@ -54,12 +54,12 @@ def runs(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve], output: Path
 
 
 def file_name(text: str) -> str:
-    """Letters, digits and `+-._` as they are, else an underscore."""
+    """The text for a file name: letters, digits and `+-._` do not change, others become an underscore."""
     return re.sub(r"[^\w.+-]+", "_", text)
 
 
 def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:
-    """metrics.jsonl by the label of its curve; runs that would have the same one get their folder's name before it."""
+    """Label of the curve -> metrics.jsonl. If labels are equal, the name of the folder comes first."""
     labels = [run.label for run in runs]
     return {
         (f"{run.folder.name}: {run.label}" if labels.count(run.label) > 1 else run.label): run.metrics
@@ -69,7 +69,7 @@ def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:
 
 
 def by_group(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> Groups:
-    """Curves by what arms are compared in, and by arm: the arms in the table's order, titles with what differs."""
+    """{title: {arm: curves}}. Arms in a group are compared; a title names the settings that differ between groups."""
     variant = variants(runs)
     columns = {
         run.folder: (run.study, run.summary["dataset"].get("name"), f"{run.fraction:.0%} of the images",
@@ -86,7 +86,7 @@ def by_group(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> Group
 
 
 def points(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> list[csv_file.Row]:
-    """A line for each evaluation of each run."""
+    """A row for each evaluation of each run."""
     variant = variants(runs)
     rows = []
     for run in runs:
@@ -100,7 +100,7 @@ def points(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> list[cs
 
 
 def exports(rows: Sequence[csv_file.Row], output: Path) -> None:
-    """exports.png, from the rows of the csv."""
+    """Writes exports.png from the rows of the CSV."""
     rows = [{column: str(value) for column, value in row.items()} for row in rows]
     shown = []
     for row in rows:
@@ -112,5 +112,5 @@ def exports(rows: Sequence[csv_file.Row], output: Path) -> None:
 
 
 def save(path: Path, picture: np.ndarray) -> None:
-    """A PNG of 256 colours, a third as large: the page holds it, and it is committed."""
+    """Writes a PNG with 256 colours. It has a third of the size; it is committed and embedded in the page."""
     Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

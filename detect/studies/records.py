@@ -1,4 +1,4 @@
-"""The files that runs leave behind, found in one walk and read once: training runs, exports, measurements."""
+"""Finds and reads the files that runs write: training runs, exports, measurements."""
 
 import functools
 import json
@@ -20,9 +20,9 @@ NO_STAGE = {"seconds": 0.0, "steps": 0}
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A training run's folder, and the summaries of the run, of its stage 1 and of its float detector.
+    """The folder of a training run, and the summaries of the run, of its stage 1 and of its float detector.
 
-    stage_1: {} without one. float_stage: {} where the run ends with the float detector.
+    stage_1: {} without a stage 1. float_stage: {} if the run ends with the float detector.
     """
 
     folder: Path
@@ -32,12 +32,12 @@ class FinishedRun:
 
     @property
     def label(self) -> str:
-        """Arm and seed, as the curves are labelled."""
+        """Arm and seed: the label of the run's curve."""
         return f"{self.arm} ({self.seed})"
 
     @property
     def study(self) -> str:
-        """The study that the run is a cell of; an empty text for a run on its own."""
+        """The study that the run belongs to; an empty text for a single run."""
         return self.summary.get("study") or ""
 
     @property
@@ -56,12 +56,12 @@ class FinishedRun:
 
     @property
     def budget(self) -> int:
-        """Steps of the detector before an arm's extra ones."""
+        """Steps of the detector without the extra steps of an arm."""
         return self.summary.get("budget") or self.summary["steps"]
 
     @property
     def stage(self) -> str:
-        """What the run ends with."""
+        """The last stage of the run."""
         return self.metrics.parent.name
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class FinishedRun:
 
     @functools.cached_property
     def overrides(self) -> list[str]:
-        """Of the run's own command, else those that Hydra saved: a sweep's command has those of all its jobs."""
+        """Overrides from the run's command, else those that Hydra saved, as a sweep's command has those of all jobs."""
         words = shlex.split(self.summary.get("command") or "")
         if words[:2] == ["detect", "train"] and not {"-m", "--multirun"} & set(words):
             return words[2:]
@@ -92,7 +92,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Records:
-    """What a report is made of, each sorted by folder; exports and measurements by the folder of their file."""
+    """The input of a report, sorted by folder. exports, measured: folder of the file -> content."""
 
     runs: list[FinishedRun]
     exports: dict[Path, dict[str, Any]]
@@ -100,9 +100,9 @@ class Records:
 
 
 def collect(runs: str | Path | Sequence[str | Path]) -> Records:
-    """Everything finished at or below the named folders.
+    """All finished runs, exports and measurements in the named folders and below.
 
-    Raises ConfigError for a folder that is not there, DataError for a file that is cut short.
+    Raises ConfigError for a missing folder, DataError for a file that is not readable.
     """
     named = [Path(one) for one in ([runs] if isinstance(runs, str | Path) else runs)]
     for folder in named:
@@ -115,13 +115,13 @@ def collect(runs: str | Path | Sequence[str | Path]) -> Records:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a json file that holds a mapping."""
+    """The content of a JSON file that holds a mapping."""
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise DataError(f"{path}: not readable json: {error}") from error
+        raise DataError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: not readable json: a mapping is expected, this is {type(content).__name__}")
+        raise DataError(f"{path} is not readable JSON: legal is a mapping, found is {type(content).__name__}")
     return content
 
 
@@ -134,7 +134,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _finished(summaries: dict[Path, dict[str, Any]]) -> list[FinishedRun]:
-    """Those with scores of a detector; the folders of the stages are no runs of their own."""
+    """The runs with scores of a detector. The folders of their stages are not runs."""
     return [
         FinishedRun(folder, about, summaries.get(folder / CLASSIFY, {}), summaries.get(folder / DETECTOR, {}))
         for folder, about in summaries.items()

@@ -1,4 +1,4 @@
-"""The training runs of a study as lines of its csv file, from which tables and page are made."""
+"""The training runs of a study as rows of its CSV file. Tables and page are made from this file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from detect.studies.curves import WATCHED, Curve
 from detect.studies.records import NO_STAGE, FinishedRun
 
 SHARES = (50, 80, 90)
-"""Percent of the baseline's final AP whose first evaluation is looked for."""
+"""Percents of the baseline's final AP. The first evaluation that reaches each is reported."""
 GENERIC, MATCHED, CROPS = "generic", "generic_extra", "crops"
 NEVER = "-"
 
@@ -19,7 +19,7 @@ NEVER = "-"
 def run_rows(
     runs: Sequence[FinishedRun], splits: Sequence[str], curves: Mapping[Path, Curve], baseline: str | None = None
 ) -> list[Row]:
-    """A line for each run and split, sorted; `curves`, of a study, by run folder. baseline: arm, None is `generic`."""
+    """A row for each run and split, sorted. curves: of a study, by run folder. baseline: an arm; None is `generic`."""
     variant = variants(runs)
     levels = _final_ap(runs, curves, variant, baseline or GENERIC)
     rows = []
@@ -35,7 +35,7 @@ def run_rows(
 
 
 def run_row(run: FinishedRun, split: str) -> Row:
-    """Scores, steps and minutes of one run; `minutes` are those of all training, so all stages count."""
+    """Scores, steps and minutes of one run. `minutes` are the minutes of training in all stages."""
     about, first, before = run.summary, NO_STAGE | run.stage_1, run.float_stage
     scores = about["scores"][split]
     classes = {f"{name} {key}": kind[key] for name, kind in scores["per_class"].items() for key in ("AP", "AP50")}
@@ -59,7 +59,7 @@ def run_row(run: FinishedRun, split: str) -> Row:
 
 
 def origin(run: FinishedRun) -> Row:
-    """What repeats the run, and what it ran on."""
+    """The command that repeats the run, the host and the versions."""
     about = run.summary
     return {
         "dataset": about["dataset"].get("name") or "",
@@ -92,14 +92,14 @@ def _study_columns(run: FinishedRun, variant: str, baseline: str | None) -> Row:
 
 
 def _rivals(run: FinishedRun, variant: str) -> tuple:
-    """What runs have in common whose arms are compared."""
+    """The settings that runs share if their arms are compared."""
     return run.study, run.summary["dataset"].get("name"), run.fraction, run.budget, variant
 
 
 def _final_ap(
     runs: Sequence[FinishedRun], curves: Mapping[Path, Curve], variant: Mapping[Path, str], baseline: str
 ) -> dict[tuple, float]:
-    """AP that the baseline's runs end with (of their best checkpoint, on the curve's split), the mean over seeds."""
+    """Final AP of the baseline: its runs' best checkpoints on the curve's split, mean over seeds."""
     found: dict[tuple, list[float]] = {}
     for run in runs:
         curve = curves.get(run.folder)

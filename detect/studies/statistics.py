@@ -1,4 +1,4 @@
-"""Means over seeds with their 95% intervals, and differences paired by seed: Student's t."""
+"""Means over seeds with 95% intervals (Student's t), and differences paired by seed."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,7 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of `count` values and half the width of its 95% interval; one value has none: `half` is None."""
+    """A mean of `count` values. half: half of the width of its 95% interval; None for a single value."""
 
     mean: float
     half: float | None
@@ -30,12 +30,12 @@ class Estimate:
 
     @property
     def resolved(self) -> bool:
-        """As a difference: whether its interval lies on one side of 0. One pair resolves nothing."""
+        """For a difference: whether 0 is outside of the interval. A single pair is never resolved."""
         return self.low > 0 or self.high < 0
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean, and t(.975, n - 1) s / sqrt(n) with the sample's own s (n - 1 below); None without values."""
+    """The mean, and t(.975, n - 1) s / sqrt(n) with the sample deviation s (n - 1 degrees); None without values."""
     if not len(values):
         return None
     count = len(values)
@@ -44,24 +44,24 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 
 def paired(first: Mapping[Key, float], second: Mapping[Key, float]) -> Estimate | None:
-    """Mean of first - second over the keys that both have; None where they have none in common.
+    """Mean of first - second over the keys that both have; None without a common key.
 
-    A key names what the two share (a seed): pairing takes the noise out that both of a pair have.
+    A key names a shared setting (a seed). Pairing removes the noise that both values of a pair share.
     """
     return estimate([value - second[key] for key, value in first.items() if key in second])
 
 
 def half_width(deviation: Any, count: np.ndarray | int) -> np.ndarray:
-    """Half of the interval of a mean from sample deviation and count; NaN for a count below 2."""
+    """Half of the width of a mean's interval, from sample deviation and count; NaN for a count below 2."""
     count = np.asarray(count, float)
     quantile = stdtrit(np.where(count > 1, count - 1, np.nan), 0.5 + LEVEL / 2)
     return quantile * deviation / np.sqrt(count)
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, low and high end of the interval of each column of values [n, points]; NaN is no value.
+    """Mean, low end and high end of the interval for each column of values [n, points]; a NaN is a missing value.
 
-    A column with one value is a band without width; one without any is NaN.
+    For a column with one value, the three are equal. For a column without values, they are NaN.
     """
     known = ~np.isnan(values)
     count = known.sum(axis=0)
@@ -73,6 +73,6 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def median_time(times: Sequence[float]) -> float | None:
-    """The median; a run that never got there has taken infinitely long. None where half of them did not."""
+    """The median time; a run that never reaches the score has an infinite time. None if the median is infinite."""
     middle = float(np.median(times)) if len(times) else math.inf
     return middle if math.isfinite(middle) else None

@@ -1,4 +1,4 @@
-"""What a sweep shows of itself: TensorBoard's layout while it trains, and its tables at the end."""
+"""The report of a sweep: TensorBoard's layout while it trains, and its tables at the end."""
 
 import logging
 from pathlib import Path
@@ -11,16 +11,16 @@ log = logging.getLogger("detect")
 
 
 def begin(folder: Path) -> None:
-    """Lets TensorBoard lay the arms of a study over each other while they train."""
+    """Writes the layout with which TensorBoard shows all arms of a study in one chart while they train."""
     folder.mkdir(parents=True, exist_ok=True)
     write_layout(folder)
 
 
 def conclude(folder: Path) -> None:
-    """Writes results.csv, tables and curves of all finished cells into the sweep's folder."""
+    """Writes results.csv, tables and curves of all finished cells to the sweep's folder."""
     try:
         text = write(folder, folder)
-    except DataError as error:  # nothing is finished, or cells that can't be told apart
+    except DataError as error:  # no cell is finished, or two cells are the same
         log.warning("no table: %s", error)
         return
     log.info("%s\nwrote results.csv, table.md and report.html into %s", text, folder)

@@ -1,4 +1,4 @@
-"""The tables of the training runs, made of the rows of results.csv alone."""
+"""The tables of the training runs, made only from the rows of results.csv."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +18,7 @@ LEGEND = (
 
 
 def run_tables(rows: Sequence[TextRow]) -> list[Block]:
-    """A line for each run on its own; of a study with cells, the means over seeds and all that is made of them."""
+    """A row for each single run; for a study with cells, the tables of means over seeds and the further tables."""
     alone = [row for row in rows if not row.get("study")]
     blocks: list[Block] = [each_run(alone)] if alone else []
     rows = [row for row in rows if row.get("study")]
@@ -33,7 +33,7 @@ def run_tables(rows: Sequence[TextRow]) -> list[Block]:
 
 
 def each_run(rows: Sequence[TextRow]) -> Table:
-    """The main figures, AP and AP50 of each class, minutes of training."""
+    """A row for each run: the main figures, AP and AP50 of each class, minutes of training."""
     classes = _classes(rows)
     staged = any(row.get("stage", "detector") != "detector" for row in rows)
     heads = ["split", "arm", *(["stage"] if staged else []), "seed", *FIGURES, *classes, "minutes"]
@@ -47,7 +47,7 @@ def each_run(rows: Sequence[TextRow]) -> Table:
 
 
 def means(study: Study, caption: str, note: str) -> Table:
-    """AP and AP50 of every cell, and its differences to the baseline, to B+, and to its arm without the variant."""
+    """AP and AP50 of every cell, with differences from the baseline, from B+, and from its arm without the variant."""
     held = {
         cell: [arm for arm in rivals(cell.arm, study.baseline) if study.rival(cell, arm=arm)] for cell in study.cells
     }
@@ -67,7 +67,7 @@ def means(study: Study, caption: str, note: str) -> Table:
 
 
 def reach(study: Study) -> Table | None:
-    """When each arm got how far: the median over seeds of the first evaluation that did; None without a baseline."""
+    """The time to reach shares of the baseline's AP (first evaluation, median over seeds); None without a baseline."""
     if not any(row.get(f"steps to {SHARES[0]}%") for runs in study.cells.values() for row in runs):
         return None
     lines = []
@@ -90,7 +90,7 @@ def reach(study: Study) -> Table | None:
 
 
 def ending(study: Study) -> Table | None:
-    """Where training ended, which shows what a detector did not learn; None for rows that do not tell."""
+    """The training figures at the end, which show what a detector did not learn; None for rows without them."""
     names = [name for name in dict.fromkeys(WATCHED.values()) if any(study.mean(cell, name) for cell in study.cells)]
     lines = [(cell.label, *(interval(study.mean(cell, name)) for name in names)) for cell in study.cells]
     note = "Of training batches, mean over the last tenth of the steps; the loss is that of the last stage's classes."
@@ -98,7 +98,7 @@ def ending(study: Study) -> Table | None:
 
 
 def per_class(study: Study, split: str) -> list[Table]:
-    """AP of each class, mean over seeds: a table for each data set."""
+    """AP of each class, mean over seeds; one table for each data set."""
     tables = []
     for data in dict.fromkeys(cell.dataset for cell in study.cells):
         cells = [cell for cell in study.cells if cell.dataset == data]
@@ -109,7 +109,7 @@ def per_class(study: Study, split: str) -> list[Table]:
 
 
 def extra_compute(study: Study) -> Table | None:
-    """Whether the extra steps of B+ took the time of C's stage 1, for which they stand; None without B+."""
+    """Compares the time of B+'s extra steps with the time of C's stage 1, which they replace; None without B+."""
     lines, cells = [], []
     for cell in study.cells:
         extra = study.mean(cell, "extra seconds")
@@ -130,7 +130,7 @@ def extra_compute(study: Study) -> Table | None:
 
 
 def commands(study: Study) -> Listing | None:
-    """The command of each cell's first seed, and the seeds for which it was run."""
+    """The command of each cell's first seed, and all seeds of the cell."""
     lines = []
     for cell, runs in study.cells.items():
         seeds = ", ".join(row["seed"] for row in runs)
@@ -145,7 +145,7 @@ def commands(study: Study) -> Listing | None:
 
 
 def all_commands(rows: Sequence[TextRow]) -> list[Listing]:
-    """The command of each run that is on its own; empty where the csv has none."""
+    """The command of each single run; empty if the CSV has no commands."""
     lines = dict.fromkeys(row["command"] for row in rows if row.get("command") and not row.get("study"))
     return [Listing("**Commands**", tuple(lines))] if lines else []
 
@@ -160,7 +160,7 @@ def origins(rows: Sequence[TextRow]) -> list[Listing]:
 
 
 def show(text: str) -> str:
-    """Three digits of a figure; other text as it is."""
+    """A figure with three digits; other text does not change."""
     try:
         return f"{float(text):.3f}"
     except ValueError:
@@ -168,14 +168,14 @@ def show(text: str) -> str:
 
 
 def interval(value: Estimate | None) -> str:
-    """`0.538 ± 0.012`; of one value without an interval."""
+    """`0.538 ± 0.012`; a single value has no interval."""
     if value is None:
         return "n/a"
     return f"{value.mean:.3f}" + ("" if value.half is None else f" ± {value.half:.3f}")
 
 
 def difference(value: Estimate | None) -> str:
-    """`+0.021 [+0.004, +0.038], n = 3`, and `unresolved` where it is."""
+    """`+0.021 [+0.004, +0.038], n = 3`, with `unresolved` if it is not resolved."""
     if value is None:
         return "no pair"
     bounds = "" if value.half is None else f" [{value.low:+.3f}, {value.high:+.3f}]"
@@ -185,7 +185,7 @@ def difference(value: Estimate | None) -> str:
 def _placed(
     cells: Iterable[Cell], heads: Sequence[str], lines: Sequence[Sequence[str]], caption: str, note: str
 ) -> Table:
-    """A table whose rows begin with what their cells share; of study, budget and variant only what differs."""
+    """A table whose rows begin with the settings of their cells; study, budget and variant are left out if constant."""
     cells = list(cells)
     columns = {
         "study": [cell.study for cell in cells],
@@ -200,7 +200,7 @@ def _placed(
 
 
 def _classes(rows: Sequence[TextRow]) -> list[str]:
-    """The classes that any of the rows has a figure of."""
+    """The classes with a figure in at least one row."""
     names = (column.removesuffix(" AP50") for column in rows[0] if column.endswith(" AP50"))
     return [name for name in names if any(row[f"{name} AP50"] for row in rows)]
 

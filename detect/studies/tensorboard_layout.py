@@ -1,4 +1,4 @@
-"""TensorBoard's custom-scalars page of a study: the arms over each other, as means with a band and run by run."""
+"""TensorBoard's custom-scalars page of a study: charts of all arms, as means with a band and as single runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ CHARTS: dict[str, dict[str, str]] = {
     "region proposals": {"recall at IoU .5": "^rpn/recall_50$", "classification loss": "^loss/rpn_classification$"},
     "stage 1": {"top-1 accuracy": "^(val|test|train)/top1$"},
 }
-"""Category -> title -> regular expression of the tags in the chart; those of one detector alone are closed at first."""
+"""Category -> title -> regular expression of the tags in the chart. Categories in CLOSED are collapsed at first."""
 CLOSED = ("region proposals", "stage 1")
 
 
 def write_layout(folder: Path, groups: Sequence[str] = (), charts: Mapping[str, Mapping[str, str]] = CHARTS) -> Path:
-    """Lays the runs below a log directory over each other; returns the file, one in the root that is written anew.
+    """Writes charts that show all runs below a log directory; returns the file in its root, which is replaced.
 
-    groups: of `write_means`; each is a chart of the arms' means. charts: as CHARTS.
+    groups: groups of `write_means`; each gets a chart with the means of its arms. charts: a mapping like CHARTS.
     """
     from tensorboard.plugins.custom_scalar import layout_pb2 as pb
 
@@ -43,12 +43,12 @@ def write_layout(folder: Path, groups: Sequence[str] = (), charts: Mapping[str, 
 
 
 def margin(group: str) -> dict[str, str]:
-    """Tags of a group's mean AP and of the two ends of its interval."""
+    """Tags for the mean AP of a group and for the two ends of its interval."""
     return {"value": f"AP/{group}", "lower": f"AP/{group}/low", "upper": f"AP/{group}/high"}
 
 
 def write_means(folder: Path, bands: Mapping[str, Mapping[str, Band]]) -> None:
-    """The mean curves of a study, {group: {arm: band}}: each arm is a run, `FOLDER/mean_of_seeds/ARM`."""
+    """Writes the mean curves of a study, {group: {arm: band}}. Each arm becomes a run, `FOLDER/mean_of_seeds/ARM`."""
     arms = dict.fromkeys(arm for group in bands.values() for arm in group)
     for arm in arms:
         events = []

@@ -1,4 +1,4 @@
-"""Writes a study: csv, Markdown, pictures, page and TensorBoard's layout, from its run folders or from its csv."""
+"""Writes a study from its run folders or from its CSV: CSV, Markdown, pictures, page and TensorBoard's layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from detect.studies.tables import ORIGINS, all_commands, origins, run_tables
 
 MARKS = "<!-- table -->", "<!-- end of table -->"
 KINDS = {"runs": run_tables, "measured": measured_tables, "exports": export_tables}
-"""What a report has rows of, and what makes their tables. The first kind that a study has is its results.csv."""
+"""Kinds of rows -> the function that makes their tables. The first kind that a study has is in its results.csv."""
 CAPTIONS = {"runs": "Training runs", "measured": "Measured", "exports": "Exported files"}
 RESULTS = "results.csv"
 
@@ -30,12 +30,12 @@ def write(
     rows: str | None = None,
     baseline: str | None = None,
 ) -> str:
-    """Reads all that is finished at or below `runs`, and writes its csv, table.md, pictures and report.html.
+    """Reads everything finished in `runs` and below, and writes CSV, table.md, pictures and report.html.
 
-    output: the study's folder; the marked table of a README.md in it is replaced. It may be the folder of the runs.
-    rows: `runs`, `exports` or `measured` alone. baseline: the arm that a study's others are held against, None is
-    `generic`. If `runs` is one folder, TensorBoard's layout of its arms is written into it.
-    Returns the first table. Raises DataError where there is nothing to report.
+    output: folder of the study; it may be the folder of the runs. The marked table of a README.md in it is replaced.
+    rows: only `runs`, `exports` or `measured`. baseline: the arm that other arms are compared with; None is `generic`.
+    If `runs` is one folder, TensorBoard's layout of the arms is written to it.
+    Returns the first table. Raises DataError if there is nothing to report.
     """
     records, output = collect(runs), Path(output)
     kept = [run for run in records.runs if any(split in run.summary["scores"] for split in splits)]
@@ -52,7 +52,7 @@ def write(
     }
     lines = {kind: makers[kind]() for kind in wanted}
     output.mkdir(parents=True, exist_ok=True)
-    for name in (RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)):  # of an earlier report
+    for name in (RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)):  # files of an earlier report
         (output / name).unlink(missing_ok=True)
     for number, kind in enumerate(wanted):
         csv_file.write_csv(output / (f"{kind}.csv" if number else RESULTS), lines[kind])
@@ -64,9 +64,9 @@ def write(
 
 
 def rewrite(folder: Path) -> str:
-    """Makes table.md, the marked table of README.md and report.html anew from the csv files; returns the first table.
+    """Writes table.md, the marked table of README.md and report.html from the CSV files; returns the first table.
 
-    Raises DataError for a folder without results.csv, and for one that is no table of a report.
+    Raises DataError for a folder without results.csv, and for a CSV file that a report did not write.
     """
     blocks = tables(folder)
     text = markdown(blocks)
@@ -79,16 +79,16 @@ def rewrite(folder: Path) -> str:
 
 
 def report_page(folder: Path, blocks: Sequence[Block]) -> str:
-    """The HTML page of a study: its tables and pictures, and of runs on their own what table.md leaves out."""
+    """The HTML page of a study: its tables and pictures, and for single runs also commands and origins."""
     rows = csv_file.read_csv(folder / RESULTS)
     further: list[Block] = [*all_commands(rows), *([] if _tells_origin(blocks) else origins(rows))]
     return page(folder.resolve().name, [*blocks, *further], pictures.found(folder))
 
 
 def tables(folder: Path) -> list[Block]:
-    """All tables of a study, from its csv files alone."""
+    """All tables of a study, made only from its CSV files."""
     if not (folder / RESULTS).is_file():
-        raise DataError(f"{folder}: no {RESULTS} in it")
+        raise DataError(f"{folder} has no {RESULTS}")
     files = [folder / RESULTS, *(folder / f"{kind}.csv" for kind in KINDS)]
     found = {path: csv_file.read_csv(path) for path in files if path.is_file()}
     blocks: list[Block] = []
@@ -96,7 +96,7 @@ def tables(folder: Path) -> list[Block]:
         try:
             made = KINDS[kind_of(rows[0])](rows)
         except (KeyError, ValueError, IndexError) as error:
-            raise DataError(f"{path}: not as a report writes it: {type(error).__name__}: {error}") from error
+            raise DataError(f"{path} does not have the columns of a report: {type(error).__name__}: {error}") from error
         if len(found) > 1 and isinstance(made[0], Table) and not made[0].caption:
             made[0] = replace(made[0], caption=f"**{CAPTIONS[kind_of(rows[0])]}**")
         blocks += made
@@ -110,14 +110,14 @@ def _tells_origin(blocks: Sequence[Block]) -> bool:
 
 
 def kind_of(row: Mapping[str, str]) -> str:
-    """Which of KINDS a csv holds, from the names of its columns."""
+    """The key of KINDS for a CSV, from the names of its columns."""
     if list(row)[:3] == ["arm", "seed", "split"]:
         return "runs"
     return "exports" if list(row)[:2] == ["run", "file"] else "measured"
 
 
 def readme_with(readme: str, text: str) -> str | None:
-    """The README with another table between its marks; None without marks."""
+    """The README with `text` between its marks; None without marks."""
     if any(readme.count(mark) != 1 for mark in MARKS):
         return None
     before, rest = readme.split(MARKS[0])

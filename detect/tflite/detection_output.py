@@ -6,10 +6,12 @@ import numpy as np
 import tensorflow as tf
 from flatbuffers import flexbuffers
 
+from detect.geometry.box_coder import BoxCoder
 from detect.tflite import flatbuffer
 from detect.tflite.metadata import Settings
 from detect.tflite.quiet import quiet
 
+LEAST = 1e-3  # pixels of the side of a box whose logarithm is taken
 OP = "TFLite_Detection_PostProcess"
 OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 
@@ -84,10 +86,19 @@ def tflite_op(settings: Settings) -> Any:
         return tuple(tf.zeros(shape) + kept for shape in shapes)
 
     def end(codes, logits):
-        scores = settings.convert(logits)[..., 1:]
-        return dict(zip(OUTPUTS, suppress(codes, scores, tf.constant(anchors)), strict=True))
+        found = suppress(_offsets(settings, codes), settings.scored(logits), tf.constant(anchors))
+        return dict(zip(OUTPUTS, found, strict=True))
 
     return end
+
+
+def _offsets(settings: Settings, codes):
+    """The codes that the operation decodes: offsets from the anchors, whatever the network's are."""
+    if settings.boxes == "offsets":
+        return codes
+    boxes = settings.decode_boxes(codes)
+    boxes = tf.concat([boxes[..., :2], tf.maximum(boxes[..., 2:], boxes[..., :2] + LEAST)], axis=-1)
+    return BoxCoder(settings.scales).encode(boxes, tf.constant(settings.anchors)[tf.newaxis])
 
 
 def right_threads(settings: Settings, threads: int) -> int:

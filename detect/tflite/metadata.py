@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from detect.errors import ConfigError, WeightsError
-from detect.geometry.box_coder import BoxCoder
+from detect.geometry.box_coder import CODERS
+from detect.modeling.interface import Detector
+from detect.modeling.losses import SCORES
 from detect.modeling.nms import NonMaxSuppression
 from detect.tflite import flatbuffer
 
@@ -23,7 +25,8 @@ class Settings:
     """A single-stage detector's settings beyond its weights.
 
     classes: their names; size: (height, width) of the frame; resize: a mode of `detect.geometry.frame.Frame`.
-    scales: of the box coder. scores: what turns a row of logits, background first, into scores: `sigmoid`, `softmax`.
+    boxes: what the codes are, a name of `detect.geometry.box_coder.CODERS`; scales: of that coder.
+    scores: what turns a row of logits into scores, a name of `detect.modeling.losses.SCORES`.
     iou, score, per_class, total: of the suppression (`detect.modeling.nms`).
     nms: what the file ends with: `none` codes and logits; `in_graph`, `tflite_op` detections.
     anchors: float32 [A, 4] in pixels of the frame, in the order of the codes.
@@ -40,31 +43,27 @@ class Settings:
     total: int
     nms: str
     anchors: np.ndarray
+    boxes: str = "offsets"
 
     @classmethod
-    def of(cls, architecture: Any, classes: Sequence[str], nms: str = "none") -> "Settings":
+    def of(cls, detector: Detector, classes: Sequence[str], nms: str = "none") -> "Settings":
         """Those of a trained detector. Raises ConfigError where TFLite has no operations for it."""
-        outputs = architecture.model.output
-        if not isinstance(outputs, dict) or set(outputs) != {"codes", "logits"}:
-            raise ConfigError(
-                f"format=tflite: {type(architecture).__name__} crops its feature map between two stages, for which "
-                "TFLite has no operation of its own (crop_and_resize); give format=saved_model"
-            )
-        if not isinstance(architecture.postprocess, NonMaxSuppression):
-            raise ConfigError(f"format=tflite: {type(architecture.postprocess).__name__} can't be written into a file")
-        suppression = architecture.postprocess
+        decoding, suppression = detector.decoding(), detector.postprocess
+        if suppression.method != "greedy":
+            raise ConfigError(f"format=tflite: {type(suppression).__name__} can't be written into a file")
         return cls(
             classes=tuple(classes),
-            size=architecture.size,
-            resize=architecture.resize,
-            scales=tuple(float(s) for s in architecture.target_assigner.box_coder.scales),
-            scores=score_function(architecture.classification_loss),
+            size=detector.size,
+            resize=detector.resize,
+            scales=decoding.scales,
+            scores=decoding.scores,
             iou=float(suppression.iou),
             score=float(suppression.score),
             per_class=int(suppression.per_class),
             total=int(suppression.total),
             nms=nms,
-            anchors=np.asarray(architecture.anchors, np.float32),
+            anchors=np.asarray(detector.anchors, np.float32),
+            boxes=decoding.boxes,
         )
 
     def with_nms(self, nms: str) -> "Settings":
@@ -73,12 +72,15 @@ class Settings:
 
     def decode(self, codes: Any, logits: Any) -> tuple[Any, Any]:
         """codes [B, A, 4], logits [B, A, C + 1] -> boxes [B, A, 4] in pixels of the frame, scores [B, A, C]."""
-        boxes = BoxCoder(self.scales).decode(codes, tf.constant(self.anchors)[tf.newaxis])
-        return boxes, self.convert(logits)[..., 1:]
+        return self.decode_boxes(codes), self.scored(logits)
 
-    def convert(self, logits: Any) -> Any:
-        """Logits to scores, background included."""
-        return tf.sigmoid(logits) if self.scores == "sigmoid" else tf.nn.softmax(logits)
+    def decode_boxes(self, codes: Any) -> Any:
+        """Codes [B, A, 4] to boxes [B, A, 4] in pixels of the frame."""
+        return CODERS[self.boxes](self.scales).decode(codes, tf.constant(self.anchors)[tf.newaxis])
+
+    def scored(self, logits: Any) -> Any:
+        """Logits [B, A, C + 1] to scores [B, A, C]."""
+        return SCORES[self.scores](logits)
 
     def detect(self, codes: Any, logits: Any) -> dict[str, Any]:
         """Detections in pixels of the frame, as the detector's own `detect` returns them."""
@@ -93,7 +95,10 @@ class Settings:
             "shape": list(self.anchors.shape),
             "values": "float32, little endian: ymin, xmin, ymax, xmax in pixels of the frame",
         }
-        plain["background"] = "logits have it in column 0; classes of detections count from 0"
+        plain["background"] = (
+            "column 0 of the logits: of the background, or the centre-ness of a box (scores=centred); classes of "
+            "detections count from 0"
+        )
         return plain
 
     def entries(self) -> dict[str, bytes]:
@@ -113,19 +118,12 @@ class Settings:
             said = json.loads(found[ENTRY])
             if said["format"] != FORMAT:
                 raise WeightsError(f"{name}: its {ENTRY} is of format {said['format']}, this program reads {FORMAT}")
+            said.setdefault("boxes", "offsets")  # files of earlier versions
             fields = {key: said[key] for key in cls.__dataclass_fields__ if key != "anchors"}
             fields |= {key: tuple(fields[key]) for key in ("classes", "size", "scales")}
             anchors = np.frombuffer(found[ANCHORS], "<f4").reshape(said["anchors"]["shape"])
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{name}: its {ENTRY} can't be read: {type(error).__name__}: {error}") from error
+        if fields["boxes"] not in CODERS or fields["scores"] not in SCORES:
+            raise WeightsError(f"{name}: its {ENTRY} has boxes={fields['boxes']}, scores={fields['scores']}")
         return cls(**fields, anchors=anchors)
-
-
-def score_function(loss: Any) -> str:
-    """`sigmoid` or `softmax`: what `loss.scores` does, found by trying. Raises ConfigError where it is neither."""
-    logits = tf.constant(np.random.default_rng(0).normal(0, 3, (1, 16, 4)), tf.float32)
-    found = loss.scores(logits).numpy()
-    for name, function in (("sigmoid", tf.sigmoid), ("softmax", tf.nn.softmax)):
-        if np.allclose(found, function(logits)[..., 1:], atol=1e-6):
-            return name
-    raise ConfigError(f"format=tflite: the scores of {type(loss).__name__} are neither a sigmoid nor a softmax")

@@ -1,16 +1,15 @@
 """What a configuration describes: networks, schedules, hooks and training batches; and how TensorFlow is set up."""
 
-from typing import Any
-
 import hydra
 import tensorflow as tf
 import tf_keras
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError
-from detect.modeling.classifier import Classifier
+from detect.modeling.interface import Architecture, Classifier, Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
 from detect.runs.dataset import threads
@@ -50,9 +49,10 @@ def limit_threads(number: int) -> None:
         ) from error
 
 
-def detector(cfg: DictConfig, num_classes: int) -> Any:
+def detector(cfg: DictConfig, num_classes: int) -> Detector:
     """The meta-architecture of `cfg.detector` around `cfg.backbone`, with random weights."""
-    return instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    made: Detector = instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    return made
 
 
 def classifier(cfg: DictConfig, num_classes: int) -> Classifier:
@@ -82,16 +82,23 @@ def quantization(cfg: DictConfig) -> Spec:
 
 
 def hooks(cfg: DictConfig) -> list[Hook]:
-    """The user's own hooks, new ones for each stage. Raises ConfigError for what is no `Hook`."""
-    made = [instantiate(node) for node in cfg.get("hooks") or ()]
-    for node, hook in zip(cfg.get("hooks") or (), made, strict=True):
+    """The user's own hooks, new ones for each stage. Raises ConfigError for what can't be built or is no Hook."""
+    made = []
+    for i, node in enumerate(cfg.get("hooks") or ()):
+        try:
+            hook = instantiate(node)
+        except InstantiationException as error:
+            raise ConfigError(f"hooks.{i}._target_={node._target_}: {error.__cause__ or error}") from error
         if not isinstance(hook, Hook):
-            raise ConfigError(f"hooks: {node._target_} makes no detect.training.loop.Hook, but a {type(hook).__name__}")
+            kind = type(hook).__name__
+            raise ConfigError(f"hooks.{i}._target_={node._target_}: expected a detect.training.loop.Hook, not a {kind}")
+        made.append(hook)
     return made
 
 
-def check_detector(cfg: DictConfig, num_classes: int) -> None:
-    """Builds the detector, and its fake-quantised twin if it is to have one: what can't be built stops here."""
+def check(cfg: DictConfig, num_classes: int) -> None:
+    """Builds hooks, detector and, where it is trained, its fake-quantised twin: what can't be built stops here."""
+    hooks(cfg)
     architecture = detector(cfg, num_classes)
     if cfg.quantize.enabled:
         fake_quant(architecture.model, quantization(cfg))
@@ -107,7 +114,7 @@ def stage_1_dataset(run: Run) -> ClassificationDataset:
 
 
 def classification_stream(
-    run: Run, architecture: Classifier, schedule: Schedule, dataset: ClassificationDataset
+    run: Run, architecture: Architecture, schedule: Schedule, dataset: ClassificationDataset
 ) -> ClassificationStream:
     """The augmented training pictures of stage 1 as batches."""
     return ClassificationStream(
@@ -122,7 +129,7 @@ def classification_stream(
     )
 
 
-def training_stream(run: Run, architecture: Any, schedule: Schedule) -> DetectionStream:
+def training_stream(run: Run, architecture: Detector, schedule: Schedule) -> DetectionStream:
     """The augmented training images as batches for a detector."""
     return DetectionStream(
         run.dataset.splits["train"],

@@ -1,8 +1,7 @@
 """The networks of finished runs, with their best weights."""
 
-from typing import Any
-
 from detect.errors import WeightsError
+from detect.modeling.interface import Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import RANGE_VARIABLES
 from detect.runs.folder import QUANTIZED, RunFolder
@@ -11,7 +10,7 @@ from detect.weights import checkpoint
 from detect.weights.transfer import transfer
 
 
-def load_architecture(run: RunFolder, stage: str) -> Any:
+def load_architecture(run: RunFolder, stage: str) -> Detector:
     """The meta-architecture of a run with the best weights of a stage; `quantized` is the fake-quantised twin.
 
     Raises WeightsError for a stage that the run does not have, or has not scored yet.
@@ -28,12 +27,12 @@ def load_architecture(run: RunFolder, stage: str) -> Any:
     return architecture
 
 
-def float_twin(run: RunFolder) -> Any:
+def float_twin(run: RunFolder) -> Detector:
     """The float meta-architecture with the weights of a run's fake-quantised stage: what its int8 file approximates."""
     best, architecture = run.stage(QUANTIZED).best, _with_random_weights(run)
     transfer(architecture.model, checkpoint.read(best), source=str(best), layers=None, skip=RANGE_VARIABLES)
     return architecture
 
 
-def _with_random_weights(run: RunFolder) -> Any:
+def _with_random_weights(run: RunFolder) -> Detector:
     return build.detector(run.saved_config(), len(run.class_names()))

@@ -14,6 +14,7 @@ import tf_keras
 
 from detect.quantization.callbacks import Phases
 from detect.training.loop import Fit, Hook
+from detect.weights import checkpoint
 
 
 class Logging(Hook):
@@ -77,8 +78,16 @@ class Evaluation(Hook):
         raise NotImplementedError
 
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
-        if fit.interrupted or not fit.due(self.every):
-            return
+        if fit.due(self.every) and not fit.interrupted:
+            self._evaluate(fit)
+
+    def end(self, fit: Fit) -> None:
+        if not checkpoint.exists(fit.folder.best):  # a hook has ended the stage before there was a candidate
+            self._evaluate(fit)
+        if not checkpoint.exists(fit.folder.best):
+            fit.save_best()
+
+    def _evaluate(self, fit: Fit) -> None:
         with fit.trainer.averaged_weights():
             if fit.schedule.reestimate_batch_norm:
                 fit.trainer.reestimate_batch_norm(fit.schedule.reestimate_batch_norm)

@@ -9,6 +9,7 @@ from official.modeling.optimization import lr_schedule
 
 from detect.config.legal_values import Count, Share, demand, number, whole
 from detect.errors import ConfigError
+from detect.modeling.interface import Architecture
 
 Decay = Literal["cosine", "step", "constant"]
 Average = Annotated[float, number(0, 0.999999)]
@@ -88,14 +89,14 @@ class Schedule:
             optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_"])
         return optimizer
 
-    def prepare(self, model: tf_keras.Model) -> None:
-        """Sets batch norm's decay and freezes what is to be frozen, on a model whose weights are in place."""
-        frozen = set()
+    def prepare(self, architecture: Architecture) -> None:
+        """Sets batch norm's decay and freezes what is to be frozen, on a network whose weights are in place."""
+        model, frozen = architecture.model, set[str]()
         if self.freeze_until:
             names = [layer.name for layer in model.layers]
             if self.freeze_until not in names:
                 raise ConfigError(f"schedule.freeze_until={self.freeze_until} is no layer; the first are {names[:8]}")
-            frozen = _needed(model, self.freeze_until)
+            frozen = _needed(architecture, self.freeze_until)
         for layer in model.layers:
             normalises = isinstance(layer, tf_keras.layers.BatchNormalization)
             if normalises:
@@ -103,18 +104,16 @@ class Schedule:
             layer.trainable = not (layer.name in frozen or (normalises and self.batch_norm == "frozen"))
 
 
-def _needed(model: tf_keras.Model, name: str) -> set[str]:
-    """The layers that layer `name` depends on, itself included.
-
-    Where a second input is cut out of an output called `features` (Faster R-CNN's crops), these are needed, too.
-    """
-    found, waiting = set(), [model.get_layer(name)]
+def _needed(architecture: Architecture, name: str) -> set[str]:
+    """The layers that layer `name` depends on, itself included; also through inputs that are cut out of a layer."""
+    model, sources = architecture.model, architecture.input_sources
+    found, waiting = set[str](), [model.get_layer(name)]
     while waiting:
         layer = waiting.pop()
         if layer.name in found:
             continue
         found.add(layer.name)
         waiting += [parent.layer for node in layer.inbound_nodes for parent in node.parent_nodes]
-        if layer.name in model.input_names[1:]:
-            waiting.append(model.output["features"].node.layer)
+        if layer.name in sources:
+            waiting.append(model.get_layer(sources[layer.name]))
     return found

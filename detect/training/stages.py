@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -19,7 +18,7 @@ from detect.errors import ConfigError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
 from detect.modeling import cost
-from detect.modeling.classifier import Classifier
+from detect.modeling.interface import Architecture, Detector
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.reporting import pictures, scores
@@ -61,7 +60,7 @@ class Stage:
 
     run: Run
     folder: StageFolder
-    architecture: Any
+    architecture: Architecture
     schedule: Schedule
     stream: Stream
     evaluation: Evaluation
@@ -95,10 +94,8 @@ def first_weights(cfg: DictConfig) -> WeightSource:
     return weights
 
 
-def step_macs(architecture: Any, schedule: Schedule) -> int:
+def step_macs(architecture: Architecture, schedule: Schedule) -> int:
     """Multiply-accumulates of one training step of either stage, in the forward direction."""
-    if isinstance(architecture, Classifier):
-        return sum(cost.macs(architecture.model).values()) * schedule.batch_size
     return cost.total_macs(architecture, training=True) * schedule.batch_size
 
 
@@ -122,7 +119,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     tf_keras.utils.set_random_seed(cfg.seed)
     classifier, schedule = build.classifier(cfg, dataset.num_classes), build.instantiate(cfg.classify.schedule)
     initialise(classifier, weights, cfg, folder)
-    schedule.prepare(classifier.model)
+    schedule.prepare(classifier)
     split = selection_split(dataset)
     evaluator = ClassificationEvaluator(
         classifier.detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg)
@@ -163,7 +160,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
         log.info("%d steps and %d more, which cost what stage 1 would", schedule.steps, extra)
         schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
     initialise(detector, weights, cfg, folder)
-    schedule.prepare(detector.model)
+    schedule.prepare(detector)
     summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
         "cost": {
@@ -173,7 +170,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
         },
     }
     stage = detection_stage(run, folder, detector, schedule, build.training_stream(run, detector, schedule), summary)
-    return fit_detector(stage, folder if cfg.quantize.enabled else run.folder)
+    return fit_detector(stage, detector, folder if cfg.quantize.enabled else run.folder)
 
 
 def train_quantized(run: Run, weights: WeightSource) -> float:
@@ -189,7 +186,7 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
     detector, spec = build.detector(cfg, run.dataset.num_classes), build.quantization(cfg)
     schedule = build.quantized_schedule(cfg)
     loaded = initialise(detector, weights, cfg, folder)
-    schedule.prepare(detector.model)
+    schedule.prepare(detector)
     detector.adopt(fake_quant(detector.model, spec))
     stream = build.training_stream(run, detector, schedule)
     if loaded and cfg.quantize.calibrate:
@@ -201,13 +198,13 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
     }
     stage = detection_stage(run, folder, detector, schedule, stream, summary, delay=spec.delay)
     stage.hooks.append(QuantizationPhases(detector.model))
-    return fit_detector(stage, run.folder)
+    return fit_detector(stage, detector, run.folder)
 
 
 def detection_stage(
     run: Run,
     folder: StageFolder,
-    detector: Any,
+    detector: Detector,
     schedule: Schedule,
     stream: Stream,
     summary: dict[str, object],
@@ -231,12 +228,12 @@ def detection_stage(
     )
 
 
-def fit_detector(stage: Stage, results: StageFolder | RunFolder) -> float:
+def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFolder) -> float:
     """Fits a detector and scores its best checkpoint. Returns AP on the selection split.
 
     results: where scores, pictures and `summary.json` go; those of the last stage are the run's.
     """
-    run, detector, cfg = stage.run, stage.architecture, stage.run.cfg
+    run, cfg = stage.run, stage.run.cfg
     dataset = run.dataset
     assert isinstance(stage.evaluation, AveragePrecision)
     split = stage.evaluation.watched.split
@@ -254,7 +251,7 @@ def fit_detector(stage: Stage, results: StageFolder | RunFolder) -> float:
     return found[split]["AP"] or 0.0
 
 
-def initialise(architecture: Any, weights: WeightSource, cfg: DictConfig, folder: StageFolder) -> bool:
+def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfig, folder: StageFolder) -> bool:
     """Copies weights by name and shape, and keeps the ledger; logs which start was chosen. Returns whether it copied.
 
     Raises ConfigError where a classifier is to start from a whole detector, whose heads would not reach stage 2.
@@ -262,7 +259,7 @@ def initialise(architecture: Any, weights: WeightSource, cfg: DictConfig, folder
     if tf.train.latest_checkpoint(str(folder.last)):
         log.info("start: resume %s", folder.name)
         return False
-    if weights.scope == "detector" and isinstance(architecture, Classifier):
+    if weights.scope == "detector" and not architecture.detects:
         raise ConfigError(
             "init.scope=detector brings a detector's heads, and stage 1 would change the backbone beneath them: "
             "leave stage 1 out (classify.enabled=false), or start from the backbone alone (init.scope=backbone)"

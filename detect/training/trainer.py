@@ -4,7 +4,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import orbit
@@ -13,6 +12,7 @@ import tensorflow as tf
 from detect.data.interface import Batch, Stream
 from detect.data.pipeline import to_tf
 from detect.errors import UserError
+from detect.modeling.interface import Architecture
 from detect.training.schedule import Schedule
 
 Tensors = dict[str, tf.Tensor]
@@ -28,14 +28,11 @@ class Diverged(UserError):
 
 
 class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no types
-    """Optimises a meta-architecture on a stream of batches.
-
-    architecture: has `model` (a tf_keras model) and `losses(batch, training) -> (parts, scalars)`.
-    """
+    """Optimises a meta-architecture on a stream of batches."""
 
     def __init__(
         self,
-        architecture: Any,
+        architecture: Architecture,
         schedule: Schedule,
         stream: Stream,
         strategy: tf.distribute.Strategy | None = None,

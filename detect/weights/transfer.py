@@ -26,16 +26,17 @@ HEADS = (
     *("FirstStageBoxPredictor/*", "SecondStageBoxPredictor/*"),
 )
 # Heads whose number of outputs depends on the number of classes. Faster R-CNN's second stage has a box for each class.
-CLASS_HEADS = ("BoxPredictor_*/ClassPredictor/*", "*BoxPredictor/ClassPredictor/*", "SecondStageBoxPredictor/Box*")
+CLASS_HEADS = ("*/ClassPredictor/*", "SecondStageBoxPredictor/Box*")
 NOT_CLASS_HEADS = ("FirstStageBoxPredictor/*",)
 
 
 def named(variables: Iterable[Any]) -> dict[str, Any]:
-    """Variables by name, without the `:0` (`Conv2d_0/BatchNorm/gamma`). Raises ValueError if two share a name."""
+    """Variables by name, without the `:0` (`Conv2d_0/BatchNorm/gamma`). One may come again, as layers that share a
+    kernel give it; raises ValueError if two share a name."""
     result: dict[str, Any] = {}
     for variable in variables:
         name = variable.name.split(":")[0]
-        if name in result:
+        if result.get(name, variable) is not variable:
             raise ValueError(f"two variables are named {name}")
         result[name] = variable
     return result

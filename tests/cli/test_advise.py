@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from detect.advice import proposal
+from detect.advice import rules
 from detect.data.dataset import DetectionDataset, Example
+from detect.geometry.anchors import GridAnchors
 
 
 def dataset(boxes, width=640, height=480, classes=None, images=10):
@@ -22,34 +23,32 @@ def dataset(boxes, width=640, height=480, classes=None, images=10):
 
 def test_the_frame_follows_the_boxes_and_the_images_shape():
     # Sides of 40 in images of 554: 16 px each in a frame of 222, which is 192 x 256 in multiples of 32.
-    assert proposal.frame_size(dataset([[0, 0, 40, 40]])) == (192, 256)
-    assert proposal.frame_size(dataset([[0, 0, 20, 20]])) == (384, 512)
-    assert proposal.frame_size(dataset([[0, 0, 400, 400]])) == (160, 224)  # at least 192, as a square would be
-    assert proposal.frame_size(dataset([[0, 0, 2, 2]], width=100, height=100)) == (192, 192)
+    assert rules.frame_size(dataset([[0, 0, 40, 40]])) == (192, 256)
+    assert rules.frame_size(dataset([[0, 0, 20, 20]])) == (384, 512)
+    assert rules.frame_size(dataset([[0, 0, 400, 400]])) == (160, 224)  # at least 192, as a square would be
+    assert rules.frame_size(dataset([[0, 0, 2, 2]], width=100, height=100)) == (192, 192)
 
 
 def test_steps_are_forty_epochs_within_bounds():
-    assert proposal.steps(82, 8) == 800
-    assert proposal.steps(205, 8) == 1000  # 1025, in fifties
-    assert proposal.steps(1_000_000, 8) == 20_000
+    assert rules.steps(82, 8) == 800
+    assert rules.steps(205, 8) == 1000  # 1025, in fifties
+    assert rules.steps(1_000_000, 8) == 20_000
 
 
 def test_rare_classes_are_named():
     boxes = [[0, 0, 20, 20]] * 7
-    assert proposal.imbalance(dataset(boxes, classes=[1] * 6 + [2])) == ["rare: dog has 10 boxes, cat 60"]
-    assert proposal.imbalance(dataset(boxes, classes=[1] * 5 + [2] * 2)) == []
+    assert rules.imbalance(dataset(boxes, classes=[1] * 6 + [2])) == ["rare: dog has 10 boxes, cat 60"]
+    assert rules.imbalance(dataset(boxes, classes=[1] * 5 + [2] * 2)) == []
 
 
 def test_the_base_of_faster_rcnn_puts_the_middle_of_the_scales_on_the_boxes():
-    class Detector:
-        size, resize = (480, 640), "stretch"
-
-    same = dataset([[0, 0, 64, 64], [0, 0, 64, 64]])
-    assert proposal.fitted_base(same, Detector, [0.25, 0.5, 1.0, 2.0]) == pytest.approx(64 / np.sqrt(0.5), abs=0.1)
+    boxes = np.array([[0, 0, 64, 64]] * 10, np.float32)
+    values, generator = GridAnchors([0.25, 0.5, 1.0, 2.0]).fitted(boxes, [(15, 20)], (480, 640))
+    assert values == {"base": pytest.approx(64 / np.sqrt(0.5), abs=0.1)} and generator.base == values["base"]
 
 
 def test_the_experiment_file_is_yaml_with_its_head():
-    text = proposal.experiment_text(["Why."], {"backbone": "vgg16"}, {"detector": {"size": [96, 96]}})
+    text = rules.experiment_text(["Why."], {"backbone": "vgg16"}, {"detector": {"size": [96, 96]}})
     assert text.splitlines()[:2] == ["# @package _global_", "# Why."]
     assert yaml.safe_load(text) == {
         "defaults": [{"override /backbone": "vgg16"}, "_self_"],

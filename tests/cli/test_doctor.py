@@ -66,7 +66,7 @@ def test_gpu_that_tensorflow_does_not_see(monkeypatch):
 
 def test_opencv_twice(monkeypatch):
     monkeypatch.setattr(provenance, "version", lambda name: "4.9")
-    assert any("opencv is there twice" in problem for problem in doctor.missing({}))
+    assert any("pip uninstall opencv-python" in problem for problem in doctor.missing({}))
 
 
 def test_command_leaves_nothing_behind(tmp_path):

@@ -170,7 +170,7 @@ def test_a_range_that_is_of_no_use(quantised_run, tmp_path, variable, value, mes
 def test_a_data_set_that_has_other_classes_now(small_run, tmp_path, caplog):
     run = edited(small_run[0], tmp_path / "run")
     (run / "classes.json").write_text(json.dumps([*"abcdefghij"]))
-    with pytest.raises(DataError, match=r"was trained on \['a', .*\], its data set now has \['0', "):
+    with pytest.raises(DataError, match=r"was trained on \['a', .*\]. its data set now has \['0', "):
         call(f"run={run}", "format=tflite", "quantization=ptq")
     call(f"run={run}", "format=tflite", "timings=10")
     report = json.loads((run / "tflite" / "export.json").read_text())

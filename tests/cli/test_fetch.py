@@ -64,7 +64,7 @@ def test_the_list_has_every_name_once():
 def test_an_unknown_name_is_refused_with_the_nearest():
     done = detect("fetch", "ssd_mobilenet_v1_coco")
     assert done.returncode == 2 and done.stdout == ""
-    assert "unknown name ssd_mobilenet_v1_coco; did you mean ssd_mobilenet_v1_coco_2018_01_28?" in done.stderr
+    assert "unknown name=ssd_mobilenet_v1_coco; did you mean ssd_mobilenet_v1_coco_2018_01_28?" in done.stderr
 
 
 def composed(*arguments):

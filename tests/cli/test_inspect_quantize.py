@@ -168,7 +168,6 @@ def test_what_ruins_imagenets_mobilenet_v1_are_dead_channels_of_depthwise_layers
 
 @pytest.mark.slow
 def test_both_stages_of_a_faster_rcnn():
-    from detect.cli.inspect import network_inputs
     from detect.quantization.sensitivity import layer_damage
     from detect.quantization.spec import Spec
 
@@ -179,7 +178,7 @@ def test_both_stages_of_a_faster_rcnn():
     backbone = hydra.utils.instantiate(cfg.backbone)
     detector = hydra.utils.instantiate(cfg.detector, backbone=backbone, num_classes=3)
     images = [np.random.default_rng(i).uniform(0, 255, (1, 128, 160, 3)).astype(np.float32) for i in range(2)]
-    inputs = network_inputs(detector, images)
+    inputs = [detector.network_inputs(image) for image in images]
     assert [part.shape[0] for part in inputs[0]] == [1, 16]
     rows = {layer.name: layer for layer in layer_damage(detector.model, inputs, Spec(ranges="calibrated"))}
     assert {"Conv2d_0", "FirstStageBoxPredictor/Conv", "SecondStageBoxPredictor/ClassPredictor"} < rows.keys()

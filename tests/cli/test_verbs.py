@@ -23,7 +23,7 @@ def call(verb: str, *overrides: str):
 
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose(verb, list(overrides))
-    return importlib.import_module(f"detect.{verb}").main(cfg)
+    return importlib.import_module(f"detect.cli.{verb}").main(cfg)
 
 
 def parts(found):
@@ -84,7 +84,7 @@ def test_predict_draws_every_image_and_writes_coco_json(small_run, photographs, 
 
 
 def test_predict_without_images_says_so(small_run, tmp_path):
-    with pytest.raises(DataError, match=r"images=.*nothing\.jpg: no image there"):
+    with pytest.raises(DataError, match=r"images=.*nothing\.jpg: there is no image"):
         call("predict", f"run={small_run[0]}", f"images={tmp_path}/nothing.jpg")
 
 

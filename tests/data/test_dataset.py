@@ -177,7 +177,7 @@ def test_fill_splits_draws_only_what_is_missing():
 
     assert fill(train=items) == (
         {"train": 14, "val": 4, "test": 2},
-        "split: val 0.2, test 0.1 of the images from seed 0, spread by class",
+        "split: val 0.2, test 0.1 of the images from seed 0, stratified by class",
     )
     sizes, note = fill(train=items[:10], test=items[10:])
     assert sizes == {"train": 8, "val": 2, "test": 10} and "lists; val 0.2" in note

@@ -275,7 +275,7 @@ def test_codes_of_the_truth_are_detected_as_the_truth(batch):
 def test_frozen_batch_norm_and_freeze_until_hold_for_both_stages(batch):
     def trainable(detector, **settings):
         plan = Schedule(steps=9, batch_size=1, optimizer=tf_keras.optimizers.SGD, rate=0.1, **settings)
-        plan.prepare(detector.model)
+        plan.prepare(detector)
         return {layer.name for layer in detector.model.layers if layer.weights and layer.trainable}
 
     detector = build()

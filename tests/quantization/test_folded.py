@@ -11,7 +11,7 @@ from detect.quantization.calibrate import calibrate
 from detect.quantization.callbacks import Phases
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
-from detect.quantization.rounding import fake_quant_kernel
+from detect.quantization.rounding import round_kernel
 from detect.quantization.spec import Spec
 from tests.closeness import assert_same_outputs
 
@@ -80,7 +80,7 @@ def folded_dense(**changes):
 
 
 def quantised(v):
-    return fake_quant_kernel(v["kernel"] * v["gamma"] / np.sqrt(v["moving_variance"] + 0.25), 8, True).numpy()
+    return round_kernel(v["kernel"] * v["gamma"] / np.sqrt(v["moving_variance"] + 0.25), 8, True).numpy()
 
 
 def test_correction_in_numbers():

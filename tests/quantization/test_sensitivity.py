@@ -7,8 +7,8 @@ import tf_keras
 
 from detect.errors import ConfigError, DataError
 from detect.evaluation.sqnr import decibels
+from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import calibrate
-from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.noise import Copies
 from detect.quantization.phases import COLLECT, NORMAL, SHIP, stepped
 from detect.quantization.rewrite import fake_quant

@@ -10,8 +10,8 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
 from detect.config.check import CONFIG_DIR
+from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import evaluation_graph
-from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec

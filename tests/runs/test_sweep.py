@@ -65,7 +65,7 @@ def test_the_grid_holds_where_the_experiment_itself_is_swept():
 
 
 def test_two_cells_of_one_folder_are_refused():
-    share = r"two cells would share the folder .*crops_f1.0_b1000_r0.001_s0: .*size=4 and .*size=8; name"
+    share = r"two cells would share the folder .*crops_f1.0_b1000_r0.001_s0: .*size=4 and .*size=8; put"
     with pytest.raises(ConfigError, match=share):
         prepare(read([*STUDY, "schedule.batch_size=4,8", "arm=crops", "seed=0", "limit.fraction=1.0"], "train"))
 

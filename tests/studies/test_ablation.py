@@ -41,12 +41,12 @@ def example(i: int, label: int, path: Path = Path("none")) -> Example:
 def test_arms(arm, stage_1, start, extra):
     cfg = compose(f"arm={arm}")
     assert (cfg.arm.name, cfg.classify.enabled, cfg.arm.start, cfg.arm.extra) == (arm, stage_1, start, extra)
-    check.check(cfg)
+    check(cfg)
 
 
 def test_without_an_arm_classify_enabled_decides():
     for enabled in (True, False):
-        check.check(compose(f"classify.enabled={enabled}"))
+        check(compose(f"classify.enabled={enabled}"))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_without_an_arm_classify_enabled_decides():
 )
 def test_what_contradicts_an_arm_is_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        check.check(compose(*overrides))
+        check(compose(*overrides))
 
 
 def test_the_rate_of_an_arm_is_its_own():

@@ -67,7 +67,7 @@ def test_names_come_first(tmp_path, make_run):
 def test_the_same_cell_twice_is_refused(tmp_path, make_run):
     make_run(tmp_path / "a", "crops", 3)
     make_run(tmp_path / "b", "crops", 3)
-    with pytest.raises(DataError, match=r"b and .*a: the same cell of the study study twice \(crops, seed 3, 100%"):
+    with pytest.raises(DataError, match=r"b and .*a are the same cell of the study study \(crops, seed 3, 100%"):
         variants(collect(tmp_path).runs)
 
 

@@ -61,8 +61,8 @@ def test_what_can_not_be_read_is_named(tmp_path, make_run):
     with pytest.raises(ConfigError, match=r"runs=.*none: no such folder"):
         collect(tmp_path / "none")
     (make_run(tmp_path / "a") / "summary.json").write_text('{"name": ')
-    with pytest.raises(DataError, match=r"a/summary\.json: not readable json"):
+    with pytest.raises(DataError, match=r"a/summary\.json is not readable JSON"):
         collect(tmp_path)
     (tmp_path / "a" / "summary.json").write_text("[1]")
-    with pytest.raises(DataError, match=r"a/summary\.json: not readable json: a mapping is expected, this is list"):
+    with pytest.raises(DataError, match=r"a/summary\.json is not readable JSON: legal is a mapping, found is list"):
         collect(tmp_path)

@@ -102,12 +102,12 @@ def test_an_error_leaves_the_last_report_in_place(study, make_run):
 @pytest.mark.parametrize("text", ["arm,seed,split\nx,0,val\n", "arm,seed,split\n", ""])
 def test_a_csv_of_something_else_is_refused(tmp_path, text):
     (tmp_path / "results.csv").write_text(text)
-    with pytest.raises(DataError, match=r"results\.csv: not as a report writes it"):
+    with pytest.raises(DataError, match=r"results\.csv does not have the columns of a report"):
         rewrite(tmp_path)
 
 
 def test_no_csv(tmp_path):
-    with pytest.raises(DataError, match=r"no results\.csv in it"):
+    with pytest.raises(DataError, match=r"has no results\.csv"):
         rewrite(tmp_path)
 
 

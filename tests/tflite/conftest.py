@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from detect.geometry.box_coder import BoxCoder
-from detect.modeling.losses import SigmoidClassification
+from detect.modeling.interface import Decoding
 from detect.modeling.nms import NonMaxSuppression
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
@@ -41,8 +40,7 @@ def tiny():
         size=SIZE,
         resize="stretch",
         anchors=anchors,
-        target_assigner=SimpleNamespace(box_coder=BoxCoder()),
-        classification_loss=SigmoidClassification(),
+        decoding=lambda: Decoding("offsets", (10.0, 10.0, 5.0, 5.0), "sigmoid"),
         postprocess=NonMaxSuppression(iou=0.5, score=0.3, per_class=20, total=30),
     )
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError, DataError, WeightsError
+from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import calibrate
-from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
 from detect.tflite import flatbuffer, operators, package, parity

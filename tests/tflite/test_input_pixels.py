@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect.quantization.rounding import admissible, fake_quant
+from detect.quantization.rounding import admissible, round_values
 from detect.tflite import flatbuffer, input_pixels, operators, package, parity
 from detect.tflite.convert import convert
 from detect.tflite.runner import Runner
@@ -26,7 +26,7 @@ def test_every_pixel_becomes_the_integer_of_its_float(scaling, darkest, brightes
     assert 1 <= kernel <= 127 and isinstance(bias, int)
     found = np.clip(np.rint((kernel * LEVELS + bias) * (np.float32(scale) / np.float32(step))) + zero, -128, 127)
     scaled = tf.constant(LEVELS, tf.float32) * np.float32(factor) + np.float32(offset)
-    np.testing.assert_array_equal(found, np.rint(fake_quant(scaled, low, high, 8) / step) + zero)
+    np.testing.assert_array_equal(found, np.rint(round_values(scaled, low, high, 8) / step) + zero)
 
 
 def test_a_scaling_by_hand():

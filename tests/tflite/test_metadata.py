@@ -11,9 +11,16 @@ import tensorflow as tf
 from detect.cli import evaluate
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, DataError, WeightsError
-from detect.modeling.losses import FocalClassification, SigmoidClassification, SoftmaxClassification
+from detect.modeling.faster_rcnn import FasterRCNN
+from detect.modeling.losses import (
+    SCORES,
+    FocalClassification,
+    SigmoidClassification,
+    SoftmaxClassification,
+    check_scoring,
+)
 from detect.tflite import flatbuffer, package
-from detect.tflite.metadata import ENTRY, Settings, score_function
+from detect.tflite.metadata import ENTRY, Settings
 
 
 def test_settings_come_back_from_the_file(files, settings):
@@ -27,19 +34,27 @@ def test_settings_come_back_from_the_file(files, settings):
     "loss, name",
     [(SigmoidClassification(), "sigmoid"), (SoftmaxClassification(), "softmax"), (FocalClassification(), "sigmoid")],
 )
-def test_the_score_function_is_found(loss, name):
-    assert score_function(loss) == name
+def test_a_loss_says_what_its_scores_are(loss, name):
+    logits = tf.constant(np.random.default_rng(0).normal(0, 3, (1, 16, 4)), tf.float32)
+    np.testing.assert_allclose(loss.scores(logits), getattr(tf.nn, name)(logits)[..., 1:], atol=1e-6)
+    assert check_scoring(loss) == name
 
 
 def test_another_score_function_is_refused():
     loss = SimpleNamespace(scores=lambda logits: tf.math.softplus(logits)[..., 1:])
-    with pytest.raises(ConfigError, match="neither a sigmoid nor a softmax"):
-        score_function(loss)
+    with pytest.raises(ConfigError, match=r"scoring=None: legal are sigmoid, softmax, centred"):
+        check_scoring(loss)
+
+
+def test_centred_scores_by_hand():
+    # Sigmoids of 0 and log 3 are 1/2 and 3/4.
+    logits = tf.constant([[[0.0, np.log(3.0), 0.0]]], tf.float32)
+    np.testing.assert_allclose(SCORES["centred"](logits), [[[0.375**0.5, 0.5]]], rtol=1e-6)
 
 
 def test_two_stages_are_refused_with_what_to_do():
     with pytest.raises(ConfigError, match=r"crops its feature map.*format=saved_model"):
-        Settings.of(SimpleNamespace(model=SimpleNamespace(output={"features": 0, "codes": 1, "logits": 2})), ("a",))
+        FasterRCNN.decoding(object.__new__(FasterRCNN))
 
 
 def test_a_file_of_another_program_is_refused(files, tmp_path):
@@ -53,7 +68,7 @@ def test_a_file_of_another_model_is_not_scored(files, tmp_path):
         small = "dataset.images={train:2,val:1,test:1}"
         cfg = hydra.compose("evaluate", [f"model={tmp_path}/x.tflite", "dataset=digits", small])
     (tmp_path / "x.tflite").write_bytes(files["float32"].content)
-    with pytest.raises(DataError, match=r"x\.tflite knows the classes \['cat', 'dog'\], the data set \['0', '1'"):
+    with pytest.raises(DataError, match=r"x\.tflite has the classes \['cat', 'dog'\]; the data set .* \['0', '1'"):
         evaluate.main(cfg)
 
 

@@ -92,7 +92,7 @@ def test_its_detector_is_the_evaluation_graph(quantized, small_run):
     """Rounded heads, by the stored ranges; the float twin has the same weights and no rounding."""
     from detect.detector import Detector
     from detect.errors import WeightsError
-    from detect.quantization.fake_quant import FakeQuant
+    from detect.quantization.activations import FakeQuant
     from detect.runs.folder import RunFolder
     from detect.training.finished import float_twin
     from detect.weights.transfer import named

@@ -99,7 +99,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(deterministic, tmp_path):
 
     def trainer_and_state():
         detector, schedule = build.detector(cfg, 10), hydra.utils.instantiate(cfg.schedule)
-        schedule.prepare(detector.model)
+        schedule.prepare(detector)
         stream = DetectionStream(examples, detector.size, schedule.batch_size, Augment(), seed=cfg.seed)
         trainer = Trainer(detector, schedule, stream)
         return trainer, tf.train.Checkpoint(model=detector.model, optimizer=trainer.optimizer)

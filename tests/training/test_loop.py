@@ -1,6 +1,7 @@
 """The loop: NaN stops it with the batch saved, averages are scored, early stop ends it."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,10 +165,11 @@ def test_freeze_until_and_frozen_batch_norm():
     x = tf_keras.Input((4, 4, 3))
     y = layers.BatchNormalization(name="b")(layers.Conv2D(2, 1, name="a")(x))
     model = tf_keras.Model(x, layers.BatchNormalization(name="d")(layers.Conv2D(2, 1, name="c")(y)))
-    schedule(freeze_until="b", steps=1000).prepare(model)
+    network = SimpleNamespace(model=model, input_sources={})
+    schedule(freeze_until="b", steps=1000).prepare(network)
     assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {"c", "d"}
     assert model.get_layer("d").momentum == pytest.approx(0.99)
-    schedule(batch_norm="frozen").prepare(model)
+    schedule(batch_norm="frozen").prepare(network)
     assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {"a", "c"}
 
 
@@ -217,6 +219,14 @@ def test_a_hook_can_end_a_stage(as_dataset, tmp_path):
     _, trainer, outcome = run(tmp_path, schedule(), hooks=[recorder])
     assert trainer.step == outcome["steps"] == 2 and recorder.seen[-1] == "end 2"
     assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-2")
+
+
+def test_a_stage_that_a_hook_ends_before_the_first_evaluation_has_best_weights(as_dataset, tmp_path):
+    _, _, outcome = run(tmp_path, schedule(evaluate_every=6, log_every=1), hooks=[Recorder(stop_at=1)])
+    assert outcome["best_step"] == 1 and outcome["best"] == 1.0
+    assert (tmp_path / "best.index").exists()
+    run(tmp_path / "none", schedule(evaluate_every=6), evaluate=lambda step: None, hooks=[Recorder(stop_at=1)])
+    assert (tmp_path / "none" / "best.index").exists()
 
 
 def test_hooks_are_called_in_their_order(as_dataset, tmp_path):

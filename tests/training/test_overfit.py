@@ -21,6 +21,7 @@ SMALL = {
         "detector.proposals.count=50",
         "detector.box_sampler.size=32",
     ],
+    "fcos": ["backbone.depth_multiplier=0.5", "detector.size=[160,160]", "detector.neck.channels=64"],
 }
 BACKBONES = sorted(file.stem for file in (CONFIG_DIR / "backbone").glob("*.yaml"))
 HEAVY = ("inception_v2", "inception_v3", "vgg16")  # half of the others' width is enough

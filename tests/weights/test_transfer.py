@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 from detect.errors import WeightsError
@@ -327,3 +328,10 @@ def test_the_imagenet_checkpoint_fills_the_whole_backbone(shared):
     arrays.pop("Conv2d_5_depthwise/depthwise_kernel")
     with pytest.raises(WeightsError, match="missing in the file: Conv2d_5_depthwise/depthwise_kernel"):
         transfer(classifier.model, arrays, source="x.ckpt", layers=classifier.backbone_layers)
+
+
+def test_a_variable_that_comes_again_is_one_and_two_of_a_name_are_refused():
+    one, other = (tf.Variable(0.0, name="a/kernel") for _ in range(2))
+    assert list(named([one, one])) == ["a/kernel"]
+    with pytest.raises(ValueError, match="two variables are named a/kernel"):
+        named([one, other])

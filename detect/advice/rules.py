@@ -11,10 +11,9 @@ import yaml
 
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage, coverage
-from detect.geometry.anchor_fitting import fit_layout
-from detect.geometry.anchors import SSDAnchors
 from detect.geometry.boxes import area
 from detect.geometry.frame import Frame
+from detect.modeling.interface import Detector
 
 SMALL_SIDE = 16.0
 """Pixels of the frame that all but a tenth of the boxes should have: two cells of a map of stride 8."""
@@ -59,30 +58,24 @@ def imbalance(dataset: DetectionDataset) -> list[str]:
     ]
 
 
-def covered(dataset: DetectionDataset, detector: Any, anchors: np.ndarray | None = None) -> Coverage:
-    """Which training boxes no anchor of a detector matches, or none of `anchors` [A, 4] in pixels of its frame."""
+def covered(dataset: DetectionDataset, detector: Detector) -> Coverage:
+    """Which training boxes a detector would not learn."""
     boxes, classes = _in_frame(dataset, detector)
-    return coverage(boxes, classes, dataset.classes, detector.anchors if anchors is None else anchors)
+    return coverage(boxes, classes, dataset.classes, detector.anchors, unmatched=detector.unmatched(boxes))
 
 
-def fitted_layout(dataset: DetectionDataset, detector: Any) -> tuple[dict[str, Any], Coverage]:
-    """`detector.anchors` of an SSD with its anchors made to measure, and which boxes these leave out."""
+def fitted_anchors(dataset: DetectionDataset, detector: Detector) -> tuple[dict[str, Any], Coverage] | None:
+    """`detector.anchors` made to measure, and which boxes these leave out; None where there is nothing to fit."""
+    boxes, classes = _in_frame(dataset, detector)
     shapes = [tuple(tensor.shape[1:3]) for tensor in detector.maps.values()]
-    layout = fit_layout(_in_frame(dataset, detector)[0], shapes, detector.size)
-    found = covered(dataset, detector, SSDAnchors(layout=layout)(shapes, detector.size))
-    return {"layout": [[list(anchor) for anchor in of_map] for of_map in layout]}, found
+    suited = detector.anchor_generator.fitted(boxes, shapes, detector.size)
+    if suited is None:
+        return None
+    values, generator = suited
+    return values, coverage(boxes, classes, dataset.classes, generator(shapes, detector.size))
 
 
-def fitted_base(dataset: DetectionDataset, detector: Any, scales: Sequence[float]) -> float:
-    """`detector.anchors.base` of a Faster R-CNN: the middle of the scales falls on the middle of the boxes' sides.
-
-    The middle is the geometric one, of the scales' ends and of the sides' 5% and 95% quantiles.
-    """
-    ends = np.quantile(np.sqrt(area(_in_frame(dataset, detector)[0])), [0.05, 0.95])
-    return round(float(np.sqrt(ends.prod() / (min(scales) * max(scales)))), 1)
-
-
-def _in_frame(dataset: DetectionDataset, detector: Any) -> tuple[np.ndarray, np.ndarray]:
+def _in_frame(dataset: DetectionDataset, detector: Detector) -> tuple[np.ndarray, np.ndarray]:
     """Boxes of the training images in pixels of a detector's frame, [n, 4], and their classes [n]."""
     train, frame = dataset.splits["train"], Frame(detector.size, detector.resize)
     boxes = [frame.from_image(e.boxes, e.height, e.width) for e in train]

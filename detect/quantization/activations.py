@@ -7,7 +7,7 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import admissible, fake_quant
+from detect.quantization.rounding import admissible, round_values
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -54,7 +54,7 @@ class FakeQuant(Stepped):
         if self.run == COLLECT and self.fixed is None and member is not None:
             self._collect(x, member)
         low, high = self._range(x, member, static(training, self))
-        return self.rounded(lambda: fake_quant(x, low, high, self.spec.activation_bits), lambda: tf.identity(x))
+        return self.rounded(lambda: round_values(x, low, high, self.spec.activation_bits), lambda: tf.identity(x))
 
     def step(self):
         """The step of the grid, from the stored range."""

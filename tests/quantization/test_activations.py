@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from detect.errors import ConfigError
+from detect.quantization.activations import FakeQuant
 from detect.quantization.callbacks import Phases
-from detect.quantization.fake_quant import FakeQuant
 from detect.quantization.phases import COLLECT
 from detect.quantization.spec import Spec
 

@@ -1,0 +1,229 @@
+"""Chooses a network, fits its anchors and times its steps: the experiment that `detect advise` proposes."""
+
+import logging
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from detect.advice import rules
+from detect.config.compose import compose
+from detect.config.tree import container
+from detect.data.dataset import DetectionDataset
+from detect.data.statistics import Coverage
+from detect.errors import WeightsError
+from detect.modeling.interface import Architecture, Detector
+from detect.runs import provenance
+from detect.runs.folder import RunFolder
+from detect.runs.start import Run
+from detect.studies.nearest import Neighbour
+
+log = logging.getLogger("detect")
+NETWORKS = {"inception_v2": 24, "mobilenet_v2": 22, "mobilenet_v1": 21}
+"""Backbones of SSD that are tried where none is named, the best first, and their published AP on COCO."""
+BATCH_SIZE, STAGE_1_STEPS, EVALUATIONS, LEAST_STEPS = 8, 200, 5, 50
+UNTIMED_STEPS = 2
+
+
+@dataclass
+class Proposal:
+    """An experiment: the options of groups that it chooses and the values that it sets; what was measured of it."""
+
+    choices: dict[str, str]
+    values: dict[str, Any]
+    unmatched: tuple[Coverage, Coverage] | None = None  # of the stock anchors, and of those proposed
+    seconds: dict[str, float] | None = None  # of a step of each stage
+
+    @property
+    def minutes(self) -> float:
+        """Of training, in all stages."""
+        steps = {"classify": STAGE_1_STEPS, "detector": self.values["schedule"]["steps"]}
+        return sum(steps[stage] * seconds for stage, seconds in (self.seconds or {}).items()) / 60
+
+
+def choose(
+    cfg: DictConfig,
+    dataset: DetectionDataset,
+    like: Neighbour | None,
+    candidates: list[dict[str, str]],
+    fixed: dict[str, Any],
+) -> Proposal:
+    """The first network that `init` suits and that keeps within `minutes`; the last one gets fewer steps if it must.
+
+    Raises WeightsError where `init` suits none.
+    """
+    found: list[Proposal] = []
+    refusals: list[WeightsError] = []
+    for choices in candidates:
+        proposed = propose(cfg, dataset, like, choices, fixed)
+        try:
+            measure(cfg, dataset, proposed)
+        except WeightsError as error:
+            log.info("%s: these weights are of another network", choices["backbone"])
+            refusals.append(error)
+            continue
+        log.info("%s: %.0f minutes of training", choices["backbone"], proposed.minutes)
+        found.append(proposed)
+        if proposed.minutes <= cfg.minutes:
+            return proposed
+    if not found:
+        raise refusals[-1]
+    steps = found[-1].values["schedule"]["steps"] * cfg.minutes / found[-1].minutes
+    found[-1].values["schedule"] |= intervals(max(int(steps) // LEAST_STEPS * LEAST_STEPS, LEAST_STEPS))
+    return found[-1]
+
+
+def propose(
+    cfg: DictConfig,
+    dataset: DetectionDataset,
+    like: Neighbour | None,
+    choices: dict[str, str],
+    fixed: dict[str, Any],
+) -> Proposal:
+    """What the rules say for a network, before anything is measured: stock anchors, and all the steps.
+
+    fixed: values of the network that are not the rules' to set.
+    """
+    values: dict[str, Any] = {"name": cfg.name}
+    for group in ("dataset", "init"):
+        node = container(cfg[group])
+        values[group] = {k: v for k, v in node.items() if not k.startswith("_") and k != "archives"}
+    if "root" in values["dataset"]:
+        values["dataset"]["root"] = str(Path(str(cfg.dataset.root)).expanduser().resolve())
+    steps = rules.steps(len(dataset.splits["train"]), BATCH_SIZE)
+    heads = cfg.init.get("scope") == "detector"  # they come with the weights: stage 1 would change what is beneath them
+    values |= {
+        "detector": {"size": list(rules.frame_size(dataset))},
+        "classify": {
+            "enabled": not heads and (like is None or like.best_arm == "crops"),
+            "schedule": {"steps": STAGE_1_STEPS, "evaluate_every": STAGE_1_STEPS, "checkpoint_every": STAGE_1_STEPS},
+        },
+        "schedule": {"batch_size": BATCH_SIZE, **intervals(steps)},
+    }
+    values = {key: value for key, value in values.items() if value}
+    return Proposal(choices, {**values, **_merged(values, fixed)})
+
+
+def _merged(values: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    """The nodes of `fixed` over those of `values`."""
+    return {key: values.get(key, {}) | node for key, node in fixed.items()}
+
+
+def intervals(steps: int) -> dict[str, int]:
+    """Steps of the detector, and how often it is scored and saved."""
+    return {"steps": steps, "evaluate_every": steps // EVALUATIONS, "checkpoint_every": steps // EVALUATIONS}
+
+
+def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> None:
+    """Builds the network as `detect train` would, fits its anchors where the stock ones miss boxes, and times steps.
+
+    Raises WeightsError where `init` is a file of another network.
+    """
+    from detect.training import build  # imports TensorFlow
+    from detect.weights.sources import FromFile
+    from detect.weights.transfer import transfer
+
+    train = composed(cfg, proposed)
+    build.set_up(train)
+    detector = build.detector(train, dataset.num_classes)
+    weights = build.instantiate(train.init)
+    if isinstance(weights, FromFile):
+        arrays = weights.read(build.instantiate(train.backbone))
+        layers, skip = detector.backbone_layers, weights.skip
+        transfer(detector.model, arrays, source=weights.describe(), layers=layers, scope=weights.scope, skip=skip)
+    fit_anchors(cfg, dataset, proposed, detector)
+    run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
+    timed = ["classify", "detector"] if proposed.values["classify"]["enabled"] else ["detector"]
+    proposed.seconds = {stage: seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
+
+
+def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
+    """Replaces stock anchors that leave too many boxes unmatched by what suits the boxes, where their generator can be
+    fitted; on a finer map, too, where that does not suffice."""
+    from detect.training import build
+
+    train = composed(cfg, proposed)
+    stock = rules.covered(dataset, detector)
+    proposed.unmatched = stock, stock
+    node = proposed.values["detector"]
+    if stock.unmatched <= rules.UNMATCHED * stock.boxes or {"anchors", "neck"} & node.keys():
+        return
+    suited = rules.fitted_anchors(dataset, detector)
+    if suited is None:
+        return
+    node["anchors"], fitted = suited
+    proposed.unmatched = stock, fitted
+    backbone, neck = build.instantiate(train.backbone), train.detector.get("neck", {})
+    stock_neck = neck.get("channels", 0) is None and neck.maps is None
+    if fitted.unmatched <= rules.UNMATCHED * fitted.boxes or not stock_neck or backbone.fpn_maps[0] in detector.maps:
+        return
+    neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
+    finer = Proposal(proposed.choices, proposed.values | {"detector": {"size": node["size"], "neck": neck}})
+    suited = rules.fitted_anchors(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
+    if suited is not None and suited[1].unmatched < fitted.unmatched:
+        node |= {"neck": neck, "anchors": suited[0]}
+        proposed.unmatched = stock, suited[1]
+
+
+def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
+    """The training configuration of a proposal, checked as `detect train` checks it."""
+    with tempfile.TemporaryDirectory() as folder:
+        rules.write_experiment(Path(folder), cfg.name, rules.experiment_text([], proposed.choices, proposed.values))
+        words = [
+            f"experiment={cfg.name}",
+            f"seed={cfg.seed}",
+            f"threads={'null' if cfg.threads is None else cfg.threads}",
+        ]
+        return compose(words, config_dir=folder)
+
+
+def seconds_a_step(run: Run, stage: str, steps: int) -> float:
+    """Mean duration of a training step of a stage, its input included, after some that trace and warm up."""
+    from detect.training import build
+    from detect.training.trainer import Trainer
+
+    if stage == "classify":
+        pictures, schedule = build.stage_1_dataset(run), build.instantiate(run.cfg.classify.schedule)
+        architecture: Architecture = build.classifier(run.cfg, pictures.num_classes)
+        stream: Any = build.classification_stream(run, architecture, schedule, pictures)
+    else:
+        schedule = build.instantiate(run.cfg.schedule)
+        architecture = detector = build.detector(run.cfg, run.dataset.num_classes)
+        stream = build.training_stream(run, detector, schedule)
+    schedule.prepare(architecture)
+    trainer = Trainer(architecture, schedule, stream)
+    trainer.train(UNTIMED_STEPS)
+    start = time.perf_counter()
+    trainer.train(steps)
+    return (time.perf_counter() - start) / steps
+
+
+def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None) -> list[str]:
+    """Why the proposal is as it is, a line each of at most 78 columns."""
+    height, width = chosen.values["detector"]["size"]
+    stage_1 = "with stage 1" if chosen.values["classify"]["enabled"] else "without stage 1"
+    if like is None:
+        why = ": there is no study to go by"
+    elif like.best_arm == "crops":
+        why = ": it was worth more than further steps there"
+    else:
+        why = ": not shown to beat further steps there"
+    stock, fitted = chosen.unmatched or (None, None)
+    lines = [
+        f"network   {chosen.choices['detector']} on {chosen.choices['backbone']}, frame {height}x{width}",
+        f"start     init={chosen.choices['init']}, {stage_1}{why}",
+    ]
+    if stock is not None and fitted is not None:
+        moved = "" if fitted is stock else f", after fitting {fitted.unmatched}"
+        lines.append(f"anchors   stock ones miss {stock.unmatched} of {stock.boxes} boxes{moved}")
+    steps, images = chosen.values["schedule"]["steps"], len(dataset.splits["train"])
+    return [*lines, f"schedule  {steps} steps of {BATCH_SIZE}: {steps * BATCH_SIZE / images:.0f} times each image"]
+
+
+def expected(chosen: Proposal) -> list[str]:
+    """What the file says under `Expected`."""
+    host = provenance.host()
+    return [f"Expected: {chosen.minutes:.0f} minutes of training on {host['cpu']}, {host['cores']} cores (timed)"]

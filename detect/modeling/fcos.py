@@ -1,0 +1,241 @@
+"""FCOS (Tian et al. 2019): every cell of a pyramid says whether it lies in an object, and how far its sides are."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from detect.errors import ConfigError
+from detect.geometry.frame import Frame
+from detect.geometry.points import Points, strides
+from detect.modeling import cost
+from detect.modeling.interface import (
+    Backbone,
+    ClassificationLoss,
+    Decoding,
+    Detector,
+    Figures,
+    Head,
+    LocalizationLoss,
+    Neck,
+    Part,
+    Suppression,
+    Tensor,
+)
+from detect.modeling.losses import SCORES
+from detect.modeling.point_assigner import PointAssigner, centerness
+
+layers = tf_keras.layers
+NORMS, BRANCHES = ("batch", "none"), ("regression", "classification")
+
+
+class FCOSHead:
+    """Two towers of 3x3 convolutions that all maps share, for the classes and for the distances (Tian 2019, figure 2).
+
+    convolutions: of each tower, with the channels of the maps.
+    norm: `batch`: after each of them batch norm, one for each map, as the maps differ in statistics; `none`. (The paper
+        and torchvision have group norm, which int8 does not know.)
+    centerness: the tower that the centre-ness is predicted from (torchvision and the paper's last version: regression).
+    scale: whether the distances of each map have learned factors, one for each side (the paper: one in all;
+        torchvision: none).
+    stddev: of the normal that fills the predictors' kernels, and the towers' where there is batch norm.
+
+    Distances are made positive by a ReLU, and are in strides (torchvision); biases start at 1 stride, so that the ReLU
+    is open.
+    """
+
+    def __init__(
+        self,
+        convolutions: int = 4,
+        norm: str = "batch",
+        centerness: str = "regression",
+        scale: bool = True,
+        stddev: float = 0.01,
+    ):
+        for name, value, legal in (("norm", norm, NORMS), ("centerness", centerness, BRANCHES)):
+            if value not in legal:
+                raise ConfigError(f"head.{name}={value}: legal are {', '.join(legal)}")
+        if convolutions < 0:
+            raise ConfigError(f"head.convolutions={convolutions}: legal are whole numbers from 0")
+        self.convolutions, self.norm, self.centerness = convolutions, norm, centerness
+        self.scale, self.stddev = scale, stddev
+
+    @property
+    def source(self) -> str:
+        """What the predictions are made with, in a few words."""
+        return f"{self.convolutions + 1} shared 3x3"
+
+    def __call__(
+        self, maps: Sequence[Tensor], per_cell: Sequence[int], num_classes: int, prior: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """maps: [B, H, W, D], of one depth; per_cell: 1 each; prior: see `ClassificationLoss`.
+
+        Returns codes float32 [B, A, 4], distances from the cell's centre to top, left, bottom and right in strides; and
+        logits float32 [B, A, num_classes + 1], the centre-ness first. Raises ConfigError for maps of several depths.
+        """
+        depths = {x.shape[-1] for x in maps}
+        if len(depths) != 1 or set(per_cell) != {1}:
+            raise ConfigError(
+                f"detector.head: maps of {sorted(depths)} channels: the towers are shared by maps of one depth, as "
+                "those of detector/neck=fpn are"
+            )
+        towers = {branch: self._tower(branch, maps[0].shape[-1]) for branch in BRANCHES}
+        bias = -math.log((1 - prior) / prior) if prior else 0.0
+        predict = {
+            "logits": self._conv("ClassPredictor", num_classes, self.stddev, bias),
+            "centerness": self._conv("CenternessPredictor", 1, self.stddev, 0.0),
+            "distances": self._conv("DistancePredictor", 4, self.stddev, 1.0),
+        }
+        codes, logits = [], []
+        for i, x in enumerate(maps):
+            features = {branch: self._walk(tower, x, f"FCOS/map_{i}/{branch}") for branch, tower in towers.items()}
+            distances = predict["distances"](features["regression"])
+            if self.scale:
+                distances = layers.DepthwiseConv2D(
+                    1, use_bias=False, depthwise_initializer="ones", name=f"FCOS/map_{i}/scale"
+                )(distances)
+            distances = layers.ReLU(name=f"FCOS/map_{i}/distances")(distances)
+            central = predict["centerness"](features[self.centerness])
+            rows = layers.Concatenate(name=f"FCOS/map_{i}/scores")([central, predict["logits"](features[BRANCHES[1]])])
+            codes.append(layers.Reshape((-1, 4), name=f"FCOS/map_{i}/codes")(distances))
+            logits.append(layers.Reshape((-1, num_classes + 1), name=f"FCOS/map_{i}/logits")(rows))
+        return layers.Concatenate(1, name="codes")(codes), layers.Concatenate(1, name="logits")(logits)
+
+    def _tower(self, branch: str, depth: int) -> list[Tensor]:
+        stddev = self.stddev if self.norm == "batch" else None
+        return [self._conv(f"{branch}_{i}", depth, stddev, 0.0) for i in range(self.convolutions)]
+
+    def _conv(self, name: str, filters: int, stddev: float | None, bias: float) -> Tensor:
+        """A layer that is called on every map. stddev None: He's initialisation, which keeps the variance."""
+        return layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            use_bias=self.norm == "none" or "Predictor" in name,
+            kernel_initializer="he_normal" if stddev is None else tf_keras.initializers.RandomNormal(stddev=stddev),
+            bias_initializer=tf_keras.initializers.Constant(bias),
+            name=f"FCOS/{name}",
+        )
+
+    def _walk(self, tower: Sequence[Tensor], x: Tensor, scope: str) -> Tensor:
+        for i, conv in enumerate(tower):
+            x = conv(x)
+            if self.norm == "batch":
+                x = layers.BatchNormalization(epsilon=1e-3, name=f"{scope}_{i}/BatchNorm")(x)
+            x = layers.ReLU(name=f"{scope}_{i}/Relu")(x)
+        return x
+
+
+class FCOS(Detector):
+    """Backbone, pyramid and shared towers as one flat model, and what turns its outputs into a loss or into detections.
+
+    backbone: builds the end points from an image tensor. num_classes: without background.
+    size: (height, width) of the network's input frame in pixels, each at least 96.
+    resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.
+    neck, head, target_assigner, *_loss, postprocess: the parts. Scores are the geometric mean of class and centre-ness.
+    localization_weight, classification_weight, centerness_weight: of the three parts of the loss (all 1).
+
+    model: float32 image [B, H, W, 3] in 0..255 -> {"codes": [B, A, 4], "logits": [B, A, num_classes + 1]} (`FCOSHead`).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        size: Sequence[int],
+        neck: Neck,
+        head: Head,
+        target_assigner: PointAssigner,
+        classification_loss: ClassificationLoss,
+        localization_loss: LocalizationLoss,
+        postprocess: Suppression,
+        localization_weight: float = 1.0,
+        classification_weight: float = 1.0,
+        centerness_weight: float = 1.0,
+        resize: str = "stretch",
+    ):
+        if classification_loss.scoring != "sigmoid":
+            raise ConfigError(
+                f"detector.classification_loss: {type(classification_loss).__name__} has scores by "
+                f"{classification_loss.scoring}; legal are losses with sigmoids: there is no background class"
+            )
+        frame = Frame(size, resize)
+        self.size, self.resize, self.num_classes = frame.size, frame.mode, num_classes
+        self.target_assigner, self.postprocess = target_assigner, postprocess
+        self.classification_loss, self.localization_loss = classification_loss, localization_loss
+        self.weights = {
+            "classification": classification_weight,
+            "localization": localization_weight,
+            "centerness": centerness_weight,
+        }
+        image = tf_keras.Input((*self.size, 3), name="image")
+        end_points = backbone(image)
+        self.backbone_layers = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers}
+        self.maps = neck(end_points, backbone)
+        self._end_points = set(end_points)
+        self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
+        self._sources |= {"backbone": type(backbone).__name__, "predictors": head.source}
+        codes, logits = head(list(self.maps.values()), [1] * len(self.maps), num_classes, classification_loss.prior)
+        self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="fcos")
+        shapes = [tuple(x.shape[1:3]) for x in self.maps.values()]
+        self.anchor_generator = Points()
+        self.anchors = self.anchor_generator(shapes, self.size)
+        self.limits = target_assigner.limits(strides(shapes, self.size), [rows * columns for rows, columns in shapes])
+
+    def parts(self) -> list[Part]:
+        """The feature maps, largest first, and the towers (`cost.pyramid`)."""
+        per_cell = [1] * len(self.maps)
+        return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, per_cell, self._sources)
+
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
+        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), as the input pipeline makes it.
+
+        Returns the weighted parts of the loss and scalars to watch, both {name: float32 scalar}. Each part is summed
+        over the points and divided by those of the batch that answer for a box (Tian 2019, equation 2; the distances
+        are not weighted by the centre-ness, as in torchvision).
+        """
+        outputs = self.model(tf.cast(batch["image"], tf.float32), training=training)
+        boxes, classes = tf.convert_to_tensor(batch["boxes"]), tf.convert_to_tensor(batch["classes"])
+        parts, matched = self.compare(outputs, boxes, classes)
+        parts = {name: value * self.weights[name] for name, value in parts.items()}
+        return parts, {"points/positives_per_image": tf.reduce_mean(tf.reduce_sum(matched, axis=1))}
+
+    def compare(self, outputs: dict[str, Tensor], boxes: Tensor, classes: Tensor) -> tuple[Figures, Tensor]:
+        """The unweighted parts of the loss, and float32 [B, A]: 1 for the points that answer for a box."""
+        points = tf.constant(self.anchors)
+        targets, wanted = self.target_assigner(points, tf.constant(self.limits), boxes, classes)
+        matched, found = targets.matched, self._decode(outputs["codes"])
+        found = tf.where(matched[..., tf.newaxis] > 0, found, wanted)  # no gradient of what is not counted
+        central = tf.nn.sigmoid_cross_entropy_with_logits(centerness(targets.codes), outputs["logits"][..., 0])
+        losses = {
+            "classification": self.classification_loss(outputs["logits"], targets.classes),
+            "localization": self.localization_loss(found, wanted) * matched,
+            "centerness": central * matched,
+        }
+        normalizer = tf.maximum(tf.reduce_sum(matched), 1.0)
+        return {name: tf.reduce_sum(loss) / normalizer for name, loss in losses.items()}, matched
+
+    def detect(self, image: Tensor) -> dict[str, Tensor]:
+        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`)."""
+        outputs = self.model(tf.cast(image, tf.float32), training=False)
+        return self.postprocess(self._decode(outputs["codes"]), SCORES["centred"](outputs["logits"]), self.size)
+
+    def decoding(self) -> Decoding:
+        """For files."""
+        return Decoding("distances", tuple(self.target_assigner.box_coder.scales), "centred")
+
+    def unmatched(self, boxes: np.ndarray) -> tuple[np.ndarray, str]:
+        """Boxes [n, 4] that no point would answer for if they were alone."""
+        alone = tf.constant(np.asarray(boxes, np.float32).reshape(-1, 1, 4))
+        points, limits = tf.constant(self.anchors), tf.constant(self.limits)
+        found = [
+            self.target_assigner.matches(points, limits, alone[i : i + 256], tf.ones_like(alone[i : i + 256, :, 0]))
+            for i in range(0, len(boxes), 256)
+        ]
+        missed = [tf.reduce_max(matches, axis=1).numpy() < 0 for matches in found]
+        return np.concatenate([np.zeros(0, bool), *missed]), "have no point near their middle on the map of their size"
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return self.target_assigner.box_coder.decode(codes, tf.constant(self.anchors)[tf.newaxis])

@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
@@ -25,7 +27,9 @@ class Parity(agreement.Agreement):
     limit: dict[str, float] | None
 
 
-def score(cfg, dataset: DetectionDataset | None, shipped: Detector, architecture: Any) -> dict[str, Any] | None:
+def score(
+    cfg: DictConfig, dataset: DetectionDataset | None, shipped: Detector, architecture: Any
+) -> dict[str, Any] | None:
     """The twelve figures of run and file on the same images of test, else val; None without any.
 
     architecture: what the file was made of. Beside a fake-quantised one, `float` is the run's float stage, or the same
@@ -51,7 +55,7 @@ def score(cfg, dataset: DetectionDataset | None, shipped: Detector, architecture
     return compared(split, len(examples), figures) | origin
 
 
-def parity(cfg, detector: Detector, exported: Detector, frames: Images) -> Parity:
+def parity(cfg: DictConfig, detector: Detector, exported: Detector, frames: Images) -> Parity:
     """How far the best detections agree, on images that are frames already, and the limit of that.
 
     A fake-quantised graph has none: where a value lies between two steps, the noise of float32 decides.

@@ -169,11 +169,6 @@ def test_numbers_that_are_none(model, arrays):
     assert "not all numbers are finite in Conv2d_1_pointwise/kernel" in refusal(model, arrays)
 
 
-def test_two_variables_of_one_name_are_refused(model):
-    with pytest.raises(ValueError, match="two variables are named Conv2d_0/kernel"):
-        named([*model.variables, model.variables[0]])
-
-
 def detector(classes, backbone=("Conv2d_0", "Conv2d_1")):
     """A backbone of two convolutions, an extra map, and a box predictor as an SSD has it."""
     image = tf_keras.Input((8, 8, 3))

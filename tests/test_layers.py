@@ -47,7 +47,7 @@ INSIDE = {
 """Layers within a package. A name is a module or package of it."""
 
 DEPTH = {name: depth for depth, name in enumerate(LAYERS)}
-HYDRA = {"api", "cli", "train", "advice", "training", "runs", "config"}
+HYDRA = {"api", "cli", "train", "advice", "export", "training", "runs", "config"}
 """What may import Hydra or OmegaConf: the others take plain objects."""
 
 

@@ -13,6 +13,7 @@ from detect.advice import rules
 from detect.config.compose import compose
 from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
+from detect.data.interface import Stream
 from detect.data.statistics import Coverage
 from detect.errors import WeightsError
 from detect.modeling.interface import Architecture, Detector
@@ -188,7 +189,7 @@ def seconds_a_step(run: Run, stage: str, steps: int) -> float:
     if stage == "classify":
         pictures, schedule = build.stage_1_dataset(run), build.instantiate(run.cfg.classify.schedule)
         architecture: Architecture = build.classifier(run.cfg, pictures.num_classes)
-        stream: Any = build.classification_stream(run, architecture, schedule, pictures)
+        stream: Stream = build.classification_stream(run, architecture, schedule, pictures)
     else:
         schedule = build.instantiate(run.cfg.schedule)
         architecture = detector = build.detector(run.cfg, run.dataset.num_classes)

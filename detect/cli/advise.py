@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from detect.advice import rules
 from detect.advice.choice import NETWORKS, choose, expected, reasons
@@ -21,7 +21,7 @@ log = logging.getLogger("detect")
 
 
 @verb("advise")
-def main(cfg) -> None:
+def main(cfg: DictConfig) -> None:
     """Prints what the data set is like, the nearest study and the proposal; writes the experiment file."""
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")

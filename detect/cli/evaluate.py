@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from detect.cli.main import verb
 from detect.errors import ConfigError, DataError
 from detect.files import write_json
@@ -13,7 +15,7 @@ log = logging.getLogger("detect")
 
 
 @verb("evaluate")
-def main(cfg) -> float | None:
+def main(cfg: DictConfig) -> float | None:
     """Prints COCO's twelve figures and the figures of each class; returns AP."""
     source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):

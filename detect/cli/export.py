@@ -1,11 +1,13 @@
 """Exports a trained detector: `detect export run=RUN`."""
 
+from omegaconf import DictConfig
+
 from detect.cli.main import verb
 from detect.export.options import destination
 
 
 @verb("export")
-def main(cfg) -> None:
+def main(cfg: DictConfig) -> None:
     """Writes the model and what was measured of it."""
     folder = destination(cfg)
     from detect.export.writer import write  # imports TensorFlow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hydra
 import numpy as np
+from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
@@ -26,7 +27,7 @@ SHOWN_FINDINGS = 20
 
 
 @verb("inspect")
-def main(cfg) -> None:
+def main(cfg: DictConfig) -> None:
     """Prints findings, statistics, the network and its anchors' coverage; writes contact sheets of the images."""
     if cfg.only == "quantize":
         report_layers(cfg)
@@ -68,7 +69,7 @@ def report_findings(findings) -> None:
         log.info(line)
 
 
-def draw_sheets(cfg, dataset: DetectionDataset, folder: Path) -> None:
+def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> None:
     """`raw_SPLIT.png` for each split and `augmented.png`, as the network will see the training images."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
@@ -107,7 +108,7 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
     log.info("contact sheets are in %s", folder)
 
 
-def report_network(cfg, num_classes: int) -> Detector:
+def report_network(cfg: DictConfig, num_classes: int) -> Detector:
     """Builds the detector and prints what it is made of and what that costs; returns it."""
     from detect.modeling import cost  # imports TensorFlow
     from detect.training import build
@@ -136,7 +137,7 @@ def report_coverage(dataset: DetectionDataset, detector: Detector) -> None:
         log.info(line)
 
 
-def report_layers(cfg) -> None:
+def report_layers(cfg: DictConfig) -> None:
     """Prints which layers of a run's float detector int8 ruins; writes all of them as CSV, picture and TensorBoard."""
     if not cfg.run:
         raise ConfigError("inspect quantize: name a run folder: run=RUN")
@@ -167,7 +168,7 @@ def report_layers(cfg) -> None:
     log.info("all %d layers are in %s", len(layers), folder)
 
 
-def training_frames(cfg, run: Path, architecture: Detector) -> list[np.ndarray]:
+def training_frames(cfg: DictConfig, run: Path, architecture: Detector) -> list[np.ndarray]:
     """Training images of the run's own data set, evenly spread, as the network sees them: float32 [1, H, W, 3]."""
     saved, frame = RunFolder(run).saved_config(), Frame(architecture.size, architecture.resize, exact=True)
     examples = dataset_of(saved, decode=False).splits["train"]

@@ -41,7 +41,7 @@ def main() -> int:
     return 0
 
 
-def verb(config_name: str) -> Callable[[Callable[["DictConfig"], Any]], Callable[..., Any]]:
+def verb(config_name: str) -> Callable[[Callable[["DictConfig"], object]], Callable[..., Any]]:
     """Makes a Hydra program of a function of a config; stands where `@hydra.main` would.
 
     config_name: YAML file below detect.config.check.CONFIG_DIR. Called without arguments, the function reads the
@@ -49,9 +49,9 @@ def verb(config_name: str) -> Callable[[Callable[["DictConfig"], Any]], Callable
     one message without a traceback; 130 after Ctrl-C. Called with a config, it is the bare function.
     """
 
-    def decorate(function: Callable[["DictConfig"], Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[["DictConfig"], object]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def program(cfg: "DictConfig | None" = None) -> Any:
+        def program(cfg: "DictConfig | None" = None) -> object:
             if cfg is not None:
                 return function(cfg)
             sys.exit(run(config_name, function, sys.argv[1:]))
@@ -61,7 +61,7 @@ def verb(config_name: str) -> Callable[[Callable[["DictConfig"], Any]], Callable
     return decorate
 
 
-def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[str]) -> int:
+def run(config_name: str, function: Callable[["DictConfig"], object], argv: list[str]) -> int:
     """Checks the command line, then lets Hydra run `function`; returns the exit code."""
     prepare_environment()
     import hydra
@@ -86,7 +86,7 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
         decorate = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)
 
         @functools.wraps(function)  # Hydra names the job after the function's module
-        def job(cfg: "DictConfig") -> Any:
+        def job(cfg: "DictConfig") -> object:
             return _job(config_name, function, cfg, checked)
 
         if folder and config_name == "train":
@@ -113,7 +113,9 @@ def run(config_name: str, function: Callable[["DictConfig"], Any], argv: list[st
     return 1 if failed else 0
 
 
-def _job(config_name: str, function: Callable[["DictConfig"], Any], cfg: "DictConfig", checked: frozenset[str]) -> Any:
+def _job(
+    config_name: str, function: Callable[["DictConfig"], object], cfg: "DictConfig", checked: frozenset[str]
+) -> object:
     """One job, in this process or in one that a launcher started. In a sweep, a job that fails returns None.
 
     checked: digests of configurations that need no check here, as the command line has made it (cli.overrides).

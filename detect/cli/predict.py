@@ -5,6 +5,8 @@ import json
 import logging
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from detect.cli.main import verb
 from detect.data.dataset import find_images
 from detect.errors import ConfigError, DataError, first_few
@@ -14,7 +16,7 @@ LISTED = 4  # detections on the console for each image
 
 
 @verb("predict")
-def main(cfg) -> None:
+def main(cfg: DictConfig) -> None:
     """Writes a picture for each image, and `detections.json` in COCO's result format, with file names."""
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")

@@ -1,8 +1,10 @@
 """Writes the tables, CSV, curves and page of a study from its run folders or its CSV: `detect report [STUDY]`."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.errors import ConfigError
@@ -14,7 +16,7 @@ ROWS = (None, "runs", "exports", "measured")
 
 
 @verb("report")
-def main(cfg) -> None:
+def main(cfg: DictConfig) -> None:
     """Writes results.csv, table.md, pictures and report.html. Replaces the marked table of a README.md."""
     from detect.studies.writer import rewrite, write
 
@@ -43,7 +45,7 @@ def committed() -> list[Path]:
     return folders
 
 
-def places(cfg) -> tuple[Any, Path]:
+def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
     """(runs, output): the folder of the study's runs (None: there is only a results.csv), and the folder to write to.
 
     A study is a name (runs/NAME, experiments/NAME), or the folder of its runs or of its results.

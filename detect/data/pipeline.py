@@ -23,13 +23,14 @@ import numpy as np
 
 from detect.data.augment import Augment
 from detect.data.dataset import CropExample, Example, image_size
+from detect.data.interface import Batch, Stream
 from detect.errors import DataError, UserError
 from detect.geometry.frame import Frame
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from numpy.typing import DTypeLike
 
-Batch = dict[str, np.ndarray]
 Draw = tuple[int, int] | None  # (epoch, place drawn in it); None is a row of padding
 
 log = logging.getLogger("detect")
@@ -66,7 +67,7 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
 class _Stream(ABC):
     """The order, seeds and threads of both streams. Subclasses define `spec` and `_fill`."""
 
-    spec: dict[str, tuple[tuple[int, ...], Any, int]]  # name -> (shape of one row, dtype, value that pads)
+    spec: "dict[str, tuple[tuple[int, ...], DTypeLike, int]]"  # name -> (shape of one row, dtype, value that pads)
 
     def __init__(
         self,
@@ -312,7 +313,7 @@ class ClassificationStream(_Stream):
         batch["label"][row] = example.label
 
 
-def to_tf(stream: _Stream, start_step: int = 0) -> "tf.data.Dataset":
+def to_tf(stream: Stream, start_step: int = 0) -> "tf.data.Dataset":
     """The endless training batches of a stream as a tf.data.Dataset of dicts with static shapes.
 
     Deleting its iterator stops the stream's threads. An error in a thread becomes a tf.errors.OpError that has only a

@@ -1,7 +1,7 @@
 """Tests if two detectors that should be equal find the same boxes, except for ties that rounding decides."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -13,7 +13,16 @@ PARTNERS = 0.95  # smallest share of the detections that must be in a pair
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def agreement(reference: Sequence[Frame], found: Sequence[Frame], side: float, shown: int = SHOWN) -> dict[str, float]:
+class Agreement(TypedDict):
+    """How far two detectors agree; see `agreement`."""
+
+    partners: float
+    largest_score_difference: float
+    relative: float
+    sqnr_db: float
+
+
+def agreement(reference: Sequence[Frame], found: Sequence[Frame], side: float, shown: int = SHOWN) -> Agreement:
     """Compares the best detections of each frame in pairs of the same class with the box at the same place.
 
     Float rounding decides between two boxes of nearly equal scores, and at an overlap near the threshold. Non-maximum
@@ -51,7 +60,7 @@ def _pairs(ours: tuple[np.ndarray, ...], theirs: Frame, near: float) -> list[tup
     return pairs
 
 
-def disagreement(found: dict[str, Any]) -> str | None:
+def disagreement(found: Agreement) -> str | None:
     """A message if float rounding and ties do not explain the differences that `agreement` found, else None."""
     if found["partners"] < PARTNERS:
         return (

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -40,7 +39,7 @@ class ClassificationScores:
             lines.append(f" ... and {len(self.classes) - most_classes} more classes")
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The figures for a summary file: top1, mean, per_class, and confusion as a list of rows."""
         return {
             "top1": self.top1,

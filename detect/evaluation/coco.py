@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -40,6 +40,47 @@ MAX_DETECTIONS = (1, 10, MOST_DETECTIONS)
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = ("all", "small", "medium", "large")
+
+
+class Image(TypedDict):
+    """An image of COCO's ground truth; sides in pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Category(TypedDict):
+    """A class of COCO's ground truth."""
+
+    id: int
+    name: str
+
+
+class Annotation(TypedDict):
+    """A box of COCO's ground truth: bbox [x, y, width, height] in pixels, area in square pixels, iscrowd 0 or 1."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+
+
+class Result(Annotation):
+    """A detection in COCO's format: as an annotation, with its score in 0..1."""
+
+    score: float
+
+
+class Truth(TypedDict):
+    """COCO's ground truth of a split."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
 
 
 @dataclass(frozen=True)
@@ -126,13 +167,13 @@ class CocoEvaluator:
         rankings = rank(self.examples, self.detections, self.classes)
         return _score(truth, coco_results(self.examples, self.detections), MAX_DETECTIONS, rankings)
 
-    def to_coco(self) -> list[dict]:
+    def to_coco(self) -> list[dict[str, object]]:
         """The detections as a COCO results list for a json file, with file and class names for human readers.
 
         image_id is the id of the example if all ids are numbers (as in data from COCO), else its position 1..N.
         """
         numbered = all(example.id.isdecimal() for example in self.examples)
-        results = []
+        results: list[dict[str, object]] = []
         for row in coco_results(self.examples, self.detections):
             example = self.examples[row["image_id"] - 1]
             results.append(
@@ -194,20 +235,26 @@ def score_files(truth: Path, results: Path) -> Scores:
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     for number, detection in enumerate(detections, 1):
         detection.update(id=number, area=detection["bbox"][2] * detection["bbox"][3], iscrowd=0)
-    return _score(dataset, detections, MAX_DETECTIONS, {})
+    return _score(cast(Truth, dataset), detections, MAX_DETECTIONS, {})
 
 
-def coco_truth(examples: "Sequence[Example]", classes: Sequence[str]) -> dict[str, list[dict]]:
+def coco_truth(examples: "Sequence[Example]", classes: Sequence[str]) -> Truth:
     """The examples as a COCO ground-truth dictionary: images 1..N in order, categories 1..C, area = width * height."""
-    annotations: list[dict] = []
+    annotations: list[Annotation] = []
     for number, example in enumerate(examples, 1):
         rows = zip(_xywh(example.boxes), example.classes.tolist(), example.crowd.tolist(), strict=True)
         for box, kind, crowd in rows:
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "category_id": kind, "bbox": box}
-                | {"area": box[2] * box[3], "iscrowd": int(crowd)}
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": kind,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": int(crowd),
+                }
             )
-    images = [
+    images: list[Image] = [
         {"id": number, "file_name": e.path.name, "width": e.width, "height": e.height}
         for number, e in enumerate(examples, 1)
     ]
@@ -218,9 +265,9 @@ def coco_truth(examples: "Sequence[Example]", classes: Sequence[str]) -> dict[st
     }
 
 
-def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[dict]:
+def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[Result]:
     """Detections by image id as a COCO results list; image numbers are those of `coco_truth`."""
-    results: list[dict] = []
+    results: list[Result] = []
     for number, example in enumerate(examples, 1):
         boxes, scores, classes = detections.get(example.id, NOTHING)
         for box, score, kind in zip(_xywh(boxes), scores.tolist(), classes.tolist(), strict=True):
@@ -231,7 +278,9 @@ def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[
     return results
 
 
-def _score(truth: dict, results: list[dict], max_detections: tuple[int, ...], rankings: dict[str, Ranking]) -> Scores:
+def _score(
+    truth: Truth, results: list[Result], max_detections: tuple[int, ...], rankings: dict[str, Ranking]
+) -> Scores:
     """Run the evaluator and read its arrays: precision [T, R, C, areas, limits] and recall [T, C, areas, limits]."""
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     images = {"images": truth["images"], "categories": truth["categories"]}
@@ -295,7 +344,8 @@ def _source(example: "Example") -> Path:
 def _xywh(boxes: np.ndarray) -> list[list[float]]:
     """[n, 4] yxyx to a list of [x, y, width, height], in float64 so that a box overlaps itself by exactly 1."""
     ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).reshape(-1, 4).T
-    return np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1).tolist()
+    rows: list[list[float]] = np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1).tolist()
+    return rows
 
 
 def _figure(value: float | int | None) -> str:

@@ -1,7 +1,5 @@
 """Runs a model over a split and scores it."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +8,7 @@ from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.evaluation.classification import ClassificationScores, score_classification
 from detect.evaluation.coco import CocoEvaluator, Scores
+from detect.evaluation.interface import Detect
 from detect.geometry.frame import Frame
 
 
@@ -22,7 +21,7 @@ class DetectionEvaluator:
     """
 
     def __init__(
-        self, detect: Any, frame: Frame, dataset: DetectionDataset, split: str, batch_size: int, threads: int = 2
+        self, detect: Detect, frame: Frame, dataset: DetectionDataset, split: str, batch_size: int, threads: int = 2
     ):
         self.dataset, self.examples, self.frame = dataset, dataset.splits[split], frame
         self.stream = DetectionStream(
@@ -55,7 +54,13 @@ class ClassificationEvaluator:
     """Scores a classifier on one split."""
 
     def __init__(
-        self, detect: Any, size, dataset: ClassificationDataset, split: str, batch_size: int, threads: int = 2
+        self,
+        detect: Detect,
+        size: tuple[int, int],
+        dataset: ClassificationDataset,
+        split: str,
+        batch_size: int,
+        threads: int = 2,
     ):
         self.dataset, self.examples = dataset, dataset.splits[split]
         self.stream = ClassificationStream(

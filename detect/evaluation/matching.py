@@ -38,7 +38,8 @@ def in_crowd(boxes: np.ndarray, crowds: np.ndarray, threshold: float, allowed: n
     if not len(crowds):
         return np.zeros(len(boxes), bool)
     shared = intersection(boxes, crowds) * allowed
-    return (shared >= threshold * np.maximum(area(boxes), 1e-9)[:, None]).any(axis=1)
+    inside: np.ndarray = (shared >= threshold * np.maximum(area(boxes), 1e-9)[:, None]).any(axis=1)
+    return inside
 
 
 def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:

@@ -6,9 +6,9 @@ relative to the result, not absolute.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def decibels(signal: float, noise: float) -> float:
@@ -18,13 +18,13 @@ def decibels(signal: float, noise: float) -> float:
     return 10 * float(np.log10(signal / noise)) if signal else -float("inf")
 
 
-def sqnr(reference: Any, found: Any) -> float:
+def sqnr(reference: ArrayLike, found: ArrayLike) -> float:
     """Signal to quantisation noise in dB: the energy of `reference` over that of the difference, for equal shapes."""
     reference, found = np.asarray(reference, np.float64), np.asarray(found, np.float64)
     return decibels(float(np.sum(np.square(reference))), float(np.sum(np.square(found - reference))))
 
 
-def relative(reference: Any, found: Any) -> float:
+def relative(reference: ArrayLike, found: ArrayLike) -> float:
     """The largest difference over the largest value of `reference`; infinite if only `found` is not 0."""
     reference, found = np.asarray(reference, np.float64), np.asarray(found, np.float64)
     largest, difference = np.abs(reference).max(initial=0), np.abs(found - reference).max(initial=0)

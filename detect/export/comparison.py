@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
@@ -19,7 +21,15 @@ from detect.weights import checkpoint
 SCORING_BATCH = 8
 
 
-def score(cfg, dataset: DetectionDataset | None, shipped: Detector, architecture: Any) -> dict[str, Any] | None:
+class Parity(agreement.Agreement):
+    """How far a SavedModel agrees with its run, and the limit of each figure; None where there is none."""
+
+    limit: dict[str, float] | None
+
+
+def score(
+    cfg: DictConfig, dataset: DetectionDataset | None, shipped: Detector, architecture: Any
+) -> dict[str, Any] | None:
     """The twelve figures of run and file on the same images of test, else val; None without any.
 
     architecture: what the file was made of. Beside a fake-quantised one, `float` is the run's float stage, or the same
@@ -45,16 +55,16 @@ def score(cfg, dataset: DetectionDataset | None, shipped: Detector, architecture
     return compared(split, len(examples), figures) | origin
 
 
-def parity(cfg, detector: Detector, exported: Detector, frames: Images) -> dict[str, Any]:
+def parity(cfg: DictConfig, detector: Detector, exported: Detector, frames: Images) -> Parity:
     """How far the best detections agree, on images that are frames already, and the limit of that.
 
     A fake-quantised graph has none: where a value lies between two steps, the noise of float32 decides.
     """
     ours, theirs = ([(one.boxes, one.scores, one.classes) for one in side(frames)] for side in (detector, exported))
     limit = None if cfg.quantization == "qat" else {"partners": agreement.PARTNERS, **sqnr.SAME.to_dict()}
-    return agreement.agreement(ours, theirs, max(detector.size)) | {"limit": limit}
+    return {**agreement.agreement(ours, theirs, max(detector.size)), "limit": limit}
 
 
-def disagreement(found: dict[str, Any]) -> str | None:
+def disagreement(found: Parity) -> str | None:
     """What is wrong where a SavedModel's detections are further from the run's than they may be."""
     return None if found["limit"] is None else agreement.disagreement(found)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from omegaconf import DictConfig
 
 from detect.data.dataset import DetectionDataset
 from detect.data.pipeline import read_image
@@ -20,7 +21,7 @@ PHOTOGRAPHS = "photographs of scikit-image"
 Images = list[np.ndarray]
 
 
-def data_of(cfg, classes: Sequence[str]) -> DetectionDataset | None:
+def data_of(cfg: DictConfig, classes: Sequence[str]) -> DetectionDataset | None:
     """The run's own data set; None, with a warning, where it is gone or has other classes now.
 
     Only `ptq`, which takes its ranges from it, must have it: raises DataError.
@@ -38,7 +39,7 @@ def data_of(cfg, classes: Sequence[str]) -> DetectionDataset | None:
         return None
 
 
-def images_of(cfg, dataset: DetectionDataset | None, frame: Frame) -> tuple[str, Images, Images]:
+def images_of(cfg: DictConfig, dataset: DetectionDataset | None, frame: Frame) -> tuple[str, Images, Images]:
     """Where the compared images are from, those images, and the representative set, all as the network sees them."""
 
     if dataset is None:

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from detect.errors import ConfigError
 from detect.runs.folder import TFLITE_MODEL, RunFolder
 
 LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
 
 
-def destination(cfg) -> Path:
+def destination(cfg: DictConfig) -> Path:
     """The folder that an export is written into, after all its settings have been checked.
 
     Raises ConfigError for settings that do not go together, and for a folder that exists without `overwrite=true`.
@@ -23,7 +25,7 @@ def destination(cfg) -> Path:
     return folder
 
 
-def check(cfg) -> None:
+def check(cfg: DictConfig) -> None:
     """Raises ConfigError for settings that do not go together, before TensorFlow is imported."""
     if str(cfg.output or "").endswith(".tflite"):
         raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {TFLITE_MODEL}")
@@ -37,7 +39,7 @@ def check(cfg) -> None:
         raise ConfigError(f"batch={told}: legal are 1, and with nms=none null (any number); a SavedModel takes any")
 
 
-def check_stage(cfg) -> None:
+def check_stage(cfg: DictConfig) -> None:
     """Raises ConfigError where a run lacks the stage that is to be exported, naming what has it."""
     if not RunFolder(Path(cfg.run)).is_run:
         return  # loading it tells
@@ -57,7 +59,7 @@ def check_stage(cfg) -> None:
         raise ConfigError(f"{told}; {mend}")
 
 
-def default_name(cfg) -> str:
+def default_name(cfg: DictConfig) -> str:
     """The folder within the run's: `saved_model` or `tflite`, and what makes the file another one."""
     if cfg.format == "saved_model":
         return "saved_model_qat" if cfg.quantization == "qat" else "saved_model"

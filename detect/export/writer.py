@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 
 from detect.detector import Detector
 from detect.errors import ConfigError
@@ -25,7 +26,7 @@ from detect.training import finished
 log = logging.getLogger("detect")
 
 
-def write(cfg, folder: Path) -> None:
+def write(cfg: DictConfig, folder: Path) -> None:
     """Writes the model, compares it with the run on real images, and leaves the figures in export.json.
 
     Raises ConfigError for a model that differs from the run by more than its limits.
@@ -37,7 +38,7 @@ def write(cfg, folder: Path) -> None:
     (write_saved_model if cfg.format == "saved_model" else write_tflite)(cfg, detector, folder)
 
 
-def write_saved_model(cfg, detector: Detector, folder: Path) -> None:
+def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     """A SavedModel with resize, input scaling and suppression inside. Of `qat` it is the evaluation graph, in float."""
 
     architecture, dataset = detector.architecture, images.data_of(cfg, detector.classes)
@@ -51,7 +52,7 @@ def write_saved_model(cfg, detector: Detector, folder: Path) -> None:
             "options": {"quantize": cfg.quantization, "batch": None},
             "bytes": sum(file.stat().st_size for file in new.rglob("*") if file.is_file()),
             "operators": operators.of_saved_model(new),
-            "parity": {"source": source, "frames": len(frames)} | comparison.parity(cfg, detector, shipped, frames),
+            "parity": {"source": source, "frames": len(frames), **comparison.parity(cfg, detector, shipped, frames)},
             "scores": comparison.score(cfg, dataset, shipped, architecture),
             "latency_ms": parity.timed(lambda: shipped(images.photographs()[0]), cfg.timings),
             "settings": {"classes": detector.classes, "size": architecture.size, "resize": architecture.resize}
@@ -59,7 +60,7 @@ def write_saved_model(cfg, detector: Detector, folder: Path) -> None:
         }
         judge(cfg, comparison.disagreement(report["parity"]))
         shutil.copytree(new, folder, dirs_exist_ok=True)
-    write_beside(folder, detector.classes, report | provenance.collect())
+    write_beside(folder, detector.classes, {**report, **provenance.collect()})
     log.info("scores differ by %.1e of the largest from the run's", report["parity"]["relative"])
     if report["scores"]:
         log.info(accuracy.line(report["scores"]))
@@ -68,7 +69,7 @@ def write_saved_model(cfg, detector: Detector, folder: Path) -> None:
     log.info("size %.1f MB, latency of one photograph %.1f ms", report["bytes"] / 1e6, report["latency_ms"])
 
 
-def write_tflite(cfg, detector: Detector, folder: Path) -> None:
+def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     """A TFLite file, its labels, and export.json."""
 
     architecture = detector.architecture
@@ -96,7 +97,7 @@ def write_tflite(cfg, detector: Detector, folder: Path) -> None:
         log.info(line)
 
 
-def judge(cfg, *problems: str | None) -> None:
+def judge(cfg: DictConfig, *problems: str | None) -> None:
     """Raises ConfigError for a file beyond its limits; `strict=false` warns only."""
     found = "; ".join(problem for problem in problems if problem)
     if found and cfg.strict:

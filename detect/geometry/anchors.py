@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from detect.errors import ConfigError
 from detect.geometry.anchor_fitting import fit_layout
 from detect.geometry.boxes import area
 
 
-def grid_anchors(sizes, map_shape, stride, offset) -> np.ndarray:
+def grid_anchors(
+    sizes: ArrayLike, map_shape: tuple[int, int], stride: Sequence[float], offset: tuple[float, float]
+) -> np.ndarray:
     """The boxes of every (height, width) in `sizes` [K, 2], centred on every cell of a feature map.
 
     map_shape, stride, offset: (y, x); `offset` is the first cell's centre. Returns [rows * columns * K, 4], cells in
@@ -24,7 +27,7 @@ def grid_anchors(sizes, map_shape, stride, offset) -> np.ndarray:
     return boxes.reshape(-1, 4).astype(np.float32)
 
 
-def anchor_sizes(scales, aspect_ratios, base: float) -> np.ndarray:
+def anchor_sizes(scales: ArrayLike, aspect_ratios: ArrayLike, base: float) -> np.ndarray:
     """(height, width) of anchors of area (scale * base)^2 and ratio width / height; [K, 2]."""
     scales, roots = np.asarray(scales, np.float64), np.sqrt(np.asarray(aspect_ratios, np.float64))
     return np.stack([scales / roots, scales * roots], axis=-1) * base
@@ -149,7 +152,7 @@ class GridAnchors:
         sizes = anchor_sizes(scales.ravel(), ratios.ravel(), self.base)
         boxes = []
         for cells in map_shapes:
-            nearest = [2.0 ** np.round(np.log2(side / count)) for side, count in zip(size, cells, strict=True)]
+            nearest = [float(2.0 ** np.round(np.log2(side / count))) for side, count in zip(size, cells, strict=True)]
             boxes.append(grid_anchors(sizes, cells, [self.stride] * 2 if self.stride else nearest, self.offset))
         return np.concatenate(boxes)
 

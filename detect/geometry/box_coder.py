@@ -17,11 +17,11 @@ class BoxCoder:
     def __init__(self, scales: Sequence[float] = (10.0, 10.0, 5.0, 5.0)):
         self.scales = list(scales)
 
-    def encode(self, boxes, anchors):
+    def encode(self, boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
         """boxes, anchors: float32 [..., 4] in pixels, each with an area. Returns codes of the same shape."""
         return box_ops.encode_boxes(boxes, anchors, weights=self.scales)
 
-    def decode(self, codes, anchors):
+    def decode(self, codes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
         """The inverse of `encode`: float32 [..., 4] in pixels."""
         return box_ops.decode_boxes(codes, anchors, weights=self.scales)
 
@@ -36,20 +36,20 @@ class DistanceCoder:
     def __init__(self, scales: Sequence[float] | None = None):
         self.scales = list(scales or (1.0,) * 4)
 
-    def encode(self, boxes, anchors):
+    def encode(self, boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
         """boxes, anchors: float32 [..., 4] in pixels, no anchor empty; returns codes of the same shape."""
         centres, sizes = _centres(anchors)
         low, high = (centres - boxes[..., :2]) / sizes, (boxes[..., 2:] - centres) / sizes
         return tf.concat([low, high], axis=-1) * self.scales
 
-    def decode(self, codes, anchors):
+    def decode(self, codes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
         """The inverse of `encode`: float32 [..., 4] in pixels."""
         centres, sizes = _centres(anchors)
         codes = codes / tf.constant(self.scales)
         return tf.concat([centres - codes[..., :2] * sizes, centres + codes[..., 2:] * sizes], axis=-1)
 
 
-def _centres(anchors):
+def _centres(anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Centres and sizes (y, x), [..., 2] each."""
     return (anchors[..., :2] + anchors[..., 2:]) / 2, anchors[..., 2:] - anchors[..., :2]
 

@@ -7,7 +7,8 @@ def area(boxes: np.ndarray) -> np.ndarray:
     """Areas [n] of boxes [n, 4]; an empty or reversed box has area 0."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
-    return sides[:, 0] * sides[:, 1]
+    areas: np.ndarray = sides[:, 0] * sides[:, 1]
+    return areas
 
 
 def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
@@ -22,11 +23,13 @@ def intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     second = np.asarray(second, np.float32).reshape(1, -1, 4)
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     sides = np.maximum(sides, 0.0)
-    return sides[..., 0] * sides[..., 1]
+    shared: np.ndarray = sides[..., 0] * sides[..., 1]
+    return shared
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Intersection over union [n, m], float32, of every pair of boxes [n, 4] and [m, 4]; 0 if the union is empty."""
     shared = intersection(first, second)
     union = area(first)[:, None] + area(second)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    result: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return result

@@ -64,7 +64,8 @@ class Frame:
     def from_image(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
         """Boxes [n, 4] yxyx in pixels of an image of this size -> float32, in pixels of the frame."""
         used = self.used(height, width)
-        return boxes * np.array([used[0] / height, used[1] / width] * 2, np.float32)
+        scaled: np.ndarray = boxes * np.array([used[0] / height, used[1] / width] * 2, np.float32)
+        return scaled
 
     def to_image(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
         """Boxes [n, 4] yxyx in pixels of the frame -> float32, in pixels of an image of this size, clipped to it.
@@ -72,10 +73,11 @@ class Frame:
         A box that lies in the padding loses its area.
         """
         used = self.used(height, width)
-        boxes = boxes * np.array([height / used[0], width / used[1]] * 2, np.float32)
+        scaled: np.ndarray = boxes * np.array([height / used[0], width / used[1]] * 2, np.float32)
         if self.mode != "keep_aspect":  # a network clips its boxes to the frame itself
-            return boxes
-        return np.clip(boxes, 0, np.array([height, width] * 2, np.float32))
+            return scaled
+        clipped: np.ndarray = np.clip(scaled, 0, np.array([height, width] * 2, np.float32))
+        return clipped
 
     def found(
         self, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, height: int, width: int
@@ -113,7 +115,7 @@ def _between_rows(image: np.ndarray, new: int) -> np.ndarray:
     before = np.minimum(places.astype(np.int64), old - 1)
     share = (places - before.astype(np.float32)).reshape(-1, 1, 1)
     first = image[before].astype(np.float32, copy=False)
-    result = image[np.minimum(before + 1, old - 1)].astype(np.float32, copy=False)
+    result: np.ndarray = image[np.minimum(before + 1, old - 1)].astype(np.float32, copy=False)
     result -= first
     result *= share
     result += first

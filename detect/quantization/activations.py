@@ -22,7 +22,7 @@ class FakeQuant(Stepped):
     [members, 2], moving averages of minima and maxima, without correction of the bias towards 0.
     """
 
-    def __init__(self, spec, members: int = 1, fixed: tuple[float, float] | None = None, **kwargs: Any):
+    def __init__(self, spec, members: int = 1, fixed: tuple[float, float] | None = None, **kwargs: object):
         super().__init__(spec, **kwargs)
         self.members, self.fixed = members, fixed
 
@@ -110,7 +110,7 @@ class FakeQuant(Stepped):
         else:
             self._widen(x, member)
 
-    def _average(self, x, member: int, moves: Any = True):
+    def _average(self, x, member: int, moves: tf.Tensor | bool = True):
         """Adds x to the moving average, stores it, and returns the range over all members.
 
         moves: whether the average changes; if not, the stored range is returned. It is computed in both cases: this
@@ -133,7 +133,7 @@ class FakeQuant(Stepped):
         low, high = tf.minimum(self.range_min, tf.reduce_min(x)), tf.maximum(self.range_max, tf.reduce_max(x))
         return self._keep(low, high, self.range_seen + tf.one_hot(member, self.members))
 
-    def _keep(self, low, high, seen, average=None, moves: Any = True):
+    def _keep(self, low, high, seen, average=None, moves: tf.Tensor | bool = True):
         low, high = admissible(low, high, self.spec.activation_bits, self.spec.symmetric)
         pairs = [(self.range_min, low), (self.range_max, high), (self.range_seen, seen)]
         pairs += [] if average is None else [(self.range_average, average)]

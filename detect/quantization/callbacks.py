@@ -37,7 +37,7 @@ class FakeQuantCallback(tf_keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._phases: Any = None
+        self._phases: Phases | None = None
 
     def set_model(self, model: tf_keras.Model) -> None:
         """Called by `fit`."""
@@ -46,4 +46,5 @@ class FakeQuantCallback(tf_keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by `fit` before each step."""
+        assert self._phases is not None  # `fit` has called `set_model`
         self._phases.step(int(self.model.optimizer.iterations))

@@ -103,7 +103,7 @@ class CappedReLU(tf_keras.layers.Layer):
     A TFLite file holds it as ReLU6, which bounds the range of the integers, and a minimum.
     """
 
-    def __init__(self, caps: Sequence[float], **kwargs: Any):
+    def __init__(self, caps: Sequence[float], **kwargs: object):
         super().__init__(**kwargs)
         self.caps = tuple(map(float, caps))
 

@@ -30,7 +30,7 @@ class Folded(Stepped):
     the rounded convolution.
     """
 
-    def __init__(self, spec, convolution, norm=None, **kwargs: Any):
+    def __init__(self, spec, convolution, norm=None, **kwargs: object):
         super().__init__(spec, **kwargs)
         self.convolution = layers.deserialize(convolution) if isinstance(convolution, dict) else convolution
         self.norm = layers.deserialize(norm) if isinstance(norm, dict) else norm

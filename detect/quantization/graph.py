@@ -17,7 +17,7 @@ Tensor = Hashable  # the id of a Keras tensor, or a pair for a tensor that the f
 class Op:
     """One call of a layer, with its input tensors and its output tensor. args, kwargs: arguments of the call."""
 
-    layer: Any
+    layer: tf_keras.layers.Layer
     args: Any
     kwargs: dict[str, Any]
     inputs: tuple[Tensor, ...]
@@ -35,7 +35,7 @@ class Graph:
     Raises ConfigError for a model that is not a flat functional or Sequential model of tf_keras.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: tf_keras.Model):
         check_model(model)
         self.model = model
         self.ops = list(_ops(model))
@@ -51,12 +51,12 @@ class Graph:
         users = self.users[tensor]
         return users[0] if len(users) == 1 and tensor not in self.outputs else None
 
-    def calls(self, layer: Any) -> int:
+    def calls(self, layer: tf_keras.layers.Layer) -> int:
         """The number of calls of a layer in the model."""
         return sum(op.layer is layer for op in self.ops)
 
 
-def check_model(model: Any) -> None:
+def check_model(model: object) -> None:
     """Raises ConfigError, which says what to do, unless it is a built functional or Sequential model of tf_keras."""
     if not isinstance(model, tf_keras.Model):
         family = type(model).__module__.partition(".")[0]
@@ -71,7 +71,7 @@ def check_model(model: Any) -> None:
         raise ConfigError(f"{model.name} {what}: legal are functional models and built Sequential models")
 
 
-def _ops(model) -> Iterator[Op]:
+def _ops(model: tf_keras.Model) -> Iterator[Op]:
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             outputs = tf.nest.flatten(node.outputs)

@@ -1,9 +1,9 @@
 """Pairs of layers with kernels: multiplies or divides the channels of a kernel by factors."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from detect.quantization.folded import Folded
@@ -30,24 +30,24 @@ class Side:
     unit: Unit
 
     @property
-    def layer(self) -> Any:
+    def layer(self) -> tf_keras.layers.Layer:
         """The layer with the kernel."""
         return self.unit.ops[0].layer
 
     @property
-    def norm(self) -> Any:
+    def norm(self) -> tf_keras.layers.BatchNormalization | None:
         """The batch norm that is folded into the kernel, or None."""
         return next((op.layer for op in self.unit.ops if isinstance(op.layer, layers.BatchNormalization)), None)
 
     @property
-    def relu6(self) -> Any:
+    def relu6(self) -> tf_keras.layers.Layer | None:
         """The ReLU6 after it (a ReLU or Activation layer), or None."""
         last = self.unit.ops[-1].layer
         six = last.max_value == 6 if type(last) is layers.ReLU else _is_activation(last, "relu6")
         return last if six else None
 
     @property
-    def kernel(self) -> Any:
+    def kernel(self) -> tf.Variable:
         """The kernel: [h, w, inputs, outputs], depthwise [h, w, inputs, multiplier], dense [inputs, outputs]."""
         return self.layer.depthwise_kernel if self._is_depthwise else self.layer.kernel
 
@@ -134,5 +134,5 @@ def _is_homogeneous(unit: Unit, graph: Graph) -> bool:
     return unit.kind == "kernel" and _has_one_kernel(unit, graph) and not _is_activation(first, "relu6")
 
 
-def _is_activation(layer: Any, name: str) -> bool:
+def _is_activation(layer: tf_keras.layers.Layer, name: str) -> bool:
     return hasattr(layer, "activation") and activation(layer) == name

@@ -65,10 +65,10 @@ class Copies:
     """One tensor in several networks. value [(1 + layers) * B, ...] holds the tensor of the float network, then, for
     each of `layers`, of the network in which only this layer is rounded. Networks with an equal tensor have no copy."""
 
-    value: Any
+    value: tf.Tensor
     layers: tuple[str, ...] = ()
 
-    def of(self, layers: Sequence[str], with_float: bool = True) -> Any:
+    def of(self, layers: Sequence[str], with_float: bool = True) -> tf.Tensor:
         """The float tensor, then the tensors for these layers; without a copy, the float tensor again."""
         if with_float and tuple(layers) == self.layers:
             return self.value
@@ -90,14 +90,14 @@ class _Pass:
     def __init__(self, graph: Graph, names: frozenset[str]):
         self.graph, self.names = graph, names
 
-    def __call__(self, batch: Any) -> dict[str, tuple[Any, Any]]:
+    def __call__(self, batch: Any) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
         """{layer: (float32 [calls, 5]: own, alone, network, low, high; float32 [outputs, 2])}. See `Energies`."""
-        network: dict[Tensor, Any] = {
+        network: dict[Tensor, tf.Tensor] = {
             id(x): y for x, y in zip(self.graph.model.inputs, tf.nest.flatten(batch), strict=True)
         }
         copies = {tensor: Copies(value) for tensor, value in network.items()}
         begun: dict[Tensor, str] = {}  # tensor -> its layer, until the output of the layer is rounded
-        calls: dict[str, list[Any]] = {}
+        calls: dict[str, list[tf.Tensor]] = {}
         for op in self.graph.ops:
             if not op.inputs:
                 continue
@@ -119,7 +119,7 @@ class _Pass:
         return Copies(_float(op, {tensor: copies[tensor].of(layers) for tensor in op.inputs}), layers)
 
 
-def _float(op: Op, tensors: dict[Tensor, Any]) -> Any:
+def _float(op: Op, tensors: dict[Tensor, tf.Tensor]) -> tf.Tensor:
     """The output of an operation without rounding."""
     if isinstance(op.layer, FakeQuant):
         return tensors[op.inputs[0]]
@@ -135,22 +135,22 @@ def _float(op: Op, tensors: dict[Tensor, Any]) -> Any:
     return result
 
 
-def _call(op: Op, tensors: dict[Tensor, Any]) -> Any:
+def _call(op: Op, tensors: dict[Tensor, tf.Tensor]) -> tf.Tensor:
     """The output of an operation's layer, called as in its model, but on these tensors."""
     args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
     return op.layer(*args, **kwargs)
 
 
-def _figures(output: Copies, layer: str, network: Any) -> Any:
+def _figures(output: Copies, layer: str, network: tf.Tensor) -> tf.Tensor:
     signal, alone = output.of([]), output.of([layer], with_float=False)
     energies = [_energy(part) for part in (signal, alone - signal, network - signal)]
     return tf.stack([*energies, tf.reduce_min(signal), tf.reduce_max(signal)])
 
 
-def _noise(end: Copies, layer: str) -> Any:
+def _noise(end: Copies, layer: str) -> tf.Tensor:
     signal = end.of([])
     return tf.stack([_energy(signal), _energy(end.of([layer], with_float=False) - signal)])
 
 
-def _energy(x: Any) -> Any:
+def _energy(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(x))

@@ -27,7 +27,7 @@ def read_spec(spec: Spec | dict[str, Any]) -> Spec:
 class Stepped(tf_keras.layers.Layer):
     """The base of both layers: the specification, the training step if the layer needs it, and the mode."""
 
-    def __init__(self, spec: Spec | dict[str, Any], **kwargs: Any):
+    def __init__(self, spec: Spec | dict[str, Any], **kwargs: object):
         super().__init__(**kwargs)
         self.spec = read_spec(spec)
         self.run = NORMAL

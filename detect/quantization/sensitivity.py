@@ -101,7 +101,7 @@ def culprits(damage: Sequence[LayerDamage], below: float = RUIN_DB) -> list[Laye
     return sorted((layer for layer in damage if layer.sqnr_db < below), key=lambda layer: layer.sqnr_db)
 
 
-def _batches(model: tf_keras.Model, frames: Any) -> list[Any]:
+def _batches(model: tf_keras.Model, frames: np.ndarray | Sequence[Any]) -> list[Any]:
     """The frames as batches for the model, float32."""
     batches = [frame[np.newaxis] for frame in frames] if isinstance(frames, np.ndarray) else list(frames)
     if not batches:

@@ -82,7 +82,7 @@ class Spec:
         return {**dataclasses.asdict(self), "keep_float": list(self.keep_float)}
 
 
-def _is_share(value: Any) -> bool:
+def _is_share(value: object) -> bool:
     return type(value) is float and 0 < value < 1
 
 

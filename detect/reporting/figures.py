@@ -2,11 +2,15 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detect.reporting.text import color_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps and values, float64 [n] each
 DPI = 110
@@ -27,7 +31,7 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[An
     return figure, axes
 
 
-def render(figure: Any) -> np.ndarray:
+def render(figure: "Figure") -> np.ndarray:
     """The figure as RGB uint8 [h, w, 3], cropped to its content with an even white margin."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -52,7 +56,7 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
     return series
 
 
-def draw_curves(axis: Any, title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
+def draw_curves(axis: "Axes", title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
     """Draws one panel of named curves, from 0 upwards. A curve of 40 points or more is pale, with its running mean."""
     single = len(lines) == 1
     top = 0.0

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from detect.evaluation.coco import Scores
 from detect.files import strict_json, write_text
 from detect.reporting.progress import ProgressLine
 from detect.reporting.tensorboard import EventWriter
+
+if TYPE_CHECKING:
+    import tf_keras
 
 
 class RunLogger:
@@ -33,7 +36,7 @@ class RunLogger:
         self.folder, self.stage = Path(folder), stage
         self.folder.mkdir(parents=True, exist_ok=True)
         self._metrics = self.folder / "metrics.jsonl"
-        self._file: Any = None
+        self._file: IO[str] | None = None
         board = self.folder / "tensorboard"
         self._board = {kind: EventWriter(board / kind) for kind in ("train", "eval")}
         self._progress = ProgressLine(stage, total_steps, every) if console else None
@@ -72,7 +75,7 @@ class RunLogger:
         """Show text (Markdown) in TensorBoard."""
         self._board["train"].text(tag, text)
 
-    def histograms(self, step: int, model: Any) -> None:
+    def histograms(self, step: int, model: "tf_keras.Model") -> None:
         """Show the distribution of every weight of a Keras model in TensorBoard."""
         for weight in model.weights:
             self._board["train"].histogram("weights/" + weight.name.split(":")[0], step, weight.numpy())

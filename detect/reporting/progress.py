@@ -4,7 +4,10 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 COLUMNS = 80
 
@@ -17,7 +20,7 @@ class ProgressLine:
 
     def __init__(self, stage: str, total_steps: int, every: float, unit: str = ""):
         self.stage, self.total_steps, self.every, self.unit = stage, total_steps, every, unit
-        self._live: Any = None
+        self._live: Live | None = None
         self._first: tuple[int, float] | None = None
         self._figures: dict[str, float] = {}
         self._line, self._printed, self._last_print = "", "", -math.inf

@@ -1,6 +1,7 @@
 """Scores of a detector on splits, with their pictures."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores, coco_results
 from detect.evaluation.confusion import confusion_matrix
 from detect.evaluation.evaluators import DetectionEvaluator
+from detect.evaluation.interface import Detect
 from detect.files import write_json
 from detect.geometry.frame import Frame
 from detect.reporting import pictures as draw
@@ -23,7 +25,9 @@ SHOWN_IMAGES = 8
 BATCH = 8
 
 
-def score_splits(folder: Path, detect: Any, frame: Frame, dataset: DetectionDataset, splits) -> dict[str, dict]:
+def score_splits(
+    folder: Path, detect: Detect, frame: Frame, dataset: DetectionDataset, splits: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`.
 
     detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it.

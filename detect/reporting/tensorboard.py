@@ -3,12 +3,16 @@
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from detect.files import replacing
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 FLUSH_SECONDS = 10
@@ -21,7 +25,7 @@ class EventWriter:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self._writer: Any = None
+        self._writer: EventFileWriter | None = None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one point for each tag."""
@@ -117,12 +121,12 @@ class EventWriter:
             self._writer.close()
             self._writer = None
 
-    def _add(self, step: int, summary: Any) -> None:
+    def _add(self, step: int, summary: "Summary") -> None:
         from tensorboard.compat.proto import event_pb2
 
         self._open().add_event(event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary))
 
-    def _open(self) -> Any:
+    def _open(self) -> "EventFileWriter":
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         if self._writer is None:
@@ -130,13 +134,13 @@ class EventWriter:
         return self._writer
 
 
-def _summary() -> Any:
+def _summary() -> "Summary":
     from tensorboard.compat.proto import summary_pb2
 
     return summary_pb2.Summary()
 
 
-def write_events(path: Path, summaries: Iterable[tuple[int, Any]]) -> None:
+def write_events(path: Path, summaries: Iterable[tuple[int, "Summary"]]) -> None:
     """Replace an event file with one of (step, Summary) pairs, without an import of TensorFlow.
 
     The name must contain `tfevents`. It is fixed, so a second report replaces the file of the first one.

@@ -3,9 +3,12 @@
 import colorsys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
 
 Color = tuple[int, int, int]
 
@@ -110,7 +113,7 @@ def _mask(text: str, size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _font(size: int) -> Any:
+def _font(size: int) -> "FreeTypeFont":
     """DejaVu Sans from matplotlib: it is the same on every machine and has more than ASCII."""
     import matplotlib
     from PIL import ImageFont

@@ -7,7 +7,7 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from detect.data.dataset import DetectionDataset
+from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
 from detect.data.validate import check, clean
 from detect.errors import ConfigError, DataError, UserError, first_few
@@ -51,7 +51,7 @@ def check_ground_truth(dataset: DetectionDataset) -> None:
             ground_truth_check(dataset.splits[split], dataset.classes)
 
 
-def selection_split(dataset) -> str:
+def selection_split(dataset: DetectionDataset | ClassificationDataset) -> str:
     """The split that chooses the best checkpoint: val, else test, else train."""
     split = next((name for name in ("val", "test") if dataset.splits[name]), "train")
     if split != "val":

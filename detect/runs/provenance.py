@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 """The folder that holds the package: a checkout with .git in it, or the site-packages of an installation."""
@@ -20,7 +20,33 @@ PACKAGES = (
 """Distributions whose versions can change a result."""
 
 
-def collect() -> dict[str, Any]:
+class Commit(TypedDict):
+    """The commit of a checkout, and whether tracked files differ from it."""
+
+    commit: str
+    dirty: bool
+
+
+class Host(TypedDict):
+    """A machine: processor, usable cores, memory in GB (1e9 bytes), NVIDIA devices, system."""
+
+    cpu: str
+    cores: int | None
+    memory_gb: float | None
+    gpus: list[str]
+    system: str
+
+
+class Provenance(TypedDict):
+    """Where a result came from. versions: of Python and of PACKAGES; None for one that is missing."""
+
+    command: str
+    git: Commit | None
+    versions: dict[str, str | None]
+    host: Host
+
+
+def collect() -> Provenance:
     """The origin of a run for summary.json: plain values that JSON can hold."""
     return {"command": command_line(), "git": git_state(), "versions": versions(), "host": host()}
 
@@ -33,7 +59,7 @@ def command_line() -> str:
     return shlex.join([Path(program).name, *rest])
 
 
-def git_state(folder: Path = CHECKOUT) -> dict[str, Any] | None:
+def git_state(folder: Path = CHECKOUT) -> Commit | None:
     """{"commit", "dirty"} of the checkout that the package runs from; None for an installed package or without git."""
     if not (folder / ".git").exists():
         return None
@@ -64,7 +90,7 @@ def version(name: str) -> str | None:
 
 
 @functools.cache
-def host() -> dict[str, Any]:
+def host() -> Host:
     """Processor, usable cores, memory in GB, NVIDIA devices and system of this machine."""
     return {
         "cpu": cpu_model(),

@@ -1,9 +1,10 @@
 """What happens before TensorFlow is imported: a bad configuration and bad data stop here, within seconds."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from omegaconf import DictConfig
 
@@ -26,7 +27,7 @@ class Run:
     folder: RunFolder
     cfg: DictConfig
     dataset: DetectionDataset
-    provenance: dict[str, Any]
+    provenance: Mapping[str, object]
     lock: IO[str] | None = None
 
 

@@ -1,7 +1,7 @@
 """What a stage leaves in words and numbers when it ends: `summary.json`, and its line in TensorBoard's HParams."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -11,10 +11,12 @@ from detect.files import write_json
 from detect.runs.start import Run
 
 
-def write_summary(path: Path, run: Run, outcome: dict, scores: dict, **more) -> None:
+def write_summary(
+    path: Path, run: Run, outcome: Mapping[str, object], scores: Mapping[str, object], **more: object
+) -> None:
     """`summary.json`: scores, cost, seed, place in a study, versions, commit, data, host."""
     cfg = run.cfg
-    content = {
+    content: dict[str, object] = {
         "name": cfg.name,
         "study": cfg.study,
         "arm": cfg.arm.name,
@@ -37,10 +39,10 @@ def network(cfg: DictConfig) -> str:
     return " ".join(part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone))
 
 
-def hyper_parameters(cfg: DictConfig) -> dict[str, Any]:
+def hyper_parameters(cfg: DictConfig) -> dict[str, object]:
     """The settings that TensorBoard's HParams page compares: groups' main values as flat scalars."""
     keys = ("rate", "steps", "batch_size", "decay", "weight_decay", "batch_norm", "freeze_until")
-    values = {f"schedule.{key}": cfg.schedule[key] for key in keys}
+    values: dict[str, object] = {f"schedule.{key}": cfg.schedule[key] for key in keys}
     values |= {"seed": cfg.seed, "classify": cfg.classify.enabled, "init": cfg.init._target_.rsplit(".", 1)[-1]}
     values |= {"arm": cfg.arm.name or cfg.name, "fraction": fraction(cfg)}
     values |= {f"backbone.{key}": value for key, value in cfg.backbone.items() if key != "_target_"}

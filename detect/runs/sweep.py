@@ -61,7 +61,8 @@ def threads_of_a_cell(cfg: DictConfig) -> int | None:
         return None
     if "n_jobs" in launcher:
         return max(1, cores // (cores if launcher.n_jobs == -1 else launcher.n_jobs))
-    return OmegaConf.select(launcher, "cpus_per_task") or OmegaConf.select(launcher, "ray.remote.num_cpus")
+    cpus: int | None = OmegaConf.select(launcher, "cpus_per_task") or OmegaConf.select(launcher, "ray.remote.num_cpus")
+    return cpus
 
 
 class Cells:

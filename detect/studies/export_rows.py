@@ -58,7 +58,7 @@ def file_kind(about: Mapping[str, Any], folder: Path) -> str:
     return ", ".join([" ".join(words), *ends])
 
 
-def latencies(measured: Any) -> Row:
+def latencies(measured: Mapping[str, Mapping[str, float]] | float | None) -> Row:
     """Milliseconds for an image with 1 and 2 threads, each for the file and the float32 file. A SavedModel has one."""
     if not isinstance(measured, Mapping):
         return {} if measured is None else {"ms": round(measured, 2)}
@@ -79,6 +79,6 @@ def measured_rows(records: Records) -> list[Row]:
     return rows
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """The value; a float has six digits, None becomes n/a."""
     return NO_FIGURE if value is None else float(f"{value:.6g}") if isinstance(value, float) else value

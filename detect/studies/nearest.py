@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.studies import csv_file
-from detect.studies.cells import Study, TextRow, figure, study_of
+from detect.studies.cells import Cell, Study, TextRow, figure, study_of
 from detect.studies.rows import CROPS, GENERIC, MATCHED
 from detect.studies.tables import difference, interval
 
@@ -34,7 +34,7 @@ class Neighbour:
     distance: float
     arms: Study
 
-    def cell(self, arm: str) -> Any:
+    def cell(self, arm: str) -> Cell | None:
         return next((cell for cell in self.arms.cells if cell.arm == arm), None)
 
     @property

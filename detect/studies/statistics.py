@@ -3,9 +3,10 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 LEVEL = 0.95
@@ -51,7 +52,7 @@ def paired(first: Mapping[Key, float], second: Mapping[Key, float]) -> Estimate 
     return estimate([value - second[key] for key, value in first.items() if key in second])
 
 
-def half_width(deviation: Any, count: np.ndarray | int) -> np.ndarray:
+def half_width(deviation: ArrayLike, count: np.ndarray | int) -> np.ndarray:
     """Half of the width of a mean's interval, from sample deviation and count; NaN for a count below 2."""
     count = np.asarray(count, float)
     quantile = stdtrit(np.where(count > 1, count - 1, np.nan), 0.5 + LEVEL / 2)

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from detect.reporting.tensorboard import EVENTS, write_events
 from detect.studies.curves import Band
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 LAYOUT_FILE, MEANS = f"{EVENTS}.layout", "mean_of_seeds"
 CHARTS: dict[str, dict[str, str]] = {
@@ -60,7 +64,7 @@ def write_means(folder: Path, bands: Mapping[str, Mapping[str, Band]]) -> None:
         write_events(Path(folder) / MEANS / arm / f"{EVENTS}.mean", events)
 
 
-def _scalars(values: Mapping[str, float]) -> Any:
+def _scalars(values: Mapping[str, float]) -> "Summary":
     from tensorboard.compat.proto import summary_pb2
 
     summary = summary_pb2.Summary()
@@ -69,7 +73,7 @@ def _scalars(values: Mapping[str, float]) -> Any:
     return summary
 
 
-def _layout_summary(layout: Any) -> Any:
+def _layout_summary(layout: "Layout") -> "Summary":
     from tensorboard.compat.proto import summary_pb2
     from tensorboard.plugins.custom_scalar import metadata
     from tensorboard.util.tensor_util import make_tensor_proto

@@ -1,11 +1,12 @@
 """A network as a TFLite file: float, half precision, 8-bit kernels, or int8 throughout."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
+from ai_edge_litert import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from detect.errors import ConfigError, DataError
@@ -19,17 +20,19 @@ QUANTIZE = ("none", "float16", "dynamic", "ptq", "qat")
 INT8 = ("ptq", "qat")
 OUTPUT = "output"  # the name of the only output of a network without names
 TYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
+Graph = Callable[[tf.Tensor], dict[str, tf.Tensor] | tf.Tensor]
+"""An evaluation graph: images float32 [B, H, W, 3], levels 0..255 -> its outputs."""
 
 
 def convert(
-    model: Any,
+    model: tf_keras.Model,
     quantize: str = "none",
     weights: str = "per_channel",
     takes: str = "uint8",
     gives: str = "float32",
     frames: Sequence[np.ndarray] = (),
     batch: int | None = 1,
-) -> Any:
+) -> schema.ModelT:
     """The `schema.ModelT` of a network: `image` [batch, H, W, 3], levels 0..255 -> its outputs by their names.
 
     model: a tf_keras model of one image; a single output is called `output`. For `qat` a fake-quantised one, whose
@@ -71,7 +74,7 @@ def convert(
     return result
 
 
-def _fake_quantised(model: Any, takes: str, gives: str, batch: int | None) -> Any:
+def _fake_quantised(model: tf_keras.Model, takes: str, gives: str, batch: int | None) -> schema.ModelT:
     """The int8 file of an evaluation graph. Where the scaling of pixels must stay float, pixels are cast to it."""
     graph, layers = evaluation_graph(model, batch), float_kernels(model)
     bits = {layer.spec.activation_bits for layer in stepped(model)}
@@ -88,17 +91,19 @@ def _fake_quantised(model: Any, takes: str, gives: str, batch: int | None) -> An
     return result
 
 
-def float_kernels(model: Any) -> dict[str, bool]:
+def float_kernels(model: tf_keras.Model) -> dict[str, bool]:
     """All layers of a fake-quantised model by name, and whether they have a kernel that was kept float: those that are
     quantised are within a `Folded` layer."""
     return {layer.name: isinstance(layer, KERNELS) for layer in model.layers}
 
 
-def _in_float(model: Any, takes: str, batch: int | None, graph: Any) -> Any:
+def _in_float(model: tf_keras.Model, takes: str, batch: int | None, graph: Graph) -> schema.ModelT:
     return _run(_converter(model, takes, batch, graph), "qat")
 
 
-def _converter(model: Any, takes: str, batch: int | None, graph: Any = None) -> Any:
+def _converter(
+    model: tf_keras.Model, takes: str, batch: int | None, graph: Graph | None = None
+) -> "tf.lite.TFLiteConverter":
     """graph: of the model, to be converted in its place."""
 
     @tf.function(input_signature=[tf.TensorSpec([batch, *model.input_shape[1:]], TYPES[takes], name="image")])
@@ -114,7 +119,7 @@ def _converter(model: Any, takes: str, batch: int | None, graph: Any = None) -> 
     return tf.lite.TFLiteConverter.from_concrete_functions([function], module)
 
 
-def check_network(model: Any) -> None:
+def check_network(model: tf_keras.Model) -> None:
     """Raises ConfigError for what is no network of one image whose outputs have names."""
     outputs = list(model.output.values()) if isinstance(model.output, Mapping) else [model.output]
     if len(model.inputs) != 1 or any(isinstance(output, list | tuple | Mapping) for output in outputs):
@@ -124,7 +129,7 @@ def check_network(model: Any) -> None:
         )
 
 
-def _run(converter: Any, quantize: str) -> Any:
+def _run(converter: "tf.lite.TFLiteConverter", quantize: str) -> schema.ModelT:
     try:
         with quiet():
             content = converter.convert()
@@ -140,7 +145,7 @@ def _reason(error: Exception) -> str:
     return (telling or lines)[0][:300]
 
 
-def representative(frames: Sequence[np.ndarray]) -> Any:
+def representative(frames: Sequence[np.ndarray]) -> Callable[[], Iterator[list[np.ndarray]]]:
     """What the converter asks for its ranges: the frames, one at a time.
 
     Two pixels in a corner of the first are black and white, so that the image's range is 0..255 whatever the frames
@@ -149,7 +154,7 @@ def representative(frames: Sequence[np.ndarray]) -> Any:
     if not len(frames):
         raise DataError("quantize=ptq: the representative set is empty; it needs at least one training image")
 
-    def draw():
+    def draw() -> Iterator[list[np.ndarray]]:
         for number, frame in enumerate(frames):
             image = np.array(frame, np.float32)
             if number == 0:

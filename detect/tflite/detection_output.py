@@ -1,9 +1,10 @@
 """What follows the heads inside a TFLite file: decoding and suppression, always in float32."""
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from detect.geometry.box_coder import BoxCoder
@@ -33,11 +34,11 @@ def build(settings: Settings) -> bytes:
     return _with_per_class(content, settings) if settings.nms == "tflite_op" else content
 
 
-def in_graph(settings: Settings) -> Any:
+def in_graph(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
     """`NonMaxSuppression` in operations that TFLite has: one NON_MAX_SUPPRESSION_V4 a class."""
     frame = tf.constant([*settings.size, *settings.size], tf.float32)
 
-    def end(codes, logits):
+    def end(codes: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         boxes, scores = (x[0] for x in settings.decode(codes, logits))
         found = [_one_class(settings, boxes, scores[:, i]) for i in range(len(settings.classes))]
         kinds = np.repeat(np.arange(len(found), dtype=np.float32), settings.per_class)
@@ -71,7 +72,7 @@ def _one_class(settings: Settings, boxes, scores):
     return tf.gather(boxes, picked), tf.where(real, tf.gather(scores, picked), 0.0)
 
 
-def tflite_op(settings: Settings) -> Any:
+def tflite_op(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
     """The custom operation that TFLite's detection examples expect; it decodes, and suppresses class by class."""
     height, width = settings.size
     corners = settings.anchors / np.array([height, width, height, width], np.float32)
@@ -85,7 +86,7 @@ def tflite_op(settings: Settings) -> Any:
         kept = tf.reduce_sum(codes) + tf.reduce_sum(scores) + tf.reduce_sum(anchors)
         return tuple(tf.zeros(shape) + kept for shape in shapes)
 
-    def end(codes, logits):
+    def end(codes: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         found = suppress(_offsets(settings, codes), settings.scored(logits), tf.constant(anchors))
         return dict(zip(OUTPUTS, found, strict=True))
 
@@ -162,6 +163,6 @@ def _decoded(settings: Settings, codes, logits):
     return settings.detect(tf.constant(codes), tf.constant(logits))
 
 
-def attach(body: Any, settings: Settings) -> Any:
+def attach(body: schema.ModelT, settings: Settings) -> schema.ModelT:
     """`body`, a `schema.ModelT` with float heads, with decoding and suppression behind them."""
     return body if settings.nms == "none" else flatbuffer.join(body, flatbuffer.read(build(settings)))

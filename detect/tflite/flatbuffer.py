@@ -1,11 +1,11 @@
 """A TFLite file as objects: reading, writing, naming its inputs and outputs, joining two files, metadata."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import ArrayLike
 
 from detect.errors import WeightsError
 
@@ -17,7 +17,7 @@ SIGNATURE = "serving_default"
 class AlignedBuffer(schema.BufferT):
     """A buffer that is written aligned; the generated class does not look at the schema's `force_align`."""
 
-    def __init__(self, data: Any = None):
+    def __init__(self, data: Sequence[int] | np.ndarray | None = None):
         super().__init__()
         self.data = data
 
@@ -36,7 +36,7 @@ class AlignedBuffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
-def read(content: bytes, name: str = "the file") -> Any:
+def read(content: bytes, name: str = "the file") -> schema.ModelT:
     """The `schema.ModelT` of a file's bytes. Raises WeightsError where they are no TFLite file, or half of one."""
     if content[4:8] != IDENTIFIER:
         raise WeightsError(f"{name}: not a TFLite file (these start with {IDENTIFIER.decode()} at byte 4)")
@@ -49,7 +49,7 @@ def read(content: bytes, name: str = "the file") -> Any:
     return model
 
 
-def write(model: Any) -> bytes:
+def write(model: schema.ModelT) -> bytes:
     """The file's bytes of a `schema.ModelT`."""
     model.buffers = [AlignedBuffer(buffer.data) for buffer in model.buffers]
     builder = flatbuffers.Builder(1024)
@@ -57,7 +57,7 @@ def write(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def ends(model: Any) -> tuple[dict[str, int], dict[str, int]]:
+def ends(model: schema.ModelT) -> tuple[dict[str, int], dict[str, int]]:
     """{name: tensor} of the inputs and of the outputs, as the signature has them; tensors' own names without one."""
     if model.signatureDefs:
         signature = model.signatureDefs[0]
@@ -66,7 +66,7 @@ def ends(model: Any) -> tuple[dict[str, int], dict[str, int]]:
     return tuple({_text(graph.tensors[i].name): int(i) for i in s} for s in (graph.inputs, graph.outputs))  # type: ignore[return-value]
 
 
-def set_ends(model: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
+def set_ends(model: schema.ModelT, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
     """Makes these tensors the graph's inputs and outputs, by these names in its one signature."""
     graph = model.subgraphs[0]
     graph.inputs, graph.outputs = (np.array(list(end.values()), np.int32) for end in (inputs, outputs))
@@ -76,7 +76,7 @@ def set_ends(model: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) 
     model.signatureDefs = [signature]
 
 
-def join(first: Any, second: Any) -> Any:
+def join(first: schema.ModelT, second: schema.ModelT) -> schema.ModelT:
     """`first` with `second` behind it: the inputs of `second` are the outputs of `first` of the same names.
 
     Both keep their types; nothing is converted again. Changes and returns `first`.
@@ -104,7 +104,7 @@ def join(first: Any, second: Any) -> Any:
     return first
 
 
-def metadata(model: Any) -> dict[str, bytes]:
+def metadata(model: schema.ModelT) -> dict[str, bytes]:
     """The file's metadata by name."""
     return {
         _text(entry.name): np.asarray(model.buffers[entry.buffer].data, np.uint8).tobytes()
@@ -113,7 +113,7 @@ def metadata(model: Any) -> dict[str, bytes]:
     }
 
 
-def set_metadata(model: Any, entries: Mapping[str, bytes]) -> None:
+def set_metadata(model: schema.ModelT, entries: Mapping[str, bytes]) -> None:
     """Adds metadata; an entry of the same name is replaced."""
     model.metadata = [entry for entry in model.metadata or [] if _text(entry.name) not in entries]
     for name, content in entries.items():
@@ -123,30 +123,35 @@ def set_metadata(model: Any, entries: Mapping[str, bytes]) -> None:
         model.metadata.append(entry)
 
 
-def tensor_name(model: Any, index: int) -> str:
+def tensor_name(model: schema.ModelT, index: int) -> str:
     """The name of one tensor of the graph."""
     return _text(model.subgraphs[0].tensors[index].name)
 
 
-def dtype_name(tensor: Any) -> str:
+def dtype_name(tensor: schema.TensorT) -> str:
     """`float32`, `int8`, ... of a tensor."""
     return _DTYPES.get(tensor.type, str(tensor.type)).lower()
 
 
-def operator_name(model: Any, operator: Any) -> str:
+def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     """`CONV_2D`, ... of an operator; a custom one's own name."""
     code = model.operatorCodes[operator.opcodeIndex]
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     return _text(code.customCode) if number == schema.BuiltinOperator.CUSTOM else _OPERATORS.get(number, str(number))
 
 
-def add_tensor(model: Any, name: str, like: Any, kind: int, values: np.ndarray | None = None) -> int:
+def add_tensor(
+    model: schema.ModelT,
+    name: str,
+    like: schema.TensorT | Sequence[int] | np.ndarray,
+    kind: int,
+    values: np.ndarray | None = None,
+) -> int:
     """Adds a tensor and returns its index. like: one of its shape, or the shape. values: of a constant."""
     tensor = schema.TensorT()
     tensor.name, tensor.type, tensor.buffer = name, kind, 0
-    is_tensor = isinstance(like, schema.TensorT)
-    tensor.shape = np.array(like.shape if is_tensor else like, np.int32)
-    tensor.shapeSignature = like.shapeSignature if is_tensor else None
+    shape, signature = (like.shape, like.shapeSignature) if isinstance(like, schema.TensorT) else (like, None)
+    tensor.shape, tensor.shapeSignature = np.array(shape, np.int32), signature
     if values is not None:
         tensor.buffer = len(model.buffers)
         model.buffers.append(AlignedBuffer(np.ascontiguousarray(values).view(np.uint8).reshape(-1)))
@@ -154,7 +159,7 @@ def add_tensor(model: Any, name: str, like: Any, kind: int, values: np.ndarray |
     return len(model.subgraphs[0].tensors) - 1
 
 
-def quantization(scale: Any, zero: Any, axis: int = 0) -> Any:
+def quantization(scale: ArrayLike, zero: ArrayLike, axis: int = 0) -> schema.QuantizationParametersT:
     """Scales and zero points of a tensor: one, or one for each place on an axis."""
     result = schema.QuantizationParametersT()
     result.scale, result.zeroPoint = np.array(scale, np.float32), np.array(zero, np.int64)
@@ -162,7 +167,7 @@ def quantization(scale: Any, zero: Any, axis: int = 0) -> Any:
     return result
 
 
-def operator(model: Any, code: int, version: int, inputs: Any, outputs: Any) -> Any:
+def operator(model: schema.ModelT, code: int, version: int, inputs: ArrayLike, outputs: ArrayLike) -> schema.OperatorT:
     """An operator without options, to be put in its place by who calls. code: a `schema.BuiltinOperator`."""
     result = schema.OperatorT()
     result.inputs, result.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
@@ -177,7 +182,7 @@ def operator(model: Any, code: int, version: int, inputs: Any, outputs: Any) -> 
     return result
 
 
-def constant(model: Any, index: int) -> np.ndarray | None:
+def constant(model: schema.ModelT, index: int) -> np.ndarray | None:
     """The values of a float32 tensor, flat; None where it is no constant."""
     tensor = model.subgraphs[0].tensors[index]
     data = model.buffers[tensor.buffer].data
@@ -186,7 +191,7 @@ def constant(model: Any, index: int) -> np.ndarray | None:
     return np.asarray(data, np.uint8).view(np.float32)
 
 
-def _named(end: Mapping[str, int]) -> list:
+def _named(end: Mapping[str, int]) -> list[schema.TensorMapT]:
     entries = []
     for name, index in end.items():
         entry = schema.TensorMapT()
@@ -195,7 +200,7 @@ def _named(end: Mapping[str, int]) -> list:
     return entries
 
 
-def _text(name: Any) -> str:
+def _text(name: bytes | str | None) -> str:
     return name.decode() if isinstance(name, bytes) else str(name or "")
 
 

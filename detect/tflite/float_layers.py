@@ -5,7 +5,6 @@ network than the evaluation graph.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -17,7 +16,7 @@ from detect.tflite.operators import CONVOLUTIONS, layers_of
 FLOAT32 = schema.TensorType.FLOAT32
 
 
-def restore(model: Any, layers: Mapping[str, bool], in_float: Callable[[], Any]) -> int:
+def restore(model: schema.ModelT, layers: Mapping[str, bool], in_float: Callable[[], schema.ModelT]) -> int:
     """Puts float convolutions between a DEQUANTIZE and a QUANTIZE in the place of int8 ones that are to be float.
 
     model: a `schema.ModelT`. layers: all Keras layers of the network, and whether they are to be float. in_float: gives
@@ -30,7 +29,7 @@ def restore(model: Any, layers: Mapping[str, bool], in_float: Callable[[], Any])
         return 0
     other = in_float()
     floats = {_result(other, operator): operator for operator in other.subgraphs[0].operators}
-    operators: list[Any] = []
+    operators: list[schema.OperatorT] = []
     for operator in graph.operators:
         name = _result(model, operator)
         if operator in wrong and name not in floats:
@@ -40,20 +39,22 @@ def restore(model: Any, layers: Mapping[str, bool], in_float: Callable[[], Any])
     return len(wrong)
 
 
-def _is_meant(model: Any, operator: Any, layers: Mapping[str, bool]) -> bool:
+def _is_meant(model: schema.ModelT, operator: schema.OperatorT, layers: Mapping[str, bool]) -> bool:
     return any(layers[name] for name in layers_of(_result(model, operator), layers))
 
 
-def _is_int8(model: Any, operator: Any) -> bool:
+def _is_int8(model: schema.ModelT, operator: schema.OperatorT) -> bool:
     kind = model.subgraphs[0].tensors[operator.outputs[0]].type
     return flatbuffer.operator_name(model, operator) in CONVOLUTIONS and kind == schema.TensorType.INT8
 
 
-def _result(model: Any, operator: Any) -> str:
+def _result(model: schema.ModelT, operator: schema.OperatorT) -> str:
     return flatbuffer.tensor_name(model, operator.outputs[0]).rstrip(";")
 
 
-def _between(model: Any, operator: Any, other: Any, float_operator: Any) -> list[Any]:
+def _between(
+    model: schema.ModelT, operator: schema.OperatorT, other: schema.ModelT, float_operator: schema.OperatorT
+) -> list[schema.OperatorT]:
     """The operator with the constants of the other one, and its conversions from int8 and back."""
     graph, name = model.subgraphs[0], _result(model, operator)
     data, result = int(operator.inputs[0]), int(operator.outputs[0])

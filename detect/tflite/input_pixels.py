@@ -4,8 +4,6 @@ The converter leaves the input scaling that comes before the first range in floa
 does not run where there are integers only.
 """
 
-from typing import Any
-
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -21,7 +19,7 @@ ROOM = 2e-6  # share by which the bounds of a scale must differ: float32 holds i
 SMALLEST, LARGEST = 1e-12, 1e12  # of a scale
 
 
-def take_pixels(model: Any, takes: str) -> bool:
+def take_pixels(model: schema.ModelT, takes: str) -> bool:
     """Makes the image of a `schema.ModelT` `takes`: uint8, the pixels themselves, or int8, those minus 128.
 
     The float scaling before the first QUANTIZE becomes one depthwise 1x1 convolution in int8 that sends each of the
@@ -73,10 +71,10 @@ def _bounds(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.nda
     return np.maximum(least, SMALLEST), np.clip(most, SMALLEST, LARGEST)
 
 
-def _scaling(model: Any, image: int) -> list[Any] | None:
+def _scaling(model: schema.ModelT, image: int) -> list[schema.OperatorT] | None:
     """The operations from the image to its QUANTIZE, each the only one that takes what the one before gives."""
     graph, tensor = model.subgraphs[0], image
-    chain: list[Any] = []
+    chain: list[schema.OperatorT] = []
     while True:
         users = [operator for operator in graph.operators if tensor in operator.inputs]
         if len(users) != 1 or tensor in graph.outputs:
@@ -93,14 +91,14 @@ def _scaling(model: Any, image: int) -> list[Any] | None:
         tensor = int(operator.outputs[0])
 
 
-def _constant(model: Any, operator: Any) -> np.ndarray | None:
+def _constant(model: schema.ModelT, operator: schema.OperatorT) -> np.ndarray | None:
     """The second operand as float64, as far as it is one number, or one for each channel."""
     values = flatbuffer.constant(model, operator.inputs[1])
     channels = model.subgraphs[0].tensors[operator.inputs[0]].shape[-1]
     return values.astype(np.float64) if values is not None and values.size in (1, channels) else None
 
 
-def _scaled(model: Any, chain: list[Any], values: np.ndarray) -> np.ndarray:
+def _scaled(model: schema.ModelT, chain: list[schema.OperatorT], values: np.ndarray) -> np.ndarray:
     """values [C] after the operations before the last one."""
     for operator in chain[:-1]:
         function, constant = FUNCTIONS[flatbuffer.operator_name(model, operator)], _constant(model, operator)
@@ -109,7 +107,15 @@ def _scaled(model: Any, chain: list[Any], values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _replace(model: Any, image: int, chain: list[Any], takes: str, kernels, biases, scales) -> None:
+def _replace(
+    model: schema.ModelT,
+    image: int,
+    chain: list[schema.OperatorT],
+    takes: str,
+    kernels: np.ndarray,
+    biases: np.ndarray,
+    scales: np.ndarray,
+) -> None:
     """Puts the integer operations in the place of `chain`; with uint8, a QUANTIZE first takes off the 128."""
     graph, pixels, zeros = model.subgraphs[0], model.subgraphs[0].tensors[image], [0] * len(scales)
     inner, operators = image, []

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import ConfigError, WeightsError
 from detect.geometry.box_coder import CODERS
@@ -70,19 +71,19 @@ class Settings:
         """The same with another end."""
         return replace(self, nms=nms)
 
-    def decode(self, codes: Any, logits: Any) -> tuple[Any, Any]:
+    def decode(self, codes: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """codes [B, A, 4], logits [B, A, C + 1] -> boxes [B, A, 4] in pixels of the frame, scores [B, A, C]."""
         return self.decode_boxes(codes), self.scored(logits)
 
-    def decode_boxes(self, codes: Any) -> Any:
+    def decode_boxes(self, codes: tf.Tensor) -> tf.Tensor:
         """Codes [B, A, 4] to boxes [B, A, 4] in pixels of the frame."""
         return CODERS[self.boxes](self.scales).decode(codes, tf.constant(self.anchors)[tf.newaxis])
 
-    def scored(self, logits: Any) -> Any:
+    def scored(self, logits: tf.Tensor) -> tf.Tensor:
         """Logits [B, A, C + 1] to scores [B, A, C]."""
         return SCORES[self.scores](logits)
 
-    def detect(self, codes: Any, logits: Any) -> dict[str, Any]:
+    def detect(self, codes: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detections in pixels of the frame, as the detector's own `detect` returns them."""
         suppress = NonMaxSuppression(self.iou, self.score, self.per_class, self.total)
         return suppress(*self.decode(codes, logits), self.size)
@@ -107,7 +108,7 @@ class Settings:
         return {ENTRY: text, ANCHORS: self.anchors.astype("<f4").tobytes()}
 
     @classmethod
-    def read(cls, model: Any, name: str) -> "Settings":
+    def read(cls, model: schema.ModelT, name: str) -> "Settings":
         """Those of a `schema.ModelT`. Raises WeightsError for a file that `detect export` did not write."""
         found = flatbuffer.metadata(model)
         if ENTRY not in found or ANCHORS not in found:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from tensorflow.core.protobuf import saved_model_pb2
 
 from detect.errors import WeightsError, first_few
@@ -17,7 +18,7 @@ TYPED = ("T", "dtype", "Tparams", "DstT")  # attributes that say an operation's 
 NOTHING: Mapping[str, bool] = {}
 
 
-def census(model: Any) -> dict[str, dict[str, int]]:
+def census(model: schema.ModelT) -> dict[str, dict[str, int]]:
     """{operator: {type: how many}} of a `schema.ModelT`.
 
     The type is that of the operator's first result; a convolution whose kernel has another one shows it as well:
@@ -31,7 +32,7 @@ def census(model: Any) -> dict[str, dict[str, int]]:
     return _table(counts)
 
 
-def constants(model: Any) -> dict[str, int]:
+def constants(model: schema.ModelT) -> dict[str, int]:
     """{type: bytes} of the constants that the file holds."""
     sizes: Counter[str] = Counter()
     for graph in model.subgraphs:
@@ -42,7 +43,7 @@ def constants(model: Any) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
-def float_convolutions(model: Any, layers: Mapping[str, bool] = NOTHING) -> list[str]:
+def float_convolutions(model: schema.ModelT, layers: Mapping[str, bool] = NOTHING) -> list[str]:
     """Names of the results of convolutions and dense layers that do not compute in int8 from end to end.
 
     layers: all Keras layers of the network, and whether they are meant to be float; those are left out.
@@ -76,7 +77,7 @@ def layers_of(tensor: str, layers: Collection[str]) -> set[str]:
     return found
 
 
-def refuse_float_convolutions(model: Any, layers: Mapping[str, bool] = NOTHING) -> None:
+def refuse_float_convolutions(model: schema.ModelT, layers: Mapping[str, bool] = NOTHING) -> None:
     """Raises WeightsError, naming them, where a file that is meant to be int8 has other convolutions in float."""
     found = float_convolutions(model, layers)
     if found:
@@ -110,7 +111,7 @@ def _table(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return table
 
 
-def _type(model: Any, graph: Any, operator: Any) -> str:
+def _type(model: schema.ModelT, graph: schema.SubGraphT, operator: schema.OperatorT) -> str:
     name = flatbuffer.operator_name(model, operator)
     ends = operator.inputs if name in ("DEQUANTIZE", "QUANTIZE") else operator.outputs
     kind = flatbuffer.dtype_name(graph.tensors[ends[0]])

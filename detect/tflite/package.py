@@ -3,9 +3,12 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tf_keras
+from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import ConfigError, WeightsError
 from detect.evaluation.sqnr import Limit
@@ -61,7 +64,7 @@ class File:
     body: bytes = field(repr=False)
 
 
-def build(model: Any, settings: Settings, options: Options, frames: Sequence[np.ndarray] = ()) -> File:
+def build(model: tf_keras.Model, settings: Settings, options: Options, frames: Sequence[np.ndarray] = ()) -> File:
     """Converts a network and adds its end and its metadata.
 
     model, frames: as `convert` has them. Raises WeightsError for an int8 file with a convolution in float that was not
@@ -81,7 +84,7 @@ def build(model: Any, settings: Settings, options: Options, frames: Sequence[np.
 def report(
     file: File,
     reference: File,
-    model: Any,
+    model: tf_keras.Model,
     settings: Settings,
     options: Options,
     frames: Sequence[np.ndarray],
@@ -126,7 +129,7 @@ def report(
     }
 
 
-def heads(model: Any, frame: np.ndarray) -> dict[str, np.ndarray]:
+def heads(model: tf_keras.Model, frame: np.ndarray) -> dict[str, np.ndarray]:
     """What a network says to one frame: {"codes": [1, A, 4], "logits": [1, A, C + 1]}."""
     outputs = model(frame[np.newaxis].astype(np.float32), training=False)
     return {head: outputs[head].numpy() for head in checks.HEADS}
@@ -187,7 +190,7 @@ def short(tensor: str) -> str:
     return "/".join(parts[1:-1]) if len(parts) > 2 else tensor
 
 
-def _described(model: Any, end: dict[str, int]) -> dict[str, dict[str, Any]]:
+def _described(model: schema.ModelT, end: dict[str, int]) -> dict[str, dict[str, Any]]:
     described = {}
     for name, index in end.items():
         tensor = model.subgraphs[0].tensors[index]
@@ -202,7 +205,7 @@ def _bytes(count: int) -> str:
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
-def open_file(path: Any, threads: int = 1) -> tuple[Runner, Settings]:
+def open_file(path: Path, threads: int = 1) -> tuple[Runner, Settings]:
     """A file that `detect export` wrote, ready to run with so many threads, or with one where only that is right.
 
     Raises WeightsError for any other.

@@ -1,10 +1,11 @@
 """What is measured of every exported file: how near it is to the float network, and how fast."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from detect.evaluation.sqnr import SAME, SAME_IN_FLOAT16, decibels, relative, sqnr
 from detect.tflite import flatbuffer
@@ -116,7 +117,7 @@ def _pairs(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def _results(model: Any) -> dict[str, tuple[int, str]]:
+def _results(model: schema.ModelT) -> dict[str, tuple[int, str]]:
     """{name: (tensor, operator)} of what the operators of a file give, conversions of types left out.
 
     The heads have their names in the signature.
@@ -165,7 +166,7 @@ def latency(files: Mapping[str, bytes], frame: np.ndarray, threads: Sequence[int
     return report
 
 
-def timed(call: Any, runs: int) -> float:
+def timed(call: Callable[[], object], runs: int) -> float:
     """Median milliseconds of a call, after one to warm up."""
     call()
     times: list[float] = []

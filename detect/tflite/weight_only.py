@@ -1,7 +1,6 @@
 """Kernels stored small in a float file: in half precision, or in 8 bits as TensorFlow's `quantize_weights` had them."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -14,7 +13,7 @@ LEVELS = 255
 HALVED = tuple(name for name in CONVOLUTIONS if name != "DEPTHWISE_CONV_2D")
 
 
-def float16(model: Any) -> int:
+def float16(model: schema.ModelT) -> int:
     """Stores the kernels of a float `schema.ModelT` in float16; the arithmetic stays float32. Returns how many.
 
     Biases and depthwise kernels stay float32, unlike in the converter's own float16 files: those kernels, with batch
@@ -22,19 +21,19 @@ def float16(model: Any) -> int:
     in them was five times the error of all others together.
     """
 
-    def half(values: np.ndarray, stored: Any) -> np.ndarray:
+    def half(values: np.ndarray, stored: schema.TensorT) -> np.ndarray:
         return values.astype(np.float16)
 
     return _store(model, HALVED, 1, schema.TensorType.FLOAT16, half, "_float16")
 
 
-def per_tensor(model: Any) -> int:
+def per_tensor(model: schema.ModelT) -> int:
     """Stores the kernels of a float `schema.ModelT` in 8 bits, evenly spaced from the least to the greatest value of
     each kernel (batch norm is folded into it by then) with zero among the levels. The arithmetic stays float. Returns
     how many kernels were changed.
     """
 
-    def eight_bits(values: np.ndarray, stored: Any) -> np.ndarray:
+    def eight_bits(values: np.ndarray, stored: schema.TensorT) -> np.ndarray:
         levels, step, zero = quantised(values)
         stored.quantization = flatbuffer.quantization([step], [zero])
         return levels
@@ -43,7 +42,12 @@ def per_tensor(model: Any) -> int:
 
 
 def _store(
-    model: Any, operators: tuple[str, ...], least: int, kind: int, small: Callable[[np.ndarray, Any], Any], ending: str
+    model: schema.ModelT,
+    operators: tuple[str, ...],
+    least: int,
+    kind: int,
+    small: Callable[[np.ndarray, schema.TensorT], np.ndarray],
+    ending: str,
 ) -> int:
     """Puts `small(values, tensor)` in the place of the kernels of at least so many values, and a DEQUANTIZE in front
     of each convolution, which makes float of it, once."""
@@ -76,7 +80,7 @@ def quantised(values: np.ndarray) -> tuple[np.ndarray, float, int]:
     return np.clip(np.rint(values / step) + zero, -128, 127).astype(np.int8), step, zero
 
 
-def _drop_unused(model: Any) -> None:
+def _drop_unused(model: schema.ModelT) -> None:
     """Empties the buffers that no tensor and no metadata uses any more."""
     used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
     used |= {entry.buffer for entry in model.metadata or []}

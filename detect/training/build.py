@@ -51,23 +51,26 @@ def limit_threads(number: int) -> None:
 
 def detector(cfg: DictConfig, num_classes: int) -> Detector:
     """The meta-architecture of `cfg.detector` around `cfg.backbone`, with random weights."""
-    return instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    made: Detector = instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    return made
 
 
 def classifier(cfg: DictConfig, num_classes: int) -> Classifier:
     """The classifier of `cfg.classify` on `cfg.backbone`, with random weights."""
-    return instantiate(cfg.classify.classifier, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    made: Classifier = instantiate(cfg.classify.classifier, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    return made
 
 
 def quantized_schedule(cfg: DictConfig) -> Schedule:
     """The schedule of stage 3."""
-    return instantiate(cfg.quantize.schedule)
+    made: Schedule = instantiate(cfg.quantize.schedule)
+    return made
 
 
 def quantization(cfg: DictConfig) -> Spec:
     """How stage 3 quantises, in steps of its schedule. Raises ConfigError where the two do not go together."""
-    steps, spec = cfg.quantize.schedule.steps, instantiate(cfg.quantize.spec)
-    spec = spec.over(steps)
+    steps, given = cfg.quantize.schedule.steps, instantiate(cfg.quantize.spec)
+    spec: Spec = given.over(steps)
     if spec.delay >= steps:
         raise ConfigError(
             f"quantize.spec.delay={cfg.quantize.spec.delay}: rounding would never begin, as quantize.schedule.steps is "
@@ -104,9 +107,10 @@ def check(cfg: DictConfig, num_classes: int) -> None:
 def stage_1_dataset(run: Run) -> ClassificationDataset:
     """The pictures of stage 1: a folder of their own, or crops of the run's training images."""
     dataset = instantiate(run.cfg.classify.dataset)
-    if not isinstance(dataset, ClassificationDataset):
-        dataset = dataset(run.dataset, seed=run.cfg.seed)
-    return dataset
+    if isinstance(dataset, ClassificationDataset):
+        return dataset
+    cropped: ClassificationDataset = dataset(run.dataset, seed=run.cfg.seed)
+    return cropped
 
 
 def classification_stream(

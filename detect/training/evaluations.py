@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from detect.data.dataset import ClassificationDataset, DetectionDataset
-from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
+from detect.evaluation.classification import ClassificationScores
+from detect.evaluation.coco import CocoEvaluator, Scores
+from detect.evaluation.interface import Evaluator
 from detect.reporting import pictures, scores
 from detect.training.hooks import Evaluation
 from detect.training.loop import Fit, Hook
@@ -29,7 +30,7 @@ class FirstBatch(Hook):
 class ShowConfig(Hook):
     """Shows the configuration in TensorBoard."""
 
-    def __init__(self, config: Mapping[str, Any]):
+    def __init__(self, config: Mapping[str, object]):
         self.config = config
 
     def begin(self, fit: Fit) -> None:
@@ -45,7 +46,7 @@ class TopOne(Evaluation):
     def __init__(
         self,
         every: int,
-        evaluator: ClassificationEvaluator,
+        evaluator: Evaluator[ClassificationScores],
         dataset: ClassificationDataset,
         split: str,
         confusion: Path,
@@ -78,7 +79,12 @@ class AveragePrecision(Evaluation):
     """
 
     def __init__(
-        self, every: int, evaluator: DetectionEvaluator, watched: Watched, delay: float = 0, histograms: bool = False
+        self,
+        every: int,
+        evaluator: Evaluator[tuple[Scores, CocoEvaluator]],
+        watched: Watched,
+        delay: float = 0,
+        histograms: bool = False,
     ):
         super().__init__(every)
         self.evaluator, self.watched, self.delay, self.histograms = evaluator, watched, delay, histograms

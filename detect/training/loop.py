@@ -4,8 +4,10 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
+from typing import TypedDict
 
 import numpy as np
 import psutil
@@ -23,6 +25,14 @@ log = logging.getLogger("detect")
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM arrived; the state was saved."""
+
+
+class Spent(TypedDict):
+    """What training has cost: steps, seconds without evaluation and saving, and training images a second."""
+
+    steps: int
+    seconds: float
+    images_per_second: float
 
 
 class Hook:
@@ -121,7 +131,7 @@ class Fit:
         variables = self.trainer.architecture.model.variables
         checkpoint.write(self.folder.best, {v.name.removesuffix(":0"): v for v in variables})
 
-    def run(self) -> dict[str, float]:
+    def run(self) -> Spent:
         """Trains until the schedule ends or a hook stops it, and leaves `last` and `best`.
 
         Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal and UserError at a NaN;
@@ -164,7 +174,7 @@ class Fit:
             scalars = self.trainer.train(stop - first)
         except Diverged as error:
             path = self.folder.diverged(error.step)
-            np.savez_compressed(path, **error.batch)
+            np.savez_compressed(path, **error.batch)  # type: ignore[arg-type]  # its stub lets names be `allow_pickle`
             images = ", ".join(self.image_name(int(i)) for i in error.batch["index"] if i >= 0)
             raise UserError(
                 f"{error}. The batch is in {path}; its images: {images}. The state before it is in {self.folder.last}. "
@@ -180,10 +190,10 @@ class Fit:
 
 
 @contextlib.contextmanager
-def _signals(trainer: Trainer):
+def _signals(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C and SIGTERM let the current step end; a second Ctrl-C stops at once."""
 
-    def stop(number, frame):
+    def stop(number: int, frame: FrameType | None) -> None:
         if trainer.interrupted:
             raise KeyboardInterrupt
         log.warning("signal %s: saving after this step", signal.Signals(number).name)

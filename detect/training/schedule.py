@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tf_keras
 from official.modeling.optimization import lr_schedule
@@ -35,7 +35,7 @@ class Schedule:
 
     steps: Count
     batch_size: Annotated[int, whole(1, 4096)]
-    optimizer: Callable[..., Any]
+    optimizer: Callable[..., tf_keras.optimizers.Optimizer]
     rate: Annotated[float, number(0, 100, above=True)]
     warmup: Natural = 0
     decay: Decay = "cosine"
@@ -58,7 +58,7 @@ class Schedule:
         """The decay that averages over about a tenth of the stage: min(.9997, 1 - 10 / steps)."""
         return max(0.0, min(0.9997, 1 - 10 / self.steps))
 
-    def learning_rate(self) -> Any:
+    def learning_rate(self) -> tf_keras.optimizers.schedules.LearningRateSchedule:
         """Linear warm-up to `rate`, then the decay."""
         demand("schedule.decay", self.decay, Decay)
         if self.decay == "cosine":
@@ -74,7 +74,7 @@ class Schedule:
             return lr_schedule.LinearWarmup(rate, self.warmup, warmup_learning_rate=0.0)
         return rate
 
-    def build_optimizer(self):
+    def build_optimizer(self) -> tf_keras.optimizers.Optimizer:
         """The optimiser with its schedule, clipping, weight decay and weight average."""
         decay = self.average_decay if self.ema_decay is None else self.ema_decay
         optimizer = self.optimizer(

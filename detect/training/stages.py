@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 
 from detect.config import arms
 from detect.config.tree import plain
-from detect.data.pipeline import ClassificationStream, DetectionStream
+from detect.data.interface import Stream
 from detect.errors import ConfigError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
@@ -31,14 +30,22 @@ from detect.runs.summary import hyper_parameters, write_summary
 from detect.training import build
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
 from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
-from detect.training.loop import Fit, Hook
+from detect.training.loop import Fit, Hook, Spent
 from detect.training.schedule import Schedule
 from detect.training.trainer import Trainer
 from detect.weights import checkpoint
+from detect.weights.interface import WeightSource
 from detect.weights.sources import FromFile, NoWeights
 from detect.weights.transfer import class_heads, transfer
 
 log = logging.getLogger("detect")
+
+
+class Outcome(Spent):
+    """How a stage ended: what it cost, the best score on the selection split, and the step that had it."""
+
+    best: float
+    best_step: int
 
 
 @dataclass
@@ -55,14 +62,14 @@ class Stage:
     folder: StageFolder
     architecture: Architecture
     schedule: Schedule
-    stream: DetectionStream | ClassificationStream
+    stream: Stream
     evaluation: Evaluation
     image_name: Callable[[int], str]
     shown: list[Hook]
     hooks: list[Hook] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, object] = field(default_factory=dict)
 
-    def fit(self, logger: RunLogger) -> dict[str, Any]:
+    def fit(self, logger: RunLogger) -> Outcome:
         """Trains to the end and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
         schedule, evaluation = self.schedule, self.evaluation
         hooks = [Logging(schedule.log_every), *self.shown, *self.hooks, evaluation]
@@ -72,16 +79,16 @@ class Stage:
         trainer = Trainer(self.architecture, schedule, self.stream)
         outcome = Fit(trainer, schedule, self.folder, logger, hooks, self.image_name).run()
         checkpoint.load(self.architecture.model, self.folder.best)
-        return outcome | {"best": evaluation.best, "best_step": evaluation.best_step}
+        return {**outcome, "best": evaluation.best, "best_step": evaluation.best_step}
 
     def logger(self) -> RunLogger:
         """Writes what the stage says while it trains."""
         return RunLogger(self.folder.path, self.schedule.steps, self.folder.name)
 
 
-def first_weights(cfg: DictConfig) -> Any:
+def first_weights(cfg: DictConfig) -> WeightSource:
     """The source of the first stage's weights: `init`, unless the arm of an ablation starts from random values."""
-    weights = NoWeights() if cfg.arm.start == "random" else build.instantiate(cfg.init)
+    weights: WeightSource = NoWeights() if cfg.arm.start == "random" else build.instantiate(cfg.init)
     if cfg.arm.name is not None:
         log.info(arms.description(cfg.arm, weights.describe()))
     return weights
@@ -94,11 +101,11 @@ def step_macs(architecture: Architecture, schedule: Schedule) -> int:
 
 def stage_1_macs(run: Run) -> int:
     """Multiply-accumulates, forward, of stage 1 as it is configured, whether or not it is trained."""
-    schedule = build.instantiate(run.cfg.classify.schedule)
+    schedule: Schedule = build.instantiate(run.cfg.classify.schedule)
     return step_macs(build.classifier(run.cfg, build.stage_1_dataset(run).num_classes), schedule) * schedule.steps
 
 
-def train_classifier(run: Run, weights: Any) -> Any:
+def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
     cfg, folder = run.cfg, run.folder.stage(CLASSIFY)
     best = FromFile(str(folder.best))
@@ -138,7 +145,7 @@ def train_classifier(run: Run, weights: Any) -> Any:
     return best
 
 
-def train_detector(run: Run, weights: Any) -> float:
+def train_detector(run: Run, weights: WeightSource) -> float:
     """Stage 2: the float detector, from the backbone's weights. Returns AP on the split that chose the checkpoint."""
     cfg, folder = run.cfg, run.folder.stage(DETECTOR)
     if folder.summary.exists():
@@ -154,7 +161,7 @@ def train_detector(run: Run, weights: Any) -> float:
         schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
     initialise(detector, weights, cfg, folder)
     schedule.prepare(detector)
-    summary = {
+    summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
         "cost": {
             "stage_1_macs": run.folder.stage(CLASSIFY).summary_figure("macs"),
@@ -166,7 +173,7 @@ def train_detector(run: Run, weights: Any) -> float:
     return fit_detector(stage, detector, folder if cfg.quantize.enabled else run.folder)
 
 
-def train_quantized(run: Run, weights: Any) -> float:
+def train_quantized(run: Run, weights: WeightSource) -> float:
     """Stage 3: the fake-quantised twin of the float detector. Returns AP of the evaluation graph.
 
     weights: of stage 1 or `init`, which the twin starts from where there is no float stage.
@@ -185,7 +192,7 @@ def train_quantized(run: Run, weights: Any) -> float:
     if loaded and cfg.quantize.calibrate:
         images = (stream.batch(k)["image"] for k in range(cfg.quantize.calibrate))
         log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
-    summary = {
+    summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
         "quantize": spec.to_config(),
     }
@@ -199,8 +206,8 @@ def detection_stage(
     folder: StageFolder,
     detector: Detector,
     schedule: Schedule,
-    stream: DetectionStream,
-    summary: dict[str, Any],
+    stream: Stream,
+    summary: dict[str, object],
     delay: float = 0,
 ) -> Stage:
     """A stage that trains a detector. delay: see `AveragePrecision`."""
@@ -244,7 +251,7 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
     return found[split]["AP"] or 0.0
 
 
-def initialise(architecture: Architecture, weights: Any, cfg: DictConfig, folder: StageFolder) -> bool:
+def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfig, folder: StageFolder) -> bool:
     """Copies weights by name and shape, and keeps the ledger; logs which start was chosen. Returns whether it copied.
 
     Raises ConfigError where a classifier is to start from a whole detector, whose heads would not reach stage 2.

@@ -3,38 +3,38 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import orbit
 import tensorflow as tf
 
+from detect.data.interface import Batch, Stream
 from detect.data.pipeline import to_tf
 from detect.errors import UserError
+from detect.modeling.interface import Architecture
 from detect.training.schedule import Schedule
+
+Tensors = dict[str, tf.Tensor]
 
 
 class Diverged(UserError):
     """The loss or the gradient is no longer finite."""
 
-    def __init__(self, step: int, scalars: dict, batch: dict):
+    def __init__(self, step: int, scalars: Mapping[str, float], batch: Batch):
         bad = ", ".join(name for name, value in scalars.items() if not math.isfinite(value))
         super().__init__(f"step {step}: {bad} is not finite")
         self.step, self.batch = step, batch
 
 
-class Trainer(orbit.AbstractTrainer):
-    """Optimises a meta-architecture on a stream of batches.
-
-    architecture: has `model` (a tf_keras model) and `losses(batch, training) -> (parts, scalars)`.
-    stream: `detect.data.pipeline` stream; the batch of a step depends on the step alone.
-    """
+class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no types
+    """Optimises a meta-architecture on a stream of batches."""
 
     def __init__(
         self,
-        architecture,
+        architecture: Architecture,
         schedule: Schedule,
-        stream,
+        stream: Stream,
         strategy: tf.distribute.Strategy | None = None,
     ):
         self.architecture, self.stream = architecture, stream
@@ -45,7 +45,7 @@ class Trainer(orbit.AbstractTrainer):
             self.optimizer.build(architecture.model.trainable_variables)
         self.interrupted = False
         self.waited = 0.0
-        self._batches: Iterator | None = None
+        self._batches: Iterator[Tensors] | None = None
         self._step = tf.function(self._distributed_step)
 
     @property
@@ -53,7 +53,7 @@ class Trainer(orbit.AbstractTrainer):
         """Optimiser steps done so far."""
         return int(self.optimizer.iterations)
 
-    def train(self, num_steps) -> dict[str, float]:
+    def train(self, num_steps: int | tf.Tensor) -> dict[str, float]:
         """Runs up to `num_steps` steps; returns the mean of each scalar over them. Stops early when interrupted."""
         if self._batches is None:
             dataset = to_tf(self.stream, self.step)
@@ -71,17 +71,18 @@ class Trainer(orbit.AbstractTrainer):
                 break
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
-    def _next_batch(self):
+    def _next_batch(self) -> Tensors:
+        assert self._batches is not None  # `train` has made it
         try:
             return next(self._batches)
         except tf.errors.OpError as error:  # the pipeline's own error names the image; TensorFlow's wraps it
             raise self.stream.failure or error from error
 
-    def _distributed_step(self, batch):
+    def _distributed_step(self, batch: Tensors) -> Tensors:
         per_replica = self.strategy.run(self._replica_step, args=(batch,))
         return {n: self.strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for n, v in per_replica.items()}
 
-    def _replica_step(self, batch):
+    def _replica_step(self, batch: Tensors) -> Tensors:
         variables = self.architecture.model.trainable_variables
         with tf.GradientTape() as tape:
             parts, scalars = self.architecture.losses(batch, training=True)
@@ -97,7 +98,7 @@ class Trainer(orbit.AbstractTrainer):
         }
 
     @contextlib.contextmanager
-    def averaged_weights(self):
+    def averaged_weights(self) -> Iterator[None]:
         """Within, the model holds the moving average of its weights, where the schedule keeps one."""
         if not self.optimizer.use_ema:
             yield

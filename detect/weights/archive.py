@@ -8,14 +8,15 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from detect.errors import WeightsError
 
 LARGEST = 2 << 30  # bytes, unpacked: archives of weights are much smaller; a larger one is broken or an attack
 LARGEST_HEADER = 1 << 20  # the most bytes of one header, which tarfile keeps in memory
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
 def unpack(archive: Path, start: str, folder: Path) -> Path:
@@ -68,15 +69,15 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folde
         shutil.copyfileobj(source, out)
 
 
-def _decompressed(archive: Path) -> Any:
+def _decompressed(archive: Path) -> IO[bytes]:
     with open(archive, "rb") as file:
         head = file.read(2)
-    opener: Any = OPENERS.get(head, open)
-    return opener(archive, "rb")
+    opener = OPENERS.get(head, open)
+    return cast(IO[bytes], opener(archive, "rb"))
 
 
-def _limited(stream: IO[bytes]) -> Any:
-    return _Limited(stream)
+def _limited(stream: IO[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], _Limited(stream))
 
 
 class _Limited:

@@ -9,13 +9,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from detect.errors import WeightsError
 from detect.weights.transfer import transfer
+
+if TYPE_CHECKING:
+    import tf_keras
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # only an object-based checkpoint of TF 2 has this key
 DATA = ".data-00000-of-00001"
@@ -79,7 +82,7 @@ def write(prefix: str | Path, values: Mapping[str, Any]) -> None:
         os.replace(_with(new, ".index"), _with(prefix, ".index"))
 
 
-def load(model: Any, prefix: str | Path) -> None:
+def load(model: "tf_keras.Model", prefix: str | Path) -> None:
     """Fills all variables of a tf_keras model from a checkpoint that `write` made of the same model.
 
     Raises WeightsError, and changes nothing, if a variable is missing, unknown or of another shape.

@@ -9,8 +9,9 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from email.message import Message
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from detect.reporting.progress import ProgressLine
 
@@ -72,7 +73,7 @@ def _stream(address: str, part: IO[bytes], timeout: float, progress: Progress | 
     return resumed
 
 
-def _copy(response: Any, part: IO[bytes], done: int, size: int, show: Progress) -> int:
+def _copy(response: http.client.HTTPResponse, part: IO[bytes], done: int, size: int, show: Progress) -> int:
     while block := response.read(CHUNK):
         done += len(block)
         if done > LARGEST:
@@ -84,7 +85,7 @@ def _copy(response: Any, part: IO[bytes], done: int, size: int, show: Progress) 
     return done
 
 
-def _goes_on(response: Any, done: int) -> bool:
+def _goes_on(response: http.client.HTTPResponse, done: int) -> bool:
     """Whether a response continues after `done` bytes. A server without support for ranges sends everything (200)."""
     if response.status != http.client.PARTIAL_CONTENT:
         return False
@@ -93,7 +94,7 @@ def _goes_on(response: Any, done: int) -> bool:
     return True
 
 
-def _mark(headers: Any) -> str:
+def _mark(headers: Message) -> str:
     """The server's mark of a file's version: a strong ETag, or the date of its last change."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")

@@ -11,22 +11,22 @@ Each source has
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from detect.errors import WeightsError
 from detect.quantization.spec import RANGE_VARIABLES
 from detect.weights import checkpoint, formats
 from detect.weights.catalogue import Entry, obtain
+from detect.weights.interface import Scope
 from detect.weights.names import Arrays
 
-Scope = Literal["backbone", "detector"]
 BEST = ("detector/best", "quantized/best", "classify/best", "best")  # in a run folder, or in the folder of one stage
 
 
 class NoWeights:
     """The model starts from random values."""
 
-    scope = "backbone"
+    scope: Scope = "backbone"
     skip: tuple[str, ...] = ()
 
     def read(self, backbone: Any) -> None:
@@ -46,7 +46,8 @@ class FromFile:
     """
 
     def __init__(self, path: str, scope: Scope = "backbone", skip: Sequence[str] = ()):
-        self.path, self.scope, self.skip = path, scope, tuple(skip)
+        self.path, self.skip = path, tuple(skip)
+        self.scope: Scope = scope
 
     def read(self, backbone: Any) -> Arrays:
         """Arrays by our names; ranges of a fake-quantised model are left out. Raises WeightsError."""
@@ -89,7 +90,8 @@ class Published:
         skip: Sequence[str] = (),
     ):
         self.archives = {key: Entry.of(key, value) for key, value in archives.items()}
-        self.name, self.scope, self.cache, self.skip = name, scope, cache, tuple(skip)
+        self.name, self.cache, self.skip = name, cache, tuple(skip)
+        self.scope: Scope = scope
 
     def read(self, backbone: Any) -> Arrays:
         """Arrays by our names. Raises WeightsError if the file can't be fetched or belongs to another network."""

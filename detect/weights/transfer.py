@@ -8,13 +8,16 @@ import logging
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detect.errors import WeightsError
 from detect.weights.ledger import Ledger
 from detect.weights.mismatch import complaint
+
+if TYPE_CHECKING:
+    import tf_keras
 
 log = logging.getLogger("detect")
 
@@ -43,7 +46,7 @@ def named(variables: Iterable[Any]) -> dict[str, Any]:
 
 
 def transfer(
-    model: Any,
+    model: "tf_keras.Model",
     arrays: Mapping[str, np.ndarray],
     *,
     source: str,

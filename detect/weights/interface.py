@@ -1,0 +1,30 @@
+"""What training asks of a source of weights."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from detect.weights.names import Arrays
+
+Scope = Literal["backbone", "detector"]
+
+
+class WeightSource(Protocol):
+    """Where a model's first weights come from; `init` in a configuration."""
+
+    @property
+    def scope(self) -> Scope:
+        """What is filled: the layers of the backbone, or the whole detector."""
+
+    @property
+    def skip(self) -> Sequence[str]:
+        """Globs of variable names that are left as they are in the model."""
+
+    def read(self, backbone: Any) -> Arrays | None:
+        """float32 arrays by the names and in the shapes of this project's variables; None starts from random values.
+
+        backbone: what the weights are for; its `slim_scope` and `keras_layers()` tell names in foreign files.
+        Raises WeightsError where the weights can't be had or are of another network.
+        """
+
+    def describe(self) -> str:
+        """One line for logs and ledger."""

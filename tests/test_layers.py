@@ -1,4 +1,4 @@
-"""Imports go downward only, from package to package and inside `modeling` and `export`: read from every syntax tree."""
+"""Imports go downward only, from package to package and inside `modeling`: read from every syntax tree."""
 
 import ast
 import graphlib

@@ -16,7 +16,7 @@ layers = tf_keras.layers
 class Classifier(interface.Classifier):
     """Backbone and head as one flat model.
 
-    backbone: builds the end points from an image tensor (`detect.backbones`).
+    backbone: builds the end points from an image tensor (`detect.modeling.backbones`).
     num_classes: of the data set, background included where it has one.
     size: (height, width) of the network's input frame in pixels.
     hidden: units of dense ReLU layers between pooling and logits.

@@ -38,7 +38,7 @@ SHOWN = 16  # proposals of an image that the second stage is looked at on
 class FasterRCNN(Detector):
     """Two stages around a backbone: proposals from its map of stride 16, then a class and a box for each of them.
 
-    backbone: builds the end points from an image tensor, and its later layers on crops (`detect.backbones`).
+    backbone: builds the end points from an image tensor, and its later layers on crops (`detect.modeling.backbones`).
     num_classes: without background.
     size: (height, width) of the network's input frame in pixels, each at least 96.
     resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.

@@ -28,7 +28,7 @@ from detect.modeling.target_assigner import TargetAssigner
 class SSD(Detector):
     """Backbone, neck and head as one flat model, and what turns its outputs into a loss or into detections.
 
-    backbone: builds the end points from an image tensor (`detect.backbones`).
+    backbone: builds the end points from an image tensor (`detect.modeling.backbones`).
     num_classes: without background.
     size: (height, width) of the network's input frame in pixels, each at least 96.
     resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.

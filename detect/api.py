@@ -45,6 +45,9 @@ __all__ = [
     "train",
 ]
 
+Value = str | int | float | bool | Path | Sequence["Value"] | Mapping[str, "Value"] | None
+"""What a key of the configuration can hold."""
+
 _LATE = {"Detector": "detect.detector", "Detections": "detect.detector", "Hook": "detect.training.loop"}
 """Names that need TensorFlow, and the module of each."""
 
@@ -66,7 +69,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> DictConfig
     return _compose(overrides, "train", None if config_dir is None else Path(config_dir))
 
 
-def read_dataset(kind: str, **arguments: Any) -> DetectionDataset:
+def read_dataset(kind: str, **arguments: Value) -> DetectionDataset:
     """Reads, checks and cleans a data set: the arguments are the keys of the group `dataset`.
 
     kind: an option of the group, such as "voc", "coco" or "yolo". arguments: for example root="DIR".
@@ -99,7 +102,7 @@ def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test
     return detector.evaluate(dataset.splits[split])[0]
 
 
-def export(run: str | Path, **options: Any) -> Path:
+def export(run: str | Path, **options: Value) -> Path:
     """Writes what `detect export run=RUN` writes, compares it with the run, and returns its folder.
 
     options: the keys of `detect export`, for example format="tflite", quantize="ptq", output="DIR".
@@ -117,7 +120,7 @@ def export(run: str | Path, **options: Any) -> Path:
     return folder
 
 
-def _value(value: Any) -> str:
+def _value(value: Value) -> str:
     """A Python value as Hydra's grammar writes it."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{_value(item)}" for key, item in value.items()) + "}"

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,17 +34,17 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, data: Any, indent: int | None = 2) -> None:
+def write_json(path: Path, data: object, indent: int | None = 2) -> None:
     """Writes strict JSON atomically."""
     write_text(path, strict_json(data, indent) + "\n")
 
 
-def strict_json(data: Any, indent: int | None = None) -> str:
+def strict_json(data: object, indent: int | None = None) -> str:
     """JSON that every parser reads: NaN and infinity become null, numpy values, paths and tuples their plain kin."""
     return json.dumps(_plain(data), indent=indent, allow_nan=False)
 
 
-def _plain(data: Any) -> Any:
+def _plain(data: object) -> object:
     if isinstance(data, np.ndarray | np.generic):
         data = data.tolist()
     if isinstance(data, float):

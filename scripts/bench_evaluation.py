@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from detect.data.dataset import Example
-from detect.evaluation.coco import FIGURES, CocoEvaluator, coco_results, coco_truth
+from detect.evaluation.coco import FIGURES, CocoEvaluator
+from detect.evaluation.coco_json import coco_results, coco_truth
 from detect.files import write_json
 
 LIMIT_SECONDS = 20.0

@@ -1,21 +1,24 @@
 """A detector as a SavedModel that takes pixels of any size: resize and input scaling are inside."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
 from detect.geometry.frame import Frame
+from detect.modeling.interface import Detector
 from detect.runs.folder import DETECTOR_JSON
 
 UNIT = 2048  # of OpenCV's fixed-point weights
 
 
-def save(architecture: Any, classes, origin: str, folder: Path) -> None:
-    """architecture: a meta-architecture. The signature is the Object Detection API's: `input_tensor`, uint8
-    [B, H, W, 3] of any size -> `detection_boxes` [B, N, 4] normalised to that image, `detection_scores`,
-    `detection_classes` from 1, `num_detections`.
+def save(architecture: Detector, classes: Sequence[str], origin: str, folder: Path) -> None:
+    """Writes a SavedModel, and beside it its class names and the run that it comes from (`origin`).
+
+    The signature is that of the Object Detection API: `input_tensor`, uint8 [B, H, W, 3] of any size ->
+    `detection_boxes` [B, N, 4] normalised to that image, `detection_scores`, `detection_classes` from 1,
+    `num_detections`.
     """
     module = tf.Module()
     module.model = architecture.model

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from detect.config.legal_values import demand, whole
 from detect.errors import ConfigError
@@ -95,7 +95,7 @@ PRESETS: dict[str, Spec | None] = {
 }
 
 
-def preset(name: str, **changes: Any) -> Spec | None:
+def preset(name: str, **changes: float | str | bool | None) -> Spec | None:
     """The preset with this name, with changed fields (`preset("contrib_2017", delay=48000)`); None for `none`.
 
     Raises ConfigError for an unknown name, a value that is not legal, or a change to `none`.
@@ -106,4 +106,4 @@ def preset(name: str, **changes: Any) -> Spec | None:
     unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(Spec)})
     if unknown or (spec is None and changes):
         raise ConfigError(f"quantize={name} has no {', '.join(unknown or changes)}")
-    return spec if spec is None else dataclasses.replace(spec, **changes)
+    return spec if spec is None else dataclasses.replace(spec, **cast(dict[str, Any], changes))

@@ -10,7 +10,8 @@ import numpy as np
 from detect.data.dataset import BACKGROUND, DetectionDataset
 from detect.data.pipeline import read_image
 from detect.data.subset import evenly_spread
-from detect.evaluation.coco import CocoEvaluator, Scores, coco_results
+from detect.evaluation.coco import CocoEvaluator, Scores
+from detect.evaluation.coco_json import coco_results
 from detect.evaluation.confusion import confusion_matrix
 from detect.evaluation.evaluators import DetectionEvaluator
 from detect.evaluation.interface import Detect

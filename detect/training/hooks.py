@@ -7,6 +7,7 @@ named in the configuration:
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -43,7 +44,7 @@ class QuantizationPhases(Hook):
         self._phases.step(fit.step)  # what is scored now is the network of the step to come
 
 
-class Evaluation(Hook):
+class Evaluation(Hook, ABC):
     """Scores the weights as they stand (with averaged weights) and keeps the best ones in `best`.
 
     every: steps between two evaluations; the last step has one, too.
@@ -73,9 +74,9 @@ class Evaluation(Hook):
     def state(self) -> Mapping[str, tf.Variable]:
         return {"best": self._best, "best_step": self._best_step, "evaluations_since_best": self._worse}
 
+    @abstractmethod
     def score(self, fit: Fit) -> float | None:
         """The score of the model as it stands; higher is better, None is no candidate for the best weights."""
-        raise NotImplementedError
 
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
         if fit.due(self.every) and not fit.interrupted:

@@ -141,7 +141,7 @@ def test_other_kinds_of_a_quantised_run_are_of_its_float_stage(quantised_run, sm
     call(f"run={quantised_run}", "format=tflite", "timings=10", f"output={tmp_path}/x")
     ap = json.loads((small_run[0] / "summary.json").read_text())["scores"]["test"]["AP"]
     assert json.loads((tmp_path / "x" / "export.json").read_text())["scores"]["run"]["AP"] == pytest.approx(
-        ap, abs=2e-3
+        ap, abs=1e-6
     )
 
 

@@ -57,9 +57,9 @@ def exported(small_run, tmp_path_factory):
 def test_evaluate_repeats_the_scores_of_the_run(small_run, tmp_path):
     folder = small_run[0]
     before = json.loads((folder / "summary.json").read_text())["scores"]["test"]
-    assert call("evaluate", f"run={folder}", f"output={tmp_path}") == pytest.approx(before["AP"], abs=2e-3)
+    assert call("evaluate", f"run={folder}", f"output={tmp_path}") == pytest.approx(before["AP"], abs=1e-6)
     after = json.loads((tmp_path / "test_scores.json").read_text())
-    assert after["AR100"] == pytest.approx(before["AR100"], abs=2e-3)
+    assert after["AR100"] == pytest.approx(before["AR100"], abs=1e-6)
     assert (tmp_path / "test_predictions.png").exists()
 
 

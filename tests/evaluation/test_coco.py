@@ -13,11 +13,10 @@ from detect.errors import DataError
 from detect.evaluation.coco import (
     FIGURES,
     CocoEvaluator,
-    coco_results,
-    coco_truth,
     ground_truth_check,
     score_files,
 )
+from detect.evaluation.coco_json import coco_results, coco_truth
 
 HALF = Path(__file__).parent / "fixtures" / "coco_half.json"
 ORACLE = {

@@ -128,6 +128,11 @@ def test_no_cycles():
         pytest.fail("modules import each other: " + " -> ".join(error.args[1]))
 
 
+def test_only_the_job_of_the_command_line_reads_hydras_state():
+    readers = [module for module, source in modules().items() if "HydraConfig.get()" in source]
+    assert readers == ["cli.job"]
+
+
 def test_init_files_are_empty():
     assert [str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("__init__.py") if f.read_text().strip()] == []
 

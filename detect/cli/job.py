@@ -1,6 +1,6 @@
 """What Hydra knows of the job that runs: its folder, its command and whether it belongs to a sweep.
 
-No other module reads Hydra's global state.
+No other module reads Hydra's global state. `detect.config.composer` sets it while it composes, and restores it.
 """
 
 from pathlib import Path
@@ -10,8 +10,19 @@ from hydra.types import RunMode
 
 
 def folder() -> Path:
-    """Where this run leaves everything."""
+    """The folder that this run leaves its files in."""
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def leaves_files() -> bool:
+    """Whether the job has a folder of its own; verbs that only print have none."""
+    return bool(HydraConfig.get().output_subdir)
+
+
+def title() -> str:
+    """A short name of the job of a sweep, for messages."""
+    job = HydraConfig.get().job
+    return f"job {job.num} ({job.override_dirname})"
 
 
 def is_cell() -> bool:

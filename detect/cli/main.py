@@ -121,15 +121,12 @@ def _job(
     checked: digests of configurations that need no check here, as the command line has made it (cli.overrides).
     """
     prepare_environment()
-    from hydra.core.hydra_config import HydraConfig
-
-    from detect.cli.job import is_cell
+    from detect.cli import job
     from detect.config import check
     from detect.config.fingerprint import digest
     from detect.runs import sweep
 
-    hydra_cfg = HydraConfig.get()
-    folder = Path(hydra_cfg.runtime.output_dir) if hydra_cfg.output_subdir else None
+    folder = job.folder() if job.leaves_files() else None
     try:
         if folder:
             sweep.forget_failure(folder)
@@ -144,9 +141,8 @@ def _job(
         mend = _user_error(error)
         if folder:
             sweep.record(folder, mend or error)
-        if is_cell():  # the others go on, whatever it was
-            where = f"job {hydra_cfg.job.num} ({hydra_cfg.job.override_dirname}): "
-            tell(config_name, mend or error, where)
+        if job.is_cell():  # the others go on, whatever it was
+            tell(config_name, mend or error, f"{job.title()}: ")
             return None
         if mend is None:
             raise

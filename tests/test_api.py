@@ -93,6 +93,9 @@ def test_a_wrong_hook_is_refused(tmp_path, monkeypatch, hook, said):
 
 def test_a_wrong_data_set_is_refused(tmp_path):
     with pytest.raises(DataError, match=str(tmp_path)):
+        api.train(api.compose("dataset=voc", f"dataset.root={tmp_path}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DataError, match=str(tmp_path)):
         api.read_dataset("voc", root=tmp_path)
     with pytest.raises(ConfigError, match=r"dataset\.rot"):
         api.read_dataset("voc", rot=tmp_path)

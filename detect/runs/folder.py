@@ -159,13 +159,16 @@ class RunFolder:
         scores = json.loads(self.summary.read_text())["scores"]
         return scores[next(split for split in ("val", "test", "train") if split in scores)]["AP"] or 0.0
 
+    def check_path(self) -> None:
+        """Raises ConfigError for a path that TensorFlow can't use."""
+        if any(sign in str(self.path) for sign in "[]\\*?"):
+            raise ConfigError(f"run folder {self.path}: TensorFlow can't keep checkpoints in a path with [ ] \\ * or ?")
+
     def claim(self) -> IO[str]:
         """Makes the folder and takes it for this process, for as long as the returned file is open.
 
-        Raises ConfigError where another process trains in it, and for a path that TensorFlow can't use.
+        Raises ConfigError where another process trains in it.
         """
-        if any(sign in str(self.path) for sign in "[]\\*?"):
-            raise ConfigError(f"run folder {self.path}: TensorFlow can't keep checkpoints in a path with [ ] \\ * or ?")
         self.path.mkdir(parents=True, exist_ok=True)
         lock = (self.path / "lock").open("w")
         try:

@@ -50,12 +50,13 @@ def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
     command: what makes the run again; None is the command line of this process.
     """
     place = RunFolder(folder)
-    lock = place.claim()
+    place.check_path()
     dataset = dataset_of(cfg, cfg.decode)
     for line in dataset.describe():
         log.info(line)
     if not dataset.splits["train"]:
         raise DataError(f"data set {dataset.name}: no training images")
     check_ground_truth(dataset)
+    lock = place.claim()  # only now: bad data leaves no folder behind
     place.save(cfg, dataset.classes)
     return Run(place, cfg, dataset, provenance.collect() | ({"command": command} if command else {}), lock)

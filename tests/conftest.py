@@ -12,6 +12,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
+LONG = (
+    "cli/test_verbs.py",
+    "training/",
+    "cli/test_advise.py",
+    "modeling/test_pairs.py",
+    "quantization/test_training.py",
+)
+"""Files of the longest tests: they begin first, so that the processes of a session end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; the order within a file stays."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(LONG))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and weights that DETECT_SHARED names; without it, the test is skipped."""

@@ -54,6 +54,25 @@ def exported(small_run, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def detector(small_run):
+    """The run, as the Python API loads it."""
+    from detect.detector import Detector
+
+    return Detector.load(small_run[0])
+
+
+@pytest.fixture(scope="module")
+def signature(exported):
+    """The function that a server calls; it needs its module as long as it lives."""
+    import tensorflow as tf
+
+    module = tf.saved_model.load(str(exported))
+    serve = module.signatures["serving_default"]
+    serve.module = module
+    return serve
+
+
 def test_evaluate_repeats_the_scores_of_the_run(small_run, tmp_path):
     folder = small_run[0]
     before = json.loads((folder / "summary.json").read_text())["scores"]["test"]
@@ -88,12 +107,12 @@ def test_predict_without_images_says_so(small_run, tmp_path):
         call("predict", f"run={small_run[0]}", f"images={tmp_path}/nothing.jpg")
 
 
-def test_the_exported_model_equals_the_run(small_run, exported, photographs):
+def test_the_exported_model_equals_the_run(detector, exported, photographs):
     from detect.data.pipeline import read_image
     from detect.detector import Detector
     from detect.geometry.frame import resize
 
-    run, shipped = Detector.load(small_run[0]), Detector.load(exported)
+    run, shipped = detector, Detector.load(exported)
     assert shipped.classes == run.classes and shipped.size == run.size == (96, 96)
     frames = [resize(read_image(path), (96, 96)) for path in sorted(photographs.iterdir())]
     for a, b in zip(run(frames), shipped(frames), strict=True):
@@ -154,12 +173,11 @@ def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photograp
             np.testing.assert_allclose(exported.scores[:20], scores[:20], atol=1e-2)
 
 
-def test_two_images_of_a_batch_equal_two_batches(exported, photographs):
+def test_two_images_of_a_batch_equal_two_batches(signature, photographs):
     import tensorflow as tf
 
     from detect.data.pipeline import read_image
 
-    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
     images = np.stack([read_image(path)[:300, :400] for path in sorted(photographs.iterdir())])
     together = signature(input_tensor=tf.constant(images))
     for i, image in enumerate(images):
@@ -204,10 +222,9 @@ def test_a_faster_rcnn_run_predicts_and_exports(photographs, small_overrides, tm
         assert_same_detections(served(together, i), served(alone, 0), 1.0)
 
 
-def test_the_signature_is_the_object_detection_apis(exported):
+def test_the_signature_is_the_object_detection_apis(signature):
     import tensorflow as tf
 
-    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
     outputs = signature(input_tensor=tf.zeros((2, 50, 70, 3), tf.uint8))
     assert {name: tuple(value.shape) for name, value in outputs.items()} == {
         "detection_boxes": (2, 100, 4), "detection_scores": (2, 100), "detection_classes": (2, 100),
@@ -252,10 +269,10 @@ def tflite(small_run, tmp_path_factory):
     return {name: root / name for name in kinds}
 
 
-def test_a_tflite_file_detects_what_the_run_does(small_run, tflite, photographs):
+def test_a_tflite_file_detects_what_the_run_does(detector, tflite, photographs):
     from detect.detector import Detector
 
-    run, shipped = Detector.load(small_run[0]), Detector.load(tflite["float32"] / "model.tflite")
+    run, shipped = detector, Detector.load(tflite["float32"] / "model.tflite")
     assert (shipped.classes, shipped.size) == (run.classes, run.size)
     assert Detector.load(tflite["float32"]).name == shipped.name  # the folder will do
     paths = sorted(photographs.iterdir())
@@ -377,7 +394,7 @@ def test_a_file_beyond_its_limit_is_not_written(small_run, tmp_path, monkeypatch
         r"difference of at most -1; strict=false"
     )
     with pytest.raises(ConfigError, match=told):
-        call("export", f"run={small_run[0]}", "format=tflite", "timings=10", f"output={tmp_path}/x")
+        call("export", f"run={small_run[0]}", "format=tflite", "timings=10", "scored=0", f"output={tmp_path}/x")
     assert not (tmp_path / "x").exists()
 
 
@@ -390,10 +407,7 @@ def test_quantize_is_the_word_on_the_command_line():
         overrides.prepare(overrides.read(["run=x", "quantize=int3"], "export"))
 
 
-def test_detector_batches_equal_singles_and_scores_are_filtered(small_run, photographs):
-    from detect.detector import Detector
-
-    detector = Detector.load(small_run[0])
+def test_detector_batches_equal_singles_and_scores_are_filtered(detector, photographs):
     paths = sorted(photographs.iterdir())
     together, alone = detector(paths, score=0.02), [detector(path, score=0.02)[0] for path in paths]
     for a, b in zip(together, alone, strict=True):

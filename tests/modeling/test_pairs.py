@@ -18,9 +18,10 @@ DETECTORS = sorted(file.stem for file in (CONFIG_DIR / "detector").glob("*.yaml"
 # Every backbone carries every meta-architecture; the presets of one net or one neck are tried on one backbone.
 WHOLE = [d for d in DETECTORS if "_target_" in yaml.safe_load((CONFIG_DIR / "detector" / f"{d}.yaml").read_text())]
 ONLY_ON = {"ssd300_vgg16": "vgg16"}
-# The coarsest maps of a pyramid are for objects of 256 px and more, which this frame has no room for.
+# The coarsest maps of a pyramid are for objects of 256 px and more. This frame has no room for such objects.
 SMALLER = {
     "ssd_fpn": ["detector.neck.levels=3", "detector.anchors.anchor_scale=1"],
+    "faster_rcnn": ["detector.proposals.count=40", "detector.box_sampler.size=16"],  # crops are what takes the time
     "fcos": ["detector.neck.levels=3", "detector.target_assigner.ranges=[16,32]", "detector.neck.channels=32"],
 }
 PAIRS = [(backbone, detector) for detector in WHOLE for backbone in BACKBONES]

@@ -20,7 +20,7 @@ class WeightsError(UserError):
 
 
 def first_few(items: Iterable[object], most: int = 5, between: str = ", ", last: str = " and") -> str:
-    """The first items as text, and how many more there are: `a, b and 3 more`."""
+    """The first items as text, and the number of the others: `a, b and 3 more`."""
     named = [str(item) for item in items]
     more = f"{last} {len(named) - most} more" if len(named) > most else ""
     return between.join(named[:most]) + more

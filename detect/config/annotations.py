@@ -1,7 +1,7 @@
-"""Annotations read from source text, as far as they say what is legal (detect.config.legal_values).
+"""Reads annotations from source text, as far as they tell the legal values (detect.config.legal_values).
 
-Understood are names of `typing`, of `collections.abc` and of that module, builtin types, and what modules call by other
-names (`Padding = Literal["same", "valid"]`), imported ones too.
+It understands names of `typing`, of `collections.abc` and of that module, builtin types, and aliases that a module
+defines or imports (`Padding = Literal["same", "valid"]`).
 """
 
 import ast
@@ -16,11 +16,11 @@ from detect.config.source import assigned, imported_from, parse
 
 EMPTY = inspect.Parameter.empty
 TOLD = {"typing": typing, "collections.abc": collections.abc, legal_values.__name__: legal_values}
-"""Modules whose names are looked up as they are; the others are only read."""
+"""Modules whose objects are used themselves; of other modules only the source text is read."""
 
 
 def hint(node: ast.expr | None, module: str) -> Any:
-    """The annotation itself; EMPTY without one, and where the source text does not tell."""
+    """The annotation itself; EMPTY if there is none, or if the source text does not tell it."""
     try:
         return EMPTY if node is None else _evaluated(node, module)
     except (AttributeError, NameError, KeyError, TypeError, SyntaxError, RecursionError):
@@ -35,7 +35,7 @@ def _evaluated(node: ast.expr, module: str) -> Any:
 
 
 class _Scope(dict[str, Any]):
-    """The names that the annotations of a module may use, each looked up when it is met."""
+    """The names that the annotations of a module may use; each is looked up when it is needed."""
 
     def __init__(self, module: str):
         super().__init__(typing=typing)

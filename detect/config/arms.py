@@ -1,11 +1,11 @@
-"""The arms of a two-stage ablation (configs/arm): what they leave open, and what contradicts them."""
+"""The arms of a two-stage ablation (configs/arm): their contradictions, and a line that describes them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def problems(tree: Mapping[str, Any]) -> Iterator[str]:
-    """What in a configuration contradicts its arm; nothing for a configuration without arms."""
+    """Messages for the keys that contradict the arm of a configuration; none for a configuration without an arm."""
     arm = tree.get("arm")
     if not isinstance(arm, Mapping) or arm.get("name") is None:
         return
@@ -16,8 +16,8 @@ def problems(tree: Mapping[str, Any]) -> Iterator[str]:
         yield f"classify.enabled={given}: {named} {does}; leave classify.enabled to the arm, or choose another arm"
     if arm["extra"] and classify["schedule"]["patience"] is not None:
         yield (
-            f"classify.schedule.patience={classify['schedule']['patience']}: {named} adds as much as stage 1 costs, "
-            "which is not known beforehand if that may end early; legal is null"
+            f"classify.schedule.patience={classify['schedule']['patience']}: {named} adds as many steps as stage 1 "
+            "costs, and this cost is not known beforehand if stage 1 may stop early; legal is null"
         )
     if arm["extra"] and quantize["enabled"] and not quantize["float_stage"]:
         yield f"quantize.float_stage=false: {named} adds steps to the float detector; legal is true"
@@ -28,7 +28,7 @@ def problems(tree: Mapping[str, Any]) -> Iterator[str]:
 
 
 def description(arm: Mapping[str, Any], generic: str) -> str:
-    """One line for the log. generic: what the weights of `init` are called."""
+    """One line for the log. generic: the name of the weights of `init`."""
     start = "random weights" if arm["start"] == "random" else generic
     stages = "a classifier of the crops, then the detector" if arm["crops"] else "the detector"
     extra = ", with extra steps worth a classifier of the crops" if arm["extra"] else ""

@@ -1,6 +1,6 @@
-"""What a configuration may hold: legal ranges, arguments that the `_target_`s know, no missing values.
+"""Checks a configuration: values in their legal ranges, arguments that each `_target_` takes, no missing values.
 
-Checked before TensorFlow is imported, so nothing here imports it: signatures are read from source text.
+The check runs before TensorFlow is imported, so nothing here imports it. Signatures are read from source text.
 """
 
 import fnmatch
@@ -21,16 +21,16 @@ from detect.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 CONFIG_DIR = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
-"""The packaged configuration: in the wheel beside the modules, in a checkout the top-level folder."""
+"""The packaged configuration: it is beside the modules in a wheel, and in the top-level folder of a checkout."""
 
 OPEN_NAMES = "augment.transforms"
 OPEN_NODES = ("*augment.transforms", "*archives")
-"""Globs of mappings that a user may extend and shorten: `+augment.transforms.blur=...`, `~augment.transforms.flip`."""
+"""Globs of mappings whose entries a user may add (`+augment.transforms.blur=...`) and remove (`~...`)."""
 
 PROGRAM_SUPPLIED = frozenset(
     ("num_classes", "classes", "examples", "seed", "dataset", "size", "backbone", "weights", "folder", "steps", "name")
 )
-"""Constructor arguments that the program may pass itself: they need not stand in the YAML of a `_target_`."""
+"""Constructor arguments that the program may pass itself: the YAML of a `_target_` may leave them out."""
 
 PLACEHOLDERS = {
     "root": "DIR",
@@ -45,7 +45,7 @@ COUNT_IS_DERIVED = "the class count is derived from the data set's class names (
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises ConfigError naming every missing value, value out of range and argument that a `_target_` lacks."""
+    """Raises ConfigError, which names every missing value, illegal value and argument that a `_target_` lacks."""
     tree = plain(cfg)
     problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree), *arms.problems(tree)]
     if problems:
@@ -58,10 +58,10 @@ def is_open(key: str) -> bool:
 
 
 def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) -> list[str]:
-    """Arguments of one `_target_` node that its signature lacks, and needed ones that the node lacks.
+    """Messages for arguments in a `_target_` node that its signature lacks, and for required ones that the node lacks.
 
     path: dotted key of the node, for the messages. complete: every argument outside PROGRAM_SUPPLIED must be given,
-    with a default or without; that is what the packaged YAML files are held to.
+    with or without a default; the packaged YAML files must pass this.
     """
     target, given = node["_target_"], set(node) - RESERVED
     if not isinstance(target, str) or "." not in target:
@@ -88,7 +88,7 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
 
 
 def _found(target: str) -> bool:
-    """Whether the package that a target begins with is there."""
+    """Whether the package at the start of a target can be found."""
     try:
         return importlib.util.find_spec(target.partition(".")[0]) is not None
     except (ImportError, ValueError):
@@ -114,7 +114,7 @@ def _missing(cfg: DictConfig, tree: Tree) -> Iterator[str]:
 
 
 def _out_of_range(tree: Tree) -> Iterator[str]:
-    """Run-level keys: what lies in a `_target_` is its own affair, whatever it is called."""
+    """Messages for illegal values of run-level keys. A key inside a `_target_` is not run-level, whatever its name."""
     called = targets(tree)
     for key, value in nodes(tree):
         for glob, legal in RUN_KEYS.items():
@@ -129,7 +129,7 @@ def _target_problems(tree: Tree) -> Iterator[str]:
 
 
 def _illegal_arguments(path: str, node: Mapping[str, Any]) -> list[str]:
-    """What the annotations of a target's own signature do not allow."""
+    """Messages for values that the annotations of a target's signature do not allow."""
     signature = static_signature(node["_target_"])
     arguments = signature.parameters if signature else {}
     return [
@@ -141,7 +141,7 @@ def _illegal_arguments(path: str, node: Mapping[str, Any]) -> list[str]:
 
 
 def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
-    """albumentations checks values when it builds a transform: build it now, and name the key."""
+    """albumentations checks values when it builds a transform: this builds it now, and names the key."""
     if not str(node["_target_"]).startswith("albumentations."):
         return
     from hydra.utils import instantiate

@@ -1,13 +1,13 @@
-"""From overrides to a checked configuration; the command line takes the same way, so this is its walk too.
+"""From overrides to a checked configuration. The command line takes the same steps:
 
-1. `understood`: short ways are written out (config.shorthand); after `resume=RUN` come the run's own (config.resume).
-2. `parse`: each override is parsed, once (config.grammar); `Composer.fitted` adds what a new `_target_` implies
-   (config.retarget); `jobs` makes a sweep's overrides those of its jobs.
-3. `Composer.checked`: every group, option and key of a job is legal; Hydra composes it (config.composer).
-4. `check`: nothing is missing, and every value and argument is legal (config.check).
+1. `understood` writes out short forms (config.shorthand). `resume=RUN` adds the overrides of that run (config.resume).
+2. `parse` parses each override once (config.grammar). `Composer.fitted` adds the overrides that a new `_target_`
+   implies (config.retarget). `jobs` splits the overrides of a sweep into those of its jobs.
+3. `Composer.checked` checks every group, option and key of a job, and Hydra composes it (config.composer).
+4. `check` checks that nothing is missing, and that every value and argument is legal (config.check).
 
-`detect VERB` takes steps 1 to 4 before Hydra starts the job (cli.overrides); what Hydra hands to the job is checked
-again only if it is not what has been checked, as in a process that a launcher started (cli.main).
+`detect VERB` takes steps 1 to 4 before Hydra starts the job (cli.overrides). The job checks its configuration again
+only if it is not one of those already checked, for example in a process that a launcher started (cli.main).
 """
 
 import copy
@@ -25,15 +25,15 @@ from detect.config.shorthand import written_out
 from detect.errors import ConfigError
 
 DEFAULT = "train"
-"""The configuration that is composed where none is named."""
+"""The configuration that is composed if none is named."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be composed, as a user says it.
+    """A configuration that a user asks for.
 
-    config_dir: the user's own folder, from `config_folder`. past: the run that it goes on with, once it is understood.
-    named: whether the user has named the configuration, so that a past run's name does not count.
+    config_dir: the user's own folder, from `config_folder`. past: the run that is resumed; `understood` sets it.
+    named: whether the user named the configuration; then the name of a resumed run is ignored.
     """
 
     lines: tuple[str, ...]
@@ -51,12 +51,12 @@ class Request:
 def compose(
     overrides: Sequence[str] = (), config_name: str = DEFAULT, config_dir: str | Path | None = None
 ) -> DictConfig:
-    """The configuration that `detect CONFIG_NAME --config-dir CONFIG_DIR OVERRIDES` runs with, checked as it would be.
+    """The configuration that `detect CONFIG_NAME --config-dir CONFIG_DIR OVERRIDES` runs with, after the same checks.
 
-    It may be called any number of times, within a job, too: Hydra's state is afterwards what it was before. Neither
-    folder nor log is made, and TensorFlow is not imported.
+    It may be called any number of times, also within a job: it restores Hydra's state. It writes no folder and no
+    log, and it does not import TensorFlow.
 
-    Raises ConfigError, with the message of the command line, for what is not legal, a sweep among it.
+    Raises ConfigError, with the message of the command line, for anything illegal, and for a sweep.
     """
     folder = None if config_dir is None else config_folder(config_dir)
     name = config_name.removesuffix(".yaml")
@@ -75,9 +75,9 @@ def compose(
 
 
 def understood(request: Request) -> Request:
-    """The request with its short ways written out, and with the overrides of the run that it resumes.
+    """The request with its short forms written out, and with the overrides of the run that it resumes.
 
-    Raises ConfigError for an `init` or `resume` that is nothing.
+    Raises ConfigError for an `init` or `resume` that names nothing.
     """
     composer = request.composer
     written = written_out(request.lines, request.config_name, composer.groups, composer.folders, request.multirun)
@@ -90,12 +90,12 @@ def understood(request: Request) -> Request:
 
 
 def config_folder(name: str | Path) -> Path:
-    """A user's own folder of YAML files. Raises ConfigError if there is none, or a packaged file would hide one."""
+    """A user's own folder of YAML files. Raises ConfigError if it does not exist or a packaged file hides one in it."""
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {name}: no such folder")
     for file in sorted(folder.rglob("*.yaml")):
         packaged = check.CONFIG_DIR / file.relative_to(folder)
         if packaged.is_file() and packaged.read_bytes() != file.read_bytes():
-            raise ConfigError(f"{file} would be hidden by the packaged file of that name: give it another name")
+            raise ConfigError(f"{file}: the packaged file of that name hides it; give it another name")
     return folder

@@ -1,6 +1,7 @@
-"""Composes jobs through Hydra, after every group, option and key of them has been found legal.
+"""Composes jobs through Hydra, after a check of their groups, options and keys.
 
-Hydra itself lets a YAML file invent keys that nobody reads, and names no nearest key. Nothing here imports TensorFlow.
+Hydra itself accepts keys of a YAML file that nothing reads, and it does not name the nearest legal key. Nothing here
+imports TensorFlow.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from detect.config.tree import Tree, below, container, leaves, nearest, nodes, t
 from detect.errors import ConfigError
 
 FOLDERED = "experiment"
-"""The group whose options may lie in folders of it: experiment=ablation/two_stage."""
+"""The group whose options may lie in subfolders: experiment=ablation/two_stage."""
 
 HYDRAS_STATE: tuple[type, ...] = (GlobalHydra, HydraConfig, VersionBase)
 """Hydra's singletons that belong to one program; the others hold plugins and their schemas."""
@@ -42,9 +43,9 @@ class Composer:
 
     @contextlib.contextmanager
     def ready(self) -> Iterator["Composer"]:
-        """Hydra is set up inside this context, as its main function would do it; broken YAML raises ConfigError.
+        """Sets up Hydra inside this context, as its main function does it; broken YAML raises ConfigError.
 
-        A job of another configuration may be under way: it has its Hydra back afterwards.
+        A job of another configuration may be running: its Hydra state is restored afterwards.
         """
         instances: dict[type, Any] = Singleton._instances
         before = {kind: instances.pop(kind, None) for kind in HYDRAS_STATE}
@@ -60,17 +61,20 @@ class Composer:
                     instances[kind] = instance
 
     def fitted(self, asked: list[Override], multirun: bool = False) -> list[Override]:
-        """The overrides, with what a `NODE._target_=...` among them implies (config.retarget). Raises ConfigError."""
+        """The overrides, and those that a `NODE._target_=...` among them implies (config.retarget).
+
+        Raises ConfigError.
+        """
         if not retarget.retargeted(asked):
             return asked
         base, _ = self._base(next(jobs(asked, self.groups, multirun)))
         return retarget.fitted(asked, container(base))
 
     def checked(self, job: Job) -> DictConfig:
-        """The configuration with the overrides of one job, Hydra's own node included.
+        """The configuration with the overrides of one job, with Hydra's own node.
 
-        Raises ConfigError for an unknown group, option or key, on the command line or in a YAML file, with the nearest
-        legal one.
+        Raises ConfigError for an unknown group, option or key on the command line or in a YAML file; the message names
+        the nearest legal one.
         """
         base, lines = self._base(job)
         tree = container(base)
@@ -80,13 +84,13 @@ class Composer:
         extensible = changed | retarget.extensible(tree)
         for override in values:
             self._check_key(override, legal, changed, extensible)
-            if override.is_add() or override.is_force_add():  # what one `+` adds, the next override may change
+            if override.is_add() or override.is_force_add():  # the next override may change what this one adds
                 key, value = override.key_or_group, override.value()
                 legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
         return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
 
     def _base(self, job: Job) -> tuple[DictConfig, tuple[str, ...]]:
-        """What the groups that a job chooses compose to, before its values, and the overrides that choose them."""
+        """The configuration of a job with its groups but without its values, and the overrides that choose groups."""
         own = [o for o in job if o.is_hydra_override()]
         chosen = [o for o in job if self._chooses(o)]
         for override in chosen:
@@ -126,7 +130,7 @@ class Composer:
                 raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")
 
     def _check_key(self, override: Override, legal: set[str], changed: set[str], extensible: set[str]) -> None:
-        """changed: nodes that the job gives another target. extensible: those to which `+` may add arguments."""
+        """changed: nodes that the job gives another target. extensible: nodes to which `+` may add arguments."""
         key, line = override.key_or_group, override.input_line
         opened = check.is_open(key) or below(key, extensible)
         if key.rpartition(".")[2] == "num_classes":
@@ -144,10 +148,10 @@ class Composer:
             raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
 
     def _check_files(self, base: DictConfig, lines: tuple[str, ...]) -> None:
-        """Raises ConfigError for a key that a YAML file invents: nobody reads it, it is a typo.
+        """Raises ConfigError for a key of a YAML file that nothing reads: it is a typo.
 
-        Suspects are files that write to the whole configuration (experiments) and the user's own files. Arguments of
-        a `_target_` are left to its signature (config.check).
+        It checks the files that write to the whole configuration (experiments) and the user's own files. config.check
+        compares arguments of a `_target_` with its signature.
         """
         if len(self.folders) == 1 and not any(_is_global(g, o) for g, o in base.hydra.runtime.choices.items()):
             return  # no suspect: that takes a third of the time of composing
@@ -165,7 +169,7 @@ class Composer:
             trees = [_placed(file, package)]
             if (group and not package) or (not packaged and (default.primary or (check.CONFIG_DIR / group).is_dir())):
                 suspects.append((file, trees[0]))
-                # A user's option of a packaged group may hold what the packaged options hold.
+                # A user's option of a packaged group may have the keys that the packaged options have.
                 siblings = sorted((check.CONFIG_DIR / group).glob("*.yaml")) if group and package else []
                 trees = [_placed(sibling, package) for sibling in siblings]
             legal.update(key for tree in trees for key, _ in nodes(tree))
@@ -178,7 +182,7 @@ class Composer:
 
 
 def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """Config groups with their options, Hydra's own left out: {"dataset": ["coco", "voc"], "experiment": ["a/b"]}."""
+    """Config groups with their options, without Hydra's own: {"dataset": ["coco", "voc"], "experiment": ["a/b"]}."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.rglob("*.yaml"):
@@ -200,7 +204,7 @@ def _is_global(group: str, option: str | None) -> bool:
 
 
 def _placed(file: Path, package: str) -> Tree:
-    """What a YAML file holds, where its package puts it, without its defaults list."""
+    """The content of a YAML file below the keys of its package, without its defaults list."""
     loaded = OmegaConf.load(file)
     content = {k: v for k, v in container(loaded).items() if k != "defaults"}
     for name in reversed(package.split(".") if package else []):
@@ -209,7 +213,7 @@ def _placed(file: Path, package: str) -> Tree:
 
 
 def _as_in_a_job(cfg: DictConfig) -> DictConfig:
-    """Fills in what Hydra knows when the job starts, so that `${hydra:runtime.output_dir}` can be resolved."""
+    """Fills in the values that Hydra sets when a job starts, so that `${hydra:runtime.output_dir}` can be resolved."""
     with read_write(cfg.hydra), open_dict(cfg.hydra):
         cfg.hydra.runtime.output_dir, cfg.hydra.job.id, cfg.hydra.job.num = ".", "0", 0
     HydraConfig.instance().set_config(cfg)

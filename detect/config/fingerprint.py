@@ -1,6 +1,6 @@
-"""The one rule for "the same run": equal configurations but for UNFINGERPRINTED keys.
+"""The only rule for "the same run": the configurations are equal except for UNFINGERPRINTED keys.
 
-`resume=RUN`, a sweep that goes on and a run folder that is taken already all ask `differences`; summaries keep the
+`resume=RUN`, a sweep that goes on, and the check of an existing run folder all use `differences`. Summaries keep the
 `fingerprint`.
 """
 
@@ -19,23 +19,23 @@ ABSENT = "no such key"
 
 
 def fingerprint(cfg: DictConfig) -> str:
-    """Sixteen hex digits of the resolved configuration without UNFINGERPRINTED keys: equal digits, equal runs.
+    """Sixteen hex digits of the resolved configuration without UNFINGERPRINTED keys; the same run has the same digits.
 
-    Raises ConfigError for an interpolation that leads nowhere.
+    Raises ConfigError for an interpolation of a key that does not exist.
     """
     return _digest(_decisive(cfg))
 
 
 def digest(cfg: DictConfig) -> str:
-    """Sixteen hex digits of the whole resolved configuration, Hydra's node left out. Raises ConfigError alike."""
+    """Sixteen hex digits of the whole resolved configuration, without Hydra's node. Raises as `fingerprint` does."""
     return _digest(plain(cfg))
 
 
 def differences(then: DictConfig, now: DictConfig) -> list[str]:
-    """A line for each key that makes two fingerprints differ, with both values. Raises ConfigError alike."""
+    """A line for each key that makes two fingerprints differ, with both values. Raises as `fingerprint` does."""
     before, after = _decisive(then), _decisive(now)
     return [
-        f"  {key}: the run has {before.get(key, ABSENT)}, asked is {after.get(key, ABSENT)}"
+        f"  {key}: the run has {before.get(key, ABSENT)}, this command has {after.get(key, ABSENT)}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key, ABSENT) != after.get(key, ABSENT)
     ]

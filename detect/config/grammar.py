@@ -1,4 +1,4 @@
-"""Overrides as text and as Hydra reads them: the one place where a line is parsed, and a sweep becomes jobs."""
+"""Parses overrides with Hydra's grammar, and splits a sweep into jobs. No other module does either."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,12 +14,12 @@ Job = list[Override]
 
 
 def quoted(text: str) -> str:
-    """A value that Hydra's grammar reads back as `text`, whatever is in it: =, spaces, commas, quotes."""
+    """A value that Hydra's grammar reads back as `text`; `text` may hold =, spaces, commas and quotes."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
 def parse(lines: Iterable[str]) -> list[Override]:
-    """The overrides that the lines stand for. Raises ConfigError for a line that is none."""
+    """The overrides that the lines hold. Raises ConfigError for a line that is not an override."""
     parser = OverridesParser.create()
     parsed = []
     for line in lines:
@@ -32,12 +32,12 @@ def parse(lines: Iterable[str]) -> list[Override]:
 
 
 def jobs(asked: Sequence[Override], groups: Mapping[str, list[str]], multirun: bool) -> Iterator[Job]:
-    """The overrides of every job of a sweep, or of the one job.
+    """The overrides of every job of a sweep; without a sweep, of the only job.
 
-    groups: their options, for sweeps over globs. Raises ConfigError for several values where no sweep is asked for.
+    groups: their options, for sweeps over globs. Raises ConfigError for several values of a key without a sweep.
     """
     choices: list[Job] = []
-    if multirun:  # Hydra's sweepers let the last value of a key count, in the place of the first
+    if multirun:  # Hydra's sweepers use the last value of a key, at the position of the first
         asked = list({override.get_key_element(): override for override in asked}.values())
     for override in asked:
         key = override.get_key_element()
@@ -50,7 +50,7 @@ def jobs(asked: Sequence[Override], groups: Mapping[str, list[str]], multirun: b
                 f"{key}=[...] is a list, {key}='...' is text"
             )
         elif override.value_type is ValueType.INTERVAL_SWEEP:
-            continue  # a sampler draws from it: the value is checked when the job comes
+            continue  # a sampler draws the value: it is checked when its job starts
         elif isinstance(value, Glob):
             options = groups.get(override.key_or_group, [])
             choices.append(parse(f"{key}={name}" for name in value.filter(options)))

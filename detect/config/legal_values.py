@@ -1,9 +1,9 @@
-"""Legal values: the language that they are told in, and those of the keys that are no argument of a `_target_`.
+"""Legal values: how annotations express them, and the legal values of keys that are not arguments of a `_target_`.
 
-An argument's legal values are its annotation in the signature, and nowhere else: `Literal["same", "valid"]`,
-`Annotated[int, whole(1)]`, `bool`, with `| None` where null is legal. `detect.config.signatures` reads it from the
-source text before anything heavy is imported; a constructor that checks its values itself asks `demand` for the same
-annotation. What else an annotation may say is not checked here.
+The legal values of an argument are its annotation in the signature, and nowhere else: `Literal["same", "valid"]`,
+`Annotated[int, whole(1)]`, `bool`, with `| None` if null is legal. `detect.config.signatures` reads the annotation
+from source text, before TensorFlow is imported. A constructor that checks its values itself calls `demand` with the
+same annotation. Other annotations are not checked here.
 """
 
 import math
@@ -18,7 +18,7 @@ from detect.errors import ConfigError
 
 @dataclass(frozen=True)
 class Legal:
-    """What one key may hold. `above` makes `low` itself illegal, `null` allows null, `choices` replaces the bounds."""
+    """The legal values of one key. `above` makes `low` illegal, `null` allows null, `choices` replaces the bounds."""
 
     kind: type = float
     low: float = -math.inf
@@ -69,17 +69,17 @@ def one_of(*names: str, null: bool = False) -> Legal:
 SWITCH = Legal(bool)
 TEXT = Legal(str, null=True)
 PLAIN: dict[object, Legal] = {bool: SWITCH, int: whole(), float: number()}
-"""What plain annotations mean. `str` is left out: YAML reads a folder called 2007 as a number."""
+"""The legal values of plain annotations. `str` is left out: YAML reads a folder called 2007 as a number."""
 
 Share = Annotated[float, number(0, 1)]
 Count = Annotated[int, whole(1)]
 Multiplier = Annotated[float, number(0, 16, above=True)]
 HeldOut = Annotated[float, number(0, 0.9)]
-"""Annotations of arguments: a part of a whole; at least one; of a network's channels; a share of the images."""
+"""Annotations of arguments: a fraction; a count from 1; a multiplier of channels; a share of images held out."""
 
 
 def legal_of(hint: object) -> Legal | None:
-    """What an annotation allows a single value to be; None where it does not say."""
+    """The legal values of an annotation for a single value; None if it does not tell them."""
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Annotated:
         return next((each for each in arguments if isinstance(each, Legal)), legal_of(arguments[0]))
@@ -93,9 +93,9 @@ def legal_of(hint: object) -> Legal | None:
 
 
 def refusals(key: str, value: object, hint: object, default: object = ...) -> list[str]:
-    """Messages for what an argument's annotation does not allow, list items included (`size.0`).
+    """Messages for values that an argument's annotation does not allow, also for list items (`size.0`).
 
-    default: of the argument; a value that equals it is always legal.
+    default: the default of the argument; a value that equals it is always legal.
     """
     if value == "???" or (value is default or (value == default and type(value) is type(default))):
         return []
@@ -107,7 +107,7 @@ def refusals(key: str, value: object, hint: object, default: object = ...) -> li
 
 
 def demand(key: str, value: object, hint: object) -> None:
-    """For constructors: raises ConfigError, naming key, value and what is legal, unless the annotation allows it."""
+    """For constructors: raises ConfigError, naming key, value and legal values, unless the annotation allows it."""
     if found := refusals(key, value, hint):
         raise ConfigError(found[0])
 
@@ -151,4 +151,4 @@ RUN_KEYS: dict[str, Legal] = {
     "batch": whole(1, 1, null=True),
     "strict": SWITCH,
 }
-"""Legal values by dotted key, which may be a glob. One that a verb's config lacks is passed over."""
+"""Legal values by dotted key or glob of keys. A key that a verb's configuration lacks is ignored."""

@@ -1,7 +1,8 @@
-"""`NODE._target_=mine.Net`: a class or function of the user's own in the place of a packaged one, by its name alone.
+"""`NODE._target_=mine.Net` replaces a packaged class or function by one of the user's own.
 
-The new one takes other arguments. Those of the old one that it takes, too, keep their values; the others leave the
-node. What is given for it is added to the node. Both are written out as overrides that Hydra itself reads.
+The new one takes other arguments. Arguments of the old one that the new one also takes keep their values; the others
+are removed from the node. Arguments given for the new one are added to the node. Both changes are written as overrides
+that Hydra itself reads.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +18,14 @@ SUFFIX = "._target_"
 
 
 def retargeted(asked: Iterable[Override]) -> dict[str, Override]:
-    """The nodes that get another target, and the override that says so."""
+    """The nodes that get another target, and the override that sets it."""
     return {o.key_or_group.removesuffix(SUFFIX): o for o in asked if o.key_or_group.endswith(SUFFIX)}
 
 
 def fitted(asked: Sequence[Override], base: Tree) -> list[Override]:
-    """The overrides, with what the new targets among them imply.
+    """The overrides, and those that the new targets among them imply.
 
-    base: the configuration before them. Where a sweep varies the target itself, no argument leaves the node.
+    base: the configuration before them. If a sweep varies the target itself, no argument is removed.
     """
     news = retargeted(asked)
     if not news:
@@ -41,13 +42,13 @@ def fitted(asked: Sequence[Override], base: Tree) -> list[Override]:
         if not override.is_sweep_override() and isinstance(known.get(node), Mapping):
             for key in (f"{node}.{name}" for name in _surplus(known[node], str(override.value()))):
                 if not any(g == key or below(g, [key]) for g in given):
-                    emptied = known[key] in (None, "???")  # Hydra can't delete these: it takes them for absent
+                    emptied = known[key] in (None, "???")  # Hydra treats these as absent and can't delete them
                     found += parse([*([f"{key}=0"] if emptied else []), f"~{key}"])
     return found
 
 
 def extensible(base: Tree) -> set[str]:
-    """Nodes to which `+NODE.argument=...` may add: their target is foreign, and tells which arguments it takes."""
+    """Nodes to which `+NODE.argument=...` may add: their target is not of this package, and its signature is known."""
     found = targets(base)
     return {k for k, n in found.items() if not str(n["_target_"]).startswith("detect.") and _tells(str(n["_target_"]))}
 
@@ -57,7 +58,7 @@ def _tells(target: str) -> bool:
 
 
 def _surplus(node: Mapping[str, Any], target: str) -> list[str]:
-    """Arguments in a node that a target does not take; none where its source does not tell."""
+    """Arguments in a node that a target does not take; none if its signature is not known."""
     signature = static_signature(target)
     if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         return []

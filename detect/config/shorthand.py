@@ -1,13 +1,13 @@
-"""Short ways to say what takes several overrides, written out before any of them is parsed.
+"""Short forms of several overrides. They are written out before any override is parsed.
 
-init=PATH           reads as init=path init.path=PATH when PATH is no option of the group
-init=NAME           reads as init=catalogue init.name=NAME for a name of the catalogue of published weights
-init.scope=detector brings the heads, so that stage 1 is left out: classify.enabled=false; with quantize=int8
-                    the float detector is there, so that stage 2 is left out, too: quantize.float_stage=false
-fetch NAME          reads as fetch name=NAME
-report STUDY        reads as report study=STUDY
-inspect WHAT        reads as inspect only=WHAT, for example `inspect quantize`
-export quantize=X   reads as export quantization=X, as `quantize` is a group of the training's
+init=PATH           means init=path init.path=PATH if PATH is not an option of the group
+init=NAME           means init=catalogue init.name=NAME for a name in the catalogue of published weights
+init.scope=detector also loads the heads, so stage 1 is left out: classify.enabled=false; with quantize=int8 the
+                    float detector is complete, so stage 2 is left out as well: quantize.float_stage=false
+fetch NAME          means fetch name=NAME
+report STUDY        means report study=STUDY
+inspect WHAT        means inspect only=WHAT, for example `inspect quantize`
+export quantize=X   means export quantization=X, because `quantize` is a group of `train`
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,10 +20,10 @@ from detect.config.tree import nearest
 from detect.errors import ConfigError
 
 PUBLIC = "public"
-"""The catalogue of published weights that the configuration takes by itself."""
+"""The catalogue of published weights that the configuration uses by default."""
 
 ONLY = ("data", "network", "quantize")
-"""What `detect inspect` looks at alone."""
+"""The parts that `detect inspect` can show alone."""
 
 
 def written_out(
@@ -33,9 +33,9 @@ def written_out(
     folders: Sequence[Path],
     multirun: bool = False,
 ) -> list[str]:
-    """The overrides in full; what has been written out before stays as it is.
+    """The overrides without short forms; overrides that are written out already stay as they are.
 
-    config_name: the verb's configuration. groups: their options. folders: of the configuration, the packaged one first.
+    config_name: the verb's configuration. groups: their options. folders: of configurations, the packaged one first.
     Raises ConfigError for an `init` that is neither an option, nor a published name, nor a file or folder.
     """
     options, names = groups.get("init", []), catalogue(folders)
@@ -55,7 +55,7 @@ def catalogue(folders: Iterable[Path]) -> dict[str, str]:
 
 
 def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
-    """The one word that `detect fetch`, `report` and `inspect` take without a key, and a verb's own name of a key."""
+    """Writes out the word that `detect fetch`, `report` and `inspect` take without a key, and `export quantize=`."""
     if config_name == "export" and line.startswith("quantize="):
         return [line.replace("quantize", "quantization", 1)]
     if config_name == "inspect" and line in ONLY:
@@ -68,25 +68,25 @@ def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
 
 
 def _held(option: str, group: str) -> list[str]:
-    """The choice of a catalogue of the user's own."""
+    """The override that chooses a user's own catalogue; none for the public one."""
     return [] if option == PUBLIC else [f"{group}={option}"]
 
 
 def _init(line: str, options: list[str], names: Mapping[str, str], multirun: bool) -> list[str]:
-    """`init=VALUE` for a VALUE that is no option of the group, written out: a file or folder, else a published name."""
+    """Writes out `init=VALUE` if VALUE is not an option of the group: as a file or folder, else as a published name."""
     key, _, value = line.partition("=")
     known = value in ("", "null", *options) or (multirun and all(v.strip() in options for v in value.split(",")))
     if key != "init" or "path" not in options or known:
         return [line]
     unquoted = value[1:-1] if len(value) > 1 and value[0] in "'\"" and value[0] == value[-1] else value
     place = Path(unquoted).expanduser().resolve()
-    # A TensorFlow checkpoint is named by a prefix: model.ckpt stands for model.ckpt.index and its data files.
+    # A TensorFlow checkpoint is named by a prefix: model.ckpt means model.ckpt.index and its data files.
     if place.exists() or place.with_name(place.name + ".index").exists():
         return ["init=path", f"init.path={quoted(str(place))}"]
     if unquoted in names and "catalogue" in options:
         return ["init=catalogue", f"init.name={quoted(unquoted)}", *_held(names[unquoted], "init/archives")]
     near = nearest(value, [*options, *names])
-    fetched = ", a name that `detect fetch` lists," if names else ""
+    fetched = ", nor a name that `detect fetch` lists," if names else ""
     raise ConfigError(
-        f"init={value}: neither an option ({', '.join(options)}){fetched} nor a file or folder here{near}"
+        f"init={value} is neither an option ({', '.join(options)}){fetched} nor a file or folder here{near}"
     )

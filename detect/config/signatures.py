@@ -1,4 +1,4 @@
-"""Signatures read from source text, without importing the module: importing a detector would load TensorFlow."""
+"""Reads signatures from source text. It does not import the module, because a detector would load TensorFlow."""
 
 import ast
 import functools
@@ -14,10 +14,10 @@ from detect.config.source import definition, imported_from, parse
 def static_signature(target: str) -> inspect.Signature | None:
     """The signature of `target` ("package.module.function", "package.module.Class" or "...Class.method").
 
-    Functions, classes with an `__init__` (inherited ones too), dataclasses and named tuples are understood, and
-    names that a module imports from another. Defaults that are not literals are given as their source text;
-    annotations that can't be told from source text are left out.
-    Returns None where the source does not tell: no such module or name, or a module that is not Python text.
+    It understands functions, classes with an `__init__` of their own or inherited, dataclasses, named tuples, and
+    names that a module imports from another. A default that is not a literal is given as its source text. An
+    annotation that source text does not tell is left out.
+    Returns None if there is no such module or name, or if the module is not Python text.
     """
     found = _find(target)
     if found is None:
@@ -78,7 +78,7 @@ def _base_parameters(base: ast.expr, module: str) -> list[inspect.Parameter] | N
 
 
 def _fields(body: Iterable[ast.stmt], module: str) -> list[inspect.Parameter]:
-    """Fields of a dataclass, keyword-only: their order is not asked for."""
+    """Fields of a dataclass, as keyword-only parameters: their order does not matter here."""
     fields = []
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):

@@ -1,4 +1,4 @@
-"""Modules as syntax trees: found by file name, read, and not imported."""
+"""Modules as syntax trees. A module is found by file name and read; it is not imported."""
 
 import ast
 import functools
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @functools.cache
 def parse(module: str) -> ast.Module | None:
-    """The syntax tree of a module found by file name alone: no parent package is imported."""
+    """The syntax tree of a module, or None if there is no such file. No parent package is imported."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -42,7 +42,7 @@ def imported_from(body: Iterable[ast.stmt], name: str) -> str | None:
 
 
 def assigned(body: Iterable[ast.stmt], name: str) -> ast.expr | None:
-    """What a module's `name = ...` or `name: TypeAlias = ...` binds it to."""
+    """The value in a module's `name = ...` or `name: TypeAlias = ...`."""
     for node in body:
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
             bound = node.targets if isinstance(node, ast.Assign) else [node.target]

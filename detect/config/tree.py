@@ -1,4 +1,4 @@
-"""Configurations as plain trees: their nodes and leaves by dotted key, and the nearest key to one that is none."""
+"""Configurations as plain trees: their nodes and leaves by dotted key, and the nearest legal key to a wrong one."""
 
 import difflib
 import functools
@@ -11,16 +11,16 @@ from omegaconf.errors import OmegaConfBaseException
 from detect.errors import ConfigError
 
 Tree = dict[str, Any]
-"""What a YAML file may hold, below names."""
+"""A mapping of names to values as a YAML file holds them."""
 
 RESERVED = frozenset(("_target_", "_convert_", "_recursive_", "_partial_", "_args_"))
-"""Keys of a node with a `_target_` that are Hydra's, and no arguments of it."""
+"""Keys of a node with a `_target_` that Hydra reads; they are not arguments."""
 
 
 def plain(cfg: DictConfig) -> Tree:
-    """The configuration as plain dicts and lists, interpolations resolved; missing values stay "???".
+    """The configuration as plain dicts and lists, with interpolations resolved; missing values stay "???".
 
-    Raises ConfigError, naming the key, for an interpolation that leads nowhere.
+    Raises ConfigError, which names the key, for an interpolation of a key that does not exist.
     """
     try:
         tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
@@ -30,7 +30,7 @@ def plain(cfg: DictConfig) -> Tree:
 
 
 def container(cfg: DictConfig | ListConfig) -> Tree:
-    """The configuration as plain dicts and lists, interpolations unresolved, without Hydra's node."""
+    """The configuration as plain dicts and lists, with interpolations unresolved, without Hydra's node."""
     return _without_hydra(OmegaConf.to_container(cfg))
 
 
@@ -39,7 +39,7 @@ def _without_hydra(tree: object) -> Tree:
 
 
 def nodes(tree: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All (dotted key, value) pairs below `tree`, mappings and lists included; list items are numbered."""
+    """All (dotted key, value) pairs below `tree`, also mappings and lists; list items are numbered."""
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(tree, Mapping):
         items = tree.items()
@@ -52,7 +52,7 @@ def nodes(tree: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All (dotted key, value) pairs below `tree` that are no mapping with something in it; a list is one value."""
+    """All (dotted key, value) pairs below `tree` except non-empty mappings; a list is one value."""
     for key, value in tree.items():
         path = f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, Mapping) and value:
@@ -62,7 +62,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def targets(tree: object) -> dict[str, Mapping[str, Any]]:
-    """The nodes below `tree` that say what is to be called, by dotted key."""
+    """The nodes below `tree` with a `_target_`, by dotted key."""
     return {key: node for key, node in nodes(tree) if isinstance(node, Mapping) and "_target_" in node}
 
 
@@ -72,9 +72,9 @@ def below(key: str, prefixes: Iterable[str]) -> bool:
 
 
 def nearest(wanted: str, legal: Iterable[str]) -> str:
-    """`; did you mean A or B?` for up to three legal names that `wanted` may have meant, an empty text without any.
+    """`; did you mean A or B?` with up to three legal names that are near to `wanted`, or "" if none is near.
 
-    The same last part counts more than similar spelling: `steps` and `shedule.steps` both mean `schedule.steps`.
+    An equal last part counts more than similar spelling: `steps` and `shedule.steps` both mean `schedule.steps`.
     """
     names = sorted(set(legal))
     parent, _, last = wanted.rpartition(".")

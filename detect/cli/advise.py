@@ -1,4 +1,4 @@
-"""Turns a data set into an experiment that fits it and this machine: `detect advise dataset=voc dataset.root=DIR`."""
+"""Proposes an experiment that fits a data set and this machine: `detect advise dataset=voc dataset.root=DIR`."""
 
 import logging
 from pathlib import Path
@@ -22,13 +22,13 @@ log = logging.getLogger("detect")
 
 @verb("advise")
 def main(cfg: DictConfig) -> None:
-    """Prints what the data set is like, the nearest study and the proposal; writes the experiment file."""
+    """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
     dataset = open_dataset(cfg, cfg.decode)
     about = outline(dataset)
     if not about["boxes"]:
-        raise DataError(f"data set {dataset.name}: no box in its {about['images']} training images")
+        raise DataError(f"data set {dataset.name}: there is no box in its {about['images']} training images")
     for line in [*dataset.describe(), *statistics(dataset).lines(), *rules.imbalance(dataset)]:
         log.info(line)
     like = nearest(about, network(cfg))
@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def options() -> list[dict[str, str]]:
-    """The options of groups that are to be tried, the best first: where no network was named, NETWORKS under SSD."""
+    """The options of groups to try, the best first; if the user names no network, these are NETWORKS under SSD."""
     chosen = job.choices()
     named = [line.partition("=")[0] for line in job.task_overrides()]
     groups = ["detector", "backbone", "dataset", "init", *(name for name in named if name.startswith("detector/"))]
@@ -56,7 +56,7 @@ def options() -> list[dict[str, str]]:
 
 
 def given() -> dict[str, Any]:
-    """What the command line itself says of the network, as a tree: it stays as it is."""
+    """The values that the command line gives for the network, as a tree; the proposal keeps them."""
     lines = [line for line in job.task_overrides() if line.startswith(("detector.", "backbone."))]
     return container(OmegaConf.from_dotlist(lines))
 

@@ -33,7 +33,7 @@ NEEDED = {
     "rich": "rich",
     "numpy": "numpy",
 }
-"""Modules that the program imports -> the distribution that installs each."""
+"""Each module that the program imports -> the distribution that installs it."""
 
 
 @verb("doctor")
@@ -126,7 +126,7 @@ def device_problems() -> list[str]:
 
 
 def missing(lock: dict[str, str]) -> list[str]:
-    """The problems: things that the program needs and does not find, each with the command that corrects it."""
+    """Missing or conflicting packages, each with the command that corrects it."""
     problems = []
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         problems.append(f"Python {provenance.versions()['python']}: 3.11 to 3.13 are supported")

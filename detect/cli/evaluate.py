@@ -16,11 +16,11 @@ log = logging.getLogger("detect")
 
 @verb("evaluate")
 def main(cfg: DictConfig) -> float | None:
-    """Prints COCO's twelve figures and the figures of each class; returns AP."""
+    """Prints COCO's twelve metrics and the metrics of each class; returns AP."""
     source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
-    places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless it was moved
+    places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless a user moved it
     run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> float | None:
     detector = Detector.load(source, cfg.stage)
     if detector.classes != dataset.classes:
         raise DataError(
-            f"{source} has the classes {list(detector.classes)}; the data set must have the same, it has "
+            f"{source} has the classes {list(detector.classes)}; the data set must have the same, but it has "
             f"{list(dataset.classes)}"
         )
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")

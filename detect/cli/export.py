@@ -8,7 +8,7 @@ from detect.export.options import destination
 
 @verb("export")
 def main(cfg: DictConfig) -> None:
-    """Writes the model and what was measured of it."""
+    """Writes the model and the measurements of it."""
     folder = destination(cfg)
     from detect.export.writer import write  # imports TensorFlow
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @verb("fetch")
 def main(cfg: "DictConfig") -> Path | None:
-    """Prints the folder of the files and a command that uses them; returns the folder."""
+    """Prints the folder with the files and a command that uses them; returns the folder."""
     from detect.config.tree import nearest, plain
 
     entries = {name: Entry.of(name, values) for name, values in plain(cfg)["archives"].items()}
@@ -36,7 +36,7 @@ def command(entry: Entry) -> str:
 
 
 def listing(entries: dict[str, Entry]) -> list[str]:
-    """Lines with every name and the overrides that build its network."""
+    """Lines with each name and the overrides that build its network."""
     lines = []
     for detector, title in ((False, "ImageNet classifiers:"), (True, "Detectors (init.scope=detector for the heads):")):
         lines += [title]

@@ -1,4 +1,4 @@
-"""What `detect --help` and `detect VERB --help` print, in 80 columns."""
+"""The text of `detect --help` and `detect VERB --help`, in 80 columns."""
 
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ VERBS = {
     "evaluate": "score a run or a file on a data set: COCO figures, curves",
     "predict": "draw boxes on images and write COCO json",
     "export": "write a model that runs without this package",
-    "inspect": "look through data, network, or what int8 does to a run",
-    "advise": "an experiment that fits a data set and this machine",
-    "report": "table, csv and curves of one study",
-    "fetch": "published weights into the cache, or the list of them",
-    "doctor": "versions, devices, and what is missing",
+    "inspect": "show the data, the network, or the effect of int8 on a run",
+    "advise": "propose an experiment that fits a data set and this machine",
+    "report": "write table, csv and curves of one study",
+    "fetch": "download published weights into the cache, or list them",
+    "doctor": "show versions, devices and missing packages",
 }
 
 EXAMPLES = {
@@ -49,19 +49,19 @@ MOST_USED = (
     *("dataset.root", "dataset.classes", "detector.size", "schedule.steps", "schedule.batch_size", "schedule.rate"),
     *("classify.enabled", "classify.schedule.steps"),
 )
-"""Keys that a verb's help shows where its configuration has them, beside those of the top level."""
+"""Keys that the help of a verb shows if its configuration has them, after those of the top level."""
 
 
 def overview() -> str:
-    """`detect --help`: a line for each verb, and its examples."""
-    lines = ["Train object detectors in two stages, score them, look at them, ship them.", "", "Usage: detect VERB ..."]
+    """`detect --help`: a line for each verb, then all examples."""
+    lines = ["Train object detectors in two stages, score, inspect and export them.", "", "Usage: detect VERB ..."]
     lines += [f"  {name:<10}{text}" for name, text in VERBS.items()]
     lines += ["", "Examples:", *(f"  {example}" for examples in EXAMPLES.values() for example in examples)]
     return "\n".join([*lines, "", "detect VERB --help lists the groups and keys of a verb."])
 
 
 def verb_help(command: "Command") -> str:
-    """Help of one verb for these overrides: examples, groups with their options, most used keys; 80 columns."""
+    """Help of one verb for these overrides: examples, groups with their options, most used keys, in 80 columns."""
     from detect.cli import overrides
     from detect.config.tree import container, leaves
 
@@ -88,7 +88,7 @@ def verb_help(command: "Command") -> str:
 
 
 def _comment(key: str, config_name: str, chosen: dict[str, Any]) -> str:
-    """The comment behind a key in the YAML file that it comes from."""
+    """The comment after a key in the YAML file that it comes from."""
     from detect.config.check import CONFIG_DIR
 
     group, _, last = key.rpartition(".")

@@ -1,5 +1,5 @@
-"""Looks at a data set and a network before training, `detect inspect dataset=voc dataset.root=DIR`, or at what int8
-does to the layers of a trained one: `detect inspect quantize run=RUN`."""
+"""Shows a data set and a network before training: `detect inspect dataset=voc dataset.root=DIR`. It also shows the
+effect of int8 on each layer of a trained network: `detect inspect quantize run=RUN`."""
 
 import logging
 from collections import Counter
@@ -28,12 +28,12 @@ SHOWN_FINDINGS = 20
 
 @verb("inspect")
 def main(cfg: DictConfig) -> None:
-    """Prints findings, statistics, the network and its anchors' coverage; writes contact sheets of the images."""
+    """Prints findings, statistics, the network and the coverage of its anchors; writes contact sheets of the images."""
     if cfg.only == "quantize":
         report_layers(cfg)
         return
     if cfg.run:
-        raise ConfigError(f"run={cfg.run} is for `detect inspect quantize`, which looks at a trained network")
+        raise ConfigError(f"run={cfg.run} is for `detect inspect quantize`, which inspects a trained network")
     dataset = hydra.utils.instantiate(cfg.dataset)
     if cfg.only == "network":
         report_network(cfg, dataset.num_classes)
@@ -55,11 +55,11 @@ def main(cfg: DictConfig) -> None:
         report_coverage(dataset, report_network(cfg, dataset.num_classes))
     errors = sum(finding.action == "error" for finding in findings)
     if errors:
-        raise DataError(f"data set {dataset.name}: {errors} errors stand in the way of training; they are named above")
+        raise DataError(f"data set {dataset.name}: it has {errors} errors, listed above; correct them before training")
 
 
 def report_findings(findings) -> None:
-    """One line a finding, the first ones of each kind, and a count of every kind."""
+    """One line for each of the first findings of a kind, then the count of each kind."""
     shown: Counter[str] = Counter()
     for finding in findings:
         shown[finding.kind] += 1
@@ -70,7 +70,7 @@ def report_findings(findings) -> None:
 
 
 def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> None:
-    """`raw_SPLIT.png` for each split and `augmented.png`, as the network will see the training images."""
+    """Writes `raw_SPLIT.png` for each split, and `augmented.png` with training images as the network sees them."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
         chosen = evenly_spread(examples, cfg.images)
@@ -99,7 +99,7 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
 
 
 def draw_pictures(dataset, folder: Path, count: int) -> None:
-    """`raw_SPLIT.png` of a classification data set."""
+    """Writes `raw_SPLIT.png` for each split of a classification data set."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
         pictures = [read_image(example.path) for example in evenly_spread(examples, count)]
@@ -109,7 +109,7 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
 
 
 def report_network(cfg: DictConfig, num_classes: int) -> Detector:
-    """Builds the detector and prints what it is made of and what that costs; returns it."""
+    """Builds the detector, prints its parts and their cost, and returns it."""
     from detect.modeling import cost  # imports TensorFlow
     from detect.training import build
 
@@ -124,7 +124,7 @@ def report_network(cfg: DictConfig, num_classes: int) -> Detector:
 
 
 def report_coverage(dataset: DetectionDataset, detector: Detector) -> None:
-    """How many training boxes no anchor matches, and what to change."""
+    """Prints how many training boxes no anchor matches, and what to change."""
     examples = dataset.splits["train"]
     if not any(len(example.boxes) for example in examples):
         return
@@ -138,7 +138,7 @@ def report_coverage(dataset: DetectionDataset, detector: Detector) -> None:
 
 
 def report_layers(cfg: DictConfig) -> None:
-    """Prints which layers of a run's float detector int8 ruins; writes all of them as CSV, picture and TensorBoard."""
+    """Prints the layers of a run's float detector that int8 damages most; writes all as CSV, picture, TensorBoard."""
     if not cfg.run:
         raise ConfigError("inspect quantize: name a run folder: run=RUN")
     from detect import detector as finder
@@ -149,7 +149,7 @@ def report_layers(cfg: DictConfig) -> None:
     run = Path(cfg.run).expanduser()
     architecture = finder.Detector.load(run, cfg.stage or "detector").architecture
     if architecture is None:
-        raise ConfigError(f"run={cfg.run}: an exported model has no layers any more; name the run folder")
+        raise ConfigError(f"run={cfg.run}: an exported model has no Keras layers; name the run folder")
     if cfg.stage == "quantized":
         architecture = finished.float_twin(RunFolder(run))
     inputs = [architecture.network_inputs(image) for image in training_frames(cfg, run, architecture)]
@@ -169,7 +169,7 @@ def report_layers(cfg: DictConfig) -> None:
 
 
 def training_frames(cfg: DictConfig, run: Path, architecture: Detector) -> list[np.ndarray]:
-    """Training images of the run's own data set, evenly spread, as the network sees them: float32 [1, H, W, 3]."""
+    """Training images of the run's data set, evenly spread, fitted to the network's frame: float32 [1, H, W, 3]."""
     saved, frame = RunFolder(run).saved_config(), Frame(architecture.size, architecture.resize, exact=True)
     examples = dataset_of(saved, decode=False).splits["train"]
     chosen = evenly_spread(examples, cfg.representative)

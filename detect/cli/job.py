@@ -1,4 +1,4 @@
-"""What Hydra knows of the job that runs: its folder, its command and whether it belongs to a sweep.
+"""Hydra's information about the running job: its folder, its command and whether it belongs to a sweep.
 
 No other module reads Hydra's global state. `detect.config.composer` sets it while it composes, and restores it.
 """
@@ -10,12 +10,12 @@ from hydra.types import RunMode
 
 
 def folder() -> Path:
-    """The folder that this run leaves its files in."""
+    """The folder that this run writes its files into."""
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def leaves_files() -> bool:
-    """Whether the job has a folder of its own; verbs that only print have none."""
+    """Whether the job has a folder of its own; a verb that only prints has none."""
     return bool(HydraConfig.get().output_subdir)
 
 
@@ -41,7 +41,7 @@ def choices() -> dict[str, str]:
 
 
 def command() -> list[str]:
-    """The words of a `detect train ...` that makes this run again; for a job of a sweep, that job alone."""
+    """The words of the `detect train ...` that repeats this run; for a job of a sweep, only that job."""
     hydra = HydraConfig.get()
     words = ["detect", "train"]
     folders = [str(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line"]
@@ -49,5 +49,5 @@ def command() -> list[str]:
     words += ["--config-name", str(hydra.job.config_name)] if hydra.job.config_name != "train" else []
     words += [line for line in hydra.overrides.hydra if line.startswith("hydra.searchpath=")]
     given = [line for line in hydra.overrides.task if not line.startswith("resume=") and line != "init=path"]
-    given.sort(key=lambda line: not line.startswith("experiment="))  # what the others are about comes first
+    given.sort(key=lambda line: not line.startswith("experiment="))  # the experiment comes first, for the reader
     return [*words, *(line.replace("init.path=", "init=", 1) for line in given)]

@@ -1,6 +1,6 @@
-"""The command line: `detect VERB [overrides]`, and the decorator that makes a verb out of a function of a config.
+"""The command line `detect VERB [overrides]`, and the decorator that makes a verb from a function of a configuration.
 
-Nothing here imports TensorFlow, and `detect --help` not even Hydra.
+Nothing here imports TensorFlow. `detect --help` does not import Hydra either.
 """
 
 import difflib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Entry point of `detect`: hands over to `main` of the module `detect.VERB`."""
+    """Entry point of `detect`: calls `main` of the module `detect.cli.VERB`."""
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if name in ("-h", "--help", "help"):
         print(overview())
@@ -42,11 +42,11 @@ def main() -> int:
 
 
 def verb(config_name: str) -> Callable[[Callable[["DictConfig"], object]], Callable[..., Any]]:
-    """Makes a Hydra program of a function of a config; stands where `@hydra.main` would.
+    """Makes a Hydra program from a function of a configuration; it replaces `@hydra.main`.
 
-    config_name: YAML file below detect.config.check.CONFIG_DIR. Called without arguments, the function reads the
-    command line and ends the process: code 0; 2 after a UserError or a configuration that can't be composed, told in
-    one message without a traceback; 130 after Ctrl-C. Called with a config, it is the bare function.
+    config_name: YAML file below detect.config.check.CONFIG_DIR. Without arguments, the function reads the command line
+    and ends the process with exit code 0; 2 after a UserError or a configuration that can't be composed, with one
+    message and no traceback; 130 after Ctrl-C. With a configuration, it is the undecorated function.
     """
 
     def decorate(function: Callable[["DictConfig"], object]) -> Callable[..., Any]:
@@ -102,7 +102,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         return 130
     except BrokenPipeError:
         return _nobody_reads()
-    except InstantiationException:  # what a constructor raised is a bug of the program, unless a UserError is its cause
+    except InstantiationException:  # an error in a constructor is a bug of the program, unless its cause is a UserError
         raise
     except (UserError, HydraException) as error:
         tell(config_name, error)
@@ -116,9 +116,9 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
 def _job(
     config_name: str, function: Callable[["DictConfig"], object], cfg: "DictConfig", checked: frozenset[str]
 ) -> object:
-    """One job, in this process or in one that a launcher started. In a sweep, a job that fails returns None.
+    """Runs one job, in this process or in one that a launcher started. In a sweep, a job that fails returns None.
 
-    checked: digests of configurations that need no check here, as the command line has made it (cli.overrides).
+    checked: digests of configurations that the command line has checked already (cli.overrides).
     """
     prepare_environment()
     from detect.cli import job
@@ -130,7 +130,7 @@ def _job(
     try:
         if folder:
             sweep.forget_failure(folder)
-        if digest(cfg) not in checked:  # one that a sampler has drawn, or a late one of a long sweep
+        if digest(cfg) not in checked:  # a sampler drew its values, or it is a late job of a long sweep
             check.check(cfg)
         return function(cfg)
     except BrokenPipeError:
@@ -141,24 +141,24 @@ def _job(
         mend = _user_error(error)
         if folder:
             sweep.record(folder, mend or error)
-        if job.is_cell():  # the others go on, whatever it was
+        if job.is_cell():  # the other jobs of the sweep go on after any error
             tell(config_name, mend or error, f"{job.title()}: ")
             return None
         if mend is None:
             raise
         tell(config_name, mend)
-        raise SystemExit(2) from None  # past Hydra, which would add a line of its own
+        raise SystemExit(2) from None  # not through Hydra, which would print a line of its own
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """The UserError that `error` is or was caused by: hydra.utils.instantiate wraps what a constructor raises."""
+    """`error` or its cause, if that is a UserError: hydra.utils.instantiate wraps the errors of constructors."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
 
 
 def _nobody_reads() -> int:
-    """The exit code after `detect doctor | head`; what is still in the buffer goes nowhere."""
+    """The exit code if the reader of stdout ended, as in `detect doctor | head`; it drops the rest of the output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 141
 
@@ -172,15 +172,15 @@ def tell(config_name: str, error: Exception, where: str = "") -> None:
 
 
 def prepare_environment() -> None:
-    """Sets what must stand in the environment before the libraries that read it are imported."""
+    """Sets environment variables; this must come before the import of the libraries that read them."""
     gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
-    # 2 leaves the errors in, for example of a CUDA library that is missing; without a GPU they are noise.
+    # 2 shows errors, for example of a missing CUDA library; without a GPU these messages do not matter.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpu else "3")
-    # Off by default on AMD processors with AVX2, where training is about 1.3 times as fast with it.
+    # It is off by default on AMD processors with AVX2, where it makes training about 1.3 times as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: run() tells the user
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors and does not print them: run() prints the message
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.ERROR)

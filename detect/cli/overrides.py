@@ -1,11 +1,11 @@
-"""What stands between a command line and Hydra: the flags, and a check of all jobs before the first one.
+"""Reads a command line and checks all its jobs before Hydra starts the first one.
 
-The walk of an override: `read` splits the command line into flags and overrides; `prepare` takes the overrides the way
-of `detect.config.compose`, which every job that it sees is parsed, composed and checked on, once; it writes out what
-Hydra could not know, and hands the command over (cli.main). Hydra composes the job for itself from the same overrides.
+`read` splits the command line into flags and overrides. `prepare` passes the overrides through the steps of
+`detect.config.compose`: each job is parsed, composed and checked once. It writes out the overrides that Hydra does not
+know, and returns the command (to cli.main). Hydra then composes each job again from the same overrides.
 
-Checked up front are the one job, or those of a sweep: all cells of a study, else the first CHECKED_JOBS. What a sampler
-draws, and the jobs after these, are checked when their turn comes.
+Checked in advance are the single job, or the jobs of a sweep: all cells of a study, otherwise the first CHECKED_JOBS.
+Later jobs, and those whose values a sampler draws, are checked when they start.
 
 A typo costs a second and leaves no run folder. Nothing here imports TensorFlow.
 """
@@ -30,15 +30,15 @@ from detect.errors import ConfigError
 from detect.runs import sweep
 
 CHECKED_JOBS = 32
-"""A sweep of more jobs has its first ones checked up front, the others when their turn comes."""
+"""The number of jobs of a sweep that are checked in advance; the others are checked when they start."""
 
 
 @dataclass(frozen=True)
 class Command:
     """A parsed command line: Hydra's flags, and the overrides in their order.
 
-    What `prepare` adds: sweep_folder, of a sweep; checked, digests of the configurations that have been found legal;
-    first, the first of them, with Hydra's own node.
+    `prepare` adds sweep_folder, the folder of a sweep; checked, the digests of the configurations that are legal; and
+    first, the first of these configurations, with Hydra's own node.
     """
 
     config_name: str
@@ -69,7 +69,7 @@ class Command:
 
 
 def read(argv: list[str], config_name: str) -> Command:
-    """Parses `argv`. Raises ConfigError for a flag that does not exist and a config folder that can't be used."""
+    """Parses `argv`. Raises ConfigError for an unknown flag, and for a configuration folder that can't be used."""
     parser = get_args_parser()
     legal = sorted(flag for action in parser._actions for flag in action.option_strings if flag.startswith("--"))
 
@@ -81,7 +81,7 @@ def read(argv: list[str], config_name: str) -> Command:
     parser.error = refuse  # type: ignore[assignment,method-assign]
     options = parser.parse_intermixed_args(argv)
     if options.config_path:
-        raise ConfigError("--config-path would hide the packaged configuration: --config-dir DIR adds to it")
+        raise ConfigError("--config-path would hide the packaged configuration: use --config-dir DIR, which adds to it")
     rest = list(options.overrides)
     flags = [token for token in argv if not (rest and token == rest[0] and rest.pop(0))]
     folder = config_folder(options.config_dir) if options.config_dir else None
@@ -90,9 +90,9 @@ def read(argv: list[str], config_name: str) -> Command:
 
 
 def prepare(command: Command) -> Command:
-    """The command with all that is implied written out, after all its jobs have been checked.
+    """Checks the jobs of a command. Returns the command with all implied overrides written out.
 
-    Raises ConfigError with one message for everything that is wrong with the first wrong job.
+    Raises ConfigError, with one message for all errors of the first illegal job.
     """
     request = understood(command.request)
     command = _following(command, request)
@@ -116,7 +116,7 @@ def prepare(command: Command) -> Command:
 
 
 def first_job(command: Command) -> DictConfig:
-    """The configuration of the command's first job, Hydra's own node included; values are not checked here."""
+    """The configuration of the command's first job, with Hydra's own node; values are not checked here."""
     if command.first is not None:
         return command.first
     request = understood(command.request)
@@ -126,7 +126,7 @@ def first_job(command: Command) -> DictConfig:
 
 
 def _following(command: Command, request: Request) -> Command:
-    """The command with the configuration and the folder that a resumed run was composed from."""
+    """The command with the configuration name and folder that the resumed run was composed from."""
     flags = command.flags
     if request.config_dir != command.config_dir:
         flags = (*flags, "--config-dir", str(request.config_dir))
@@ -136,10 +136,10 @@ def _following(command: Command, request: Request) -> Command:
 
 
 def _planned(command: Command, asked: list[Override], composer: Composer) -> tuple[Command, list[Override], str | None]:
-    """The command and its overrides of all its jobs, with what a sweep's configuration adds, and its study.
+    """The command, the overrides of all its jobs with those that a sweep's configuration adds, and its study.
 
-    Its folder is fixed here, as it may hold the time; where a launcher divides the cores, `threads` is set. For that,
-    the first job is composed once more. Values that the configuration itself varies come first in the overrides.
+    The sweep folder is fixed here, because its name may hold the time. If a launcher divides the cores, `threads` is
+    set. Both need the configuration of the first job. Values that the configuration varies come first in the overrides.
     """
     command = replace(command, overrides=_lines(asked))
     if not command.multirun or command.options.cfg is not None:
@@ -152,7 +152,7 @@ def _planned(command: Command, asked: list[Override], composer: Composer) -> tup
     grid = parse(sweep.grid(cfg))
     more = parse(lines)
     if any(o.key_or_group == FOLDERED and o.is_sweep_override() for o in asked):
-        # Hydra composes a sweep without the groups that it varies: it would not see an experiment's grid.
+        # Hydra composes a sweep without the groups that the sweep varies, so it does not see an experiment's grid.
         given = {o.get_key_element() for o in asked}
         more += [o for o in grid if o.get_key_element() not in given]
     asked = [*asked, *more]
@@ -165,5 +165,5 @@ def _lines(parsed: Iterable[Override]) -> tuple[str, ...]:
 
 
 def _drawn(asked: Iterable[Override]) -> bool:
-    """Whether a sampler draws values, so that the cells are not known beforehand."""
+    """Whether a sampler draws values; then the cells are not known in advance."""
     return any(override.value_type is ValueType.INTERVAL_SWEEP for override in asked)

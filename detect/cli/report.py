@@ -46,7 +46,7 @@ def committed() -> list[Path]:
 
 
 def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
-    """(runs, output): the folder of the study's runs (None: there is only a results.csv), and the folder to write to.
+    """(runs, output): the folder of the study's runs (None if there is only a results.csv), and the output folder.
 
     A study is a name (runs/NAME, experiments/NAME), or the folder of its runs or of its results.
     Raises ConfigError if neither folder exists, and for runs without an output folder.

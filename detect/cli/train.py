@@ -1,4 +1,4 @@
-"""Trains a detector in two or three stages: `detect train`. With -m, each job is a process of its own."""
+"""Trains a detector in two or three stages: `detect train`. With -m, each job runs in a process of its own."""
 
 import shlex
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Faster R-CNN's second stage: from crops of the feature map to classes and box codes."""
+"""The second stage of Faster R-CNN: from crops of the feature map to classes and box codes."""
 
 import tf_keras
 
@@ -8,10 +8,10 @@ layers = tf_keras.layers
 
 
 class BackboneBoxHead:
-    """The layers that the backbone has after the map of the proposals, then the mean over the crop (the API)."""
+    """The backbone's layers after the map of the proposals, then the mean over the crop (as in the API)."""
 
     def roi_crop(self, backbone: Backbone) -> tuple[int, int, int]:
-        """Side of the crops, max-pooling and samples of a bin that suit this head."""
+        """The side of the crops, the max-pooling and the samples of a bin that fit this head."""
         return (*backbone.roi_crop, 1)
 
     def __call__(self, crops: Tensor, backbone: Backbone) -> Tensor:
@@ -20,17 +20,18 @@ class BackboneBoxHead:
 
 
 class TwoFC:
-    """Two dense layers with ReLU on crops of 7x7 (the head of VGG16 and of feature pyramids; Lin 2017, 4.2): much
-    cheaper than most backbones' own layers, and random at the start.
+    """Two dense layers with ReLU on crops of 7x7 (the head of VGG16 and of feature pyramids; Lin 2017, 4.2).
 
-    units: of each layer.
+    They are much cheaper than the later layers of most backbones, and start from random weights.
+
+    units: the units of each layer.
     """
 
     def __init__(self, units: int = 1024):
         self.units = units
 
     def roi_crop(self, backbone: Backbone) -> tuple[int, int, int]:
-        """Side of the crops, max-pooling and samples of a bin that suit this head."""
+        """The side of the crops, the max-pooling and the samples of a bin that fit this head."""
         return (7, 1, 2)
 
     def __call__(self, crops: Tensor, backbone: Backbone) -> Tensor:

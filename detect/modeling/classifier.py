@@ -17,11 +17,11 @@ class Classifier(interface.Classifier):
     """Backbone and head as one flat model.
 
     backbone: builds the end points from an image tensor (`detect.modeling.backbones`).
-    num_classes: of the data set, background included where it has one.
+    num_classes: the classes of the data set, with background if it has one.
     size: (height, width) of the network's input frame in pixels.
-    hidden: units of dense ReLU layers between pooling and logits.
-    dropout: share of the pooled features that is dropped in training.
-    label_smoothing: share of a label that is spread over all classes (Szegedy 2016, section 7).
+    hidden: the units of dense ReLU layers between pooling and logits.
+    dropout: the share of the pooled features that is dropped in training.
+    label_smoothing: the share of a label that is spread over all classes (Szegedy 2016, section 7).
 
     model: float32 image [B, H, W, 3] in 0..255 -> logits [B, num_classes].
     """
@@ -50,7 +50,7 @@ class Classifier(interface.Classifier):
         self.model = tf_keras.Model(image, layers.Flatten(name="logits")(x), name="classifier")
 
     def parts(self) -> list[Part]:
-        """One: the whole of it."""
+        """A single part: the whole network."""
         return [Part("classifier", "all of it", frozenset(layer.name for layer in self.model.layers), ())]
 
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:

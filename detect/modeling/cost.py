@@ -1,4 +1,4 @@
-"""What a network costs: multiply-accumulates and parameters, part by part."""
+"""The cost of a network: multiply-accumulates and parameters of each part."""
 
 import itertools
 import math
@@ -16,10 +16,10 @@ HEAD = ("part", "from", "size", "depth", "boxes", "MACs", "params")
 
 
 def macs(model: Network) -> dict[str, int]:
-    """Multiply-accumulates by layer name, for one image: of convolutions and dense layers; the rest counts nothing.
+    """Multiply-accumulates of one image by layer name: those of convolutions and dense layers; other layers have 0.
 
-    The model's input has a fixed size; a layer that is called several times counts each time. Raises ValueError for a
-    layer with a kernel of a kind that is not known here: nothing is left out in silence.
+    The model's input has a fixed size. A layer that is called several times counts each time. Raises ValueError for a
+    layer with a kernel whose cost is not known here, so that no cost is left out silently.
     """
     counts = {layer.name: 0 for layer in model.layers}
     for nodes in model._nodes_by_depth.values():
@@ -29,7 +29,7 @@ def macs(model: Network) -> dict[str, int]:
 
 
 def _macs(node: Any) -> int:
-    """Of one call of a layer."""
+    """Multiply-accumulates of one call of a layer."""
     layer = node.layer
     if isinstance(layer, layers.SeparableConv2D):
         return _cells(node.output_shapes) * (
@@ -48,17 +48,17 @@ def _macs(node: Any) -> int:
 
 
 def _cells(shape: tuple[int, ...]) -> int:
-    """Places where the kernel is applied: all of the shape but batch and channels."""
+    """The number of positions where the kernel is applied: the product of the shape without batch and channels."""
     return math.prod(shape[1:-1])
 
 
 def parameters(model: Network) -> dict[str, int]:
-    """Numbers in the variables by layer name, batch norm's statistics included."""
+    """The number of values in the variables by layer name, with batch norm's statistics."""
     return {layer.name: layer.count_params() for layer in model.layers}
 
 
 def total_macs(architecture: Architecture, training: bool = False) -> int:
-    """Multiply-accumulates of one image through all parts, in the forward direction; training: as it trains."""
+    """Multiply-accumulates of one image in all parts, forward only. training: count the runs of a part in training."""
     counts = macs(architecture.model)
     return sum(part.runs(training) * _sum(counts, part.layers) for part in architecture.parts())
 
@@ -93,12 +93,11 @@ def pyramid(
     per_cell: Sequence[int],
     sources: dict[str, str],
 ) -> list[Part]:
-    """The parts of a detector of one stage: its maps, largest first, each with the layers that it needs beyond those
-    that the others need.
+    """The parts of a one-stage detector: its maps, largest first, each with the layers that no earlier part needs.
 
-    end_points: names of the maps that are the backbone's own. per_cell: anchors of a cell of each map.
-    sources: what each map, `backbone` and `predictors` are made from.
-    A first row has the layers of the backbone where maps are made from it in common, the last one the predictors.
+    end_points: names of the maps that are end points of the backbone. per_cell: anchors of a cell of each map.
+    sources: the source of each map, of `backbone` and of `predictors`.
+    If several maps share layers of the backbone, the first part has these layers. The last part has the predictors.
     """
     needed = {name: _layers(tf_keras.Model(model.input, tensor)) for name, tensor in maps.items()}
     common = frozenset[str]().union(*needed.values()) & backbone_layers
@@ -133,13 +132,13 @@ def _sum(counts: dict[str, int], names: Iterable[str]) -> int:
 
 
 def _short(name: str, before: list[str]) -> str:
-    """Layer names of extra maps start with the name of the map that they come from: two dots stand for it."""
+    """Two dots replace the name of an earlier map at the start of the name of a map that is made from it."""
     base = max((b for b in before if name.startswith(f"{b}_")), key=len, default="")
     return f"..{name[len(base) :]}" if base else name
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns side by side: the first two at the left and wrapped where they are too wide, figures at the right."""
+    """The rows as lines: the first two columns are left-aligned and wrapped if too wide, figures are right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     room = WIDTH - sum(widths[2:]) - 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(room - widths[1], room * 2 // 3))

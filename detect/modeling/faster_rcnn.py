@@ -32,27 +32,28 @@ from detect.modeling.target_assigner import TargetAssigner
 
 BorderAnchors = Literal["drop", "keep"]
 FIRST_STAGE, SECOND_STAGE = ("features", "objectness", "rpn_codes"), ("logits", "codes")  # outputs of the model
-SHOWN = 16  # proposals of an image that the second stage is looked at on
+SHOWN = 16  # proposals of an image in the inputs of `network_inputs`
 
 
 class FasterRCNN(Detector):
-    """Two stages around a backbone: proposals from its map of stride 16, then a class and a box for each of them.
+    """Two stages around a backbone: proposals from its map of stride 16, then a class and a box for each proposal.
 
     backbone: builds the end points from an image tensor, and its later layers on crops (`detect.modeling.backbones`).
-    num_classes: without background.
+    num_classes: the number of classes without background.
     size: (height, width) of the network's input frame in pixels, each at least 96.
     resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.
     rpn_head, anchors, rpn_target_assigner, rpn_sampler, proposals: the parts of the first stage.
-    roi, box_head, box_target_assigner, box_sampler: the parts of the second.
-    classification_loss, localization_loss: of both stages; *_weight: of their four parts (zoo: 1 and 2).
+    roi, box_head, box_target_assigner, box_sampler: the parts of the second stage.
+    classification_loss, localization_loss: the losses of both stages; *_weight: the weights of the four parts of the
+        loss (zoo: 1 for classification, 2 for localization).
     border_anchors: `drop` leaves anchors that cross the frame's border out of training and clips them in detection
-        (the API, and the paper); `keep` makes no difference between anchors.
-    add_truth: in training, the second stage sees the ground-truth boxes among its proposals (the API: false).
+        (the API, and the paper); `keep` treats all anchors alike.
+    add_truth: in training, the ground-truth boxes are added to the proposals of the second stage (the API: false).
 
     model: both stages as one flat model, [float32 image [B, H, W, 3] in 0..255, float32 crops [N, side, side, C]] ->
         {"features": [B, h, w, C], "objectness": [B, A, 2], "rpn_codes": [B, A, 4], "logits": [N, num_classes + 1],
-        "codes": [N, num_classes, 4]}. `rpn_model` (image -> the first three) and `box_model` (crops -> the others)
-        share its layers; between the two lie the crops of `features`.
+        "codes": [N, num_classes, 4]}. `rpn_model` (image -> the first three outputs) and `box_model` (crops -> the
+        other two) share its layers. The crops are cut out of `features`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class FasterRCNN(Detector):
         self.size, self.resize = frame.size, frame.mode
         self.num_classes, self.per_cell = num_classes, anchors.per_cell(1)[0]
         self.rpn_target_assigner, self.rpn_sampler = rpn_target_assigner, rpn_sampler
-        self.generator, self.proposals = proposals, proposals.count  # of an image
+        self.generator, self.proposals = proposals, proposals.count  # the number of proposals of an image
         self.box_target_assigner, self.box_sampler, self.add_truth = box_target_assigner, box_sampler, add_truth
         self.classification_loss, self.localization_loss = classification_loss, localization_loss
         self.postprocess = postprocess
@@ -100,7 +101,7 @@ class FasterRCNN(Detector):
 
     def _build(self, backbone: Backbone, rpn_head: RegionHead, box_head: BoxHead) -> None:
         image = tf_keras.Input((*self.size, 3), name="image")
-        end_points = backbone(image)  # of what follows the RPN's map only the layers' names are used here
+        end_points = backbone(image)  # of the layers after the RPN's map, only the names are used here
         features = end_points[backbone.rpn_map]
         objectness, rpn_codes = rpn_head(features, self.per_cell)
         crops = tf_keras.Input((self.roi.side, self.roi.side, features.shape[-1]), name="crops")
@@ -112,7 +113,7 @@ class FasterRCNN(Detector):
         self.backbone_layers = _names(tf_keras.Model(image, list(end_points.values())))
 
     def adopt(self, model: Network) -> None:
-        """Computes with a network of these inputs and outputs from now on: the fake-quantised twin, for example."""
+        """Replaces the network by one with the same inputs and outputs, for example its fake-quantised twin."""
         (image, crops), outputs = model.input, model.output
         first, second = ({name: outputs[name] for name in names} for names in (FIRST_STAGE, SECOND_STAGE))
         self.model = model
@@ -125,19 +126,19 @@ class FasterRCNN(Detector):
         return {"crops": self.model.output["features"].node.layer.name}
 
     def network_inputs(self, image: Tensor) -> list[Tensor]:
-        """image: [B, H, W, 3] in 0..255. Returns it and the crops of each image's first SHOWN proposals."""
+        """image: [B, H, W, 3] in 0..255. Returns it, and the crops of the first SHOWN proposals of each image."""
         features, proposals = self.propose(image)
         return [image, self.roi(features, proposals.boxes[:, :SHOWN], self.size)]
 
     def decoding(self) -> Decoding:
-        """Raises ConfigError: between its two stages lies what TFLite has no operation for."""
+        """Raises ConfigError: TFLite has no operation for the crops between the two stages."""
         raise ConfigError(
-            f"format=tflite: {type(self).__name__} crops its feature map between two stages, for which TFLite has no "
-            "operation of its own (crop_and_resize); give format=saved_model"
+            f"format=tflite: {type(self).__name__} crops its feature map between two stages (crop_and_resize), and "
+            "TFLite has no operation for this; give format=saved_model"
         )
 
     def _place_anchors(self, anchors: AnchorGenerator, border_anchors: BorderAnchors) -> None:
-        """anchors: float32 [A, 4], all; in training those of the rows `trained` are used as they are."""
+        """Sets `anchors`, float32 [A, 4], all of them; `trained`, the rows used in training; and those of detection."""
         demand("detector.border_anchors", border_anchors, BorderAnchors)
         (features,) = self.maps.values()
         self.anchor_generator = anchors
@@ -150,12 +151,12 @@ class FasterRCNN(Detector):
             self._detecting = np.clip(self.anchors, 0, frame)
         if not len(self.trained):
             raise ConfigError(
-                f"detector.anchors: none lies within the frame of {self.size[0]}x{self.size[1]} px, so that none would "
+                f"detector.anchors: no anchor lies within the frame of {self.size[0]}x{self.size[1]} px, so none can "
                 "be trained: lower detector.anchors.base, or give detector.border_anchors=keep"
             )
 
     def parts(self) -> list[Part]:
-        """What `detect inspect` lists: the map, the RPN, and the second stage, which runs once for each proposal."""
+        """The feature map, the RPN, and the second stage, which runs once for each proposal."""
         ((name, features),) = self.maps.items()
         first = _names(tf_keras.Model(self.rpn_model.input, features))
         channels = self.model.get_layer("FirstStageBoxPredictor/Conv").filters
@@ -182,9 +183,9 @@ class FasterRCNN(Detector):
         ]
 
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
-        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), seed [B], as the input pipeline has it.
+        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), seed [B], from the input pipeline.
 
-        Returns the weighted parts of the loss and scalars to watch, both {name: float32 scalar}. A part is the mean
+        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}. A part is the mean
         over the examples drawn from an image, then over the images.
         """
         outputs = self.rpn_model(tf.cast(batch["image"], tf.float32), training=training)
@@ -227,8 +228,8 @@ class FasterRCNN(Detector):
         return parts, {"box/positives_per_image": _per_image(positives)}
 
     def _sample(self, proposals: Proposals, boxes, classes, seed):
-        """The boxes that the second stage is trained on [B, S, 4], their targets (classes, codes, matched), and which
-        of them were drawn [B, S]; the rest fills up."""
+        """The boxes [B, S, 4] that the second stage is trained on, their targets (classes, codes, matched), and
+        float32 [B, S]: 1 for the drawn ones, 0 for padding."""
         candidates, real = proposals.boxes, proposals.real
         if self.add_truth:
             candidates, real = tf.concat([candidates, boxes], 1), tf.concat([real, classes > 0], 1)
@@ -251,7 +252,7 @@ class FasterRCNN(Detector):
     def detect(self, image: Tensor) -> dict[str, Tensor]:
         """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`).
 
-        The second stage takes one image after the other: the crops of a whole batch would fill the memory.
+        The second stage processes one image at a time: the crops of a whole batch would fill the memory.
         """
         features, proposals = self.propose(image)
 
@@ -279,7 +280,7 @@ def _names(model: tf_keras.Model) -> set[str]:
 
 
 def _mean(values, counts):
-    """values: [B, A], 0 where not drawn; counts: [B]. The mean over what was drawn, then over the images."""
+    """values: [B, A], 0 where not drawn; counts: [B]. The mean over the drawn values, then over the images."""
     return tf.reduce_mean(tf.reduce_sum(values, axis=1) / tf.maximum(counts, 1.0))
 
 

@@ -1,4 +1,4 @@
-"""FCOS (Tian et al. 2019): every cell of a pyramid says whether it lies in an object, and how far its sides are."""
+"""FCOS (Tian et al. 2019): every cell of a pyramid predicts whether it lies in an object, and how far its sides are."""
 
 import math
 from collections.abc import Sequence
@@ -34,16 +34,16 @@ NORMS, BRANCHES = ("batch", "none"), ("regression", "classification")
 class FCOSHead:
     """Two towers of 3x3 convolutions that all maps share, for the classes and for the distances (Tian 2019, figure 2).
 
-    convolutions: of each tower, with the channels of the maps.
-    norm: `batch`: after each of them batch norm, one for each map, as the maps differ in statistics; `none`. (The paper
-        and torchvision have group norm, which int8 does not know.)
-    centerness: the tower that the centre-ness is predicted from (torchvision and the paper's last version: regression).
-    scale: whether the distances of each map have learned factors, one for each side (the paper: one in all;
+    convolutions: the number of convolutions of each tower; they have the channels of the maps.
+    norm: `batch`: each convolution has a batch norm for each map, because the statistics of the maps differ; `none`.
+        (The paper and torchvision have group norm, which int8 does not support.)
+    centerness: the tower that predicts the centre-ness (torchvision and the paper's last version: regression).
+    scale: whether the distances of each map have learned factors, one for each side (the paper: one for all sides;
         torchvision: none).
-    stddev: of the normal that fills the predictors' kernels, and the towers' where there is batch norm.
+    stddev: of the normal initialiser of the predictors' kernels, and of the towers' kernels if there is batch norm.
 
-    Distances are made positive by a ReLU, and are in strides (torchvision); biases start at 1 stride, so that the ReLU
-    is open.
+    A ReLU makes distances positive. Distances are in strides (torchvision). Their biases start at 1 stride, so that
+    the ReLU passes gradients at the start.
     """
 
     def __init__(
@@ -64,22 +64,22 @@ class FCOSHead:
 
     @property
     def source(self) -> str:
-        """What the predictions are made with, in a few words."""
+        """The layers that make the predictions, in a few words."""
         return f"{self.convolutions + 1} shared 3x3"
 
     def __call__(
         self, maps: Sequence[Tensor], per_cell: Sequence[int], num_classes: int, prior: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """maps: [B, H, W, D], of one depth; per_cell: 1 each; prior: see `ClassificationLoss`.
+        """maps: [B, H, W, D], all of the same depth; per_cell: 1 for each; prior: see `ClassificationLoss`.
 
         Returns codes float32 [B, A, 4], distances from the cell's centre to top, left, bottom and right in strides; and
-        logits float32 [B, A, num_classes + 1], the centre-ness first. Raises ConfigError for maps of several depths.
+        logits float32 [B, A, num_classes + 1], the centre-ness first. Raises ConfigError for maps of different depths.
         """
         depths = {x.shape[-1] for x in maps}
         if len(depths) != 1 or set(per_cell) != {1}:
             raise ConfigError(
-                f"detector.head: maps of {sorted(depths)} channels: the towers are shared by maps of one depth, as "
-                "those of detector/neck=fpn are"
+                f"detector.head: the maps have {sorted(depths)} channels: the shared towers need maps of the same "
+                "depth, for example those of detector/neck=fpn"
             )
         towers = {branch: self._tower(branch, maps[0].shape[-1]) for branch in BRANCHES}
         bias = -math.log((1 - prior) / prior) if prior else 0.0
@@ -108,7 +108,7 @@ class FCOSHead:
         return [self._conv(f"{branch}_{i}", depth, stddev, 0.0) for i in range(self.convolutions)]
 
     def _conv(self, name: str, filters: int, stddev: float | None, bias: float) -> Tensor:
-        """A layer that is called on every map. stddev None: He's initialisation, which keeps the variance."""
+        """A layer that is called on every map. stddev: None is He's initialisation, which keeps the variance."""
         return layers.Conv2D(
             filters,
             3,
@@ -129,13 +129,13 @@ class FCOSHead:
 
 
 class FCOS(Detector):
-    """Backbone, pyramid and shared towers as one flat model, and what turns its outputs into a loss or into detections.
+    """Backbone, pyramid and shared towers as one flat model, with its loss and its detections.
 
-    backbone: builds the end points from an image tensor. num_classes: without background.
+    backbone: builds the end points from an image tensor. num_classes: the number of classes without background.
     size: (height, width) of the network's input frame in pixels, each at least 96.
     resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.
     neck, head, target_assigner, *_loss, postprocess: the parts. Scores are the geometric mean of class and centre-ness.
-    localization_weight, classification_weight, centerness_weight: of the three parts of the loss (all 1).
+    localization_weight, classification_weight, centerness_weight: weights of the three parts of the loss (all 1).
 
     model: float32 image [B, H, W, 3] in 0..255 -> {"codes": [B, A, 4], "logits": [B, A, num_classes + 1]} (`FCOSHead`).
     """
@@ -158,8 +158,8 @@ class FCOS(Detector):
     ):
         if classification_loss.scoring != "sigmoid":
             raise ConfigError(
-                f"detector.classification_loss: {type(classification_loss).__name__} has scores by "
-                f"{classification_loss.scoring}; legal are losses with sigmoids: there is no background class"
+                f"detector.classification_loss: {type(classification_loss).__name__} makes scores by "
+                f"{classification_loss.scoring}; legal are losses with sigmoids, because there is no background class"
             )
         frame = Frame(size, resize)
         self.size, self.resize, self.num_classes = frame.size, frame.mode, num_classes
@@ -190,11 +190,11 @@ class FCOS(Detector):
         return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, per_cell, self._sources)
 
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
-        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), as the input pipeline makes it.
+        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), from the input pipeline.
 
-        Returns the weighted parts of the loss and scalars to watch, both {name: float32 scalar}. Each part is summed
-        over the points and divided by those of the batch that answer for a box (Tian 2019, equation 2; the distances
-        are not weighted by the centre-ness, as in torchvision).
+        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}. Each part is summed
+        over the points and divided by the number of matched points of the batch (Tian 2019, equation 2; as in
+        torchvision, the distances are not weighted by the centre-ness).
         """
         outputs = self.model(tf.cast(batch["image"], tf.float32), training=training)
         boxes, classes = tf.convert_to_tensor(batch["boxes"]), tf.convert_to_tensor(batch["classes"])
@@ -203,11 +203,11 @@ class FCOS(Detector):
         return parts, {"points/positives_per_image": tf.reduce_mean(tf.reduce_sum(matched, axis=1))}
 
     def compare(self, outputs: dict[str, Tensor], boxes: Tensor, classes: Tensor) -> tuple[Figures, Tensor]:
-        """The unweighted parts of the loss, and float32 [B, A]: 1 for the points that answer for a box."""
+        """The unweighted parts of the loss, and float32 [B, A]: 1 for the points that are matched to a box."""
         points = tf.constant(self.anchors)
         targets, wanted = self.target_assigner(points, tf.constant(self.limits), boxes, classes)
         matched, found = targets.matched, self._decode(outputs["codes"])
-        found = tf.where(matched[..., tf.newaxis] > 0, found, wanted)  # no gradient of what is not counted
+        found = tf.where(matched[..., tf.newaxis] > 0, found, wanted)  # unmatched points get no gradient
         central = tf.nn.sigmoid_cross_entropy_with_logits(centerness(targets.codes), outputs["logits"][..., 0])
         losses = {
             "classification": self.classification_loss(outputs["logits"], targets.classes),
@@ -223,11 +223,11 @@ class FCOS(Detector):
         return self.postprocess(self._decode(outputs["codes"]), SCORES["centred"](outputs["logits"]), self.size)
 
     def decoding(self) -> Decoding:
-        """For files."""
+        """How codes and logits become boxes and scores, for exported files."""
         return Decoding("distances", tuple(self.target_assigner.box_coder.scales), "centred")
 
     def unmatched(self, boxes: np.ndarray) -> tuple[np.ndarray, str]:
-        """Boxes [n, 4] that no point would answer for if they were alone."""
+        """Boxes [n, 4] that match no point even if they are the only box of an image."""
         alone = tf.constant(np.asarray(boxes, np.float32).reshape(-1, 1, 4))
         points, limits = tf.constant(self.anchors), tf.constant(self.limits)
         found = [

@@ -17,8 +17,8 @@ Kernel = Literal[1, 3]
 class ConvPredictor:
     """One convolution for the boxes and one for the classes on each map (the API's convolutional box predictor).
 
-    kernel: 1 as the MobileNet SSDs of the zoo, 3 as the Inception ones and Liu 2016.
-    stddev: of the truncated normal that fills the kernels (the zoo: .03).
+    kernel: 1 as in the zoo's SSDs on MobileNet, 3 as in its SSDs on Inception and in Liu 2016.
+    stddev: of the truncated normal initialiser of the kernels (the zoo: .03).
     """
 
     def __init__(self, kernel: Kernel = 1, stddev: float = 0.03):
@@ -27,15 +27,15 @@ class ConvPredictor:
 
     @property
     def source(self) -> str:
-        """What the predictions are made with, in a few words."""
+        """The layers that make the predictions, in a few words."""
         return f"{self.kernel}x{self.kernel}"
 
     def __call__(
         self, maps: Sequence[Tensor], per_cell: Sequence[int], num_classes: int, prior: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """maps: the feature maps [B, H, W, D]; per_cell: anchors of a cell of each.
+        """maps: the feature maps [B, H, W, D]; per_cell: the anchors of a cell of each map.
 
-        prior: the probability of an object that class biases start from; None starts from 0.
+        prior: the initial probability of an object, which sets the class biases; with None they are 0.
         Returns codes float32 [B, A, 4] and logits float32 [B, A, num_classes + 1], background first.
         """
         codes, logits = [], []
@@ -59,9 +59,9 @@ class ConvPredictor:
 
 
 class SeparablePredictor(ConvPredictor):
-    """A 3x3 depthwise convolution with batch norm and ReLU6, then 1x1 with a bias (SSDLite: Sandler 2018, 6.2).
+    """A 3x3 depthwise convolution with batch norm and ReLU6, then a 1x1 with a bias (SSDLite: Sandler 2018, 6.2).
 
-    stddev: of the truncated normal that fills the kernels (the zoo: .03).
+    stddev: of the truncated normal initialiser of the kernels (the zoo: .03).
     """
 
     source = "separable 3x3"

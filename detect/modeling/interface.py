@@ -1,8 +1,8 @@
-"""What the parts of a detector ask of each other, and what all other packages may ask of a network.
+"""The contracts between the parts of a detector, and between a network and all other packages.
 
-Tensors and networks are TensorFlow's and tf_keras', which have no types: `Tensor` and `Network` say which is meant.
-Shapes are [batch, ...], boxes [ymin, xmin, ymax, xmax] in pixels of the network's frame. A counts the anchors of all
-maps, C the classes without background.
+Tensors and networks belong to TensorFlow and tf_keras, which have no types: the names `Tensor` and `Network` tell them
+apart. Shapes are [batch, ...]. Boxes are [ymin, xmin, ymax, xmax] in pixels of the network's frame. A is the number of
+anchors of all maps, C the number of classes without background.
 """
 
 from abc import abstractmethod
@@ -14,7 +14,7 @@ import numpy as np
 
 from detect.errors import ConfigError
 
-Tensor = Any  # of TensorFlow or of a Keras graph
+Tensor = Any  # a tensor of TensorFlow or of a Keras graph
 Network = Any  # a tf_keras.Model, flat and functional
 Maps = dict[str, Tensor]  # feature maps [B, h, w, D] by the name of the layer, in order
 Figures = dict[str, Tensor]  # float32 scalars by name
@@ -24,11 +24,11 @@ Figures = dict[str, Tensor]  # float32 scalars by name
 class Part:
     """A feature map or a head of a detector.
 
-    name: of the map's layer, or of the head. source: what it is made from, in a few words.
-    layers: names of the layers first needed for it; every layer of the model belongs to one part.
-    shape: (height, width, channels) of what comes out. anchors: of a cell; None where there are none.
-    times: how often it runs for one image (a second stage: for each proposal).
-    training_times: the same in training; None: `times`.
+    name: the name of the map's layer, or of the head. source: what it is made from, in a few words.
+    layers: names of the layers that no earlier part needs; every layer of the model belongs to one part.
+    shape: (height, width, channels) of its output. anchors: the anchors of a cell; None if it has none.
+    times: how often it runs for one image (a second stage runs for each proposal).
+    training_times: how often it runs in training; None is `times`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How `codes` [B, A, 4] and `logits` [B, A, C + 1] become boxes and scores, in words that a file keeps.
+    """How `codes` [B, A, 4] and `logits` [B, A, C + 1] become boxes and scores, by names that a file stores.
 
     boxes: a name of `detect.geometry.box_coder.CODERS`; scales: that coder's argument.
     scores: a name of `detect.modeling.losses.SCORES`.
@@ -59,12 +59,12 @@ class Decoding:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Builds a network's base onto an image; holds no variables itself.
+    """Builds the base of a network on an image tensor; it holds no variables itself.
 
-    slim_scope, logits: names of the network and of its last convolution in TF-slim's checkpoints.
-    ssd_maps, ssd_extras: end points that go into predictors directly, and channels of the extra maps after them.
+    slim_scope, logits: the names of the network and of its last convolution in TF-slim's checkpoints.
+    ssd_maps, ssd_extras: the end points that predictors use directly, and the channels of the extra maps after them.
     fpn_maps: three end points of stride 8, 16 and 32.
-    rpn_map: the end point of stride 16 that proposals are made on. roi_crop: side of its crops, and max-pooling after.
+    rpn_map: the end point of stride 16 that proposals are made on. roi_crop: the side of its crops, and their pooling.
     """
 
     @property
@@ -97,7 +97,7 @@ class Backbone(Protocol):
         ...
 
     def keras_layers(self) -> dict[str, str]:
-        """Our layers by the names that they have in tf_keras.applications."""
+        """{name of a layer in tf_keras.applications: our name}."""
         ...
 
 
@@ -107,27 +107,27 @@ class Neck(Protocol):
     def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
         """end_points: the backbone's tensors. Returns the maps, largest first.
 
-        Raises ConfigError for a backbone whose end points do not suit.
+        Raises ConfigError for a backbone whose end points do not fit.
         """
         ...
 
     def source(self, name: str) -> str:
-        """What the map `name`, which is no end point, is made from, in a few words."""
+        """The source of a map `name` that is not an end point, in a few words."""
         ...
 
 
 class Head(Protocol):
-    """The predictor of a detector of one stage."""
+    """The predictor of a one-stage detector."""
 
     @property
     def source(self) -> str:
-        """What the predictions are made with, in a few words."""
+        """The layers that make the predictions, in a few words."""
         ...
 
     def __call__(
         self, maps: Sequence[Tensor], per_cell: Sequence[int], num_classes: int, prior: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """maps: [B, H, W, D] each; per_cell: anchors of a cell of each; prior: see `ClassificationLoss`.
+        """maps: [B, H, W, D] each; per_cell: the anchors of a cell of each map; prior: see `ClassificationLoss`.
 
         Returns codes float32 [B, A, 4] and logits float32 [B, A, C + 1]; column 0 belongs to no class.
         """
@@ -135,10 +135,10 @@ class Head(Protocol):
 
 
 class BoxHead(Protocol):
-    """The second stage up to its features."""
+    """The layers of the second stage before its predictors."""
 
     def roi_crop(self, backbone: Backbone) -> tuple[int, int, int]:
-        """Side of the crops in cells, max-pooling and samples of a bin that suit this head."""
+        """The side of the crops in cells, the max-pooling and the samples of a bin that fit this head."""
         ...
 
     def __call__(self, crops: Tensor, backbone: Backbone) -> Tensor:
@@ -150,12 +150,13 @@ class RegionHead(Protocol):
     """The predictor of proposals."""
 
     def __call__(self, features: Tensor, anchors: int) -> tuple[Tensor, Tensor]:
-        """features: [B, h, w, C]; anchors: of a cell. Returns logits [B, A, 2], background first, codes [B, A, 4]."""
+        """features: [B, h, w, C]; anchors: those of a cell. Returns logits [B, A, 2], background first, and codes
+        [B, A, 4]."""
         ...
 
 
 class AnchorGenerator(Protocol):
-    """Where boxes are coded from."""
+    """Makes the anchors that boxes are coded against."""
 
     def per_cell(self, maps: int) -> list[int]:
         """The number of anchors of a cell, for each of `maps` feature maps."""
@@ -168,16 +169,16 @@ class AnchorGenerator(Protocol):
     def fitted(
         self, boxes: np.ndarray, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]
     ) -> "tuple[dict[str, Any], AnchorGenerator] | None":
-        """Arguments of the constructor (beside the present ones) that suit boxes [n, 4] better, and what they make;
-        None where there is nothing to fit."""
+        """Changed arguments of the constructor that fit boxes [n, 4] better, and the generator that they make; None if
+        there is nothing to fit."""
         ...
 
 
 class ClassificationLoss(Protocol):
-    """A loss of every anchor's class, and how logits become scores.
+    """A loss for the class of every anchor, and the rule that turns logits into scores.
 
-    prior: probability of an object that the predictor's class biases start from; None starts from 0.
-    scoring: what `scores` does, a name of `detect.modeling.losses.SCORES`; no other can be written into a TFLite file.
+    prior: the initial probability of an object, which sets the predictor's class biases; with None they are 0.
+    scoring: the rule of `scores`, a name of `detect.modeling.losses.SCORES`. A TFLite file can hold no other rule.
     """
 
     @property
@@ -196,7 +197,7 @@ class ClassificationLoss(Protocol):
 
 
 class LocalizationLoss(Protocol):
-    """A loss of every anchor's box."""
+    """A loss for the box of every anchor."""
 
     def __call__(self, codes: Tensor, targets: Tensor) -> Tensor:
         """codes, targets: float32 [B, A, 4]. Returns float32 [B, A]."""
@@ -206,9 +207,9 @@ class LocalizationLoss(Protocol):
 class Suppression(Protocol):
     """From decoded boxes to detections.
 
-    method: `greedy`, class by class by the four numbers below, is what TFLite files can do, too.
-    iou: a box that overlaps a better one of its class by more is dropped. score: boxes below are dropped first.
-    per_class, total: the most boxes kept of a class, and in all.
+    method: `greedy` suppresses each class with the four numbers below; TFLite files support no other method.
+    iou: a box whose IoU with a better one of its class is higher is dropped. score: boxes below it are dropped first.
+    per_class, total: the most boxes kept of each class, and in all.
     """
 
     method: str
@@ -218,7 +219,7 @@ class Suppression(Protocol):
     total: int
 
     def __call__(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """boxes: float32 [B, A, 4] or [B, A, C, 4]; scores: float32 [B, A, C]; size: of the frame in pixels.
+        """boxes: float32 [B, A, 4] or [B, A, C, 4]; scores: float32 [B, A, C]; size: that of the frame in pixels.
 
         Returns boxes [B, total, 4], scores [B, total], classes int32 [B, total] from 1, count int32 [B].
         """
@@ -226,11 +227,11 @@ class Suppression(Protocol):
 
 
 class Architecture(Protocol):
-    """What is trained: a network and its loss. Stages, trainer and schedule know nothing more of it.
+    """A network and its loss. Stages, trainer and schedule use nothing else of it.
 
-    detects: whether it finds boxes, and so is a `Detector`, or names whole pictures.
+    detects: True for a `Detector`, which finds boxes; False for a classifier of whole images.
     model: flat and functional; its first input is float32 [B, H, W, 3] in 0..255.
-    backbone_layers: names of the layers that the backbone made. size: (height, width) of the frame in pixels.
+    backbone_layers: the names of the backbone's layers. size: (height, width) of the frame in pixels.
     """
 
     detects: ClassVar[bool]
@@ -241,34 +242,34 @@ class Architecture(Protocol):
 
     @property
     def input_sources(self) -> dict[str, str]:
-        """Inputs of `model` beside the image -> the layer whose output each is cut out of."""
+        """Each input of `model` besides the image -> the layer whose output it is cut out of."""
         return {}
 
     @abstractmethod
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
-        """batch: as the input pipeline makes it. Returns the weighted parts of the loss, and scalars to watch."""
+        """batch: from the input pipeline. Returns the weighted parts of the loss, and scalars to log."""
 
     @abstractmethod
     def detect(self, image: Tensor) -> dict[str, Tensor]:
-        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns what was found, by name."""
+        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns the results by name."""
 
     @abstractmethod
     def parts(self) -> list[Part]:
-        """The parts of `model`, in order; every layer is in one of them."""
+        """The parts of `model`, in order; every layer is in exactly one part."""
 
 
 class Classifier(Architecture, Protocol):
-    """`detect` gives `probabilities`, float32 [B, num_classes]; a batch has `image` and `label` int32 [B]."""
+    """`detect` returns `probabilities`, float32 [B, num_classes]; a batch has `image` and `label` int32 [B]."""
 
     detects: ClassVar[bool] = False
 
 
 class Detector(Architecture, Protocol):
-    """`detect` gives what `postprocess` returns, in pixels of the frame; a batch has `image`, `boxes` [B, N, 4],
+    """`detect` returns the result of `postprocess`, in pixels of the frame. A batch has `image`, `boxes` [B, N, 4],
     `classes` [B, N] (-1 pads) and `seed` [B].
 
     resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.
-    maps: the feature maps that anchors lie on. anchors: float32 [A, 4]. anchor_generator: what made them.
+    maps: the feature maps that anchors lie on. anchors: float32 [A, 4]. anchor_generator: the object that made them.
     """
 
     detects: ClassVar[bool] = True
@@ -279,21 +280,21 @@ class Detector(Architecture, Protocol):
     postprocess: Suppression
 
     def adopt(self, model: Network) -> None:
-        """Computes with another network of the same inputs and outputs from now on: the fake-quantised twin."""
+        """Replaces the network by one with the same inputs and outputs, for example its fake-quantised twin."""
         self.model = model
 
     def network_inputs(self, image: Tensor) -> Any:
-        """What `model` takes for images [B, H, W, 3]: these alone, or a list that begins with them."""
+        """The inputs of `model` for images [B, H, W, 3]: only these, or a list that begins with them."""
         return image
 
     def decoding(self) -> Decoding:
         """How `codes` and `logits` of `model` become boxes and scores.
 
-        Raises ConfigError, saying why, where no such description suffices; TFLite files can't be made then.
+        Raises ConfigError, with the reason, if a `Decoding` can't describe it; then TFLite files can't be made.
         """
         raise ConfigError(f"format=tflite: {type(self).__name__} does not say how its outputs become boxes")
 
     def unmatched(self, boxes: np.ndarray) -> tuple[np.ndarray, str] | None:
-        """Which boxes [n, 4] training would leave out, bool [n], and the rule, to be read after "7 of 9 boxes"; None:
-        their best IoU with `anchors` says it."""
+        """bool [n]: which of the boxes [n, 4] training leaves out; and the rule, as text after "7 of 9 boxes". None if
+        the best IoU of a box with `anchors` decides it."""
         return None

@@ -1,4 +1,4 @@
-"""Per-anchor losses. A classification loss also says how its logits become scores."""
+"""Per-anchor losses. A classification loss also turns its logits into scores."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from official.vision.losses import focal_loss
 from detect.errors import ConfigError
 from detect.modeling.interface import ClassificationLoss, Tensor
 
-EPSILON = 1e-7  # of areas in square pixels (torchvision)
+EPSILON = 1e-7  # square pixels, added to areas (torchvision)
 
 
 def centred_scores(logits: Tensor) -> Tensor:
-    """The geometric mean of a class's sigmoid and that of column 0, the centre-ness (torchvision; Tian 2019, 3.3, has
-    the product, which ranks alike)."""
+    """The geometric mean of the sigmoids of a class and of column 0, the centre-ness (torchvision; Tian 2019, 3.3, has
+    the product, which gives the same order)."""
     return tf.sqrt(tf.sigmoid(logits[..., 1:]) * tf.sigmoid(logits[..., :1]))
 
 
@@ -22,16 +22,16 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits: tf.nn.softmax(logits)[..., 1:],
     "centred": centred_scores,
 }
-"""Logits [B, A, C + 1], of which column 0 belongs to no class -> scores [B, A, C], by the names that files keep."""
+"""Functions from logits [B, A, C + 1], whose column 0 belongs to no class, to scores [B, A, C], by name in files."""
 
 
 def check_scoring(loss: ClassificationLoss) -> str:
-    """How a loss makes scores of logits, a name of SCORES. Raises ConfigError for a way of its own."""
+    """The name in SCORES of a loss's scores. Raises ConfigError for scores that are not in SCORES."""
     scoring = getattr(loss, "scoring", None)
     if scoring not in SCORES:
         raise ConfigError(
-            f"format=tflite: {type(loss).__name__}.scoring={scoring}: legal are {', '.join(SCORES)}; a file can't say "
-            "how other scores are made"
+            f"format=tflite: {type(loss).__name__}.scoring={scoring}: legal are {', '.join(SCORES)}; a file can't hold "
+            "another rule for scores"
         )
     return scoring
 
@@ -66,10 +66,10 @@ class SoftmaxClassification:
 
 
 class FocalClassification:
-    """Sigmoid focal loss over the C classes (Lin 2017); to be used without a sampler.
+    """Sigmoid focal loss over the C classes (Lin 2017); it is used without a sampler.
 
-    alpha: weight of the positives (the background has 1 - alpha). gamma: how much easy anchors are played down.
-    prior: probability of an object that the predictor's biases start from.
+    alpha: the weight of the positives (the background has 1 - alpha). gamma: how much easy anchors are down-weighted.
+    prior: the initial probability of an object, which sets the predictor's class biases.
     """
 
     scoring = "sigmoid"
@@ -89,7 +89,7 @@ class FocalClassification:
 
 
 class SmoothL1:
-    """Smooth L1 over the four code values, summed (Girshick 2015, equation 3). delta: where it turns linear."""
+    """Smooth L1, summed over the four code values (Girshick 2015, equation 3). delta: error where it turns linear."""
 
     def __init__(self, delta: float = 1.0):
         self.delta = delta
@@ -102,7 +102,7 @@ class SmoothL1:
 
 
 def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Generalized IoU of pairs (Rezatofighi 2019): boxes, others: float32 [..., 4] in pixels. Gives [...] in -1..1."""
+    """Generalized IoU of pairs (Rezatofighi 2019). boxes, others: float32 [..., 4], pixels. Returns [...] in -1..1."""
     low, high = tf.maximum(boxes[..., :2], others[..., :2]), tf.minimum(boxes[..., 2:], others[..., 2:])
     shared = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
     areas = [tf.reduce_prod(b[..., 2:] - b[..., :2], axis=-1) for b in (boxes, others)]

@@ -1,4 +1,4 @@
-"""Which ground-truth box each anchor answers for."""
+"""Matches each anchor to a ground-truth box."""
 
 import tensorflow as tf
 
@@ -7,14 +7,14 @@ IGNORED = -2
 
 
 class ArgMaxMatcher:
-    """Each anchor takes its best box if the IoU is high enough; each box may claim its best anchor.
+    """Matches each anchor to its best box if the IoU is high enough; a box may also force a match with its best anchor.
 
     positive: an anchor is matched at IoU >= positive.
-    negative: it is background below `negative`, and ignored between the two.
-    force_match: the best anchor of every box is matched to it whatever the IoU; where two boxes claim one anchor, the
-        first has it, as in the Object Detection API.
+    negative: an anchor is background at IoU < negative, and ignored between the two.
+    force_match: the best anchor of every box is matched to it at any IoU. If two boxes have the same best anchor, the
+        first box gets it, as in the Object Detection API.
 
-    tf-models-official's BoxMatcher is not used since padding columns would force-match anchor 0 there.
+    tf-models-official's BoxMatcher is not used, because its padding columns force a match with anchor 0.
     """
 
     def __init__(self, positive: float = 0.5, negative: float = 0.5, force_match: bool = True):
@@ -25,7 +25,7 @@ class ArgMaxMatcher:
     def __call__(self, similarity):
         """similarity: float32 [B, A, N], anchors in rows, boxes in columns, -1 in the columns of padding.
 
-        Returns int32 [B, A]: the column matched, UNMATCHED or IGNORED.
+        Returns int32 [B, A]: the matched column, UNMATCHED or IGNORED.
         """
         best = tf.reduce_max(similarity, axis=2)
         columns = tf.argmax(similarity, axis=2, output_type=tf.int32)

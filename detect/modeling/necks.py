@@ -1,7 +1,7 @@
 """From a backbone's end points to the feature maps of a detector.
 
 A neck is called with the end points and the backbone, and returns the maps by name, largest first. Its `source(name)`
-says in a few words what a map that is no end point is made from.
+names, in a few words, the layers that make a map that is not an end point.
 """
 
 import re
@@ -17,13 +17,13 @@ layers = tf_keras.layers
 
 
 class ExtraFeatureMaps:
-    """The backbone's maps and smaller ones after them (the API's `multi_resolution_feature_maps`).
+    """The backbone's maps, then smaller ones (the API's `multi_resolution_feature_maps`).
 
-    Each extra map: a 1x1 convolution of half its channels, then a 3x3 of stride 2, both with batch norm and ReLU6,
-    named as in the API (`Conv2d_13_pointwise_2_Conv2d_2_3x3_s2_512`).
+    Each extra map is a 1x1 convolution with half its channels, then a 3x3 of stride 2, both with batch norm and ReLU6.
+    Names are those of the API (`Conv2d_13_pointwise_2_Conv2d_2_3x3_s2_512`).
 
-    maps: names of the backbone's end points; None takes the backbone's own choice.
-    channels: of each extra map; None takes the backbone's own choice.
+    maps: the names of the backbone's end points; None takes the backbone's default.
+    channels: the channels of each extra map; None takes the backbone's default.
     depth_multiplier, min_depth: scale `channels` (the zoo: 1.0 and 16).
     separable: the 3x3 is depthwise, with batch norm and ReLU6, and a 1x1 follows (SSDLite: Sandler 2018, 6.2).
     """
@@ -45,7 +45,7 @@ class ExtraFeatureMaps:
         return "separable 3x3 /2" if self.separable else "1x1, 3x3 /2"
 
     def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
-        """end_points: the backbone's tensors by name. Raises ConfigError for maps that are none of them."""
+        """end_points: the backbone's tensors by name. Raises ConfigError for maps that are not among them."""
         maps = chosen(end_points, self.maps or backbone.ssd_maps)
         base = list(maps)[-1]
         x = maps[base]
@@ -56,7 +56,7 @@ class ExtraFeatureMaps:
         return maps
 
     def _extra(self, x, base: str, i: int, channels: int):
-        """The name and tensor of one more map, after x."""
+        """The name and the tensor of the next map after x."""
         scope = ConvScope(stddev=0.03)
         depth, half = self._depth(channels), self._depth(channels / 2)
         x = scope.conv(x, half, 1, f"{base}_1_Conv2d_{i}_1x1_{half}")
@@ -74,8 +74,8 @@ class InceptionBlockFeatureMaps(ExtraFeatureMaps):
     """Extra maps by Inception blocks with a shortcut, in the style of I-SSD (Ning 2017; its widths are unpublished).
 
     Branches: 1x1 (a quarter of the channels); 1x1 (1/4) and 3x3 (1/2); 1x1 (1/8) and two 3x3 (1/8); max-pooling and 1x1
-    (1/8). The last convolution of each has stride 2. Their concatenation and a 1x1 projection of the block's input are
-    added, then ReLU6. Batch norm throughout. Arguments as in ExtraFeatureMaps.
+    (1/8). The last convolution of each branch has stride 2. The branches are concatenated and added to a 1x1 projection
+    of the block's input; ReLU6 follows. All convolutions have batch norm. The arguments are those of ExtraFeatureMaps.
     """
 
     def __init__(
@@ -112,16 +112,16 @@ class InceptionBlockFeatureMaps(ExtraFeatureMaps):
 
 
 class FPN:
-    """Feature pyramid (Lin 2017) as the zoo's FPNLite has it: names and order of layers are the API's, below `fpn/`.
+    """The feature pyramid (Lin 2017) of the zoo's FPNLite; names and order of layers are the API's, below `fpn/`.
 
-    The last of three end points, by a linear 1x1 convolution, is the map of stride 32; upsampled to the nearest cell
-    and added to the 1x1 of the one before, twice, it makes the maps of stride 16 and 8, each after a separable 3x3.
-    Coarser maps follow by separable 3x3 convolutions of stride 2. Batch norm and ReLU6 after all that are 3x3.
+    A linear 1x1 convolution of the last of three end points makes the map of stride 32. It is upsampled by nearest
+    neighbour and added to the 1x1 of the end point before, twice: a separable 3x3 of each sum makes the maps of stride
+    16 and 8. Separable 3x3 convolutions of stride 2 make the coarser maps. Every 3x3 has batch norm and ReLU6.
 
-    maps: three end points, each of twice the stride of the one before; None takes the backbone's own choice.
-    levels: how many maps, 3 or more; 5 end at stride 128.
-    channels: of every map. depth_multiplier, min_depth: scale them.
-    separable: False makes the 3x3 convolutions full ones (RetinaNet's).
+    maps: three end points, each of twice the stride of the one before; None takes the backbone's default.
+    levels: the number of maps, 3 or more; 5 maps end at stride 128.
+    channels: the channels of every map. depth_multiplier, min_depth: scale them.
+    separable: False makes the 3x3 convolutions full ones (as in RetinaNet).
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class FPN:
         separable: bool = True,
     ):
         if levels < 3:
-            raise ConfigError(f"neck.levels={levels}: a pyramid has 3 maps or more")
+            raise ConfigError(f"neck.levels={levels}: legal are whole numbers from 3, the maps of a pyramid")
         self.maps, self.levels, self.channels = maps, levels, channels
         self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
         self.separable = separable
@@ -169,25 +169,26 @@ class FPN:
 
 
 def _upsampled(x, like, level: int):
-    """x with twice the rows and columns, without the last of them where `like` has an odd number."""
+    """x with twice the rows and columns; the last one is cropped if `like` has an odd number."""
     extra = [2 * coarse - fine for coarse, fine in zip(x.shape[1:3], like.shape[1:3], strict=True)]
     if not set(extra) <= {0, 1}:
         raise ConfigError(
-            f"neck.maps: one of {x.shape[1]}x{x.shape[2]} cells follows one of {like.shape[1]}x{like.shape[2]}, not of "
-            "half the size: a feature pyramid needs strides 8, 16, 32 (backbone.padding=same)"
+            f"neck.maps: a map of {x.shape[1]}x{x.shape[2]} cells follows one of {like.shape[1]}x{like.shape[2]}; it "
+            "must have half the size: a feature pyramid needs strides 8, 16, 32 (backbone.padding=same)"
         )
     x = layers.UpSampling2D(2, interpolation="nearest", name=f"fpn/upsampling_{level}")(x)
     return layers.Cropping2D(((0, extra[0]), (0, extra[1])), name=f"fpn/cropping_{level}")(x) if any(extra) else x
 
 
 class VGGFeatureMaps:
-    """The maps of SSD300 (Liu 2016, figure 2 and 3.1) on VGG16, all without batch norm, with ReLU.
+    """The maps of SSD300 (Liu 2016, figure 2 and 3.1) on VGG16, all with ReLU and without batch norm.
 
-    conv4_3, its values of a cell scaled to length 20 at first (a learned factor for each channel); after conv5_3, a 3x3
-    pooling of stride 1, fc6 (3x3, dilation 6) and fc7 (1x1); then extra maps of stride 2, the last ones VALID.
-    300 px: 38, 19, 10, 5, 3, 1. In a frame so small that a VALID 3x3 does not fit, stride 2 takes its place.
+    The first map is conv4_3; the values of a cell are normalised, then multiplied by a learned factor for each channel,
+    20 at the start. After conv5_3 come a 3x3 pooling of stride 1, fc6 (3x3, dilation 6) and fc7 (1x1), the second map.
+    Then extra maps of stride 2 follow; the last ones are VALID and have stride 1.
+    300 px: 38, 19, 10, 5, 3, 1. In a small frame where a VALID 3x3 does not fit, stride 2 replaces it.
 
-    fc: channels of fc6 and fc7. channels: of the extra maps; valid: how many of them, from the last, are VALID.
+    fc: the channels of fc6 and fc7. channels: those of the extra maps; valid: how many of the last ones are VALID.
     depth_multiplier, min_depth: scale all these channels.
     """
 
@@ -209,9 +210,9 @@ class VGGFeatureMaps:
         return "pool5, 3x3 dilated, 1x1" if name == "ssd/fc7" else "1x1, 3x3"
 
     def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
-        """end_points: VGG16's tensors by name. Raises ConfigError for those of another backbone."""
+        """end_points: VGG16's tensors by name. Raises ConfigError for tensors of another backbone."""
         if not {"conv4/conv4_3", "conv5/conv5_3"} <= set(end_points):
-            raise ConfigError("detector/neck=vgg16 is made for backbone=vgg16: this one has no conv4/conv4_3")
+            raise ConfigError("detector/neck=vgg16 needs backbone=vgg16: this backbone has no conv4/conv4_3")
         x = layers.UnitNormalization(name="ssd/conv4_3/norm")(end_points["conv4/conv4_3"])
         factor = tf_keras.initializers.Constant(20.0)
         x = layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer=factor, name="ssd/conv4_3")(x)
@@ -236,8 +237,8 @@ class VGGFeatureMaps:
 
 
 def chosen(end_points: Maps, names: Sequence[str]) -> Maps:
-    """The end points of these names. Raises ConfigError, with the known ones, for others."""
+    """The end points of these names. Raises ConfigError for unknown names; the message lists the known ones."""
     unknown = [name for name in names if name not in end_points]
     if unknown:
-        raise ConfigError(f"neck.maps: {unknown} are no end points of the backbone: {', '.join(end_points)}")
+        raise ConfigError(f"neck.maps: {unknown} are no end points of the backbone; legal are {', '.join(end_points)}")
     return {name: end_points[name] for name in names}

@@ -7,11 +7,11 @@ from detect.modeling.interface import Tensor
 
 
 class NonMaxSuppression:
-    """Per-class greedy suppression, then the best of all classes (the API's batch_multiclass_non_max_suppression).
+    """Greedy suppression of each class, then the best of all classes (the API's batch_multiclass_non_max_suppression).
 
-    iou: a box that overlaps a better one of its class by more is dropped.
+    iou: a box whose IoU with a better one of its class is higher is dropped.
     score: boxes below this score are dropped first.
-    per_class, total: the most boxes kept of a class, and in all.
+    per_class, total: the most boxes kept of each class, and in all.
     """
 
     method = "greedy"
@@ -20,11 +20,11 @@ class NonMaxSuppression:
         self.iou, self.score, self.per_class, self.total = iou, score, per_class, total
 
     def __call__(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """boxes: float32 [B, A, 4], or [B, A, C, 4] where each class has its own, in pixels of a frame of `size`;
+        """boxes: float32 [B, A, 4], or [B, A, C, 4] if each class has its own, in pixels of a frame of `size`;
         scores: float32 [B, A, C], without background.
 
-        Returns {"boxes": float32 [B, total, 4], clipped to the frame; "scores": float32 [B, total], falling;
-        "classes": int32 [B, total] from 1; "count": int32 [B]}; beyond count, everything is 0.
+        Returns {"boxes": float32 [B, total, 4], clipped to the frame; "scores": float32 [B, total], highest first;
+        "classes": int32 [B, total] from 1; "count": int32 [B]}; after the first `count`, everything is 0.
         """
         frame = tf.constant([size[0], size[1], size[0], size[1]], tf.float32)
         kept = tf.image.combined_non_max_suppression(

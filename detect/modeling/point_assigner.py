@@ -1,4 +1,4 @@
-"""Which box each point of an anchor-free detector answers for."""
+"""Matches each point of an anchor-free detector to a box."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,17 +11,17 @@ from detect.geometry.box_coder import DistanceCoder
 from detect.modeling.interface import Tensor
 from detect.modeling.target_assigner import Targets
 
-FIRST_RANGE = 8.0  # strides: 64 px of a map of stride 8
+FIRST_RANGE = 8.0  # strides: 64 px for a map of stride 8
 
 
 class PointAssigner:
-    """A point answers for the smallest box that it lies in, near its middle, and that is of its map's sizes (Tian 2019,
-    3.1 and 3.2; equal to torchvision's FCOS).
+    """Matches a point to the smallest box that contains it near the centre and fits the size range of the point's map
+    (Tian 2019, 3.1 and 3.2; equal to torchvision's FCOS).
 
-    center_radius: a point counts if it is nearer than so many strides to the box's centre, both ways; None: anywhere
-        in the box (the paper's first version).
-    ranges: pixels at which the next map takes over: a box belongs to a map by the distance from the point to the box's
-        farthest side. One fewer than there are maps, rising; None takes 8 strides of each map, so 64, 128, 256, 512.
+    center_radius: a point matches only if it is nearer than this to the box's centre in x and in y, in strides; None
+        allows the whole box (the paper's first version).
+    ranges: the limits between the maps in pixels. The distance from the point to the box's farthest side decides the
+        map. There is one limit fewer than maps, in rising order; None takes 8 strides of each map: 64, 128, 256, 512.
     """
 
     def __init__(self, center_radius: float | None = 1.5, ranges: Sequence[float] | None = None):
@@ -34,8 +34,8 @@ class PointAssigner:
         self.box_coder = DistanceCoder()
 
     def limits(self, strides: Sequence[float], counts: Sequence[int]) -> np.ndarray:
-        """strides: of each map in pixels; counts: points of each. Returns float32 [A, 2]: the distances that a point's
-        farthest side lies between. Raises ConfigError for ranges of another number of maps."""
+        """strides: the stride of each map in pixels; counts: the points of each map. Returns float32 [A, 2]: the limits
+        of the distance to the farthest side. Raises ConfigError if `ranges` fits another number of maps."""
         edges = [FIRST_RANGE * stride for stride in strides[:-1]] if self.ranges is None else list(self.ranges)
         if len(edges) != len(strides) - 1:
             raise ConfigError(
@@ -49,7 +49,7 @@ class PointAssigner:
         """points: float32 [A, 4], squares; limits: float32 [A, 2] (`limits`); boxes: float32 [B, N, 4], in pixels;
         classes: int32 [B, N], -1 pads.
 
-        Returns the targets, and the box of each point, float32 [B, A, 4]; where there is none, the point's square.
+        Returns the targets, and the box of each point, float32 [B, A, 4]; an unmatched point has its own square.
         """
         matches = self.matches(points, limits, boxes, classes)
         matched, columns = matches >= 0, tf.maximum(matches, 0)
@@ -64,7 +64,7 @@ class PointAssigner:
         return targets, wanted
 
     def matches(self, points: Tensor, limits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        """As a call. Returns int32 [B, A]: the place of the box among the N, or -1."""
+        """Takes the arguments of a call. Returns int32 [B, A]: the index of the box among the N, or -1."""
         centres, sides = (points[:, :2] + points[:, 2:]) / 2, points[:, 2] - points[:, 0]
         y, x = centres[:, 0, tf.newaxis], centres[:, 1, tf.newaxis]
         ymin, xmin, ymax, xmax = tf.unstack(boxes[:, tf.newaxis], axis=-1)  # [B, 1, N] each
@@ -81,7 +81,7 @@ class PointAssigner:
 def centerness(distances: Tensor) -> Tensor:
     """How central a point is in its box: sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) (Tian 2019, equation 3).
 
-    distances: float32 [..., 4], top, left, bottom, right. Returns [...] in 0..1, 0 where they are all 0.
+    distances: float32 [..., 4], top, left, bottom, right. Returns [...] in 0..1, and 0 if all distances are 0.
     """
     low, high = distances[..., :2], distances[..., 2:]
     shares = tf.math.divide_no_nan(tf.minimum(low, high), tf.maximum(low, high))

@@ -1,4 +1,4 @@
-"""Regions of a feature map as crops of one size."""
+"""Cuts regions of a feature map into crops of the same size."""
 
 import dataclasses
 import math
@@ -17,14 +17,16 @@ Side = Annotated[int, whole(1, 100)]
 class RoiCrop:
     """Samples every box of a feature map at crop x crop points, then takes the maximum over pool x pool of them.
 
-    method: `align`, bilinear at the centre of each of the crop x crop bins of the box (He 2017, 3, in the half-pixel
-        form of Detectron2 and torchvision's `aligned=True`); `crop_and_resize`, bilinear at points that run from corner
-        to corner of the box, as the Object Detection API does: half a cell off, and a point's spacing too wide.
-    crop, pool: None takes the box head's choice (`with_defaults`).
-    samples: `align` takes the mean of samples x samples points of each bin; None takes the box head's choice.
+    method: `align` interpolates at the centre of each of the crop x crop bins of the box (He 2017, 3, in the half-pixel
+        form of Detectron2 and torchvision's `aligned=True`). `crop_and_resize` interpolates at points from corner to
+        corner of the box, as the Object Detection API does; they are half a cell off, and spread one spacing too wide.
+        Both are bilinear.
+    crop, pool: None takes the box head's default (`with_defaults`).
+    samples: `align` takes the mean of samples x samples points of each bin; None takes the box head's default.
 
-    Both methods are tf.image.crop_and_resize, whose kernel visits the four cells of a point in place. The aligner of
-    tf-models-official gathers all of them into a tensor first: equal but for the half pixel, and five times as slow.
+    Both methods use tf.image.crop_and_resize, whose kernel reads the four cells of a point in place. The aligner of
+    tf-models-official first gathers all of them into a tensor. It is equal except for the half pixel, and five times
+    slower.
     """
 
     method: Method = "align"
@@ -36,7 +38,7 @@ class RoiCrop:
         demand("roi.method", self.method, Method)
 
     def with_defaults(self, crop: int, pool: int, samples: int) -> "RoiCrop":
-        """The same with what is None replaced."""
+        """A copy in which these values replace None."""
         return dataclasses.replace(
             self,
             crop=crop if self.crop is None else self.crop,
@@ -46,14 +48,14 @@ class RoiCrop:
 
     @property
     def side(self) -> int:
-        """Rows and columns of what a call returns."""
+        """The number of rows, and of columns, of the crops that a call returns."""
         if self.crop is None or self.pool is None:
-            raise ValueError("crop and pool are not known yet: with_defaults() comes first")
+            raise ValueError("crop and pool are not known yet: call with_defaults() first")
         return self.crop // self.pool
 
     def __call__(self, features, boxes, size: tuple[int, int]):
         """features: float32 [B, h, w, C], a map of the whole frame; boxes: float32 [B, M, 4] in pixels of a frame of
-        `size`, without gradient. Returns float32 [B * M, side, side, C], the M crops of an image together.
+        `size`, without gradient. Returns float32 [B * M, side, side, C]; the M crops of an image are consecutive.
         """
         shape = tf.shape(boxes)
         images = tf.repeat(tf.range(shape[0]), shape[1])
@@ -66,7 +68,7 @@ class RoiCrop:
         return crops if self.pool == 1 else tf.nn.max_pool2d(crops, self.pool, self.pool, "VALID")
 
     def _align(self, features, boxes, images, size):
-        """boxes: [N, 4] in pixels. A rim that repeats the outer cells serves the points beyond their centres."""
+        """boxes: [N, 4] in pixels. The map is padded with its outer cells for the points beyond their centres."""
         points, cells = self.crop * self.samples, tuple(features.shape[1:3])
         strides = [2.0 ** round(math.log2(side / count)) for side, count in zip(size, cells, strict=True)]
         bins = (boxes[:, 2:] - boxes[:, :2]) / points

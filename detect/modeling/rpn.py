@@ -1,4 +1,4 @@
-"""The region proposal network: its layers, and how its outputs become proposals."""
+"""The region proposal network (RPN): its layers, and the proposals from its outputs."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,17 +15,17 @@ layers = tf_keras.layers
 
 
 class RPNHead:
-    """A 3x3 convolution, then objectness and box codes of every anchor by 1x1 convolutions (Faster R-CNN, 3.1).
+    """A 3x3 convolution, then 1x1 convolutions for objectness and box codes of every anchor (Faster R-CNN, 3.1).
 
-    channels: of the 3x3 convolution. activation: after it (the API: relu6; the paper: relu).
-    stddev: of the truncated normal that fills the kernels.
+    channels: those of the 3x3 convolution. activation: the one after it (the API: relu6; the paper: relu).
+    stddev: of the truncated normal initialiser of the kernels.
     """
 
     def __init__(self, channels: int = 512, activation: str = "relu6", stddev: float = 0.01):
         self.channels, self.activation, self.stddev = channels, activation, stddev
 
     def __call__(self, features, anchors: int):
-        """features: the map [B, h, w, C]; anchors: of a cell.
+        """features: the map [B, h, w, C]; anchors: those of a cell.
 
         Returns logits float32 [B, A, 2] (background, object) and codes float32 [B, A, 4].
         """
@@ -42,22 +42,22 @@ class RPNHead:
 
 @dataclass(frozen=True)
 class Proposals:
-    """boxes: float32 [B, P, 4] in pixels of the frame, best first, without gradient, 0 beyond an image's last.
-    real: bool [B, P], False there."""
+    """boxes: float32 [B, P, 4] in pixels of the frame, best first, without gradient; after an image's last one, 0.
+    real: bool [B, P], False for these."""
 
     boxes: tf.Tensor
     real: tf.Tensor
 
 
 class ProposalGenerator:
-    """The best boxes of the RPN: decoded, clipped, the tiny ones dropped, then non-maximum suppression.
+    """Makes proposals: it decodes and clips the boxes of the RPN, drops tiny ones, then applies non-max suppression.
 
-    count: proposals of an image. nms_iou: a box that overlaps a better one by more is dropped.
-    candidates: boxes of highest score that enter the suppression; None lets all in, as the Object Detection API does.
-    min_size: pixels; a box with a shorter side is dropped.
+    count: the proposals of an image. nms_iou: a box whose IoU with a better one is higher is dropped.
+    candidates: the number of boxes of highest score that enter the suppression; None is all, as in the Object Detection
+        API. min_size: pixels; a box with a shorter side is dropped.
 
-    tf-models-official's MultilevelROIGenerator is not used: it knows neither the scale factors of the box code nor
-    softmax objectness, and cuts a fixed number of boxes whether they are real or not.
+    tf-models-official's MultilevelROIGenerator is not used: it supports neither the scale factors of the box code nor
+    softmax objectness, and it returns a fixed number of boxes, even if some are not real.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ProposalGenerator:
         self.count, self.nms_iou, self.candidates, self.min_size = count, nms_iou, candidates, min_size
 
     def __call__(self, codes, scores, anchors, box_coder: BoxCoder, size: tuple[int, int]) -> Proposals:
-        """codes: float32 [B, A, 4]; scores: float32 [B, A] above 0; anchors: float32 [A, 4]; size: of the frame."""
+        """codes: float32 [B, A, 4]; scores: float32 [B, A] above 0; anchors: float32 [A, 4]; size: the frame's."""
         codes, scores = tf.stop_gradient(codes), tf.stop_gradient(scores)
         anchors = tf.tile(tf.convert_to_tensor(anchors)[tf.newaxis], [tf.shape(codes)[0], 1, 1])
         if self.candidates is not None and self.candidates < scores.shape[1]:
@@ -93,7 +93,7 @@ class ProposalGenerator:
 def recalls(proposals: Proposals, boxes, classes) -> dict:
     """The share of a batch's boxes [B, N, 4] (those with a class above 0) that a proposal covers at IoU .5 and .7.
 
-    It is 1 where the batch has no boxes, so that means over batches stay finite: all of them were found.
+    It is 1 if the batch has no boxes, so that means over batches stay finite.
     """
     overlap = tf.where(proposals.real[..., tf.newaxis], box_ops.bbox_overlap(proposals.boxes, boxes), -1.0)
     best, real = tf.reduce_max(overlap, axis=1), classes > 0

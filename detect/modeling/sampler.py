@@ -1,4 +1,4 @@
-"""Which anchors or proposals of an image the loss counts."""
+"""Chooses the anchors or proposals of an image that the loss counts."""
 
 from typing import Annotated
 
@@ -10,10 +10,10 @@ from detect.config.legal_values import Share, whole
 class HardExampleMiner:
     """Keeps the matched anchors and the hardest negatives of each image (Liu 2016, 2.2; the API's HardExampleMiner).
 
-    candidates: at most so many anchors of highest loss an image are considered.
-    nms_iou: candidates that overlap a harder one by more are passed over; None skips that step (and its time).
-    negatives_per_positive: negatives kept for each matched anchor.
-    min_negatives: negatives kept at least; with 0, as in the zoo, an image without boxes teaches nothing.
+    candidates: the number of anchors of highest loss in an image that are considered at most.
+    nms_iou: a candidate whose IoU with a harder one is higher is left out; None skips that step (and its time).
+    negatives_per_positive: the negatives kept for each matched anchor.
+    min_negatives: the least number of negatives kept; with 0, as in the zoo, an image without boxes has no loss.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class HardExampleMiner:
 
 
 class BalancedSampler:
-    """Draws `size` examples of an image at random, at most `positive_fraction` of them positive; negatives make up the
-    rest (Faster R-CNN, 3.1.3; the API's BalancedPositiveNegativeSampler).
+    """Draws `size` examples of an image at random. At most `positive_fraction` of them are positive; the others are
+    negative (Faster R-CNN, 3.1.3; the API's BalancedPositiveNegativeSampler).
 
-    tf-models-official's BoxSampler is not used since its draws are not stateless: a resumed run would differ.
+    tf-models-official's BoxSampler is not used, because its draws are not stateless: a resumed run would differ.
     """
 
     def __init__(self, size: Annotated[int, whole(1, 100_000)], positive_fraction: Share):
         self.size, self.positive_fraction = size, positive_fraction
 
     def __call__(self, positive, negative, seed):
-        """positive, negative: bool [B, A], what may be drawn; seed: int32 [B], of each image.
+        """positive, negative: bool [B, A], the examples that may be drawn; seed: int32 [B], one for each image.
 
-        Returns float32 [B, A]: 1 where the example counts. An image's draw depends on its own seed alone.
+        Returns float32 [B, A]: 1 where the example counts. An image's draw depends only on its own seed.
         """
         keys = tf.map_fn(
             lambda s: tf.random.stateless_uniform(tf.shape(positive)[1:], tf.stack([s, self.size])),
@@ -82,13 +82,13 @@ class BalancedSampler:
         return tf.cast(drawn, tf.float32)
 
     def indices(self, positive, negative, seed):
-        """The same draw as int32 [B, size] places in rising order, drawn ones first, and float32 [B, size]: 1 for them.
+        """The same draw as int32 [B, size] indices, drawn ones first, and float32 [B, size]: 1 for drawn ones.
 
-        What fills up the row where fewer than `size` can be drawn (A must not be less) is 0 there.
+        If fewer than `size` can be drawn, other indices pad the row, with 0 in the second result. A is at least `size`.
         """
         return tf.math.top_k(self(positive, negative, seed), self.size)[::-1]
 
 
 def _rank(values):
-    """The place of each value in its row, highest first: int32 [B, A]."""
+    """The rank of each value in its row, 0 for the highest: int32 [B, A]."""
     return tf.argsort(tf.argsort(values, axis=1, direction="DESCENDING", stable=True), axis=1, stable=True)

@@ -26,14 +26,14 @@ from detect.modeling.target_assigner import TargetAssigner
 
 
 class SSD(Detector):
-    """Backbone, neck and head as one flat model, and what turns its outputs into a loss or into detections.
+    """Backbone, neck and head as one flat model, with its loss and its detections.
 
     backbone: builds the end points from an image tensor (`detect.modeling.backbones`).
-    num_classes: without background.
+    num_classes: the number of classes without background.
     size: (height, width) of the network's input frame in pixels, each at least 96.
     resize: how an image becomes the frame, a mode of `detect.geometry.frame.Frame`.
-    neck, head, anchors, target_assigner, sampler, *_loss, postprocess: the parts; sampler None counts every anchor.
-    localization_weight, classification_weight: of the two parts of the loss (zoo: 1 and 1).
+    neck, head, anchors, target_assigner, sampler, *_loss, postprocess: the parts; sampler=None counts every anchor.
+    localization_weight, classification_weight: the weights of the two parts of the loss (zoo: 1 and 1).
 
     model: float32 image [B, H, W, 3] in 0..255 -> {"codes": [B, A, 4], "logits": [B, A, num_classes + 1]}.
     """
@@ -81,10 +81,10 @@ class SSD(Detector):
         return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, self.per_cell, self._sources)
 
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
-        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), as the input pipeline makes it.
+        """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), from the input pipeline.
 
-        Returns the weighted parts of the loss and scalars to watch, both {name: float32 scalar}. Each part is summed
-        over the anchors that count and divided by the matches of the batch.
+        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}. Each part is summed
+        over the anchors that count and divided by the number of matched anchors of the batch.
         """
         outputs = self.model(tf.cast(batch["image"], tf.float32), training=training)
         targets = self.target_assigner(tf.constant(self.anchors), batch["boxes"], batch["classes"])
@@ -119,7 +119,7 @@ class SSD(Detector):
         return self.postprocess(boxes, scores, self.size)
 
     def decoding(self) -> Decoding:
-        """For files. Raises ConfigError for a loss with scores of its own kind."""
+        """How codes and logits become boxes and scores. Raises ConfigError for a loss with scores not in SCORES."""
         scales = tuple(float(s) for s in self.target_assigner.box_coder.scales)
         return Decoding("offsets", scales, check_scoring(self.classification_loss))
 

@@ -11,8 +11,8 @@ from detect.modeling.matcher import IGNORED, ArgMaxMatcher
 
 @dataclass(frozen=True)
 class Targets:
-    """classes: int32 [B, A], 0 background. codes: float32 [B, A, 4], zero where unmatched.
-    matched: float32 [B, A], 1 where the anchor answers for a box. weights: float32 [B, A], 0 where it is ignored."""
+    """classes: int32 [B, A], 0 is background. codes: float32 [B, A, 4], 0 for unmatched anchors.
+    matched: float32 [B, A], 1 for matched anchors. weights: float32 [B, A], 0 for ignored anchors."""
 
     classes: tf.Tensor
     codes: tf.Tensor
@@ -27,8 +27,8 @@ class TargetAssigner:
         self.matcher, self.box_coder = matcher, box_coder
 
     def __call__(self, anchors, boxes, classes) -> Targets:
-        """anchors: float32 [A, 4], or [B, A, 4] where each image has its own (proposals); boxes: float32 [B, N, 4], all
-        in pixels; classes: int32 [B, N], -1 pads."""
+        """anchors: float32 [A, 4], or [B, A, 4] if each image has its own (proposals); boxes: float32 [B, N, 4];
+        classes: int32 [B, N], -1 pads. Anchors and boxes are in pixels."""
         batch_anchors = tf.convert_to_tensor(anchors)
         if batch_anchors.shape.rank == 2:
             batch_anchors = tf.tile(batch_anchors[tf.newaxis], [tf.shape(boxes)[0], 1, 1])

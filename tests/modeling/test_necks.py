@@ -82,7 +82,7 @@ def test_the_least_depth_holds_for_the_1x1_as_well(end_points):
 
 
 def test_an_unknown_end_point_is_refused_with_the_known_ones(end_points):
-    with pytest.raises(ConfigError, match=r"neck.maps: \['Conv2d_14'\] are no end points of the backbone: Conv2d_0, "):
+    with pytest.raises(ConfigError, match=r"neck\.maps: \['Conv2d_14'\] .*Conv2d_0, "):
         ExtraFeatureMaps(maps=["Conv2d_14"])(end_points, MobileNetV1)
 
 
@@ -177,7 +177,7 @@ def test_fpn_adds_the_coarser_map_to_the_cells_that_it_covers():
 def test_a_pyramid_needs_maps_that_halve():
     valid = {"Mixed_5d": tf_keras.Input((35, 35, 8)), "Mixed_6e": tf_keras.Input((17, 17, 8))}
     valid["Mixed_7c"] = tf_keras.Input((8, 8, 8))
-    with pytest.raises(ConfigError, match=r"neck.maps: one of 8x8 cells follows one of 17x17, not of half the size"):
+    with pytest.raises(ConfigError, match=r"neck\.maps: .*8x8 cells .*17x17"):
         FPN()(valid, InceptionV3)
 
 
@@ -206,5 +206,5 @@ def test_small_frames_have_as_many_maps_as_ssd300():
 
 
 def test_the_neck_of_vgg16_refuses_other_backbones(end_points):
-    with pytest.raises(ConfigError, match="made for backbone=vgg16"):
+    with pytest.raises(ConfigError, match=r"detector/neck=vgg16 .*backbone=vgg16"):
         VGGFeatureMaps()(end_points, MobileNetV1)

@@ -1,7 +1,7 @@
-"""What Inception v2 and v3 share: tables of steps and modules, and the builder that turns them into layers.
+"""Common code of Inception v2 and v3: tables of steps and modules, and the builder that turns them into layers.
 
-A network is a tuple of parts. A part is a convolution, a pooling, or a module: branches of steps from one input, joined
-by channels. Every part is an end point under its name.
+A network is a tuple of parts. A part is a convolution, a pooling or a module. A module has branches of steps from one
+input; their outputs are concatenated along the channels. The output of every part is an end point under its name.
 """
 
 import re
@@ -17,9 +17,9 @@ layers = tf_keras.layers
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution by slim's scope name (`Conv2d_0b_1x7`), whose end is the kernel, height by width.
+    """A convolution with slim's scope name (`Conv2d_0b_1x7`), which ends in the kernel's height x width.
 
-    kernel: (height, width) where slim's name is wrong about it.
+    kernel: (height, width) if slim's name has a wrong kernel.
     valid: whether slim pads it VALID (in Inception v3).
     """
 
@@ -48,7 +48,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Fork:
-    """Convolutions of the same input side by side, joined by channels."""
+    """Parallel convolutions of the same input, concatenated along the channels."""
 
     convs: tuple[Conv, ...]
 
@@ -58,7 +58,7 @@ Step = Conv | Pool | Fork
 
 @dataclass(frozen=True)
 class Module:
-    """Branches (`NAME/Branch_0/...`) from one input, joined by channels."""
+    """Branches (`NAME/Branch_0/...`) from one input, concatenated along the channels."""
 
     name: str
     branches: tuple[tuple[Step, ...], ...]
@@ -71,8 +71,8 @@ Part = Conv | Pool | Module
 class Builder:
     """Turns parts into layers.
 
-    scope: settings of all convolutions.
-    valid: the padding of what slim pads VALID, `valid` or `same`.
+    scope: the settings of all convolutions.
+    valid: the padding, `valid` or `same`, of the layers that slim pads VALID.
     multiplier, min_depth: of the channels, see `scaled_depth`.
     """
 
@@ -82,7 +82,7 @@ class Builder:
     min_depth: int
 
     def walk(self, x, parts: Sequence[Part]) -> Iterator[tuple]:
-        """Builds one part after the other onto the tensor x; yields the name and the output of each."""
+        """Builds the parts one after another, from the tensor x; yields the name and the output of each part."""
         for part in parts:
             x = self._module(x, part) if isinstance(part, Module) else self._step(x, part, "")
             yield part.name, x
@@ -111,12 +111,12 @@ class Builder:
 
 
 def after(parts: Sequence[Part], name: str) -> Sequence[Part]:
-    """The parts that follow the part called `name`."""
+    """The parts after the part `name`."""
     return parts[[part.name for part in parts].index(name) + 1 :]
 
 
 def conv_names(parts: Sequence[Part]) -> Iterator[str]:
-    """Names of all convolutions in the order in which they are built."""
+    """The names of all convolutions in the order in which they are built."""
     for part in parts:
         branches = part.branches if isinstance(part, Module) else ((part,),)
         for i, branch in enumerate(branches):

@@ -1,4 +1,4 @@
-"""Inception v2 (Ioffe and Szegedy 2015), equal to slim's `inception_v2_base`: all SAME, the first kernel separable."""
+"""Inception v2 (Ioffe and Szegedy 2015), equal to slim's `inception_v2_base`: SAME padding, first kernel separable."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ FIRST = "Conv2d_1a_7x7"
 
 
 def module(name: str, one: int, three: tuple[int, int], double: tuple[int, int], pooled: int, pool: str = "Avg"):
-    """1x1; 1x1 and 3x3; 1x1 and twice 3x3; pooling and 1x1: the channels of each."""
+    """Four branches, with their channels: 1x1; 1x1 and 3x3; 1x1 and two 3x3; pooling and 1x1."""
     return Module(
         name,
         (
@@ -28,7 +28,7 @@ def module(name: str, one: int, three: tuple[int, int], double: tuple[int, int],
 
 
 def reduction(name: str, three: tuple[int, int], double: tuple[int, int]):
-    """A module of stride 2: 1x1 and 3x3; 1x1 and twice 3x3; max pooling."""
+    """A module of stride 2 with three branches: 1x1 and 3x3; 1x1 and two 3x3; max pooling."""
     return Module(
         name,
         (
@@ -43,7 +43,7 @@ def reduction(name: str, three: tuple[int, int], double: tuple[int, int]):
     )
 
 
-# All that follows the first convolution (figure 5 of the paper, with slim's channels).
+# All parts after the first convolution (figure 5 of the paper, with slim's channels).
 PARTS = (
     Pool("MaxPool_2a_3x3", stride=2),
     Conv("Conv2d_2b_1x1", 64),
@@ -63,12 +63,12 @@ PARTS = (
 
 
 class InceptionV2:
-    """Builds the network onto an image tensor; holds no variables itself.
+    """Builds the network on an image tensor; it holds no variables itself.
 
     depth_multiplier: scales the channels of every layer (> 0).
     min_depth: the fewest channels that a layer keeps (slim: 16).
-    input_scaling: `signed` ([-1, 1], as all TF-slim nets), `unit`, `mean` or `none`.
-    scale: whether batch norm has gamma. Slim's classifier has none, the Object Detection API's detectors do.
+    input_scaling: `signed` ([-1, 1], as in all networks of TF-slim), `unit`, `mean` or `none`.
+    scale: whether batch norm has gamma. Slim's classifier has no gamma, the Object Detection API's detectors have it.
     stem_norm: whether the first convolution has batch norm, as in the API's detectors; slim's classifier has a bias.
     activation: `relu`, or `relu6` as in the API's SSD.
     """
@@ -102,7 +102,7 @@ class InceptionV2:
         return dict(self._builder.walk(crops, after(PARTS, self.rpn_map)))["Mixed_5c"]
 
     def keras_layers(self) -> dict[str, str]:
-        """Empty: tf_keras.applications has no Inception v2."""
+        """An empty dict: tf_keras.applications has no Inception v2."""
         return {}
 
     @property
@@ -111,7 +111,7 @@ class InceptionV2:
         return Builder(scope, "same", self.depth_multiplier, self.min_depth)
 
     def _walk(self, x) -> Iterator[tuple]:
-        # Without batch norm behind it the first kernel must not make the image faint: slim's initial deviation is 1.
+        # Without a batch norm after it, small weights would make the image faint: slim's initial deviation is 1.
         scope = replace(self._builder.scope, normalise=self.stem_norm, stddev=1.0)
         channels = self._builder.depth(64)
         x = scope.separable(x, channels, 7, FIRST, stride=2, depth_multiplier=min(channels // 3, 8))

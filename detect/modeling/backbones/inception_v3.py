@@ -10,7 +10,7 @@ def pool_branch(channels: int):
 
 
 def module_5(name: str, pooled: int, five: tuple[str, str] = ("Conv2d_0a_1x1", "Conv2d_0b_5x5")):
-    """Figure 5 of the paper; `pooled` channels of the pooling branch, `five` slim's names in the 5x5 branch."""
+    """Figure 5 of the paper. pooled: channels of the pooling branch. five: slim's names in the 5x5 branch."""
     return Module(
         name,
         (
@@ -23,7 +23,7 @@ def module_5(name: str, pooled: int, five: tuple[str, str] = ("Conv2d_0a_1x1", "
 
 
 def module_6(name: str, narrow: int):
-    """Figure 6 of the paper: 7x7 split into 1x7 and 7x1, `narrow` channels between them."""
+    """Figure 6 of the paper: 7x7 is split into 1x7 and 7x1. narrow: the channels between them."""
     return Module(
         name,
         (
@@ -42,7 +42,7 @@ def module_6(name: str, narrow: int):
 
 
 def module_7(name: str, vertical: str):
-    """Figure 7 of the paper: branches that end in 1x3 beside 3x1; `vertical` is slim's name of the first 3x1."""
+    """Figure 7 of the paper: branches that end in a parallel 1x3 and 3x1. vertical: slim's name of the first 3x1."""
     return Module(
         name,
         (
@@ -105,15 +105,15 @@ PARTS = (
 
 
 class InceptionV3:
-    """Builds the network onto an image tensor; holds no variables itself.
+    """Builds the network on an image tensor; it holds no variables itself.
 
     depth_multiplier: scales the channels of every layer (> 0).
     min_depth: the fewest channels that a layer keeps (slim: 16).
-    input_scaling: `signed` ([-1, 1], as all TF-slim nets), `unit`, `mean` or `none`.
-    padding: `same` keeps the strides exact (300 px: maps of 38, 19, 10); `valid` is slim's and Keras' own network
-        (35, 17, 8). Both take the same weights. Raises ValueError for another.
-    scale: whether batch norm has gamma. Slim's and Keras' classifiers have none, the Object Detection API's SSD does.
-    activation: `relu`, or `relu6` as in the API's SSD.
+    input_scaling: `signed` ([-1, 1], as in all networks of TF-slim), `unit`, `mean` or `none`.
+    padding: `same` keeps the strides exact (300 px: maps of 38, 19, 10); `valid` is the padding of slim and Keras
+        (35, 17, 8). Both take the same weights. Raises ConfigError for another value.
+    scale: whether batch norm has gamma. Slim's and Keras' classifiers have no gamma, the API's SSD has it.
+    activation: `relu`, or `relu6` as in the SSD of the Object Detection API.
     """
 
     slim_scope = "InceptionV3"
@@ -146,10 +146,10 @@ class InceptionV3:
         return dict(self._builder.walk(crops, after(PARTS, self.rpn_map)))["Mixed_7c"]
 
     def keras_layers(self) -> dict[str, str]:
-        """Our layers by the name that they have in tf_keras.applications.InceptionV3.
+        """{name of a layer in tf_keras.applications.InceptionV3: our name}.
 
-        Keras numbers its layers through a whole session, so that the numbers in a file begin anywhere; here they begin
-        with 1, in the order in which the layers are made (which is that of PARTS).
+        Keras numbers the layers of a whole session, so the numbers in a file may begin anywhere. Here they begin with
+        1, in the order of PARTS, in which the layers are made.
         """
         names: dict[str, str] = {}
         for i, name in enumerate(conv_names(PARTS), start=1):

@@ -1,4 +1,4 @@
-"""What MobileNet v2 and v3 are made of: inverted residual blocks between two convolutions (slim's `mobilenet`)."""
+"""Common code of MobileNet v2 and v3: inverted residual blocks between two convolutions (slim's `mobilenet`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from detect.modeling.backbones.layers import ConvScope, make_divisible, squeeze_
 
 @dataclass(frozen=True)
 class Block:
-    """Expansion 1x1, depthwise convolution, linear projection 1x1; the input is added where its shape is the output's.
+    """Expansion 1x1, depthwise convolution, linear projection 1x1; the input is added if it has the output's shape.
 
-    channels: of the output.
-    stride, kernel: of the depthwise convolution.
-    expansion: channels of the depthwise convolution for each input channel, then rounded to a multiple of 8.
-    squeeze: whether a squeeze-and-excite block weighs the depthwise convolution's channels.
-    activation: after expansion and depthwise convolution.
+    channels: those of the output.
+    stride, kernel: those of the depthwise convolution.
+    expansion: channels of the depthwise convolution for each input channel; their number is rounded to a multiple of 8.
+    squeeze: whether a squeeze-and-excite block weights the channels of the depthwise convolution.
+    activation: the activation after expansion and depthwise convolution.
     """
 
     channels: int
@@ -29,9 +29,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Chain:
-    """The whole network: layer 1 is a convolution (3x3, stride 2), then come the blocks, then a convolution (1x1).
+    """The whole network: a convolution (3x3, stride 2) as layer 1, then the blocks, then a convolution (1x1).
 
-    first, last: channels of the first and the last convolution. activation: of these two.
+    first, last: channels of the first and the last convolution. activation: the one after these two.
     """
 
     first: int
@@ -40,10 +40,10 @@ class Chain:
     activation: str
 
     def walk(self, x, expanded: int | None = None) -> Iterator[tuple]:
-        """Builds as far as it is asked to: yields every end point's slim name and tensor.
+        """Builds the network lazily: yields the slim name and the tensor of every end point.
 
-        x: the scaled image; or, with `expanded`, the `expansion_output` of that layer, which is of stride 2: the walk
-        then begins behind it.
+        x: the scaled image. With `expanded`, x is the `expansion_output` of that layer, which has stride 2, and the
+        walk begins after it.
         """
         ends = ConvScope(activation=self.activation, stddev=0.09)
         if expanded is None:
@@ -56,12 +56,12 @@ class Chain:
         yield f"layer_{len(self.blocks) + 2}", ends.conv(x, self.last, 1, "Conv_1")
 
     def convolutions(self) -> list[str]:
-        """Names of the convolutions that a batch norm follows, in order."""
+        """The names of the convolutions with batch norm, in order."""
         parts = [("expand", "depthwise", "project") if i else ("depthwise", "project") for i in range(len(self.blocks))]
         return ["Conv", *(f"{self._scope(i)}/{part}" for i, names in enumerate(parts) for part in names), "Conv_1"]
 
     def squeezes(self) -> list[str]:
-        """Names of the convolutions in squeeze-and-excite blocks."""
+        """The names of the convolutions in squeeze-and-excite blocks."""
         scopes = [f"{self._scope(i)}/squeeze_excite" for i, block in enumerate(self.blocks) if block.squeeze]
         return [f"{scope}/{name}" for scope in scopes for name in ("Conv", "Conv_1")]
 

@@ -1,4 +1,4 @@
-"""Convolution, batch norm and activation as TF-slim groups them under one scope name."""
+"""Convolution, batch norm and activation under one scope name, as in TF-slim."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 import tf_keras
 
 layers = tf_keras.layers
-# Factor and offset of 0..255. `mean` is what TF-slim's VGG was trained with: the ImageNet means of R, G, B taken off.
+# Factor and offset of 0..255. `mean` subtracts the ImageNet means of R, G, B, as in the training of TF-slim's VGG.
 InputScaling = Literal["signed", "unit", "mean", "none"]
 Padding = Literal["same", "valid"]
 Rectifier = Literal["relu", "relu6"]
@@ -29,7 +29,7 @@ class ConvScope:
     normalise: batch norm after each convolution; without it the convolution has a bias.
     scale: whether batch norm has gamma.
     epsilon: of batch norm (slim: 1e-3).
-    stddev: of the truncated normal that fills the kernels; None is Glorot's uniform.
+    stddev: of the truncated normal initialiser of the kernels; None is Glorot's uniform.
     """
 
     padding: str = "same"
@@ -40,7 +40,7 @@ class ConvScope:
     stddev: float | None = None
 
     def conv(self, x, filters: int, kernel, name: str, stride: int = 1, dilation: int = 1):
-        """A convolution to `filters` channels, then batch norm and activation. kernel: a side, or (height, width)."""
+        """A convolution with `filters` channels, then batch norm and activation. kernel: a side, or (height, width)."""
         x = layers.Conv2D(
             filters,
             kernel,
@@ -101,13 +101,13 @@ def activate(x, activation: str, name: str):
 
 
 def hard_sigmoid(x, name: str):
-    """relu6(x + 3) / 6 as MobileNet v3 has it (tf_keras' own `hard_sigmoid` is another function)."""
+    """relu6(x + 3) / 6, as in MobileNet v3 (tf_keras' own `hard_sigmoid` is another function)."""
     x = layers.Rescaling(1 / 6, 0.5, name=f"{name}/HardSigmoid/Scale")(x)
     return layers.ReLU(1.0, name=f"{name}/HardSigmoid")(x)
 
 
 def squeeze_excite(x, name: str, reduction: int = 4):
-    """Weighs the channels of x by what their means say (Hu et al. 2018, with MobileNet v3's hard sigmoid)."""
+    """Weights the channels of x by a function of their means (Hu et al. 2018, with MobileNet v3's hard sigmoid)."""
     channels = x.shape[-1]
     scope = ConvScope(activation="relu", normalise=False, stddev=0.09)
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}/AvgPool")(x)
@@ -117,13 +117,13 @@ def squeeze_excite(x, name: str, reduction: int = 4):
 
 
 def scale_input(image, scaling: InputScaling):
-    """0..255 to what the backbone was trained on, a name of INPUT_SCALINGS: `signed` is [-1, 1], `unit` [0, 1]."""
+    """Scales 0..255 to the range that the backbone was trained on. scaling: a name of INPUT_SCALINGS."""
     factor, offset = INPUT_SCALINGS[scaling]
     return layers.Rescaling(factor, offset, name="input_scaling")(image)
 
 
 def scaled_depth(channels: int, multiplier: float, min_depth: int) -> int:
-    """Channels under a depth multiplier, with slim's minimum depth."""
+    """Channels times a depth multiplier, with slim's minimum depth."""
     return max(int(channels * multiplier), min_depth)
 
 

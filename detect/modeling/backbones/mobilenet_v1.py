@@ -13,11 +13,11 @@ SEPARABLE_BLOCKS = (
 
 
 class MobileNetV1:
-    """Builds the network onto an image tensor; holds no variables itself.
+    """Builds the network on an image tensor; it holds no variables itself.
 
     depth_multiplier: scales the channels of every layer (> 0).
     min_depth: the fewest channels that a layer keeps (slim: 8).
-    input_scaling: `signed` ([-1, 1], as all TF-slim nets), `unit`, `mean` or `none`.
+    input_scaling: `signed` ([-1, 1], as in all networks of TF-slim), `unit`, `mean` or `none`.
     """
 
     slim_scope = "MobilenetV1"
@@ -44,7 +44,7 @@ class MobileNetV1:
         return list(dict(self._walk(crops, first=12)).values())[-1]
 
     def keras_layers(self) -> dict[str, str]:
-        """Our layers by the name that they have in tf_keras.applications.MobileNet."""
+        """{name of a layer in tf_keras.applications.MobileNet: our name}."""
         names = {"conv1": "Conv2d_0"}
         for i in range(1, len(SEPARABLE_BLOCKS) + 1):
             names |= {f"conv_dw_{i}": f"Conv2d_{i}_depthwise", f"conv_pw_{i}": f"Conv2d_{i}_pointwise"}
@@ -59,7 +59,7 @@ class MobileNetV1:
         return scaled_depth(channels, self.depth_multiplier, self.min_depth)
 
     def _walk(self, x, first: int = 0) -> Iterator[tuple]:
-        """Yields the end points' names and tensors from convolution `first` on."""
+        """Yields the names and tensors of the end points, beginning with convolution `first`."""
         if first == 0:
             x = self._scope.conv(x, self._depth(32), 3, "Conv2d_0", stride=2)
             yield "Conv2d_0", x

@@ -12,14 +12,14 @@ RPN_LAYER = 15
 
 
 class MobileNetV2:
-    """Builds the network onto an image tensor; holds no variables itself.
+    """Builds the network on an image tensor; it holds no variables itself.
 
-    depth_multiplier: scales the channels of every layer (> 0), which are then rounded to multiples of 8.
+    depth_multiplier: scales the channels of every layer (> 0); they are then rounded to multiples of 8.
     min_depth: the fewest channels that a layer keeps (slim: 8).
-    scale_last: whether a depth multiplier below 1 scales the last convolution, too, as slim does by default and the
+    scale_last: whether a depth multiplier below 1 also scales the last convolution. Slim does so by default, and the
         Object Detection API always. False keeps its 1280 channels, as in the paper, in Keras and in slim's
-        `finegrain_classification_mode`, with which the ImageNet weights below 1.0 were published.
-    input_scaling: `signed` ([-1, 1], as all TF-slim nets), `unit`, `mean` or `none`.
+        `finegrain_classification_mode`; the published ImageNet weights for multipliers below 1.0 have this mode.
+    input_scaling: `signed` ([-1, 1], as in all networks of TF-slim), `unit`, `mean` or `none`.
     """
 
     slim_scope = "MobilenetV2"
@@ -51,7 +51,7 @@ class MobileNetV2:
         return list(dict(self._chain.walk(crops, expanded=RPN_LAYER)).values())[-1]
 
     def keras_layers(self) -> dict[str, str]:
-        """Our layers by the name that they have in tf_keras.applications.MobileNetV2 (whose classifier is left out)."""
+        """{name of a layer in tf_keras.applications.MobileNetV2: our name}, without the classifier."""
         ends = {"Conv1": "Conv", "bn_Conv1": "Conv/BatchNorm", "Conv_1": "Conv_1", "Conv_1_bn": "Conv_1/BatchNorm"}
         blocks: dict[str, str] = {}
         for ours in self._chain.convolutions()[1:-1]:

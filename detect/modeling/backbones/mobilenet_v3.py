@@ -15,7 +15,7 @@ class Variant:
     """A size of the network.
 
     last: channels of the last convolution.
-    tail: number of the layer that begins the last stage; its expansion is the last map of stride 16.
+    tail: the number of the first layer of the last stage; its expansion is the last map of stride 16.
     fpn_maps: the last end points of stride 8, 16 and 32.
     """
 
@@ -56,16 +56,16 @@ VARIANTS: dict[Name, Variant] = {
 
 
 class MobileNetV3:
-    """Builds the network onto an image tensor; holds no variables itself.
+    """Builds the network on an image tensor; it holds no variables itself.
 
     variant: `large` or `small`.
-    depth_multiplier: scales the channels of every layer (> 0), which are then rounded to multiples of 8, as in
-        slim. Keras leaves the first convolution at 16 channels, which differs below .75, where nothing is published.
+    depth_multiplier: scales the channels of every layer (> 0); they are then rounded to multiples of 8, as in slim.
+        Keras keeps 16 channels in the first convolution; this differs below .75, where no weights are published.
     min_depth: the fewest channels that a layer keeps (slim: 8).
-    minimalistic: kernels of 3, ReLU and no squeeze-and-excite everywhere, for hardware that lacks the rest.
-    reduced_tail: halves the channels of the last stage, as the Object Detection API (`V3_LARGE_DETECTION`) and
-        torchvision's ssdlite320 have it; ImageNet weights do not fit it.
-    input_scaling: `signed` ([-1, 1], as all TF-slim nets), `unit`, `mean` or `none`.
+    minimalistic: only 3x3 kernels and ReLU, and no squeeze-and-excite, for hardware that lacks the others.
+    reduced_tail: halves the channels of the last stage, as in the Object Detection API (`V3_LARGE_DETECTION`) and in
+        torchvision's ssdlite320; ImageNet weights do not fit it.
+    input_scaling: `signed` ([-1, 1], as in all networks of TF-slim), `unit`, `mean` or `none`.
 
     Raises ConfigError for an unknown variant.
     """
@@ -104,9 +104,9 @@ class MobileNetV3:
         return list(dict(self._chain.walk(crops, expanded=self._table.tail)).values())[-1]
 
     def keras_layers(self) -> dict[str, str]:
-        """Our layers by their names in tf_keras.applications.MobileNetV3Large and -Small, which are the same.
+        """{name of a layer in tf_keras.applications.MobileNetV3Large and -Small: our name}; the names are equal.
 
-        Left out is the classifier: `Conv_2`, which follows the pooling, and `Logits`.
+        The classifier is left out: `Conv_2`, which follows the pooling, and `Logits`.
         """
         convolutions = self._chain.convolutions()
         names = [*convolutions, *(f"{name}/BatchNorm" for name in convolutions), *self._chain.squeezes()]
@@ -123,7 +123,7 @@ class MobileNetV3:
         return Chain(self._depth(16), blocks, last, RE if self.minimalistic else HS)
 
     def _block(self, number: int, block: Block) -> Block:
-        """Layer `number` as the options want it."""
+        """Layer `number` with the options of this network applied."""
         channels = block.channels // 2 if self.reduced_tail and number >= self._table.tail else block.channels
         block = replace(block, channels=self._depth(channels))
         return replace(block, kernel=3, squeeze=False, activation=RE) if self.minimalistic else block

@@ -9,18 +9,18 @@ from detect.config.legal_values import Count, Multiplier, demand, number
 from detect.modeling.backbones.layers import ConvScope, InputScaling, Padding, scale_input, scaled_depth
 
 layers = tf_keras.layers
-BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and their channels; then a pooling
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and their channels; a pooling ends a block
 
 
 class VGG16:
-    """Builds the network onto an image tensor; holds no variables itself.
+    """Builds the network on an image tensor; it holds no variables itself.
 
     depth_multiplier: scales the channels of every layer (> 0).
     min_depth: the fewest channels that a layer keeps.
-    input_scaling: `mean` (less the ImageNet means, as slim's and Keras' weights want it), `signed`, `unit` or `none`.
-    padding: of the poolings. `same` rounds map sizes up, as SSD300 needs it (300 px: conv4_3 has 38); `valid` rounds
-        down, as slim (37). Raises ValueError for another.
-    dropout: share of the box head's features that is dropped in training, after each dense layer.
+    input_scaling: `mean` (subtracts the ImageNet means; slim's and Keras' weights need it), `signed`, `unit` or `none`.
+    padding: the padding of the poolings. `same` rounds map sizes up, as SSD300 needs it (300 px: conv4_3 has 38);
+        `valid` rounds down, as slim does (37). Raises ConfigError for another value.
+    dropout: the share of the box head's features that is dropped in training, after each dense layer.
     """
 
     slim_scope = "vgg_16"
@@ -30,7 +30,7 @@ class VGG16:
     fpn_maps = ("conv4/conv4_3", "conv5/conv5_3", "pool5")
     rpn_map = "conv5/conv5_3"
     roi_crop = (14, 2)
-    # Keras' file is for B, G, R: who reads it turns the input channels of the first kernel round.
+    # Keras' file is for B, G, R: its reader reverses the input channels of the first kernel.
     keras_bgr = True
 
     def __init__(
@@ -50,9 +50,9 @@ class VGG16:
         return dict(self._walk(scale_input(image, self.input_scaling)))
 
     def box_head(self, crops):
-        """Two dense layers on crops [N, h, w, C] of `rpn_map`, pooled to 7 x 7 by then: [N, 1, 1, 4096].
+        """Two dense layers on crops [N, h, w, C] of `rpn_map`, which are pooled to 7 x 7: [N, 1, 1, 4096].
 
-        As in slim they are convolutions, `fc6` over the whole crop. They are no part of the base (`__call__`).
+        As in slim they are convolutions; `fc6` covers the whole crop. They are not part of the base (`__call__`).
         """
         x = crops
         for name, kernel in (("fc6", tuple(crops.shape[1:3])), ("fc7", 1)):
@@ -62,7 +62,7 @@ class VGG16:
         return x
 
     def keras_layers(self) -> dict[str, str]:
-        """Our layers by the name that they have in tf_keras.applications.VGG16, the dense ones left out."""
+        """{name of a layer in tf_keras.applications.VGG16: our name}, without the dense layers."""
         return {
             f"block{i}_conv{j}": f"conv{i}/conv{i}_{j}"
             for i, (convs, _) in enumerate(BLOCKS, start=1)

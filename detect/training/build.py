@@ -1,4 +1,4 @@
-"""What a configuration describes: networks, schedules, hooks and training batches; and how TensorFlow is set up."""
+"""Builds the parts of a configuration (networks, schedules, hooks, training batches), and sets up TensorFlow."""
 
 import hydra
 import tensorflow as tf
@@ -21,11 +21,11 @@ instantiate = hydra.utils.instantiate
 
 
 def set_up(cfg: DictConfig) -> None:
-    """Seeds, determinism, threads and memory growth, before the first operation; a sweep's earlier job is forgotten."""
+    """Sets seeds, determinism, threads and memory growth before the first operation; clears Keras' earlier state."""
     tf_keras.backend.clear_session()
     if cfg.threads:
         limit_threads(cfg.threads)
-    tf.get_logger().setLevel("ERROR")  # it takes the jobs of a sweep for one function that is traced again and again
+    tf.get_logger().setLevel("ERROR")  # TensorFlow warns that the jobs of a sweep trace one function again and again
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
     tf_keras.utils.set_random_seed(cfg.seed)
@@ -34,18 +34,18 @@ def set_up(cfg: DictConfig) -> None:
 
 
 def limit_threads(number: int) -> None:
-    """Lets TensorFlow's operations use that many threads: their number decides the last bits of a sum.
+    """Sets the number of threads of TensorFlow's operations, which decides the last bits of a sum.
 
-    Raises ConfigError in a process that has begun with another number.
+    Raises ConfigError if TensorFlow already runs with another number in this process.
     """
     settings = tf.config.threading
     try:
         settings.set_intra_op_parallelism_threads(number)
         settings.set_inter_op_parallelism_threads(number)
     except RuntimeError as error:
-        before = settings.get_intra_op_parallelism_threads() or "one a core"
+        before = settings.get_intra_op_parallelism_threads() or "one per core"
         raise ConfigError(
-            f"threads={number}: this process has begun with {before}, and TensorFlow can't change that"
+            f"threads={number}: TensorFlow already runs with {before} in this process and can't change that"
         ) from error
 
 
@@ -68,13 +68,13 @@ def quantized_schedule(cfg: DictConfig) -> Schedule:
 
 
 def quantization(cfg: DictConfig) -> Spec:
-    """How stage 3 quantises, in steps of its schedule. Raises ConfigError where the two do not go together."""
+    """The quantisation of stage 3, in steps of its schedule. Raises ConfigError if the two contradict each other."""
     steps, given = cfg.quantize.schedule.steps, instantiate(cfg.quantize.spec)
     spec: Spec = given.over(steps)
     if spec.delay >= steps:
         raise ConfigError(
-            f"quantize.spec.delay={cfg.quantize.spec.delay}: rounding would never begin, as quantize.schedule.steps is "
-            f"{steps}; legal are steps below that, and shares below 1"
+            f"quantize.spec.delay={cfg.quantize.spec.delay}: rounding would never begin, because "
+            f"quantize.schedule.steps is {steps}; legal are steps below that, and shares below 1"
         )
     if spec.ranges == "calibrated" and not cfg.quantize.calibrate:
         raise ConfigError("quantize.calibrate=0: quantize.spec.ranges=calibrated needs at least one batch")
@@ -82,7 +82,7 @@ def quantization(cfg: DictConfig) -> Spec:
 
 
 def hooks(cfg: DictConfig) -> list[Hook]:
-    """The user's own hooks, new ones for each stage. Raises ConfigError for what can't be built or is no Hook."""
+    """New instances of the user's own hooks. Raises ConfigError if one can't be built or is not a Hook."""
     made = []
     for i, node in enumerate(cfg.get("hooks") or ()):
         try:
@@ -97,7 +97,7 @@ def hooks(cfg: DictConfig) -> list[Hook]:
 
 
 def check(cfg: DictConfig, num_classes: int) -> None:
-    """Builds hooks, detector and, where it is trained, its fake-quantised twin: what can't be built stops here."""
+    """Builds hooks, detector and, if it is trained, its fake-quantised twin, so that errors in them come early."""
     hooks(cfg)
     architecture = detector(cfg, num_classes)
     if cfg.quantize.enabled:
@@ -105,7 +105,7 @@ def check(cfg: DictConfig, num_classes: int) -> None:
 
 
 def stage_1_dataset(run: Run) -> ClassificationDataset:
-    """The pictures of stage 1: a folder of their own, or crops of the run's training images."""
+    """The images of stage 1: from a folder of their own, or crops of the run's training images."""
     dataset = instantiate(run.cfg.classify.dataset)
     if isinstance(dataset, ClassificationDataset):
         return dataset
@@ -116,7 +116,7 @@ def stage_1_dataset(run: Run) -> ClassificationDataset:
 def classification_stream(
     run: Run, architecture: Architecture, schedule: Schedule, dataset: ClassificationDataset
 ) -> ClassificationStream:
-    """The augmented training pictures of stage 1 as batches."""
+    """The augmented training images of stage 1 as batches."""
     return ClassificationStream(
         dataset.splits["train"],
         num_classes=dataset.num_classes,

@@ -1,4 +1,4 @@
-"""What a stage scores while it trains, and what it shows of it."""
+"""The evaluations of a stage during training, and the pictures that it shows."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,9 +38,9 @@ class ShowConfig(Hook):
 
 
 class TopOne(Evaluation):
-    """The mean accuracy over the classes of a classifier on a split.
+    """The mean class accuracy of a classifier on a split.
 
-    confusion: the picture that the confusion matrix of the last evaluation is kept in.
+    confusion: the picture file with the confusion matrix of the last evaluation.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TopOne(Evaluation):
 
 @dataclass(frozen=True)
 class Watched:
-    """What of a data set is scored while a detector trains: a split of it."""
+    """The split of a data set that is scored while a detector trains."""
 
     dataset: DetectionDataset
     split: str
@@ -74,7 +74,7 @@ class Watched:
 class AveragePrecision(Evaluation):
     """COCO's AP of a detector on a split, with its figures, tables and pictures.
 
-    delay: the step from which a fake-quantised model rounds; what was scored before is no candidate for the best.
+    delay: the first step at which a fake-quantised model rounds; earlier scores do not count for the best weights.
     histograms: also show the distributions of the weights.
     """
 

@@ -13,12 +13,12 @@ from detect.weights.transfer import transfer
 def load_architecture(run: RunFolder, stage: str) -> Detector:
     """The meta-architecture of a run with the best weights of a stage; `quantized` is the fake-quantised twin.
 
-    Raises WeightsError for a stage that the run does not have, or has not scored yet.
+    Raises WeightsError for a stage that the run does not have or has not evaluated yet.
     """
     best = run.stage(stage).best
     if not checkpoint.exists(best):
         raise WeightsError(
-            f"{run.path}: no {stage}/best: the run has no such stage, or has not reached its first evaluation"
+            f"{run.path}: there is no {stage}/best: the run has no such stage, or has not reached its first evaluation"
         )
     architecture = _with_random_weights(run)
     if stage == QUANTIZED:
@@ -28,7 +28,7 @@ def load_architecture(run: RunFolder, stage: str) -> Detector:
 
 
 def float_twin(run: RunFolder) -> Detector:
-    """The float meta-architecture with the weights of a run's fake-quantised stage: what its int8 file approximates."""
+    """The float meta-architecture with the weights of a run's fake-quantised stage; the int8 file approximates it."""
     best, architecture = run.stage(QUANTIZED).best, _with_random_weights(run)
     transfer(architecture.model, checkpoint.read(best), source=str(best), layers=None, skip=RANGE_VARIABLES)
     return architecture

@@ -1,7 +1,7 @@
 """The hooks of every stage: logging, evaluation, early stop, the phases of fake quantisation, checkpoints.
 
-They are called in their order. A hook of your own is a class with some of the methods of `detect.training.loop.Hook`,
-named in the configuration:
+They are called in their order. A hook of your own is a subclass of `detect.training.loop.Hook` that overrides some of
+its methods. The configuration names it:
 
     detect train ... 'hooks=[{_target_: mylib.Message, address: me}]'
 """
@@ -19,7 +19,7 @@ from detect.weights import checkpoint
 
 
 class Logging(Hook):
-    """Writes the training figures of every stop to metrics.jsonl, TensorBoard and the console."""
+    """Writes the training figures at every stop to metrics.jsonl, TensorBoard and the console."""
 
     def __init__(self, every: int):
         self.every = every
@@ -32,7 +32,7 @@ class Logging(Hook):
 
 
 class QuantizationPhases(Hook):
-    """Tells a fake-quantised model at which step training is (`Spec`: delay, freeze_bn, freeze_ranges)."""
+    """Tells a fake-quantised model the current training step (`Spec`: delay, freeze_bn, freeze_ranges)."""
 
     def __init__(self, model: tf_keras.Model):
         self._phases = Phases(model)
@@ -41,13 +41,13 @@ class QuantizationPhases(Hook):
         self._phases.step(step)
 
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
-        self._phases.step(fit.step)  # what is scored now is the network of the step to come
+        self._phases.step(fit.step)  # an evaluation at this stop scores the network of the next step
 
 
 class Evaluation(Hook, ABC):
-    """Scores the weights as they stand (with averaged weights) and keeps the best ones in `best`.
+    """Scores the current weights (their average, if there is one) and keeps the best ones in `best`.
 
-    every: steps between two evaluations; the last step has one, too.
+    every: steps between two evaluations; there is also one at the last step.
     """
 
     def __init__(self, every: int):
@@ -68,7 +68,7 @@ class Evaluation(Hook, ABC):
 
     @property
     def worse(self) -> int:
-        """How many evaluations there have been since the best one."""
+        """The number of evaluations since the best one."""
         return int(self._worse)
 
     def state(self) -> Mapping[str, tf.Variable]:
@@ -76,14 +76,14 @@ class Evaluation(Hook, ABC):
 
     @abstractmethod
     def score(self, fit: Fit) -> float | None:
-        """The score of the model as it stands; higher is better, None is no candidate for the best weights."""
+        """The score of the current model; higher is better. None does not count for the best weights."""
 
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
         if fit.due(self.every) and not fit.interrupted:
             self._evaluate(fit)
 
     def end(self, fit: Fit) -> None:
-        if not checkpoint.exists(fit.folder.best):  # a hook has ended the stage before there was a candidate
+        if not checkpoint.exists(fit.folder.best):  # a hook ended the stage before the first score that counts
             self._evaluate(fit)
         if not checkpoint.exists(fit.folder.best):
             fit.save_best()
@@ -122,7 +122,7 @@ class EarlyStop(Hook):
 
 
 class Checkpointing(Hook):
-    """Saves the whole state. It is the last of the hooks: what the others did at this step is part of the state."""
+    """Saves the whole state. It is the last hook, so that the state includes the changes of the others at this step."""
 
     def __init__(self, every: int):
         self.every = every

@@ -1,4 +1,4 @@
-"""The training loop of every stage: steps and the hooks around them. It stops after a signal and can be resumed."""
+"""The training loop of every stage: steps, and hooks around them. It saves and stops at a signal, and can resume."""
 
 import contextlib
 import logging
@@ -28,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Spent(TypedDict):
-    """What training has cost: steps, seconds without evaluation and saving, and training images a second."""
+    """The cost of training: steps, seconds without evaluation and saving, and training images per second."""
 
     steps: int
     seconds: float
@@ -36,42 +36,42 @@ class Spent(TypedDict):
 
 
 class Hook:
-    """Called around the training steps of a stage; every method may be left as it is.
+    """An object that the loop calls around the training steps of a stage. A subclass overrides the methods it needs.
 
-    every: the number of steps between two stops that the hook needs; None needs none of its own. `after_steps` is
-        called at every stop, whichever hook asked for it: a hook asks `fit.due(self.every)` whether it is its turn.
+    every: the hook needs a stop after each so many steps; None needs no stops of its own. `after_steps` is called at
+        every stop, also at those of other hooks: `fit.due(self.every)` tells whether this is one of its own.
     """
 
     every: int | None = None
 
     def state(self) -> Mapping[str, tf.Variable]:
-        """Variables that are saved with weights and optimiser, and restored when the run goes on."""
+        """Variables that are saved with weights and optimiser, and restored when the run resumes."""
         return {}
 
     def begin(self, fit: "Fit") -> None:
-        """Called once before the first step, after a saved state has been restored; `fit.step` says where it is."""
+        """Called once before the first step, after a saved state is restored; `fit.step` counts the steps done."""
 
     def before_step(self, fit: "Fit", step: int) -> None:
-        """Called before training step `step`, which counts from 0 within the stage."""
+        """Called before training step `step`, counted from 0 within the stage."""
 
     def after_steps(self, fit: "Fit", scalars: Mapping[str, float]) -> None:
-        """Called after step number `fit.step`, at a stop: where any hook is due, at the last step, and after a signal.
+        """Called at a stop, after step number `fit.step`: when any hook is due, at the last step, and after a signal.
 
-        scalars: the means of the training figures since the stop before.
+        scalars: the means of the training figures since the previous stop.
         """
 
     def end(self, fit: "Fit") -> None:
-        """Called once, when all steps are done or a hook has stopped the stage; not after a signal or an error."""
+        """Called once, when all steps are done or a hook stops the stage; not after a signal or an error."""
 
 
 @dataclass
 class Fit:
-    """A stage while it is trained: what hooks see, and what they may ask for.
+    """A stage during training: the information and the methods for hooks.
 
-    trainer: the network, its optimiser and its batches. schedule: how long, and how often what happens.
-    folder: of the stage. logger: writes figures, pictures and text to metrics.jsonl and TensorBoard.
-    hooks: called in this order. image_name: the image that stands behind an index of a batch, for messages.
-    seconds: of training proper, without evaluation and saving, those before an interruption included.
+    trainer: the network, its optimiser and its batches. schedule: the number of steps, and the intervals of events.
+    folder: that of the stage. logger: writes figures, pictures and text to metrics.jsonl and TensorBoard.
+    hooks: called in this order. image_name: the name of the image with a given index in a batch, for messages.
+    seconds: the time of training steps, without evaluation and saving; time before an interruption is included.
     """
 
     trainer: Trainer
@@ -96,7 +96,7 @@ class Fit:
 
     @property
     def name(self) -> str:
-        """Of the stage: classify, detector or quantized."""
+        """The name of the stage: classify, detector or quantized."""
         return self.folder.name
 
     @property
@@ -111,11 +111,11 @@ class Fit:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal has asked to save and stop."""
+        """Whether a signal asked to save and stop."""
         return self.trainer.interrupted
 
     def due(self, every: int | None) -> bool:
-        """Whether the present step is a multiple of `every`, or the last one."""
+        """Whether the current step is a multiple of `every`, or the last one."""
         return self.step == self.schedule.steps or (every is not None and self.step % every == 0)
 
     def stop(self, reason: str) -> None:
@@ -127,15 +127,15 @@ class Fit:
         self._manager.save(checkpoint_number=self.step)
 
     def save_best(self) -> None:
-        """Saves the weights, as they stand, by name in `best`."""
+        """Saves the current weights by name in `best`."""
         variables = self.trainer.architecture.model.variables
         checkpoint.write(self.folder.best, {v.name.removesuffix(":0"): v for v in variables})
 
     def run(self) -> Spent:
-        """Trains until the schedule ends or a hook stops it, and leaves `last` and `best`.
+        """Trains until the schedule ends or a hook stops it, and writes `last` and `best`.
 
-        Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal and UserError at a NaN;
-        both leave `last` as it should be resumed.
+        Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal, and UserError if the loss
+        is not finite; the run can resume from `last` after both.
         """
         if self._manager.latest_checkpoint:
             self._state.restore(self._manager.latest_checkpoint).assert_existing_objects_matched()
@@ -149,7 +149,7 @@ class Fit:
                     hook.after_steps(self, scalars)
                 if self.interrupted:
                     go_on = f"detect train resume={self.folder.run.path}"
-                    log.warning("stopped at step %d, all is saved; go on with: %s", self.step, go_on)
+                    log.warning("stopped at step %d, all is saved; continue with: %s", self.step, go_on)
                     raise Interrupted
             if self.stopping:
                 log.info("%s: stopped at step %d", self.stopping, self.step)

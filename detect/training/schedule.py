@@ -1,4 +1,4 @@
-"""How long and how fast a stage learns: steps, rate, optimiser, and what is frozen."""
+"""The schedule of a stage: steps, learning rate, optimiser, and frozen layers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Schedule:
     rate: the peak learning rate; decay: `cosine` (to 0), `step` (x `step_factor` at each of `step_at`, as fractions of
     `steps`) or `constant`.
     optimizer: called with learning_rate, weight_decay, global_clipnorm, use_ema, ema_momentum.
-    clip_norm: of the global gradient norm; None does not clip.
-    weight_decay: decoupled (rate * weight_decay * kernel a step); biases and norms are left alone.
+    clip_norm: the limit of the global gradient norm; None does not clip.
+    weight_decay: decoupled (rate * weight_decay * kernel per step); biases and norms have no decay.
     ema_decay, batch_norm_decay: None takes min(.9997, 1 - 10 / steps); ema_decay 0 turns the average off.
-    batch_norm: `trainable`, or `frozen` at the initial weights' statistics, gamma and beta.
-    freeze_until: name of a layer; it and all it depends on stay as they were initialised.
-    patience: evaluations without a new best before the stage ends early; None never does.
+    batch_norm: `trainable`, or `frozen` with the statistics, gamma and beta of the initial weights.
+    freeze_until: the name of a layer; this layer and all layers that it depends on are frozen.
+    patience: the stage ends early after so many evaluations without a new best; None never ends it early.
     """
 
     steps: Count
@@ -90,12 +90,14 @@ class Schedule:
         return optimizer
 
     def prepare(self, architecture: Architecture) -> None:
-        """Sets batch norm's decay and freezes what is to be frozen, on a network whose weights are in place."""
+        """Sets batch norm's decay and freezes layers, on a network that has its initial weights."""
         model, frozen = architecture.model, set[str]()
         if self.freeze_until:
             names = [layer.name for layer in model.layers]
             if self.freeze_until not in names:
-                raise ConfigError(f"schedule.freeze_until={self.freeze_until} is no layer; the first are {names[:8]}")
+                raise ConfigError(
+                    f"schedule.freeze_until={self.freeze_until} is no layer; the first layers are {names[:8]}"
+                )
             frozen = _needed(architecture, self.freeze_until)
         for layer in model.layers:
             normalises = isinstance(layer, tf_keras.layers.BatchNormalization)
@@ -105,7 +107,7 @@ class Schedule:
 
 
 def _needed(architecture: Architecture, name: str) -> set[str]:
-    """The layers that layer `name` depends on, itself included; also through inputs that are cut out of a layer."""
+    """Layer `name` and the layers that it depends on, also through inputs that are cut out of a layer's output."""
     model, sources = architecture.model, architecture.input_sources
     found, waiting = set[str](), [model.get_layer(name)]
     while waiting:

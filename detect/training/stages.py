@@ -42,7 +42,7 @@ log = logging.getLogger("detect")
 
 
 class Outcome(Spent):
-    """How a stage ended: what it cost, the best score on the selection split, and the step that had it."""
+    """The result of a stage: its cost, the best score on the selection split, and the step of that score."""
 
     best: float
     best_step: int
@@ -50,12 +50,12 @@ class Outcome(Spent):
 
 @dataclass
 class Stage:
-    """One stage of a run, ready to be trained.
+    """One stage of a run, ready for training.
 
-    folder: of the stage. architecture: the network, its weights in place. schedule, stream: how long, and on what.
-    evaluation: what chooses the best weights. image_name: the image behind an index of a batch, for messages.
-    hooks: those between logging and evaluation; shown: those that show something at the start.
-    summary: what its `summary.json` has besides scores and cost.
+    folder: that of the stage. architecture: the network with its initial weights. schedule, stream: its training plan
+    and batches. evaluation: the hook that chooses the best weights. image_name: the name of the image with a given
+    index in a batch, for messages. hooks: those between logging and evaluation; shown: those that show something at
+    the start. summary: further entries of its `summary.json`, besides scores and cost.
     """
 
     run: Run
@@ -70,7 +70,7 @@ class Stage:
     summary: dict[str, object] = field(default_factory=dict)
 
     def fit(self, logger: RunLogger) -> Outcome:
-        """Trains to the end and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
+        """Trains the stage and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
         schedule, evaluation = self.schedule, self.evaluation
         hooks = [Logging(schedule.log_every), *self.shown, *self.hooks, evaluation]
         if schedule.patience is not None:
@@ -82,7 +82,7 @@ class Stage:
         return {**outcome, "best": evaluation.best, "best_step": evaluation.best_step}
 
     def logger(self) -> RunLogger:
-        """Writes what the stage says while it trains."""
+        """The logger for the figures of the stage."""
         return RunLogger(self.folder.path, self.schedule.steps, self.folder.name)
 
 
@@ -95,12 +95,12 @@ def first_weights(cfg: DictConfig) -> WeightSource:
 
 
 def step_macs(architecture: Architecture, schedule: Schedule) -> int:
-    """Multiply-accumulates of one training step of either stage, in the forward direction."""
+    """Multiply-accumulates of one training step of a stage, forward only."""
     return cost.total_macs(architecture, training=True) * schedule.batch_size
 
 
 def stage_1_macs(run: Run) -> int:
-    """Multiply-accumulates, forward, of stage 1 as it is configured, whether or not it is trained."""
+    """Multiply-accumulates, forward only, of the configured stage 1, even if the run leaves it out."""
     schedule: Schedule = build.instantiate(run.cfg.classify.schedule)
     return step_macs(build.classifier(run.cfg, build.stage_1_dataset(run).num_classes), schedule) * schedule.steps
 
@@ -146,7 +146,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
 
 
 def train_detector(run: Run, weights: WeightSource) -> float:
-    """Stage 2: the float detector, from the backbone's weights. Returns AP on the split that chose the checkpoint."""
+    """Stage 2: trains the float detector from `weights`. Returns AP on the split that chose the checkpoint."""
     cfg, folder = run.cfg, run.folder.stage(DETECTOR)
     if folder.summary.exists():
         log.info("detector: finished before")
@@ -157,7 +157,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
     detector, schedule = build.detector(cfg, run.dataset.num_classes), build.instantiate(cfg.schedule)
     extra = math.ceil(added_macs / step_macs(detector, schedule))
     if extra:
-        log.info("%d steps and %d more, which cost what stage 1 would", schedule.steps, extra)
+        log.info("%d steps and %d more, which cost as much as stage 1", schedule.steps, extra)
         schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
     initialise(detector, weights, cfg, folder)
     schedule.prepare(detector)
@@ -174,9 +174,9 @@ def train_detector(run: Run, weights: WeightSource) -> float:
 
 
 def train_quantized(run: Run, weights: WeightSource) -> float:
-    """Stage 3: the fake-quantised twin of the float detector. Returns AP of the evaluation graph.
+    """Stage 3: trains the fake-quantised twin of the float detector. Returns AP of the evaluation graph.
 
-    weights: of stage 1 or `init`, which the twin starts from where there is no float stage.
+    weights: those of stage 1 or `init`; the twin starts from them if there is no float stage.
     """
     cfg, folder = run.cfg, run.folder.stage(QUANTIZED)
     if cfg.quantize.float_stage:
@@ -231,7 +231,7 @@ def detection_stage(
 def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFolder) -> float:
     """Fits a detector and scores its best checkpoint. Returns AP on the selection split.
 
-    results: where scores, pictures and `summary.json` go; those of the last stage are the run's.
+    results: the folder for scores, pictures and `summary.json`; for the last stage, it is the run folder.
     """
     run, cfg = stage.run, stage.run.cfg
     dataset = run.dataset
@@ -252,17 +252,17 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
 
 
 def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfig, folder: StageFolder) -> bool:
-    """Copies weights by name and shape, and keeps the ledger; logs which start was chosen. Returns whether it copied.
+    """Copies weights by name and shape, writes the ledger and logs the chosen start. Returns whether it copied.
 
-    Raises ConfigError where a classifier is to start from a whole detector, whose heads would not reach stage 2.
+    Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2.
     """
     if tf.train.latest_checkpoint(str(folder.last)):
         log.info("start: resume %s", folder.name)
         return False
     if weights.scope == "detector" and not architecture.detects:
         raise ConfigError(
-            "init.scope=detector brings a detector's heads, and stage 1 would change the backbone beneath them: "
-            "leave stage 1 out (classify.enabled=false), or start from the backbone alone (init.scope=backbone)"
+            "init.scope=detector also loads a detector's heads, and stage 1 would change the backbone before them: "
+            "leave stage 1 out (classify.enabled=false), or load only the backbone (init.scope=backbone)"
         )
     arrays = weights.read(build.instantiate(cfg.backbone))
     if arrays is None:

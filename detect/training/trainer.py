@@ -54,7 +54,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         return int(self.optimizer.iterations)
 
     def train(self, num_steps: int | tf.Tensor) -> dict[str, float]:
-        """Runs up to `num_steps` steps; returns the mean of each scalar over them. Stops early when interrupted."""
+        """Runs up to `num_steps` steps, fewer after a signal; returns the mean of each scalar over them."""
         if self._batches is None:
             dataset = to_tf(self.stream, self.step)
             self._batches = iter(self.strategy.experimental_distribute_dataset(dataset))
@@ -72,7 +72,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def _next_batch(self) -> Tensors:
-        assert self._batches is not None  # `train` has made it
+        assert self._batches is not None  # `train` makes it
         try:
             return next(self._batches)
         except tf.errors.OpError as error:  # the pipeline's own error names the image; TensorFlow's wraps it
@@ -99,7 +99,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Within, the model holds the moving average of its weights, where the schedule keeps one."""
+        """Inside this context, the model has the moving average of its weights, if the schedule keeps one."""
         if not self.optimizer.use_ema:
             yield
             return
@@ -114,7 +114,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
                 variable.assign(value)
 
     def reestimate_batch_norm(self, batches: int) -> None:
-        """Replaces batch norm's moving statistics by their mean over `batches` training batches of these weights."""
+        """Replaces batch norm's moving statistics by their mean over `batches` training batches."""
         norms = [layer for layer in self.architecture.model.layers if hasattr(layer, "moving_variance")]
         norms = [layer for layer in norms if layer.trainable]
         decays = [layer.momentum for layer in norms]

@@ -1,4 +1,4 @@
-"""The Python API: the whole way from a data set to a shipped detector.
+"""The Python API: all steps from a data set to an exported detector.
 
     from detect.api import Detector, compose, evaluate, export, read_dataset, train
 
@@ -8,8 +8,8 @@
     print(evaluate(detector, read_dataset("voc", root="DIR"), "test").summary["AP"])
     export("runs/mine", format="tflite", quantize="ptq")
 
-Importing this module does not import TensorFlow: `train`, `evaluate`, `export`, `Detector` and `Hook` do when they are
-first used. Every error that you can correct is a `UserError`.
+The import of this module does not import TensorFlow: the first use of `train`, `evaluate`, `export`, `Detector` or
+`Hook` does. Every error that you can correct is a `UserError`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> DictConfig
 
 
 def read_dataset(kind: str, **arguments: Value) -> DetectionDataset:
-    """Reads, checks and cleans a data set: the arguments are the keys of the group `dataset`.
+    """Reads, checks and cleans a data set. The arguments are the keys of the group `dataset`.
 
     kind: an option of the group, such as "voc", "coco" or "yolo". arguments: for example root="DIR".
     Boxes are float32 [n, 4], [ymin, xmin, ymax, xmax] in pixels of the image; classes count from 1.
@@ -82,20 +82,23 @@ def read_dataset(kind: str, **arguments: Value) -> DetectionDataset:
 
 
 def train(cfg: DictConfig, folder: str | Path) -> float:
-    """Trains all stages of a configuration into a run folder. Returns AP on the validation images.
+    """Trains all stages of a configuration in a run folder. Returns AP on the validation images.
 
-    A run that was stopped goes on from its folder, to the same bits; one that has ended returns its AP at once.
+    A stopped run continues from its folder, and its final weights are the same bits. A finished run returns its AP at
+    once.
     """
     return _train(cfg, folder)
 
 
 def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test") -> "Scores":
-    """COCO's twelve figures (`summary`) and those of each class (`per_class`) of a detector on a split.
+    """COCO's twelve metrics of a detector on a split (`summary`), and the metrics of each class (`per_class`).
 
-    Raises DataError where the classes differ or the split has no images.
+    Raises DataError if the classes differ or the split has no images.
     """
     if detector.classes != dataset.classes:
-        raise DataError(f"the detector knows {list(detector.classes)}, the data set has {list(dataset.classes)}")
+        raise DataError(
+            f"the detector has the classes {list(detector.classes)}, but the data set has {list(dataset.classes)}"
+        )
     if not dataset.splits.get(split):
         filled = [name for name, examples in dataset.splits.items() if examples]
         raise DataError(f"split={split}: data set {dataset.name} has images in {', '.join(filled)} only")
@@ -103,10 +106,10 @@ def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test
 
 
 def export(run: str | Path, **options: Value) -> Path:
-    """Writes what `detect export run=RUN` writes, compares it with the run, and returns its folder.
+    """Exports a run as `detect export run=RUN` does, compares the file with the run, and returns its folder.
 
     options: the keys of `detect export`, for example format="tflite", quantize="ptq", output="DIR".
-    Raises ConfigError for options that do not go together and for a file that differs from the run.
+    Raises ConfigError for options that contradict each other, and for a file that differs from the run.
     """
     from detect.export.options import destination
 
@@ -121,7 +124,7 @@ def export(run: str | Path, **options: Value) -> Path:
 
 
 def _value(value: Value) -> str:
-    """A Python value as Hydra's grammar writes it."""
+    """A Python value in Hydra's grammar."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str | Path):

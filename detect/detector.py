@@ -28,7 +28,7 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one image, best first.
+    """The detections of one image, best first.
 
     boxes: float32 [n, 4], [ymin, xmin, ymax, xmax] in pixels of that image; scores: float32 [n];
     classes: int32 [n] from 1; names: the n class names.
@@ -44,8 +44,8 @@ class Detector:
     """Finds objects in images of any size.
 
     classes: the class names, in order. size: (height, width) of the network's input frame.
-    find: a list of uint8 [H, W, 3] images -> (boxes [n, 4] in its pixels, scores [n], classes [n]) of each.
-    architecture: the meta-architecture, where the detector comes from a run.
+    find: a list of uint8 [H, W, 3] images -> (boxes [n, 4] in pixels of the image, scores [n], classes [n]) of each.
+    architecture: the meta-architecture, if the detector comes from a run.
     """
 
     def __init__(self, find: Find, classes: Sequence[str], size: Sequence[int], name: str, architecture: Any = None):
@@ -55,11 +55,11 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, stage: str | None = None) -> "Detector":
-        """From a run folder (its best checkpoint), an exported SavedModel folder or an exported TFLite file (its folder
-        will do).
+        """Loads the best checkpoint of a run folder, an exported SavedModel folder, or an exported TFLite file or its
+        folder.
 
-        stage: of a run: `detector`, the float one, or `quantized`; None is the last that the run has.
-        Raises WeightsError for anything else, and for a run that has no best checkpoint yet.
+        stage: for a run: `detector`, the float stage, or `quantized`; None is the last stage of the run.
+        Raises WeightsError for any other path, and for a run that has no best checkpoint yet.
         """
         folder = Path(path).expanduser()
         if folder.is_file():
@@ -71,8 +71,8 @@ class Detector:
         if RunFolder(folder).is_run:
             return cls._from_run(RunFolder(folder), stage)
         raise WeightsError(
-            f"{path}: neither a run folder (with config.yaml) nor what `detect export` writes: a SavedModel (with "
-            "saved_model.pb) or a TFLite file"
+            f"{path}: this is neither a run folder (with config.yaml) nor an export of `detect export`: a SavedModel "
+            "(with saved_model.pb) or a TFLite file"
         )
 
     @classmethod
@@ -105,7 +105,7 @@ class Detector:
 
     @classmethod
     def _from_tflite(cls, file: Path) -> "Detector":
-        """Through ai-edge-litert, with as many threads as the machine has cores."""
+        """Loads a file into ai-edge-litert, with as many threads as the machine has cores."""
         runner, settings = package.open_file(file, os.cpu_count() or 1)
         frame = Frame(settings.size, settings.resize, exact=True)
 
@@ -116,7 +116,7 @@ class Detector:
         return cls(find, settings.classes, settings.size, str(file))
 
     def __call__(self, images: Image | Iterable[Image], score: float = 0.0) -> list[Detections]:
-        """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out what scores below `score`."""
+        """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out detections below `score`."""
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
             images = [images]
         images, found = list(images), []
@@ -129,7 +129,7 @@ class Detector:
         return found
 
     def evaluate(self, examples: Sequence[Example]) -> tuple[Scores, CocoEvaluator]:
-        """Scores the detector on the images of a split; returns the scores and every image's detections."""
+        """Scores the detector on the images of a split; returns the scores, and the evaluator with all detections."""
         evaluator, progress = CocoEvaluator(examples, self.classes), ProgressLine("evaluate", len(examples), 30.0)
         for start in range(0, len(examples), BATCH):
             batch = examples[start : start + BATCH]
@@ -151,5 +151,5 @@ def _array(image: Image) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image must be uint8 [H, W, 3] in RGB, this is {image.dtype} {list(image.shape)}")
+        raise ValueError(f"an image must be uint8 [H, W, 3] in RGB, but this is {image.dtype} {list(image.shape)}")
     return image

@@ -12,10 +12,10 @@ import numpy as np
 
 @contextlib.contextmanager
 def replacing(path: Path, name: str | None = None) -> Iterator[Path]:
-    """Within, a temporary path beside `path`; its file takes the place of `path` at the end, and none after an error.
+    """Gives a temporary path beside `path`. At the end its file replaces `path`; after an error it is removed.
 
-    A reader sees the old file or the new one, never half of it, even after a power cut.
-    name: of the temporary file; None is the name of `path` and `.new`.
+    A reader sees the old file or the new file, never a part of it, even after a power failure.
+    name: the name of the temporary file; None is the name of `path` plus `.new`.
     """
     temporary = path.with_name(name or f"{path.name}.new")
     try:
@@ -40,7 +40,7 @@ def write_json(path: Path, data: object, indent: int | None = 2) -> None:
 
 
 def strict_json(data: object, indent: int | None = None) -> str:
-    """JSON that every parser reads: NaN and infinity become null, numpy values, paths and tuples their plain kin."""
+    """JSON that every parser reads: NaN and infinity become null; numpy values, paths and tuples become plain."""
     return json.dumps(_plain(data), indent=indent, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""Trains a detector: a classifier first, then the detector, and a fake-quantised twin of it where one is asked for."""
+"""Trains a detector: first a classifier, then the detector, then its fake-quantised twin, as far as configured."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from detect.runs.start import finished, start_run
 
 
 def main(cfg: DictConfig, folder: str | Path, command: str | None = None) -> float:
-    """Trains what a configuration describes and leaves everything in a run folder. Returns AP on the validation images.
+    """Trains all stages of a configuration and writes the results into a run folder. Returns AP on validation images.
 
-    cfg: the composed configuration of `detect train`, as `detect.config.compose.compose` returns it.
-    folder: of the run. A run that stopped there goes on; one that has ended returns its AP at once.
-    command: what makes the same run again; None is the command line of this process.
+    cfg: the composed configuration of `detect train`, from `detect.config.compose.compose`.
+    folder: the run folder. A stopped run continues there; a finished run returns its AP at once.
+    command: the command that repeats the run; None is the command line of this process.
     Raises UserError, before TensorFlow is imported, for a bad configuration or bad data.
     """
     folder = Path(folder)

@@ -1,16 +1,16 @@
-"""AP of a run beside that of the file that was made of it, on the same images."""
+"""Compares AP of a run with AP of its exported file, on the same images."""
 
 from collections.abc import Mapping
 from typing import Any
 
 LIMIT = 0.002  # of AP, between a float or fake-quantised run and its file
-LIMITED = ("none", "qat")  # what must keep to it; of other kinds the difference is what one wants to know
+LIMITED = ("none", "qat")  # kinds of files with this limit; for other kinds the difference is only reported
 
 
 def compared(split: str, images: int, figures: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
-    """What `export.json` has of scores. figures: the twelve of `run` and `file`, and of `float` where that is a third.
+    """The scores in `export.json`. figures: COCO's twelve metrics of `run`, of `file`, and of `float` if it differs.
 
-    `difference` is AP of the file minus that of the run; None where there was nothing to score.
+    `difference` is AP of the file minus AP of the run; None if there was nothing to score.
     """
     run, file = figures["run"]["AP"], figures["file"]["AP"]
     difference = None if run is None or file is None else file - run
@@ -18,7 +18,7 @@ def compared(split: str, images: int, figures: Mapping[str, Mapping[str, float |
 
 
 def complaint(scores: Mapping[str, Any] | None, quantize: str) -> str | None:
-    """What is wrong where a file scores otherwise than it may."""
+    """The problem, if the scores of a file and its run differ by more than the limit."""
     if not scores or scores["difference"] is None or quantize not in LIMITED:
         return None
     if abs(scores["difference"]) <= LIMIT:
@@ -32,7 +32,7 @@ def complaint(scores: Mapping[str, Any] | None, quantize: str) -> str | None:
 def line(scores: Mapping[str, Any]) -> str:
     """For the console, in 80 columns."""
     names = {"file": "file", "run": "run", "float": "float"}
-    if scores.get("float_stage") == "quantized":  # not what a float training gives: these weights suit their rounding
+    if scores.get("float_stage") == "quantized":  # not the result of float training: these weights fit their rounding
         names["float"] = "without rounding"
     shown = [f"{name} {_figure(scores[key]['AP'])}" for key, name in names.items() if key in scores]
     return f"AP on {scores['images']} {scores['split']} images: {', '.join(shown)}"

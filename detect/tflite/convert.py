@@ -1,4 +1,4 @@
-"""A network as a TFLite file: float, half precision, 8-bit kernels, or int8 throughout."""
+"""Converts a network to a TFLite file: float, half precision, 8-bit kernels, or full int8."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,25 +35,25 @@ def convert(
 ) -> schema.ModelT:
     """The `schema.ModelT` of a network: `image` [batch, H, W, 3], levels 0..255 -> its outputs by their names.
 
-    model: a tf_keras model of one image; a single output is called `output`. For `qat` a fake-quantised one, whose
-        evaluation graph is converted.
-    quantize: `none`; `float16` kernels (`weight_only.float16`); `dynamic`: int8 kernels in a float file; `ptq`: int8
-        throughout, ranges from `frames`; `qat`: int8 throughout but for what the model keeps float, kernels and ranges
-        from the model.
-    weights: one scale for each output channel of a kernel, or `per_tensor` one for the whole kernel. With `dynamic`,
-        per_channel is the converter's (activations are quantised on the way as well, in the hybrid kernels), per_tensor
-        is `weight_only.per_tensor` (arithmetic in float).
-    takes, gives: types of image and outputs; float files give float32. An int8 file's image step is 1: uint8 are the
-        pixels themselves, int8 those minus 128.
-    frames: [H, W, 3] each, what `ptq` takes its ranges from; at least one.
-    batch: images a call; None: any number, as the input is resized to (`Runner`).
-    Raises ConfigError for a network that TFLite has no (int8) operations for, and for `qat` of one that is not
-    fake-quantised, has not trained past its delay, or has a range that saw no data or is not finite.
+    model: a tf_keras model with one image as input; a single output is called `output`. For `qat` it is fake-quantised,
+        and its evaluation graph is converted.
+    quantize: `none`; `float16`: float16 kernels (`weight_only.float16`); `dynamic`: int8 kernels in a float file;
+        `ptq`: full int8, with ranges from `frames`; `qat`: full int8 except for the layers that the model keeps float,
+        with kernels and ranges from the model.
+    weights: `per_channel` has one scale for each output channel of a kernel, `per_tensor` one for the whole kernel.
+        With `dynamic`, per_channel is the converter's (its hybrid kernels also quantise activations), and per_tensor is
+        `weight_only.per_tensor` (arithmetic in float).
+    takes, gives: the types of image and outputs; float files give float32. The image step of an int8 file is 1: uint8
+        values are the pixels, int8 values are the pixels minus 128.
+    frames: [H, W, 3] each, the images that `ptq` measures its ranges on; at least one.
+    batch: the number of images in a call; None allows any number, after a resize of the input (`Runner`).
+    Raises ConfigError if TFLite has no (int8) operations for the network; for `qat` also if the network is not
+    fake-quantised, has not trained beyond its delay, or has a range that saw no data or is not finite.
     """
     if quantize not in INT8 and (takes == "int8" or gives != "float32"):
         raise ConfigError(
-            f"quantize={quantize} takes uint8 or float32 and gives float32; input={takes} heads={gives} are of int8 "
-            "files (quantize=ptq or qat)"
+            f"quantize={quantize} takes uint8 or float32 and gives float32; input={takes} heads={gives} need an int8 "
+            "file (quantize=ptq or qat)"
         )
     check_network(model)
     if quantize == "qat":
@@ -75,11 +75,11 @@ def convert(
 
 
 def _fake_quantised(model: tf_keras.Model, takes: str, gives: str, batch: int | None) -> schema.ModelT:
-    """The int8 file of an evaluation graph. Where the scaling of pixels must stay float, pixels are cast to it."""
+    """The int8 file of an evaluation graph. If the scaling of pixels must stay float, pixels are cast to float."""
     graph, layers = evaluation_graph(model, batch), float_kernels(model)
     bits = {layer.spec.activation_bits for layer in stepped(model)}
     if bits != {8}:
-        raise ConfigError(f"quantize.spec.activation_bits={min(bits)}: a TFLite file holds 8, fewer are for studies")
+        raise ConfigError(f"quantize.spec.activation_bits={min(bits)}: a TFLite file holds 8; fewer are for studies")
     for image in dict.fromkeys(("float32", takes)):
         converter = _converter(model, image, batch, graph)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -92,8 +92,8 @@ def _fake_quantised(model: tf_keras.Model, takes: str, gives: str, batch: int | 
 
 
 def float_kernels(model: tf_keras.Model) -> dict[str, bool]:
-    """All layers of a fake-quantised model by name, and whether they have a kernel that was kept float: those that are
-    quantised are within a `Folded` layer."""
+    """All layers of a fake-quantised model by name, and whether they have a float kernel. Quantised kernels are inside
+    a `Folded` layer."""
     return {layer.name: isinstance(layer, KERNELS) for layer in model.layers}
 
 
@@ -104,7 +104,7 @@ def _in_float(model: tf_keras.Model, takes: str, batch: int | None, graph: Graph
 def _converter(
     model: tf_keras.Model, takes: str, batch: int | None, graph: Graph | None = None
 ) -> "tf.lite.TFLiteConverter":
-    """graph: of the model, to be converted in its place."""
+    """graph: an evaluation graph of the model; if given, it is converted, not the model itself."""
 
     @tf.function(input_signature=[tf.TensorSpec([batch, *model.input_shape[1:]], TYPES[takes], name="image")])
     def network(image):
@@ -115,12 +115,12 @@ def _converter(
         return dict(outputs) if isinstance(outputs, Mapping) else {OUTPUT: outputs}
 
     function, module = network.get_concrete_function(), tf.Module()
-    module.state = list(function.variables)  # and not the model: its layers would be traced one by one
+    module.state = list(function.variables)  # not the model itself: then each layer would be traced
     return tf.lite.TFLiteConverter.from_concrete_functions([function], module)
 
 
 def check_network(model: tf_keras.Model) -> None:
-    """Raises ConfigError for what is no network of one image whose outputs have names."""
+    """Raises ConfigError unless the network takes one image and gives one tensor or named tensors."""
     outputs = list(model.output.values()) if isinstance(model.output, Mapping) else [model.output]
     if len(model.inputs) != 1 or any(isinstance(output, list | tuple | Mapping) for output in outputs):
         raise ConfigError(
@@ -139,17 +139,17 @@ def _run(converter: "tf.lite.TFLiteConverter", quantize: str) -> schema.ModelT:
 
 
 def _reason(error: Exception) -> str:
-    """The line of the converter's pages that says what is missing, else the first one."""
+    """The line of the converter's long message that names the missing operations, or else the first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     telling = [line for line in lines if line.startswith(("TF Select ops:", "Custom ops:"))]
     return (telling or lines)[0][:300]
 
 
 def representative(frames: Sequence[np.ndarray]) -> Callable[[], Iterator[list[np.ndarray]]]:
-    """What the converter asks for its ranges: the frames, one at a time.
+    """The representative data set of the converter: the frames, one at a time.
 
-    Two pixels in a corner of the first are black and white, so that the image's range is 0..255 whatever the frames
-    hold, and an int8 file's step is one level.
+    Two pixels in a corner of the first frame are set to black and white. So the range of the image is always 0..255,
+    and the step of an int8 file is one level.
     """
     if not len(frames):
         raise DataError("quantize=ptq: the representative set is empty; it needs at least one training image")

@@ -1,4 +1,4 @@
-"""What follows the heads inside a TFLite file: decoding and suppression, always in float32."""
+"""The operations after the heads in a TFLite file: decoding and suppression, always in float32."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from detect.tflite import flatbuffer
 from detect.tflite.metadata import Settings
 from detect.tflite.quiet import quiet
 
-LEAST = 1e-3  # pixels of the side of a box whose logarithm is taken
+LEAST = 1e-3  # pixels: the least side of a box, before its logarithm is taken
 OP = "TFLite_Detection_PostProcess"
 OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 
@@ -35,7 +35,7 @@ def build(settings: Settings) -> bytes:
 
 
 def in_graph(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """`NonMaxSuppression` in operations that TFLite has: one NON_MAX_SUPPRESSION_V4 a class."""
+    """`NonMaxSuppression` with TFLite's own operations: one NON_MAX_SUPPRESSION_V4 for each class."""
     frame = tf.constant([*settings.size, *settings.size], tf.float32)
 
     def end(codes: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -59,7 +59,7 @@ def in_graph(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, t
 
 
 def _one_class(settings: Settings, boxes, scores):
-    """The `per_class` best boxes [n, 4] and scores [n] of a class; zeros fill up."""
+    """The `per_class` best boxes [n, 4] and scores [n] of a class, padded with zeros."""
     picked, count = tf.raw_ops.NonMaxSuppressionV4(
         boxes=boxes,
         scores=scores,
@@ -73,7 +73,7 @@ def _one_class(settings: Settings, boxes, scores):
 
 
 def tflite_op(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """The custom operation that TFLite's detection examples expect; it decodes, and suppresses class by class."""
+    """The custom operation that TFLite's detection examples expect; it decodes, and suppresses each class."""
     height, width = settings.size
     corners = settings.anchors / np.array([height, width, height, width], np.float32)
     sizes = corners[:, 2:] - corners[:, :2]
@@ -82,7 +82,7 @@ def tflite_op(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, 
 
     @tf.function(experimental_implements=_implements(settings), autograph=False)
     def suppress(codes, scores, anchors):
-        """Of the outputs' shapes; the converter puts the operation in place of this body, keeping its arguments."""
+        """Has the shapes of the outputs; the converter replaces this body by the operation and keeps its arguments."""
         kept = tf.reduce_sum(codes) + tf.reduce_sum(scores) + tf.reduce_sum(anchors)
         return tuple(tf.zeros(shape) + kept for shape in shapes)
 
@@ -94,7 +94,7 @@ def tflite_op(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, 
 
 
 def _offsets(settings: Settings, codes):
-    """The codes that the operation decodes: offsets from the anchors, whatever the network's are."""
+    """The codes that the operation decodes: offsets from the anchors, also if the network has other codes."""
     if settings.boxes == "offsets":
         return codes
     boxes = settings.decode_boxes(codes)
@@ -103,10 +103,11 @@ def _offsets(settings: Settings, codes):
 
 
 def right_threads(settings: Settings, threads: int) -> int:
-    """As many threads as a file gives right results with: one in place of `threads`, if need be.
+    """`threads`, or 1 if the file would give wrong results with so many.
 
-    The custom operation hands its classes out to T threads and leaves out class T, counted from 0 (TensorFlow issue
-    56058; so in TensorFlow 2.20 and ai-edge-litert 2.3). With one thread, or one for each class, it is right.
+    The custom operation divides its classes among T threads and leaves out class T, counted from 0 (TensorFlow issue
+    56058; still so in TensorFlow 2.20 and ai-edge-litert 2.3). It is correct with one thread, or with at least as many
+    threads as classes.
     """
     return 1 if settings.nms == "tflite_op" and threads < len(settings.classes) else threads
 
@@ -164,5 +165,5 @@ def _decoded(settings: Settings, codes, logits):
 
 
 def attach(body: schema.ModelT, settings: Settings) -> schema.ModelT:
-    """`body`, a `schema.ModelT` with float heads, with decoding and suppression behind them."""
+    """`body`, a `schema.ModelT` with float heads, with decoding and suppression after them."""
     return body if settings.nms == "none" else flatbuffer.join(body, flatbuffer.read(build(settings)))

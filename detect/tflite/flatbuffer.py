@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 from detect.errors import WeightsError
 
 IDENTIFIER = b"TFL3"
-ALIGNMENT = 16  # bytes: what the schema asks of a buffer, and kernels rely on
+ALIGNMENT = 16  # bytes: the schema requires this for a buffer, and kernels rely on it
 SIGNATURE = "serving_default"
 
 
 class AlignedBuffer(schema.BufferT):
-    """A buffer that is written aligned; the generated class does not look at the schema's `force_align`."""
+    """A buffer that is written aligned; the generated class ignores the schema's `force_align`."""
 
     def __init__(self, data: Sequence[int] | np.ndarray | None = None):
         super().__init__()
@@ -37,12 +37,12 @@ class AlignedBuffer(schema.BufferT):
 
 
 def read(content: bytes, name: str = "the file") -> schema.ModelT:
-    """The `schema.ModelT` of a file's bytes. Raises WeightsError where they are no TFLite file, or half of one."""
+    """The `schema.ModelT` of a file's bytes. Raises WeightsError if they are not a TFLite file or a damaged one."""
     if content[4:8] != IDENTIFIER:
         raise WeightsError(f"{name}: not a TFLite file (these start with {IDENTIFIER.decode()} at byte 4)")
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    except Exception as error:  # of a flatbuffer that is cut off, anything
+    except Exception as error:  # a truncated flatbuffer may raise anything
         raise WeightsError(f"{name}: a TFLite file that is damaged or cut off ({type(error).__name__})") from error
     if not model.subgraphs:
         raise WeightsError(f"{name}: a TFLite file without a graph")
@@ -58,7 +58,7 @@ def write(model: schema.ModelT) -> bytes:
 
 
 def ends(model: schema.ModelT) -> tuple[dict[str, int], dict[str, int]]:
-    """{name: tensor} of the inputs and of the outputs, as the signature has them; tensors' own names without one."""
+    """{name: tensor} of the inputs and of the outputs: names of the signature, or without one, names of the tensors."""
     if model.signatureDefs:
         signature = model.signatureDefs[0]
         return tuple({_text(x.name): int(x.tensorIndex) for x in s} for s in (signature.inputs, signature.outputs))  # type: ignore[return-value]
@@ -77,7 +77,7 @@ def set_ends(model: schema.ModelT, inputs: Mapping[str, int], outputs: Mapping[s
 
 
 def join(first: schema.ModelT, second: schema.ModelT) -> schema.ModelT:
-    """`first` with `second` behind it: the inputs of `second` are the outputs of `first` of the same names.
+    """`first` followed by `second`: the inputs of `second` are the outputs of `first` with the same names.
 
     Both keep their types; nothing is converted again. Changes and returns `first`.
     """
@@ -134,7 +134,7 @@ def dtype_name(tensor: schema.TensorT) -> str:
 
 
 def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
-    """`CONV_2D`, ... of an operator; a custom one's own name."""
+    """`CONV_2D`, ... of an operator; for a custom operator, its own name."""
     code = model.operatorCodes[operator.opcodeIndex]
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     return _text(code.customCode) if number == schema.BuiltinOperator.CUSTOM else _OPERATORS.get(number, str(number))
@@ -147,7 +147,7 @@ def add_tensor(
     kind: int,
     values: np.ndarray | None = None,
 ) -> int:
-    """Adds a tensor and returns its index. like: one of its shape, or the shape. values: of a constant."""
+    """Adds a tensor and returns its index. like: a tensor of the same shape, or the shape. values: for a constant."""
     tensor = schema.TensorT()
     tensor.name, tensor.type, tensor.buffer = name, kind, 0
     shape, signature = (like.shape, like.shapeSignature) if isinstance(like, schema.TensorT) else (like, None)
@@ -160,7 +160,7 @@ def add_tensor(
 
 
 def quantization(scale: ArrayLike, zero: ArrayLike, axis: int = 0) -> schema.QuantizationParametersT:
-    """Scales and zero points of a tensor: one, or one for each place on an axis."""
+    """Scales and zero points of a tensor: one of each, or one for each index of an axis."""
     result = schema.QuantizationParametersT()
     result.scale, result.zeroPoint = np.array(scale, np.float32), np.array(zero, np.int64)
     result.quantizedDimension = axis
@@ -168,7 +168,7 @@ def quantization(scale: ArrayLike, zero: ArrayLike, axis: int = 0) -> schema.Qua
 
 
 def operator(model: schema.ModelT, code: int, version: int, inputs: ArrayLike, outputs: ArrayLike) -> schema.OperatorT:
-    """An operator without options, to be put in its place by who calls. code: a `schema.BuiltinOperator`."""
+    """An operator without options; the caller inserts it into the graph. code: a `schema.BuiltinOperator`."""
     result = schema.OperatorT()
     result.inputs, result.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
     codes = [(max(c.builtinCode, c.deprecatedBuiltinCode), c.version) for c in model.operatorCodes]
@@ -183,7 +183,7 @@ def operator(model: schema.ModelT, code: int, version: int, inputs: ArrayLike, o
 
 
 def constant(model: schema.ModelT, index: int) -> np.ndarray | None:
-    """The values of a float32 tensor, flat; None where it is no constant."""
+    """The values of a float32 tensor, flat; None if it is not a constant."""
     tensor = model.subgraphs[0].tensors[index]
     data = model.buffers[tensor.buffer].data
     if tensor.type != schema.TensorType.FLOAT32 or data is None or not len(data):

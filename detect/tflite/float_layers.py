@@ -1,7 +1,7 @@
-"""Layers that a fake-quantised network keeps float, made float again in its file.
+"""Makes the layers that a fake-quantised network keeps float also float in its file.
 
-Between two tensors with ranges the converter quantises a convolution whatever was told; the file would then be another
-network than the evaluation graph.
+The converter always quantises a convolution between two tensors with ranges. The file would then differ from the
+evaluation graph.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,12 @@ FLOAT32 = schema.TensorType.FLOAT32
 
 
 def restore(model: schema.ModelT, layers: Mapping[str, bool], in_float: Callable[[], schema.ModelT]) -> int:
-    """Puts float convolutions between a DEQUANTIZE and a QUANTIZE in the place of int8 ones that are to be float.
+    """Replaces int8 convolutions that must be float by float ones between a DEQUANTIZE and a QUANTIZE.
 
-    model: a `schema.ModelT`. layers: all Keras layers of the network, and whether they are to be float. in_float: gives
-    the same network converted without quantisation, of which kernels and biases are taken (batch norm is in them);
-    called only if need be. Returns how many were restored. Raises ConfigError where that network has no such operation.
+    model: a `schema.ModelT`. layers: all Keras layers of the network, and whether they must be float. in_float: returns
+    the same network converted without quantisation, with the kernels and biases to use (batch norm is folded into
+    them); it is called only if necessary. Returns the number of replaced convolutions. Raises ConfigError if that
+    network lacks the operation.
     """
     graph = model.subgraphs[0]
     wrong = [o for o in graph.operators if _is_int8(model, o) and _is_meant(model, o, layers)]
@@ -33,7 +34,7 @@ def restore(model: schema.ModelT, layers: Mapping[str, bool], in_float: Callable
     for operator in graph.operators:
         name = _result(model, operator)
         if operator in wrong and name not in floats:
-            raise ConfigError(f"the converter makes int8 of {name}, which is to stay float")
+            raise ConfigError(f"the converter makes {name} int8, but it must stay float")
         operators += _between(model, operator, other, floats[name]) if operator in wrong else [operator]
     graph.operators = operators
     return len(wrong)
@@ -55,7 +56,7 @@ def _result(model: schema.ModelT, operator: schema.OperatorT) -> str:
 def _between(
     model: schema.ModelT, operator: schema.OperatorT, other: schema.ModelT, float_operator: schema.OperatorT
 ) -> list[schema.OperatorT]:
-    """The operator with the constants of the other one, and its conversions from int8 and back."""
+    """The operator with the constants of the float operator, between its conversions from int8 and back."""
     graph, name = model.subgraphs[0], _result(model, operator)
     data, result = int(operator.inputs[0]), int(operator.outputs[0])
     before, after = (

@@ -1,7 +1,7 @@
 """The first operations of an int8 file of a fake-quantised network: from pixels to the first range, in integers.
 
-The converter leaves the input scaling that comes before the first range in float. Such a file takes float images, and
-does not run where there are integers only.
+The converter leaves the input scaling before the first range in float. Such a file takes float images, and does not run
+on hardware that has only integers.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ INT8 = schema.TensorType.INT8
 FUNCTIONS = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract}
 PIXELS = np.arange(256.0)
 KERNELS = range(127, 63, -1)  # a smaller kernel has a coarser bias, but not the same one
-REACH = 2  # how far from the exact one a bias is sought, in pixels
-TIE = 1e-4  # of a step: the noise of float32. What lies so near below a half counts as one, and goes up
-ROOM = 2e-6  # share by which the bounds of a scale must differ: float32 holds it between them, with some to spare
-SMALLEST, LARGEST = 1e-12, 1e12  # of a scale
+REACH = 2  # pixels: the largest distance from the exact bias in the search for a bias
+TIE = 1e-4  # of a step: the noise of float32. A value so little below a half counts as a half and is rounded up
+ROOM = 2e-6  # the least relative distance between the bounds of a scale, so that a float32 fits between them
+SMALLEST, LARGEST = 1e-12, 1e12  # limits of a scale
 
 
 def take_pixels(model: schema.ModelT, takes: str) -> bool:
-    """Makes the image of a `schema.ModelT` `takes`: uint8, the pixels themselves, or int8, those minus 128.
+    """Changes the image type of a `schema.ModelT` to `takes`: uint8 for the pixels, or int8 for the pixels minus 128.
 
-    The float scaling before the first QUANTIZE becomes one depthwise 1x1 convolution in int8 that sends each of the
-    256 levels to the integer that the evaluation graph rounds it to. Returns False, and changes nothing, where there
-    are other operations before it, or no such convolution.
+    One depthwise 1x1 convolution in int8 replaces the float scaling before the first QUANTIZE. It maps each of the 256
+    levels to the integer that the evaluation graph rounds it to. If other operations come before the QUANTIZE, or no
+    such convolution exists, this returns False and changes nothing.
     """
     graph = model.subgraphs[0]
     (image,) = (int(i) for i in graph.inputs)
@@ -43,10 +43,10 @@ def take_pixels(model: schema.ModelT, takes: str) -> bool:
 
 def fit(factor: float, offset: float, step: float, zero: int) -> tuple[int, int, float] | None:
     """(kernel, bias, scale of the kernel) such that round((kernel x pixel + bias) scale / step) + zero is the integer
-    of factor x pixel + offset for each pixel; None if there are none. A half is rounded up: where [-1, 1] has 255
-    steps, each pixel is one, and QUANTIZE would send half of them the other way than the evaluation graph does.
+    of factor x pixel + offset for each pixel; None if there are none. A half is rounded up: if [-1, 1] has 255 steps,
+    each pixel is a half, and QUANTIZE would round half of them differently from the evaluation graph.
 
-    For a kernel and a bias, each pixel bounds the scale from both sides: the widest room between all bounds wins.
+    For a kernel and a bias, each pixel bounds the scale from both sides. The bias with the widest room is chosen.
     """
     wanted = np.floor((factor * PIXELS + offset)[:, np.newaxis] / step + 0.5 + TIE)  # as TensorFlow's FakeQuant rounds
     low = np.where(wanted + zero <= -128, -np.inf, wanted - 0.5)
@@ -63,7 +63,7 @@ def fit(factor: float, offset: float, step: float, zero: int) -> tuple[int, int,
 
 
 def _bounds(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest factor, above 0, that brings all of a column of `sums` between `low` and `high`."""
+    """The least and the greatest factor, above 0, that brings all values of a column of `sums` within `low`..`high`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         at_0 = np.where((low < 0) & (high > 0), 0.0, np.inf)
         least = np.where(sums > 0, low / sums, np.where(sums < 0, high / sums, at_0)).max(0)
@@ -72,7 +72,7 @@ def _bounds(sums: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.nda
 
 
 def _scaling(model: schema.ModelT, image: int) -> list[schema.OperatorT] | None:
-    """The operations from the image to its QUANTIZE, each the only one that takes what the one before gives."""
+    """The operations from the image to its QUANTIZE; each is the only user of the previous output. None otherwise."""
     graph, tensor = model.subgraphs[0], image
     chain: list[schema.OperatorT] = []
     while True:
@@ -92,7 +92,7 @@ def _scaling(model: schema.ModelT, image: int) -> list[schema.OperatorT] | None:
 
 
 def _constant(model: schema.ModelT, operator: schema.OperatorT) -> np.ndarray | None:
-    """The second operand as float64, as far as it is one number, or one for each channel."""
+    """The second operand as float64, if it is one number or one for each channel; None otherwise."""
     values = flatbuffer.constant(model, operator.inputs[1])
     channels = model.subgraphs[0].tensors[operator.inputs[0]].shape[-1]
     return values.astype(np.float64) if values is not None and values.size in (1, channels) else None
@@ -102,7 +102,7 @@ def _scaled(model: schema.ModelT, chain: list[schema.OperatorT], values: np.ndar
     """values [C] after the operations before the last one."""
     for operator in chain[:-1]:
         function, constant = FUNCTIONS[flatbuffer.operator_name(model, operator)], _constant(model, operator)
-        assert constant is not None  # `_scaling` looked
+        assert constant is not None  # `_scaling` checks this
         values = function(values, constant)
     return values
 
@@ -116,7 +116,7 @@ def _replace(
     biases: np.ndarray,
     scales: np.ndarray,
 ) -> None:
-    """Puts the integer operations in the place of `chain`; with uint8, a QUANTIZE first takes off the 128."""
+    """Replaces `chain` by the integer operations; with uint8, a QUANTIZE first subtracts 128."""
     graph, pixels, zeros = model.subgraphs[0], model.subgraphs[0].tensors[image], [0] * len(scales)
     inner, operators = image, []
     if takes == "uint8":

@@ -1,4 +1,4 @@
-"""What a TFLite file says of itself, so that it can be used without the run that it comes from."""
+"""The metadata of a TFLite file, with which it can be used without its run."""
 
 import json
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ class Settings:
     """A single-stage detector's settings beyond its weights.
 
     classes: their names; size: (height, width) of the frame; resize: a mode of `detect.geometry.frame.Frame`.
-    boxes: what the codes are, a name of `detect.geometry.box_coder.CODERS`; scales: of that coder.
-    scores: what turns a row of logits into scores, a name of `detect.modeling.losses.SCORES`.
-    iou, score, per_class, total: of the suppression (`detect.modeling.nms`).
-    nms: what the file ends with: `none` codes and logits; `in_graph`, `tflite_op` detections.
+    boxes: the kind of the codes, a name of `detect.geometry.box_coder.CODERS`; scales: those of that coder.
+    scores: the rule from logits to scores, a name of `detect.modeling.losses.SCORES`.
+    iou, score, per_class, total: those of the suppression (`detect.modeling.nms`).
+    nms: the outputs of the file: `none` gives codes and logits; `in_graph` and `tflite_op` give detections.
     anchors: float32 [A, 4] in pixels of the frame, in the order of the codes.
     """
 
@@ -48,7 +48,7 @@ class Settings:
 
     @classmethod
     def of(cls, detector: Detector, classes: Sequence[str], nms: str = "none") -> "Settings":
-        """Those of a trained detector. Raises ConfigError where TFLite has no operations for it."""
+        """The settings of a trained detector. Raises ConfigError if TFLite has no operations for it."""
         decoding, suppression = detector.decoding(), detector.postprocess
         if suppression.method != "greedy":
             raise ConfigError(f"format=tflite: {type(suppression).__name__} can't be written into a file")
@@ -68,7 +68,7 @@ class Settings:
         )
 
     def with_nms(self, nms: str) -> "Settings":
-        """The same with another end."""
+        """The same settings with another `nms`."""
         return replace(self, nms=nms)
 
     def decode(self, codes: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -89,7 +89,7 @@ class Settings:
         return suppress(*self.decode(codes, logits), self.size)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the anchors' numbers, for JSON."""
+        """The settings without the values of the anchors, for JSON."""
         plain = asdict(self) | {"program": "detect", "format": FORMAT}
         plain["anchors"] = {
             "metadata": ANCHORS,
@@ -103,13 +103,13 @@ class Settings:
         return plain
 
     def entries(self) -> dict[str, bytes]:
-        """What goes into the file's metadata."""
+        """The entries of the file's metadata."""
         text = json.dumps(self.to_dict()).encode()
         return {ENTRY: text, ANCHORS: self.anchors.astype("<f4").tobytes()}
 
     @classmethod
     def read(cls, model: schema.ModelT, name: str) -> "Settings":
-        """Those of a `schema.ModelT`. Raises WeightsError for a file that `detect export` did not write."""
+        """The settings in a `schema.ModelT`. Raises WeightsError for a file that `detect export` did not write."""
         found = flatbuffer.metadata(model)
         if ENTRY not in found or ANCHORS not in found:
             raise WeightsError(

@@ -1,4 +1,4 @@
-"""What an exported model computes, and in which type: the numbers behind "is it really int8?"."""
+"""Counts the operations of an exported model by type, to answer "is it really int8?"."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -14,16 +14,15 @@ from detect.tflite import flatbuffer
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 NO_ARITHMETIC = ("Const", "Identity", "NoOp", "Placeholder", "ReadVariableOp")
-TYPED = ("T", "dtype", "Tparams", "DstT")  # attributes that say an operation's type
+TYPED = ("T", "dtype", "Tparams", "DstT")  # attributes with the type of an operation
 NOTHING: Mapping[str, bool] = {}
 
 
 def census(model: schema.ModelT) -> dict[str, dict[str, int]]:
     """{operator: {type: how many}} of a `schema.ModelT`.
 
-    The type is that of the operator's first result; a convolution whose kernel has another one shows it as well:
-    `float32 (int8 kernel)` is the hybrid kernel of a dynamic-range file. DEQUANTIZE and QUANTIZE show the type that
-    they start from.
+    The type is that of the operator's first output. A convolution with another kernel type shows both: `float32 (int8
+    kernel)` is the hybrid kernel of a dynamic-range file. DEQUANTIZE and QUANTIZE show their input type.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for graph in model.subgraphs:
@@ -44,9 +43,9 @@ def constants(model: schema.ModelT) -> dict[str, int]:
 
 
 def float_convolutions(model: schema.ModelT, layers: Mapping[str, bool] = NOTHING) -> list[str]:
-    """Names of the results of convolutions and dense layers that do not compute in int8 from end to end.
+    """Names of the outputs of convolutions and dense layers that do not compute completely in int8.
 
-    layers: all Keras layers of the network, and whether they are meant to be float; those are left out.
+    layers: all Keras layers of the network, and whether they are meant to be float; float ones are left out.
     """
     found = []
     for graph in model.subgraphs:
@@ -54,7 +53,7 @@ def float_convolutions(model: schema.ModelT, layers: Mapping[str, bool] = NOTHIN
             name = flatbuffer.operator_name(model, operator)
             if name not in CONVOLUTIONS:
                 continue
-            data = 2 if name == "TRANSPOSE_CONV" else 0  # its input 0 is a shape
+            data = 2 if name == "TRANSPOSE_CONV" else 0  # input 0 of TRANSPOSE_CONV is a shape
             tensors = [graph.tensors[i] for i in (operator.inputs[data], operator.inputs[1], operator.outputs[0])]
             result, kernel = (flatbuffer.tensor_name(model, i) for i in (operator.outputs[0], operator.inputs[1]))
             meant = any(layers[layer] for layer in layers_of(f"{kernel};{result}", layers))
@@ -64,10 +63,10 @@ def float_convolutions(model: schema.ModelT, layers: Mapping[str, bool] = NOTHIN
 
 
 def layers_of(tensor: str, layers: Collection[str]) -> set[str]:
-    """Those of the Keras layers that a tensor of a file stands for.
+    """The Keras layers that a tensor of a file comes from.
 
-    The converter gives a tensor the names of all operations that became one, each as MODEL/LAYER/OPERATION, where
-    layers, too, have slashes in their names: `ssd/Conv2d_0/Relu6/Relu6;ssd/Conv2d_0/BiasAdd;ssd/Conv2d_0/Conv2D`.
+    The name of a tensor lists all operations that the converter fused, each as MODEL/LAYER/OPERATION. Names of layers
+    have slashes as well: `ssd/Conv2d_0/Relu6/Relu6;ssd/Conv2d_0/BiasAdd;ssd/Conv2d_0/Conv2D`.
     """
     found = set()
     for part in tensor.split(";"):
@@ -78,14 +77,14 @@ def layers_of(tensor: str, layers: Collection[str]) -> set[str]:
 
 
 def refuse_float_convolutions(model: schema.ModelT, layers: Mapping[str, bool] = NOTHING) -> None:
-    """Raises WeightsError, naming them, where a file that is meant to be int8 has other convolutions in float."""
+    """Raises WeightsError, which names them, if a file that is meant to be int8 has other float convolutions."""
     found = float_convolutions(model, layers)
     if found:
         raise WeightsError(f"the int8 file computes these in float: {first_few(found)}")
 
 
 def of_saved_model(folder: Path) -> dict[str, dict[str, int]]:
-    """{operation: {type: how many}} of what a SavedModel's signature runs, its functions included."""
+    """{operation: {type: how many}} of the operations that a SavedModel's signature runs, also in functions."""
     meta = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]
     functions = {function.signature.name: function.node_def for function in meta.graph_def.library.function}
     ends = {tensor.name.split(":")[0] for tensor in meta.signature_def["serving_default"].outputs.values()}

@@ -1,4 +1,4 @@
-"""A TFLite file and what was measured of it: the whole export of one detector."""
+"""The TFLite export of a detector: the file, and the measurements of it."""
 
 import textwrap
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from detect.tflite.runner import Runner
 
 THREADS = (1, 2)
 ONE_THREAD = "  run it with 1 thread: with fewer than classes, the operation leaves one out"
-WORST = 5  # layers that the table names
-LAYER_FRAMES = 2  # that their noise is measured on
+WORST = 5  # the number of layers in the table
+LAYER_FRAMES = 2  # the number of frames on which the noise of layers is measured
 
 
 @dataclass(frozen=True)
 class Options:
-    """What kind of file: the arguments of `convert`, and the file's end (`nms`).
+    """The kind of a file: the arguments of `convert`, and `nms`, the operations after the heads.
 
-    takes, gives: None are uint8, and int8 for the heads of an int8 file that ends with them.
-    Raises ConfigError where decoding and suppression would get int8, or more than one image.
+    takes, gives: None is uint8 for the image, and float32 for the heads, or int8 if an int8 file ends with its heads.
+    Raises ConfigError if decoding and suppression would get int8, or more than one image.
     """
 
     quantize: str = "none"
@@ -58,17 +58,16 @@ class Options:
 
 @dataclass(frozen=True)
 class File:
-    """content: of the file. body: the same without decoding and suppression, whose heads can be compared."""
+    """content: the bytes of the file. body: the file without decoding and suppression, whose heads can be compared."""
 
     content: bytes = field(repr=False)
     body: bytes = field(repr=False)
 
 
 def build(model: tf_keras.Model, settings: Settings, options: Options, frames: Sequence[np.ndarray] = ()) -> File:
-    """Converts a network and adds its end and its metadata.
+    """Converts a network; adds decoding, suppression and metadata.
 
-    model, frames: as `convert` has them. Raises WeightsError for an int8 file with a convolution in float that was not
-    kept float on purpose.
+    model, frames: see `convert`. Raises WeightsError for an int8 file with a convolution that is float by mistake.
     """
     settings = settings.with_nms(options.nms)
     kind = (options.quantize, options.weights, options.takes or "", options.gives or "")
@@ -90,11 +89,11 @@ def report(
     frames: Sequence[np.ndarray],
     runs: int,
 ) -> dict[str, Any]:
-    """Census, parity, size and speed, as `export.json` has them.
+    """Operator counts, parity, size and speed, for `export.json`.
 
-    reference: the float32 file of the same network and end. model: the network that the heads are compared with: the
-        float one, or for `qat` the fake-quantised one, which then evaluates.
-    frames: real images [H, W, 3] as the network sees them; at least one. runs: of each latency.
+    reference: the float32 file of the same network with the same `nms`. model: the network whose heads are the
+        reference: the float one, or for `qat` the fake-quantised one in evaluation.
+    frames: real images [H, W, 3] in the network's frame; at least one. runs: the repetitions of each latency.
     """
     settings = settings.with_nms(options.nms)
     wanted = [heads(model, frame) for frame in frames]
@@ -130,13 +129,13 @@ def report(
 
 
 def heads(model: tf_keras.Model, frame: np.ndarray) -> dict[str, np.ndarray]:
-    """What a network says to one frame: {"codes": [1, A, 4], "logits": [1, A, C + 1]}."""
+    """The outputs of a network for one frame: {"codes": [1, A, 4], "logits": [1, A, C + 1]}."""
     outputs = model(frame[np.newaxis].astype(np.float32), training=False)
     return {head: outputs[head].numpy() for head in checks.HEADS}
 
 
 def disagreement(parity: dict[str, Any]) -> str | None:
-    """What is wrong where a file's heads are further from the float network's than they may be."""
+    """The problem, if a file's heads differ from the reference network's by more than the limit."""
     if parity["within"]:
         return None
     if "near" in parity["limit"]:
@@ -206,9 +205,9 @@ def _bytes(count: int) -> str:
 
 
 def open_file(path: Path, threads: int = 1) -> tuple[Runner, Settings]:
-    """A file that `detect export` wrote, ready to run with so many threads, or with one where only that is right.
+    """A file of `detect export`, ready to run with so many threads, or with one if more would give wrong results.
 
-    Raises WeightsError for any other.
+    Raises WeightsError for any other file.
     """
     runner = Runner(path, threads)
     settings = Settings.read(runner.model, str(path))
@@ -217,5 +216,5 @@ def open_file(path: Path, threads: int = 1) -> tuple[Runner, Settings]:
     wanted = set(detection_output.OUTPUTS) if settings.nms != "none" else set(checks.HEADS)
     if set(runner.outputs) != wanted:
         given, promised = ", ".join(runner.outputs), ", ".join(sorted(wanted))
-        raise WeightsError(f"{path}: gives {given}, its metadata promise {promised}")
+        raise WeightsError(f"{path}: the file gives {given}, but its metadata promise {promised}")
     return runner, settings

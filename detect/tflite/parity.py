@@ -1,4 +1,4 @@
-"""What is measured of every exported file: how near it is to the float network, and how fast."""
+"""The measurements of every exported file: its difference from the reference network, and its speed."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,10 +12,10 @@ from detect.tflite import flatbuffer
 from detect.tflite.runner import Runner
 
 HEADS = ("codes", "logits")
-LIMITS = {"none": SAME, "float16": SAME_IN_FLOAT16}  # of each head
-NEAR, MOST = 0.99, 3  # qat: the share of a head's values within one step of the evaluation graph's; the most steps
-QUANTA = 16  # the histogram's last bin holds what is further off
-SECONDS, LEAST_RUNS = 20.0, 10  # timing stops after so long, but not before so many runs
+LIMITS = {"none": SAME, "float16": SAME_IN_FLOAT16}  # for each head
+NEAR, MOST = 0.99, 3  # qat: the least share of a head's values within one step of the evaluation graph; the most steps
+QUANTA = 16  # the last bin of the histogram holds this distance and all larger ones
+SECONDS, LEAST_RUNS = 20.0, 10  # timing stops after this time, but not before this number of runs
 
 
 def parity(
@@ -26,11 +26,11 @@ def parity(
 ) -> dict[str, Any]:
     """Compares the heads of a network with those of a file, frame by frame.
 
-    reference: of the float network; for `qat`, of the evaluation graph. scales: step and zero point of the heads of an
-    int8 file, None of float ones.
-    Returns for each head `largest` (difference), `relative` (to the reference's largest value), `sqnr_db`, of an int8
-    file `quanta`: how many values are so many steps off, the last of them or more; and the `limit` for `quantize`, with
-    `within`, where there is one.
+    reference: the heads of the float network; for `qat`, those of the evaluation graph. scales: step and zero point of
+    each head of an int8 file, None for a float head.
+    Returns for each head `largest` (difference), `relative` (to the reference's largest value), `sqnr_db`, and for an
+    int8 file `quanta`: how many values are 0, 1, ... steps off; the last bin also counts larger distances. Also returns
+    `limit`, the limit for `quantize` or None, and `within`, whether it holds.
     """
     limit: dict[str, float] | None = {"near": NEAR, "most": MOST} if quantize == "qat" else None
     if quantize in LIMITS:
@@ -41,7 +41,7 @@ def parity(
         largest = float(np.abs(got - wanted).max())
         report[head] = {"largest": largest, "relative": relative(wanted, got), "sqnr_db": sqnr(wanted, got)}
         scale: tuple[float, int | None] | None = scales.get(head)
-        if scale is None and quantize == "qat":  # a head that is float on purpose: 255 steps from least to greatest
+        if scale is None and quantize == "qat":  # a head that is kept float: 255 steps from least to greatest value
             scale = float(np.ptp(wanted)) / 255 or 1.0, None
         if scale is not None:
             report[head] |= {"step": scale[0], "quanta": quanta(wanted, got, *scale)}
@@ -59,7 +59,7 @@ def _is_within(head: Mapping[str, Any], quantize: str) -> bool:
 def quanta(reference: np.ndarray, found: np.ndarray, step: float, zero: int | None) -> list[int]:
     """How many values of an int8 file are 0, 1, ... steps off from the float values rounded to int8.
 
-    zero: the zero point; None compares values as they are, of a head that is float.
+    zero: the zero point; None compares the values of a float head without rounding.
     """
     if zero is None:
         off = np.rint(np.abs(found - reference) / step)
@@ -71,12 +71,12 @@ def quanta(reference: np.ndarray, found: np.ndarray, step: float, zero: int | No
 
 
 def share_within(counts: Sequence[int], steps: int) -> float:
-    """The share of a histogram of `quanta` that is at most `steps` off."""
+    """The share of the values in a histogram of `quanta` that are at most `steps` off."""
     return sum(counts[: steps + 1]) / max(1, sum(counts))
 
 
 def layers(reference: bytes, content: bytes, frames: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """SQNR of each result that a file and its float twin have in common, worst first.
+    """SQNR of each output of an operator that a file and its float twin have in common, worst first.
 
     reference, content: the two files. Returns rows of `tensor`, `operator`, `sqnr_db`.
     """
@@ -102,10 +102,10 @@ def layers(reference: bytes, content: bytes, frames: Sequence[np.ndarray]) -> li
 
 
 def _pairs(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """Which of the other names stands for the same result: the same one, or else one that shares an operation with it.
+    """{name: the other name of the same tensor}: an equal name, or else a name that shares an operation with it.
 
-    Batch norm that was folded before the conversion is missing from a name: `a/Relu6;a/BatchNorm;a/Conv2D` is
-    `a/Relu6;a/Conv2D` then.
+    A batch norm that was folded before the conversion is missing from a name: `a/Relu6;a/BatchNorm;a/Conv2D` becomes
+    `a/Relu6;a/Conv2D`.
     """
     others = list(others)
     places = {part: other for other in reversed(others) for part in reversed(other.split(";")) if part}
@@ -118,9 +118,9 @@ def _pairs(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
 
 
 def _results(model: schema.ModelT) -> dict[str, tuple[int, str]]:
-    """{name: (tensor, operator)} of what the operators of a file give, conversions of types left out.
+    """{name: (tensor, operator)} of the outputs of a file's operators, without conversions of types.
 
-    The heads have their names in the signature.
+    The heads have the names of the signature.
     """
     heads = {index: name for name, index in flatbuffer.ends(model)[1].items()}
     operators = [(operator, flatbuffer.operator_name(model, operator)) for operator in model.subgraphs[0].operators]
@@ -145,7 +145,7 @@ def _padded(scores: np.ndarray, length: int) -> np.ndarray:
 
 
 def latency(files: Mapping[str, bytes], frame: np.ndarray, threads: Sequence[int], runs: int) -> dict[str, Any]:
-    """Median milliseconds of one frame, {threads: {name: ms}}: files in turn, so that a busy moment meets them all."""
+    """Median milliseconds of one frame, {threads: {name: ms}}. Files run in turn, so other load affects all alike."""
     report = {}
     for count in threads:
         runners = {name: Runner(content, threads=count) for name, content in files.items()}
@@ -167,7 +167,7 @@ def latency(files: Mapping[str, bytes], frame: np.ndarray, threads: Sequence[int
 
 
 def timed(call: Callable[[], object], runs: int) -> float:
-    """Median milliseconds of a call, after one to warm up."""
+    """Median milliseconds of a call, after one warm-up call."""
     call()
     times: list[float] = []
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Keeps libraries' C++ from writing on the console."""
+"""Hides the console output of C++ libraries."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing that is written to file descriptor 2 meanwhile is seen; exceptions pass."""
+    """Inside this context, output to file descriptor 2 is discarded; exceptions pass."""
     sys.stderr.flush()
     before = os.dup(2)
     try:

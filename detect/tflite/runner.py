@@ -1,4 +1,4 @@
-"""Runs a TFLite file through ai-edge-litert, the interpreter that devices have."""
+"""Runs a TFLite file with ai-edge-litert, the interpreter of devices."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from detect.tflite.quiet import quiet
 
 
 class Runner:
-    """A TFLite file: call it with a frame, or with several at once, and get its outputs by name as float32.
+    """A TFLite file. A call with one frame, or with several frames, returns its outputs by name as float32.
 
-    file: a path, or the file's bytes. threads: of the interpreter.
-    keep_all: keep every tensor of the last run, for `tensor`; slower, as XNNPACK is left out then.
-    Raises WeightsError for what is no TFLite file or can't be run here.
+    file: a path, or the file's bytes. threads: those of the interpreter.
+    keep_all: keep every tensor of the last run, for `tensor`; this is slower, because it runs without XNNPACK.
+    Raises WeightsError if the file is not a TFLite file or can't run here.
     """
 
     def __init__(self, file: Path | bytes, threads: int = 1, keep_all: bool = False):
@@ -35,17 +35,17 @@ class Runner:
         self._tensors: dict[int, dict[str, Any]] = {d["index"]: d for d in self.interpreter.get_tensor_details()}
         inputs, self.outputs = flatbuffer.ends(self.model)
         if len(inputs) != 1:
-            raise WeightsError(f"{name}: has the inputs {', '.join(inputs)}; one image is expected")
+            raise WeightsError(f"{name}: the file has the inputs {', '.join(inputs)}; one image is expected")
         (self.input,) = inputs.values()
         self._batch, self._name = int(self._details(self.input)["shape"][0]), name
 
     @property
     def input_type(self) -> np.dtype:
-        """Of the frame that the file takes."""
+        """The type of the frame that the file takes."""
         return np.dtype(self._details(self.input)["dtype"])
 
     def scale(self, name: str) -> tuple[float, int] | None:
-        """(step, zero point) of an output that is int8 or was until the file's last operation; None if it is float."""
+        """(step, zero point) of an output that is int8, also if the last operation dequantises it; None for float."""
         index = self.outputs[name]
         for operator in self.model.subgraphs[0].operators:
             if index in operator.outputs and flatbuffer.operator_name(self.model, operator) == "DEQUANTIZE":
@@ -54,9 +54,9 @@ class Runner:
         return (float(step), int(zero)) if step else None
 
     def set(self, frame: np.ndarray) -> None:
-        """frame: [*size, 3], or [N, *size, 3], levels 0..255 in uint8 or float32; converted to what the file takes.
+        """frame: [*size, 3], or [N, *size, 3], levels 0..255 in uint8 or float32; converted to the file's input type.
 
-        Raises WeightsError for as many frames as the file does not take at once.
+        Raises WeightsError if the file does not take this number of frames in one call.
         """
         details = self._details(self.input)
         frames = frame if frame.ndim == len(details["shape"]) else frame[np.newaxis]
@@ -70,7 +70,7 @@ class Runner:
         self.interpreter.set_tensor(self.input, frames.astype(details["dtype"]))
 
     def invoke(self) -> None:
-        """Runs the file on what was set."""
+        """Runs the file on the frames of `set`."""
         self.interpreter.invoke()
 
     def tensor(self, index: int) -> np.ndarray:
@@ -95,8 +95,8 @@ class Runner:
         details = self._details(self.input)
         if details["shape_signature"][0] != -1:
             raise WeightsError(
-                f"{self._name}: takes {self._batch} images a call, was given {count}: give one after the other, or "
-                "export the file with batch=null"
+                f"{self._name}: the file takes {self._batch} images in a call, this call has {count}: give them one by "
+                "one, or export the file with batch=null"
             )
         self.interpreter.resize_tensor_input(self.input, [count, *details["shape"][1:]], strict=True)
         self.interpreter.allocate_tensors()

@@ -1,4 +1,4 @@
-"""Kernels stored small in a float file: in half precision, or in 8 bits as TensorFlow's `quantize_weights` had them."""
+"""Stores the kernels of a float file in half precision, or in 8 bits as TensorFlow's `quantize_weights` did."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from detect.tflite import flatbuffer
 from detect.tflite.operators import CONVOLUTIONS
 
-LEAST = 1024  # values of a kernel in 8 bits; smaller ones stay float, as in 2017
+LEAST = 1024  # values: kernels with fewer stay float in `per_tensor`, as in 2017
 LEVELS = 255
 HALVED = tuple(name for name in CONVOLUTIONS if name != "DEPTHWISE_CONV_2D")
 
@@ -16,9 +16,9 @@ HALVED = tuple(name for name in CONVOLUTIONS if name != "DEPTHWISE_CONV_2D")
 def float16(model: schema.ModelT) -> int:
     """Stores the kernels of a float `schema.ModelT` in float16; the arithmetic stays float32. Returns how many.
 
-    Biases and depthwise kernels stay float32, unlike in the converter's own float16 files: those kernels, with batch
-    norm folded in, are large and cancel out, and are less than a hundredth of a MobileNet. On a trained one, float16
-    in them was five times the error of all others together.
+    Biases and depthwise kernels stay float32, unlike in the converter's own float16 files. Depthwise kernels with
+    folded batch norm have large values that cancel out, and they are less than a hundredth of a MobileNet. In a trained
+    MobileNet, float16 in them caused five times the error of all other kernels together.
     """
 
     def half(values: np.ndarray, stored: schema.TensorT) -> np.ndarray:
@@ -28,9 +28,9 @@ def float16(model: schema.ModelT) -> int:
 
 
 def per_tensor(model: schema.ModelT) -> int:
-    """Stores the kernels of a float `schema.ModelT` in 8 bits, evenly spaced from the least to the greatest value of
-    each kernel (batch norm is folded into it by then) with zero among the levels. The arithmetic stays float. Returns
-    how many kernels were changed.
+    """Stores the kernels of a float `schema.ModelT` in 8 bits. The levels are evenly spaced from the least to the
+    greatest value of each kernel, after batch norm is folded into it, and zero is one of them. The arithmetic stays
+    float. Returns the number of changed kernels.
     """
 
     def eight_bits(values: np.ndarray, stored: schema.TensorT) -> np.ndarray:
@@ -49,8 +49,8 @@ def _store(
     small: Callable[[np.ndarray, schema.TensorT], np.ndarray],
     ending: str,
 ) -> int:
-    """Puts `small(values, tensor)` in the place of the kernels of at least so many values, and a DEQUANTIZE in front
-    of each convolution, which makes float of it, once."""
+    """Replaces each kernel of at least `least` values by `small(values, tensor)`, and adds one DEQUANTIZE that makes it
+    float again before its convolutions."""
     graph = model.subgraphs[0]
     added, done = [], set()
     for operator in graph.operators:
@@ -73,7 +73,7 @@ def _store(
 
 
 def quantised(values: np.ndarray) -> tuple[np.ndarray, float, int]:
-    """float32 [n] -> int8 [n], step, zero point: levels from the least to the greatest value, zero among them."""
+    """float32 [n] -> int8 [n], step, zero point. Levels go from the least to the greatest value and include zero."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     step = (high - low) / LEVELS or 1.0
     zero = int(np.clip(np.rint(-128 - low / step), -128, 127))
@@ -81,7 +81,7 @@ def quantised(values: np.ndarray) -> tuple[np.ndarray, float, int]:
 
 
 def _drop_unused(model: schema.ModelT) -> None:
-    """Empties the buffers that no tensor and no metadata uses any more."""
+    """Empties the buffers that no tensor and no metadata uses."""
     used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
     used |= {entry.buffer for entry in model.metadata or []}
     for index, buffer in enumerate(model.buffers):

@@ -24,23 +24,23 @@ from detect.studies.nearest import Neighbour
 
 log = logging.getLogger("detect")
 NETWORKS = {"inception_v2": 24, "mobilenet_v2": 22, "mobilenet_v1": 21}
-"""Backbones of SSD that are tried where none is named, the best first, and their published AP on COCO."""
+"""Backbones of SSD to try if none is named, the best first, with their published AP on COCO."""
 BATCH_SIZE, STAGE_1_STEPS, EVALUATIONS, LEAST_STEPS = 8, 200, 5, 50
 UNTIMED_STEPS = 2
 
 
 @dataclass
 class Proposal:
-    """An experiment: the options of groups that it chooses and the values that it sets; what was measured of it."""
+    """An experiment: the options of groups that it chooses, the values that it sets, and its measurements."""
 
     choices: dict[str, str]
     values: dict[str, Any]
-    unmatched: tuple[Coverage, Coverage] | None = None  # of the stock anchors, and of those proposed
-    seconds: dict[str, float] | None = None  # of a step of each stage
+    unmatched: tuple[Coverage, Coverage] | None = None  # coverage of the stock anchors, and of the proposed ones
+    seconds: dict[str, float] | None = None  # seconds of a step of each stage
 
     @property
     def minutes(self) -> float:
-        """Of training, in all stages."""
+        """The minutes of training in all stages."""
         steps = {"classify": STAGE_1_STEPS, "detector": self.values["schedule"]["steps"]}
         return sum(steps[stage] * seconds for stage, seconds in (self.seconds or {}).items()) / 60
 
@@ -52,9 +52,9 @@ def choose(
     candidates: list[dict[str, str]],
     fixed: dict[str, Any],
 ) -> Proposal:
-    """The first network that `init` suits and that keeps within `minutes`; the last one gets fewer steps if it must.
+    """The first network that fits `init` and trains within `minutes`; if none does, the last one with fewer steps.
 
-    Raises WeightsError where `init` suits none.
+    Raises WeightsError if `init` fits none.
     """
     found: list[Proposal] = []
     refusals: list[WeightsError] = []
@@ -84,9 +84,9 @@ def propose(
     choices: dict[str, str],
     fixed: dict[str, Any],
 ) -> Proposal:
-    """What the rules say for a network, before anything is measured: stock anchors, and all the steps.
+    """The proposal of the rules for a network, before measurements: stock anchors, and all steps.
 
-    fixed: values of the network that are not the rules' to set.
+    fixed: values of the network that the rules must not change.
     """
     values: dict[str, Any] = {"name": cfg.name}
     for group in ("dataset", "init"):
@@ -95,7 +95,7 @@ def propose(
     if "root" in values["dataset"]:
         values["dataset"]["root"] = str(Path(str(cfg.dataset.root)).expanduser().resolve())
     steps = rules.steps(len(dataset.splits["train"]), BATCH_SIZE)
-    heads = cfg.init.get("scope") == "detector"  # they come with the weights: stage 1 would change what is beneath them
+    heads = cfg.init.get("scope") == "detector"  # heads come with the weights: stage 1 would change their backbone
     values |= {
         "detector": {"size": list(rules.frame_size(dataset))},
         "classify": {
@@ -109,19 +109,19 @@ def propose(
 
 
 def _merged(values: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-    """The nodes of `fixed` over those of `values`."""
+    """The nodes of `fixed`, merged into those of `values`."""
     return {key: values.get(key, {}) | node for key, node in fixed.items()}
 
 
 def intervals(steps: int) -> dict[str, int]:
-    """Steps of the detector, and how often it is scored and saved."""
+    """The steps of the detector, and the intervals of evaluations and checkpoints."""
     return {"steps": steps, "evaluate_every": steps // EVALUATIONS, "checkpoint_every": steps // EVALUATIONS}
 
 
 def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> None:
-    """Builds the network as `detect train` would, fits its anchors where the stock ones miss boxes, and times steps.
+    """Builds the network as `detect train` does, fits its anchors if the stock ones miss boxes, and times steps.
 
-    Raises WeightsError where `init` is a file of another network.
+    Raises WeightsError if `init` is a file of another network.
     """
     from detect.training import build  # imports TensorFlow
     from detect.weights.sources import FromFile
@@ -142,8 +142,8 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
 
 
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
-    """Replaces stock anchors that leave too many boxes unmatched by what suits the boxes, where their generator can be
-    fitted; on a finer map, too, where that does not suffice."""
+    """If the stock anchors leave too many boxes unmatched and their generator can be fitted, replaces them by anchors
+    that fit the boxes. If too many boxes are still unmatched, adds a finer map."""
     from detect.training import build
 
     train = composed(cfg, proposed)
@@ -182,7 +182,7 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
 
 
 def seconds_a_step(run: Run, stage: str, steps: int) -> float:
-    """Mean duration of a training step of a stage, its input included, after some that trace and warm up."""
+    """The mean duration of a training step of a stage with its input, after some steps for tracing and warm-up."""
     from detect.training import build
     from detect.training.trainer import Trainer
 
@@ -203,7 +203,7 @@ def seconds_a_step(run: Run, stage: str, steps: int) -> float:
 
 
 def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None) -> list[str]:
-    """Why the proposal is as it is, a line each of at most 78 columns."""
+    """The reasons for the proposal, as lines of at most 78 columns."""
     height, width = chosen.values["detector"]["size"]
     stage_1 = "with stage 1" if chosen.values["classify"]["enabled"] else "without stage 1"
     if like is None:
@@ -225,6 +225,6 @@ def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None)
 
 
 def expected(chosen: Proposal) -> list[str]:
-    """What the file says under `Expected`."""
+    """The text under `Expected` in the file."""
     host = provenance.host()
     return [f"Expected: {chosen.minutes:.0f} minutes of training on {host['cpu']}, {host['cores']} cores (timed)"]

@@ -1,5 +1,5 @@
-"""What a data set asks for: input size, anchors, steps; and the experiment file that says so. Plain rules, each with
-where its number comes from."""
+"""Rules from a data set to input size, anchors and steps, each with the source of its number; and the experiment file
+that holds them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,18 @@ from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 
 SMALL_SIDE = 16.0
-"""Pixels of the frame that all but a tenth of the boxes should have: two cells of a map of stride 8."""
+"""Pixels of the frame: at least nine tenths of the boxes should have this side, which is two cells at stride 8."""
 MULTIPLE, LEAST, MOST = 32, 192, 512
 EPOCHS, LEAST_STEPS, MOST_STEPS = 40, 800, 20_000
-"""experiments/bccd_ssd_mobilenet_v1 gained nothing after 30 epochs, the microcontrollers' study ran 29."""
+"""experiments/bccd_ssd_mobilenet_v1 gained nothing after 30 epochs; the microcontrollers' study ran 29."""
 UNMATCHED = 0.05
-"""Share of the boxes without an anchor from which the stock anchors are replaced."""
+"""If a larger share of the boxes has no anchor, the stock anchors are replaced."""
 RARE = 0.2
-"""A class with less than this share of the most frequent one's boxes is named."""
+"""A class is reported if it has less than this share of the boxes of the most frequent class."""
 
 
 def frame_size(dataset: DetectionDataset) -> tuple[int, int]:
-    """(height, width): as the median image is shaped, as large as SMALL_SIDE asks for, never larger than the image."""
+    """(height, width) with the shape of the median image, as large as SMALL_SIDE needs, not larger than the image."""
     train = dataset.splits["train"]
     height, width = (float(np.median([getattr(e, side) for e in train])) for side in ("height", "width"))
     shares = np.concatenate([np.sqrt(area(e.boxes) / (e.width * e.height)) for e in train])
@@ -42,7 +42,7 @@ def _rounded(side: float) -> int:
 
 
 def steps(images: int, batch_size: int) -> int:
-    """Of the detector: EPOCHS, within bounds, in fifties."""
+    """The steps of the detector: EPOCHS epochs, within bounds, rounded to fifties."""
     return 50 * round(min(max(EPOCHS * images / batch_size, LEAST_STEPS), MOST_STEPS) / 50)
 
 
@@ -59,13 +59,13 @@ def imbalance(dataset: DetectionDataset) -> list[str]:
 
 
 def covered(dataset: DetectionDataset, detector: Detector) -> Coverage:
-    """Which training boxes a detector would not learn."""
+    """The training boxes that a detector would not learn."""
     boxes, classes = _in_frame(dataset, detector)
     return coverage(boxes, classes, dataset.classes, detector.anchors, unmatched=detector.unmatched(boxes))
 
 
 def fitted_anchors(dataset: DetectionDataset, detector: Detector) -> tuple[dict[str, Any], Coverage] | None:
-    """`detector.anchors` made to measure, and which boxes these leave out; None where there is nothing to fit."""
+    """`detector.anchors` fitted to the boxes, and the boxes that they miss; None if there is nothing to fit."""
     boxes, classes = _in_frame(dataset, detector)
     shapes = [tuple(tensor.shape[1:3]) for tensor in detector.maps.values()]
     suited = detector.anchor_generator.fitted(boxes, shapes, detector.size)
@@ -76,7 +76,7 @@ def fitted_anchors(dataset: DetectionDataset, detector: Detector) -> tuple[dict[
 
 
 def _in_frame(dataset: DetectionDataset, detector: Detector) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of the training images in pixels of a detector's frame, [n, 4], and their classes [n]."""
+    """The boxes of the training images in pixels of a detector's frame, [n, 4], and their classes [n]."""
     train, frame = dataset.splits["train"], Frame(detector.size, detector.resize)
     boxes = [frame.from_image(e.boxes, e.height, e.width) for e in train]
     return np.concatenate(boxes), np.concatenate([e.classes for e in train])
@@ -91,7 +91,7 @@ def experiment_text(head: Sequence[str], choices: Mapping[str, str], values: Map
 
 
 def write_experiment(folder: Path, name: str, text: str) -> Path:
-    """`FOLDER/experiment/NAME.yaml`: with `--config-dir FOLDER` it is `experiment=NAME`."""
+    """Writes `FOLDER/experiment/NAME.yaml`; with `--config-dir FOLDER` it is `experiment=NAME`."""
     path = folder / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""How near an exported model is to its run: the best detections in pairs, and AP on the same images."""
+"""Compares an exported model with its run: the best detections in pairs, and AP on the same images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ SCORING_BATCH = 8
 
 
 class Parity(agreement.Agreement):
-    """How far a SavedModel agrees with its run, and the limit of each figure; None where there is none."""
+    """The agreement of a SavedModel with its run. limit: the limit of each figure; None if there is no limit."""
 
     limit: dict[str, float] | None
 
@@ -30,10 +30,10 @@ class Parity(agreement.Agreement):
 def score(
     cfg: DictConfig, dataset: DetectionDataset | None, shipped: Detector, architecture: Any
 ) -> dict[str, Any] | None:
-    """The twelve figures of run and file on the same images of test, else val; None without any.
+    """COCO's twelve metrics of run and file, on the same images of test, or else of val; None if both are empty.
 
-    architecture: what the file was made of. Beside a fake-quantised one, `float` is the run's float stage, or the same
-    weights without rounding where it has none; `float_stage` tells.
+    architecture: the network of the file. If it is fake-quantised, the result also has `float`: the run's float stage,
+    or the same weights without rounding if the run has no float stage. `float_stage` tells which.
     """
 
     split = next((name for name in ("test", "val") if dataset and dataset.splits[name]), None)
@@ -56,9 +56,9 @@ def score(
 
 
 def parity(cfg: DictConfig, detector: Detector, exported: Detector, frames: Images) -> Parity:
-    """How far the best detections agree, on images that are frames already, and the limit of that.
+    """The agreement of the best detections on images that have the size of the frame, and its limit.
 
-    A fake-quantised graph has none: where a value lies between two steps, the noise of float32 decides.
+    A fake-quantised graph has no limit: if a value lies between two steps, the noise of float32 decides its rounding.
     """
     ours, theirs = ([(one.boxes, one.scores, one.classes) for one in side(frames)] for side in (detector, exported))
     limit = None if cfg.quantization == "qat" else {"partners": agreement.PARTNERS, **sqnr.SAME.to_dict()}
@@ -66,5 +66,5 @@ def parity(cfg: DictConfig, detector: Detector, exported: Detector, frames: Imag
 
 
 def disagreement(found: Parity) -> str | None:
-    """What is wrong where a SavedModel's detections are further from the run's than they may be."""
+    """The problem, if a SavedModel's detections differ from those of the run by more than the limit."""
     return None if found["limit"] is None else agreement.disagreement(found)

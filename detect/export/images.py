@@ -1,4 +1,4 @@
-"""The images that an exported file is compared with its run on, and the run's own data set."""
+"""The data set of a run, and the images for the comparison of an exported file with its run."""
 
 import logging
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ Images = list[np.ndarray]
 
 
 def data_of(cfg: DictConfig, classes: Sequence[str]) -> DetectionDataset | None:
-    """The run's own data set; None, with a warning, where it is gone or has other classes now.
+    """The run's data set; None, with a warning, if it is missing or now has other classes.
 
-    Only `ptq`, which takes its ranges from it, must have it: raises DataError.
+    For `ptq`, which measures its ranges on it, it raises DataError instead.
     """
     saved = RunFolder(Path(cfg.run)).saved_config()
     try:
         dataset = dataset_of(saved, decode=False)
         if dataset.classes != tuple(classes):
-            raise DataError(f"the run was trained on {list(classes)}, its data set now has {list(dataset.classes)}")
+            raise DataError(f"the run was trained on {list(classes)}; its data set now has {list(dataset.classes)}")
         return dataset
     except DataError as reason:
         if cfg.quantization == "ptq":
@@ -40,7 +40,7 @@ def data_of(cfg: DictConfig, classes: Sequence[str]) -> DetectionDataset | None:
 
 
 def images_of(cfg: DictConfig, dataset: DetectionDataset | None, frame: Frame) -> tuple[str, Images, Images]:
-    """Where the compared images are from, those images, and the representative set, all as the network sees them."""
+    """The source of the compared images, these images, and the representative set, all fitted to the frame."""
 
     if dataset is None:
         return PHOTOGRAPHS, [frame.fit(image) for image in photographs()], []
@@ -50,15 +50,15 @@ def images_of(cfg: DictConfig, dataset: DetectionDataset | None, frame: Frame) -
 
     split = next((name for name in ("val", "test", "train") if dataset.splits[name]), None)
     if split is None:
-        raise DataError(f"data set {dataset.name}: no images to compare the file with")
+        raise DataError(f"data set {dataset.name}: it has no images for the comparison of the file with the run")
     training = frames("train", cfg.representative) if cfg.quantization == "ptq" else []
     if cfg.quantization == "ptq":
-        representative(training)  # which refuses an empty set, before the long work
+        representative(training)  # it refuses an empty set, before the long work
     return f"{split} of {dataset.name}", frames(split, cfg.compared), training
 
 
 def photographs() -> Images:
-    """Three that ship with scikit-image."""
+    """Three photographs from scikit-image."""
     from skimage import data
 
     return [data.chelsea(), data.coffee(), data.astronaut()]

@@ -1,4 +1,4 @@
-"""The settings of `detect export`: which go together, and the folder to write. Nothing here imports TensorFlow."""
+"""Checks the settings of `detect export`, and names the folder to write. Nothing here imports TensorFlow."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
 
 
 def destination(cfg: DictConfig) -> Path:
-    """The folder that an export is written into, after all its settings have been checked.
+    """Checks all settings, and returns the folder of the export.
 
-    Raises ConfigError for settings that do not go together, and for a folder that exists without `overwrite=true`.
+    Raises ConfigError for settings that contradict each other, and for an existing folder without `overwrite=true`.
     """
     if not cfg.run:
         raise ConfigError("export: name a run folder: run=RUN")
@@ -26,7 +26,7 @@ def destination(cfg: DictConfig) -> Path:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises ConfigError for settings that do not go together, before TensorFlow is imported."""
+    """Raises ConfigError for settings that contradict each other, before TensorFlow is imported."""
     if str(cfg.output or "").endswith(".tflite"):
         raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {TFLITE_MODEL}")
     if cfg.format == "saved_model":
@@ -36,31 +36,33 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{', '.join(given)} is for format=tflite; a SavedModel is float, with its NMS inside")
     elif cfg.batch not in (1, None) or (cfg.batch is None and cfg.nms not in (None, "none")):
         told = "null" if cfg.batch is None else cfg.batch
-        raise ConfigError(f"batch={told}: legal are 1, and with nms=none null (any number); a SavedModel takes any")
+        raise ConfigError(
+            f"batch={told}: legal are 1, and with nms=none null (any number); a SavedModel takes any number"
+        )
 
 
 def check_stage(cfg: DictConfig) -> None:
-    """Raises ConfigError where a run lacks the stage that is to be exported, naming what has it."""
+    """Raises ConfigError if the run lacks the stage to export; the message names a run or a command that has it."""
     if not RunFolder(Path(cfg.run)).is_run:
-        return  # loading it tells
+        return  # loading raises the error
     saved = RunFolder(Path(cfg.run)).saved_config()
     quantize = saved.get("quantize") or {}
     if cfg.quantization == "qat":
         if not quantize.get("enabled"):
             raise ConfigError(
-                f"quantize=qat: {cfg.run} never trained with fake quantisation. Go on from it, with its data set, "
+                f"quantize=qat: {cfg.run} never trained with fake quantisation. Start a run from it with its data set, "
                 f"backbone and detector: detect train quantize=int8 init={cfg.run} init.scope=detector"
             )
     elif quantize.get("enabled") and not quantize.get("float_stage", True):
         mend = "train one without quantize.float_stage=false"
         if saved.init.get("scope") == "detector" and saved.init.get("path"):
             mend = f"name the run that it started from: run={saved.init.path}"
-        told = f"quantize={cfg.quantization}: {cfg.run} has no float detector, for stage 2 was left out"
+        told = f"quantize={cfg.quantization}: {cfg.run} has no float detector, because stage 2 was left out"
         raise ConfigError(f"{told}; {mend}")
 
 
 def default_name(cfg: DictConfig) -> str:
-    """The folder within the run's: `saved_model` or `tflite`, and what makes the file another one."""
+    """The name of the export's folder in the run folder: `saved_model` or `tflite`, and the settings that differ."""
     if cfg.format == "saved_model":
         return "saved_model_qat" if cfg.quantization == "qat" else "saved_model"
     batch = "" if cfg.batch else "any_batch"

@@ -1,4 +1,4 @@
-"""A detector as a SavedModel that takes pixels of any size: resize and input scaling are inside."""
+"""Writes a detector as a SavedModel that takes images of any size: resize and input scaling are inside."""
 
 import json
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 from detect.runs.folder import DETECTOR_JSON
 
-UNIT = 2048  # of OpenCV's fixed-point weights
+UNIT = 2048  # the integer for 1.0 in OpenCV's fixed-point weights
 
 
 def save(architecture: Detector, classes: Sequence[str], origin: str, folder: Path) -> None:
-    """Writes a SavedModel, and beside it its class names and the run that it comes from (`origin`).
+    """Writes a SavedModel, with its class names and the name of its run (`origin`) in a file beside it.
 
     The signature is that of the Object Detection API: `input_tensor`, uint8 [B, H, W, 3] of any size ->
     `detection_boxes` [B, N, 4] normalised to that image, `detection_scores`, `detection_classes` from 1,
@@ -61,15 +61,15 @@ def fit_in_graph(image, frame: Frame):
 
 
 def bilinear(image, size):
-    """uint8 [B, H, W, 3] -> float32 [B, *size, 3]: what OpenCV's INTER_LINEAR gives, bit by bit.
+    """uint8 [B, H, W, 3] -> float32 [B, *size, 3], equal to OpenCV's INTER_LINEAR to the last bit.
 
-    That computes in integers, and cuts off where TensorFlow's resize would round: a tenth of the pixels of a
-    photograph then differ by one level, and a detector's AP by .003.
+    OpenCV computes in integers and truncates, but TensorFlow's resize rounds. With TensorFlow's resize, a tenth of the
+    pixels of a photograph would differ by one level, and a detector's AP by .003.
     """
     shift = tf.bitwise.right_shift
     (height, width), (new_height, new_width) = tf.unstack(tf.shape(image)[1:3]), tf.unstack(size)
     left, right, shares = _neighbours(width, new_width)
-    shares = tf.where((left == right)[:, tf.newaxis], [UNIT, 0], shares)  # of columns only, beyond the outer centres
+    shares = tf.where((left == right)[:, tf.newaxis], [UNIT, 0], shares)  # only for columns beyond the outer centres
     first, second = (tf.cast(tf.gather(image, index, axis=2), tf.int32) for index in (left, right))
     rows = shift(first * shares[:, :1] + second * shares[:, 1:], 4)
     above, below, shares = _neighbours(height, new_height)
@@ -79,7 +79,7 @@ def bilinear(image, size):
 
 
 def _area(image, size):
-    """The mean over areas, rounded as OpenCV's INTER_AREA does it: a half upwards where the areas are 2 x 2."""
+    """The mean over areas, rounded as in OpenCV's INTER_AREA: for areas of 2 x 2, a half is rounded up."""
     means = tf.image.resize(image, size, "area")
     return tf.cond(
         tf.reduce_all(tf.shape(image)[1:3] == 2 * size), lambda: tf.floor(means + 0.5), lambda: tf.round(means)
@@ -87,7 +87,7 @@ def _area(image, size):
 
 
 def _neighbours(old, new):
-    """Of each of `new` pixels, the two of `old` that it lies between, and their int32 shares [new, 2] of UNIT."""
+    """For each of `new` pixels, the two of `old` around it, and their int32 weights [new, 2], whose sum is UNIT."""
     scale = 1 / (tf.cast(new, tf.float64) / tf.cast(old, tf.float64))
     place = tf.cast((tf.cast(tf.range(new), tf.float64) + 0.5) * scale - 0.5, tf.float32)
     before = tf.floor(place)
@@ -98,8 +98,8 @@ def _neighbours(old, new):
 
 
 def without_padding(found: dict, used) -> dict:
-    """Detections of frames of which (height, width) is used, clipped to that; those without area then come last, as
-    zeros, and do not count."""
+    """Clips detections to the used (height, width) of the frame; those without area are moved to the end, set to 0 and
+    not counted."""
     boxes = tf.clip_by_value(found["boxes"], 0.0, tf.cast(tf.tile(used, [2]), tf.float32))
     real = tf.sequence_mask(found["count"], tf.shape(boxes)[1])
     real &= tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1)
@@ -116,7 +116,7 @@ def without_padding(found: dict, used) -> dict:
 
 
 def _used(shape, size: tuple[int, int]):
-    """`Frame.used` of `keep_aspect`, int32 [2]; int64 inside, as the products may be large."""
+    """`Frame.used` of `keep_aspect`, int32 [2]; it computes in int64, because the products may be large."""
     height, width = tf.unstack(tf.cast(shape, tf.int64))
     tall, wide = (tf.constant(side, tf.int64) for side in size)
     upright = tf.stack([tall, tf.maximum(tf.constant(1, tf.int64), (2 * width * tall + height) // (2 * height))])

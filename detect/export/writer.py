@@ -1,4 +1,4 @@
-"""Writes a trained detector as a SavedModel or a TFLite file, and what was measured of it: `detect export run=RUN`."""
+"""Writes a trained detector as a SavedModel or a TFLite file, with its measurements: `detect export run=RUN`."""
 
 import logging
 import shutil
@@ -27,7 +27,7 @@ log = logging.getLogger("detect")
 
 
 def write(cfg: DictConfig, folder: Path) -> None:
-    """Writes the model, compares it with the run on real images, and leaves the figures in export.json.
+    """Writes the model, compares it with the run on real images, and writes the figures into export.json.
 
     Raises ConfigError for a model that differs from the run by more than its limits.
     """
@@ -39,7 +39,7 @@ def write(cfg: DictConfig, folder: Path) -> None:
 
 
 def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None:
-    """A SavedModel with resize, input scaling and suppression inside. Of `qat` it is the evaluation graph, in float."""
+    """Writes a SavedModel with resize, input scaling and suppression inside; `qat`: the evaluation graph in float."""
 
     architecture, dataset = detector.architecture, images.data_of(cfg, detector.classes)
     source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
@@ -65,12 +65,12 @@ def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None
     if report["scores"]:
         log.info(accuracy.line(report["scores"]))
     if problem := accuracy.complaint(report["scores"], cfg.quantization):
-        log.warning("%s: the resize inside rounds some pixels otherwise", problem)
+        log.warning("%s: the resize inside the file rounds some pixels differently", problem)
     log.info("size %.1f MB, latency of one photograph %.1f ms", report["bytes"] / 1e6, report["latency_ms"])
 
 
 def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
-    """A TFLite file, its labels, and export.json."""
+    """Writes a TFLite file, its labels, and export.json."""
 
     architecture = detector.architecture
     options = package.Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
@@ -98,16 +98,16 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
 
 
 def judge(cfg: DictConfig, *problems: str | None) -> None:
-    """Raises ConfigError for a file beyond its limits; `strict=false` warns only."""
+    """Raises ConfigError for a file beyond its limits; with `strict=false` it only warns."""
     found = "; ".join(problem for problem in problems if problem)
     if found and cfg.strict:
-        raise ConfigError(f"not written: {found}; strict=false writes the file all the same")
+        raise ConfigError(f"the file is not written: {found}; strict=false writes it anyway")
     if found:
         log.warning(found)
 
 
 def write_beside(folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
-    """The class names and `export.json`."""
+    """Writes the class names and `export.json` beside the model."""
     (folder / LABELS).write_text("\n".join(classes) + "\n", encoding="utf-8")
     write_json(folder / EXPORT, report)
     log.info("wrote %s", folder)

@@ -1,4 +1,4 @@
-"""The data set of a run: read, checked and cleaned, and as small as `limit` asks."""
+"""Reads, checks and cleans the data set of a run, and applies `limit`."""
 
 import logging
 import os
@@ -18,16 +18,16 @@ NAMED_ERRORS = 10
 
 
 def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
-    """Reads, checks and cleans the data set; errors in it stop the program, all named in one message.
+    """Reads, checks and cleans the data set. Raises DataError for errors in it, with one message for all of them.
 
-    decode: also decode every image, which finds truncated files.
+    decode: also decode every image, to find truncated files.
     """
     try:
         dataset = hydra.utils.instantiate(cfg.dataset)
     except InstantiationException as error:
         raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
     if not isinstance(dataset, DetectionDataset):
-        raise ConfigError(f"dataset: {cfg.dataset._target_} reads no boxes; use it as classify.dataset")
+        raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
     if errors:
         lines = [f"  {finding.kind}: {finding.path}: {finding.detail}" for finding in errors]
@@ -40,19 +40,19 @@ def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
 
 
 def dataset_of(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
-    """The data set as a run sees it: `open_dataset`, and what `limit` leaves of it."""
+    """The data set of a run: `open_dataset`, then `limit`."""
     return limit(open_dataset(cfg, decode), cfg.limit, cfg.seed)
 
 
 def check_ground_truth(dataset: DetectionDataset) -> None:
-    """Scores the ground truth of val and test as if it had been predicted; anything but AP 1.0 is an error."""
+    """Scores the ground truth of val and test as predictions; any AP other than 1.0 is an error."""
     for split in ("val", "test"):
         if any((~example.crowd).any() for example in dataset.splits[split]):
             ground_truth_check(dataset.splits[split], dataset.classes)
 
 
 def selection_split(dataset: DetectionDataset | ClassificationDataset) -> str:
-    """The split that chooses the best checkpoint: val, else test, else train."""
+    """The split that chooses the best checkpoint: val, or else test, or else train."""
     split = next((name for name in ("val", "test") if dataset.splits[name]), "train")
     if split != "val":
         log.warning("data set %s has no val images: the best checkpoint is chosen on %s", dataset.name, split)

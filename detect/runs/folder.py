@@ -1,13 +1,13 @@
-"""The run folder: every file that a run leaves, by name, and how it is written.
+"""The run folder: the names of all files of a run, and how they are written.
 
     RUN/config.yaml classes.json lock failed.txt summary.json results.png VAL_predictions.png ...
     RUN/.hydra/                          the overrides, as Hydra saves them
     RUN/classify/ detector/ quantized/   one folder for each stage
-        metrics.jsonl tensorboard/       what the stage said while it trained
+        metrics.jsonl tensorboard/       the figures during training
         last/ best.*                     the whole state, and the best weights by name
-        transfer.json summary.json       where its weights came from, what it scored and cost
+        transfer.json summary.json       the source of its weights, its scores and its cost
 
-The results of the last stage stand in the run folder itself.
+The results of the last stage are in the run folder itself.
 """
 
 import fcntl
@@ -24,13 +24,13 @@ from detect.errors import ConfigError
 from detect.files import write_json, write_text
 
 SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
-"""The files that `detect report` reads: of a run or a stage, of an exported model, of any other measurement."""
+"""The files that `detect report` reads: from a run or a stage, an exported model, or any other measurement."""
 
 CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
 """The stages, in the order in which they are trained."""
 
 TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
-"""In the folder of an export: the TFLite file, and what a SavedModel says of its classes, frame and origin."""
+"""In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
 
 METRICS, TENSORBOARD, LAST, BEST, FAILED = "metrics.jsonl", "tensorboard", "last", "best", "failed.txt"
 
@@ -43,7 +43,7 @@ class StageFolder:
 
     @property
     def name(self) -> str:
-        """Of the stage: classify, detector or quantized."""
+        """The name of the stage: classify, detector or quantized."""
         return self.path.name
 
     @property
@@ -53,7 +53,7 @@ class StageFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON line for each row of figures."""
+        """The file with one JSON line for each row of figures."""
         return self.path / METRICS
 
     @property
@@ -63,22 +63,22 @@ class StageFolder:
 
     @property
     def last(self) -> Path:
-        """The folder of the whole state, which only the same run reads."""
+        """The folder of the whole state; only the same run reads it."""
         return self.path / LAST
 
     @property
     def best(self) -> Path:
-        """The prefix of the checkpoint of the best weights, by name."""
+        """The prefix of the checkpoint with the best weights, stored by name."""
         return self.path / BEST
 
     @property
     def ledger(self) -> Path:
-        """Where the weights came from."""
+        """The ledger: where the weights come from."""
         return self.path / "transfer.json"
 
     @property
     def summary(self) -> Path:
-        """Scores and cost of a stage that has ended."""
+        """The scores and the cost of a finished stage."""
         return self.path / SUMMARY
 
     @property
@@ -87,11 +87,11 @@ class StageFolder:
         return self.path / "first_batch.png"
 
     def diverged(self, step: int) -> Path:
-        """The batch whose loss was not finite."""
+        """The file with the batch whose loss was not finite."""
         return self.path / f"diverged_at_{step}.npz"
 
     def summary_figure(self, name: str) -> float:
-        """A figure of the stage's summary, such as `seconds`; 0 where the stage has not ended."""
+        """A figure of the stage's summary, such as `seconds`; 0 if the stage is not finished."""
         return float(json.loads(self.summary.read_text()).get(name, 0)) if self.summary.exists() else 0.0
 
 
@@ -117,24 +117,24 @@ class RunFolder:
 
     @property
     def summary(self) -> Path:
-        """Scores and cost of a run that has ended."""
+        """The scores and the cost of a finished run."""
         return self.path / SUMMARY
 
     @property
     def failed(self) -> Path:
-        """Why the last try of the run failed."""
+        """The file with the error of the last try, if it failed."""
         return self.path / FAILED
 
     @property
     def is_run(self) -> bool:
-        """Whether a training run has left its configuration here."""
+        """Whether the folder has the configuration of a training run."""
         return self.config.exists()
 
     def saved_config(self) -> DictConfig:
-        """The configuration that the run was trained with. Raises ConfigError where the file holds something else."""
+        """The configuration of the run. Raises ConfigError if the file holds something else."""
         cfg = OmegaConf.load(self.config)
         if not isinstance(cfg, DictConfig):
-            raise ConfigError(f"{self.config}: not the configuration of a run")
+            raise ConfigError(f"{self.config}: this is not the configuration of a run")
         return cfg
 
     def class_names(self) -> tuple[str, ...]:
@@ -147,13 +147,13 @@ class RunFolder:
         write_json(self.classes, list(classes), indent=None)
 
     def last_stage(self) -> str | None:
-        """The last stage with boxes that the run has begun: what follows the float detector, else that; or None."""
+        """The last stage with boxes that the run began: a stage after the float detector, or else that; or None."""
         stages = {path.parent.name for path in self.path.glob(f"*/{METRICS}")} - {CLASSIFY}
         stages |= {name for name in (DETECTOR, QUANTIZED) if (self.path / name).is_dir()}
         return min(stages, key=lambda name: (name == DETECTOR, name), default=None)
 
     def objective(self) -> float | None:
-        """AP on the split that chose the checkpoint, of a run that has ended; else None."""
+        """AP of a finished run on the split that chose the checkpoint; None if the run is not finished."""
         if not self.summary.exists():
             return None
         scores = json.loads(self.summary.read_text())["scores"]
@@ -165,9 +165,9 @@ class RunFolder:
             raise ConfigError(f"run folder {self.path}: TensorFlow can't keep checkpoints in a path with [ ] \\ * or ?")
 
     def claim(self) -> IO[str]:
-        """Makes the folder and takes it for this process, for as long as the returned file is open.
+        """Makes the folder and locks it for this process, as long as the returned file is open.
 
-        Raises ConfigError where another process trains in it.
+        Raises ConfigError if another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = (self.path / "lock").open("w")
@@ -178,12 +178,10 @@ class RunFolder:
         return lock
 
     def refuse_another(self, cfg: DictConfig) -> None:
-        """Raises ConfigError, naming each key, if the folder holds a run of another configuration."""
+        """Raises ConfigError, which names each key, if the folder holds a run of another configuration."""
         if not self.is_run:
             return
         changed = differences(self.saved_config(), cfg)
         if changed:
-            head = (
-                f"run folder {self.path}: it holds a run of another configuration (take another folder, or remove it)"
-            )
+            head = f"run folder {self.path}: it holds a run of another configuration (use another folder, or remove it)"
             raise ConfigError("\n".join([head, *changed]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-"""The folder that holds the package: a checkout with .git in it, or the site-packages of an installation."""
+"""The folder that holds the package: a checkout with .git, or the site-packages of an installation."""
 
 PACKAGES = (
     *("detect", "tensorflow", "tf_keras", "tf-models-official", "tensorboard", "numpy"),
@@ -38,7 +38,7 @@ class Host(TypedDict):
 
 
 class Provenance(TypedDict):
-    """Where a result came from. versions: of Python and of PACKAGES; None for one that is missing."""
+    """The origin of a result. versions: those of Python and of PACKAGES; None for a missing package."""
 
     command: str
     git: Commit | None
@@ -102,7 +102,7 @@ def host() -> Host:
 
 
 def cpu_model() -> str:
-    """The processor's name from /proc/cpuinfo, else from Python."""
+    """The processor's name from /proc/cpuinfo, or else from Python."""
     lines = _lines(Path("/proc/cpuinfo"))
     named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
     return next(named, platform.processor() or platform.machine())

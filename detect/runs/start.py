@@ -1,4 +1,4 @@
-"""What happens before TensorFlow is imported: a bad configuration and bad data stop here, within seconds."""
+"""The start of a run, before TensorFlow is imported: a bad configuration or bad data stops it within seconds."""
 
 import logging
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ log = logging.getLogger("detect")
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its folder, its configuration, its data, and where it came from.
+    """A training run: its folder, configuration, data set and origin.
 
-    lock: an open file; the folder belongs to this process as long as it lives.
+    lock: an open file; the folder is locked for this process as long as this object exists.
     """
 
     folder: RunFolder
@@ -32,9 +32,9 @@ class Run:
 
 
 def finished(cfg: DictConfig, folder: Path) -> float | None:
-    """The objective of a run that has ended in its folder before; None where there is work to do.
+    """The objective of a run that is already finished in its folder; None if there is work to do.
 
-    Raises ConfigError, naming each key, for the folder of a run of another configuration.
+    Raises ConfigError, which names each key, if the folder holds a run of another configuration.
     """
     place = RunFolder(folder)
     place.refuse_another(cfg)
@@ -47,7 +47,7 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
 def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
     """Checks the data set, and writes configuration and classes into the run folder.
 
-    command: what makes the run again; None is the command line of this process.
+    command: the command that repeats the run; None is the command line of this process.
     """
     place = RunFolder(folder)
     place.check_path()
@@ -55,8 +55,8 @@ def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
     for line in dataset.describe():
         log.info(line)
     if not dataset.splits["train"]:
-        raise DataError(f"data set {dataset.name}: no training images")
+        raise DataError(f"data set {dataset.name}: it has no training images")
     check_ground_truth(dataset)
-    lock = place.claim()  # only now: bad data leaves no folder behind
+    lock = place.claim()  # after the checks, so that bad data leaves no folder
     place.save(cfg, dataset.classes)
     return Run(place, cfg, dataset, provenance.collect() | ({"command": command} if command else {}), lock)

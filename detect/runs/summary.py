@@ -1,4 +1,4 @@
-"""What a stage leaves in words and numbers when it ends: `summary.json`, and its line in TensorBoard's HParams."""
+"""The results that a stage writes when it ends: `summary.json`, and its row in TensorBoard's HParams."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from detect.runs.start import Run
 def write_summary(
     path: Path, run: Run, outcome: Mapping[str, object], scores: Mapping[str, object], **more: object
 ) -> None:
-    """`summary.json`: scores, cost, seed, place in a study, versions, commit, data, host."""
+    """Writes `summary.json`: scores, cost, seed, place in a study, versions, commit, data set, host."""
     cfg = run.cfg
     content: dict[str, object] = {
         "name": cfg.name,
@@ -40,7 +40,7 @@ def network(cfg: DictConfig) -> str:
 
 
 def hyper_parameters(cfg: DictConfig) -> dict[str, object]:
-    """The settings that TensorBoard's HParams page compares: groups' main values as flat scalars."""
+    """The settings for TensorBoard's HParams page: the main values of groups as flat scalars."""
     keys = ("rate", "steps", "batch_size", "decay", "weight_decay", "batch_norm", "freeze_until")
     values: dict[str, object] = {f"schedule.{key}": cfg.schedule[key] for key in keys}
     values |= {"seed": cfg.seed, "classify": cfg.classify.enabled, "init": cfg.init._target_.rsplit(".", 1)[-1]}
@@ -50,5 +50,5 @@ def hyper_parameters(cfg: DictConfig) -> dict[str, object]:
 
 
 def fraction(cfg: DictConfig) -> float:
-    """Share of the training images that a run sees."""
+    """The share of the training images that a run uses."""
     return 1.0 if cfg.limit.fraction is None else float(cfg.limit.fraction)

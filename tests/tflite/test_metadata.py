@@ -88,5 +88,5 @@ def test_metadata_that_promise_another_end_are_refused(files, tmp_path):
     said = json.loads(flatbuffer.metadata(model)[ENTRY]) | {"nms": "in_graph"}
     flatbuffer.set_metadata(model, {ENTRY: json.dumps(said).encode()})
     (tmp_path / "x.tflite").write_bytes(flatbuffer.write(model))
-    with pytest.raises(WeightsError, match="gives codes, logits, .*metadata .*detection_boxes"):
+    with pytest.raises(WeightsError, match=r"gives codes, logits, .*metadata .*detection_boxes"):
         package.open_file(tmp_path / "x.tflite")

@@ -154,7 +154,7 @@ class Composer:
         compares arguments of a `_target_` with its signature.
         """
         if len(self.folders) == 1 and not any(_is_global(g, o) for g, o in base.hydra.runtime.choices.items()):
-            return  # no suspect: that takes a third of the time of composing
+            return  # no such file: this check takes a third of the time of composing
         loader = GlobalHydra.instance().config_loader()
         defaults = loader.compute_defaults_list(self.config_name, list(lines), RunMode.RUN).defaults
         legal: set[str] = set()
@@ -198,7 +198,7 @@ def _foldered(group: str) -> bool:
 
 
 def _is_global(group: str, option: str | None) -> bool:
-    """Whether a packaged option writes to the whole configuration, as its first line then says."""
+    """Whether a packaged option writes to the whole configuration; its first line says so."""
     file = check.CONFIG_DIR / group / f"{option}.yaml"
     return file.is_file() and file.read_text(encoding="utf-8").startswith("# @package _global_")
 

@@ -53,8 +53,8 @@ class ProposalGenerator:
     """Makes proposals: it decodes and clips the boxes of the RPN, drops tiny ones, then applies non-max suppression.
 
     count: the proposals of an image. nms_iou: a box whose IoU with a better one is higher is dropped.
-    candidates: the number of boxes of highest score that enter the suppression; None is all, as in the Object Detection
-        API. min_size: pixels; a box with a shorter side is dropped.
+    candidates: the number of boxes of highest score that enter the suppression; None is all, as in the API.
+    min_size: pixels; a box with a shorter side is dropped.
 
     tf-models-official's MultilevelROIGenerator is not used: it supports neither the scale factors of the box code nor
     softmax objectness, and it returns a fixed number of boxes, even if some are not real.

@@ -52,10 +52,11 @@ class Outcome(Spent):
 class Stage:
     """One stage of a run, ready for training.
 
-    folder: that of the stage. architecture: the network with its initial weights. schedule, stream: its training plan
-    and batches. evaluation: the hook that chooses the best weights. image_name: the name of the image with a given
-    index in a batch, for messages. hooks: those between logging and evaluation; shown: those that show something at
-    the start. summary: further entries of its `summary.json`, besides scores and cost.
+    folder: that of the stage. architecture: the network with its initial weights.
+    schedule, stream: the training settings and the batches. evaluation: the hook that chooses the best weights.
+    image_name: the name of the image with a given index in a batch, for messages.
+    hooks: those between logging and evaluation; shown: those that show something at the start.
+    summary: further entries of its `summary.json`, besides scores and cost.
     """
 
     run: Run

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from detect.data.dataset import Example
-from detect.data.pipeline import read_image
+from detect.data.image_file import read_image
 from detect.errors import WeightsError
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.geometry.frame import Frame

@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 
 
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """`cache`, else the folder that DETECT_CACHE names, else ~/.cache/detect."""
+    return Path(cache or os.environ.get("DETECT_CACHE") or "~/.cache/detect").expanduser()
+
+
 @contextlib.contextmanager
 def replacing(path: Path, name: str | None = None) -> Iterator[Path]:
     """Gives a temporary path beside `path`. At the end its file replaces `path`; after an error it is removed.

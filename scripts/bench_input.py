@@ -27,7 +27,8 @@ from skimage import data
 
 from detect.data.augment import Augment
 from detect.data.dataset import Example
-from detect.data.pipeline import DetectionStream, read_image
+from detect.data.image_file import read_image
+from detect.data.pipeline import DetectionStream
 from detect.geometry.frame import Frame, resize
 
 SIZE, BATCH = (300, 300), 8

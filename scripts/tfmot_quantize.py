@@ -27,7 +27,7 @@ import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config.check import CONFIG_DIR
-from detect.data.pipeline import read_image
+from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
 from detect.evaluation.evaluators import DetectionEvaluator

@@ -99,7 +99,7 @@ def machine_table(devices: bool) -> list[str]:
 
 def cache_line() -> str:
     """The folder for downloads and generated data, and its size."""
-    from detect.weights.cache import cache_folder
+    from detect.files import cache_folder
 
     folder = cache_folder()
     if not folder.is_dir():

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
-from detect.data.pipeline import DetectionStream, read_image
+from detect.data.image_file import read_image
+from detect.data.pipeline import DetectionStream
 from detect.data.statistics import coverage, statistics
 from detect.data.subset import evenly_spread
 from detect.data.validate import check, clean, summarise

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
-from detect.data.dataset import find_images
+from detect.data.folder import find_images
 from detect.errors import ConfigError, DataError, first_few
 
 log = logging.getLogger("detect")
@@ -42,7 +42,7 @@ def images(what: str) -> list[Path]:
 
 def write(detector, paths: list[Path], folder: Path, score: float) -> None:
     """Draws boxes with a score of at least `score`. The JSON file holds all detections."""
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
     from detect.reporting import pictures
 
     rows = []

@@ -65,7 +65,7 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
     """
     target, given = node["_target_"], set(node) - RESERVED
     if not isinstance(target, str) or "." not in target:
-        return [f"{path}._target_={target}: expected a dotted name such as detect.data.voc.read_voc"]
+        return [f"{path}._target_={target}: expected a dotted name such as detect.data.formats.voc.read_voc"]
     signature = _signature(target)
     if signature is None:
         if not _found(target):

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detect.data.dataset import BACKGROUND, SPLITS, ClassificationDataset, CropExample, DetectionDataset, Example
+from detect.data.dataset import BACKGROUND, ClassificationDataset, CropExample, DetectionDataset, Example
+from detect.data.split import SPLITS
 from detect.errors import ConfigError, DataError
 from detect.geometry.boxes import intersection
 

@@ -5,22 +5,18 @@ whole image is [0, 0, height, width]. Classes are 1..C in the order of `classes`
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from detect.data.split import refuse_overlap
+from detect.data.split import SPLITS, refuse_overlap
+from detect.data.text import printable
 from detect.errors import DataError
 
-SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 BACKGROUND = "background"
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +27,7 @@ class Example:
     boxes: float32 [n, 4]. classes: int32 [n] in 1..C. crowd: bool [n], regions left out of training and scoring.
     id: unique in the data set. source: annotation file, for messages.
     annotated_size: (width, height) in the annotation, if it has one; `validate` compares it with the file.
+    source_id: the id of the image in the user's own files, if these have one (COCO); results carry it.
     """
 
     path: Path
@@ -42,6 +39,7 @@ class Example:
     id: str
     source: Path | None = None
     annotated_size: tuple[int, int] | None = None
+    source_id: int | str | None = None
 
     def __post_init__(self):
         boxes = np.array(self.boxes, np.float32).reshape(-1, 4)
@@ -58,19 +56,28 @@ class Example:
 class DetectionDataset:
     """Images with boxes in three splits; `val` and `test` may be empty.
 
-    notes: where the classes and the splits come from.
-    Raises DataError for a class named twice or called "background", and for an id that occurs twice.
+    notes: where the classes and the splits come from, and what was left out.
+    category_ids: the number of each class in the user's own files (COCO's categories); results carry them. None is
+    1..C. Raises DataError for a class named twice or called "background", and for an id that occurs twice.
     """
 
     name: str
     classes: tuple[str, ...]
     splits: Mapping[str, tuple[Example, ...]]
     notes: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] | None = None
 
     def __post_init__(self):
         _settle(self)
-        if BACKGROUND in self.classes:
-            raise DataError(f"{self.name}: the class name '{BACKGROUND}' is reserved; rename the class")
+        if BACKGROUND in map(str.casefold, self.classes):
+            raise DataError(
+                f"{self.name}: the class name '{BACKGROUND}' is reserved; rename the class: "
+                f"dataset.rename={{{BACKGROUND}: NAME}}"
+            )
+        ids = tuple(self.category_ids or range(1, len(self.classes) + 1))
+        if len(ids) != len(self.classes) or len(set(ids)) < len(ids):
+            raise DataError(f"{self.name}: the {len(self.classes)} classes have the ids {ids}; each needs its own")
+        object.__setattr__(self, "category_ids", ids)
 
     @property
     def num_classes(self) -> int:
@@ -96,9 +103,9 @@ class DetectionDataset:
         empty = {s: sum(len(e.boxes) == 0 for e in self.splits[s]) for s in SPLITS}
         lines.append(f"  {'no object':{wide}}" + "".join(f"{empty[s]:9d}" for s in SPLITS))
         lines.append(f"  {'boxes':{wide}}" + "".join(f"{int(counts[s].sum()):9d}" for s in SPLITS))
-        for i, name in enumerate(self.classes):
+        for i, name in enumerate(map(printable, self.classes)):
             lines.append(f"  {name[:wide]:{wide}}" + "".join(f"{int(counts[s][i]):9d}" for s in SPLITS))
-        return lines + [f"  {note}" for note in self.notes]
+        return lines + [f"  {printable(note)}" for note in self.notes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +153,10 @@ class ClassificationDataset:
         wide = min(max(map(len, (*self.classes, "pictures"))), 40)
         lines.append(f"  {'':{wide}}" + "".join(f"{s:>9}" for s in SPLITS))
         lines.append(f"  {'pictures':{wide}}" + "".join(f"{len(self.splits[s]):9d}" for s in SPLITS))
-        for i, name in enumerate(self.classes):
+        for i, name in enumerate(map(printable, self.classes)):
             counts = (sum(e.label == i for e in self.splits[s]) for s in SPLITS)
             lines.append(f"  {name[:wide]:{wide}}" + "".join(f"{c:9d}" for c in counts))
-        return lines + [f"  {note}" for note in self.notes]
+        return lines + [f"  {printable(note)}" for note in self.notes]
 
 
 def class_counts(examples: Iterable[Example], num_classes: int) -> np.ndarray:
@@ -159,54 +166,6 @@ def class_counts(examples: Iterable[Example], num_classes: int) -> np.ndarray:
         known = example.classes[(example.classes > 0) & (example.classes <= num_classes)]
         np.add.at(counts, known, 1)
     return counts[1:]
-
-
-def image_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) from the file's header, as displayed (EXIF rotation applied); None if it can't be read."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-            return (height, width) if turned else (width, height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def image_sizes(paths: Sequence[Path], threads: int = 8) -> list[tuple[int, int] | None]:
-    """`image_size` of each file, in order, read by `threads` threads."""
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(image_size, paths, chunksize=64))
-
-
-def settle_size(path: Path, found: tuple[int, int] | None, annotated: tuple[int, int] | None) -> tuple[int, int]:
-    """The file's size, or the annotation's if the file can't be read (`validate` then reports it).
-
-    Raises DataError, naming the file, if neither is known.
-    """
-    size = found or annotated
-    if size is None:
-        raise DataError(f"{path}: can't read the image, and its annotation gives no size; replace or remove the file")
-    return size
-
-
-def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
-    """`folder` as a Path with ~ expanded. Raises DataError naming it if it is missing, not a folder or empty."""
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise DataError(f"{key}={folder}: no such folder" if not path.exists() else f"{key}={folder}: not a folder")
-    if not any(path.iterdir()):
-        raise DataError(f"{key}={folder}: the folder is empty")
-    return path
-
-
-def find_images(folder: Path, recursive: bool = True) -> list[Path]:
-    """Image files below `folder`, sorted; hidden files and folders are skipped."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(
-        p
-        for p in found
-        if p.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
 
 
 def _settle(dataset: DetectionDataset | ClassificationDataset) -> None:

@@ -19,8 +19,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.data.coco import read_coco
-from detect.data.dataset import SPLITS, DetectionDataset
+from detect.data.dataset import DetectionDataset
+from detect.data.formats.coco import read_coco
+from detect.data.split import SPLITS
 from detect.errors import ConfigError, DataError
 from detect.geometry.boxes import iou
 

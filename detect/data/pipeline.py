@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from detect.data.augment import Augment
-from detect.data.dataset import CropExample, Example, image_size
+from detect.data.dataset import CropExample, Example
+from detect.data.image_file import image_size, read_image
 from detect.data.interface import Batch, Stream
 from detect.errors import DataError, UserError
 from detect.geometry.frame import Frame
@@ -34,34 +35,6 @@ if TYPE_CHECKING:
 Draw = tuple[int, int] | None  # (epoch, place drawn in it); None is a row of padding
 
 log = logging.getLogger("detect")
-_DECODE = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-
-
-def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
-    """An image file as uint8 [height, width, 3] RGB with EXIF rotation applied, as in `dataset.image_size`.
-
-    reduction: 1, 2, 4 or 8; a JPEG is decoded at this fraction of its size (other formats are decoded, then shrunk).
-    Raises DataError, naming the file, if it is missing, empty, truncated or not an image.
-    """
-    try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
-    try:
-        image = cv2.imdecode(content, _DECODE[reduction])
-    except cv2.error:  # an empty file, or a header with too many pixels
-        image = None
-    if image is None:
-        raise DataError(
-            f"{path}: can't decode the image ({len(content)} bytes; damaged, truncated or not an image file); "
-            "`detect inspect` lists all such files; replace or remove them"
-        )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 class _Stream(ABC):

@@ -1,91 +1,98 @@
 """Splits a data set into train, val and test from a seed, and refuses splits that share images."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
 from detect.errors import ConfigError, DataError, first_few
 
-
-class Named(Protocol):
-    """An object with an id that is unique in its data set."""
-
-    @property
-    def id(self) -> str: ...
+SPLITS = ("train", "val", "test")
+_HELD_OUT = SPLITS[1:]
+FEWEST = {"train": 2, "val": 1, "test": 1}
+"""Images that a drawn split has of each class, if there are enough: train is served first, then val, then test."""
 
 
-E = TypeVar("E", bound=Named)
-
-
-def fill_splits(
-    given: Mapping[str, Sequence[E]],
-    labels: Callable[[E], Sequence[int]],
-    val_fraction: float,
-    test_fraction: float,
+def draw_splits(
+    labels: Mapping[str, Sequence[int]],
+    fractions: Mapping[str, float],
     seed: int,
-    source: str = "as the data set gives it",
-) -> tuple[dict[str, tuple[E, ...]], str]:
-    """Complete the splits of a data set. Returns them and a note that describes them.
-
-    given: the examples of the splits that the source defines; "train" must be one of them. With train alone, val and
-    test are drawn from it; with train and test, val is drawn from train; with train and val, test stays empty.
-    labels: the class numbers of an example. The draw is stratified by the rarest class of each image, so that rare
-    classes are in every split if possible. source: the definition of the given splits, for the note.
-    """
-    parts = {split: tuple(given.get(split, ())) for split in ("train", "val", "test")}
-    if "val" in given:
-        return parts, f"split: {source}" + ("" if parts["test"] else "; no test images")
-    train = given["train"]
-    counts = Counter(label for e in train for label in labels(e))
-    groups = [min(labels(e), key=lambda label: (counts[label], label), default=0) for e in train]
-    test_fraction = 0.0 if "test" in given else test_fraction
-    drawn = seeded_split([e.id for e in train], val_fraction, test_fraction, seed, groups)
-    by_id = {e.id: e for e in train}
-    parts |= {split: tuple(by_id[i] for i in ids) for split, ids in drawn.items() if split not in given or ids}
-    drawn_so = f"of the images from seed {seed}, stratified by class"
-    if "test" in given:
-        return parts, f"split: {source}; val {val_fraction:g} {drawn_so}"
-    return parts, f"split: val {val_fraction:g}, test {test_fraction:g} {drawn_so}"
-
-
-def seeded_split(
-    ids: Sequence[str],
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    groups: Sequence[int] | None = None,
+    groups: Mapping[str, Hashable] | None = None,
 ) -> dict[str, list[str]]:
-    """Divide `ids` into train, val and test. The result depends only on the set of ids, the fractions and the seed.
+    """Divides images into train, val and test. The result depends only on the arguments, not on the order of images.
 
-    With `groups` (one number per id, e.g. its rarest class) every split has its proportion of each group.
-    Sizes are rounded to the nearest whole number; the order within a split is that of the sorted ids.
+    labels: the class numbers of each image, by id. fractions: the shares of val and test; train has the rest.
+    groups: images with the same value stay in one split; None: every image is on its own.
+
+    Each class has at least two images (or groups) in train, and then one each in val and test, if there are enough.
+    The other images are divided so that each split has its share of each image's rarest class. Sizes are rounded.
     Raises ConfigError if the fractions leave no training images.
     """
-    if val_fraction < 0 or test_fraction < 0 or val_fraction + test_fraction >= 1:
+    if min(fractions.values()) < 0 or sum(fractions.values()) >= 1:
         raise ConfigError(
-            f"dataset.val_fraction={val_fraction}, dataset.test_fraction={test_fraction}: "
+            f"dataset.val_fraction={fractions['val']}, dataset.test_fraction={fractions['test']}: "
             "each must be at least 0, and their sum must be below 1"
         )
-    order = sorted(range(len(ids)), key=lambda i: ids[i])
-    order = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
-    if groups is not None:
-        order.sort(key=lambda i: groups[i])  # a stable sort: the order within a group stays random
-    test, rest = _every(order, test_fraction)
-    val, train = _every(rest, val_fraction / (1 - test_fraction))
-    return {name: sorted(ids[i] for i in part) for name, part in (("train", train), ("val", val), ("test", test))}
+    units: dict[Hashable, list[str]] = defaultdict(list)
+    for name in sorted(labels):
+        units[groups[name] if groups else name].append(name)
+    keys = sorted(units, key=lambda key: units[key][0])
+    keys = [keys[i] for i in np.random.default_rng(seed).permutation(len(keys))]
+    kinds = {key: frozenset(label for name in units[key] for label in labels[name]) for key in keys}
+    members: dict[int, list[Hashable]] = defaultdict(list)
+    for key in keys:
+        for kind in kinds[key]:
+            members[kind].append(key)
+    counts = {kind: len(held) for kind, held in members.items()}
+    place: dict[Hashable, str] = {}
+    spent = 0  # images of a class that the splits before have
+    for split in (s for s in SPLITS if s == "train" or fractions[s]):
+        for kind in sorted(members, key=lambda kind: (counts[kind], kind)):
+            wanted = max(0, min(FEWEST[split], counts[kind] - spent))
+            wanted -= sum(place.get(key) == split for key in members[kind])
+            if wanted > 0:
+                free = (key for key in members[kind] if key not in place)
+                place |= dict.fromkeys(islice(free, wanted), split)
+        spent += FEWEST[split]
+    order = sorted((key for key in keys if key not in place), key=lambda key: _rarest(kinds[key], counts))
+    for split in _HELD_OUT[::-1]:
+        size = int(len(labels) * fractions[split] + 0.5)
+        have = sum(len(units[key]) for key in keys if place.get(key) == split)
+        left = sum(len(units[key]) for key in order)
+        taken, order = _every(order, min(1.0, max(0, size - have) / left) if left else 0.0)
+        place |= dict.fromkeys(taken, split)
+    return {
+        split: sorted(name for key in keys if place.get(key, "train") == split for name in units[key])
+        for split in SPLITS
+    }
 
 
-def _every(order: list[int], fraction: float) -> tuple[list[int], list[int]]:
-    """Take `fraction` of a list at even distances, so of each group in the same proportion. Returns (taken, left)."""
+def _rarest(kinds: frozenset[int], counts: Mapping[int, int]) -> int:
+    """The rarest class of an image; 0 without a class."""
+    return min(kinds, key=lambda kind: (counts[kind], kind), default=0)
+
+
+def _every(order: list[Hashable], fraction: float) -> tuple[list[Hashable], list[Hashable]]:
+    """Takes `fraction` of a list at even distances, so of each group in the same proportion. Returns (taken, left)."""
     rank = np.floor(np.arange(len(order) + 1) * fraction + 0.5)
     taken = np.diff(rank) > 0
-    return [i for i, t in zip(order, taken, strict=True) if t], [i for i, t in zip(order, taken, strict=True) if not t]
+    return [k for k, t in zip(order, taken, strict=True) if t], [k for k, t in zip(order, taken, strict=True) if not t]
+
+
+def sequence_name(name: str) -> str:
+    """The name of the sequence that a frame belongs to: `dir/walk_0012.jpg` is a frame of `dir/walk`.
+
+    The mark that Roboflow appends to copies of one picture (`.rf.` and a hash) and the number at the end are left out.
+    """
+    stem = re.sub(r"(_(jpe?g|png|bmp|webp|tiff?))?\.rf\.[^/]*$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", stem)
+    return re.sub(r"[-_ .]*(frame)?[-_ .]*\(?\d+\)?$", "", stem, flags=re.IGNORECASE)
 
 
 def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]]) -> None:
-    """Raise DataError, naming some ids, if one id occurs in two splits or twice in one."""
+    """Raises DataError, which names some ids, if one id occurs in two splits or twice in one."""
     names = list(splits)
     for i, first in enumerate(names):
         twice = sorted(k for k, n in Counter(splits[first]).items() if n > 1)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from detect.data.dataset import SPLITS, DetectionDataset, class_counts
+from detect.data.dataset import DetectionDataset, class_counts
+from detect.data.split import SPLITS
 from detect.geometry.boxes import area, iou
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

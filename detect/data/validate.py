@@ -9,31 +9,24 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from detect.data.dataset import (
-    SPLITS,
-    ClassificationDataset,
-    CropExample,
-    DetectionDataset,
-    Example,
-    class_counts,
-    image_size,
-)
+from detect.data.dataset import ClassificationDataset, CropExample, DetectionDataset, Example, class_counts
+from detect.data.remembered import Facts, facts_of
+from detect.data.split import SPLITS
+from detect.data.text import loose, printable
 from detect.geometry import boxes as box_ops
 
 # A box of rounded numbers may exceed the image by its rounding error. It is clipped without a finding.
 ROUNDING = 1.0
-_JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
 class Finding:
     """One problem. `action` is the consequence: "dropped", "clipped", "warning", or "error" (training stops).
 
-    kind: unreadable, truncated, wrong-size, zero-area, reversed, outside, tiny, duplicate, unknown-class, empty-class,
-    empty-split. split: train, val, test, or two joined by "/". path: the image, or the data set's name if the
-    finding is about the whole data set.
+    kind: unreadable, wrong-size, depth, zero-area, reversed, outside, tiny, duplicate, unknown-class, similar-classes,
+    empty-class, empty-split. split: train, val, test, or two joined by "/". path: the image, or the data set's name if
+    the finding is about the whole data set.
     """
 
     kind: str
@@ -43,7 +36,7 @@ class Finding:
     action: str
 
     def __str__(self) -> str:
-        return f"{self.action}: {self.kind}: {self.split} {self.path}: {self.detail}"
+        return printable(f"{self.action}: {self.kind}: {self.split} {self.path}: {self.detail}")
 
 
 def check(
@@ -55,14 +48,13 @@ def check(
 ) -> list[Finding]:
     """All findings of a data set as its reader returns it: about files, then boxes, then the whole data set.
 
-    decode: decode every image; otherwise only headers are read, and JPEGs without an end marker are decoded.
+    decode: decode every image as training does; otherwise only headers are read.
     min_side: boxes with a shorter side below this many pixels of the file are reported as tiny.
     ignore: kinds to leave out. The findings of `clean` are among those returned.
     """
     tasks: list[tuple[str, Example | CropExample]] = [(s, e) for s in SPLITS for e in dataset.splits[s]]
-    with ThreadPoolExecutor(threads) as pool:
-        files = pool.map(lambda task: _check_file(task[0], task[1], decode), tasks)
-        findings = [finding for found in files for finding in found]
+    facts = facts_of([example.path for _, example in tasks], decode, threads)
+    findings = [finding for task, known in zip(tasks, facts, strict=True) for finding in _check_file(*task, known)]
     if isinstance(dataset, DetectionDataset):
         for split in SPLITS:
             for example in dataset.splits[split]:
@@ -118,48 +110,27 @@ def _name_box(e: Example, i: int, names: Sequence[str]) -> str:
     return f"box {i + 1} ({name}), x {xmin}..{xmax}, y {ymin}..{ymax}"
 
 
-def _check_file(split: str, e: Example | CropExample, decode: bool) -> list[Finding]:
-    """Findings about one image file: unreadable, truncated, or of another size than its annotation says."""
-    found = image_size(e.path)
-    if found is None:
-        reason = "no such file" if not e.path.is_file() else _decode_error(e.path) or "no image header"
-        return [Finding("unreadable", split, e.path, f"{reason}; replace or remove it", "error")]
+def _check_file(split: str, e: Example | CropExample, facts: Facts) -> list[Finding]:
+    """Findings about one image file: unreadable, of another size than its annotation says, or of 10 to 14 bits."""
+    if facts.reason or not facts.size:
+        missing = "no such file" if not e.path.is_file() else "no image header"
+        return [Finding("unreadable", split, e.path, f"{facts.reason or missing}; replace or remove it", "error")]
     findings = []
-    if decode or _lacks_end(e.path):
-        failure = _decode_error(e.path)
-        if failure:
-            kind = "truncated" if "truncated" in failure else "unreadable"
-            findings.append(Finding(kind, split, e.path, f"{failure}; replace or remove it", "error"))
-    if isinstance(e, Example) and e.annotated_size and e.annotated_size != found:
-        claimed = "x".join(map(str, e.annotated_size))
+    if isinstance(e, Example) and e.annotated_size and e.annotated_size != facts.size:
         source = f" ({e.source.name})" if e.source else ""
         detail = (
-            f"the file has {found[0]}x{found[1]} pixels, its annotation says {claimed}{source}: "
-            "the boxes may belong to another image size; correct the annotation or the file"
+            f"the file has {facts.width}x{facts.height} pixels, its annotation says "
+            f"{e.annotated_size[0]}x{e.annotated_size[1]}{source}: "
         )
+        if facts.orientation >= 5 and e.annotated_size == facts.size[::-1]:
+            detail += "its EXIF data turn it, so the boxes count the pixels as stored: set dataset.exif=stored"
+        else:
+            detail += "the boxes may belong to another image size; correct the annotation or the file"
         findings.append(Finding("wrong-size", split, e.path, detail, "error"))
+    if facts.bits != 8:
+        detail = f"its 16-bit values use {facts.bits} bits: they are scaled by 255 / {2**facts.bits - 1}"
+        findings.append(Finding("depth", split, e.path, detail, "warning"))
     return findings
-
-
-def _lacks_end(path: Path) -> bool:
-    """True for a JPEG without an end-of-image marker in its last 4 KB: a fast check for a truncated file."""
-    if path.suffix.lower() not in (".jpg", ".jpeg"):
-        return False
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - 4096, 0))
-        return _JPEG_END not in file.read()
-
-
-def _decode_error(path: Path) -> str | None:
-    """The reason why an image can't be decoded, or None. JPEGs are decoded at 1/8 scale, from all of their data."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error).replace(f" '{path}'", "").replace("image file is truncated", "the file is truncated")
-    return None
 
 
 def _check_boxes(split: str, e: Example, names: Sequence[str], min_side: float) -> list[Finding]:
@@ -207,10 +178,27 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
         labels = {s: [e.label for e in dataset.splits[s]] for s in SPLITS}
         what, counts = "picture", {s: np.bincount(labels[s], minlength=dataset.num_classes) for s in SPLITS}
     for i, name in enumerate(dataset.classes):
-        if counts["train"][i] == 0:
-            elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS[1:])
-            detail = f"class '{name}' has no {what} to train on ({elsewhere}): it can't be learned"
-            findings.append(Finding("empty-class", "train", Path(dataset.name), detail, "warning"))
+        for split in SPLITS:
+            if counts[split][i] or not dataset.splits[split] or (split != "train" and not counts["train"][i]):
+                continue
+            elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS if s != split)
+            lost = "it can't be learned" if split == "train" else "it is not scored there; the split has too few images"
+            detail = f"class '{name}' has no {what} in {split} ({elsewhere}): {lost}"
+            findings.append(Finding("empty-class", split, Path(dataset.name), detail, "warning"))
+    if dataset.splits["train"] and not dataset.splits["val"]:
+        other = "test" if dataset.splits["test"] else "train"
+        detail = f"no images: the best checkpoint is chosen on {other}. A drawn split needs 3 images of a class for val"
+        findings.append(Finding("empty-split", "val", Path(dataset.name), detail, "warning"))
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in dataset.classes:
+        alike[loose(name)].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            detail = (
+                f"the classes {' and '.join(names)} differ in letter case or Unicode form only; if they are one class: "
+                f"dataset.rename={{{names[0]}: {names[-1]}}}"
+            )
+            findings.append(Finding("similar-classes", "train", Path(dataset.name), detail, "warning"))
     return findings
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from detect.data.dataset import DetectionDataset
-from detect.data.pipeline import read_image
+from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.errors import DataError
 from detect.geometry.frame import Frame

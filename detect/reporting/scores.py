@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detect.data.dataset import BACKGROUND, DetectionDataset
-from detect.data.pipeline import read_image
+from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.coco_json import coco_results

@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from detect.errors import WeightsError
+from detect.files import cache_folder
 from detect.weights.download import Progress, complete, sha256_of
 
 log = logging.getLogger("detect")
-
-
-def cache_folder(cache: str | Path | None = None) -> Path:
-    """`cache`, else the folder that DETECT_CACHE names, else ~/.cache/detect."""
-    return Path(cache or os.environ.get("DETECT_CACHE") or "~/.cache/detect").expanduser()
 
 
 def fetch(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import ConfigError
+from detect.files import cache_folder
 from detect.weights.archive import unpack
-from detect.weights.cache import cache_folder, fetch
+from detect.weights.cache import fetch
 from detect.weights.download import sha256_of
 
 log = logging.getLogger("detect")

@@ -82,7 +82,7 @@ def quantised_run(small_run, tmp_path_factory):
 
     After so few steps each layer's noise is larger than what it tells the next one.
     """
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
     from detect.geometry.frame import Frame
     from detect.quantization.calibrate import calibrate
     from detect.quantization.rewrite import fake_quant

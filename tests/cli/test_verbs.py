@@ -108,7 +108,7 @@ def test_predict_without_images_says_so(small_run, tmp_path):
 
 
 def test_the_exported_model_equals_the_run(detector, exported, photographs):
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
     from detect.detector import Detector
     from detect.geometry.frame import resize
 
@@ -126,7 +126,7 @@ def test_the_resize_inside_the_export_is_that_of_training(photographs, size):
     """To one level: OpenCV and TensorFlow round a pixel that lies halfway differently."""
     import tensorflow as tf
 
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
     from detect.export.saved_model import fit_in_graph
     from detect.geometry.frame import Frame
 
@@ -140,7 +140,7 @@ def test_the_resize_inside_the_export_is_that_of_training(photographs, size):
 def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photographs, tmp_path, mode):
     """The small run's weights behind another resize. The graph rounds some pixels of `keep_aspect` differently."""
     from detect.data.dataset import DetectionDataset, Example
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
     from detect.detector import Detector
     from detect.evaluation.evaluators import DetectionEvaluator
     from detect.export import saved_model
@@ -176,7 +176,7 @@ def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photograp
 def test_two_images_of_a_batch_equal_two_batches(signature, photographs):
     import tensorflow as tf
 
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
 
     images = np.stack([read_image(path)[:300, :400] for path in sorted(photographs.iterdir())])
     together = signature(input_tensor=tf.constant(images))
@@ -191,7 +191,7 @@ def test_a_faster_rcnn_run_predicts_and_exports(photographs, small_overrides, tm
     """Untrained, with few proposals, in a frame that keeps the aspect; batches of the export equal singles."""
     import tensorflow as tf
 
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
     from detect.detector import Detector
     from detect.training import build
     from detect.weights import checkpoint
@@ -371,7 +371,7 @@ def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
     run = tmp_path / "run"
     shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify"))
     cfg = OmegaConf.load(run / "config.yaml")
-    cfg.dataset = {"_target_": "detect.data.voc.read_voc", "root": str(tmp_path / "gone")}
+    cfg.dataset = {"_target_": "detect.data.formats.voc.read_voc", "root": str(tmp_path / "gone")}
     OmegaConf.save(cfg, run / "config.yaml")
     with pytest.raises(DataError, match="gone: no such folder"):
         call("export", f"run={run}", "format=tflite", "quantization=ptq")

@@ -85,23 +85,23 @@ def test_bad_interpolation_names_the_key():
 
 def test_unknown_argument_of_a_target_is_refused():
     before = "tensorflow" in sys.modules
-    node = {"_target_": "detect.data.voc.read_voc", "_convert_": "all", "root": "x", "val_fractoin": 0.1}
+    node = {"_target_": "detect.data.formats.voc.read_voc", "_convert_": "all", "root": "x", "val_fractoin": 0.1}
     (message,) = target_problems("dataset", node)
     assert message == (
-        "unknown key dataset.val_fractoin: detect.data.voc.read_voc has no argument val_fractoin; "
+        "unknown key dataset.val_fractoin: detect.data.formats.voc.read_voc has no argument val_fractoin; "
         "did you mean val_fraction?"
     )
     assert ("tensorflow" in sys.modules) is before
 
 
 def test_needed_argument_of_a_target():
-    assert target_problems("dataset", {"_target_": "detect.data.voc.read_voc"}) == [
-        "dataset.root is missing: detect.data.voc.read_voc needs it"
+    assert target_problems("dataset", {"_target_": "detect.data.formats.voc.read_voc"}) == [
+        "dataset.root is missing: detect.data.formats.voc.read_voc needs it"
     ]
-    assert target_problems("dataset", {"_target_": "detect.data.voc.read_voc", "_partial_": True}) == []
+    assert target_problems("dataset", {"_target_": "detect.data.formats.voc.read_voc", "_partial_": True}) == []
 
 
-@pytest.mark.parametrize("target", ["detect.data.voc.read_vok", "detect.datta.read", "albumentations.Nothing"])
+@pytest.mark.parametrize("target", ["detect.data.formats.voc.read_vok", "detect.datta.read", "albumentations.Nothing"])
 def test_target_that_does_not_exist(target):
     assert target_problems("x", {"_target_": target}) == [f"x._target_={target}: there is no such function or class"]
 
@@ -115,7 +115,7 @@ def test_foreign_targets_are_left_alone():
 
 
 def test_class_count_is_derived():
-    (message,) = target_problems("dataset", {"_target_": "detect.data.voc.read_voc", "root": "x", "num_classes": 5})
+    (message,) = target_problems("dataset", {"_target_": "detect.data.formats.voc.read_voc", "root": "x", "num_classes": 5})
     assert message == f"dataset.num_classes: {config.COUNT_IS_DERIVED}"
 
 
@@ -160,7 +160,7 @@ ILLEGAL = [
     ("detect.training.schedule.Schedule", "ema_decay", 1, "a number from 0 to 0.999999 or null"),
     ("detect.training.schedule.Schedule", "batch_size", 4097, "a whole number from 1 to 4096"),
     ("detect.weights.sources.FromFile", "scope", "head", "one of backbone, detector"),
-    ("detect.data.voc.read_voc", "val_fraction", 0.95, "a number from 0 to 0.9"),
+    ("detect.data.formats.voc.read_voc", "val_fraction", 0.95, "a number from 0 to 0.9"),
     ("detect.quantization.spec.Spec", "weight_bits", 3, "a whole number from 4 to 8"),
 ]
 
@@ -181,7 +181,7 @@ def test_items_of_a_list_are_named():
 
 
 def test_a_default_is_legal_and_so_is_what_is_missing_yet():
-    node = {"_target_": "detect.data.voc.read_voc", "classes": None, "val_fraction": "???"}
+    node = {"_target_": "detect.data.formats.voc.read_voc", "classes": None, "val_fraction": "???"}
     assert config._illegal_arguments("dataset", node) == []
 
 

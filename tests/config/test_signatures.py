@@ -131,7 +131,7 @@ def test_unknown_is_none(target):
 
 
 def test_real_target():
-    assert "root" in names("detect.data.voc.read_voc")
+    assert "root" in names("detect.data.formats.voc.read_voc")
 
 
 def test_annotations_are_read_as_far_as_they_can_be_told(tmp_path):

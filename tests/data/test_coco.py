@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.coco import read_coco
-from detect.data.voc import read_voc
-from detect.data.yolo import read_yolo
+from detect.data.formats.coco import read_coco
+from detect.data.formats.voc import read_voc
+from detect.data.formats.yolo import read_yolo
 from detect.errors import DataError
 
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 3, "name": "cat"}]

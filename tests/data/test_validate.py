@@ -6,7 +6,7 @@ from PIL import Image
 
 from detect.data.dataset import ClassificationDataset, CropExample, DetectionDataset, Example
 from detect.data.validate import check, clean, summarise
-from detect.data.voc import read_voc
+from detect.data.formats.voc import read_voc
 
 
 @pytest.fixture

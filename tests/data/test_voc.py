@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from detect.data.voc import read_voc, read_xml
+from detect.data.formats.voc import read_voc, read_xml
 from detect.errors import DataError
 
 OBJECT = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.yolo import read_labels, read_yolo
+from detect.data.formats.yolo import read_labels, read_yolo
 from detect.errors import DataError
 
 NO_DRAW = {"val_fraction": 0, "test_fraction": 0}

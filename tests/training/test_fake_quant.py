@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from detect.config.check import CONFIG_DIR
-from detect.data.pipeline import read_image
+from detect.data.image_file import read_image
 from detect.errors import ConfigError
 from detect.geometry.frame import Frame
 from detect.quantization.spec import PRESETS

@@ -11,7 +11,8 @@ import pytest
 
 from detect.errors import WeightsError
 from detect.weights import download as module
-from detect.weights.cache import cache_folder, fetch
+from detect.files import cache_folder
+from detect.weights.cache import fetch
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -134,7 +134,7 @@ def test_the_backbone_alone_or_other_classes(shared):
 def photographs(shared):
     from skimage import data
 
-    from detect.data.pipeline import read_image
+    from detect.data.image_file import read_image
 
     person = data.astronaut()
     yield from (person, person[:, 100:350], person[40:300], np.tile(person, (2, 1, 1)))

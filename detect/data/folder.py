@@ -1,0 +1,205 @@
+"""The files of a data set's folder: pictures by the names that annotations give them, and files that nobody used."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from detect.data.notes import Notes
+from detect.data.text import loose, one_name
+from detect.errors import DataError, first_few
+
+SPLIT_FOLDERS = {
+    "train": ("train", "training", "trainset", "train_set"),
+    "val": ("val", "valid", "validation", "valset", "val_set", "dev", "eval"),
+    "test": ("test", "testing", "testset", "test_set"),
+}
+"""Common names of the folders of each split, in lower case."""
+
+_SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
+
+
+def split_named(name: str) -> str | None:
+    """The split that a folder's name means; None if it means none."""
+    return _SPLIT_OF.get(name.casefold())
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The folders of splits directly below `folder`, by split. Raises DataError if two mean the same split."""
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        split = split_named(path.name)
+        if split in found:
+            raise DataError(f"{folder}: {found[split].name}/ and {path.name}/ both mean the split {split}; rename one")
+        if split:
+            found[split] = path
+    return {split: found[split] for split in SPLIT_FOLDERS if split in found}
+
+
+def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
+    """`folder` as a Path with ~ expanded. Raises DataError naming it if it is missing, not a folder or empty."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{key}={folder}: no such folder" if not path.exists() else f"{key}={folder}: not a folder")
+    if not any(path.iterdir()):
+        raise DataError(f"{key}={folder}: the folder is empty")
+    return path
+
+
+def find_files(folder: Path, suffixes: Collection[str] | None = None, recursive: bool = True) -> list[Path]:
+    """Files below `folder`, sorted. Hidden files and folders are passed over, and so is `__MACOSX`.
+
+    suffixes: endings in lower case; letter case in the folder does not matter. None takes all files.
+    Links to folders are followed, but no folder is entered twice on one way.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in _walk(folder, recursive) if suffixes is None or p.suffix.lower() in suffixes)
+
+
+def find_images(folder: Path, recursive: bool = True) -> list[Path]:
+    """Image files below `folder`, sorted; hidden files and folders are passed over."""
+    return find_files(folder, IMAGE_SUFFIXES, recursive)
+
+
+def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+    waiting = [(folder, frozenset([os.path.realpath(folder)]))]
+    while waiting:
+        here, above = waiting.pop()
+        try:
+            entries = list(os.scandir(here))
+        except OSError as error:
+            raise DataError(f"{here}: can't read the folder ({error.strerror})") from None
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"):
+                continue
+            if not entry.is_dir():
+                yield Path(entry.path)
+            elif recursive:
+                real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(here, entry.name)
+                if real not in above:
+                    waiting.append((Path(entry.path), above | {real}))
+
+
+class Pictures:
+    """The image files below some folders, found by the name that an annotation gives.
+
+    A name is matched in this order; the first way with one picture wins:
+    1. as it is, as a path below one of `folders`;
+    2. as a path below one of `folders`, with backslashes, percent escapes and Unicode forms made equal;
+    3. by its last parts: the picture that shares most of them. A picture's name must be equal; letter case comes last;
+    4. by the name without its ending, if `stems` is true.
+    """
+
+    def __init__(self, folders: Sequence[Path], notes: Notes):
+        self.folders = list(dict.fromkeys(folders))
+        self.notes = notes
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """All image files, sorted."""
+        nested = [f for f in self.folders if not any(f != g and f.is_relative_to(g) for g in self.folders)]
+        return [path for folder in nested for path in find_images(folder)]
+
+    @cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        return _index(self.files, lambda path: loose(path.name))
+
+    @cached_property
+    def _stems(self) -> dict[str, list[Path]]:
+        return _index(self.files, lambda path: loose(path.stem))
+
+    def find(self, name: str, asked_by: object, stems: bool = False) -> Path | None:
+        """The picture called `name`, or None. A match by another way than the first is noted.
+
+        Raises DataError, which names `asked_by` and the pictures, if two pictures fit equally well.
+        """
+        for folder in self.folders:
+            try:
+                if (folder / name).is_file():
+                    return folder / name
+            except (OSError, ValueError):  # a name that no file can have
+                return None
+        for plain in dict.fromkeys((_plain(name), _plain(unquote(name)))):
+            if not plain.parts:
+                continue
+            exact = [f / plain for f in self.folders if (f / plain).is_file()]
+            found = exact[:1] or self._best(plain, self._named.get(loose(plain.name), []), asked_by)
+            if not found and stems:
+                for stem in dict.fromkeys((plain.stem, plain.name)):  # 2020.jpg; a name with a dot and no ending
+                    found = found or self._best(plain, self._stems.get(loose(stem), []), asked_by, stem)
+            if found:
+                kind = "pictures matched by a name that differs in folder, ending, letter case, escapes or Unicode form"
+                self.notes.add(kind, f"{name} -> {found[0].name}")
+                return found[0]
+        return None
+
+    def _best(self, name: PurePosixPath, candidates: list[Path], asked_by: object, stem: str = "") -> list[Path]:
+        """The candidates that share most with a name; DataError if there are two."""
+        if len(candidates) > 1:
+            last = one_name(stem or name.name)
+            shared = {
+                p: (one_name(p.stem if stem else p.name) == last, _shared_parts(p.parent.parts, name.parent.parts))
+                for p in candidates
+            }
+            most = max(shared.values())
+            candidates = [p for p in candidates if shared[p] == most]
+        if len(candidates) > 1:
+            raise DataError(
+                f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; "
+                "give its folder in the annotation, or remove one"
+            )
+        return candidates
+
+
+def leftovers(root: Path, used: Iterable[Path], notes: Notes) -> None:
+    """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over."""
+    known = {os.path.normpath(path) for path in used}
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for path in find_files(root):
+        if os.path.normpath(path) not in known:
+            suffix = path.suffix.lower()
+            what = "pictures" if suffix in IMAGE_SUFFIXES else f"{suffix or 'nameless'} files"
+            if suffix in UNREAD_SUFFIXES:
+                what = f"{suffix} pictures, a format that is not read (save them as PNG or JPEG)"
+            kinds[what].append(path.relative_to(root).as_posix())
+    for what in sorted(kinds):
+        for item in kinds[what]:
+            notes.add(f"not used, {what}", item)
+
+
+def same_stem(paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Pictures in one folder that differ in their ending alone, by path without ending, if there are two or more."""
+    paths = list(paths)
+    counts = Counter(p.with_suffix("") for p in paths)
+    groups: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if counts[path.with_suffix("")] > 1:
+            groups[path.with_suffix("")].append(path)
+    return {stem: sorted(group, key=lambda p: IMAGE_SUFFIXES.index(p.suffix.lower())) for stem, group in groups.items()}
+
+
+def _plain(name: str) -> PurePosixPath:
+    """A path of any system without drive, root, `.` and `..`, in one Unicode form."""
+    parts = one_name(name).replace("\\", "/").split("/")
+    return PurePosixPath(*[p for p in parts if p not in ("", ".", "..") and not p.endswith(":")])
+
+
+def _index(paths: Iterable[Path], key) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        found[key(path)].append(path)
+    return dict(found)
+
+
+def _shared_parts(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many parts at the end two paths share, letter case aside."""
+    count = 0
+    for a, b in zip(reversed(first), reversed(second), strict=False):
+        if loose(a) != loose(b):
+            break
+        count += 1
+    return count

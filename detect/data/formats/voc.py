@@ -1,0 +1,402 @@
+"""Pascal VOC: one XML file per picture, 1-based inclusive corners (Everingham et al. 2010, development kit section 5).
+
+It reads the development kit (one year, or several side by side), the same without lists, folders called train, valid
+and test, and pictures and XML files side by side.
+"""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from detect.config.legal_values import HeldOut
+from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.dataset import DetectionDataset
+from detect.data.folder import Pictures, existing_folder, find_files, find_images, same_stem, split_folders, split_named
+from detect.data.notes import Notes
+from detect.data.split import SPLITS
+from detect.data.text import one_name, read_lines, read_text
+from detect.errors import DataError, first_few
+
+LISTS = MappingProxyType({"train": "train", "val": "val", "test": "test"})
+ANNOTATIONS = ("annotations", "annotation", "annots", "xmls", "xml", "labels")
+IMAGES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
+"""Names of the folders, in lower case, the format's own first."""
+Corners = tuple[float, float, float, float]
+MOST = 1e9
+"""The largest coordinate that is legal: no image has as many pixels in a row."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One parsed XML file: names, corners (xmin, ymin, xmax, ymax) as in the file, difficult flags, (width, height).
+
+    hulls: how many objects have a polygon or a turned box, which is replaced by the box around it. filename: the
+    picture's name in the file.
+    """
+
+    names: tuple[str, ...]
+    corners: tuple[Corners, ...]
+    difficult: tuple[bool, ...]
+    size: tuple[int, int] | None
+    filename: str
+    hulls: int = 0
+
+    def boxes(self, first_pixel: int) -> np.ndarray:
+        """Boxes [n, 4] yxyx in pixels, counted from 0. The last pixel belongs to a box, so its far edges are one more.
+
+        If two opposite corners coincide, they stay equal (in the kit it is one pixel), and the check reports the box.
+        """
+        xmin, ymin, xmax, ymax = np.array(self.corners, np.float64).reshape(-1, 4).T
+        right, bottom = xmax + (xmax != xmin), ymax + (ymax != ymin)
+        return np.stack([ymin, xmin, bottom, right], axis=1) - first_pixel
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder with pictures and XML files. title: first part of its images' ids. split: the split of all its images.
+
+    lists: the folder of its lists of images (ImageSets/Main), or None.
+    """
+
+    title: str
+    split: str | None
+    images: Path
+    annotations: Path
+    lists: Path | None
+
+
+def read_voc(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    name: str | None = None,
+    images: str | None = None,
+    annotations: str | None = None,
+    splits: Mapping[str, str | None] | None = LISTS,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
+    split_seed: int = 0,
+    split_by: SplitBy = None,
+    exif: Exif = "displayed",
+    keep_difficult: bool = False,
+    first_pixel: int | None = None,
+) -> DetectionDataset:
+    """Reads a folder of Pascal VOC.
+
+    root: folder with a folder of pictures and a folder of XML files (and perhaps ImageSets/Main); or with such folders
+        below it, for years, or for train, valid and test; or with pictures and XML files side by side.
+    images, annotations: names of the two folders; None: the usual names.
+    splits: the list of ImageSets/Main (without .txt) for each split; None ignores lists and folders of splits, so that
+        the split is drawn.
+    keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
+    first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 in some tools. None: 0 if more corners are
+        at 0, which files that count from 1 can't have, than at the width or height, which those from 0 can't have.
+    Other arguments: `detect.data.assemble.Selection`.
+
+    Raises DataError for a missing or empty folder, malformed XML (file and line), a listed image or a picture that is
+    missing or ambiguous, and for lists that share images.
+    """
+    folder, notes = existing_folder(root), Notes()
+    parts = _parts(folder, images, annotations, by_split=splits is not None)
+    pairs: dict[str, tuple[Path, Path, Annotation]] = {}
+    given: dict[str, list[str]] = {}
+    origins: list[str] = []
+    used: list[Path] = []
+    for part in parts:
+        here = _pairs(part, folder, notes)
+        pairs |= here
+        chosen, origin, lists = _split(part, here, splits, notes)
+        for split, ids in chosen.items():
+            given.setdefault(split, []).extend(ids)
+        origins += [origin] if origin and origin not in origins else []
+        used += lists
+    first = _first_pixel([(xml, a) for _, xml, a in pairs.values()], notes) if first_pixel is None else first_pixel
+
+    def record(i: str) -> Record:
+        picture, xml, annotation = pairs[i]
+        crowd = [flag and not keep_difficult for flag in annotation.difficult]
+        return Record(picture, i, annotation.names, annotation.boxes(first), crowd, xml, annotation.size)
+
+    records = {split: [record(i) for i in ids] for split, ids in given.items()}
+    found = Found(folder, records, ", ".join(origins) or "none given", notes, used=used)
+    choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
+    return assemble(found, choice)
+
+
+def recognise(folder: Path) -> str | None:
+    """Why a folder is a data set of this format, or None."""
+    for path in find_files(folder, {".xml"})[:20]:
+        if "<annotation>" in path.read_bytes()[:4000].decode("latin-1").replace("\0", ""):
+            return f"XML files with <annotation>, such as {path.relative_to(folder)}"
+    return None
+
+
+def read_xml(path: Path, notes: Notes) -> Annotation:
+    """Parses one annotation file. Raises DataError naming the file, and the line or the object of the error."""
+    tree = parse_xml(path, notes)
+    if tree.tag != "annotation":
+        raise DataError(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
+    names, difficult, hulls = [], [], 0
+    corners: list[Corners] = []
+    for k, item in enumerate(tree.iter("object"), 1):
+        label = one_name(item.findtext("name") or "")
+        if not label:
+            raise DataError(f"{path}: object {k} has no <name>")
+        where = f"{path}: object {k} ({label})"
+        box = item.find("bndbox")
+        if box is not None:
+            xmin, ymin, xmax, ymax = (_number(box, tag, where) for tag in ("xmin", "ymin", "xmax", "ymax"))
+            corners.append((xmin, ymin, xmax, ymax))
+        else:
+            corners.append(_hull(item, where))
+            hulls += 1
+        names.append(label)
+        difficult.append(_flag(item.findtext("difficult")))
+    return Annotation(
+        tuple(names), tuple(corners), tuple(difficult), _size(tree), (tree.findtext("filename") or "").strip(), hulls
+    )
+
+
+def parse_xml(path: Path, notes: Notes) -> ElementTree.Element:
+    """The root element of an XML file. Raises DataError naming the file and the line of the error."""
+    try:
+        return ElementTree.fromstring(read_text(path, notes))
+    except ElementTree.ParseError as error:
+        line, column = error.position
+        raise DataError(f"{path}, line {line}: malformed XML ({str(error).split(':')[0]}, column {column})") from None
+    except ValueError as error:
+        raise DataError(f"{path}, line 1: malformed XML ({error})") from None
+
+
+def _number(parent: ElementTree.Element, tag: str, where: str) -> float:
+    text = parent.findtext(tag)
+    if text is None:
+        raise DataError(f"{where} has no <{tag}>")
+    return _finite(text, tag, where)
+
+
+def _finite(text: str, tag: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or abs(value) > MOST:
+        raise DataError(f"{where}: <{tag}> is '{text.strip()}'; it must be a finite number of pixels")
+    return value
+
+
+def _hull(item: ElementTree.Element, where: str) -> Corners:
+    """The box around a polygon (LabelMe's and Roboflow's forms) or a turned box (roLabelImg's)."""
+    turned = item.find("robndbox")
+    if turned is not None:
+        x, y, width, height, angle = (_number(turned, tag, where) for tag in ("cx", "cy", "w", "h", "angle"))
+        across = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
+        down = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
+        return x - across / 2, y - down / 2, x + across / 2, y + down / 2
+    polygon = item.find("polygon")
+    points = [] if polygon is None else [e for e in polygon.iter() if e is not polygon and not len(e)]
+    x_values, y_values = (
+        [_finite(e.text or "", e.tag, where) for e in points if e.tag.startswith(axis)] for axis in "xy"
+    )
+    if len(x_values) < 2 or len(x_values) != len(y_values):
+        raise DataError(f"{where} has no <bndbox>")
+    return min(x_values), min(y_values), max(x_values), max(y_values)
+
+
+def _flag(text: str | None) -> bool:
+    return (text or "").strip().lower() not in ("", "0", "0.0", "false", "no")
+
+
+def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
+    """(width, height) in the XML, or None if missing, zero or not a number: the image's header then decides."""
+    try:
+        width, height = (int(float(tree.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+    except (ValueError, OverflowError):
+        return None
+    return (width, height) if width > 0 and height > 0 else None
+
+
+def _subfolder(folder: Path, names: Iterable[str], holds: Callable[[Path], object]) -> Path | None:
+    """The first folder below `folder` with one of the names, letter case aside, that holds something, or None."""
+    folders = {p.name.casefold(): p for p in sorted(folder.iterdir(), reverse=True) if p.is_dir()}
+    return next((folders[n] for n in names if n in folders and holds(folders[n])), None)
+
+
+def _part(folder: Path, title: str, split: str | None, images: str | None, annotations: str | None) -> Part | None:
+    """The folder as a part with a folder of annotations of its own, or None."""
+    if annotations is not None:
+        xmls = folder / annotations if (folder / annotations).is_dir() else None
+    else:
+        xmls = _subfolder(folder, ANNOTATIONS, lambda path: find_files(path, {".xml"}))
+    if xmls is None:
+        return None
+    if images is not None:
+        pictures = folder / images
+        if not pictures.is_dir():
+            raise DataError(f"{folder}: it has {xmls.name}/ but no folder {images}/ (dataset.images)")
+    else:
+        pictures = _subfolder(folder, IMAGES, find_images) or folder
+    lists = folder / "ImageSets" / "Main"
+    return Part(title, split, pictures, xmls, lists if lists.is_dir() else None)
+
+
+def _parts(root: Path, images: str | None, annotations: str | None, by_split: bool) -> list[Part]:
+    """The folders with pictures and XML files: one, one for each split, or one for each year."""
+    whole = _part(root, "", None, images, annotations)
+    if whole:
+        return [whole]
+    splits = {s: p for s, p in split_folders(root).items() if find_files(p, {".xml"})} if by_split else {}
+    if "train" in splits:
+        return [
+            _part(path, path.name, split, images, annotations) or Part(path.name, split, path, path, None)
+            for split, path in splits.items()
+        ]
+    for pattern in ("*", "*/*"):  # VOC2007 and VOC2012, in VOCdevkit or not
+        folders = sorted(p for p in root.glob(pattern) if p.is_dir() and not p.name.startswith("."))
+        years = [p for f in folders if (p := _part(f, f.relative_to(root).as_posix(), None, images, annotations))]
+        if years:
+            return years
+    if not find_files(root, {".xml"}):
+        looked = f"in {annotations}/ (dataset.annotations)" if annotations else f"in {', '.join(ANNOTATIONS)}"
+        raise DataError(f"{root}: there are no XML annotations {looked} or beside the pictures")
+    return [Part("", None, root, root, None)]
+
+
+def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, Annotation]]:
+    """Picture, XML file and its content of every id: the picture's path below `images` without its ending."""
+    xmls = find_files(part.annotations, {".xml"})
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(lambda path: read_xml(path, notes), xmls))
+    pictures = Pictures([part.images, part.annotations, root], notes)
+    inside = find_images(part.images)
+    by_stem = {p.relative_to(part.images).with_suffix(""): p for p in reversed(inside)}
+    rivals = {stem.relative_to(part.images): group for stem, group in same_stem(inside).items()}
+    pairs: dict[str, tuple[Path, Path, Annotation]] = {}
+    missing: list[Path] = []
+    for xml, content in zip(xmls, contents, strict=True):
+        place = xml.relative_to(part.annotations).with_suffix("")
+        filename = content.filename.replace("\\", "/").rpartition("/")[2]
+        if place in rivals:
+            group = sorted(rivals[place], key=lambda path: path.name != filename)
+            notes.add("one XML file, several pictures: the first is taken", " or ".join(p.name for p in group))
+            picture: Path | None = group[0]
+        else:
+            picture = by_stem.get(place) or _picture(pictures, part, xml, filename)
+        if picture is None:
+            missing.append(xml)
+            continue
+        below = next(f for f in (part.images, part.annotations, root) if picture.is_relative_to(f))
+        title = (Path(part.title) / picture.relative_to(below)).with_suffix("").as_posix()
+        if title in pairs:
+            raise DataError(f"{picture}: two annotation files are about it: {pairs[title][1]}, {xml}; remove one")
+        pairs[title] = picture, xml, content
+        for _ in range(content.hulls):
+            notes.add("boxes made from polygons and turned boxes", xml.name)
+    if missing:
+        raise DataError(
+            f"{missing[0]}: there is no picture for it below {part.images} (by its name, or by <filename>)"
+            + (f"; the same for {first_few([p.name for p in missing[1:]])}" if missing[1:] else "")
+        )
+    return pairs
+
+
+def _picture(pictures: Pictures, part: Part, xml: Path, filename: str) -> Path | None:
+    """The picture of an XML file whose name no picture has exactly: the one that <filename> names, or a close one."""
+    own = xml.relative_to(part.annotations).with_suffix("").as_posix()
+    for name, stems in ((filename, False), (own, True), (filename, True)):
+        if name and (found := pictures.find(name, xml, stems)):
+            return found
+    return None
+
+
+def _split(
+    part: Part, pairs: Mapping[str, object], splits: Mapping[str, str | None] | None, notes: Notes
+) -> tuple[dict[str, list[str]], str, list[Path]]:
+    """The ids of each split of a part, how they are defined, and the lists that were read."""
+    if part.split:
+        return {part.split: sorted(pairs)}, "the folders' names", []
+    if splits is not None and part.lists:
+        return _listed(part, splits, pairs)
+    by_folder: dict[str, list[str]] = {}
+    for i in sorted(pairs):
+        split = next((s for name in Path(i).parts[:-1] if (s := split_named(name))), "")
+        by_folder.setdefault(split, []).append(i)
+    if splits is None or "train" not in by_folder:
+        return {"train": sorted(pairs)}, "", []
+    for i in by_folder.pop("", ()):
+        notes.add("left out, pictures outside the folders of the splits", i)
+    return by_folder, "the folders' names", []
+
+
+def _listed(
+    part: Part, splits: Mapping[str, str | None], pairs: Mapping[str, object]
+) -> tuple[dict[str, list[str]], str, list[Path]]:
+    """The ids of each split that has a list in ImageSets/Main."""
+    lists = part.lists or part.images
+    titles = {split: splits.get(split) for split in SPLITS}
+    whole = lists / "trainval.txt"
+    if titles["train"] == "train" and not (lists / "train.txt").is_file() and whole.is_file():
+        titles["train"] = "trainval"
+    prefix = f"{part.title}/" if part.title else ""
+    known = {i.casefold(): i for i in pairs}
+    chosen: dict[str, list[str]] = {}
+    used: list[Path] = []
+    for split, title in titles.items():
+        path = lists / f"{title}.txt"
+        if not title or not path.is_file():
+            continue
+        used.append(path)
+        lines = [line for line in read_lines(path, Notes()) if line]
+        meant = [next((known[k] for k in _spellings(prefix + line) if k in known), None) for line in lines]
+        ids = [i for i in meant if i]
+        missing = [line for line, i in zip(lines, meant, strict=True) if not i]
+        if missing:
+            raise DataError(
+                f"{path}: it lists {first_few(missing, 3)}, which has no XML file with a picture; "
+                "remove the line, or add the files"
+            )
+        if ids:
+            chosen[split] = ids
+    if "train" not in chosen:
+        have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
+        raise DataError(
+            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: {have}. "
+            "Set it to one of them, or set dataset.splits=null to draw the splits from a seed"
+        )
+    named = ", ".join(f"{split}: {titles[split]}" for split in chosen)
+    return chosen, f"lists of ImageSets/Main ({named})", used
+
+
+def _spellings(line: str) -> list[str]:
+    """What a line of a list can mean, in lower case: an id, one with the picture's ending, one before -1, 0 or 1."""
+    plain = one_name(line.replace("\\", "/"))
+    first, _, last = plain.rpartition(" ")
+    tried = [plain, *([first] if last in ("-1", "0", "1") else [])]
+    return [text.casefold() for t in tried for text in (t, str(Path(t).with_suffix("")) if Path(t).name else t)]
+
+
+def _first_pixel(annotations: Sequence[tuple[Path, Annotation]], notes: Notes) -> int:
+    """The coordinate of the first pixel that the corners speak for; notes it if there is a sign of 0."""
+    at_zero: list[str] = []
+    zeros = ends = 0
+    for xml, annotation in annotations:
+        corners = np.array(annotation.corners, np.float64).reshape(-1, 4)
+        here = int((corners[:, :2] == 0).any(axis=1).sum())
+        at_zero += [xml.name] if here else []
+        zeros += here
+        ends += int((corners[:, 2:] == (annotation.size or (-1, -1))).any(axis=1).sum())
+    if not zeros:
+        return 1
+    first = 0 if zeros >= ends else 1
+    doubt = f"; {ends} boxes end at the width or height, so check it and set dataset.first_pixel" if ends else ""
+    for name in at_zero:
+        notes.add(
+            f"first_pixel={first} is inferred from {zeros} boxes that begin at 0{doubt}. Files with such boxes", name
+        )
+    return first

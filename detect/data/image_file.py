@@ -1,0 +1,168 @@
+"""The one decoder of image files. Everything that reads pixels or their size uses it: checks, crops, training, scoring.
+
+OpenCV decodes. Pillow reads headers, and it explains why OpenCV could not decode a file.
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from detect.errors import DataError
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm",
+)  # fmt: skip
+"""Endings of the image files that are read, in the order in which one of two files of the same stem is taken."""
+
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".raw", ".dng", ".cr2", ".nef", ".svg", ".psd")
+"""Endings of image files that are not read: they are named, so that nobody misses them."""
+
+_DECODE = {
+    1: cv2.IMREAD_COLOR_BGR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_MOST_PIXELS = 2**30  # OpenCV's own limit, without OPENCV_IO_MAX_IMAGE_PIXELS
+_ORIENTATION = 0x0112
+_TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies
+_BITS = (8, 10, 12, 14, 16)
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the messages below tell the errors
+
+
+class Header(NamedTuple):
+    """What the header of an image file tells. width, height: pixels as displayed. orientation: EXIF's 1..8."""
+
+    width: int
+    height: int
+    orientation: int
+
+
+def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
+    """An image file as uint8 [height, width, 3] RGB with EXIF rotation applied, as in `header`.
+
+    reduction: 1, 2, 4 or 8; a JPEG is decoded at this fraction of its size (other formats are decoded, then shrunk).
+    Pictures of 16 bits are scaled by their range: `depth`. Of an animation, the first picture is taken.
+    Raises DataError, naming the file, if it is missing, empty, truncated or not an image that OpenCV decodes.
+    """
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
+    image = _decode(content, reduction)
+    if image is None:
+        reason = _reason(content.tobytes())
+        raise DataError(f"{path}: {reason}; `detect inspect` lists all such files; replace or remove them")
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=255 / (2 ** depth(image) - 1))
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def depth(image: np.ndarray) -> int:
+    """The bits that the values of a uint16 picture use: 8, 10, 12, 14 or 16. Many cameras store 12 bits in 16."""
+    return next(bits for bits in _BITS if int(image.max(initial=0)) < 2**bits)
+
+
+def header(path: Path) -> Header | None:
+    """The header of an image file; None if it can't be read."""
+    try:
+        with _opened(path) as image:
+            return _header(image)
+    except _UNREADABLE:
+        return None
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) from the file's header, as displayed (EXIF rotation applied); None if it can't be read."""
+    found = header(path)
+    return found and (found.width, found.height)
+
+
+def examine(path: Path) -> tuple[str | None, int]:
+    """(the reason why training can't use an image file, or None; the bits of its values: 8, or `depth`).
+
+    It decodes as training does, JPEGs at 1/8 of their size, from all of their data.
+    """
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        return f"can't read it ({error.strerror})", 8
+    image = _decode(content, 8)
+    if image is None:
+        return _reason(content.tobytes()), 8
+    return None, depth(image) if image.dtype == np.uint16 else 8
+
+
+def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
+    """Boxes of the stored pixels as boxes of the displayed ones.
+
+    boxes: [n, 4] yxyx. orientation: EXIF's 1..8. width, height: pixels as displayed.
+    """
+    ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    if orientation >= 5:  # rows are columns
+        ymin, xmin, ymax, xmax = xmin, ymin, xmax, ymax
+    if orientation in (3, 4, 7, 8):
+        ymin, ymax = height - ymax, height - ymin
+    if orientation in (2, 3, 6, 7):
+        xmin, xmax = width - xmax, width - xmin
+    return np.stack([ymin, xmin, ymax, xmax], axis=1)
+
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, EOFError, MemoryError, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged or no images."""
+
+
+def _opened(source: Path | io.BytesIO) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(source)
+
+
+def _header(image: Image.Image) -> Header:
+    width, height = image.size
+    orientation = 1
+    exif = image.info.get("exif")
+    if image.format in _TURNED and exif:  # not Image.getexif: it takes the orientation of XMP, too
+        tags = Image.Exif()
+        tags.load(exif)
+        orientation = tags.get(_ORIENTATION, 1)
+        orientation = orientation if orientation in range(1, 9) else 1
+    return Header(height, width, orientation) if orientation >= 5 else Header(width, height, orientation)
+
+
+def _decode(content: np.ndarray, reduction: int) -> np.ndarray | None:
+    """BGR uint8 or uint16 [h, w, 3]; None if OpenCV can't decode it."""
+    try:
+        image = cv2.imdecode(content, _DECODE[reduction] | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # an empty file, or a header with too many pixels
+        return None
+    return image if image is not None and image.dtype in (np.uint8, np.uint16) and image.size else None
+
+
+def _reason(content: bytes) -> str:
+    """Why OpenCV can't decode a file of these bytes."""
+    if not content:
+        return "the file is empty"
+    try:
+        with _opened(io.BytesIO(content)) as image:
+            kind, pixels, mode = image.format, image.width * image.height, image.mode
+            if pixels > _MOST_PIXELS:
+                return (
+                    f"{image.width}x{image.height} pixels are above the limit of OpenCV (2^30 pixels); the file may be "
+                    "whole. Make the image smaller, or set OPENCV_IO_MAX_IMAGE_PIXELS"
+                )
+            image.load()
+    except Image.DecompressionBombError:
+        return "it has more pixels than Pillow allows (a limit of the library; the file may be whole)"
+    except _UNREADABLE as error:
+        cut = "truncated" in str(error) or "cannot identify" not in str(error)
+        return f"the file is truncated or damaged ({len(content)} bytes)" if cut else "this is not an image file"
+    if mode in ("F", "I"):
+        return f"the {kind} has 32 bits for each pixel, which training does not read; save it with 8 or 16 bits"
+    return f"OpenCV does not decode this kind of {kind} (mode {mode}); save it again as PNG or JPEG with 8 bits"

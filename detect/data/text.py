@@ -1,0 +1,83 @@
+"""Text files of any tool: every reader reads them with the functions of this module."""
+
+import codecs
+import re
+import unicodedata
+from pathlib import Path
+
+from detect.data.notes import Notes
+from detect.errors import DataError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+
+
+def read_text(path: Path, notes: Notes) -> str:
+    """The text of a file: by its byte order mark, as an XML file declares it, as UTF-8, or else as Latin-1.
+
+    An XML declaration is left out, because it tells only the encoding. A guess of Latin-1 is noted.
+    Raises DataError, naming the file, if it can't be read, or if it is not text in the encoding that it declares.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"can't read it ({error.strerror})"
+        raise DataError(f"{path}: {reason}") from None
+    encoding = _encoding(data)
+    try:
+        text = data.decode(encoding or "utf-8")
+    except LookupError:
+        raise DataError(
+            f"{path}: it declares the encoding '{encoding}', which does not exist; save it as UTF-8"
+        ) from None
+    except UnicodeError:
+        if encoding:
+            raise DataError(f"{path}: it is not text in {encoding}, its encoding; save it as UTF-8") from None
+        if b"\0" in data:
+            raise DataError(f"{path}: this is not a text file (it has zero bytes)") from None
+        notes.add("read as Latin-1, because it is neither UTF-8 nor declares an encoding", path.name)
+        text = data.decode("latin-1")
+    return _DECLARATION.sub("", text)
+
+
+def read_lines(path: Path, notes: Notes) -> list[str]:
+    """The lines of a text file, without blanks at their ends; numbers of lines stay, so empty lines do, too."""
+    return [line.strip() for line in re.split(r"\r\n|\r|\n", read_text(path, notes))]
+
+
+def one_name(text: object) -> str:
+    """A name as it is compared: in Unicode's composed form, with single blanks and none at its ends."""
+    return unicodedata.normalize("NFC", " ".join(str(text).split()))
+
+
+def loose(text: str) -> str:
+    """A name without letter case and without the differences of Unicode's compatibility forms."""
+    return unicodedata.normalize("NFKC", one_name(text)).casefold()
+
+
+def printable(text: object) -> str:
+    """Text with control characters, line ends and marks of writing direction escaped, for consoles and tables."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp", "Cs") or c in _JOINERS
+                   else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))  # fmt: skip
+
+
+_JOINERS = "\u200d\u200c"  # parts of emoji and of words in some scripts
+
+
+def _encoding(data: bytes) -> str | None:
+    """The encoding that the bytes tell; None if they tell none."""
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return name
+    if data[:4].count(0) == 2 and len(data) % 2 == 0:  # UTF-16 of Western text, without a mark
+        return "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    declared = _DECLARED.match(data[:400])
+    known = declared.group(1).decode().lower() if declared else None
+    return None if known and known.startswith(("utf-16", "utf-32", "ucs")) else known  # it was just read byte by byte

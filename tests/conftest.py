@@ -44,6 +44,7 @@ def shared() -> Path:
 def small_overrides() -> list[str]:
     """Overrides of a training run that takes seconds."""
     return [
+        "dataset=digits",
         "init=none",
         "backbone.depth_multiplier=0.25",
         "detector.size=[96,96]",

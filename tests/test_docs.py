@@ -76,7 +76,8 @@ def place(tmp_path_factory) -> Path:
     for name in ("FILE", "FILE.tflite", "frozen_inference_graph.pb", "PHOTOS/a.jpg"):
         (folder / name).write_bytes(b"")
     for name in ("advice/experiment/advised.yaml", "DIR/experiment/NAME.yaml"):
-        (folder / name).write_text("# @package _global_\nschedule: {steps: 7}\n")
+        data = "defaults:\n  - override /dataset: digits\n"
+        (folder / name).write_text(f"# @package _global_\n{data}schedule: {{steps: 7}}\n")
     own = {language: body for language, body, _ in blocks((DOCS / "extend/dataset.md").read_text(encoding="utf-8"))}
     (folder / "DIR/dataset/mine.yaml").write_text(own["yaml"])
     (folder / "mypackage/mine.py").write_text(own["python"])

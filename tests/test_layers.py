@@ -148,9 +148,13 @@ def test_init_files_are_empty():
         (
             "data.voc",
             "import os\nimport detect.modeling.ssd",
-            "detect.data.formats.voc:2: imports detect.modeling, which is above data",
+            "detect.data.voc:2: imports detect.modeling, which is above data",
         ),
-        ("data.voc", "from detect import modeling", "detect.data.formats.voc:1: imports detect.modeling, which is above data"),
+        (
+            "data.voc",
+            "from detect import modeling",
+            "detect.data.voc:1: imports detect.modeling, which is above data",
+        ),
         (
             "reporting.logger",
             "def f():\n    from detect.training.stages import fit",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hydra
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
@@ -25,6 +25,7 @@ from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 SHOWN_FINDINGS = 20
+CLASSES_WITHOUT_DATA = 10
 
 
 @verb("inspect")
@@ -35,6 +36,10 @@ def main(cfg: DictConfig) -> None:
         return
     if cfg.run:
         raise ConfigError(f"run={cfg.run} is for `detect inspect quantize`, which inspects a trained network")
+    if cfg.only == "network" and OmegaConf.is_missing(cfg.dataset, "root"):
+        log.info("no dataset.root is given: the network has %d classes", CLASSES_WITHOUT_DATA)
+        report_network(cfg, CLASSES_WITHOUT_DATA)
+        return
     dataset = hydra.utils.instantiate(cfg.dataset)
     if cfg.only == "network":
         report_network(cfg, dataset.num_classes)

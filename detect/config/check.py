@@ -107,10 +107,12 @@ def _signature(target: str) -> inspect.Signature | None:
 
 def _missing(cfg: DictConfig, tree: Tree) -> Iterator[str]:
     disabled = tuple(f"{key.removesuffix('enabled')}" for key, v in nodes(tree) if key.endswith(".enabled") and not v)
+    disabled += ("dataset.",) if tree.get("only") in ("network", "quantize") else ()  # `inspect` then reads no data
     for key in sorted(OmegaConf.missing_keys(cfg)):
         if not key.startswith(("hydra.", *disabled)):
             kind = PLACEHOLDERS.get(key.rpartition(".")[2], "VALUE")
-            yield f"{key} is missing: give {key}={kind}"
+            hint = ", or train on the embedded data set: dataset=digits" if key == "dataset.root" else ""
+            yield f"{key} is missing: give {key}={kind}{hint}"
 
 
 def _out_of_range(tree: Tree) -> Iterator[str]:

@@ -75,7 +75,7 @@ class Found:
     splits: the records of each split that the source defines; "train" is among them. origin: how the source defines
     them, for the note. classes: all class names that the source lists, in its order; None: they are sorted by name.
     unused: whether a listed class without a box stays a class. numbers: the source's number of each class.
-    used: files that were read, other than pictures and their annotation files.
+    used: files that were read, other than pictures and their annotation files; None: other files are not looked for.
     """
 
     root: Path
@@ -85,7 +85,7 @@ class Found:
     classes: Sequence[str] | None = None
     unused: bool = True
     numbers: Mapping[str, int] | None = None
-    used: Iterable[Path] = ()
+    used: Iterable[Path] | None = ()
 
 
 def assemble(found: Found, choice: Selection) -> DetectionDataset:
@@ -110,8 +110,9 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
         for split, part in records.items()
     }
     parts, note = _fill(splits, choice, found.origin)
-    used = [*found.used, *(r.path for r in everything), *(r.source for r in everything if r.source)]
-    leftovers(found.root, used, found.notes)
+    if found.used is not None:
+        used = [*found.used, *(r.path for r in everything), *(r.source for r in everything if r.source)]
+        leftovers(found.root, used, found.notes)
     numbers = {renamed.get(old, old): number for old, number in reversed(list((found.numbers or {}).items()))}
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
     told = "the source's, in its order" if found.classes is not None else "all names of the annotations, sorted"
@@ -201,10 +202,11 @@ def _fill(
     parts |= {split: tuple(by_id[i] for i in ids) for split, ids in drawn.items() if split not in given or ids}
     shares = ", ".join(f"{split} {fraction:g}" for split, fraction in fractions.items() if fraction)
     kept = f", images of one {choice.split_by} together" if choice.split_by else ""
+    few = "; val is EMPTY: too few images of each class, train has two first" if not parts["val"] else ""
     whole = f"split: {origin}; " if "test" in given else "split: "
     return parts, (
         f"{whole}DRAWN from the training images, because the source has no val: {shares or 'nothing'}, from "
-        f"split_seed={choice.split_seed}, classes spread{kept}"
+        f"split_seed={choice.split_seed}, classes spread{kept}{few if fractions['val'] else ''}"
     )
 
 

@@ -65,7 +65,7 @@ class Style:
 
 
 def make_digits(
-    root: str | Path,
+    cache: str | Path,
     images: dict[str, int] | None = None,
     sides: Sequence[int] = (160, 256),
     digits: Sequence[int] = (3, 6),
@@ -77,7 +77,7 @@ def make_digits(
 ) -> DetectionDataset:
     """Read the embedded data set. If the cache does not have it, it is made first, in seconds.
 
-    root: cache folder; the files go to root/digits-<fingerprint of the settings>.
+    cache: folder for made files; they go to its subfolder digits-<fingerprint of the settings>.
     images: pictures in train, val and test; None is 400, 60 and 100.
     sides: least and most width and height in pixels, drawn independently. digits: least and most per picture.
     height: least and most digit height as a share of the picture's shorter side.
@@ -96,7 +96,7 @@ def make_digits(
     _check(images, style)
     settings = {"recipe": RECIPE, "images": images, "seed": seed, **vars(style)}
     mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    folder = Path(root).expanduser() / f"digits-{mark}"
+    folder = Path(cache).expanduser() / f"digits-{mark}"
     if not folder.is_dir():
         log.info("making the digits data set in %s", folder)
         _make_atomically(folder, images, style, seed, settings)
@@ -146,7 +146,7 @@ def _make_atomically(folder: Path, images: dict[str, int], style: Style, seed: i
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".digits-", dir=folder.parent))
     except OSError as error:
-        raise DataError(f"dataset.root={folder.parent}: can't write there ({error.strerror})") from error
+        raise DataError(f"dataset.cache={folder.parent}: can't write there ({error.strerror})") from error
     try:
         _make(temporary, images, style, seed)
         (temporary / "README.txt").write_text(README.format(settings=json.dumps(settings)))

@@ -99,6 +99,19 @@ def examine(path: Path) -> tuple[str | None, int]:
     return None, depth(image) if image.dtype == np.uint16 else 8
 
 
+def lacks_end(path: Path) -> bool:
+    """True for a JPEG without an end-of-image marker in its last 4 KB: a fast check for a truncated file."""
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".jpe", ".jfif"):
+        return False
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - 4096, 0))
+            return b"\xff\xd9" not in file.read()
+    except OSError:
+        return False
+
+
 def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
     """Boxes of the stored pixels as boxes of the displayed ones.
 
@@ -148,7 +161,7 @@ def _decode(content: np.ndarray, reduction: int) -> np.ndarray | None:
 def _reason(content: bytes) -> str:
     """Why OpenCV can't decode a file of these bytes."""
     if not content:
-        return "the file is empty"
+        return "the file is empty (0 bytes)"
     try:
         with _opened(io.BytesIO(content)) as image:
             kind, pixels, mode = image.format, image.width * image.height, image.mode
@@ -162,7 +175,11 @@ def _reason(content: bytes) -> str:
         return "it has more pixels than Pillow allows (a limit of the library; the file may be whole)"
     except _UNREADABLE as error:
         cut = "truncated" in str(error) or "cannot identify" not in str(error)
-        return f"the file is truncated or damaged ({len(content)} bytes)" if cut else "this is not an image file"
+        return (
+            f"the file is truncated or damaged ({len(content)} bytes)"
+            if cut
+            else f"this is not an image file ({len(content)} bytes)"
+        )
     if mode in ("F", "I"):
         return f"the {kind} has 32 bits for each pixel, which training does not read; save it with 8 or 16 bits"
     return f"OpenCV does not decode this kind of {kind} (mode {mode}); save it again as PNG or JPEG with 8 bits"

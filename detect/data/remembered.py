@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import PIL
 
-from detect.data.image_file import Header, examine, header
+from detect.data.image_file import Header, examine, header, lacks_end
 from detect.files import cache_folder
 
 MANY = 500  # fewer files are looked at again
@@ -47,7 +47,8 @@ class Facts:
 def facts_of(paths: Sequence[Path], decode: bool = False, threads: int = 8) -> list[Facts]:
     """The facts of each file, in order, gathered by threads.
 
-    decode: also decode each file. The facts of `MANY` files or more are remembered by path, size and time of change.
+    decode: also decode each file; otherwise only JPEGs without an end marker. The facts of `MANY` files or more are
+    remembered by path, size and time of change.
     """
     stamps = [_stamp(path) for path in paths] if len(paths) >= MANY else []
     known = _recall(paths, stamps, decode) if stamps else {}
@@ -62,7 +63,7 @@ def facts_of(paths: Sequence[Path], decode: bool = False, threads: int = 8) -> l
 
 def _gather(path: Path, decode: bool) -> Facts:
     found = header(path) or Header(0, 0, 1)
-    reason, bits = examine(path) if decode else (None, 8)
+    reason, bits = examine(path) if decode or lacks_end(path) else (None, 8)
     return Facts(*found, decode, reason, bits)
 
 

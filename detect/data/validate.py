@@ -24,9 +24,9 @@ ROUNDING = 1.0
 class Finding:
     """One problem. `action` is the consequence: "dropped", "clipped", "warning", or "error" (training stops).
 
-    kind: unreadable, wrong-size, depth, zero-area, reversed, outside, tiny, duplicate, unknown-class, similar-classes,
-    empty-class, empty-split. split: train, val, test, or two joined by "/". path: the image, or the data set's name if
-    the finding is about the whole data set.
+    kind: unreadable, truncated, wrong-size, depth, zero-area, reversed, outside, tiny, duplicate, unknown-class,
+    similar-classes, empty-class, empty-split. split: train, val, test, or two joined by "/". path: the image, or the
+    data set's name if the finding is about the whole data set.
     """
 
     kind: str
@@ -114,7 +114,9 @@ def _check_file(split: str, e: Example | CropExample, facts: Facts) -> list[Find
     """Findings about one image file: unreadable, of another size than its annotation says, or of 10 to 14 bits."""
     if facts.reason or not facts.size:
         missing = "no such file" if not e.path.is_file() else "no image header"
-        return [Finding("unreadable", split, e.path, f"{facts.reason or missing}; replace or remove it", "error")]
+        reason = facts.reason or missing
+        kind = "truncated" if "truncated" in reason else "unreadable"
+        return [Finding(kind, split, e.path, f"{reason}; replace or remove it", "error")]
     findings = []
     if isinstance(e, Example) and e.annotated_size and e.annotated_size != facts.size:
         source = f" ({e.source.name})" if e.source else ""
@@ -179,16 +181,13 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
         what, counts = "picture", {s: np.bincount(labels[s], minlength=dataset.num_classes) for s in SPLITS}
     for i, name in enumerate(dataset.classes):
         for split in SPLITS:
-            if counts[split][i] or not dataset.splits[split] or (split != "train" and not counts["train"][i]):
+            unseen = split != "train" and not (dataset.splits[split] and counts["train"][i])
+            if counts[split][i] or unseen:
                 continue
             elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS if s != split)
             lost = "it can't be learned" if split == "train" else "it is not scored there; the split has too few images"
             detail = f"class '{name}' has no {what} in {split} ({elsewhere}): {lost}"
             findings.append(Finding("empty-class", split, Path(dataset.name), detail, "warning"))
-    if dataset.splits["train"] and not dataset.splits["val"]:
-        other = "test" if dataset.splits["test"] else "train"
-        detail = f"no images: the best checkpoint is chosen on {other}. A drawn split needs 3 images of a class for val"
-        findings.append(Finding("empty-split", "val", Path(dataset.name), detail, "warning"))
     alike: dict[str, list[str]] = defaultdict(list)
     for name in dataset.classes:
         alike[loose(name)].append(name)

@@ -1,6 +1,6 @@
 """The run folder: the names of all files of a run, and how they are written.
 
-    RUN/config.yaml classes.json lock failed.txt summary.json results.png VAL_predictions.png ...
+    RUN/config.yaml classes.json data.json lock failed.txt summary.json results.png VAL_predictions.png ...
     RUN/.hydra/                          the overrides, as Hydra saves them
     RUN/classify/ detector/ quantized/   one folder for each stage
         metrics.jsonl tensorboard/       the figures during training
@@ -20,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from detect.config.fingerprint import differences
 from detect.config.tree import plain
-from detect.errors import ConfigError
+from detect.data.dataset import DetectionDataset
+from detect.errors import ConfigError, DataError
 from detect.files import write_json, write_text
+from detect.runs import data_record
 
 SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
 """The files that `detect report` reads: from a run or a stage, an exported model, or any other measurement."""
@@ -116,6 +118,11 @@ class RunFolder:
         return self.path / "classes.json"
 
     @property
+    def data(self) -> Path:
+        """The record of the data set: `detect.runs.data_record`."""
+        return self.path / "data.json"
+
+    @property
     def summary(self) -> Path:
         """The scores and the cost of a finished run."""
         return self.path / SUMMARY
@@ -141,10 +148,11 @@ class RunFolder:
         """The class names, in order."""
         return tuple(json.loads(self.classes.read_text()))
 
-    def save(self, cfg: DictConfig, classes: tuple[str, ...]) -> None:
-        """Writes the configuration and the class names."""
+    def save(self, cfg: DictConfig, dataset: DetectionDataset) -> None:
+        """Writes the configuration, the class names and the record of the data."""
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        write_json(self.classes, list(classes), indent=None)
+        write_json(self.classes, list(dataset.classes), indent=None)
+        write_json(self.data, data_record.record(dataset), indent=None)
 
     def last_stage(self) -> str | None:
         """The last stage with boxes that the run began: a stage after the float detector, or else that; or None."""
@@ -176,6 +184,15 @@ class RunFolder:
         except BlockingIOError as error:
             raise ConfigError(f"run folder {self.path}: another process is training in it") from error
         return lock
+
+    def refuse_other_data(self, dataset: DetectionDataset) -> None:
+        """Raises DataError, which names what changed, if the run was begun on other data."""
+        if not self.data.exists():
+            return
+        changed = data_record.changes(json.loads(self.data.read_text()), data_record.record(dataset))
+        if changed:
+            head = f"run folder {self.path}: the data set {dataset.name} is not what the run was begun on"
+            raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")
 
     def refuse_another(self, cfg: DictConfig) -> None:
         """Raises ConfigError, which names each key, if the folder holds a run of another configuration."""

@@ -56,7 +56,8 @@ def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
         log.info(line)
     if not dataset.splits["train"]:
         raise DataError(f"data set {dataset.name}: it has no training images")
+    place.refuse_other_data(dataset)
     check_ground_truth(dataset)
     lock = place.claim()  # after the checks, so that bad data leaves no folder
-    place.save(cfg, dataset.classes)
+    place.save(cfg, dataset)
     return Run(place, cfg, dataset, provenance.collect() | ({"command": command} if command else {}), lock)

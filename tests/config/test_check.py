@@ -66,7 +66,10 @@ def test_all_problems_in_one_message():
 
 
 def test_missing_value_names_the_remedy():
-    assert problems(dataset={"root": "???"}) == "dataset.root is missing: give dataset.root=DIR"
+    assert (
+        problems(dataset={"root": "???"})
+        == "dataset.root is missing: give dataset.root=DIR, or train on the embedded data set: dataset=digits"
+    )
     assert problems(run="???", images="???").splitlines() == [
         "images is missing: give images=PATH",
         "run is missing: give run=RUN",
@@ -115,7 +118,9 @@ def test_foreign_targets_are_left_alone():
 
 
 def test_class_count_is_derived():
-    (message,) = target_problems("dataset", {"_target_": "detect.data.formats.voc.read_voc", "root": "x", "num_classes": 5})
+    (message,) = target_problems(
+        "dataset", {"_target_": "detect.data.formats.voc.read_voc", "root": "x", "num_classes": 5}
+    )
     assert message == f"dataset.num_classes: {config.COUNT_IS_DERIVED}"
 
 

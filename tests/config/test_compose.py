@@ -69,15 +69,17 @@ def mylib(tmp_path, monkeypatch) -> Path:
 
 
 def test_it_is_the_configuration_of_the_command_line():
-    cfg = compose(["seed=3", "backbone=vgg16", "detector.size=[96,128]"])
+    cfg = compose(["dataset=digits", "seed=3", "backbone=vgg16", "detector.size=[96,128]"])
     assert (cfg.seed, cfg.detector.size) == (3, [96, 128]) and cfg.backbone._target_.endswith(".VGG16")
     assert "hydra" not in cfg
-    assert plain(cfg) == plain(prepare(read(["seed=3", "backbone=vgg16", "detector.size=[96,128]"], "train")).first)
+    assert plain(cfg) == plain(
+        prepare(read(["dataset=digits", "seed=3", "backbone=vgg16", "detector.size=[96,128]"], "train")).first
+    )
 
 
 def test_it_knows_the_short_ways(tmp_path):
     (tmp_path / "a, b.npz").write_text("")
-    cfg = compose([f"init={tmp_path}/a, b.npz", "init.scope=detector"])
+    cfg = compose(["dataset=digits", f"init={tmp_path}/a, b.npz", "init.scope=detector"])
     assert cfg.init.path == f"{tmp_path}/a, b.npz" and cfg.classify.enabled is False
     assert compose(["network"], "inspect").only == "network"
 
@@ -85,7 +87,7 @@ def test_it_knows_the_short_ways(tmp_path):
 def test_it_takes_a_folder_of_the_users_own(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 11\n")
-    assert compose(["experiment=mine"], config_dir=tmp_path).seed == 11
+    assert compose(["dataset=digits", "experiment=mine"], config_dir=tmp_path).seed == 11
     assert compose(["runs=a", "output=b"], "report").output == "b"
 
 
@@ -93,10 +95,11 @@ def test_it_takes_a_folder_of_the_users_own(tmp_path):
     ("overrides", "message"),
     [
         (["schedul.steps=3"], "unknown key schedul.steps; did you mean schedule.steps?"),
-        (["schedule.steps=0"], "schedule.steps=0 is not legal: expected a whole number from 1"),
-        (["backbone=mobilenet_v3_small", "backbone.variant=tiny"],
+        (["dataset=digits", "schedule.steps=0"], "schedule.steps=0 is not legal: expected a whole number from 1"),
+        (["dataset=digits", "backbone=mobilenet_v3_small", "backbone.variant=tiny"],
          "backbone.variant=tiny is not legal: expected one of large, small"),
-        (["dataset=voc"], "dataset.root is missing: give dataset.root=DIR"),
+        ([], "dataset.root is missing: give dataset.root=DIR, or train on the embedded data set: dataset=digits"),
+        (["dataset=digits", "dataset.root=DIR"], "unknown key dataset.root"),
         (["seed=1,2"], "seed=1,2: several values make a sweep, which needs -m; seed=[...] is a list, "
                        "seed='...' is text"),
     ],
@@ -114,9 +117,9 @@ def test_it_refuses_to_resume_what_is_no_run_folder():
 
 def test_hydras_state_is_afterwards_what_it_was():
     before = GlobalHydra.instance().is_initialized(), HydraConfig.instance().cfg
-    first, second = compose(["seed=1"]), compose(["seed=2"])
+    first, second = compose(["dataset=digits", "seed=1"]), compose(["dataset=digits", "seed=2"])
     with pytest.raises(ConfigError):
-        compose(["seed=-1"])
+        compose(["dataset=digits", "seed=-1"])
     assert (first.seed, second.seed) == (1, 2)
     assert (GlobalHydra.instance().is_initialized(), HydraConfig.instance().cfg) == before
 
@@ -128,11 +131,11 @@ def test_inside_a_job_and_without_tensorflow(tmp_path):
         from detect.config.compose import compose
 
         def train(cfg):
-            assert compose(["seed=5"]).seed == 5
+            assert compose(["dataset=digits", "seed=5"]).seed == 5
             print(cfg.seed, job.folder().name, job.task_overrides())
             print(sorted({"tensorflow", "tf_keras", "official"} & set(sys.modules)))
 
-        print(main.run("train", train, ["seed=4", "hydra.run.dir=here"]))
+        print(main.run("train", train, ["dataset=digits", "seed=4", "hydra.run.dir=here"]))
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -141,7 +144,7 @@ def test_inside_a_job_and_without_tensorflow(tmp_path):
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    assert done.stdout.splitlines() == ["4 here ['seed=4']", "[]", "0"], done.stderr
+    assert done.stdout.splitlines() == ["4 here ['dataset=digits', 'seed=4']", "[]", "0"], done.stderr
 
 
 def test_own_targets_compose_with_arguments_of_any_name(mylib):
@@ -155,7 +158,7 @@ def test_own_targets_compose_with_arguments_of_any_name(mylib):
 
 
 def test_arguments_that_both_take_keep_their_values(mylib):
-    cfg = compose(["backbone=inception_v3", "backbone._target_=mylib.Net", "backbone.padding=3"])
+    cfg = compose(["dataset=digits", "backbone=inception_v3", "backbone._target_=mylib.Net", "backbone.padding=3"])
     assert plain(cfg)["backbone"] == {"_target_": "mylib.Net", "padding": 3, "scale": False}
     cfg = compose(["dataset=voc", "dataset.root=x", "dataset._target_=mylib.read", "dataset.variant=5"])
     assert plain(cfg)["dataset"] == {"_target_": "mylib.read", "_convert_": "all", "root": "x", "variant": 5}
@@ -164,12 +167,12 @@ def test_arguments_that_both_take_keep_their_values(mylib):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["backbone.widht=2", "backbone._target_=mylib.Net"],
+        (["dataset=digits", "backbone.widht=2", "backbone._target_=mylib.Net"],
          "unknown key backbone.widht: mylib.Net has no argument widht"),
-        (["detector.head._target_=mylib.Head", "detector.head.padding=c"],
+        (["dataset=digits", "detector.head._target_=mylib.Head", "detector.head.padding=c"],
          "detector.head.padding=c is not legal: expected one of a, b"),
-        (["dataset._target_=mylib.read"], "dataset.variant is missing: mylib.read needs it"),
-        (["backbone._target_=mylob.Net"],
+        (["dataset.root=x", "dataset._target_=mylib.read"], "dataset.variant is missing: mylib.read needs it"),
+        (["dataset=digits", "backbone._target_=mylob.Net"],
          "backbone._target_=mylob.Net: there is no module mylob; is it on PYTHONPATH?"),
     ],
 )  # fmt: skip
@@ -182,7 +185,7 @@ def test_own_targets_are_checked_by_their_own_signature(mylib, overrides, messag
 @pytest.mark.slow
 def test_own_targets_train_a_step(mylib, small_overrides):
     """Every stage builds, and trains a step with, a backbone, head, transform and data set that the library lacks."""
-    small = [line for line in small_overrides if not line.startswith(("init", "backbone.", "dataset.", "schedule.st"))]
+    small = [line for line in small_overrides if not line.startswith(("init", "backbone.", "dataset", "schedule.st"))]
     small = [line for line in small if "classify.schedule.steps" not in line and "warmup" not in line]
     command = [sys.executable, "-m", "detect.cli", "train", "debug=step", *OWN, *small, f"dataset.root={mylib}/data"]
     paths = os.pathsep.join([str(Path(__file__).parents[2]), str(mylib)])

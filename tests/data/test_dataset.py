@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from detect.data.dataset import (
@@ -15,12 +13,10 @@ from detect.data.dataset import (
     DetectionDataset,
     Example,
     class_counts,
-    existing_folder,
-    find_images,
-    image_size,
 )
-from detect.data.split import fill_splits, seeded_split
-from detect.errors import ConfigError, DataError
+from detect.data.folder import existing_folder, find_images
+from detect.data.image_file import image_size
+from detect.errors import DataError
 
 
 def example(name="a", boxes=((1, 2, 3, 4),), classes=(1,)):
@@ -144,49 +140,8 @@ def test_folder_messages(tmp_path):
             existing_folder(tmp_path / name)
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.integers(0, 60), st.integers(0, 1000), st.floats(0, 0.45), st.floats(0, 0.45))
-def test_seeded_split_covers_all_once(n, seed, val, test):
-    ids = [f"{i:03d}" for i in range(n)]
-    parts = seeded_split(ids, val, test, seed)
-    assert sorted(i for ids in parts.values() for i in ids) == ids
-    assert abs(len(parts["test"]) - n * test) <= 1 and abs(len(parts["val"]) - n * val) <= 1.5
-    assert seeded_split(ids[::-1], val, test, seed) == parts
-
-
-def test_seeded_split_depends_on_the_seed_and_spreads_groups():
-    ids = [f"{i:03d}" for i in range(100)]
-    groups = [0] * 90 + [1] * 10
-    assert seeded_split(ids, 0.2, 0.2, 0) != seeded_split(ids, 0.2, 0.2, 1)
-    parts = seeded_split(ids, 0.2, 0.2, 3, groups)
-    assert {s: sum(int(i) >= 90 for i in part) for s, part in parts.items()} == {"train": 6, "val": 2, "test": 2}
-
-
-@pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (-0.1, 0), (0, 1.5)])
-def test_split_fractions_out_of_range(val, test):
-    with pytest.raises(ConfigError, match=r"dataset\.val_fraction=.*sum .*below 1"):
-        seeded_split(["a"], val, test, 0)
-
-
-def test_fill_splits_draws_only_what_is_missing():
-    items = [CropExample(Path("x"), i % 2, None, f"{i:02d}") for i in range(20)]
-
-    def fill(**given):
-        parts, note = fill_splits(given, lambda e: [e.label], 0.2, 0.1, 0, "lists")
-        return {s: len(p) for s, p in parts.items()}, note
-
-    assert fill(train=items) == (
-        {"train": 14, "val": 4, "test": 2},
-        "split: val 0.2, test 0.1 of the images from seed 0, stratified by class",
-    )
-    sizes, note = fill(train=items[:10], test=items[10:])
-    assert sizes == {"train": 8, "val": 2, "test": 10} and "lists; val 0.2" in note
-    assert fill(train=items[:10], val=items[10:]) == (
-        {"train": 10, "val": 10, "test": 0}, "split: lists; no test images"
-    )  # fmt: skip
-
-
 def test_readers_need_no_tensorflow():
-    modules = [f"detect.data.{m}" for m in ("dataset", "voc", "coco", "yolo", "digits", "validate", "statistics")]
+    modules = [f"detect.data.{m}" for m in ("dataset", "digits", "validate", "statistics")]
+    modules += [f"detect.data.formats.{m}" for m in ("auto", "voc", "coco", "yolo")]
     code = f"import sys, {', '.join(modules)}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -144,5 +144,5 @@ def test_settings_out_of_range(tmp_path, settings, message):
 
 def test_a_cache_that_can_not_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"dataset\.root=.*file: can't write there"):
+    with pytest.raises(DataError, match=r"dataset\.cache=.*file: can't write there"):
         make_digits(tmp_path / "file")

@@ -30,7 +30,7 @@ from detect.errors import ConfigError, DataError
 from detect.runs import sweep
 from detect.runs.folder import RunFolder
 
-STUDY = ["-m", "experiment=ablation/two_stage"]
+STUDY = ["-m", "experiment=ablation/two_stage", "dataset=digits"]
 
 
 def installed(module: str) -> bool:

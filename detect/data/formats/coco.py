@@ -141,14 +141,13 @@ def _words(text: str) -> list[str]:
 
 
 def _titles(contents: "Mapping[str, _File]") -> dict[str, int]:
-    """Number of each class, in the order of the numbers. Raises DataError if two files number a class differently."""
+    """Number of each class, in the order of the numbers. The first file with a class decides; others are noted."""
     numbers: dict[str, int] = {}
     for file in contents.values():
         for key, title in file.categories.items():
-            number = file.numbers[key]
-            if numbers.setdefault(title, number) != number and file.boxes[key]:
-                first = next(f.path for f in contents.values() if title in f.categories.values())
-                raise DataError(f"{file.path}: category '{title}' has the id {number}, but {numbers[title]} in {first}")
+            if numbers.setdefault(title, file.numbers[key]) != file.numbers[key]:
+                kind = "categories with other ids than in the first file, whose ids results carry"
+                file.notes.add(kind, f"{title} in {file.path.name}: {file.numbers[key]}, not {numbers[title]}")
     return dict(sorted(numbers.items(), key=lambda item: item[1]))
 
 

@@ -263,7 +263,7 @@ def _parts(root: Path, images: str | None, annotations: str | None, by_split: bo
         if years:
             return years
     if not find_files(root, {".xml"}):
-        looked = f"in {annotations}/ (dataset.annotations)" if annotations else f"in {', '.join(ANNOTATIONS)}"
+        looked = f"in {annotations or first_few(ANNOTATIONS, 9)} (dataset.annotations)"
         raise DataError(f"{root}: there are no XML annotations {looked} or beside the pictures")
     return [Part("", None, root, root, None)]
 

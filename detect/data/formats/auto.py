@@ -1,0 +1,80 @@
+"""Recognises the format of a folder: `dataset=auto`, the default."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from detect.config.legal_values import HeldOut
+from detect.data.assemble import Exif, SplitBy
+from detect.data.dataset import DetectionDataset
+from detect.data.folder import existing_folder, find_files
+from detect.data.formats import coco, voc, yolo
+from detect.errors import DataError, first_few
+
+FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDataset]]] = {
+    "voc": (voc.recognise, voc.read_voc),
+    "coco": (coco.recognise, coco.read_coco),
+    "yolo": (yolo.recognise, yolo.read_yolo),
+}
+"""By option of the group `dataset`: why a folder has the format (or None), and the reader."""
+
+MADE_FROM = {"csv": "voc"}
+"""Formats that tools make from another one, beside it: the other one is read."""
+
+
+def read_auto(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    name: str | None = None,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
+    split_seed: int = 0,
+    split_by: SplitBy = None,
+    exif: Exif = "displayed",
+) -> DetectionDataset:
+    """Reads a data set of any format: the notes say which one was recognised, and why.
+
+    root: folder of the data set; if it holds nothing but one folder, that one is read. Or a data.yaml of YOLO.
+    Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
+    Raises DataError if no format fits, or if two fit.
+    """
+    place = Path(root).expanduser()
+    folder = place if place.is_file() else _inner(existing_folder(root))
+    kind, why = recognised(folder)
+    read = FORMATS[kind][1]
+    dataset = read(
+        root=folder, classes=classes, rename=rename, name=name, val_fraction=val_fraction, test_fraction=test_fraction,
+        split_seed=split_seed, split_by=split_by, exif=exif,
+    )  # fmt: skip
+    return replace(dataset, notes=(f"format: {kind} ({why})", *dataset.notes))
+
+
+def recognised(folder: Path) -> tuple[str, str]:
+    """The format of a folder (or of a yaml), and why. Raises DataError if none fits, or if two fit."""
+    if folder.is_file():
+        return "yolo", f"{folder.name} is named"
+    found = {kind: why for kind, (recognise, _) in FORMATS.items() if (why := recognise(folder))}
+    for made, source in MADE_FROM.items():
+        if source in found and made in found:
+            found[source] += f"; not used: {found.pop(made)}, which tools make from these files"
+    if len(found) == 1:
+        return next(iter(found.items()))
+    if found:
+        choices = "\n".join(f"  dataset={kind}: {why}" for kind, why in found.items())
+        raise DataError(f"dataset.root={folder}: {len(found)} formats fit; choose one:\n{choices}")
+    endings = Counter(path.suffix.lower() or "no ending" for path in find_files(folder))
+    holds = first_few([f"{count} of {ending}" for ending, count in endings.most_common()]) or "no files"
+    raise DataError(
+        f"dataset.root={folder}: no format of boxes is recognised (it has {holds}). Legal: {', '.join(FORMATS)}; "
+        "one picture folder for each class is dataset=image_folder, and dataset=digits is the embedded data set"
+    )
+
+
+def _inner(folder: Path) -> Path:
+    """The folder itself, or the only folder in it, as archives often have it."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+    if len(inside) == 1 and inside[0].is_dir() and any(inside[0].iterdir()):
+        return _inner(inside[0])
+    return folder

@@ -1,0 +1,49 @@
+"""What a run was trained on, kept in its folder, so that a resume on other data is refused."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from detect.data.dataset import DetectionDataset, Example
+from detect.data.split import SPLITS
+from detect.errors import first_few
+
+
+def record(dataset: DetectionDataset) -> dict[str, Any]:
+    """The classes, and of every split the images by id with a digest of their annotations and file length."""
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint(),
+        "classes": list(dataset.classes),
+        "splits": {split: {e.id: _digest(e) for e in dataset.splits[split]} for split in SPLITS},
+    }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each kind of difference between two records, with the first images; empty if they are equal."""
+    found = []
+    if before["classes"] != now["classes"]:
+        found.append(f"the classes were {first_few(before['classes'], 9)}; they are {first_few(now['classes'], 9)}")
+    old = {i: (split, digest) for split, images in before["splits"].items() for i, digest in images.items()}
+    new = {i: (split, digest) for split, images in now["splits"].items() for i, digest in images.items()}
+    kinds = {
+        "images are gone": sorted(old.keys() - new.keys()),
+        "images are new": sorted(new.keys() - old.keys()),
+        "images are in another split": [
+            f"{i} ({old[i][0]} -> {new[i][0]})" for i in sorted(old.keys() & new.keys()) if old[i][0] != new[i][0]
+        ],
+        "images have other boxes, classes, sizes or files": [
+            i for i in sorted(old.keys() & new.keys()) if old[i][1] != new[i][1]
+        ],
+    }
+    return found + [f"{len(ids)} {kind}: {first_few(ids)}" for kind, ids in kinds.items() if ids]
+
+
+def _digest(e: Example) -> str:
+    try:
+        length = e.path.stat().st_size
+    except OSError:
+        length = -1
+    digest = hashlib.sha256(repr((e.width, e.height, length)).encode())
+    digest.update(e.boxes.tobytes() + e.classes.tobytes() + e.crowd.tobytes())
+    return digest.hexdigest()[:12]

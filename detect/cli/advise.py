@@ -10,6 +10,7 @@ from detect.advice import rules
 from detect.advice.choice import NETWORKS, choose, expected, reasons
 from detect.cli import job
 from detect.cli.main import verb
+from detect.config.check import refuse_inside_data
 from detect.config.tree import container
 from detect.data.statistics import outline, statistics
 from detect.errors import ConfigError, DataError
@@ -25,6 +26,8 @@ def main(cfg: DictConfig) -> None:
     """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
+    folder = Path(cfg.output).expanduser()
+    refuse_inside_data(cfg, folder, "output")
     dataset = open_dataset(cfg, cfg.decode)
     about = outline(dataset)
     if not about["boxes"]:
@@ -36,7 +39,6 @@ def main(cfg: DictConfig) -> None:
     for line in ["", *found, ""]:
         log.info(line)
     chosen = choose(cfg, dataset, like, options(), given())
-    folder = Path(cfg.output).expanduser()
     command = f"detect train --config-dir {folder} experiment={cfg.name}"
     about_it = ["", *reasons(chosen, dataset, like)]
     head = [f"Proposed by detect advise for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]

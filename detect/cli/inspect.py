@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from detect.cli.main import verb
+from detect.config.check import refuse_inside_data
 from detect.data.dataset import DetectionDataset
 from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
@@ -44,11 +45,12 @@ def main(cfg: DictConfig) -> None:
     if cfg.only == "network":
         report_network(cfg, dataset.num_classes)
         return
+    folder = Path(cfg.output or "inspection")
+    refuse_inside_data(cfg, folder, "output")
     for line in dataset.describe():
         log.info(line)
     findings = check(dataset, decode=cfg.decode)
     report_findings(findings)
-    folder = Path(cfg.output or "inspection")
     if not isinstance(dataset, DetectionDataset):
         draw_pictures(dataset, folder, cfg.images)
         return

@@ -109,6 +109,9 @@ def prepare(command: Command) -> Command:
                 request.past.refuse_changes(cfg)
             if command.options.cfg is None:
                 check.check(cfg)
+                if cfg.hydra.output_subdir:
+                    kind = "sweep" if command.multirun else "run"
+                    check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):
                     cells.add(cfg, " ".join(str(o.input_line) for o in job if not o.is_hydra_override()))

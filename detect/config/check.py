@@ -52,6 +52,24 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("\n".join(problems))
 
 
+def refuse_inside_data(cfg: DictConfig, folder: str | Path, key: str) -> None:
+    """Raises ConfigError if a folder for results lies below the folder of the data, where nothing is ever written.
+
+    key: the key that sets the folder, for the message.
+    """
+    dataset = cfg.get("dataset") or {}
+    roots = [root for name in ("root", "roots") if not OmegaConf.is_missing(dataset, name) and name in dataset
+             for root in ([dataset[name]] if name == "root" else dataset[name])]  # fmt: skip
+    for root in map(Path, roots):
+        data = root.expanduser().resolve()
+        data = data.parent if data.is_file() else data
+        if Path(folder).expanduser().resolve().is_relative_to(data):
+            raise ConfigError(
+                f"{key}={folder} is below dataset.root={root}; nothing is written there. Set {key} to a folder outside "
+                "of the data, or start from another folder"
+            )
+
+
 def is_open(key: str) -> bool:
     """Whether `key` lies below one of the OPEN_NODES."""
     return any(fnmatch.fnmatchcase(key, f"{glob}.*") for glob in OPEN_NODES)

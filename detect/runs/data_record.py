@@ -27,16 +27,16 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old = {i: (split, digest) for split, images in before["splits"].items() for i, digest in images.items()}
     new = {i: (split, digest) for split, images in now["splits"].items() for i, digest in images.items()}
     kinds = {
-        "images are gone": sorted(old.keys() - new.keys()),
-        "images are new": sorted(new.keys() - old.keys()),
-        "images are in another split": [
+        "images that are gone": sorted(old.keys() - new.keys()),
+        "images that are new": sorted(new.keys() - old.keys()),
+        "images in another split": [
             f"{i} ({old[i][0]} -> {new[i][0]})" for i in sorted(old.keys() & new.keys()) if old[i][0] != new[i][0]
         ],
-        "images have other boxes, classes, sizes or files": [
+        "images with other boxes, classes, sizes or files": [
             i for i in sorted(old.keys() & new.keys()) if old[i][1] != new[i][1]
         ],
     }
-    return found + [f"{len(ids)} {kind}: {first_few(ids)}" for kind, ids in kinds.items() if ids]
+    return found + [f"{kind}: {len(ids)} ({first_few(ids)})" for kind, ids in kinds.items() if ids]
 
 
 def _digest(e: Example) -> str:

@@ -99,7 +99,6 @@ def test_it_takes_a_folder_of_the_users_own(tmp_path):
         (["dataset=digits", "backbone=mobilenet_v3_small", "backbone.variant=tiny"],
          "backbone.variant=tiny is not legal: expected one of large, small"),
         ([], "dataset.root is missing: give dataset.root=DIR, or train on the embedded data set: dataset=digits"),
-        (["dataset=digits", "dataset.root=DIR"], "unknown key dataset.root"),
         (["seed=1,2"], "seed=1,2: several values make a sweep, which needs -m; seed=[...] is a list, "
                        "seed='...' is text"),
     ],

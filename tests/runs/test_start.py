@@ -12,6 +12,8 @@ from detect.config.check import CONFIG_DIR
 from detect.data.subset import limit
 from detect.errors import DataError
 from detect.runs.dataset import check_ground_truth, open_dataset, selection_split
+from detect.runs.folder import RunFolder
+from detect.runs.start import start_run
 
 XML = """<annotation><size><width>64</width><height>48</height></size>{}</annotation>"""
 OBJECT = "<object><name>{}</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object>"
@@ -62,8 +64,10 @@ def test_damage_is_an_error_that_names_the_file(folder, damage, message):
 
 
 def test_a_class_that_is_not_listed_is_refused_with_the_legal_ones(folder):
-    with pytest.raises((DataError, hydra.errors.InstantiationException), match=r"cat.*dog|dog.*cat"):
-        open_dataset(compose(folder, "dataset.classes=[dog]"))
+    with pytest.raises(
+        (DataError, hydra.errors.InstantiationException), match=r"dataset\.classes: .*'cow'.*classes: cat"
+    ):
+        open_dataset(compose(folder, "dataset.classes=[cow,dog]"))
 
 
 def test_limit_spreads_evenly_and_overfit_scores_the_training_images(folder):
@@ -73,14 +77,61 @@ def test_limit_spreads_evenly_and_overfit_scores_the_training_images(folder):
     assert [e.path.stem for e in small.splits["val"]] == ["0", "3"] and not small.splits["test"]
 
 
-def test_the_command_line_says_it_in_one_message_without_tensorflow(folder):
+def test_the_command_line_says_it_in_one_message_without_tensorflow(folder, tmp_path_factory):
     (folder / "JPEGImages/3.jpg").write_bytes(b"no image")
     program = "import sys; from detect.cli.main import run; from detect.cli.train import main\n" \
               "code = run('train', main.__wrapped__, sys.argv[1:])\n" \
               "assert 'tensorflow' not in sys.modules; sys.exit(code)"  # fmt: skip
+    place = f"hydra.run.dir={tmp_path_factory.mktemp('run')}"
     done = subprocess.run(
-        [sys.executable, "-c", program, "dataset=voc", f"dataset.root={folder}", f"hydra.run.dir={folder}/run"],
+        [sys.executable, "-c", program, "dataset=voc", f"dataset.root={folder}", place],
         capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "3.jpg" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nothing_is_written_below_the_data(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    for verb, root in (("train", "."), ("train", str(folder)), ("inspect", "."), ("advise", str(folder.parent))):
+        done = subprocess.run(
+            [sys.executable, "-m", "detect.cli", verb, f"dataset.root={root}"],
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 2 and "below dataset.root=" in done.stderr, done.stderr + done.stdout
+    assert sorted(folder.rglob("*")) == before
+    done = subprocess.run(
+        [sys.executable, "-m", "detect.cli", "train", "dataset=digits", f"dataset.root={folder}"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2 and "unknown key dataset.root" in done.stderr
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_path_factory):
+    place = RunFolder(tmp_path_factory.mktemp("run"))
+    cfg = compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3")
+    first = start_run(cfg, place.path, "detect train")
+    del first
+    gone = sorted((folder / "Annotations").iterdir())[0]
+    text = gone.read_text()
+    gone.unlink()
+    gone_picture = (folder / "JPEGImages" / gone.stem).with_suffix(".jpg")
+    content = gone_picture.read_bytes()
+    gone_picture.unlink()
+    with pytest.raises(DataError, match=rf"begun on\n  images that are gone: 1 \({gone.stem}\)") as caught:
+        start_run(cfg, place.path, "detect train")
+    assert "Restore the data" in str(caught.value)
+    gone.write_text(text.replace("<xmax>", "<xmax>1"))
+    gone_picture.write_bytes(content)
+    with pytest.raises(DataError, match=rf"images with other boxes, .*: 1 \({gone.stem}\)"):
+        start_run(cfg, place.path, "detect train")
+    gone.write_text(text)
+    start_run(cfg, place.path, "detect train")
+    with pytest.raises(DataError, match=r"images in another split: .* -> "):
+        start_run(
+            compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3", "dataset.split_seed=3"),
+            place.path,
+            "detect train",
+        )

@@ -174,7 +174,8 @@ def test_failures_since_the_sweep_began(tmp_path):
 
 
 def test_every_cell_is_tried_and_those_that_failed_are_named_at_the_end(tmp_path):
-    data = ["dataset=voc", f"dataset.root={tmp_path}/no,{tmp_path}"]
+    (tmp_path / "empty" / "folder").mkdir(parents=True)
+    data = ["dataset=voc", f"dataset.root={tmp_path}/no,{tmp_path}/empty"]
     command = [sys.executable, "-m", "detect.cli", "train", "-m", *data]
     done = subprocess.run([*command, f"hydra.sweep.dir={tmp_path}/sweep"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -361,9 +361,8 @@ def _listed(
                 f"{path}: it lists {first_few(missing, 3)}, which has no XML file with a picture; "
                 "remove the line, or add the files"
             )
-        if ids:
-            chosen[split] = ids
-    if "train" not in chosen:
+        chosen[split] = ids  # an empty list says that the split has no images
+    if not chosen.get("train"):
         have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
         raise DataError(
             f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: {have}. "

@@ -79,8 +79,8 @@ def read_yolo(
     records = {}
     for split in SPLITS:
         found = _split_pictures(listing, split, pictures, notes)
-        if found:
-            records[split] = labels.records(found, split)
+        if found is not None:
+            records[split] = labels.records(found)
     if not records.get("train"):
         raise DataError(f"{path}: train: {first_few(listing.splits.get('train', ['']))} has no pictures")
     if not any(record.source for record in records["train"]):
@@ -268,8 +268,10 @@ def _existing(bases: Iterable[Path], entry: str) -> Path | None:
     return None
 
 
-def _split_pictures(listing: Listing, split: str, pictures: Pictures, notes: Notes) -> list[Path]:
-    """The pictures of one split, from its folders, lists and patterns."""
+def _split_pictures(listing: Listing, split: str, pictures: Pictures, notes: Notes) -> list[Path] | None:
+    """The pictures of one split, from its folders, lists and patterns; None if the source has no such split."""
+    if not listing.splits.get(split):
+        return None
     found: list[Path] = []
     bases = list(dict.fromkeys([listing.base, listing.path.parent]))
     for entry in listing.splits.get(split, ()):
@@ -278,7 +280,7 @@ def _split_pictures(listing: Listing, split: str, pictures: Pictures, notes: Not
         if place is None and not matches:
             if split == "test":
                 notes.add(f"left out, entries of {listing.path.name} that do not exist", f"test: {entry}")
-                continue
+                return None
             raise DataError(
                 f"{listing.path}: {split}: {entry} does not exist, below {first_few(bases, between=' and ')}"
             )
@@ -337,7 +339,7 @@ class _Labels:
         self.taken: set[Path] = set()
         self.strays: list[Path] = []
 
-    def records(self, pictures: Sequence[Path], split: str) -> list[Record]:
+    def records(self, pictures: Sequence[Path]) -> list[Record]:
         sources = [self._source(picture) for picture in pictures]
         self.taken.update(source for source in sources if source)
         with ThreadPoolExecutor(8) as pool:

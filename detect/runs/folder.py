@@ -12,6 +12,7 @@ The results of the last stage are in the run folder itself.
 
 import fcntl
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -112,7 +113,7 @@ class RunFolder:
 
     @property
     def classes(self) -> Path:
-        """The class names, in order."""
+        """The classes in order, as COCO's categories: [{"id": 3, "name": "car"}, ...]; once a list of names."""
         return self.path / "classes.json"
 
     @property
@@ -139,12 +140,26 @@ class RunFolder:
 
     def class_names(self) -> tuple[str, ...]:
         """The class names, in order."""
-        return tuple(json.loads(self.classes.read_text()))
+        return tuple(name for _, name in self._categories())
 
-    def save(self, cfg: DictConfig, classes: tuple[str, ...]) -> None:
-        """Writes the configuration and the class names."""
+    def category_ids(self) -> tuple[int, ...]:
+        """The number of each class in the user's own files: 1..C if these have none."""
+        return tuple(number for number, _ in self._categories())
+
+    def _categories(self) -> list[tuple[int, str]]:
+        try:
+            listed = json.loads(self.classes.read_text(encoding="utf-8"))
+            if all(isinstance(entry, str) for entry in listed):
+                return list(enumerate(listed, 1))
+            return [(int(entry["id"]), str(entry["name"])) for entry in listed]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{self.classes}: this is not the list of classes of a run: {error}") from error
+
+    def save(self, cfg: DictConfig, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> None:
+        """Writes the configuration, and the class names with their numbers. category_ids: None is 1..C."""
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        write_json(self.classes, list(classes), indent=None)
+        numbered = zip(category_ids or range(1, len(classes) + 1), classes, strict=True)
+        write_json(self.classes, [{"id": number, "name": name} for number, name in numbered], indent=None)
 
     def last_stage(self) -> str | None:
         """The last stage with boxes that the run began: a stage after the float detector, or else that; or None."""

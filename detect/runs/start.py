@@ -58,5 +58,5 @@ def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
         raise DataError(f"data set {dataset.name}: it has no training images")
     check_ground_truth(dataset)
     lock = place.claim()  # after the checks, so that bad data leaves no folder
-    place.save(cfg, dataset.classes)
+    place.save(cfg, dataset.classes, dataset.category_ids)
     return Run(place, cfg, dataset, provenance.collect() | ({"command": command} if command else {}), lock)

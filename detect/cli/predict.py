@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from detect.cli.main import verb
 from detect.data.folder import find_files
@@ -50,7 +50,9 @@ def main(cfg: DictConfig) -> None:
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "predictions").expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={folder}: this is a file; name a folder")
-    photographs = without_output(find_photographs(cfg.images), folder)
+    if isinstance(cfg.images, ListConfig):
+        raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
+    photographs = without_output(find_photographs(str(cfg.images)), folder)
     annotations = AnnotationFile(Path(cfg.annotations).expanduser()) if cfg.annotations else None
     names = photographs.names
     targets = destinations(names, folder)

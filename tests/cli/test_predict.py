@@ -8,6 +8,7 @@ import sys
 import cv2
 import pytest
 
+from detect.cli import overrides
 from detect.errors import ConfigError, DataError, Unfinished
 from tests.cli.conftest import call, picture
 
@@ -49,6 +50,7 @@ def test_without_a_readable_image_the_results_are_empty_and_the_error_stays(plan
 def test_the_exit_code_after_a_bad_image_is_1():
     script = """
 from detect.cli import main
+from detect.cli import overrides
 from detect.errors import Unfinished
 
 def job(cfg):
@@ -67,6 +69,20 @@ def test_a_path_that_exists_comes_before_a_pattern(planted, tmp_path, name):
     picture(tmp_path / "photos" / "5.jpg", 2)
     call("predict", f"run={run}", f"images='{tmp_path}/photos/{name}'", f"output={tmp_path}/out")
     assert [row["file_name"] for row in rows(tmp_path / "out")] == [name]
+
+
+def test_a_path_on_the_command_line_needs_no_quotes(tmp_path):
+    photo = picture(tmp_path / "IMG[1], it's.jpg", 1)
+    for images in (str(photo), f"{tmp_path}/b[12]*.jpg"):  # a file, and a pattern that Hydra's grammar does not read
+        command = overrides.prepare(overrides.read(["run=x", f"images={images}"], "predict"))
+        assert overrides.first_job(command).images == images
+    command = overrides.read(["images=4", "output=a,b"], "inspect")
+    assert command.overrides == ("images=4", "output=a,b")
+
+
+def test_images_is_one_path(planted, tmp_path):
+    with pytest.raises(ConfigError, match=r"images=\['a.jpg', 'b.jpg'\]: legal is one path"):
+        call("predict", f"run={planted(FOUND)}", "images=[a.jpg,b.jpg]")
 
 
 def test_a_folder_with_brackets_in_its_name(planted, tmp_path):

@@ -43,13 +43,23 @@ class Detections:
 class Detector:
     """Finds objects in images of any size.
 
-    classes: the class names, in order. size: (height, width) of the network's input frame.
+    classes: the class names, in order. category_ids: their numbers in the user's own files; None is 1..C.
+    size: (height, width) of the network's input frame.
     find: a list of uint8 [H, W, 3] images -> (boxes [n, 4] in pixels of the image, scores [n], classes [n]) of each.
     architecture: the meta-architecture, if the detector comes from a run.
     """
 
-    def __init__(self, find: Find, classes: Sequence[str], size: Sequence[int], name: str, architecture: Any = None):
+    def __init__(
+        self,
+        find: Find,
+        classes: Sequence[str],
+        size: Sequence[int],
+        name: str,
+        architecture: Any = None,
+        category_ids: Sequence[int] | None = None,
+    ):
         self.classes, self.size, self.name = tuple(classes), (int(size[0]), int(size[1])), name
+        self.category_ids = tuple(category_ids or range(1, len(self.classes) + 1))
         self.architecture = architecture
         self._find = find
 
@@ -88,7 +98,7 @@ class Detector:
                 for image, (boxes, scores, kinds, count) in zip(images, rows, strict=True)
             ]
 
-        return cls(find, classes, frame.size, str(run.path), architecture)
+        return cls(find, classes, frame.size, str(run.path), architecture, run.category_ids())
 
     @classmethod
     def _from_saved_model(cls, folder: Path) -> "Detector":
@@ -101,7 +111,7 @@ class Detector:
         def find(images: list[np.ndarray]) -> list[Found]:
             return [_serve(module, image) for image in images]
 
-        return cls(find, about["classes"], about["size"], str(folder))
+        return cls(find, about["classes"], about["size"], str(folder), category_ids=about.get("category_ids"))
 
     @classmethod
     def _from_tflite(cls, file: Path) -> "Detector":
@@ -113,7 +123,7 @@ class Detector:
             found = (detection_output.detections(settings, runner(frame.fit(image))) for image in images)
             return [frame.found(*one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
-        return cls(find, settings.classes, settings.size, str(file))
+        return cls(find, settings.classes, settings.size, str(file), category_ids=settings.category_ids)
 
     def __call__(self, images: Image | Iterable[Image], score: float = 0.0) -> list[Detections]:
         """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out detections below `score`."""

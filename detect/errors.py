@@ -1,4 +1,7 @@
-"""Errors that the user can correct. The command line prints the message without a traceback and exits with code 2."""
+"""Errors that the user can correct. The command line prints the message without a traceback and exits with code 2.
+
+After `Unfinished` the code is 1.
+"""
 
 from collections.abc import Iterable
 
@@ -17,6 +20,10 @@ class DataError(UserError):
 
 class WeightsError(UserError):
     """A checkpoint, a run folder or a weight file that can't be used."""
+
+
+class Unfinished(UserError):
+    """A part of the work could not be done, such as a damaged image; all other parts are done and written."""
 
 
 def first_few(items: Iterable[object], most: int = 5, between: str = ", ", last: str = " and") -> str:

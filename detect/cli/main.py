@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detect.cli.help import VERBS, overview, verb_help
-from detect.errors import UserError
+from detect.errors import Unfinished, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,7 +46,8 @@ def verb(config_name: str) -> Callable[[Callable[["DictConfig"], object]], Calla
 
     config_name: YAML file below detect.config.check.CONFIG_DIR. Without arguments, the function reads the command line
     and ends the process with exit code 0; 2 after a UserError or a configuration that can't be composed, with one
-    message and no traceback; 130 after Ctrl-C. With a configuration, it is the undecorated function.
+    message and no traceback; 1 if a part of the work could not be done (`detect.errors.Unfinished`), or a job of a
+    sweep; 130 after Ctrl-C. With a configuration, it is the undecorated function.
     """
 
     def decorate(function: Callable[["DictConfig"], object]) -> Callable[..., Any]:
@@ -147,7 +148,9 @@ def _job(
         if mend is None:
             raise
         tell(config_name, mend)
-        raise SystemExit(2) from None  # not through Hydra, which would print a line of its own
+        raise SystemExit(
+            1 if isinstance(mend, Unfinished) else 2
+        ) from None  # not through Hydra, which would print a line of its own
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -13,6 +13,7 @@ A typo costs a second and leaves no run folder. Nothing here imports TensorFlow.
 import argparse
 import difflib
 import itertools
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +87,26 @@ def read(argv: list[str], config_name: str) -> Command:
     flags = [token for token in argv if not (rest and token == rest[0] and rest.pop(0))]
     folder = config_folder(options.config_dir) if options.config_dir else None
     name = (options.config_name or config_name).removesuffix(".yaml")
-    return Command(name, tuple(flags), tuple(options.overrides), options, folder)
+    lines = tuple(_path_as_it_is(line, config_name) for line in options.overrides)
+    return Command(name, tuple(flags), lines, options, folder)
+
+
+def _path_as_it_is(line: str, config_name: str) -> str:
+    """The override with its value in quotes, if it is a path that exists or that Hydra's grammar can't read.
+
+    So a name with brackets or commas needs no quotes: `images=IMG[1].jpg`.
+    """
+    key, _, value = line.partition("=")
+    keys = ("run", "model", "output", "annotations", *(["images"] if config_name == "predict" else []))
+    if key not in keys or not value or value[0] in "'\"":
+        return line
+    if os.path.exists(os.path.expanduser(value)):
+        return f"{key}={quoted(value)}"
+    try:
+        parse([line])
+    except ConfigError:
+        return f"{key}={quoted(value)}"
+    return line
 
 
 def prepare(command: Command) -> Command:

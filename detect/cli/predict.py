@@ -1,75 +1,187 @@
 """Draws a detector's boxes on images: `detect predict run=RUN images=PATH`."""
 
 import glob
-import json
 import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from detect.cli.main import verb
-from detect.data.folder import find_images
-from detect.errors import ConfigError, DataError, first_few
+from detect.data.folder import find_files
+from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, examine, read_image
+from detect.data.text import printable
+from detect.errors import ConfigError, DataError, Unfinished, first_few
+from detect.evaluation.annotation_file import AnnotationFile
+from detect.evaluation.coco_json import Category, ImageId, Row, categories_of, file_names, rows_of
+from detect.files import write_json
 
 log = logging.getLogger("detect")
 LISTED = 4  # detections on the console for each image
+RESULTS = "detections.json"
+WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Types of images that pictures are written in; a picture of another type becomes a PNG beside its name."""
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """The images to predict. folder: their names in results are relative to it. paths: of files that exist."""
+
+    folder: Path
+    paths: tuple[Path, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The path of each image relative to the folder, with forward slashes."""
+        return file_names(self.paths, self.folder)
 
 
 @verb("predict")
 def main(cfg: DictConfig) -> None:
-    """Writes a picture for each image, and `detections.json` in COCO's result format, with file names."""
+    """Writes a picture for each image, and `detections.json` in COCO's result format, with file names.
+
+    Raises Unfinished after the work if an image can't be read: all others are done.
+    """
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")
-    paths = images(cfg.images)
+    source = Path(cfg.run or cfg.model).expanduser()
+    folder = Path(cfg.output or (source.parent if source.is_file() else source) / "predictions").expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output={folder}: this is a file; name a folder")
+    if isinstance(cfg.images, ListConfig):
+        raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
+    photographs = without_output(find_photographs(str(cfg.images)), folder)
+    annotations = AnnotationFile(Path(cfg.annotations).expanduser()) if cfg.annotations else None
+    names = photographs.names
+    targets = destinations(names, folder)
+    inputs = [*photographs.paths, *([annotations.path] if annotations else [])]
+    refuse_overwriting([*targets, folder / RESULTS], inputs)
+    ids = annotations.image_ids(names) if annotations else list(range(1, len(names) + 1))
     from detect.detector import Detector  # imports TensorFlow
 
-    source = Path(cfg.run or cfg.model)
     detector = Detector.load(source)
-    folder = Path(cfg.output or (source.parent if source.is_file() else source) / "predictions")
+    categories = categories_of(detector.classes, detector.category_ids)
+    if annotations:
+        categories = annotations.categories(detector.classes, detector.category_ids)
     folder.mkdir(parents=True, exist_ok=True)
-    write(detector, paths, folder, cfg.score)
+    write(detector, Job(photographs.paths, names, ids, targets, categories, folder), cfg.score)
 
 
-def images(what: str) -> list[Path]:
-    """The image files of `what`: an image, a folder or a glob."""
+def find_photographs(what: str) -> Photographs:
+    """The images of `what`: an image, a folder or a glob. A path that exists is no pattern, even with brackets in it.
+
+    A named file, and a file of an image format that is not read, is among them: it must not be missed. Raises DataError
+    if there is no image.
+    """
     path = Path(what).expanduser()
-    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-    found = find_images(path) if path.is_dir() else matches
-    if not found:
-        raise DataError(f"images={what}: there is no image; legal are an image, a folder or a glob")
-    return found
+    if path.is_dir():
+        base, files = path, find_files(path)
+    elif path.exists():
+        return Photographs(path.parent, (path,))
+    else:
+        plain = [part for part in path.parts if not glob.has_magic(part)]
+        base = Path(*path.parts[: next((k for k, part in enumerate(path.parts) if part not in plain), None)])
+        matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        files = [file for match in matches for file in (find_files(match) if match.is_dir() else [match])]
+    files = list(dict.fromkeys(files))
+    images = tuple(file for file in files if file.suffix.lower() in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES))
+    others = [file.name for file in files if file not in set(images)]
+    if not images:
+        found = f"; {len(others)} files of other kinds are there: {first_few(others, 3)}" if others else ""
+        raise DataError(f"images={what}: there is no image{found}; legal are an image, a folder or a glob")
+    if others:
+        log.info("%d files are no images and are passed over: %s", len(others), printable(first_few(others, 3)))
+    return Photographs(base, images)
 
 
-def write(detector, paths: list[Path], folder: Path, score: float) -> None:
+def without_output(photographs: Photographs, folder: Path) -> Photographs:
+    """The images without those of an earlier prediction, if the folder of the output lies in that of the images."""
+    inside, outside = folder.resolve(), photographs.folder.resolve()
+    if inside == outside or not inside.is_relative_to(outside):
+        return photographs
+    kept = tuple(path for path in photographs.paths if not path.resolve().is_relative_to(inside))
+    if len(kept) < len(photographs.paths):
+        log.info("%d pictures in %s are passed over", len(photographs.paths) - len(kept), printable(folder))
+    if not kept:
+        raise DataError(f"images={photographs.folder}: all images are in output={folder}; name another output")
+    return Photographs(photographs.folder, kept)
+
+
+def destinations(names: Sequence[str], folder: Path) -> list[Path]:
+    """The file of each picture: the name and the folders of the image, and its type if pictures are written in it."""
+    taken: set[str] = set(names)
+    targets = []
+    for name in names:
+        target = name
+        if Path(name).suffix.lower() not in WRITTEN:
+            while target in taken:
+                target += ".png"
+            taken.add(target)
+        targets.append(folder / target)
+    return targets
+
+
+def refuse_overwriting(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raises ConfigError, which names the file, if a file to write is one of the inputs, by any name or link."""
+    read = {_identity(path): path for path in inputs if path.exists()}
+    for target in targets:
+        if target.exists() and _identity(target) in read:
+            told = read[_identity(target)]
+            raise ConfigError(f"output={target.parent}: it would overwrite the input {told}; name another folder")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    about = os.stat(path)
+    return about.st_dev, about.st_ino
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is written for each image: its path, its name and id in results, and the file of its picture."""
+
+    paths: Sequence[Path]
+    names: Sequence[str]
+    ids: Sequence[ImageId]
+    targets: Sequence[Path]
+    categories: Sequence[Category]
+    folder: Path
+
+
+def write(detector, job: Job, score: float) -> None:
     """Draws boxes with a score of at least `score`. The JSON file holds all detections."""
-    from detect.data.image_file import read_image
     from detect.reporting import pictures
 
-    rows = []
-    for number, path in enumerate(paths, start=1):
-        image = read_image(path)
-        (found,) = detector(image)
-        shown = found.scores >= score
-        drawn = pictures.draw_boxes(
-            image, found.boxes[shown], found.classes[shown], found.scores[shown], detector.classes
-        )
-        pictures.save(folder / f"{number:04d}_{path.stem}.png", drawn)
-        for box, value, kind in zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True):
-            ymin, xmin, ymax, xmax = box
-            rows.append(
-                {
-                    "image_id": number,
-                    "file_name": str(path),
-                    "category_id": kind,
-                    "category": detector.classes[kind - 1],
-                    "bbox": [xmin, ymin, xmax - xmin, ymax - ymin],
-                    "score": value,
-                }
-            )
+    rows: list[Row] = []
+    bad: list[str] = []
+    for path, name, number, target in zip(job.paths, job.names, job.ids, job.targets, strict=True):
+        try:
+            image = read_image(path)
+            (found,) = detector(image)
+            shown = found.scores >= score
+            boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
+            pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))
+        except (DataError, OSError) as error:
+            bad.append(f"{name}: {_reason(path, error)}")
+            log.warning("%s", printable(bad[-1]))
+            continue
+        rows += rows_of(number, name, (found.boxes, found.scores, found.classes), job.categories)
         named = [f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True) if s >= score]
-        log.info("%s: %s", path.name, first_few(named, LISTED) or "nothing")
-    (folder / "detections.json").write_text(json.dumps(rows))
-    log.info("%d pictures and detections.json are in %s", len(paths), folder)
+        log.info("%s: %s", printable(name), printable(first_few(named, LISTED) or "nothing"))
+    write_json(job.folder / RESULTS, rows, indent=None)
+    done = len(job.paths) - len(bad)
+    log.info("%d pictures and %s are in %s", done, RESULTS, printable(job.folder))
+    if bad:
+        listed = "\n  ".join(printable(line) for line in bad)
+        raise Unfinished(f"{len(bad)} of {len(job.paths)} images could not be done; the others are\n  {listed}")
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why there is no picture of an image."""
+    if path.suffix.lower() in UNREAD_SUFFIXES:
+        return f"{path.suffix[1:].upper()} is not read; save it as JPEG or PNG"
+    return (isinstance(error, DataError) and examine(path)[0]) or str(error)
 
 
 if __name__ == "__main__":

@@ -127,27 +127,6 @@ class CocoEvaluator:
         rankings = rank(self.examples, self.detections, self.classes)
         return _score(truth, coco_results(self.examples, self.detections), MAX_DETECTIONS, rankings)
 
-    def to_coco(self) -> list[dict[str, object]]:
-        """The detections as a COCO results list for a json file, with file and class names for human readers.
-
-        image_id is the id of the example if all ids are numbers (as in data from COCO), else its position 1..N.
-        """
-        numbered = all(example.id.isdecimal() for example in self.examples)
-        results: list[dict[str, object]] = []
-        for row in coco_results(self.examples, self.detections):
-            example = self.examples[row["image_id"] - 1]
-            results.append(
-                {
-                    "image_id": int(example.id) if numbered else row["image_id"],
-                    "category_id": row["category_id"],
-                    "bbox": [round(value, 3) for value in row["bbox"]],
-                    "score": round(row["score"], 6),
-                    "file_name": example.path.name,
-                    "category": self.classes[row["category_id"] - 1],
-                }
-            )
-        return results
-
 
 def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) -> Scores:
     """Score the ground truth as predictions. An AP of 1.0 shows that the evaluation is correct.

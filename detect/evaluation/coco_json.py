@@ -1,6 +1,12 @@
-"""Ground truth and detections in COCO's JSON format, from boxes [ymin, xmin, ymax, xmax] in pixels of the image."""
+"""Ground truth and detections in COCO's JSON format, from boxes [ymin, xmin, ymax, xmax] in pixels of the image.
 
+This is the only module that writes the format. Ids are those of the user's own files where these have some, so that a
+file of results is scored against them: cocodataset.org/#format-results.
+"""
+
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -8,13 +14,15 @@ import numpy as np
 from detect.evaluation.matching import NOTHING, Detections
 
 if TYPE_CHECKING:
-    from detect.data.dataset import Example
+    from detect.data.dataset import DetectionDataset, Example
+
+ImageId = int | str
 
 
 class Image(TypedDict):
     """An image of COCO's ground truth; sides in pixels."""
 
-    id: int
+    id: ImageId
     file_name: str
     width: int
     height: int
@@ -31,7 +39,7 @@ class Annotation(TypedDict):
     """A box of COCO's ground truth: bbox [x, y, width, height] in pixels, area in square pixels, iscrowd 0 or 1."""
 
     id: int
-    image_id: int
+    image_id: ImageId
     category_id: int
     bbox: list[float]
     area: float
@@ -39,8 +47,19 @@ class Annotation(TypedDict):
 
 
 class Result(Annotation):
-    """A detection in COCO's format: as an annotation, with its score in 0..1."""
+    """A detection as an evaluator takes it: as an annotation, with its score in 0..1."""
 
+    score: float
+
+
+class Row(TypedDict):
+    """A detection in a file: bbox [x, y, width, height] in pixels, score in 0..1, and names for human readers."""
+
+    image_id: ImageId
+    file_name: str
+    category_id: int
+    category: str
+    bbox: list[float]
     score: float
 
 
@@ -52,39 +71,74 @@ class Truth(TypedDict):
     categories: list[Category]
 
 
-def coco_truth(examples: "Sequence[Example]", classes: Sequence[str]) -> Truth:
-    """The examples as a COCO ground-truth dictionary: images 1..N in order, categories 1..C, area = width * height."""
+def categories_of(classes: Sequence[str], ids: Sequence[int] | None = None) -> list[Category]:
+    """The classes as COCO's categories. ids: the number of each class; None is 1..C."""
+    numbers = range(1, len(classes) + 1) if ids is None else ids
+    return [{"id": int(number), "name": name} for number, name in zip(numbers, classes, strict=True)]
+
+
+def image_ids(examples: "Sequence[Example]") -> list[ImageId]:
+    """The id of each image: that of the source if every image has its own there, else its place 1..N."""
+    known = [example.source_id for example in examples]
+    ids = [number for number in known if number is not None]
+    return ids if len(set(ids)) == len(known) else list(range(1, len(known) + 1))
+
+
+def image_numbers(examples: "Sequence[Example]") -> list[int]:
+    """`image_ids` if all are whole numbers, else 1..N. Evaluators break ties of scores in the order of these."""
+    ids = [number for number in image_ids(examples) if isinstance(number, int)]
+    return ids if len(ids) == len(examples) else list(range(1, len(examples) + 1))
+
+
+def file_names(paths: Sequence[Path], folder: Path | None = None) -> list[str]:
+    """The paths relative to `folder`, with forward slashes; None is the folder that all of them share."""
+    if not paths:
+        return []
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    base = Path(os.path.abspath(folder)) if folder else Path(os.path.commonpath([path.parent for path in absolute]))
+    return [path.relative_to(base).as_posix() for path in absolute]
+
+
+def coco_truth(
+    examples: "Sequence[Example]",
+    classes: Sequence[str],
+    category_ids: Sequence[int] | None = None,
+    ids: Sequence[ImageId] | None = None,
+) -> Truth:
+    """The examples as a COCO ground-truth dictionary; area = width * height.
+
+    category_ids: the number of each class; None is 1..C. ids: of the images; None is `image_numbers`.
+    """
+    numbers = image_numbers(examples) if ids is None else ids
+    categories = categories_of(classes, category_ids)
     annotations: list[Annotation] = []
-    for number, example in enumerate(examples, 1):
-        rows = zip(_xywh(example.boxes), example.classes.tolist(), example.crowd.tolist(), strict=True)
+    for number, example in zip(numbers, examples, strict=True):
+        rows = zip(xywh(example.boxes), example.classes.tolist(), example.crowd.tolist(), strict=True)
         for box, kind, crowd in rows:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
-                    "category_id": kind,
+                    "category_id": categories[kind - 1]["id"],
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": int(crowd),
                 }
             )
+    names = file_names([example.path for example in examples])
     images: list[Image] = [
-        {"id": number, "file_name": e.path.name, "width": e.width, "height": e.height}
-        for number, e in enumerate(examples, 1)
+        {"id": number, "file_name": name, "width": e.width, "height": e.height}
+        for number, name, e in zip(numbers, names, examples, strict=True)
     ]
-    return {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
-    }
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[Result]:
-    """Detections by image id as a COCO results list; image numbers are those of `coco_truth`."""
+    """Detections by image id as a COCO results list for an evaluator: images `image_numbers`, categories 1..C."""
     results: list[Result] = []
-    for number, example in enumerate(examples, 1):
+    for number, example in zip(image_numbers(examples), examples, strict=True):
         boxes, scores, classes = detections.get(example.id, NOTHING)
-        for box, score, kind in zip(_xywh(boxes), scores.tolist(), classes.tolist(), strict=True):
+        for box, score, kind in zip(xywh(boxes), scores.tolist(), classes.tolist(), strict=True):
             results.append(
                 {"id": len(results) + 1, "image_id": number, "category_id": kind, "bbox": box, "score": score,
                  "area": box[2] * box[3], "iscrowd": 0}
@@ -92,7 +146,46 @@ def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[
     return results
 
 
-def _xywh(boxes: np.ndarray) -> list[list[float]]:
+def rows_of(
+    image_id: ImageId,
+    file_name: str,
+    found: tuple[np.ndarray, np.ndarray, np.ndarray],
+    categories: Sequence[Category],
+) -> list[Row]:
+    """The detections of one image as rows of a file. found: boxes [n, 4] yxyx, scores [n], classes [n] in 1..C."""
+    boxes, scores, classes = found
+    return [
+        {
+            "image_id": image_id,
+            "file_name": file_name,
+            "category_id": categories[kind - 1]["id"],
+            "category": categories[kind - 1]["name"],
+            "bbox": box,
+            "score": score,
+        }
+        for box, score, kind in zip(xywh(boxes), scores.tolist(), classes.tolist(), strict=True)
+    ]
+
+
+def truth_file(dataset: "DetectionDataset", split: str) -> Truth:
+    """The ground truth of a split with the ids of its source, for a file."""
+    examples = dataset.splits[split]
+    return coco_truth(examples, dataset.classes, dataset.category_ids, image_ids(examples))
+
+
+def results_file(dataset: "DetectionDataset", split: str, detections: Detections) -> list[Row]:
+    """The detections of a split with the ids of its source, for a file that COCO's own evaluation reads."""
+    examples = dataset.splits[split]
+    categories = categories_of(dataset.classes, dataset.category_ids)
+    places = zip(image_ids(examples), file_names([e.path for e in examples]), examples, strict=True)
+    return [
+        row
+        for number, name, example in places
+        for row in rows_of(number, name, detections.get(example.id, NOTHING), categories)
+    ]
+
+
+def xywh(boxes: np.ndarray) -> list[list[float]]:
     """[n, 4] yxyx to a list of [x, y, width, height], in float64 so that a box overlaps itself by exactly 1."""
     ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).reshape(-1, 4).T
     rows: list[list[float]] = np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1).tolist()

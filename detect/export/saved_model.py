@@ -13,8 +13,15 @@ from detect.runs.folder import DETECTOR_JSON
 UNIT = 2048  # the integer for 1.0 in OpenCV's fixed-point weights
 
 
-def save(architecture: Detector, classes: Sequence[str], origin: str, folder: Path) -> None:
-    """Writes a SavedModel, with its class names and the name of its run (`origin`) in a file beside it.
+def save(
+    architecture: Detector,
+    classes: Sequence[str],
+    origin: str,
+    folder: Path,
+    category_ids: Sequence[int] | None = None,
+) -> None:
+    """Writes a SavedModel, with its class names, their numbers in the user's own files (None: 1..C) and the name of
+    its run (`origin`) in a file beside it.
 
     The signature is that of the Object Detection API: `input_tensor`, uint8 [B, H, W, 3] of any size ->
     `detection_boxes` [B, N, 4] normalised to that image, `detection_scores`, `detection_classes` from 1,
@@ -38,7 +45,8 @@ def save(architecture: Detector, classes: Sequence[str], origin: str, folder: Pa
         }
 
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
-    about = {"classes": list(classes), "size": frame.size, "resize": frame.mode, "run": origin}
+    ids = list(category_ids or range(1, len(classes) + 1))
+    about = {"classes": list(classes), "category_ids": ids, "size": frame.size, "resize": frame.mode, "run": origin}
     (folder / DETECTOR_JSON).write_text(json.dumps(about, indent=2))
 
 

@@ -45,7 +45,7 @@ def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None
     source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
     with tempfile.TemporaryDirectory() as place:
         new = Path(place) / "saved_model"
-        graph.save(architecture, detector.classes, detector.name, new)
+        graph.save(architecture, detector.classes, detector.name, new, detector.category_ids)
         shipped = Detector.load(new)
         report: dict[str, Any] = {
             "format": "saved_model",
@@ -74,7 +74,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
 
     architecture = detector.architecture
     options = package.Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
-    settings = Settings.of(architecture, detector.classes, options.nms)
+    settings = Settings.of(architecture, detector.classes, options.nms, detector.category_ids)
     dataset = images.data_of(cfg, detector.classes)
     source, real, training = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     plain = package.Options(nms=options.nms, batch=options.batch)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detect.reporting import fonts
 from detect.reporting.text import color_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[An
 def render(figure: "Figure") -> np.ndarray:
     """The figure as RGB uint8 [h, w, 3], cropped to its content with an even white margin."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
 
+    texts: list[Any] = figure.findobj(Text)
+    families = fonts.families("".join(text.get_text() for text in texts))
+    for text in texts if len(families) > 1 else ():
+        text.set_fontfamily(families)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3]
@@ -132,8 +138,10 @@ def line_color(kind: int) -> tuple[float, float, float]:
 
 
 def short(text: str, length: int = 24) -> str:
-    """The text, shortened to a length with two dots at its end."""
-    return text if len(text) <= length else text[: length - 2] + ".."
+    """The text as matplotlib draws it literally, shortened to a length with two dots at its end."""
+    text = fonts.visible(text)
+    text = text if len(text) <= length else text[: length - 2] + ".."
+    return text.replace("$", r"\$")  # else it begins a formula
 
 
 def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
@@ -163,7 +171,7 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
                 axis.plot(places, band.mean, color=colors[arm], linewidth=1.7, marker="o", markersize=3, label=label)
                 axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
             axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.15 * tops[_data_set(title)] or 1))
-        row[0].set_title(textwrap.fill(title, 50), loc="left", fontsize=10)
+        row[0].set_title(textwrap.fill(short(title, 200), 50), loc="left", fontsize=10)
         row[0].legend(fontsize=8, loc="best", framealpha=0.8)
         for axis, key in zip(row[2:], further, strict=True):
             for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():

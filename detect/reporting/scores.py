@@ -11,7 +11,7 @@ from detect.data.dataset import BACKGROUND, DetectionDataset
 from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores
-from detect.evaluation.coco_json import coco_results
+from detect.evaluation.coco_json import results_file, truth_file
 from detect.evaluation.confusion import confusion_matrix
 from detect.evaluation.evaluators import DetectionEvaluator
 from detect.evaluation.interface import Detect
@@ -40,12 +40,12 @@ def score_splits(
 def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Scores, found: CocoEvaluator) -> dict:
     """Logs a split's scores, writes its pictures and COCO results into `folder`, and returns the figures."""
     log.info("%s: %s", split, scores.table())
-    examples = dataset.splits[split]
     draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections))
     draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
     sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
     draw.save(folder / f"{split}_predictions.png", sheet)
-    write_json(folder / f"{split}_detections.json", coco_results(examples, found.detections))
+    write_json(folder / f"{split}_detections.json", results_file(dataset, split, found.detections), indent=None)
+    write_json(folder / f"{split}_ground_truth.json", truth_file(dataset, split), indent=None)
     return scores.summary | {"per_class": scores.per_class}
 
 

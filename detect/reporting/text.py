@@ -2,13 +2,10 @@
 
 import colorsys
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
+from detect.reporting import fonts
 
 Color = tuple[int, int, int]
 
@@ -96,26 +93,27 @@ def _overlap(place: np.ndarray, others: np.ndarray) -> float:
 
 @lru_cache(maxsize=4096)
 def _mask(text: str, size: int) -> np.ndarray:
-    """Opacity of a line of text in 0..1, float32 [h, w], with a margin. Lines of one size have the same height."""
-    font = _font(size)
-    ascent, descent = font.getmetrics()
-    left, _, right, _ = font.getbbox(text)
+    """Opacity of a line of text in 0..1, float32 [h, w], with a margin. Lines of one size have the same height.
+
+    Each piece of the text has a font with its characters. A piece that is higher than a line is drawn smaller.
+    """
+    from PIL import Image, ImageDraw
+
+    ascent, descent = fonts.load(fonts.default(), size).getmetrics()
+    drawn = []
+    for piece, file in fonts.pieces(text):
+        font = fonts.load(file, size)
+        _, top, _, bottom = font.getbbox(piece, anchor="ls")
+        if -top > ascent or bottom > descent + 1:
+            font = fonts.load(file, max(5, int(size * min(ascent / max(-top, 1), (descent + 1) / max(bottom, 1)))))
+        drawn.append((piece, font))
     side = max(2, size // 4)
-    mask = np.zeros((ascent + descent + 1, max(int(right - left), 1) + 2 * side), np.float32)
-    ink = font.getmask(text, mode="L")
-    if ink.size[0] and ink.size[1]:
-        pixels = np.asarray(ink, np.float32).reshape(ink.size[1], ink.size[0]) / 255
-        top = max(int(font.getbbox(text)[1]), 0)
-        pixels = pixels[: mask.shape[0] - top, : mask.shape[1] - side]
-        mask[top : top + pixels.shape[0], side : side + pixels.shape[1]] = pixels
+    width = sum(font.getlength(piece) for piece, font in drawn)
+    canvas = Image.new("L", (max(round(width), 1) + 2 * side, ascent + descent + 1))
+    pen, left = ImageDraw.Draw(canvas), float(side)
+    for piece, font in drawn:
+        pen.text((left, ascent), piece, 255, font, anchor="ls")
+        left += font.getlength(piece)
+    mask = np.asarray(canvas, np.float32) / 255
     mask.setflags(write=False)
     return mask
-
-
-@lru_cache(maxsize=64)
-def _font(size: int) -> "FreeTypeFont":
-    """DejaVu Sans from matplotlib: it is the same on every machine and has more than ASCII."""
-    import matplotlib
-    from PIL import ImageFont
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), size)

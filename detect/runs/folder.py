@@ -114,7 +114,7 @@ class RunFolder:
 
     @property
     def classes(self) -> Path:
-        """The class names, in order."""
+        """The classes in order, as COCO's categories: [{"id": 3, "name": "car"}, ...]; once a list of names."""
         return self.path / "classes.json"
 
     @property
@@ -146,12 +146,26 @@ class RunFolder:
 
     def class_names(self) -> tuple[str, ...]:
         """The class names, in order."""
-        return tuple(json.loads(self.classes.read_text()))
+        return tuple(name for _, name in self._categories())
+
+    def category_ids(self) -> tuple[int, ...]:
+        """The number of each class in the user's own files: 1..C if these have none."""
+        return tuple(number for number, _ in self._categories())
+
+    def _categories(self) -> list[tuple[int, str]]:
+        try:
+            listed = json.loads(self.classes.read_text(encoding="utf-8"))
+            if all(isinstance(entry, str) for entry in listed):
+                return list(enumerate(listed, 1))
+            return [(int(entry["id"]), str(entry["name"])) for entry in listed]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{self.classes}: this is not the list of classes of a run: {error}") from error
 
     def save(self, cfg: DictConfig, dataset: DetectionDataset) -> None:
-        """Writes the configuration, the class names and the record of the data."""
+        """Writes the configuration, the class names with their numbers, and the record of the data."""
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        write_json(self.classes, list(dataset.classes), indent=None)
+        numbered = zip(dataset.category_ids or (), dataset.classes, strict=True)
+        write_json(self.classes, [{"id": number, "name": name} for number, name in numbered], indent=None)
         write_json(self.data, data_record.record(dataset), indent=None)
 
     def last_stage(self) -> str | None:

@@ -25,7 +25,8 @@ NMS = ("none", "tflite_op", "in_graph")
 class Settings:
     """A single-stage detector's settings beyond its weights.
 
-    classes: their names; size: (height, width) of the frame; resize: a mode of `detect.geometry.frame.Frame`.
+    classes: their names; category_ids: their numbers in the user's own files, 1..C if empty.
+    size: (height, width) of the frame; resize: a mode of `detect.geometry.frame.Frame`.
     boxes: the kind of the codes, a name of `detect.geometry.box_coder.CODERS`; scales: those of that coder.
     scores: the rule from logits to scores, a name of `detect.modeling.losses.SCORES`.
     iou, score, per_class, total: those of the suppression (`detect.modeling.nms`).
@@ -45,9 +46,12 @@ class Settings:
     nms: str
     anchors: np.ndarray
     boxes: str = "offsets"
+    category_ids: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, detector: Detector, classes: Sequence[str], nms: str = "none") -> "Settings":
+    def of(
+        cls, detector: Detector, classes: Sequence[str], nms: str = "none", category_ids: Sequence[int] = ()
+    ) -> "Settings":
         """The settings of a trained detector. Raises ConfigError if TFLite has no operations for it."""
         decoding, suppression = detector.decoding(), detector.postprocess
         if suppression.method != "greedy":
@@ -65,6 +69,7 @@ class Settings:
             nms=nms,
             anchors=np.asarray(detector.anchors, np.float32),
             boxes=decoding.boxes,
+            category_ids=tuple(category_ids),
         )
 
     def with_nms(self, nms: str) -> "Settings":
@@ -119,9 +124,9 @@ class Settings:
             said = json.loads(found[ENTRY])
             if said["format"] != FORMAT:
                 raise WeightsError(f"{name}: its {ENTRY} is of format {said['format']}, this program reads {FORMAT}")
-            said.setdefault("boxes", "offsets")  # files of earlier versions
+            said = {"boxes": "offsets", "category_ids": ()} | said  # files of earlier versions have neither
             fields = {key: said[key] for key in cls.__dataclass_fields__ if key != "anchors"}
-            fields |= {key: tuple(fields[key]) for key in ("classes", "size", "scales")}
+            fields |= {key: tuple(fields[key]) for key in ("classes", "category_ids", "size", "scales")}
             anchors = np.frombuffer(found[ANCHORS], "<f4").reshape(said["anchors"]["shape"])
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{name}: its {ENTRY} can't be read: {type(error).__name__}: {error}") from error

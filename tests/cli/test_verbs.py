@@ -93,7 +93,7 @@ def test_evaluate_refuses_a_split_without_images_and_an_unknown_run(small_run, t
 
 def test_predict_draws_every_image_and_writes_coco_json(small_run, photographs, tmp_path):
     call("predict", f"run={small_run[0]}", f"images={photographs}/c*.png", f"output={tmp_path}", "score=0.01")
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["0001_chelsea.png", "0002_coffee.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["chelsea.png", "coffee.png"]
     rows = json.loads((tmp_path / "detections.json").read_text())
     assert {row["image_id"] for row in rows} == {1, 2}
     for row in rows:
@@ -326,7 +326,7 @@ def test_evaluate_finds_the_run_that_an_export_lies_in(small_run, tflite, tmp_pa
 
 def test_predict_draws_with_the_tflite_file(tflite, photographs, tmp_path):
     call("predict", f"model={tflite['int8']}/model.tflite", f"images={photographs}", f"output={tmp_path}", "score=0.01")
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["0001_chelsea.png", "0002_coffee.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["chelsea.png", "coffee.png"]
     rows = json.loads((tmp_path / "detections.json").read_text())
     assert rows and all(row["category"] == str(row["category_id"] - 1) for row in rows)
 

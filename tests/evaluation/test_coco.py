@@ -3,12 +3,13 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from detect.data.dataset import Example
+from detect.data.dataset import DetectionDataset, Example
 from detect.errors import DataError
 from detect.evaluation.coco import (
     FIGURES,
@@ -16,7 +17,8 @@ from detect.evaluation.coco import (
     ground_truth_check,
     score_files,
 )
-from detect.evaluation.coco_json import coco_results, coco_truth
+from detect.evaluation.coco_json import coco_results, coco_truth, file_names, results_file, truth_file
+from detect.evaluation.matching import NOTHING
 
 HALF = Path(__file__).parent / "fixtures" / "coco_half.json"
 ORACLE = {
@@ -244,16 +246,32 @@ def test_table_fits_80_columns_and_counts_the_classes_it_leaves_out():
     assert lines[-2].split()[-5:] == ["1.000", "1.000", "1.000", "1.000", "1"]
 
 
-def test_results_leave_as_xywh_with_the_ids_of_a_coco_data_set():
-    evaluator = CocoEvaluator([example([], id="42"), example([], id="7")], ("cat", "dog"))
-    evaluator.add("7", [[1, 2, 11, 32]], [0.25], [2])
-    assert evaluator.to_coco() == [
-        {"image_id": 7, "category_id": 2, "bbox": [2.0, 1.0, 30.0, 10.0], "score": 0.25,
-         "file_name": "7.jpg", "category": "dog"}
+def numbered(id, source_id=None, folder="."):
+    made = example([[1, 2, 11, 32]], [2], id=id)
+    return replace(made, path=Path(folder, made.path.name), source_id=source_id)
+
+
+@pytest.mark.parametrize(
+    ("source_ids", "ids"), [((285, 139), [285, 139]), (("b", "a"), ["b", "a"]), ((285, None), [1, 2]), ((7, 7), [1, 2])]
+)
+def test_results_leave_as_xywh_with_the_ids_of_the_source(source_ids, ids):
+    examples = (numbered("x", source_ids[0], "d/one"), numbered("y", source_ids[1], "d/two"))
+    dataset = DetectionDataset("toy", ("cat", "dog"), {"test": examples}, category_ids=(3, 90))
+    found = {"x": NOTHING, "y": (np.array([[1.0, 2, 11, 32]]), np.array([0.25]), np.array([2]))}
+    assert results_file(dataset, "test", found) == [
+        {"image_id": ids[1], "category_id": 90, "bbox": [2.0, 1.0, 30.0, 10.0], "score": 0.25,
+         "file_name": "two/y.jpg", "category": "dog"}
     ]  # fmt: skip
-    named = CocoEvaluator([example([], id="x"), example([], id="7")], ("cat", "dog"))
-    named.add("7", [[1, 2, 11, 32]], [0.25], [2])
-    assert named.to_coco()[0]["image_id"] == 2
+    truth = truth_file(dataset, "test")
+    assert [image["id"] for image in truth["images"]] == ids
+    assert {row["category_id"] for row in truth["annotations"]} == {90}
+    assert [image["file_name"] for image in truth["images"]] == ["one/x.jpg", "two/y.jpg"]
+
+
+def test_file_names_are_relative_to_the_folder_that_all_share():
+    paths = [Path("/d/a/1.jpg"), Path("/d/b/1.jpg")]
+    assert file_names(paths) == ["a/1.jpg", "b/1.jpg"] and file_names(paths[:1]) == ["1.jpg"] and file_names([]) == []
+    assert file_names(paths, Path("/d/b/..")) == ["a/1.jpg", "b/1.jpg"]
 
 
 def test_files_that_are_not_coco_are_named(tmp_path):

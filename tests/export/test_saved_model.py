@@ -56,7 +56,7 @@ def picture(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module", params=MODES)
 def saved(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "model"
-    save(White(request.param), ("corner", "white"), "test", folder)
+    save(White(request.param), ("corner", "white"), "test", folder, (3, 90))
     return folder, request.param
 
 
@@ -64,6 +64,7 @@ def test_boxes_are_those_of_the_image(saved):
     folder, mode = saved
     detector = Detector.load(folder)
     assert json.loads((folder / DETECTOR_JSON).read_text())["resize"] == mode
+    assert detector.category_ids == (3, 90)
     for height, width in SHAPES:
         image, box = picture(height, width)
         (found,) = detector(image)

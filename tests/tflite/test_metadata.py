@@ -1,6 +1,7 @@
 """What a file says of itself."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import hydra
@@ -28,6 +29,15 @@ def test_settings_come_back_from_the_file(files, settings):
     np.testing.assert_array_equal(found.anchors, settings.anchors)
     assert found.to_dict() == settings.to_dict()
     assert (found.classes, found.size, found.scores, found.nms) == (("cat", "dog"), (32, 48), "sigmoid", "none")
+
+
+def test_numbers_of_the_categories_come_back_and_an_older_file_has_none(files, settings):
+    model = flatbuffer.read(files["int8"].content)
+    flatbuffer.set_metadata(model, replace(settings, category_ids=(3, 90)).entries())
+    assert Settings.read(model, "x").category_ids == (3, 90)
+    older = {key: value for key, value in settings.to_dict().items() if key != "category_ids"}
+    flatbuffer.set_metadata(model, settings.entries() | {ENTRY: json.dumps(older).encode()})
+    assert Settings.read(model, "x").category_ids == ()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""The ids in a COCO file of the user, for results that are scored against it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from detect.data.notes import Notes
+from detect.data.text import loose, one_name, read_text
+from detect.errors import DataError, first_few
+from detect.evaluation.coco_json import Category, ImageId
+
+NEEDED = {"images": "file_name", "categories": "name"}
+
+
+class AnnotationFile:
+    """The images and categories of a COCO file.
+
+    Raises DataError, naming the file, if it can't be read, or if an image or a category has no id or no name.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            content = json.loads(read_text(path, Notes()))
+        except ValueError as error:
+            raise DataError(f"annotations={path}: malformed json ({error})") from None
+        parts: dict[str, list[dict[str, Any]]] = {}
+        for key, name in NEEDED.items():
+            entries = content.get(key) if isinstance(content, dict) else None
+            if not isinstance(entries, list):
+                raise DataError(f"annotations={path}: no list '{key}'; name a COCO file with images and categories")
+            for k, entry in enumerate(entries):
+                legal = isinstance(entry, dict) and isinstance(entry.get(name), str | int)
+                if not legal or isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int | str):
+                    raise DataError(f"annotations={path}: {key}[{k}] must have an id and a {name}")
+            parts[key] = entries
+        self._images: dict[str, list[tuple[tuple[str, ...], ImageId]]] = {}
+        for entry in parts["images"]:
+            words = _parts(str(entry["file_name"]))
+            self._images.setdefault(words[-1] if words else "", []).append((words, entry["id"]))
+        self._categories = parts["categories"]
+
+    def image_ids(self, names: Sequence[str]) -> list[ImageId]:
+        """The id of each picture. names: paths relative to the folder of the pictures, with forward slashes.
+
+        The entry is taken that has the same path; or else the only one of the same file name whose folders, as far as
+        both have some, are the same; or else the only one of the same file name. Letter case does not matter.
+        Raises DataError for a picture that no entry or more than one fits, and for two pictures of one entry.
+        """
+        ids = [self._image_id(name) for name in names]
+        taken: dict[ImageId, str] = {}
+        for name, number in zip(names, ids, strict=True):
+            if number in taken:
+                raise DataError(
+                    f"annotations={self.path}: the pictures {taken[number]} and {name} both fit its image {number}; "
+                    "name the folder that its file names start from: images=FOLDER"
+                )
+            taken[number] = name
+        return ids
+
+    def _image_id(self, name: str) -> ImageId:
+        words = _parts(name)
+        entries = self._images.get(words[-1], [])
+        ways = (
+            [entry for entry in entries if entry[0] == words],
+            [entry for entry in entries if all(a == b for a, b in zip(entry[0][::-1], words[::-1], strict=False))],
+            entries,
+        )
+        fits = next((way for way in ways if way), [])
+        if len(fits) != 1:
+            found = first_few("/".join(entry[0]) for entry in fits)
+            reason = f"{len(fits)} of its images fit: {found}" if fits else "none of its images has this file name"
+            raise DataError(f"annotations={self.path}: picture {name}: {reason}")
+        return fits[0][1]
+
+    def categories(self, classes: Sequence[str], ids: Sequence[int]) -> list[Category]:
+        """The detector's classes with the ids of the categories of the same name.
+
+        ids: the numbers that the detector knows; a class that the file does not list keeps its own.
+        Raises DataError if no class is listed, if a name is listed twice, or if the number of a class that the file
+        does not list is another category's.
+        """
+        listed: dict[str, list[int]] = {}
+        for entry in self._categories:
+            listed.setdefault(one_name(entry["name"]), []).append(entry["id"])
+        known = [name for name in classes if one_name(name) in listed]
+        legal = first_few(listed, 10)
+        if not known:
+            raise DataError(f"annotations={self.path}: it has none of the classes {first_few(classes)}, but {legal}")
+        found: list[Category] = []
+        for name, number in zip(classes, ids, strict=True):
+            numbers = listed.get(one_name(name), [number])
+            if len(numbers) > 1 or not isinstance(numbers[0], int):
+                raise DataError(f"annotations={self.path}: category {name} has the ids {numbers}; legal is one number")
+            found.append({"id": numbers[0], "name": name})
+        own = {row["id"] for row in found if row["name"] not in known}
+        others = {number for numbers in listed.values() for number in numbers}
+        if own & others or len({row["id"] for row in found}) < len(found):
+            strange = first_few(name for name in classes if name not in known)
+            raise DataError(f"annotations={self.path}: it has no category {strange}, whose ids it gives to others")
+        return found
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(loose(part) for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/")

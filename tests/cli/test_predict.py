@@ -1,0 +1,192 @@
+"""`detect predict` on a detector without training: names, bad files, what is never overwritten, and ids."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from detect.cli import overrides
+from detect.errors import ConfigError, DataError, Unfinished
+from tests.cli.conftest import call, picture
+
+FOUND = {1: [([4, 4, 20, 20], 0.9, 1)], 2: [([4, 4, 20, 20], 0.8, 2)], 3: [([4, 4, 20, 20], 0.7, 1)]}
+
+
+def written(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def rows(folder):
+    return json.loads((folder / "detections.json").read_text())
+
+
+def test_a_bad_image_is_named_and_the_others_are_done(planted, tmp_path, caplog):
+    run, photos, output = planted(FOUND), tmp_path / "photos", tmp_path / "out"
+    picture(photos / "a.jpg", 1)
+    (photos / "b.jpg").write_bytes(b"\xff\xd8 cut")
+    (photos / "c.heic").write_bytes(b"a phone wrote this")
+    picture(photos / "d.jpg", 3)
+    reasons = (
+        r"2 of 4 images(.|\n)*b\.jpg: this is not an image file\n  c\.heic: HEIC is not read; save it as JPEG or PNG"
+    )
+    with caplog.at_level("INFO", "detect"), pytest.raises(Unfinished, match=reasons):
+        call("predict", f"run={run}", f"images={photos}", f"output={output}")
+    assert written(output) == ["a.jpg", "d.jpg", "detections.json"]
+    assert {row["file_name"] for row in rows(output)} == {"a.jpg", "d.jpg"}
+    assert any("c.heic" in line for line in caplog.messages) and "d.jpg: cat 0.70" in caplog.messages
+
+
+def test_without_a_readable_image_the_results_are_empty_and_the_error_stays(planted, tmp_path):
+    run, output = planted(FOUND), tmp_path / "out"
+    (tmp_path / "b.jpg").write_bytes(b"")
+    with pytest.raises(Unfinished, match=r"1 of 1 images(.|\n)*b\.jpg: the file is empty"):
+        call("predict", f"run={run}", f"images={tmp_path}/b.jpg", f"output={output}")
+    assert rows(output) == []
+
+
+def test_the_exit_code_after_a_bad_image_is_1():
+    script = """
+from detect.cli import main
+from detect.cli import overrides
+from detect.errors import Unfinished
+
+def job(cfg):
+    raise Unfinished("1 of 3 images could not be done: b.jpg")
+
+raise SystemExit(main.run("predict", job, ["run=x", "images=y"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 1 and "detect predict: 1 of 3 images" in ended.stderr and "Trace" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["IMG[1].jpg", "what?.jpg", "a*.jpg", "[0-9].jpg"])
+def test_a_path_that_exists_comes_before_a_pattern(planted, tmp_path, name):
+    run = planted(FOUND)
+    picture(tmp_path / "photos" / name, 1)
+    picture(tmp_path / "photos" / "5.jpg", 2)
+    call("predict", f"run={run}", f"images='{tmp_path}/photos/{name}'", f"output={tmp_path}/out")
+    assert [row["file_name"] for row in rows(tmp_path / "out")] == [name]
+
+
+def test_a_path_on_the_command_line_needs_no_quotes(tmp_path):
+    photo = picture(tmp_path / "IMG[1], it's.jpg", 1)
+    for images in (str(photo), f"{tmp_path}/b[12]*.jpg"):  # a file, and a pattern that Hydra's grammar does not read
+        command = overrides.prepare(overrides.read(["run=x", f"images={images}"], "predict"))
+        assert overrides.first_job(command).images == images
+    command = overrides.read(["images=4", "output=a,b"], "inspect")
+    assert command.overrides == ("images=4", "output=a,b")
+
+
+def test_images_is_one_path(planted, tmp_path):
+    with pytest.raises(ConfigError, match=r"images=\['a.jpg', 'b.jpg'\]: legal is one path"):
+        call("predict", f"run={planted(FOUND)}", "images=[a.jpg,b.jpg]")
+
+
+def test_a_folder_with_brackets_in_its_name(planted, tmp_path):
+    run, photos = planted(FOUND), tmp_path / "trip [2024]"
+    picture(photos / "IMG[1].png", 1)
+    call("predict", f"run={run}", f"images='{photos}'", f"output={tmp_path}/out")
+    assert written(tmp_path / "out") == ["IMG[1].png", "detections.json"]
+
+
+def test_pictures_keep_folder_name_and_type(planted, tmp_path):
+    run, photos, output = planted(FOUND), tmp_path / "photos", tmp_path / "out"
+    for number, name in enumerate(("one/a.jpg", "two/a.jpg", "two/a.png", "B.JPG", "c.webp", "d.bmp", "e.tif"), 1):
+        picture(photos / name, number)
+    shutil.copy(photos / "d.bmp", photos / "d.dib")
+    call("predict", f"run={run}", f"images={photos}", f"output={output}")
+    names = ["B.JPG", "c.webp", "d.bmp", "d.dib.png", "detections.json", "e.tif", "one/a.jpg", "two/a.jpg", "two/a.png"]
+    assert written(output) == names
+    assert (output / "B.JPG").read_bytes()[:2] == b"\xff\xd8" and cv2.imread(str(output / "e.tif")) is not None
+    call("predict", f"run={run}", f"images={photos}/*/a.*", f"output={tmp_path}/glob")
+    assert written(tmp_path / "glob") == ["detections.json", "one/a.jpg", "two/a.jpg", "two/a.png"]
+
+
+def test_an_input_is_never_overwritten(planted, tmp_path):
+    run, photos = planted(FOUND), tmp_path / "photos"
+    before = picture(photos / "a.jpg", 1).read_bytes()
+    (tmp_path / "link").symlink_to(photos)
+    for output in (photos, tmp_path / "link"):
+        with pytest.raises(ConfigError, match=r"output=.*would overwrite the input .*a\.jpg"):
+            call("predict", f"run={run}", f"images={photos}", f"output={output}")
+    truth = tmp_path / "out" / "detections.json"
+    truth.parent.mkdir()
+    truth.write_text(
+        json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "cat"}]})
+    )
+    with pytest.raises(ConfigError, match=r"would overwrite the input .*detections\.json"):
+        call("predict", f"run={run}", f"images={photos}", f"output={truth.parent}", f"annotations={truth}")
+    assert (photos / "a.jpg").read_bytes() == before and written(photos) == ["a.jpg"]
+
+
+def test_an_earlier_output_inside_the_folder_is_no_input(planted, tmp_path):
+    run, photos = planted(FOUND), tmp_path / "photos"
+    picture(photos / "a.jpg", 1)
+    for _ in range(2):
+        call("predict", f"run={run}", f"images={photos}", f"output={photos}/found")
+    assert written(photos) == ["a.jpg", "found/a.jpg", "found/detections.json"]
+
+
+def test_nothing_to_predict_is_an_error_that_tells_what_is_there(planted, tmp_path):
+    run = planted(FOUND)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "notes.txt").write_text("x")
+    for images in (f"{tmp_path}/photos", f"{tmp_path}/photos/*"):
+        with pytest.raises(DataError, match=r"there is no image; 1 files of other kinds are there: notes\.txt"):
+            call("predict", f"run={run}", f"images={images}")
+    with pytest.raises(ConfigError, match=r"output=.*notes\.txt: this is a file"):
+        call("predict", f"run={run}", f"images={tmp_path}", f"output={tmp_path}/photos/notes.txt")
+
+
+def annotations(path, images, categories=((3, "cat"), (90, "dog"))):
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in images],
+        "categories": [{"id": number, "name": name} for number, name in categories],
+        "annotations": [],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_ids_come_from_the_users_annotations(planted, tmp_path):
+    run, photos = planted(FOUND), tmp_path / "photos"
+    for number, name in enumerate(("one/a.jpg", "two/a.jpg", "b.jpg"), 1):
+        picture(photos / name, number)
+    images = [(7, "a.jpg"), (139, "data/one/a.jpg"), (285, "two\\a.jpg"), ("x", "elsewhere/B.jpg")]
+    file = annotations(tmp_path / "file.json", images[1:])
+    call("predict", f"run={run}", f"images={photos}", f"output={tmp_path}/out", f"annotations={file}")
+    found = {row["file_name"]: (row["image_id"], row["category_id"]) for row in rows(tmp_path / "out")}
+    assert found == {"one/a.jpg": (139, 3), "two/a.jpg": (285, 90), "b.jpg": ("x", 3)}
+
+
+@pytest.mark.parametrize(
+    ("images", "categories", "message"),
+    [
+        ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), (90, "dog")], r"c\.jpg: none of its images has this file name"),
+        ([(1, "x/a.jpg"), (2, "y/a.jpg"), (4, "c.jpg")], [(3, "cat"), (90, "dog")], r"a\.jpg: 2 of its images fit"),
+        ([(1, "a.jpg"), (4, "c.jpg")], [(3, "car")], r"none of the classes cat, dog, but car"),
+        ([(1, "a.jpg"), (4, "c.jpg")], [(2, "cat")], r"no category dog"),
+        ([(1, "a.jpg"), (4, "c.jpg")], [(2, "cat"), (3, "cat")], r"category cat has the ids \[2, 3\]"),
+        ([(None, "a.jpg")], [(2, "cat")], r"images\[0\] must have an id and a file_name"),
+    ],
+)
+def test_annotations_that_do_not_fit(planted, tmp_path, images, categories, message):
+    run, photos = planted(FOUND), tmp_path / "photos"
+    picture(photos / "a.jpg", 1)
+    picture(photos / "c.jpg", 2)
+    file = annotations(tmp_path / "file.json", images, categories)
+    with pytest.raises(DataError, match=message):
+        call("predict", f"run={run}", f"images={photos}", f"output={tmp_path}/out", f"annotations={file}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_pictures_of_one_entry_are_refused(planted, tmp_path):
+    run, photos = planted(FOUND), tmp_path / "photos"
+    picture(photos / "one/a.jpg", 1)
+    picture(photos / "two/a.jpg", 2)
+    file = annotations(tmp_path / "file.json", [(139, "a.jpg")])
+    with pytest.raises(DataError, match=r"one/a\.jpg and two/a\.jpg both fit its image 139"):
+        call("predict", f"run={run}", f"images={photos}", f"output={tmp_path}/out", f"annotations={file}")

@@ -12,6 +12,7 @@ VERBS = {
     "predict": "draw boxes on images and write COCO json",
     "export": "write a model that runs without this package",
     "inspect": "show the data, the network, or the effect of int8 on a run",
+    "convert": "write a data set, or boxes of a detector, in another format",
     "advise": "propose an experiment that fits a data set and this machine",
     "report": "write table, csv and curves of one study",
     "fetch": "download published weights into the cache, or list them",
@@ -32,6 +33,10 @@ EXAMPLES = {
         "detect inspect dataset=voc dataset.root=DIR",
         "detect inspect network backbone=inception_v2",
         "detect inspect quantize run=RUN weights=per_tensor",
+    ],
+    "convert": [
+        "detect convert dataset.root=DIR to=coco output=NEW",
+        "detect convert run=RUN images=FOLDER to=voc output=NEW",
     ],
     "advise": ["detect advise dataset=voc dataset.root=DIR", "detect advise ... init=FILE minutes=20 backbone=vgg16"],
     "report": ["detect report runs=runs/sweep output=experiments/NAME"],

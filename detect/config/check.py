@@ -125,7 +125,8 @@ def _signature(target: str) -> inspect.Signature | None:
 
 def _missing(cfg: DictConfig, tree: Tree) -> Iterator[str]:
     disabled = tuple(f"{key.removesuffix('enabled')}" for key, v in nodes(tree) if key.endswith(".enabled") and not v)
-    disabled += ("dataset.",) if tree.get("only") in ("network", "quantize") else ()  # `inspect` then reads no data
+    no_data = tree.get("only") in ("network", "quantize") or (tree.get("to") and tree.get("images"))
+    disabled += ("dataset.",) if no_data else ()  # `inspect` and `convert` then read no data set
     for key in sorted(OmegaConf.missing_keys(cfg)):
         if not key.startswith(("hydra.", *disabled)):
             kind = PLACEHOLDERS.get(key.rpartition(".")[2], "VALUE")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
+from detect.data.text import printable
 from detect.data.validate import check, clean
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
@@ -18,9 +19,19 @@ NAMED_ERRORS = 10
 
 
 def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
-    """Reads, checks and cleans the data set. Raises DataError for errors in it, with one message for all of them.
+    """Reads, checks and cleans the data set: `read_dataset`, then `clean`, whose findings are logged."""
+    dataset, findings = clean(read_dataset(cfg, decode))
+    for finding in findings:
+        log.warning(
+            "%s %s: %s (%s)", finding.kind, printable(finding.path.name), printable(finding.detail), finding.action
+        )
+    return dataset
 
-    decode: also decode every image, to find truncated files.
+
+def read_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
+    """Reads and checks the data set. Raises DataError for errors in it, with one message for all of them.
+
+    decode: also decode every image, to find those that training could not use.
     """
     try:
         dataset = hydra.utils.instantiate(cfg.dataset)
@@ -30,12 +41,9 @@ def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
     if errors:
-        lines = [f"  {finding.kind}: {finding.path}: {finding.detail}" for finding in errors]
+        lines = [printable(f"  {finding.kind}: {finding.path}: {finding.detail}") for finding in errors]
         named = first_few(lines, NAMED_ERRORS, "\n", "\n  and")
         raise DataError(f"data set {dataset.name}: {len(errors)} errors\n{named}")
-    dataset, findings = clean(dataset)
-    for finding in findings:
-        log.warning("%s %s: %s (%s)", finding.kind, finding.path.name, finding.detail, finding.action)
     return dataset
 
 

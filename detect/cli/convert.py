@@ -1,0 +1,99 @@
+"""Writes a data set in another format: `detect convert dataset.root=DIR to=coco output=DIR`. With a detector, it writes
+boxes that a labelling tool opens: `detect convert run=RUN images=PHOTOS to=voc output=DIR`."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from detect.cli.main import verb
+from detect.cli.predict import find_photographs
+from detect.config.check import refuse_inside_data
+from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats.writing import write_voc, write_yolo
+from detect.data.image_file import image_size, read_image
+from detect.data.notes import Notes
+from detect.data.text import printable
+from detect.errors import ConfigError, DataError, first_few
+from detect.evaluation.coco_files import write_coco
+from detect.runs.dataset import read_dataset
+
+log = logging.getLogger("detect")
+
+WRITERS: dict[str, Callable[[DetectionDataset, Path, Notes], None]] = {
+    "voc": write_voc,
+    "coco": write_coco,
+    "yolo": write_yolo,
+}
+
+
+@verb("convert")
+def main(cfg: DictConfig) -> None:
+    """Writes the files into a new folder, all or none."""
+    if bool(cfg.run) and bool(cfg.model):
+        raise ConfigError("convert: name either a run folder (run=RUN) or an exported model (model=PATH)")
+    source = cfg.run or cfg.model
+    if bool(source) != bool(cfg.images):
+        raise ConfigError("convert: boxes of a detector need both: a detector (run=RUN) and images=PATH")
+    folder = Path(cfg.output).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"output={cfg.output}: the folder is not empty; name a new one")
+    if source:
+        dataset = found_by(Path(source), cfg.images, cfg.score)
+    else:
+        refuse_inside_data(cfg, folder, "output")
+        dataset = read_dataset(cfg, cfg.decode)
+    for line in dataset.describe():
+        log.info(line)
+    notes = Notes()
+    write(dataset, cfg.to, folder, notes)
+    for line in notes.lines():
+        log.info("  %s", printable(line))
+    log.info("%d images are in %s, as %s", sum(map(len, dataset.splits.values())), folder, cfg.to)
+
+
+def write(dataset: DetectionDataset, kind: str, folder: Path, notes: Notes) -> None:
+    """Writes a data set into a new folder; after an error, the folder is not there."""
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        WRITERS[kind](dataset, temporary, notes)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        raise DataError(f"output={folder}: can't write there ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def found_by(source: Path, images: str, score: float) -> DetectionDataset:
+    """The boxes that a detector finds with at least `score`, as a data set whose images are all in train."""
+    photographs = find_photographs(images)
+    from detect.detector import Detector  # imports TensorFlow
+
+    detector = Detector.load(source)
+    examples, bad = [], []
+    for path, name in zip(photographs.paths, photographs.names, strict=True):
+        try:
+            (found,) = detector(read_image(path))
+        except DataError as error:
+            bad.append(str(error))
+            continue
+        width, height = image_size(path) or (0, 0)
+        shown = found.scores >= score
+        crowd = np.zeros(int(shown.sum()), bool)
+        examples.append(Example(path, width, height, found.boxes[shown], found.classes[shown], crowd, name))
+    if not examples:
+        raise DataError(f"images={images}: no image could be read: {first_few(bad, 3)}")
+    note = f"boxes: found by {source} with a score of {score:g} or more"
+    notes = (note, *(f"left out: {reason}" for reason in bad))
+    return DetectionDataset(source.name, detector.classes, {"train": tuple(examples)}, notes, detector.category_ids)
+
+
+if __name__ == "__main__":
+    main()

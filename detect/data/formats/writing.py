@@ -64,8 +64,10 @@ def voc_xml(e: Example, classes: tuple[str, ...], filename: str) -> str:
     ]
     lines.append(f"  <size><width>{e.width}</width><height>{e.height}</height><depth>3</depth></size>")
     for (ymin, xmin, ymax, xmax), label, crowd in zip(e.boxes.tolist(), e.classes, e.crowd, strict=True):
-        right, bottom = (end + THIN * (end == start + 1) for start, end in ((xmin, xmax), (ymin, ymax)))
-        corners = {"xmin": xmin + 1, "ymin": ymin + 1, "xmax": right, "ymax": bottom}
+        corners = {"xmin": xmin + 1, "ymin": ymin + 1, "xmax": xmax, "ymax": ymax}
+        for low, high, side in (("xmin", "xmax", xmax - xmin), ("ymin", "ymax", ymax - ymin)):
+            if side and _number(corners[low]) == _number(corners[high]):
+                corners[high] += THIN
         box = "".join(f"<{tag}>{_number(value)}</{tag}>" for tag, value in corners.items())
         name = escape(printable(classes[label - 1]))
         lines.append(f"  <object><name>{name}</name><difficult>{int(crowd)}</difficult><bndbox>{box}</bndbox></object>")

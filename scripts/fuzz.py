@@ -1,0 +1,199 @@
+"""Damages the files of small data sets at random, and reads them: every reader must read them or raise a UserError.
+
+    python scripts/fuzz.py [CASES] [SECONDS]       # make fuzz
+
+It prints a table: cases of each reader, how many were read and refused, the longest case, and the growth of memory.
+Exit code 1: a case raised another error, took longer than 5 seconds, or memory grew by 1 GB.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detect.cli.convert import WRITERS
+from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats.auto import FORMATS
+from detect.data.image_file import IMAGE_SUFFIXES
+from detect.data.notes import Notes
+from detect.data.validate import check
+from detect.errors import UserError
+
+LONGEST = 5  # seconds of a case
+MOST_MEMORY = 1 << 30  # bytes by which the process may grow
+TOKENS = (
+    *("", "0", "-1", "1e999", "nan", "99999999999999999999", "null", "true", "[]", "{}", '"', "'", "<", ">", "&", "%"),
+    *("\0", "\ufeff", "\u202e", "../", "/", "\\", "{", "}", "[", "]", ":", ",", "=", "#", "!!python/object:x", "&a *a"),
+    *("a" * 5000, "<!DOCTYPE a>", "<![CDATA[", "&#0;", "\n", "\r", "\t", "1", "2.5", "cat", "*", "?", "~", "|"),
+)
+VALUES = (None, True, -1, 0, 1.5, 1e300, float("nan"), "", "x", "1", [], {}, [1], [[]], {"a": 1}, 10**30, "../x", [None] * 4)
+
+
+@dataclass
+class Tally:
+    """Counts of one reader. failures: the trace of each error that is no UserError, once."""
+
+    cases: int = 0
+    read: int = 0
+    refused: int = 0
+    longest: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+def seed_dataset(folder: Path) -> DetectionDataset:
+    """Three small pictures with boxes of two classes, a crowd box, and a picture without a box."""
+    examples = []
+    for k in range(4):
+        path = folder / f"p{k}.{'jpg' if k % 2 else 'png'}"
+        cv2.imwrite(str(path), np.full((24, 32, 3), 50 * k, np.uint8))
+        boxes = np.array([[2, 3, 12, 20], [4, 5, 20, 30.5]][: 2 * (k < 3)], np.float32).reshape(-1, 4)
+        examples.append(
+            Example(path, 32, 24, boxes, [1, 2][: len(boxes)], [False, k == 1][: len(boxes)], f"p{k}", source_id=10 + k)
+        )
+    splits = {"train": examples[:2], "val": examples[2:3], "test": examples[3:]}
+    return DetectionDataset("seed", ("cat", "dog"), splits, (), (3, 90))
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """The bytes of a file after one to three random changes of bytes, words, lines or JSON values."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        kind = rng.randrange(7)
+        place = rng.randrange(len(content) + 1)
+        if kind == 0 and content:
+            place = min(place, len(content) - 1)
+            content = content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :]
+        elif kind == 1:
+            content = content[:place] + rng.choice(TOKENS).encode() + content[place:]
+        elif kind == 2:
+            content = content[:place] + content[place + rng.randrange(1, 40) :]
+        elif kind == 3:
+            words = content.split(b" ")
+            words[rng.randrange(len(words))] = rng.choice(TOKENS).encode()
+            content = b" ".join(words)
+        elif kind == 4:
+            lines = content.split(b"\n")
+            other = rng.choice(lines)
+            lines.insert(rng.randrange(len(lines) + 1), other)
+            content = b"\n".join(lines)
+        elif kind == 5:
+            content = content[:place]
+        else:
+            content = damaged_json(content, rng)
+    return content
+
+
+def damaged_json(content: bytes, rng: random.Random) -> bytes:
+    """A JSON text with one value replaced, removed or doubled; other text is given back as it is."""
+    try:
+        tree = json.loads(content)
+    except ValueError:
+        return content
+    places = []
+
+    def walk(node: object) -> None:
+        keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+        for key in keys:
+            places.append((node, key))
+            walk(node[key])  # type: ignore[index]
+
+    walk(tree)
+    if not places:
+        return content
+    node, key = rng.choice(places)
+    if rng.random() < 0.25:
+        del node[key]
+    elif rng.random() < 0.2 and isinstance(node, list):
+        node.append(node[key])
+    else:
+        node[key] = rng.choice(VALUES)
+    return json.dumps(tree).encode()
+
+
+def run(kind: str, read: Callable[..., DetectionDataset], folder: Path, cases: int, deadline: float, seed: int) -> Tally:
+    """Reads `cases` damaged copies of a folder, one file damaged at a time, until the deadline (of time.monotonic)."""
+    rng, tally = random.Random(f"{kind} {seed}"), Tally()
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in files if path.suffix not in IMAGE_SUFFIXES] * 4 + files
+    while tally.cases < cases and time.monotonic() < deadline:
+        path = rng.choice(files)
+        before = path.read_bytes()
+        path.write_bytes(damaged(before, rng))
+        started = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, LONGEST)
+        try:
+            check(read(folder), decode=True, threads=1)
+            tally.read += 1
+        except UserError:
+            tally.refused += 1
+        except Exception:
+            tally.failures[traceback.format_exc(limit=-4)] += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            tally.longest = max(tally.longest, time.monotonic() - started)
+            tally.cases += 1
+            path.write_bytes(before)
+    return tally
+
+
+def hang(number: int, frame: object) -> None:
+    raise TimeoutError(f"longer than {LONGEST} s")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", type=int, nargs="?", default=100_000, help="cases of all readers together")
+    parser.add_argument("seconds", type=float, nargs="?", default=1500, help="time for all of them")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    signal.signal(signal.SIGALRM, hang)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the decoders write a line for each damaged picture
+    tallies = {}
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        (root / "pictures").mkdir()
+        dataset = seed_dataset(root / "pictures")
+        for kind, (_, read) in FORMATS.items():
+            if kind in WRITERS:
+                (root / kind).mkdir()
+                WRITERS[kind](dataset, root / kind, Notes())
+            else:
+                sample(kind, dataset, root / kind)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        for kind, (_, read) in FORMATS.items():
+            share = given.seconds / len(FORMATS)
+            deadline = time.monotonic() + share
+            tallies[kind] = run(kind, read, root / kind, given.cases // len(FORMATS), deadline, given.seed)
+            shutil.rmtree(root / kind)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    print("| reader | cases | read | refused | other errors | longest, s |\n|---|---|---|---|---|---|")
+    for kind, t in tallies.items():
+        errors = sum(t.failures.values())
+        print(f"| {kind} | {t.cases} | {t.read} | {t.refused} | {errors} | {t.longest:.2f} |")
+    print(f"\n{sum(t.cases for t in tallies.values())} cases, memory grew by {grown / 2**20:.0f} MB")
+    for t in tallies.values():
+        for trace, count in t.failures.most_common(5):
+            print(f"\n{count} times:\n{trace}")
+    return int(any(t.failures or t.longest > LONGEST for t in tallies.values()) or grown > MOST_MEMORY)
+
+
+def sample(kind: str, dataset: DetectionDataset, folder: Path) -> None:
+    """The data set in a format that the project reads and does not write."""
+    raise NotImplementedError(kind)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""A random data set is written in every format and read back equal."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from detect.cli.convert import WRITERS, write
+from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats.auto import FORMATS, read_auto
+from detect.data.notes import Notes
+from detect.data.split import SPLITS
+from detect.data.text import one_name
+
+NAMES = st.lists(
+    st.text("aZ0 .-_'\"&<>:#[]{}é猫😀=%/\\", min_size=1, max_size=8).map(one_name).filter(bool),
+    min_size=1,
+    max_size=4,
+    unique=True,
+)
+
+
+@st.composite
+def datasets(draw):
+    """Sizes, boxes, classes and crowd flags of up to six images; each class has a box in train."""
+    names = [n for n in draw(NAMES) if n.casefold() != "background"] or ["cat"]
+    images = []
+    for number in range(draw(st.integers(2, 6))):
+        width, height = draw(st.integers(2, 60)), draw(st.integers(2, 60))
+        boxes = [(1, False, (0, 0, height, width))] if number == 0 else []  # a format may list no class without a box
+        for label in (
+            range(1, len(names) + 1) if number == 0 else draw(st.lists(st.integers(1, len(names)), max_size=3))
+        ):
+            x0, x1 = sorted(draw(st.lists(st.floats(0, width, width=32), min_size=2, max_size=2)))
+            y0, y1 = sorted(draw(st.lists(st.floats(0, height, width=32), min_size=2, max_size=2)))
+            boxes.append((label, draw(st.booleans()) and number > 0, (y0, x0, y1, x1)))
+        images.append((width, height, boxes))
+    splits = ["train", *draw(st.lists(st.sampled_from(SPLITS), min_size=len(images) - 1, max_size=len(images) - 1))]
+    return names, images, splits, draw(st.lists(st.integers(1, 10**6), min_size=9, max_size=9, unique=True))
+
+
+def made(folder: Path, names, images, splits, numbers) -> DetectionDataset:
+    parts: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    for k, ((width, height, boxes), split) in enumerate(zip(images, splits, strict=True)):
+        path = folder / f"{k}.png"
+        cv2.imwrite(str(path), np.full((height, width, 3), 20 * k, np.uint8))
+        rows = {
+            (label, crowd, np.round(np.float32(box), 3).tobytes()): (label, crowd, box) for label, crowd, box in boxes
+        }
+        kept = [r for r in rows.values() if r[2][0] + 0.01 < r[2][2] and r[2][1] + 0.01 < r[2][3]]
+        parts[split].append(
+            Example(
+                path, width, height, np.array([b for *_, b in kept]), np.array([n for n, *_ in kept]),
+                np.array([c for _, c, _ in kept], bool), f"sub/{k}.png", source_id=numbers[k],
+            )
+        )  # fmt: skip
+    ids = tuple(sorted(numbers)[: len(names)])
+    return DetectionDataset("made", tuple(names), parts, (), ids)
+
+
+def content(dataset: DetectionDataset, kind: str) -> dict:
+    """By split and name of the image: size, and boxes by class name; ids where the format has them."""
+    found = {}
+    for split in SPLITS:
+        for e in dataset.splits[split]:
+            keep = ~e.crowd if kind == "yolo" else np.ones(len(e.boxes), bool)
+            boxes = [
+                (dataset.classes[c - 1], bool(crowd), *box)
+                for c, crowd, box in zip(e.classes[keep], e.crowd[keep], e.boxes[keep].tolist(), strict=True)
+            ]
+            found[split, Path(e.id).stem] = (e.width, e.height, boxes, e.source_id if kind == "coco" else None)
+    return found
+
+
+@pytest.mark.parametrize("kind", sorted(WRITERS))
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given_set=datasets())
+def test_what_is_written_is_read_back(tmp_path_factory, kind, given_set):
+    folder = tmp_path_factory.mktemp(kind)
+    dataset = made(folder, *given_set)
+    before = content(dataset, kind)
+    trained = {name for (split, _), (_, _, boxes, _) in before.items() for name, *_ in boxes}
+    write(dataset, kind, folder / "written", Notes())
+    read = read_auto(folder / "written")
+    assert read.notes[0].startswith(f"format: {kind} (")
+    after = content(read, kind)
+    assert before.keys() == after.keys()
+    for key, (width, height, boxes, number) in before.items():
+        assert after[key][:2] == (width, height) and after[key][3] == number
+        assert [b[:2] for b in after[key][2]] == [b[:2] for b in boxes]
+        np.testing.assert_allclose(
+            [b[2:] for b in after[key][2]] or np.zeros((0, 4)), [b[2:] for b in boxes] or np.zeros((0, 4)), atol=1e-4
+        )
+    assert trained <= set(read.classes) <= set(dataset.classes)
+    if kind == "coco":
+        number = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+        assert read.category_ids == tuple(number[name] for name in read.classes)
+
+
+def test_every_writer_has_a_reader():
+    assert WRITERS.keys() <= FORMATS.keys()

@@ -115,7 +115,7 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
         leftovers(found.root, used, found.notes)
     numbers = {renamed.get(old, old): number for old, number in reversed(list((found.numbers or {}).items()))}
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
-    told = "the source's, in its order" if found.classes is not None else "all names of the annotations, sorted"
+    told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"
     notes = (f"classes: {'as given' if choice.classes is not None else told}", note, *found.notes.lines())
     return DetectionDataset(name, classes, parts, notes, ids)
 

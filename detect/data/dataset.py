@@ -5,6 +5,7 @@ whole image is [0, 0, height, width]. Classes are 1..C in the order of `classes`
 """
 
 import hashlib
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ class DetectionDataset:
         lines.append(f"  {'boxes':{wide}}" + "".join(f"{int(counts[s].sum()):9d}" for s in SPLITS))
         for i, name in enumerate(map(printable, self.classes)):
             lines.append(f"  {name[:wide]:{wide}}" + "".join(f"{int(counts[s][i]):9d}" for s in SPLITS))
-        return lines + [f"  {printable(note)}" for note in self.notes]
+        return lines + [line for note in self.notes for line in _wrapped(note)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ class ClassificationDataset:
         for i, name in enumerate(map(printable, self.classes)):
             counts = (sum(e.label == i for e in self.splits[s]) for s in SPLITS)
             lines.append(f"  {name[:wide]:{wide}}" + "".join(f"{c:9d}" for c in counts))
-        return lines + [f"  {printable(note)}" for note in self.notes]
+        return lines + [line for note in self.notes for line in _wrapped(note)]
 
 
 def class_counts(examples: Iterable[Example], num_classes: int) -> np.ndarray:
@@ -166,6 +167,11 @@ def class_counts(examples: Iterable[Example], num_classes: int) -> np.ndarray:
         known = example.classes[(example.classes > 0) & (example.classes <= num_classes)]
         np.add.at(counts, known, 1)
     return counts[1:]
+
+
+def _wrapped(note: str) -> list[str]:
+    """A note in lines of 80 columns."""
+    return textwrap.wrap(printable(note), 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _settle(dataset: DetectionDataset | ClassificationDataset) -> None:

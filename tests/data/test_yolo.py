@@ -40,7 +40,7 @@ def test_boxes_and_background(root):
     assert (a.id, a.source) == ("images/train/a.jpg", root / "labels" / "train" / "a.txt")
     assert (b.boxes.shape, b.source) == ((0, 4), None)
     assert data.splits["val"][0].id == "images/val/a.jpg"
-    assert data.notes[:2] == ("classes: the source's, in its order", "split: data.yaml (train, val); no test images")
+    assert data.notes[:2] == ("classes: in the order of the source", "split: data.yaml (train, val); no test images")
     assert "background, pictures without a label file: 1 (images/train/b.jpg)" in data.notes
     assert read_yolo(root / "data.yaml").fingerprint() == data.fingerprint()
 

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.folder import split_named
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
@@ -21,13 +22,14 @@ THIN = 5e-5
 """Pixels that VOC's writer adds to a side of one pixel: equal corners would mean a box without extent."""
 
 
-def file_names(dataset: DetectionDataset) -> dict[str, PurePosixPath]:
+def file_names(dataset: DetectionDataset, split: str | None = None) -> dict[str, PurePosixPath]:
     """A path for the picture of each image, by id: the id without its ending, with the ending of the file.
 
+    split: only of this split, without a folder of the split's name; None: of all images.
     Names are unique without their ending, because a label file has the name of its picture.
     """
-    examples = [e for split in SPLITS for e in dataset.splits[split]]
-    plain = {e.id: _plain(e.id) for e in examples}
+    examples = [e for name in SPLITS for e in dataset.splits[name] if split in (None, name)]
+    plain = {e.id: _plain(e.id, split) for e in examples}
     names: dict[str, PurePosixPath] = {}
     taken: set[str] = set()
     for e in examples:
@@ -76,8 +78,8 @@ def voc_xml(e: Example, classes: tuple[str, ...], filename: str) -> str:
 
 def write_yolo(dataset: DetectionDataset, folder: Path, notes: Notes) -> None:
     """YOLO: data.yaml, images/SPLIT/ and labels/SPLIT/. The format has no crowd boxes: they are left out and noted."""
-    names = file_names(dataset)
     for split in SPLITS:
+        names = file_names(dataset, split)
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
         for e in dataset.splits[split]:
@@ -103,10 +105,12 @@ def copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _plain(name: str) -> PurePosixPath:
+def _plain(name: str, split: str | None) -> PurePosixPath:
     """An id as a relative path without the ending of a picture, and without folders that the formats give a meaning."""
     parts = name.replace("\\", "/").split("/")
     parts = [part for part in parts if part.casefold() not in ("", ".", "..", *FOLDERS)] or ["image"]
+    if split and len(parts) > 1 and split_named(parts[0]) == split:
+        parts = parts[1:]
     stem, dot, ending = parts[-1].rpartition(".")
     last = stem if dot and stem and f".{ending.lower()}" in IMAGE_SUFFIXES else parts[-1]
     return PurePosixPath(*parts[:-1], last)

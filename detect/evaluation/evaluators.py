@@ -12,6 +12,12 @@ from detect.evaluation.interface import Detect
 from detect.geometry.frame import Frame
 
 
+def traced(detect: Detect) -> Detect:
+    """`detect` as a graph function. One that already is a graph function is returned as it is, so that evaluators which
+    get the same one share its graphs."""
+    return detect if isinstance(detect, tf.types.experimental.PolymorphicFunction) else tf.function(detect)
+
+
 class DetectionEvaluator:
     """Scores a detector on one split, in pixels of the image files.
 
@@ -34,7 +40,7 @@ class DetectionEvaluator:
             resize=frame.mode,
             exact=True,
         )
-        self.detect = tf.function(detect)
+        self.detect = traced(detect)
 
     def __call__(self) -> tuple[Scores, CocoEvaluator]:
         """Returns the scores, and the evaluator with the detections of every image."""
@@ -72,7 +78,7 @@ class ClassificationEvaluator:
             threads=threads,
             balanced=False,
         )
-        self.detect = tf.function(detect)
+        self.detect = traced(detect)
 
     def __call__(self) -> ClassificationScores:
         """Top-1, per-class accuracy and confusion of the split."""

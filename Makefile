@@ -21,7 +21,7 @@ demo: $(INSTALLED) ## train both stages on handwritten digits (minutes)
 	$(BIN)/detect train experiment=demo $(ARGS)
 
 test: $(INSTALLED) ## the quick tests; DETECT_SHARED=DIR adds those on real data
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(INSTALLED) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

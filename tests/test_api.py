@@ -58,10 +58,12 @@ assert api.Detector.load(exported).classes == digits.classes
 
 
 def test_the_whole_way(small_overrides, tmp_path):
-    """A hook of one's own, a data set, training, scores of the run and of the exported file."""
+    """A hook and a backbone of one's own, a data set, training, scores of the run and of the exported file."""
     (tmp_path / "own_hook.py").write_text(OWN_HOOK)
     steps = ["schedule.steps=2", "schedule.evaluate_every=2", "schedule.checkpoint_every=2", "classify.enabled=false"]
-    command = [sys.executable, "-c", WHOLE_WAY, str(tmp_path), *small_overrides, *steps]
+    own = [line for line in small_overrides if not line.startswith("backbone.")]
+    own.append("backbone._target_=tests.tiny_backbone.Tiny")
+    command = [sys.executable, "-c", WHOLE_WAY, str(tmp_path), *own, *steps]
     path = os.pathsep.join([str(tmp_path), *sys.path])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)

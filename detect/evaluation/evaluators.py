@@ -12,6 +12,13 @@ from detect.evaluation.interface import Detect
 from detect.geometry.frame import Frame
 
 
+def traced(detect: Detect) -> Detect:
+    """`detect` as a graph function. One that already is a graph function is returned as it is, so that evaluators which
+    get the same one share its graphs."""
+    graph: Detect = detect if isinstance(detect, tf.types.experimental.PolymorphicFunction) else tf.function(detect)
+    return graph
+
+
 class DetectionEvaluator:
     """Scores a detector on one split, in pixels of the image files.
 
@@ -34,7 +41,7 @@ class DetectionEvaluator:
             resize=frame.mode,
             exact=True,
         )
-        self.detect = tf.function(detect)
+        self.detect = traced(detect)
 
     def __call__(self) -> tuple[Scores, CocoEvaluator]:
         """Returns the scores, and the evaluator with the detections of every image."""
@@ -72,7 +79,7 @@ class ClassificationEvaluator:
             threads=threads,
             balanced=False,
         )
-        self.detect = tf.function(detect)
+        self.detect = traced(detect)
 
     def __call__(self) -> ClassificationScores:
         """Top-1, per-class accuracy and confusion of the split."""

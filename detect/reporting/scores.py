@@ -13,7 +13,7 @@ from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.coco_json import results_file, truth_file
 from detect.evaluation.confusion import confusion_matrix
-from detect.evaluation.evaluators import DetectionEvaluator
+from detect.evaluation.evaluators import DetectionEvaluator, traced
 from detect.evaluation.interface import Detect
 from detect.files import write_json
 from detect.geometry.frame import Frame
@@ -33,7 +33,8 @@ def score_splits(
 
     detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it.
     """
-    evaluators = {s: DetectionEvaluator(detect, frame, dataset, s, BATCH) for s in splits}
+    once = traced(detect)
+    evaluators = {s: DetectionEvaluator(once, frame, dataset, s, BATCH) for s in splits}
     return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
 
 

@@ -97,11 +97,15 @@ def hooks(cfg: DictConfig) -> list[Hook]:
 
 
 def check(cfg: DictConfig, num_classes: int) -> None:
-    """Builds hooks, detector and, if it is trained, its fake-quantised twin, so that errors in them come early."""
+    """Builds hooks, detector and, if it is trained, its fake-quantised twin, so that errors in them come early.
+
+    The networks are left out if there is a single stage, which builds them at once.
+    """
     hooks(cfg)
-    architecture = detector(cfg, num_classes)
-    if cfg.quantize.enabled:
-        fake_quant(architecture.model, quantization(cfg))
+    if cfg.classify.enabled or (cfg.quantize.enabled and cfg.quantize.float_stage):
+        architecture = detector(cfg, num_classes)
+        if cfg.quantize.enabled:
+            fake_quant(architecture.model, quantization(cfg))
 
 
 def stage_1_dataset(run: Run) -> ClassificationDataset:

@@ -74,8 +74,10 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(small_run, small_ov
 
 def test_sigterm_saves_and_resume_goes_on(small_overrides, tmp_path):
     folder = tmp_path / "stopped"
+    own = [line for line in small_overrides if not line.startswith("backbone.")]
+    own += ["backbone._target_=tests.tiny_backbone.Tiny", "classify.enabled=false", "schedule.steps=100000"]
     process = subprocess.Popen(
-        command(folder, *small_overrides, "classify.enabled=false", "schedule.steps=100000"),
+        command(folder, *own),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while steps_done(folder) < 3 and process.poll() is None:

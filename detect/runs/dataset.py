@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
 from detect.data.validate import check, clean
-from detect.errors import ConfigError, DataError, UserError, first_few
+from detect.errors import ConfigError, DataError, UserError, first_few, printable
 from detect.evaluation.coco import ground_truth_check
 
 log = logging.getLogger("detect")
@@ -30,12 +30,13 @@ def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
     if errors:
-        lines = [f"  {finding.kind}: {finding.path}: {finding.detail}" for finding in errors]
+        lines = [f"  {finding.kind}: {printable(finding.path)}: {printable(finding.detail)}" for finding in errors]
         named = first_few(lines, NAMED_ERRORS, "\n", "\n  and")
         raise DataError(f"data set {dataset.name}: {len(errors)} errors\n{named}")
     dataset, findings = clean(dataset)
     for finding in findings:
-        log.warning("%s %s: %s (%s)", finding.kind, finding.path.name, finding.detail, finding.action)
+        told = printable(f"{finding.kind} {finding.path.name}: {finding.detail} ({finding.action})")
+        log.warning("%s", told)
     return dataset
 
 

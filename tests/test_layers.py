@@ -146,11 +146,15 @@ def test_init_files_are_empty():
             "detect.geometry.boxes:1: imports detect.modeling, which is above geometry",
         ),
         (
-            "data.voc",
+            "data.formats.voc",
             "import os\nimport detect.modeling.ssd",
             "detect.data.formats.voc:2: imports detect.modeling, which is above data",
         ),
-        ("data.voc", "from detect import modeling", "detect.data.formats.voc:1: imports detect.modeling, which is above data"),
+        (
+            "data.formats.voc",
+            "from detect import modeling",
+            "detect.data.formats.voc:1: imports detect.modeling, which is above data",
+        ),
         (
             "reporting.logger",
             "def f():\n    from detect.training.stages import fit",

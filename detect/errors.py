@@ -3,6 +3,7 @@
 After `Unfinished` the code is 1.
 """
 
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -31,3 +32,21 @@ def first_few(items: Iterable[object], most: int = 5, between: str = ", ", last:
     named = [str(item) for item in items]
     more = f"{last} {len(named) - most} more" if len(named) > most else ""
     return between.join(named[:most]) + more
+
+
+_JOINERS = "\u200d\u200c"  # parts of emoji and of words in some scripts
+_HARMFUL = ("Cc", "Cf", "Zl", "Zp", "Cs")
+
+
+def printable(text: object) -> str:
+    """Text with control characters, line ends and marks of writing direction escaped, for consoles and tables."""
+    return "".join(_escape(c) if unicodedata.category(c) in _HARMFUL and c not in _JOINERS else c for c in str(text))
+
+
+def printable_lines(text: object) -> str:
+    """Text of several lines: its line feeds stay, and every line is `printable`."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()

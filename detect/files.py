@@ -1,13 +1,16 @@
-"""Files that are written whole or not at all, and strict JSON."""
+"""Files that are written whole or not at all, strict JSON, and CSV that a spreadsheet opens without harm."""
 
 import contextlib
+import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from detect.errors import printable
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -42,6 +45,41 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: object, indent: int | None = 2) -> None:
     """Writes strict JSON atomically."""
     write_text(path, strict_json(data, indent) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table as CSV atomically, in UTF-8: a head, and rows of as many cells. `csv_cell` writes each of them."""
+    with replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([csv_cell(column) for column in columns])
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
+
+
+def csv_cell(value: object) -> object:
+    """A cell without control characters. Text that a spreadsheet would take for a formula begins with an apostrophe.
+
+    Such text begins with = + - @ a tab or a carriage return, and is no number (owasp.org: CSV injection).
+    """
+    if value is None or isinstance(value, int | float | np.generic):
+        return value
+    text = str(value)
+    return f"'{printable(text)}" if text.startswith(FORMULA) and not _is_number(text) else printable(text)
+
+
+def csv_text(cell: str) -> str:
+    """The text of a cell that `csv_cell` wrote, without the apostrophe before a formula."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*FORMULA, "\\t", "\\r")) else cell
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
 
 
 def strict_json(data: object, indent: int | None = None) -> str:

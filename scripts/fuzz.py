@@ -40,7 +40,10 @@ TOKENS = (
     *("\0", "\ufeff", "\u202e", "../", "/", "\\", "{", "}", "[", "]", ":", ",", "=", "#", "!!python/object:x", "&a *a"),
     *("a" * 5000, "<!DOCTYPE a>", "<![CDATA[", "&#0;", "\n", "\r", "\t", "1", "2.5", "cat", "*", "?", "~", "|"),
 )
-VALUES = (None, True, -1, 0, 1.5, 1e300, float("nan"), "", "x", "1", [], {}, [1], [[]], {"a": 1}, 10**30, "../x", [None] * 4)
+VALUES = (
+    *(None, True, -1, 0, 1.5, 1e300, float("nan"), 10**30, "", "x", "1", "../x"),
+    *([], {}, [1], [[]], {"a": 1}, [None] * 4),
+)
 
 
 @dataclass
@@ -123,9 +126,9 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
     return json.dumps(tree).encode()
 
 
-def run(kind: str, read: Callable[..., DetectionDataset], folder: Path, cases: int, deadline: float, seed: int) -> Tally:
+def run(read: Callable[..., DetectionDataset], folder: Path, cases: int, deadline: float, rng: random.Random) -> Tally:
     """Reads `cases` damaged copies of a folder, one file damaged at a time, until the deadline (of time.monotonic)."""
-    rng, tally = random.Random(f"{kind} {seed}"), Tally()
+    tally = Tally()
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     files = [path for path in files if path.suffix not in IMAGE_SUFFIXES] * 4 + files
     while tally.cases < cases and time.monotonic() < deadline:
@@ -166,7 +169,7 @@ def main() -> int:
         root = Path(place)
         (root / "pictures").mkdir()
         dataset = seed_dataset(root / "pictures")
-        for kind, (_, read) in FORMATS.items():
+        for kind in FORMATS:
             if kind in WRITERS:
                 (root / kind).mkdir()
                 WRITERS[kind](dataset, root / kind, Notes())
@@ -174,9 +177,9 @@ def main() -> int:
                 sample(kind, dataset, root / kind)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         for kind, (_, read) in FORMATS.items():
-            share = given.seconds / len(FORMATS)
-            deadline = time.monotonic() + share
-            tallies[kind] = run(kind, read, root / kind, given.cases // len(FORMATS), deadline, given.seed)
+            deadline = time.monotonic() + given.seconds / len(FORMATS)
+            rng = random.Random(f"{kind} {given.seed}")
+            tallies[kind] = run(read, root / kind, given.cases // len(FORMATS), deadline, rng)
             shutil.rmtree(root / kind)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     print("| reader | cases | read | refused | other errors | longest, s |\n|---|---|---|---|---|---|")

@@ -146,7 +146,7 @@ def test_init_files_are_empty():
             "detect.geometry.boxes:1: imports detect.modeling, which is above geometry",
         ),
         (
-            "data.voc",
+            "data.formats.voc",
             "import os\nimport detect.modeling.ssd",
             "detect.data.voc:2: imports detect.modeling, which is above data",
         ),
@@ -154,6 +154,11 @@ def test_init_files_are_empty():
             "data.voc",
             "from detect import modeling",
             "detect.data.voc:1: imports detect.modeling, which is above data",
+        ),
+        (
+            "data.formats.voc",
+            "from detect import modeling",
+            "detect.data.formats.voc:1: imports detect.modeling, which is above data",
         ),
         (
             "reporting.logger",

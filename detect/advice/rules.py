@@ -11,6 +11,7 @@ import yaml
 
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage, coverage
+from detect.errors import printable
 from detect.geometry.boxes import area
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
@@ -52,7 +53,7 @@ def imbalance(dataset: DetectionDataset) -> list[str]:
     counts = np.bincount(labels[labels > 0], minlength=dataset.num_classes + 1)[1:]
     most = dataset.classes[int(counts.argmax())]
     return [
-        f"rare: {name} has {count} boxes, {most} {counts.max()}"
+        f"rare: {printable(name)} has {count} boxes, {printable(most)} {counts.max()}"
         for name, count in zip(dataset.classes, counts.tolist(), strict=True)
         if count < RARE * counts.max()
     ]
@@ -87,12 +88,12 @@ def experiment_text(head: Sequence[str], choices: Mapping[str, str], values: Map
     defaults = [*({f"override /{group}": option} for group, option in choices.items()), "_self_"]
     body = yaml.safe_dump({"defaults": defaults}, sort_keys=False)
     body += yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=116)
-    return "\n".join(["# @package _global_", *(f"# {line}".rstrip() for line in head), body])
+    return "\n".join(["# @package _global_", *(f"# {printable(line)}".rstrip() for line in head), body])
 
 
 def write_experiment(folder: Path, name: str, text: str) -> Path:
     """Writes `FOLDER/experiment/NAME.yaml`; with `--config-dir FOLDER` it is `experiment=NAME`."""
     path = folder / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path

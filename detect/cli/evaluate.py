@@ -16,7 +16,7 @@ log = logging.getLogger("detect")
 
 @verb("evaluate")
 def main(cfg: DictConfig) -> float | None:
-    """Prints COCO's twelve metrics and the metrics of each class; returns AP."""
+    """Prints COCO's twelve metrics and the metrics of each class, and lists suspected labels; returns AP."""
     source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
@@ -37,7 +37,9 @@ def main(cfg: DictConfig) -> float | None:
     check_ground_truth(dataset)
 
     from detect.detector import Detector
+    from detect.evaluation import suspected_labels
     from detect.reporting import scores as scoring  # imports TensorFlow
+    from detect.reporting import suspects
 
     detector = Detector.load(source, cfg.stage)
     if detector.classes != dataset.classes:
@@ -47,7 +49,9 @@ def main(cfg: DictConfig) -> float | None:
         )
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    scores = scoring.keep_scores(folder, cfg.split, dataset, *detector.evaluate(dataset.splits[cfg.split]))
+    figures, found = detector.evaluate(dataset.splits[cfg.split])
+    scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found)
+    suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     write_json(folder / f"{cfg.split}_scores.json", scores)
     log.info("pictures, scores and detections are in %s", folder)
     return scores["AP"]

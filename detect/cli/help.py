@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "train": "train a detector: classifier, then detector, then scores",
-    "evaluate": "score a run or a file on a data set: COCO figures, curves",
+    "evaluate": "score a run or a file: COCO figures, suspected labels",
     "predict": "draw boxes on images and write COCO json",
     "export": "write a model that runs without this package",
     "inspect": "show the data, the network, or the effect of int8 on a run",

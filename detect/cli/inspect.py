@@ -84,7 +84,9 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
         chosen = evenly_spread(examples, cfg.images)
         pictures = [draw.draw_boxes(read_image(e.path), e.boxes, e.classes, names=dataset.classes) for e in chosen]
         if pictures:
-            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
+            draw.save(
+                folder / f"raw_{split}.png", draw.contact_sheet(pictures, 4, captions=[e.path.name for e in chosen])
+            )
     if not dataset.splits["train"]:
         return
     stream = DetectionStream(
@@ -102,18 +104,30 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
         draw.draw_boxes(image, boxes[classes > 0], classes[classes > 0], names=dataset.classes)
         for image, boxes, classes in zip(batch["image"], batch["boxes"], batch["classes"], strict=True)
     ]
-    draw.save(folder / "augmented.png", draw.contact_sheet(pictures, columns=4))
+    captions = [dataset.splits["train"][index].path.name for index in batch["index"]]
+    draw.save(folder / "augmented.png", draw.contact_sheet(pictures, 4, captions=captions))
     log.info("contact sheets are in %s", folder)
 
 
 def draw_pictures(dataset, folder: Path, count: int) -> None:
-    """Writes `raw_SPLIT.png` for each split of a classification data set."""
+    """Writes `raw_SPLIT.png` for each split of a classification data set, with class and file of each picture."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
-        pictures = [read_image(example.path) for example in evenly_spread(examples, count)]
+        chosen = evenly_spread(examples, count)
+        pictures = [_crop(read_image(example.path), example.box) for example in chosen]
+        captions = [f"{dataset.classes[example.label]}: {example.path.name}" for example in chosen]
         if pictures:
-            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, columns=4))
+            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, 4, captions=captions))
     log.info("contact sheets are in %s", folder)
+
+
+def _crop(image: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+    """The pixels of a box [4] yxyx, rounded outwards; the whole image without a box."""
+    if box is None:
+        return image
+    ymin, xmin = np.floor(np.maximum(box[:2], 0)).astype(int).tolist()
+    ymax, xmax = np.ceil(box[2:]).astype(int).tolist()
+    return image[ymin:ymax, xmin:xmax]
 
 
 def report_network(cfg: DictConfig, num_classes: int) -> Detector:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detect.cli.help import VERBS, overview, verb_help
-from detect.errors import Unfinished, UserError
+from detect.errors import Unfinished, UserError, printable, printable_lines
 
 if TYPE_CHECKING:
+    from logging import LogRecord
+
     from omegaconf import DictConfig
 
 
@@ -34,7 +36,7 @@ def main() -> int:
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"detect: unknown verb {name}{hint} (verbs: {', '.join(VERBS)})", file=sys.stderr)
+        print(f"detect: unknown verb {printable(name)}{hint} (verbs: {', '.join(VERBS)})", file=sys.stderr)
         return 2
     sys.argv = [f"detect {name}", *arguments]
     prepare_environment()
@@ -111,7 +113,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         return 2
     failed = sweep.failures(folder, started) if folder else []
     for line in failed:
-        print(f"detect {config_name}: failed: {line}", file=sys.stderr)
+        print(f"detect {config_name}: failed: {printable(line)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -172,7 +174,17 @@ def tell(config_name: str, error: Exception, where: str = "") -> None:
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
     if error.__cause__ is not None and not isinstance(error, UserError):
         lines += [line for line in str(error.__cause__).splitlines()[:1] if line not in lines]
-    print(f"detect {config_name}: {where}" + "\n".join(lines or [type(error).__name__]), file=sys.stderr)
+    print(
+        f"detect {config_name}: {where}" + "\n".join(map(printable, lines or [type(error).__name__])), file=sys.stderr
+    )
+
+
+def _without_escapes(record: "LogRecord") -> bool:
+    """A filter of the log that writes control characters as escapes: names and paths may have some. Lines stay."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    record.args = tuple(printable(a) if isinstance(a, Path) else a for a in arguments) or record.args
+    record.msg, record.args = printable_lines(record.getMessage()), None
+    return True
 
 
 def prepare_environment() -> None:
@@ -191,8 +203,11 @@ def prepare_environment() -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # else TensorFlow imports Keras 3, which nothing here uses
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors and does not print them: run() prints the message
+    import logging
+
     import absl.logging
 
+    logging.getLogger("detect").addFilter(_without_escapes)
     absl.logging.set_verbosity(absl.logging.ERROR)
 
 

@@ -1,7 +1,7 @@
 """Near-duplicate images, found by a hash of what they show."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +27,6 @@ def fingerprints(paths: Sequence[Path], threads: int = 8) -> np.ndarray:
 
 def similar_groups(paths: Sequence[Path]) -> list[int]:
     """The group of each image: the place of the first image that it is similar to, directly or through others."""
-    hashes = np.packbits(fingerprints(paths), axis=1)
     group = list(range(len(paths)))
 
     def first(i: int) -> int:
@@ -36,12 +35,20 @@ def similar_groups(paths: Sequence[Path]) -> list[int]:
             i = group[i]
         return i
 
+    for i, k, _ in similar_pairs(paths):
+        a, b = sorted((first(i), first(k)))
+        group[b] = a
+    return [first(i) for i in range(len(paths))]
+
+
+def similar_pairs(paths: Sequence[Path]) -> Iterator[tuple[int, int, int]]:
+    """The places of two similar images, the smaller one first, and the bits in which their hashes differ."""
+    hashes = np.packbits(fingerprints(paths), axis=1)
     bits = np.array([bin(value).count("1") for value in range(256)], np.uint16)
     for i in range(len(paths) - 1):
-        for k in np.flatnonzero(bits[hashes[i + 1 :] ^ hashes[i]].sum(axis=1) <= DISTANCE) + i + 1:
-            a, b = sorted((first(i), first(int(k))))
-            group[b] = a
-    return [first(i) for i in range(len(paths))]
+        apart = bits[hashes[i + 1 :] ^ hashes[i]].sum(axis=1)
+        for k in np.flatnonzero(apart <= DISTANCE).tolist():
+            yield i, i + 1 + k, int(apart[k])
 
 
 def _hash(path: Path) -> np.ndarray:

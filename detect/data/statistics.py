@@ -10,6 +10,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset, class_counts
 from detect.data.split import SPLITS
+from detect.errors import printable
 from detect.geometry.boxes import area, iou
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -114,7 +115,7 @@ class Coverage:
         lines = [f"{self.unmatched} of {self.boxes} boxes ({share:.1%}) {rule}"]
         for title, table in (("by class", self.by_class), ("by side in network pixels", self.by_side)):
             lines.append(f"  {title}")
-            lines += [f"    {k:24} {u:6d} of {n:6d} {u / n:7.1%}" for k, (u, n) in table.items() if n]
+            lines += [f"    {printable(k):24} {u:6d} of {n:6d} {u / n:7.1%}" for k, (u, n) in table.items() if n]
         return lines + [f"  {line}" for line in self.advice]
 
 
@@ -223,4 +224,4 @@ def _percent(q: float) -> str:
 
 def _row(title: str, values: list[float] | None, form: str) -> str:
     cells = "".join(form.format(v) for v in values) if values else "  n/a"
-    return f"{title[:30]:30}{cells}"
+    return f"{printable(title)[:30]:30}{cells}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detect.data.notes import Notes
 from detect.errors import DataError
+from detect.errors import printable as printable
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -60,15 +61,6 @@ def one_name(text: object) -> str:
 def loose(text: str) -> str:
     """A name without letter case and without the differences of Unicode's compatibility forms."""
     return unicodedata.normalize("NFKC", one_name(text)).casefold()
-
-
-def printable(text: object) -> str:
-    """Text with control characters, line ends and marks of writing direction escaped, for consoles and tables."""
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp", "Cs") or c in _JOINERS
-                   else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))  # fmt: skip
-
-
-_JOINERS = "\u200d\u200c"  # parts of emoji and of words in some scripts
 
 
 def _encoding(data: bytes) -> str | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detect.errors import printable
+
 
 @dataclass(frozen=True)
 class ClassificationScores:
@@ -32,7 +34,8 @@ class ClassificationScores:
         ]
         for index in most:
             name = self.classes[index]
-            short = name if len(name) <= width else name[: width - 2] + ".."
+            told = printable(name)
+            short = told if len(told) <= width else told[: width - 2] + ".."
             accuracy = _figure(self.per_class[name]["accuracy"])
             lines.append(f" {short:<{width}} {accuracy:>8}{counts[index]:>8}  {self._rival(index)}"[:80].rstrip())
         if len(self.classes) > most_classes:
@@ -51,7 +54,7 @@ class ClassificationScores:
     def _rival(self, index: int) -> str:
         row = self.confusion[index].copy()
         row[index] = 0
-        return f"{self.classes[int(row.argmax())]} ({row.max()})" if row.any() else "-"
+        return f"{printable(self.classes[int(row.argmax())])} ({row.max()})" if row.any() else "-"
 
 
 def score_classification(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> ClassificationScores:

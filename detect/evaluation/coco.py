@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from detect.errors import DataError
+from detect.errors import DataError, printable
 from detect.evaluation.coco_json import Result, Truth, coco_results, coco_truth
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
 
@@ -245,6 +245,7 @@ def _figure(value: float | int | None) -> str:
 
 
 def _shorten(text: str, width: int) -> str:
+    text = printable(text)
     return text if len(text) <= width else text[: width - 2] + ".."
 
 

@@ -7,7 +7,7 @@ file of results is scored against them: cocodataset.org/#format-results.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -69,6 +69,30 @@ class Truth(TypedDict):
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]
+
+
+class Remark(Result):
+    """A box to look at: as a detection, with attributes that labelling tools show."""
+
+    attributes: dict[str, str | float]
+
+
+class Remarks(TypedDict):
+    """Boxes to look at, in a file that labelling tools open as ground truth."""
+
+    images: list[Image]
+    annotations: list[Remark]
+    categories: list[Category]
+
+
+class Marked(NamedTuple):
+    """A box to look at: the place of its image in the split, its class 1..C, its score, and further attributes."""
+
+    place: int
+    box: np.ndarray
+    kind: int
+    score: float
+    attributes: dict[str, str]
 
 
 def categories_of(classes: Sequence[str], ids: Sequence[int] | None = None) -> list[Category]:
@@ -183,6 +207,28 @@ def results_file(dataset: "DetectionDataset", split: str, detections: Detections
         for number, name, example in places
         for row in rows_of(number, name, detections.get(example.id, NOTHING), categories)
     ]
+
+
+def remarks_file(dataset: "DetectionDataset", split: str, marked: Sequence[Marked]) -> Remarks:
+    """Boxes to look at, in the given order, and only their images, in the order in which they come first."""
+    whole = truth_file(dataset, split)
+    annotations: list[Remark] = []
+    for number, mark in enumerate(marked, 1):
+        (box,) = xywh(mark.box)
+        annotations.append(
+            {
+                "id": number,
+                "image_id": whole["images"][mark.place]["id"],
+                "category_id": whole["categories"][mark.kind - 1]["id"],
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+                "score": mark.score,
+                "attributes": {**mark.attributes, "score": round(mark.score, 4)},
+            }
+        )
+    images = [whole["images"][place] for place in dict.fromkeys(mark.place for mark in marked)]
+    return {"images": images, "annotations": annotations, "categories": whole["categories"]}
 
 
 def xywh(boxes: np.ndarray) -> list[list[float]]:

@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from detect.detector import Detector
-from detect.errors import ConfigError
+from detect.errors import ConfigError, printable
 from detect.export import comparison, images
 from detect.export import saved_model as graph
 from detect.export.options import ANCHORS, LABELS
@@ -108,6 +108,6 @@ def judge(cfg: DictConfig, *problems: str | None) -> None:
 
 def write_beside(folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
     """Writes the class names and `export.json` beside the model."""
-    (folder / LABELS).write_text("\n".join(classes) + "\n", encoding="utf-8")
+    (folder / LABELS).write_text("\n".join(map(printable, classes)) + "\n", encoding="utf-8")
     write_json(folder / EXPORT, report)
     log.info("wrote %s", folder)

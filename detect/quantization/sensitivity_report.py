@@ -1,6 +1,5 @@
 """The report of `detect inspect quantize` about each layer: for the console, as CSV, and in TensorBoard."""
 
-import csv
 import dataclasses
 import textwrap
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detect import files
 from detect.quantization.sensitivity import RUIN_DB, LayerDamage, culprits
 from detect.reporting.figures import layers_figure
 from detect.reporting.tensorboard import EventWriter
@@ -62,11 +62,7 @@ def verdict(damage: Sequence[LayerDamage]) -> list[str]:
 def write_csv(path: Path, damage: Sequence[LayerDamage]) -> None:
     """One row for each layer, in the given order, without `channel_ranges`. Spaces separate numbers of channels."""
     columns = [field.name for field in dataclasses.fields(LayerDamage) if field.name != "channel_ranges"]
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for row in damage:
-            writer.writerow([_cell(getattr(row, column)) for column in columns])
+    files.write_csv(path, columns, ([_cell(getattr(row, column)) for column in columns] for row in damage))
 
 
 def picture(damage: Sequence[LayerDamage]) -> np.ndarray:

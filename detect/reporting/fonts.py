@@ -1,8 +1,8 @@
 """Fonts by the characters that they have, so that no picture shows an empty square.
 
-The fonts come from matplotlib (DejaVu Sans: Latin, Greek, Cyrillic, Arabic) and from two packages with Noto fonts (other
-scripts, emoji, Chinese, Japanese, Korean). They are the same on every machine. The fonts of the system are searched once,
-and only for a character that these lack. A character that no font has is written as Python does it: `\\u16a0`.
+The fonts come from matplotlib (DejaVu Sans: Latin, Greek, Cyrillic, Arabic) and from two packages with Noto fonts
+(other scripts, emoji, Chinese, Japanese, Korean). They are the same on every machine. The fonts of the system are
+searched once, and only for a character that these lack. A character that no font has is an escape: `\\u16a0`.
 """
 
 import functools
@@ -94,7 +94,11 @@ def load(file: Path, size: int) -> "FreeTypeFont":
         axes = font.get_variation_axes()
     except OSError:  # it is no variable font
         return font
-    font.set_variation_by_axes([min(BOLD, a["maximum"]) if a["name"] == b"Weight" else a["default"] for a in axes])
+    weight = [a["name"] == b"Weight" for a in axes]
+    wanted: list[float] = [
+        min(BOLD, a["maximum"] or BOLD) if w else a["default"] or 0 for w, a in zip(weight, axes, strict=True)
+    ]
+    font.set_variation_by_axes(wanted)
     return font
 
 
@@ -129,7 +133,7 @@ def _packaged() -> tuple[Path, ...]:
 
 @functools.cache
 def _installed() -> tuple[Path, ...]:
-    """The fonts of the system that can be drawn at any size, as matplotlib finds them: by fontconfig and its folders."""
+    """The fonts of the system, as matplotlib finds them: by fontconfig and in the usual folders."""
     from matplotlib.font_manager import findSystemFonts
 
     files = sorted(map(Path, findSystemFonts()))

@@ -16,6 +16,8 @@ from detect.reporting.logger import read_metrics
 from detect.reporting.text import PALETTE, Color, color_of, fit_text, label_place, paint_label, text_size
 
 PAPER: Color = (245, 245, 245)  # between the pictures of a sheet
+CAPTION = 14
+"""Pixels of the letters of a caption."""
 SINGLE_PANELS = {
     "rate": "learning rate",
     "gradient_norm": "gradient norm",
@@ -84,10 +86,13 @@ def side_by_side(
     return np.concatenate([heading, row])
 
 
-def contact_sheet(images: Sequence[np.ndarray], columns: int = 4, width: int = 1920) -> np.ndarray:
+def contact_sheet(
+    images: Sequence[np.ndarray], columns: int = 4, width: int = 1920, captions: Sequence[str] = ()
+) -> np.ndarray:
     """Pictures in a grid, each resized to a cell of the same size. The sheet is at most `width` pixels wide.
 
-    Raises ValueError without pictures.
+    captions: a line under each picture, shortened to its cell; empty for none.
+    Raises ValueError without pictures, and for another number of captions.
     """
     if not len(images):
         raise ValueError("a contact sheet needs at least one picture")
@@ -97,13 +102,18 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int = 4, width: int = 1
     height = max(round(image.shape[0] * cell / image.shape[1]) for image in images)
     height = min(height, round(1.5 * cell))  # one tall image must not stretch every row
     rows = -(-len(images) // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (cell + gap) + gap, 3), PAPER, np.uint8)
-    for number, image in enumerate(images):
+    line = text_size("X", CAPTION)[0] if captions else 0
+    sheet = np.full((rows * (height + line + gap) + gap, columns * (cell + gap) + gap, 3), PAPER, np.uint8)
+    for number, (image, caption) in enumerate(zip(images, captions or [""] * len(images), strict=True)):
         scale = min(cell / image.shape[1], height / image.shape[0])
         small = _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        top = gap + number // columns * (height + gap) + (height - small.shape[0]) // 2
+        above = gap + number // columns * (height + line + gap)
+        top = above + (height - small.shape[0]) // 2
         left = gap + number % columns * (cell + gap) + (cell - small.shape[1]) // 2
         sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+        if line:
+            start = gap + number % columns * (cell + gap)
+            paint_label(sheet, fit_text(caption, CAPTION, cell), above + height, start, CAPTION, PAPER, opacity=1)
     return sheet
 
 

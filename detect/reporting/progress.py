@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from detect.errors import printable_lines
+
 if TYPE_CHECKING:
     from rich.live import Live
 
@@ -56,7 +58,7 @@ class ProgressLine:
 
     def say(self, text: str) -> None:
         """Print text above the line."""
-        print(text, flush=True)  # on a terminal, the live display redraws the line below this text
+        print(printable_lines(text), flush=True)  # on a terminal, the live display redraws the line below this text
 
     def close(self) -> None:
         """Leave the last state of the line on the console."""

@@ -1,13 +1,13 @@
 """Scores of a detector on splits, with their pictures."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detect.data.dataset import BACKGROUND, DetectionDataset
+from detect.data.dataset import BACKGROUND, DetectionDataset, Example
 from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores
@@ -15,6 +15,8 @@ from detect.evaluation.coco_json import results_file, truth_file
 from detect.evaluation.confusion import confusion_matrix
 from detect.evaluation.evaluators import DetectionEvaluator, traced
 from detect.evaluation.interface import Detect
+from detect.evaluation.matching import NOTHING, Detections
+from detect.evaluation.suspected_labels import image_faults
 from detect.files import write_json
 from detect.geometry.frame import Frame
 from detect.reporting import pictures as draw
@@ -43,8 +45,11 @@ def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Sco
     log.info("%s: %s", split, scores.table())
     draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections))
     draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
-    sheet = draw.contact_sheet(truth_beside_predictions(dataset, split, found.detections), columns=2)
+    shown = evenly_spread(dataset.splits[split], SHOWN_IMAGES)
+    names = [example.path.name for example in shown]
+    sheet = draw.contact_sheet(beside(shown, found.detections, dataset.classes), 2, captions=names)
     draw.save(folder / f"{split}_predictions.png", sheet)
+    keep_worst(folder / f"{split}_worst.png", dataset.splits[split], found.detections, dataset.classes)
     write_json(folder / f"{split}_detections.json", results_file(dataset, split, found.detections), indent=None)
     write_json(folder / f"{split}_ground_truth.json", truth_file(dataset, split), indent=None)
     return scores.summary | {"per_class": scores.per_class}
@@ -56,26 +61,48 @@ def confusion_picture(dataset: DetectionDataset, split: str, detections: dict) -
     return draw.confusion_figure(matrix, (BACKGROUND, *dataset.classes))
 
 
-def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: dict, width: int = 480) -> list:
+def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: Detections) -> list[np.ndarray]:
     """Pictures of a fixed few images of a split: ground truth on the left, detections on the right."""
-    examples = dataset.splits[split]
+    return beside(evenly_spread(dataset.splits[split], SHOWN_IMAGES), detections, dataset.classes)
+
+
+def beside(
+    examples: Sequence[Example], detections: Detections, classes: Sequence[str], width: int = 480
+) -> list[np.ndarray]:
+    """A picture of each example: ground truth on the left, detections on the right."""
     pictures = []
-    for example in evenly_spread(examples, SHOWN_IMAGES):
+    for example in examples:
         image = read_image(example.path)
-        boxes, scores, classes = detections[example.id]
+        boxes, scores, kinds = detections.get(example.id, NOTHING)
         shown = scores >= SHOWN_SCORE
         truth = (example.boxes[~example.crowd], example.classes[~example.crowd])
-        pictures.append(
-            draw.side_by_side(image, truth, (boxes[shown], classes[shown], scores[shown]), dataset.classes, width)
-        )
+        found = (boxes[shown], kinds[shown], scores[shown])
+        pictures.append(draw.side_by_side(image, truth, found, classes, width))
     return pictures
 
 
-def show_batch(logger: RunLogger, path: Path, images, boxes=None, classes=None, names=()) -> None:
-    """Saves the first augmented batch as the network sees it, as a picture at `path` and in TensorBoard."""
-    if boxes is not None:
-        rows = zip(images, boxes, classes, strict=True)
+def keep_worst(path: Path, examples: Sequence[Example], detections: Detections, classes: Sequence[str]) -> None:
+    """Writes a sheet of the images with most faults, the worst first; none if no image has one."""
+    faults = {e.id: image_faults(e, detections.get(e.id, NOTHING)) for e in examples}
+    ranked = sorted((e for e in examples if faults[e.id].weight), key=lambda e: -faults[e.id].weight)[:SHOWN_IMAGES]
+    if ranked:
+        captions = [f"{e.path.name}: {faults[e.id]}" for e in ranked]
+        draw.save(path, draw.contact_sheet(beside(ranked, detections, classes), 2, captions=captions))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def show_batch(
+    logger: RunLogger, path: Path, batch: Mapping[str, np.ndarray], captions: Sequence[str], names: Sequence[str] = ()
+) -> None:
+    """Saves the first augmented batch as the network sees it, as a picture at `path` and in TensorBoard.
+
+    batch: `image`, and of a detector `boxes` and `classes` (`detect.data.interface.Stream`).
+    """
+    images = list(batch["image"])
+    if "boxes" in batch:
+        rows = zip(images, batch["boxes"], batch["classes"], strict=True)
         images = [draw.draw_boxes(image, b[c > 0], c[c > 0], names=names) for image, b, c in rows]
-    sheet = draw.contact_sheet(list(images), columns=4)
+    sheet = draw.contact_sheet(images, 4, captions=captions)
     draw.save(path, sheet)
     logger.images("first_batch", 0, sheet)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from detect.errors import printable, printable_lines
 from detect.files import replacing
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class EventWriter:
         """Write one point for each tag."""
         summary = _summary()
         for tag, value in values.items():
-            summary.value.add(tag=tag, simple_value=float(value))
+            summary.value.add(tag=printable(tag), simple_value=float(value))
         self._add(step, summary)
 
     def image(self, tag: str, step: int, image: np.ndarray) -> None:
@@ -40,7 +41,7 @@ class EventWriter:
         if not ok:
             raise ValueError(f"{tag}: can't encode an image of shape {np.shape(image)}; it must be [h, w, 3]")
         summary = _summary()
-        value = summary.value.add(tag=tag)
+        value = summary.value.add(tag=printable(tag))
         value.image.height, value.image.width, value.image.colorspace = image.shape[0], image.shape[1], 3
         value.image.encoded_image_string = encoded.tobytes()
         self._add(step, summary)
@@ -49,7 +50,7 @@ class EventWriter:
         """Write text, shown as Markdown."""
         from tensorboard.plugins.text.summary_v2 import text_pb
 
-        self._add(0, text_pb(tag, markdown))
+        self._add(0, text_pb(printable(tag), printable_lines(markdown)))
 
     def histogram(self, tag: str, step: int, values: np.ndarray, buckets: int = 50) -> None:
         """Write the distribution of an array; numbers that are not finite are left out."""
@@ -59,7 +60,7 @@ class EventWriter:
             return
         counts, edges = np.histogram(flat, buckets)
         summary = _summary()
-        histogram = summary.value.add(tag=tag).histo
+        histogram = summary.value.add(tag=printable(tag)).histo
         histogram.min, histogram.max, histogram.num = flat.min(), flat.max(), flat.size
         histogram.sum, histogram.sum_squares = flat.sum(), np.square(flat).sum()
         histogram.bucket_limit.extend(edges[1:].tolist())
@@ -73,8 +74,9 @@ class EventWriter:
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
         # The trial is STUDY/DATA/RUN/STAGE: it is readable, and two runs with equal settings have two rows.
+        shown = {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}
         trial = "/".join(self.folder.resolve().parts[-6:-2])
-        self._add(0, hparams_pb(dict(values), trial_id=trial))
+        self._add(0, hparams_pb(shown, trial_id=printable(trial)))
         if metrics:
             self.scalars(0, {f"final/{key}": value for key, value in metrics.items()})
             # session_end_pb returns TensorFlow's own Summary class.
@@ -90,6 +92,7 @@ class EventWriter:
         from tensorboard.plugins.pr_curve.metadata import create_summary_metadata
         from tensorboard.util.tensor_util import make_tensor_proto
 
+        tag = printable(tag)
         true, false, missed = (np.asarray(part, np.float64) for part in (true, false, missed))
         found, there = true + false, true + missed
         precision = np.divide(true, found, out=np.ones_like(true), where=found > 0)

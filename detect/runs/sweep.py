@@ -108,7 +108,7 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
     if code:
         if not RunFolder(folder).failed.exists():
             record(folder, UserError(f"the process ended with {_ending(code)} and without a message"))
-        raise CellFailed(RunFolder(folder).failed.read_text())
+        raise CellFailed(RunFolder(folder).failed.read_text(encoding="utf-8"))
     return RunFolder(folder).objective()
 
 
@@ -129,7 +129,8 @@ def record(folder: Path, error: Exception) -> None:
     if not isinstance(error, UserError):
         first = (str(error).splitlines() or [""])[0]
         lines = [f"{type(error).__name__}: {first}", "", *traceback.format_exception(error)]
-    RunFolder(folder).failed.write_text("\n".join(line.rstrip("\n") for line in lines) + "\n")
+    text = "\n".join(line.rstrip("\n") for line in lines) + "\n"
+    RunFolder(folder).failed.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def forget_failure(folder: Path) -> None:
@@ -140,4 +141,4 @@ def forget_failure(folder: Path) -> None:
 def failures(folder: Path, since: float) -> list[str]:
     """A line for each cell that failed since a time (seconds since the epoch)."""
     files = [file for file in sorted(folder.rglob(FAILED)) if file.stat().st_mtime >= since]
-    return [f"{file.parent.relative_to(folder)}: {file.read_text().splitlines()[0]}" for file in files]
+    return [f"{file.parent.relative_to(folder)}: {file.read_text(encoding='utf-8').splitlines()[0]}" for file in files]

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from detect.errors import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -39,9 +41,17 @@ def _table(table: Table) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(re.sub(r"[|*]", r"\\\g<0>", cell) for cell in cells) + " |"
+    return "| " + " | ".join(re.sub(r"[|*`<\\]", r"\\\g<0>", printable(cell)) for cell in cells) + " |"
 
 
 def _listing(listing: Listing) -> str:
     indent = "    " if listing.code else "- "
-    return "\n".join([listing.caption, "", *(indent + line for line in listing.lines)]) + "\n"
+    return (
+        "\n".join([listing.caption, "", *(indent + _remark(printable(line), listing.code) for line in listing.lines)])
+        + "\n"
+    )
+
+
+def _remark(line: str, code: bool) -> str:
+    """A line of a command as it is; in a remark, nothing begins a tag."""
+    return line if code else line.replace("<", "\\<")

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detect import files
+
 Row = dict[str, Any]
 NO_FIGURE = "n/a"
 
@@ -12,16 +14,14 @@ NO_FIGURE = "n/a"
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Writes the rows. There is a column for every key of any row, in the order of appearance."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    files.write_csv(path, columns, ([row.get(column, "") for column in columns] for row in rows))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows as text."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{files.csv_text(key): files.csv_text(value) for key, value in row.items()} for row in rows]
 
 
 def host(about: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from detect.errors import printable
 from detect.studies.blocks import Block, Listing, Table
 
 STYLE = """
@@ -44,21 +45,20 @@ def page(title: str, blocks: Sequence[Block], figures: Sequence[tuple[str, Path]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{_text(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _table(table: Table) -> str:
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.heads)
     kinds = [' class="figure"' if all(map(NUMERIC.fullmatch, column)) else "" for column in columns]
-    head = "".join(f"<th{kind}>{html.escape(text)}</th>" for kind, text in zip(kinds, table.heads, strict=True))
+    head = "".join(f"<th{kind}>{_text(text)}</th>" for kind, text in zip(kinds, table.heads, strict=True))
     rows = (
-        "".join(f"<td{kind}>{html.escape(text)}</td>" for kind, text in zip(kinds, row, strict=True))
-        for row in table.rows
+        "".join(f"<td{kind}>{_text(text)}</td>" for kind, text in zip(kinds, row, strict=True)) for row in table.rows
     )
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    note = f'\n<p class="note">{html.escape(table.note)}</p>' if table.note else ""
+    note = f'\n<p class="note">{_text(table.note)}</p>' if table.note else ""
     return (
         f'{_caption(table.caption)}<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n'
         f"</tbody></table></div>{note}"
@@ -67,17 +67,22 @@ def _table(table: Table) -> str:
 
 def _listing(listing: Listing) -> str:
     if listing.code:
-        return f"{_caption(listing.caption)}<pre>{html.escape(chr(10).join(listing.lines))}</pre>"
-    lines = "\n".join(f"<li>{html.escape(line)}</li>" for line in listing.lines)
+        return f"{_caption(listing.caption)}<pre>{chr(10).join(map(_text, listing.lines))}</pre>"
+    lines = "\n".join(f"<li>{_text(line)}</li>" for line in listing.lines)
     return f"{_caption(listing.caption)}<ul>\n{lines}\n</ul>"
 
 
 def _figure(caption: str, path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    alt = html.escape(caption, quote=True)
+    alt = _text(caption)
     picture = f'<div class="wide"><img src="data:image/png;base64,{data}" alt="{alt}"></div>'
     return f"<figure>{picture}<figcaption>{alt}</figcaption></figure>"
 
 
 def _caption(text: str) -> str:
-    return f"<h2>{html.escape(text.replace('**', ''))}</h2>\n" if text else ""
+    return f"<h2>{_text(text.replace('**', ''))}</h2>\n" if text else ""
+
+
+def _text(text: str) -> str:
+    """Text as HTML shows it, between tags and in attributes."""
+    return html.escape(printable(text), quote=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detect.errors import DataError
+from detect.files import write_text
 from detect.studies import csv_file, pictures
 from detect.studies.blocks import Block, Listing, Table, markdown
 from detect.studies.curves import read_curve
@@ -70,11 +71,11 @@ def rewrite(folder: Path) -> str:
     """
     blocks = tables(folder)
     text = markdown(blocks)
-    (folder / "table.md").write_text(text)
+    write_text(folder / "table.md", text)
     readme = folder / "README.md"
-    if readme.exists() and (marked := readme_with(readme.read_text(), text)) is not None:
-        readme.write_text(marked)
-    (folder / "report.html").write_text(report_page(folder, blocks), encoding="utf-8")
+    if readme.exists() and (marked := readme_with(readme.read_text(encoding="utf-8"), text)) is not None:
+        write_text(readme, marked)
+    write_text(folder / "report.html", report_page(folder, blocks))
     return markdown(blocks[:1])
 
 

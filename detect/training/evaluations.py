@@ -1,7 +1,7 @@
 """The evaluations of a stage during training, and the pictures that it shows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +15,18 @@ from detect.training.loop import Fit, Hook
 
 
 class FirstBatch(Hook):
-    """Shows the first augmented batch as the network sees it, in `first_batch.png` and in TensorBoard."""
+    """Shows the first augmented batch as the network sees it, in `first_batch.png` and in TensorBoard.
 
-    def __init__(self, names: Sequence[str] = ()):
-        self.names = names
+    names: the class names of boxes. caption: what stands under the picture of an example, by its place in the stream.
+    """
+
+    def __init__(self, caption: Callable[[int], str], names: Sequence[str] = ()):
+        self.caption, self.names = caption, names
 
     def begin(self, fit: Fit) -> None:
         batch = fit.trainer.stream.batch(0)
-        scores.show_batch(
-            fit.logger, fit.folder.first_batch, batch["image"], batch.get("boxes"), batch.get("classes"), self.names
-        )
+        captions = [self.caption(index) if index >= 0 else "" for index in batch["index"].tolist()]
+        scores.show_batch(fit.logger, fit.folder.first_batch, batch, captions, self.names)
 
 
 class ShowConfig(Hook):

@@ -133,7 +133,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         build.classification_stream(run, classifier, schedule, dataset),
         TopOne(schedule.evaluate_every, evaluator, dataset, split, folder.path / "confusion.png"),
         lambda i: dataset.splits["train"][i].id,
-        shown=[FirstBatch()],
+        shown=[FirstBatch(lambda i: dataset.classes[dataset.splits["train"][i].label])],
     )
     with stage.logger() as logger:
         outcome = stage.fit(logger)
@@ -224,7 +224,7 @@ def detection_stage(
         stream,
         AveragePrecision(schedule.evaluate_every, evaluator, watched, delay, cfg.histograms),
         lambda i: dataset.splits["train"][i].id,
-        shown=[ShowConfig(plain(cfg)), FirstBatch(dataset.classes)],
+        shown=[ShowConfig(plain(cfg)), FirstBatch(lambda i: dataset.splits["train"][i].path.name, dataset.classes)],
         summary=summary,
     )
 

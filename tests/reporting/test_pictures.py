@@ -103,6 +103,40 @@ def test_contact_sheet_keeps_shapes_and_order():
         pictures.contact_sheet([])
 
 
+def test_captions_stand_under_their_pictures():
+    images = [np.full((100, 200, 3), (255, 0, 0), np.uint8)] * 3
+    plain = pictures.contact_sheet(images, columns=2)
+    sheet = pictures.contact_sheet(images, columns=2, captions=["a.jpg", "a name that is far too long " * 9, ""])
+    line = (sheet.shape[0] - plain.shape[0]) // 2
+    assert 12 < line < 30 and sheet.shape[1] == plain.shape[1]
+    first, second, third = sheet[108 : 108 + line, 8:208], sheet[108 : 108 + line, 216:], sheet[-8 - line : -8, 8:208]
+    assert first.min() < 100 and second.min() < 100 and (third == pictures.PAPER).all()
+    assert tuple(sheet[108 - 1, 108]) == (255, 0, 0) and tuple(sheet[-8 - line - 1, 108]) == (255, 0, 0)
+    with pytest.raises(ValueError):
+        pictures.contact_sheet(images, captions=["one"])
+
+
+def test_first_batch_has_the_captions_of_its_examples(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from detect.reporting import scores
+    from detect.training.evaluations import FirstBatch
+
+    seen = []
+    monkeypatch.setattr(
+        scores.draw, "contact_sheet", lambda images, columns, captions: seen.append(captions) or images[0]
+    )
+    image = np.zeros((3, 8, 8, 3), np.uint8)
+    batch = {"image": image, "label": np.array([1, 0, -1]), "index": np.array([5, 2, -1])}
+    fit = SimpleNamespace(
+        trainer=SimpleNamespace(stream=SimpleNamespace(batch=lambda step: batch)),
+        logger=SimpleNamespace(images=lambda *_: None),
+        folder=SimpleNamespace(first_batch=tmp_path / "first_batch.png"),
+    )
+    FirstBatch(lambda index: f"class of {index}").begin(fit)
+    assert seen == [["class of 5", "class of 2", ""]] and (tmp_path / "first_batch.png").exists()
+
+
 def test_saved_pictures_come_back_in_rgb(tmp_path):
     image = np.zeros((4, 6, 3), np.uint8)
     image[..., 0] = 200

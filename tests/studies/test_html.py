@@ -58,7 +58,7 @@ def test_an_empty_table():
 
 def test_markdown():
     assert markdown(BLOCKS) == (
-        "**On val**\n\n| arm | AP |\n|---|---|\n| C <crops> | 0.460 ± 0.050 |\n| a\\|b | n/a |\n\na & note\n\n"
+        "**On val**\n\n| arm | AP |\n|---|---|\n| C \\<crops> | 0.460 ± 0.050 |\n| a\\|b | n/a |\n\na & note\n\n"
         "**Commands**\n\n    detect train 'a=[1,2]'\n\n**Where**\n\n- host: X\n"
     )
 

@@ -1,0 +1,213 @@
+"""Names and paths with control characters, markup and formulas go through every writer; none leaves one of them raw."""
+
+import csv
+import json
+import logging
+import unicodedata
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from detect.advice import rules
+from detect.cli import main as cli
+from detect.data.dataset import ClassificationDataset, DetectionDataset, Example
+from detect.data.statistics import coverage, statistics
+from detect.errors import DataError, printable, printable_lines
+from detect.evaluation.classification import score_classification
+from detect.evaluation.coco import CocoEvaluator
+from detect.files import csv_cell, csv_text, write_csv
+from detect.quantization import sensitivity_report
+from detect.reporting import pictures
+from detect.reporting.progress import ProgressLine
+from detect.studies import csv_file
+from detect.studies.blocks import Listing, Table, markdown
+from detect.studies.html import page
+
+NAMES = (
+    "a\nb",
+    "red\x1b[31mtext",
+    "bell\x07\x00",
+    "a\r\tb",
+    "turned\u202eround",
+    "line\u2028end",
+    "half\udc80",
+    "<script>alert(1)</script>",
+    "a|b",
+    "`code` *bold*",
+    "back\\slash|",
+    '=HYPERLINK("x")',
+    "+1+1",
+    "@SUM(A1)",
+    "-2+3",
+    "\t=1",
+    "%s %d {x} ${y}",
+    "[red]x[/red]",
+    "../up",
+    "猫 🐈",
+)
+LEGAL = "\n"
+
+
+def harmful(text: str) -> list[str]:
+    """The characters of a text that a console or a table must not have."""
+    return [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs") and c not in LEGAL]
+
+
+def dataset():
+    boxes = [[k, 2 * k, k + 9, 2 * k + 12] for k in range(len(NAMES))]
+    example = Example(Path("x\x1b.png"), 90, 80, boxes, range(1, len(NAMES) + 1), [False] * len(NAMES), "x\x1b")
+    return DetectionDataset("set\x1b\n", NAMES, {"train": (example,), "val": (), "test": ()}, ("a note\x1b",))
+
+
+def test_tables_of_the_console():
+    data = dataset()
+    example = data.splits["train"][0]
+    evaluator = CocoEvaluator([example], NAMES)
+    evaluator.add("x\x1b", example.boxes, np.ones(len(NAMES)), example.classes)
+    crops = ClassificationDataset("crops", NAMES, {})
+    wrong = (np.arange(len(NAMES)) + 1) % len(NAMES)
+    tables = [
+        *data.describe()[1:],
+        *crops.describe()[1:],
+        *statistics(data).lines(),
+        *coverage(example.boxes, example.classes, NAMES, np.array([[0, 0, 9, 12.0]])).lines(),
+        *score_classification(np.arange(len(NAMES)), wrong, NAMES).table().split("\n"),
+        *evaluator.result().table().split("\n"),
+    ]
+    assert not any(harmful(line) or "\n" in line for line in tables)
+    assert any("red\\x1b[31mtext" in line for line in tables) and any("a\\nb" in line for line in tables)
+
+
+def test_log_and_progress_line(capsys):
+    log, seen = logging.getLogger("detect"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(handler.format(record))
+    cli.prepare_environment()
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel("INFO")
+    try:
+        for name in NAMES:
+            log.info("%s: %s", Path("d", name), name)
+            log.warning(name)
+        log.info("two\nlines, %d%%", 5)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    ProgressLine("stage", 1, 0.0).say("\n".join(NAMES))
+    assert not any(map(harmful, seen)) and seen[-1] == "two\nlines, 5%" and seen[0].startswith("d/a\\nb: ")
+    assert not harmful(capsys.readouterr().out)
+
+
+def test_messages_of_errors(capsys):
+    for name in NAMES:
+        cli.tell("train", DataError(f"class {name}: no such class"))
+    assert not harmful(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_of_csv_come_back_and_are_no_formulas(tmp_path, name):
+    cell = csv_cell(name)
+    assert not harmful(cell) and "\n" not in cell and not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert csv_text(cell) == printable(name)
+    write_csv(tmp_path / "a.csv", [name], [[name]])
+    assert list(csv.reader((tmp_path / "a.csv").open(encoding="utf-8", newline=""))) == [[cell], [cell]]
+
+
+def test_numbers_of_csv_stay_numbers():
+    assert [csv_cell(value) for value in (-1, -0.5, "-0.5", "+3e-4", "-", "1_0", None, "n/a", "=1")] == [
+        -1, -0.5, "-0.5", "+3e-4", "'-", "1_0", None, "n/a", "'=1",
+    ]  # fmt: skip
+
+
+def test_csv_of_studies_and_of_layers(tmp_path):
+    csv_file.write_csv(tmp_path / "s.csv", [{"arm": name, f"{name} AP": 0.5} for name in NAMES])
+    text = (tmp_path / "s.csv").read_text(encoding="utf-8")
+    assert not harmful(text) and len(text.splitlines()) == len(NAMES) + 1
+    rows = csv_file.read_csv(tmp_path / "s.csv")
+    assert [row["arm"] for row in rows] == [printable(name) for name in NAMES]
+    assert rows[1][f"{printable(NAMES[1])} AP"] == "0.5"
+    columns = [f for f in sensitivity_report.LayerDamage.__dataclass_fields__ if f != "channel_ranges"]
+    layers = [SimpleNamespace(**dict.fromkeys(columns, 1.0) | {"name": name}) for name in NAMES]
+    sensitivity_report.write_csv(tmp_path / "l.csv", layers)
+    assert not harmful((tmp_path / "l.csv").read_text(encoding="utf-8"))
+
+
+def blocks():
+    cells = tuple((name, "0.5") for name in NAMES)
+    return [Table(("arm", "AP"), cells), Listing("**Where**", NAMES, code=False), Listing("**How**", NAMES)]
+
+
+def test_markdown():
+    text = markdown(blocks())
+    lines = text.splitlines()
+    table = lines[2 : 2 + len(NAMES)]
+    assert not harmful(text) and all(line.endswith(" | 0.5 |") for line in table)
+    assert table[7] == "| \\<script>alert(1)\\</script> | 0.5 |" and table[8] == "| a\\|b | 0.5 |"
+    assert table[9] == "| \\`code\\` \\*bold\\* | 0.5 |" and table[10] == "| back\\\\slash\\| | 0.5 |"
+    assert "- \\<script>alert(1)\\</script>" in lines and "    <script>alert(1)</script>" in lines
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.data = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.data.append(data)
+
+
+def test_html(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"x")
+    text = page("<script>\x1b", blocks(), [(name, tmp_path / "x.png") for name in NAMES])
+    found = Tags(text)
+    assert not harmful(text) and "script" not in found.tags
+    assert {printable(name) for name in NAMES} <= set(found.data)
+
+
+def test_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from detect.reporting.logger import RunLogger
+
+    example = dataset().splits["train"][0]
+    evaluator = CocoEvaluator([example], NAMES)
+    with RunLogger(tmp_path, 1, "detector", console=False) as logger:
+        logger.evaluation(1, {f"val_AP/{name}": 0.5 for name in NAMES}, "table")
+        logger.pr_curves(1, evaluator.result())
+        logger.images("pictures\x1b", 1, np.zeros((4, 4, 3), np.uint8))
+        logger.hparams({"name": "a\x1b"}, {"test/AP\x1b": 0.1})
+        logger.text("config\x1b", "\x1b[31m")
+    for kind in ("train", "eval"):
+        board = EventAccumulator(str(tmp_path / "tensorboard" / kind))
+        board.Reload()
+        tags = [tag for listed in board.Tags().values() if isinstance(listed, list) for tag in listed]
+        assert tags and not any(harmful(tag) or "\n" in tag for tag in tags)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["val_AP/a\nb"] == 0.5  # json has its own escapes
+
+
+def test_comments_of_an_experiment_file():
+    text = rules.experiment_text(
+        ["Proposed for a\nmodel: evil", *NAMES], {"backbone": "x"}, {"schedule": {"rate": 0.1}}
+    )
+    assert not harmful(text) and set(yaml.safe_load(text)) == {"defaults", "schedule"}
+
+
+def test_figures_and_pictures_draw_them():
+    matrix = np.eye(len(NAMES) + 1, dtype=int)
+    pictures.confusion_figure(matrix, ("background", *NAMES))
+    data = dataset()
+    example = data.splits["train"][0]
+    pictures.draw_boxes(np.zeros((80, 90, 3), np.uint8), example.boxes, example.classes, names=NAMES)
+
+
+def test_text_of_several_lines_keeps_them():
+    assert printable_lines("a\x1b\nb\r\n") == "a\\x1b\nb\\r\n"

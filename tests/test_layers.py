@@ -148,12 +148,7 @@ def test_init_files_are_empty():
         (
             "data.formats.voc",
             "import os\nimport detect.modeling.ssd",
-            "detect.data.voc:2: imports detect.modeling, which is above data",
-        ),
-        (
-            "data.voc",
-            "from detect import modeling",
-            "detect.data.voc:1: imports detect.modeling, which is above data",
+            "detect.data.formats.voc:2: imports detect.modeling, which is above data",
         ),
         (
             "data.formats.voc",

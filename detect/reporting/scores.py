@@ -25,18 +25,17 @@ from detect.reporting.logger import RunLogger
 log = logging.getLogger("detect")
 SHOWN_SCORE = 0.3  # detections with a lower score are not drawn
 SHOWN_IMAGES = 8
-BATCH = 8
 
 
 def score_splits(
-    folder: Path, detect: Detect, frame: Frame, dataset: DetectionDataset, splits: Sequence[str]
+    folder: Path, detect: Detect, frame: Frame, dataset: DetectionDataset, splits: Sequence[str], batch_size: int
 ) -> dict[str, dict[str, Any]]:
     """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`.
 
     detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it.
     """
     once = traced(detect)
-    evaluators = {s: DetectionEvaluator(once, frame, dataset, s, BATCH) for s in splits}
+    evaluators = {s: DetectionEvaluator(once, frame, dataset, s, batch_size) for s in splits}
     return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.evaluation.classification import ClassificationScores
 from detect.evaluation.coco import CocoEvaluator, Scores
-from detect.evaluation.interface import Evaluator
+from detect.evaluation.interface import Detect, Evaluator
 from detect.reporting import pictures, scores
 from detect.training.hooks import Evaluation
 from detect.training.loop import Fit, Hook
@@ -67,10 +67,14 @@ class TopOne(Evaluation):
 
 @dataclass(frozen=True)
 class Watched:
-    """The split of a data set that is scored while a detector trains."""
+    """The split of a data set that is scored while a detector trains.
+
+    detect: the graph function of the detector; the scores at the end share its graphs.
+    """
 
     dataset: DetectionDataset
     split: str
+    detect: Detect
 
 
 class AveragePrecision(Evaluation):

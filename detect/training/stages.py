@@ -215,7 +215,7 @@ def detection_stage(
     cfg, dataset = run.cfg, run.dataset
     split, frame = selection_split(dataset), Frame(detector.size, detector.resize)
     evaluator = DetectionEvaluator(detector.detect, frame, dataset, split, schedule.batch_size, threads(cfg))
-    watched = Watched(dataset, split)
+    watched = Watched(dataset, split, evaluator.detect)
     return Stage(
         run,
         folder,
@@ -241,8 +241,8 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
     with stage.logger() as logger:
         outcome = stage.fit(logger)
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
-        frame = Frame(detector.size, detector.resize)
-        found = scores.score_splits(results.path, detector.detect, frame, dataset, splits)
+        frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
+        found = scores.score_splits(results.path, detect, frame, dataset, splits, stage.schedule.batch_size)
         earlier = [run.folder.stage(name) for name in (CLASSIFY, DETECTOR) if name != stage.folder.name]
         spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}

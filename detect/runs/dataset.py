@@ -11,6 +11,7 @@ from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
 from detect.data.text import printable
 from detect.data.validate import check, clean
+from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
 
 log = logging.getLogger("detect")

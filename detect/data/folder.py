@@ -27,6 +27,13 @@ def split_named(name: str) -> str | None:
     return _SPLIT_OF.get(name.casefold())
 
 
+def split_of(path: Path) -> str | None:
+    """The split that the words of a relative path speak for, the last one first: `a/instances_val2017.json` is val."""
+    plain = "/".join("".join(c if c.isalpha() else " " for c in part) for part in path.with_suffix("").parts)
+    words = plain.replace("/", " ").split()
+    return next((split for word in reversed(words) if (split := split_named(word))), None)
+
+
 def split_folders(folder: Path) -> dict[str, Path]:
     """The folders of splits directly below `folder`, by split. Raises DataError if two mean the same split."""
     found: dict[str, Path] = {}

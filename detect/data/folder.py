@@ -56,6 +56,11 @@ def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
     return path
 
 
+def below(path: Path, root: Path) -> str:
+    """A path as an id: relative to `root` if it lies below it, with slashes."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
 def find_files(folder: Path, suffixes: Collection[str] | None = None, recursive: bool = True) -> list[Path]:
     """Files below `folder`, sorted. Hidden files and folders are passed over, and so is `__MACOSX`.
 

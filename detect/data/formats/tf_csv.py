@@ -18,7 +18,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import Pictures, existing_folder, find_files, split_named, split_of
+from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
 from detect.data.formats.corners import infer_first_pixel, pixel_boxes
 from detect.data.formats.values import finite
 from detect.data.image_file import IMAGE_SUFFIXES
@@ -123,7 +123,7 @@ def read_csv(
     first = infer_first_pixel(voc, notes) if first_pixel is None else first_pixel
     records = {
         split: [
-            Record(picture, _id(picture, folder), rows.names, _boxes(rows, first if header else None),
+            Record(picture, below(picture, folder), rows.names, _boxes(rows, first if header else None),
                    [False] * len(rows.names), files[split], rows.size)
             for picture, rows in items.items()
         ]
@@ -328,7 +328,3 @@ def _boxes(rows: Rows, first_pixel: int | None) -> np.ndarray:
     if first_pixel is None:
         return np.array(rows.corners, np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]
     return pixel_boxes(rows.corners, first_pixel)
-
-
-def _id(picture: Path, root: Path) -> str:
-    return (picture.relative_to(root) if picture.is_relative_to(root) else picture).as_posix()

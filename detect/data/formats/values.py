@@ -1,6 +1,7 @@
 """Values of annotation files: numbers and flags that tools also write as text."""
 
 import math
+import reprlib
 
 MOST = 1e9
 """The largest number of pixels that is legal: no image has as many in a row."""
@@ -25,3 +26,8 @@ def flag(value: object) -> bool | None:
         return None
     word = "" if value is None else str(value).strip().lower()
     return True if word in YES else False if word in NO else None
+
+
+def short(value: object) -> str:
+    """A value as a message shows it: its first parts, however large it is."""
+    return reprlib.repr(value)

@@ -13,6 +13,8 @@ def finite(value: object) -> float | None:
     """A number of at most `MOST`, or text that is one; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str) and "_" in value:  # Python's own way to write a number
+        return None
     try:
         number = float(value)
     except (ValueError, OverflowError):

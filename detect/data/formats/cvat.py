@@ -15,7 +15,7 @@ from detect.data.folder import Pictures, below, existing_folder, find_files, spl
 from detect.data.formats.values import finite, flag
 from detect.data.formats.voc import parse_xml
 from detect.data.notes import Notes
-from detect.data.text import one_name
+from detect.data.text import first_bytes, one_name
 from detect.errors import DataError, first_few
 
 SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid")
@@ -26,7 +26,6 @@ CUBOID = [f"{place}{face}" for face in (1, 2) for place in ("tl", "bl", "tr", "b
 CROWD = ("difficult", "is_crowd", "iscrowd")
 """Attributes, in lower case, that make an object crowd."""
 NO_SUBSET = ("", "default")
-_HEAD = 1 << 16
 
 
 @dataclass
@@ -100,9 +99,7 @@ def recognise(folder: Path) -> str | None:
 
 
 def _is_cvat(path: Path) -> bool:
-    with path.open("rb") as file:
-        text = file.read(_HEAD).replace(b"\0", b"")
-    return b"<annotations" in text
+    return b"<annotations" in first_bytes(path)
 
 
 def _find(folder: Path) -> list[Path]:
@@ -235,13 +232,15 @@ def _polygon(shape: Element, where: str) -> list[float]:
     text = shape.get("points")
     if text is None:
         raise DataError(f"{where} has no points")
-    pairs = [[finite(number) for number in pair.split(",")] for pair in text.split(";")]
-    for k, pair in enumerate(pairs):
-        if len(pair) != 2 or None in pair:
-            bad = text.split(";")[k]
-            raise DataError(f"{where}: point {k + 1} is '{bad[:80]}'; it must be two finite numbers x,y")
-    (xmin, ymin), (xmax, ymax) = np.min(pairs, axis=0).tolist(), np.max(pairs, axis=0).tolist()
-    return [ymin, xmin, ymax, xmax]
+    x: list[float] = []
+    y: list[float] = []
+    for k, pair in enumerate(text.split(";"), 1):
+        numbers = [number for value in pair.split(",") if (number := finite(value)) is not None]
+        if len(numbers) != 2 or pair.count(",") != 1:
+            raise DataError(f"{where}: point {k} is '{pair[:80]}'; it must be two finite numbers x,y")
+        x.append(numbers[0])
+        y.append(numbers[1])
+    return [min(y), min(x), max(y), max(x)]
 
 
 def _mask(shape: Element, where: str) -> list[float]:

@@ -4,7 +4,6 @@ The columns are filename, width, height, class, xmin, ymin, xmax and ymax, in an
 without a header is read, too: path, x1, y1, x2, y2, class, counted from 0.
 """
 
-import codecs
 import csv
 import io
 import re
@@ -24,7 +23,7 @@ from detect.data.formats.values import finite
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
-from detect.data.text import one_name, read_text
+from detect.data.text import first_bytes, one_name, read_text
 from detect.errors import ConfigError, DataError, first_few
 
 SUFFIXES = (".csv", ".tsv")
@@ -138,7 +137,7 @@ def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     try:
         for path in find_files(folder, SUFFIXES)[:20]:
-            if set(NEEDED) <= set(_layout(_head(path)).columns):
+            if set(NEEDED) <= set(_layout(first_bytes(path).decode("latin-1")).columns):
                 return f"CSV with the columns {', '.join(NEEDED)}: {path.relative_to(folder)}"
     except (DataError, OSError):
         pass
@@ -150,7 +149,9 @@ def find_csvs(folder: Path) -> dict[str, Path]:
     split_files: dict[str, list[Path]] = {}
     paths = find_files(folder, SUFFIXES)
     for path in paths:
-        if len(set(NEEDED) & set(_layout(_head(path)).columns)) >= len(NEEDED) - 2:  # a missing column is then named
+        if (
+            len(set(NEEDED) & set(_layout(first_bytes(path).decode("latin-1")).columns)) >= len(NEEDED) - 2
+        ):  # a missing column is then named
             split_files.setdefault(split_of(path.relative_to(folder)) or "train", []).append(path)
     if not split_files:
         having = f"; its CSV files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
@@ -163,15 +164,6 @@ def find_csvs(folder: Path) -> dict[str, Path]:
                 "each have the word train, val or test"
             )
     return {split: split_files[split][0] for split in SPLITS if split in split_files}
-
-
-def _head(path: Path) -> str:
-    """The first lines, to recognise a file: byte for byte, whatever the encoding."""
-    with path.open("rb") as file:
-        data = file.read(_HEAD).replace(b"\0", b"")
-    for mark in (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        data = data.removeprefix(mark)
-    return data.decode("latin-1")
 
 
 def _layout(text: str) -> Layout:

@@ -149,9 +149,9 @@ def _splits(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _note(path: Path, content: Mapping[str, Any], notes: Notes) -> None:
-    for name, count in content["unused"].items():
+    for name, count in sorted(content["unused"].items()):
         notes.add("not used, fields of TFRecord files", f"{name[:80]} of {path.name} in {count} records")
-    for name, count in content["latin"].items():
+    for name, count in sorted(content["latin"].items()):
         notes.add("read as Latin-1, because it is not UTF-8", f"{count} values of {name} of {path.name}")
     if not content["records"]:
         notes.add("TFRecord files without a record", path.name)

@@ -85,7 +85,7 @@ def _examples(path: Path, unused: Counter[str]) -> Iterator[dict[str, list[Any]]
             found = _TYPE.search(str(error))
             reason = f"{found[1]} is of type {found[3]}; it must be {found[2]}" if found else "it is not a tf.Example"
             raise DataError(f"{where}: {reason}") from None
-        except DecodeError:
+        except (DecodeError, UnicodeDecodeError):  # TensorFlow's message quotes the bytes that it can't parse
             raise DataError(f"{where}: it is not a tf.Example") from None
         except tf.errors.OpError as error:
             raise DataError(f"{where} can't be read, the file is damaged ({_reason(error)})") from None

@@ -27,6 +27,13 @@ def split_named(name: str) -> str | None:
     return _SPLIT_OF.get(name.casefold())
 
 
+def split_of(path: Path) -> str | None:
+    """The split that the words of a relative path speak for, the last one first: `a/instances_val2017.json` is val."""
+    plain = "/".join("".join(c if c.isalpha() else " " for c in part) for part in path.with_suffix("").parts)
+    words = plain.replace("/", " ").split()
+    return next((split for word in reversed(words) if (split := split_named(word))), None)
+
+
 def split_folders(folder: Path) -> dict[str, Path]:
     """The folders of splits directly below `folder`, by split. Raises DataError if two mean the same split."""
     found: dict[str, Path] = {}
@@ -47,6 +54,11 @@ def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
     if not any(path.iterdir()):
         raise DataError(f"{key}={folder}: the folder is empty")
     return path
+
+
+def below(path: Path, root: Path) -> str:
+    """A path as an id: relative to `root` if it lies below it, with slashes."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def find_files(folder: Path, suffixes: Collection[str] | None = None, recursive: bool = True) -> list[Path]:

@@ -48,6 +48,21 @@ def read_text(path: Path, notes: Notes) -> str:
     return _DECLARATION.sub("", text)
 
 
+def first_bytes(path: Path, most: int = 1 << 16) -> bytes:
+    """The first bytes of a file without zero bytes and byte order mark, to recognise its format before it is read.
+
+    Raises DataError naming the file if it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most).replace(b"\0", b"")
+    except OSError as error:
+        raise DataError(f"{path}: can't read it ({error.strerror})") from None
+    for mark in (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        data = data.removeprefix(mark)
+    return data
+
+
 def read_lines(path: Path, notes: Notes) -> list[str]:
     """The lines of a text file, without blanks at their ends; numbers of lines stay, so empty lines do, too."""
     return [line.strip() for line in re.split(r"\r\n|\r|\n", read_text(path, notes))]

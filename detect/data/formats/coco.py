@@ -12,8 +12,9 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import Pictures, existing_folder, find_files, split_named
+from detect.data.folder import Pictures, existing_folder, find_files, split_of
 from detect.data.formats.masks import mask_box
+from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
 from detect.data.text import one_name, read_text
@@ -21,10 +22,6 @@ from detect.errors import DataError, first_few
 
 KEYS = {"categories": ("id", "name"), "images": ("id", "file_name"), "annotations": ("image_id", "category_id")}
 """The lists of a COCO file, and what each of their entries must have."""
-NO, YES = ("", "0", "0.0", "false", "none"), ("1", "1.0", "true")
-"""The values of a flag, as text in lower case."""
-MOST = 1e9
-"""The largest number of pixels that is legal in a box."""
 
 
 def read_coco(
@@ -87,7 +84,7 @@ def find_jsons(folder: Path) -> dict[str, Path]:
     if any("instances" in path.name for path in paths):  # COCO's own names: not its captions or key points
         paths = [path for path in paths if "instances" in path.name]
     for path in paths:
-        split_files.setdefault(_split_of(path.relative_to(folder)) or "train", []).append(path)
+        split_files.setdefault(split_of(path.relative_to(folder)) or "train", []).append(path)
     if not paths:
         raise DataError(
             f"dataset.root={folder}: there is no json with the lists images, annotations and categories below it"
@@ -126,18 +123,6 @@ def _is_coco(path: Path) -> bool:
     text = text.replace(b"\0", b"")
     found = sum(f'"{key}"'.encode() in text for key in KEYS)
     return found == len(KEYS) or (size > 2 << 20 and found == len(KEYS) - 1 and b'"bbox"' in text)
-
-
-def _split_of(path: Path) -> str | None:
-    """The split that the words of a path speak for, the last one first."""
-    words = [w for part in reversed(path.with_suffix("").parts) for w in reversed(_words(part))]
-    return next((split for word in words if (split := split_named(word))), None)
-
-
-def _words(text: str) -> list[str]:
-    """Words of a name: `instances_val2017` is instances, val."""
-    plain = "".join(c if c.isalpha() else " " for c in text)
-    return plain.split()
 
 
 def _titles(contents: "Mapping[str, _File]") -> dict[str, int]:
@@ -263,7 +248,7 @@ class _File:
         """(width, height) of an entry of images; None if it has none."""
         sides = []
         for key in ("width", "height"):
-            value = _finite(entry.get(key) or 0)
+            value = finite(entry.get(key) or 0)
             if value is None or value < 0:
                 raise DataError(
                     f"{self.path}: image {entry['file_name']}: {key} is {entry[key]!r}; it must be a number of pixels"
@@ -272,11 +257,10 @@ class _File:
         return (sides[0], sides[1]) if all(sides) else None
 
     def _flag(self, k: int, annotation: dict[str, Any], key: str) -> bool:
-        value = annotation.get(key)
-        word = str(value if value is not None else 0).strip().lower()
-        if word not in (*NO, *YES):
-            raise DataError(f"{self.path}: annotations[{k}]: {key} is {value!r}; it must be 0 or 1")
-        return word in YES
+        value = flag(annotation.get(key))
+        if value is None:
+            raise DataError(f"{self.path}: annotations[{k}]: {key} is {annotation[key]!r}; it must be 0 or 1")
+        return value
 
     def _box(self, k: int, annotation: dict[str, Any]) -> list[float]:
         """COCO [x, y, width, height] -> [ymin, xmin, ymax, xmax]; without bbox, the box of the segmentation."""
@@ -287,7 +271,7 @@ class _File:
                 raise DataError(f"{self.path}: annotations[{k}] has no 'bbox', and no segmentation that gives one")
             self.notes.add("boxes made from segmentations", f"annotation {annotation.get('id', k)}")
             return hull
-        numbers = [_finite(value) for value in box] if isinstance(box, list) and len(box) == 4 else [None]
+        numbers = [finite(value) for value in box] if isinstance(box, list) and len(box) == 4 else [None]
         if None in numbers:
             raise DataError(
                 f"{self.path}: annotations[{k}]: bbox is {box!r}; it must be four numbers [x, y, width, height]"
@@ -310,17 +294,6 @@ def _number_of(key: str, place: int) -> int:
     return int(key) if key.lstrip("-").isdecimal() and len(key) < 12 else place
 
 
-def _finite(value: object) -> float | None:
-    """A number, or text that is one; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and abs(number) <= MOST else None
-
-
 def _hull(segmentation: object) -> list[float] | None:
     """The box yxyx around polygons [[x, y, x, y, ...], ...] or a mask in COCO's run lengths; None if there is none."""
     if isinstance(segmentation, dict):
@@ -328,7 +301,7 @@ def _hull(segmentation: object) -> list[float] | None:
     if not isinstance(segmentation, list) or not segmentation:
         return None
     rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    numbers = [[_finite(v) for v in ring] if isinstance(ring, list) else [None] for ring in rings]
+    numbers = [[finite(v) for v in ring] if isinstance(ring, list) else [None] for ring in rings]
     if any(None in ring or len(ring) < 4 or len(ring) % 2 for ring in numbers):
         return None
     x = [v for ring in numbers for v in ring[::2] if v is not None]

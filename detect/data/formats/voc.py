@@ -18,6 +18,8 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, existing_folder, find_files, find_images, same_stem, split_folders, split_named
+from detect.data.formats.corners import infer_first_pixel, pixel_boxes
+from detect.data.formats.values import MOST
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
 from detect.data.text import one_name, read_lines, read_text
@@ -28,8 +30,6 @@ ANNOTATIONS = ("annotations", "annotation", "annots", "xmls", "xml", "labels")
 IMAGES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
 """Names of the folders, in lower case, the format's own first."""
 Corners = tuple[float, float, float, float]
-MOST = 1e9
-"""The largest coordinate that is legal: no image has as many pixels in a row."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,8 @@ class Annotation:
     hulls: int = 0
 
     def boxes(self, first_pixel: int) -> np.ndarray:
-        """Boxes [n, 4] yxyx in pixels, counted from 0. The last pixel belongs to a box, so its far edges are one more.
-
-        If two opposite corners coincide, they stay equal (in the kit it is one pixel), and the check reports the box.
-        """
-        xmin, ymin, xmax, ymax = np.array(self.corners, np.float64).reshape(-1, 4).T
-        right, bottom = xmax + (xmax != xmin), ymax + (ymax != ymin)
-        return np.stack([ymin, xmin, bottom, right], axis=1) - first_pixel
+        """Boxes [n, 4] yxyx in pixels, counted from 0: `pixel_boxes`."""
+        return pixel_boxes(self.corners, first_pixel)
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,8 @@ def read_voc(
             given.setdefault(split, []).extend(ids)
         origins += [origin] if origin and origin not in origins else []
         used += lists
-    first = _first_pixel([(xml, a) for _, xml, a in pairs.values()], notes) if first_pixel is None else first_pixel
+    files = ((xml.name, a.corners, a.size) for _, xml, a in pairs.values())
+    first = infer_first_pixel(files, notes) if first_pixel is None else first_pixel
 
     def record(i: str) -> Record:
         picture, xml, annotation = pairs[i]
@@ -378,24 +374,3 @@ def _spellings(line: str) -> list[str]:
     first, _, last = plain.rpartition(" ")
     tried = [plain, *([first] if last in ("-1", "0", "1") else [])]
     return [text.casefold() for t in tried for text in (t, str(Path(t).with_suffix("")) if Path(t).name else t)]
-
-
-def _first_pixel(annotations: Sequence[tuple[Path, Annotation]], notes: Notes) -> int:
-    """The coordinate of the first pixel that the corners speak for; notes it if there is a sign of 0."""
-    at_zero: list[str] = []
-    zeros = ends = 0
-    for xml, annotation in annotations:
-        corners = np.array(annotation.corners, np.float64).reshape(-1, 4)
-        here = int((corners[:, :2] == 0).any(axis=1).sum())
-        at_zero += [xml.name] if here else []
-        zeros += here
-        ends += int((corners[:, 2:] == (annotation.size or (-1, -1))).any(axis=1).sum())
-    if not zeros:
-        return 1
-    first = 0 if zeros >= ends else 1
-    doubt = f"; {ends} boxes end at the width or height, so check it and set dataset.first_pixel" if ends else ""
-    for name in at_zero:
-        notes.add(
-            f"first_pixel={first} is inferred from {zeros} boxes that begin at 0{doubt}. Files with such boxes", name
-        )
-    return first

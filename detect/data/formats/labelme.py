@@ -1,0 +1,267 @@
+"""LabelMe json (github.com/wkentaro/labelme): one file per picture, with shapes in continuous pixels from 0."""
+
+import os.path
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.config.legal_values import HeldOut
+from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.dataset import DetectionDataset
+from detect.data.folder import Pictures, below, existing_folder, find_files, split_named
+from detect.data.formats.coco import read_json
+from detect.data.formats.values import finite, flag, short
+from detect.data.notes import Notes
+from detect.data.text import one_name
+from detect.errors import DataError, first_few
+
+FEWEST = {"rectangle": 2, "polygon": 2, "rotation": 4, "circle": 2, "mask": 2}
+"""The shapes that give a box, and how many points each has at least."""
+OPEN = ("point", "points", "line", "linestrip")
+"""The shapes without area."""
+KEYS = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", "lineColor", "fillColor")
+SHAPE_KEYS = ("label", "points", "shape_type", "group_id", "flags", "difficult", "mask", "line_color", "fill_color")
+"""The keys that are read, or that say how a shape is drawn or hold the picture itself."""
+_HEAD = 1 << 16
+
+
+@dataclass
+class Annotation:
+    """One parsed file. picture: its imagePath. size: (width, height), or None. boxes: [ymin, xmin, ymax, xmax] in
+    pixels of each.
+    """
+
+    path: Path
+    picture: str
+    size: tuple[int, int] | None
+    names: list[str] = field(default_factory=list)
+    boxes: list[list[float]] = field(default_factory=list)
+    difficult: list[bool] = field(default_factory=list)
+
+
+def read_labelme(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    name: str | None = None,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
+    split_seed: int = 0,
+    split_by: SplitBy = None,
+    exif: Exif = "displayed",
+) -> DetectionDataset:
+    """Reads the json files of LabelMe.
+
+    root: folder with a json for each picture, in it or below it. Folders called train, val, valid and test give the
+        split. A picture is the one that imagePath names, or else the one with the name of the json.
+    Other arguments: `detect.data.assemble.Selection`.
+
+    A box is the hull of the points of a rectangle, a polygon or a mask; that of a circle is made from its centre and a
+    point on it. Points, lines and shapes without area are left out and noted. Shapes with the flag `difficult` are
+    crowd. Shapes that share a group_id stay separate boxes. A json without shapes is a picture without objects.
+    Raises DataError, naming the file (and the line or the shape), for malformed json, a key that is missing or of
+    another type, a number that is not finite, a picture that is missing, and two files about one picture.
+    """
+    folder, notes = existing_folder(root), Notes()
+    paths = find_files(folder, {".json"})
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(lambda path: read_json(path, notes), paths))
+    found = [parse(path, c, notes) for path, c in zip(paths, contents, strict=True) if _is_labelme(c)]
+    if not found:
+        having = f"; its json files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
+        raise DataError(f"dataset.root={folder}: no json below it has the keys 'shapes' and 'imagePath'{having}")
+    pairs = _pairs(found, folder, notes)
+    records = {
+        split: [
+            Record(
+                picture, below(picture, folder), a.names, np.array(a.boxes).reshape(-1, 4), a.difficult, a.path, a.size
+            )
+            for picture, a in items
+        ]
+        for split, items in _splits(pairs, folder, notes).items()
+    }
+    origin = "the folders' names" if len(records) > 1 else "none given"
+    choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
+    return assemble(Found(folder, records, origin, notes), choice)
+
+
+def recognise(folder: Path) -> str | None:
+    """Why a folder is a data set of this format, or None."""
+    try:
+        for path in find_files(folder, {".json"})[:20]:
+            with path.open("rb") as file:
+                head = file.read(_HEAD).replace(b"\0", b"")
+                file.seek(max(0, file.seek(0, 2) - _HEAD))
+                text = head + file.read().replace(b"\0", b"")
+            if b'"shapes"' in text and b'"imagePath"' in text:
+                return f"json with shapes and imagePath: {path.relative_to(folder)}"
+    except (DataError, OSError):
+        pass
+    return None
+
+
+def _is_labelme(content: object) -> bool:
+    """Whether a json is about one picture; a key that is missing is then named."""
+    return isinstance(content, dict) and ("shapes" in content or "imagePath" in content)
+
+
+def parse(path: Path, content: Mapping[str, Any], notes: Notes) -> Annotation:
+    """The content of one file. Raises DataError naming the file, the shape and the key of the error."""
+    shapes, picture = content.get("shapes"), content.get("imagePath")
+    if not isinstance(shapes, list):
+        raise DataError(f"{path}: shapes is {short(shapes)}; it must be a list of shapes")
+    if not isinstance(picture, str):
+        raise DataError(f"{path}: imagePath is {short(picture)}; it must be the name of the picture")
+    width, height = (_side(content.get(key), f"{path}: {key}") for key in ("imageWidth", "imageHeight"))
+    annotation = Annotation(path, picture, (width, height) if width and height else None)
+    for key in content:
+        if key not in KEYS and content[key] not in (None, "", [], {}):
+            notes.add("not used, keys of LabelMe files", f"{key[:80]} of {path.name}")
+    for key in _set(content.get("flags"), f"{path}: flags"):
+        notes.add("not used, flags of pictures", f"{key} of {path.name}")
+    for k, shape in enumerate(shapes):
+        if not isinstance(shape, dict):
+            raise DataError(f"{path}: shapes[{k}] is {short(shape)}; it must be an object with label and points")
+        _add(annotation, shape, f"{path}: shapes[{k}]", notes)
+    return annotation
+
+
+def _add(annotation: Annotation, shape: Mapping[str, Any], where: str, notes: Notes) -> None:
+    label = shape.get("label")
+    if isinstance(label, bool) or not isinstance(label, str | int) or not one_name(label):
+        raise DataError(f"{where}: label is {short(label)}; it must be the name of a class")
+    title, file = one_name(label), annotation.path.name
+    where = f"{where} ({title[:80]})"
+    kind = shape.get("shape_type", "polygon")  # files of old versions have polygons only, and no key
+    if kind not in (*FEWEST, *OPEN):
+        raise DataError(f"{where}: shape_type is {short(kind)}; legal: {', '.join([*FEWEST, *OPEN])}")
+    points = _points(shape.get("points"), where)
+    for key in shape:
+        if key not in SHAPE_KEYS and shape[key] not in (None, "", [], {}):
+            notes.add("not used, keys of shapes", f"{key[:80]} of {title} in {file}")
+    if shape.get("group_id") is not None:
+        notes.add("shapes with a group_id, each stays a box of its own", f"{title} in {file}")
+    difficult = flag(shape.get("difficult"))
+    if difficult is None:
+        raise DataError(f"{where}: difficult is {short(shape['difficult'])}; it must be true or false")
+    for key in _set(shape.get("flags"), f"{where}: flags"):
+        if key == "difficult":
+            difficult = True
+        else:
+            notes.add("not used, flags of shapes", f"{key[:80]} of {title} in {file}")
+    if kind in OPEN:
+        notes.add(f"left out, shapes without area: {kind}", f"{title} in {file}")
+        return
+    if len(points) < FEWEST[kind] or (kind == "circle" and len(points) != 2):
+        raise DataError(
+            f"{where}: {len(points)} points; a {kind} has {FEWEST[kind]}{'' if kind == 'circle' else ' or more'}"
+        )
+    ymin, xmin, ymax, xmax = _box(kind, points)
+    if ymin == ymax or xmin == xmax:
+        notes.add(f"left out, shapes without area: {kind}", f"{title} in {file}")
+        return
+    if kind != "rectangle":
+        notes.add("boxes made from polygons, circles, masks and turned boxes", f"{title} in {file}")
+    annotation.names.append(title)
+    annotation.boxes.append([ymin, xmin, ymax, xmax])
+    annotation.difficult.append(difficult)
+
+
+def _points(value: object, where: str) -> np.ndarray:
+    """The points of a shape, float64 [n, 2] xy in pixels."""
+    points = []
+    for k, point in enumerate(value if isinstance(value, list) else ()):
+        numbers = [finite(v) for v in point] if isinstance(point, list) and len(point) == 2 else [None]
+        if None in numbers:
+            raise DataError(f"{where}: points[{k}] is {short(point)}; it must be two finite numbers [x, y]")
+        points.append(numbers)
+    if not points:
+        raise DataError(f"{where}: points is {short(value)}; it must be a list of points [x, y]")
+    return np.array(points, np.float64)
+
+
+def _box(kind: str, points: np.ndarray) -> list[float]:
+    """The box yxyx around a shape."""
+    if kind == "circle":
+        centre, radius = points[0], float(np.hypot(*(points[1] - points[0])))
+        points = np.stack([centre - radius, centre + radius])
+    (xmin, ymin), (xmax, ymax) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    last = 1 if kind == "mask" else 0  # its points are the first and the last pixel
+    return [ymin, xmin, ymax + last, xmax + last]
+
+
+def _set(flags: object, where: str) -> list[str]:
+    """The flags that are set."""
+    if flags is None or flags == []:
+        return []
+    if not isinstance(flags, dict):
+        raise DataError(f"{where} is {short(flags)}; it must be an object of flags")
+    values = {str(key): flag(value) for key, value in flags.items()}
+    for key, value in values.items():
+        if value is None:
+            raise DataError(f"{where}: {key[:80]} is {short(flags[key])}; it must be true or false")
+    return [key[:80] for key, value in values.items() if value]
+
+
+def _side(value: object, where: str) -> int:
+    """A side of the picture in pixels; 0 if it is not given."""
+    number = finite(value if value is not None else 0)
+    if number is None or number < 0:
+        raise DataError(f"{where} is {short(value)}; it must be a number of pixels")
+    return round(number)
+
+
+def _pairs(found: Sequence[Annotation], root: Path, notes: Notes) -> dict[Path, Annotation]:
+    """The annotation of each picture."""
+    pictures = Pictures([root], notes)
+    pairs: dict[Path, Annotation] = {}
+    missing: list[Annotation] = []
+    for annotation in found:
+        picture = _picture(annotation, root, pictures)
+        if picture is None:
+            missing.append(annotation)
+        elif picture in pairs:
+            raise DataError(
+                f"{annotation.path}: two files are about the picture {picture}: {pairs[picture].path.name} and "
+                f"{annotation.path.name}; remove one"
+            )
+        else:
+            pairs[picture] = annotation
+    if missing:
+        more = f"; the same for {first_few([a.path.name for a in missing[1:]])}" if missing[1:] else ""
+        raise DataError(
+            f"{missing[0].path}: there is no picture '{missing[0].picture[:200]}' (imagePath), nor one with the name "
+            f"of the json, below {root}{more}. LabelMe can save the picture of imageData: labelme_export_json"
+        )
+    return pairs
+
+
+def _picture(annotation: Annotation, root: Path, pictures: Pictures) -> Path | None:
+    """The picture that imagePath names, from the folder of the json; else the one with the json's name."""
+    path = annotation.path
+    named = annotation.picture.replace("\\", "/")
+    if Path(named).name:
+        inside = path.parent.relative_to(root) / named
+        if found := pictures.find(inside.as_posix(), path):
+            return Path(os.path.normpath(found))
+    own = path.relative_to(root).with_suffix("").as_posix()
+    return pictures.find(own, path, stems=True)
+
+
+def _splits(pairs: Mapping[Path, Annotation], root: Path, notes: Notes) -> dict[str, list[tuple[Path, Annotation]]]:
+    """The pictures of each split, by the names of the folders of the json files, or else of the pictures."""
+    splits: dict[str, list[tuple[Path, Annotation]]] = {}
+    for picture, annotation in pairs.items():
+        folders = [Path(below(path, root)).parent.parts for path in (annotation.path, picture)]
+        split = next((s for parts in folders for name in parts[::-1] if (s := split_named(name))), "")
+        splits.setdefault(split, []).append((picture, annotation))
+    rest = splits.pop("", [])
+    if "train" not in splits:
+        return {"train": rest, **splits} if rest else splits
+    for _, annotation in rest:
+        notes.add("left out, files outside the folders of the splits", annotation.path.relative_to(root).as_posix())
+    return splits

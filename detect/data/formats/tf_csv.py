@@ -1,0 +1,322 @@
+"""CSV of the TensorFlow tutorials: one row per box, with VOC's corners (`xml_to_csv` of the Object Detection tutorial).
+
+The columns are filename, width, height, class, xmin, ymin, xmax and ymax, in any order. The form of keras-retinanet
+without a header is read, too: path, x1, y1, x2, y2, class, counted from 0.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from detect.config.legal_values import HeldOut
+from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.dataset import DetectionDataset
+from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
+from detect.data.formats.corners import infer_first_pixel, pixel_boxes
+from detect.data.formats.values import finite
+from detect.data.image_file import IMAGE_SUFFIXES
+from detect.data.notes import Notes
+from detect.data.split import SPLITS
+from detect.data.text import first_bytes, one_name, read_text
+from detect.errors import ConfigError, DataError, first_few
+
+SUFFIXES = (".csv", ".tsv")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+SIZE = ("width", "height")
+NEEDED = ("filename", "class", *CORNERS)
+RETINANET = ("filename", *CORNERS, "class")
+"""The columns of keras-retinanet's form, which has no header."""
+COLUMNS = {
+    "filename": ("file_name", "image", "image_name", "image_path", "path", "file"),
+    "class": ("label", "class_name", "name"),
+    "width": ("image_width",),
+    "height": ("image_height",),
+    "xmin": ("x_min",),
+    "ymin": ("y_min",),
+    "xmax": ("x_max",),
+    "ymax": ("y_max",),
+}
+"""Other names of the columns, in lower case."""
+DELIMITERS = (",", ";", "\t")
+_HEAD = 1 << 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is written.
+
+    columns: place of each column that is read. unused: names of the others, by their place. header: whether there is
+    one; the corners are then those of VOC.
+    """
+
+    delimiter: str
+    columns: Mapping[str, int]
+    unused: Mapping[int, str]
+    header: bool
+
+
+@dataclass
+class Rows:
+    """The rows of one picture: the name that they give it, the first line, and class and corners of each box.
+
+    size: (width, height) of the line `sized`, or None.
+    """
+
+    name: str
+    line: int
+    names: list[str] = field(default_factory=list)
+    corners: list[list[float]] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    sized: int = 0
+
+
+def read_csv(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    name: str | None = None,
+    val_fraction: HeldOut = 0.15,
+    test_fraction: HeldOut = 0.15,
+    split_seed: int = 0,
+    split_by: SplitBy = None,
+    exif: Exif = "displayed",
+    first_pixel: Literal[0, 1] | None = None,
+) -> DetectionDataset:
+    """Reads CSV files with one row per box.
+
+    root: the CSV of all images, or the folder that contains one file for each split. The words train, val, valid,
+        validation and test in the names of files and folders tell the split; a file without one is train.
+    first_pixel: the coordinate of the first pixel in files with a header: 1 in VOC, 0 in some tools. None: inferred,
+        as in `detect.data.formats.corners.infer_first_pixel`.
+    Other arguments: `detect.data.assemble.Selection`.
+
+    The delimiter is a comma, a semicolon or a tab. Corners belong to the box, as in VOC; those of a file without a
+    header are continuous and count from 0. A row with neither class nor box is a picture without objects.
+    Raises DataError, naming the file and the line, for a missing column or picture, a value that is no number, a row
+    with too few or too many values, and two names of one picture. Raises ConfigError for first_pixel with a file
+    without a header.
+    """
+    notes, place = Notes(), Path(root).expanduser()
+    if place.is_file():
+        folder, files = place.parent, {"train": place}
+    else:
+        folder = existing_folder(root)
+        files = find_csvs(folder)
+    voc: list[tuple[str, list[list[float]], tuple[int, int] | None]] = []
+    content: dict[str, tuple[bool, dict[Path, Rows]]] = {}
+    for split, path in files.items():
+        header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
+        content[split] = header, items
+        voc += [(picture.name, rows.corners, rows.size) for picture, rows in items.items() if header]
+        if not header and first_pixel is not None:
+            raise ConfigError(
+                f"dataset.first_pixel={first_pixel}: {path} has no header, so it is the form of keras-retinanet, which "
+                "counts from 0; set it to null"
+            )
+    first = infer_first_pixel(voc, notes) if first_pixel is None else first_pixel
+    records = {
+        split: [
+            Record(picture, below(picture, folder), rows.names, _boxes(rows, first if header else None),
+                   [False] * len(rows.names), files[split], rows.size)
+            for picture, rows in items.items()
+        ]
+        for split, (header, items) in content.items()
+    }  # fmt: skip
+    origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
+    found = Found(folder, records, origin, notes, used=files.values())
+    return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
+
+
+def recognise(folder: Path) -> str | None:
+    """Why a folder is a data set of this format, or None."""
+    try:
+        for path in find_files(folder, SUFFIXES)[:20]:
+            if set(NEEDED) <= set(_layout(first_bytes(path).decode("latin-1")).columns):
+                return f"CSV with the columns {', '.join(NEEDED)}: {path.relative_to(folder)}"
+    except (DataError, OSError):
+        pass
+    return None
+
+
+def find_csvs(folder: Path) -> dict[str, Path]:
+    """The CSV of each split below `folder`. Raises DataError if there is none, or if two fit one split."""
+    split_files: dict[str, list[Path]] = {}
+    paths = find_files(folder, SUFFIXES)
+    for path in paths:
+        if (
+            len(set(NEEDED) & set(_layout(first_bytes(path).decode("latin-1")).columns)) >= len(NEEDED) - 2
+        ):  # a missing column is then named
+            split_files.setdefault(split_of(path.relative_to(folder)) or "train", []).append(path)
+    if not split_files:
+        having = f"; its CSV files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
+        raise DataError(f"dataset.root={folder}: no CSV below it has the columns {', '.join(NEEDED)}{having}")
+    for split, group in split_files.items():
+        if len(group) > 1:
+            raise DataError(
+                f"dataset.root={folder}: {len(group)} CSV files could be the split {split}: "
+                f"{first_few([p.relative_to(folder) for p in group])}; name one: dataset.root=FILE, or let the name of "
+                "each have the word train, val or test"
+            )
+    return {split: split_files[split][0] for split in SPLITS if split in split_files}
+
+
+def _layout(text: str) -> Layout:
+    """How the first line that is not empty says that a file is written; columns may be missing."""
+    line = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")
+    layouts = [_columns(_fields(line, delimiter), delimiter) for delimiter in DELIMITERS]
+    return max(layouts, key=lambda layout: len(layout.columns))
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    try:
+        return [text.strip() for text in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+def _columns(fields: Sequence[str], delimiter: str) -> Layout:
+    if _is_retinanet(fields):
+        return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, False)
+    titles = [re.sub(r"\W", "", text).lower() for text in fields]
+    columns: dict[str, int] = {}
+    for name, others in COLUMNS.items():
+        places = [k for title in (name, *others) for k, found in enumerate(titles) if found == title]
+        if places:
+            columns[name] = places[0]
+    unused = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
+    return Layout(delimiter, columns, unused, True)
+
+
+def _is_retinanet(fields: Sequence[str]) -> bool:
+    if len(fields) != len(RETINANET) or Path(fields[0]).suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    return not any(fields[1:]) or (bool(fields[5]) and all(finite(text) is not None for text in fields[1:5]))
+
+
+def _places(path: Path, root: Path, split: str) -> list[Path]:
+    """The folders where the pictures of a file can be: first those that are called like its split."""
+    bases = list(dict.fromkeys(f for base in (path.parent, root) for f in (base, base / "images") if f.is_dir()))
+    inside = [f for base in bases for f in sorted(base.iterdir()) if split_named(f.name) == split and f.is_dir()]
+    return [*inside, *bases]
+
+
+def _rows(path: Path, text: str, layout: Layout) -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of each row that is not empty, after the header. Raises DataError naming the line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter, strict=True)
+    wide = 1 + max(*layout.columns.values(), *layout.unused, 0)
+    before = 0
+    seen = not layout.header
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{path}:{before + 1}: malformed CSV ({error})") from None
+        if row is None:
+            return
+        line, before = before + 1, reader.line_num
+        if not any(value.strip() for value in row):
+            continue
+        if not seen:
+            seen = True
+            continue
+        if any("\n" in value or "\r" in value for value in row):
+            raise DataError(f"{path}:{line}: a value goes on over the end of the line; a quote is not closed")
+        if len(row) < wide or any(value.strip() for value in row[wide:]):
+            raise DataError(f"{path}:{line}: {len(row)} values; a row of this file has {wide}")
+        yield line, [value.strip() for value in row]
+
+
+def _read(path: Path, pictures: Pictures, notes: Notes) -> tuple[bool, dict[Path, Rows]]:
+    """Whether a file has a header, and the rows of each picture."""
+    text = read_text(path, notes)
+    layout = _layout(text[:_HEAD])
+    missing = [name for name in NEEDED if name not in layout.columns]
+    if missing:
+        raise DataError(
+            f"{path}, line 1: no column '{missing[0]}'; the header must have {', '.join(NEEDED)}; it has "
+            f"{first_few(layout.unused.values(), 10) or 'no other columns'}"
+        )
+    if not layout.header:
+        notes.add("read as keras-retinanet's form, continuous corners from 0, files without a header", path.name)
+    named: dict[str, Rows] = {}
+    unused: dict[str, int] = {}
+    for line, row in _rows(path, text, layout):
+        for k, title in layout.unused.items():
+            unused[title] = unused.get(title, 0) + bool(row[k])
+        values = {name: row[k] for name, k in layout.columns.items()}
+        _add(named, values, f"{path}:{line}", line, notes)
+    for title, count in unused.items():
+        notes.add("not used, columns of CSV files", f"{title} of {path.name} with {count} values")
+    return layout.header, _found(path, named, pictures)
+
+
+def _add(named: dict[str, Rows], values: Mapping[str, str], where: str, line: int, notes: Notes) -> None:
+    """Adds the values of one row to those of its picture."""
+    title = values["filename"]
+    if not title:
+        raise DataError(f"{where}: there is no filename")
+    rows = named.setdefault(one_name(title).replace("\\", "/"), Rows(title, line))
+    size = tuple(_size(values[side], side, where) for side in SIZE if side in values)
+    if len(size) == 2 and all(size):
+        if rows.size and size != rows.size:
+            raise DataError(
+                f"{where}: {title} is {size[0]}x{size[1]} here, but {rows.size[0]}x{rows.size[1]} in line {rows.sized}"
+            )
+        rows.size, rows.sized = (size[0], size[1]), rows.sized or line
+    label, corners = one_name(values["class"]), [values[corner] for corner in CORNERS]
+    if not label and not any(corners):
+        notes.add("background, rows without class and box", title)
+        return
+    if not label:
+        raise DataError(f"{where}: there is a box, but no class")
+    numbers = [finite(text) for text in corners]
+    for corner, text, number in zip(CORNERS, corners, numbers, strict=True):
+        if number is None:
+            raise DataError(f"{where}: {corner} is '{text[:80]}'; it must be a finite number of pixels")
+    rows.names.append(label)
+    rows.corners.append([number for number in numbers if number is not None])
+
+
+def _size(text: str, side: str, where: str) -> int:
+    """A side in pixels; 0 if it is not given."""
+    value = finite(text or 0)
+    if value is None or value < 0:
+        raise DataError(f"{where}: {side} is '{text[:80]}'; it must be a number of pixels")
+    return round(value)
+
+
+def _found(path: Path, named: Mapping[str, Rows], pictures: Pictures) -> dict[Path, Rows]:
+    """The rows by the picture that they are about. Raises DataError if it is missing, or has two names."""
+    found: dict[Path, Rows] = {}
+    missing: list[Rows] = []
+    for rows in named.values():
+        picture = pictures.find(rows.name, f"{path}:{rows.line}")
+        if picture is None:
+            missing.append(rows)
+        elif picture in found:
+            other = found[picture]
+            raise DataError(
+                f"{path}: line {other.line} and line {rows.line} name one picture, {picture}, '{other.name}' and "
+                f"'{rows.name}'; give both the same name, or add the picture that is missing"
+            )
+        else:
+            found[picture] = rows
+    if missing:
+        raise DataError(
+            f"{path}:{missing[0].line}: {len(missing)} of {len(named)} pictures are missing: "
+            f"{first_few([rows.name[:200] for rows in missing], 3)}; searched below {first_few(pictures.folders, 9)}"
+        )
+    return found
+
+
+def _boxes(rows: Rows, first_pixel: int | None) -> np.ndarray:
+    """Boxes [n, 4] yxyx in pixels, counted from 0. first_pixel: of VOC's corners; None: they are continuous from 0."""
+    if first_pixel is None:
+        return np.array(rows.corners, np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]
+    return pixel_boxes(rows.corners, first_pixel)

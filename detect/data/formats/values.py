@@ -1,0 +1,35 @@
+"""Values of annotation files: numbers and flags that tools also write as text."""
+
+import math
+import reprlib
+
+MOST = 1e9
+"""The largest number of pixels that is legal: no image has as many in a row."""
+NO, YES = ("", "0", "0.0", "false", "no", "none"), ("1", "1.0", "true", "yes")
+"""The values of a flag, as text in lower case."""
+
+
+def finite(value: object) -> float | None:
+    """A number of at most `MOST`, or text that is one; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and "_" in value:  # Python's own way to write a number
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and abs(number) <= MOST else None
+
+
+def flag(value: object) -> bool | None:
+    """A flag that is true or false, 1 or 0, or text that is one of them; null is false. None for anything else."""
+    if value is not None and not isinstance(value, bool | int | float | str):
+        return None
+    word = "" if value is None else str(value).strip().lower()
+    return True if word in YES else False if word in NO else None
+
+
+def short(value: object) -> str:
+    """A value as a message shows it: its first parts, however large it is."""
+    return reprlib.repr(value)

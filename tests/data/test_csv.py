@@ -1,0 +1,192 @@
+import csv
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detect.data.formats.tf_csv import read_csv, recognise
+from detect.data.formats.voc import read_voc
+from detect.errors import ConfigError, DataError
+from tests.mutations import count_refusals, damaged
+
+NO_DRAW = {"val_fraction": 0, "test_fraction": 0}
+HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+ROWS = HEADER + "a.jpg,60,40,dog,1,1,60,40\na.jpg,60,40,cat,11,21,20,30\nb.jpg,60,40,cat,2,3,4,5\nc.jpg,60,40,,,,,\n"
+
+
+def picture(path: Path, size=(60, 40)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in "abc":
+        picture(tmp_path / f"{name}.jpg")
+    (tmp_path / "labels.csv").write_text(ROWS)
+    return tmp_path
+
+
+def test_boxes_and_background(root):
+    data = read_csv(root, **NO_DRAW)
+    assert data.classes == ("cat", "dog")
+    a, b, c = data.splits["train"]
+    assert a.boxes.tolist() == [[0, 0, 40, 60], [20, 10, 30, 20]]
+    assert a.classes.tolist() == [2, 1]
+    assert (a.id, a.source, a.annotated_size) == ("a.jpg", root / "labels.csv", (60, 40))
+    assert (b.boxes.tolist(), c.boxes.shape) == ([[2, 1, 5, 4]], (0, 4))
+    assert "background, rows without class and box: 1 (c.jpg)" in data.notes
+    assert read_csv(root / "labels.csv", **NO_DRAW).fingerprint() == data.fingerprint()
+    assert recognise(root) == "CSV with the columns filename, class, xmin, ymin, xmax, ymax: labels.csv"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ROWS.replace(",", ";").encode(),
+        ROWS.replace(",", "\t").encode("utf-16"),
+        ROWS.replace("\n", "\r\n").encode("utf-8-sig"),
+        ROWS.replace("\n", "\r").replace("filename", '"Filename"').encode(),
+        ROWS.replace("class", "Label").replace("xmin", "x_min").replace("cat,", '"cat",').encode(),
+    ],
+    ids=["semicolons", "tabs, utf-16", "byte order mark", "old line ends", "other names"],
+)
+def test_other_ways_to_write_it(root, content):
+    expected = read_csv(root, **NO_DRAW).fingerprint()
+    (root / "labels.csv").write_bytes(content)
+    assert recognise(root)
+    assert read_csv(root, **NO_DRAW).fingerprint() == expected
+
+
+def test_any_order_of_columns_and_unused_ones(root):
+    expected = read_csv(root, **NO_DRAW).fingerprint()
+    rows = list(csv.DictReader(ROWS.splitlines()))
+    order = ["xmax", "pose", "class", "ymin", "filename", "ymax", "xmin"]
+    lines = [",".join({"pose": "left", **row}[name] for name in order) for row in rows]
+    (root / "labels.csv").write_text("\n".join([",".join(order), *lines]))
+    data = read_csv(root, **NO_DRAW)
+    assert data.fingerprint() == expected
+    assert "not used, columns of CSV files: 1 (pose of labels.csv with 4 values)" in data.notes
+
+
+def test_names_of_files_give_the_split_and_folders_of_splits_their_pictures(tmp_path):
+    for split, side in (("train", 60), ("test", 50)):
+        picture(tmp_path / "images" / split / "a.jpg", (side, 40))
+        text = HEADER + f"a.jpg,{side},40,cat,1,1,{side},40\n"
+        (tmp_path / f"{split}_labels.csv").write_text(text)
+    data = read_csv(tmp_path, val_fraction=0)
+    assert {split: [e.id for e in part] for split, part in data.splits.items()} == {
+        "train": ["images/train/a.jpg"],
+        "val": [],
+        "test": ["images/test/a.jpg"],
+    }
+    assert data.splits["test"][0].boxes.tolist() == [[0, 0, 40, 50]]
+
+
+def test_folders_of_an_export(tmp_path):
+    for split in ("train", "valid", "test"):
+        picture(tmp_path / split / f"{split}.jpg")
+        (tmp_path / split / "_annotations.csv").write_text(HEADER + f"{split}.jpg,60,40,cat,1,1,60,40\n")
+    data = read_csv(tmp_path)
+    assert [[e.id for e in part] for part in data.splits.values()] == [
+        ["train/train.jpg"],
+        ["valid/valid.jpg"],
+        ["test/test.jpg"],
+    ]
+
+
+def test_first_pixel(root):
+    (root / "labels.csv").write_text(HEADER + "a.jpg,60,40,cat,0,0,59,39\n")
+    data = read_csv(root, **NO_DRAW)
+    assert data.splits["train"][0].boxes.tolist() == [[0, 0, 40, 60]]
+    assert any("first_pixel=0 is inferred from 1 boxes that begin at 0" in note for note in data.notes)
+    given = read_csv(root, first_pixel=1, **NO_DRAW)
+    assert given.splits["train"][0].boxes.tolist() == [[-1, -1, 39, 59]]
+
+
+def test_the_form_of_keras_retinanet(root):
+    (root / "labels.csv").write_text("a.jpg,0,0,60,40,dog\na.jpg,10,20,20.5,30,cat\nc.jpg,,,,,\n")
+    a, c = read_csv(root, **NO_DRAW).splits["train"]
+    assert a.boxes.tolist() == [[0, 0, 40, 60], [20, 10, 30, 20.5]]
+    assert (a.classes.tolist(), len(c.boxes)) == ([2, 1], 0)
+    with pytest.raises(ConfigError, match=r"dataset\.first_pixel=1: .*labels\.csv has no header"):
+        read_csv(root, first_pixel=1)
+
+
+def test_a_box_that_is_given_twice_is_removed(root):
+    (root / "labels.csv").write_text(ROWS + "b.jpg,60,40,cat,2,3,4,5\n")
+    data = read_csv(root, **NO_DRAW)
+    assert len(data.splits["train"][1].boxes) == 1
+    assert "removed, boxes that are given twice: 1 (cat in b.jpg)" in data.notes
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.jpg,60,40,cat,1,x,3,4", r":6: ymin is 'x'; it must be a finite number of pixels"),
+        ("a.jpg,60,40,cat,1,2,nan,4", r":6: xmax is 'nan'"),
+        ("a.jpg,60,40,cat,1,2,,4", r":6: xmax is ''"),
+        ("a.jpg,60,40,cat,,,,", r":6: xmin is ''"),
+        ("a.jpg,60,40,,1,2,3,4", r":6: there is a box, but no class"),
+        (",60,40,cat,1,2,3,4", r":6: there is no filename"),
+        ("a.jpg,60,40,cat,1,2,3", r":6: 7 values; a row of this file has 8"),
+        ("a.jpg,60,40,cat,1,2,3,4,5", r":6: 9 values; a row of this file has 8"),
+        ("a.jpg,61,40,cat,1,2,3,4", r":6: a\.jpg is 61x40 here, but 60x40 in line 2"),
+        ("a.jpg,-1,40,cat,1,2,3,4", r":6: width is '-1'"),
+        ("z.jpg,60,40,cat,1,2,3,4", r":6: 1 of 4 pictures are missing: z\.jpg; searched below"),
+        ("x/a.jpg,60,40,cat,1,2,3,4", r": line 2 and line 6 name one picture, .*'a\.jpg' and 'x/a\.jpg'"),
+        ('a.jpg,60,40,"cat,1,2,3,4', r":6: malformed CSV"),
+        ('a.jpg,60,40,"cat\n",1,2,3,4', r":6: a value goes on over the end of the line"),
+    ],
+)
+def test_bad_rows_are_named_with_file_and_line(root, row, message):
+    (root / "labels.csv").write_text(ROWS + row + "\n")
+    with pytest.raises(DataError, match=r"labels\.csv" + message):
+        read_csv(root)
+
+
+def test_messages_for_files(root):
+    (root / "more.csv").write_text(ROWS)
+    with pytest.raises(DataError, match=r"2 CSV files could be the split train: labels\.csv, more\.csv; name one"):
+        read_csv(root)
+    (root / "more.csv").unlink()
+    (root / "labels.csv").write_text(ROWS.replace("class", "kind"))
+    with pytest.raises(DataError, match=r"labels\.csv, line 1: no column 'class'; .*it has kind"):
+        read_csv(root)
+    (root / "labels.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"dataset\.root=.*no CSV below it has the columns .*labels\.csv"):
+        read_csv(root)
+    assert recognise(root) is None
+
+
+def test_one_picture_in_two_files(root):
+    (root / "test.csv").write_text(HEADER + "a.jpg,60,40,cat,1,1,60,40\n")
+    with pytest.raises(DataError, match=r"train and test share 1 image: a\.jpg"):
+        read_csv(root)
+
+
+def test_damaged_files_are_refused_with_one_message(root):
+    rng = random.Random(0)
+    contents = [damaged(ROWS.encode(), rng) for _ in range(200)]
+    assert 50 < count_refusals(lambda: read_csv(root, **NO_DRAW), root / "labels.csv", contents) < 200
+
+
+def test_microcontrollers_has_the_boxes_of_its_xml_files(shared):
+    root = shared / "data" / "microcontrollers"
+    data, voc = read_csv(root, val_fraction=0), read_voc(root, val_fraction=0)
+    assert data.classes == voc.classes
+    assert [len(part) for part in data.splits.values()] == [142, 0, 7]
+    for split, part in data.splits.items():
+        expected = {e.path: e for e in voc.splits[split]}
+        for e in part:
+            other = expected.pop(e.path)
+            boxes = sorted(zip(e.boxes.tolist(), e.classes.tolist(), strict=True))
+            assert boxes == sorted(zip(other.boxes.tolist(), other.classes.tolist(), strict=True))
+        assert not expected
+    rows = list(csv.DictReader((root / "train_labels.csv").open()))
+    by_name = {e.path.name: e for e in data.splits["train"]}
+    assert sum(len(e.boxes) for e in data.splits["train"]) == len(rows)
+    for row in rows:
+        box = [int(row["ymin"]) - 1, int(row["xmin"]) - 1, int(row["ymax"]), int(row["xmax"])]
+        assert box in by_name[row["filename"]].boxes.tolist()

@@ -1,0 +1,188 @@
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detect.data.formats.labelme import read_labelme, recognise
+from detect.errors import DataError
+from tests.mutations import count_refusals, damaged, with_odd_value
+
+NO_DRAW = {"val_fraction": 0, "test_fraction": 0}
+
+
+def shape(label="cat", points=((10, 5), (30, 25.5)), kind="rectangle", **more):
+    return {
+        "label": label,
+        "points": [list(p) for p in points],
+        "group_id": None,
+        "shape_type": kind,
+        "flags": {},
+        **more,
+    }
+
+
+def write(root: Path, name: str, *shapes, picture=True, **more):
+    """A picture of 60x40, and its json; `more` replaces keys of the json."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if picture:
+        Image.new("RGB", (60, 40)).save(path)
+    content = {
+        "version": "5.4.1", "flags": {}, "shapes": list(shapes), "imagePath": path.name, "imageData": "AAAA",
+        "imageHeight": 40, "imageWidth": 60, **more,
+    }  # fmt: skip
+    path.with_suffix(".json").write_text(json.dumps(content))
+    return content
+
+
+@pytest.fixture
+def root(tmp_path):
+    triangle = shape("dog", [(10, 20), (30, 5), (25.5, 30)], "polygon")
+    write(
+        tmp_path, "a.jpg", shape(points=[(30, 25.5), (10, 5)]), triangle, shape("dog", [(20, 20), (23, 24)], "circle")
+    )
+    write(tmp_path, "b.jpg")
+    return tmp_path
+
+
+def test_boxes_and_background(root):
+    data = read_labelme(root, **NO_DRAW)
+    assert data.classes == ("cat", "dog")
+    a, b = data.splits["train"]
+    assert a.boxes.tolist() == [[5, 10, 25.5, 30], [5, 10, 30, 30], [15, 15, 25, 25]]
+    assert (a.classes.tolist(), b.boxes.shape) == ([1, 2, 2], (0, 4))
+    assert (a.id, a.source, a.annotated_size) == ("a.jpg", root / "a.json", (60, 40))
+    assert "boxes made from polygons, circles, masks and turned boxes: 2 (dog in a.json, dog in a.json)" in data.notes
+    assert recognise(root) == "json with shapes and imagePath: a.json"
+
+
+def test_the_hulls_are_those_of_an_independent_parse(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        shapes = [
+            shape(f"c{i % 3}", rng.uniform(0, 40, (rng.integers(3, 9), 2)).round(3).tolist(), "polygon")
+            for i in range(4)
+        ]
+        write(tmp_path, f"{k}.jpg", *shapes)
+    for e in read_labelme(tmp_path, **NO_DRAW).splits["train"]:
+        expected = []
+        for entry in json.loads(e.path.with_suffix(".json").read_text())["shapes"]:
+            x, y = zip(*entry["points"], strict=True)
+            expected.append([min(y), min(x), max(y), max(x)])
+        np.testing.assert_array_equal(e.boxes, np.array(expected, np.float32))
+
+
+def test_a_mask_ends_after_its_last_pixel_and_a_polygon_is_the_kind_of_old_files(tmp_path):
+    old = {"label": "cat", "line_color": None, "fill_color": None, "points": [[1, 2], [3, 2], [3, 9]]}
+    write(tmp_path, "a.jpg", shape(kind="mask", mask="AAAA"), old)
+    (e,) = read_labelme(tmp_path, **NO_DRAW).splits["train"]
+    assert e.boxes.tolist() == [[5, 10, 26.5, 31], [2, 1, 9, 3]]
+
+
+def test_what_is_left_out_is_noted(tmp_path):
+    write(
+        tmp_path, "a.jpg", shape(), shape(points=[(1, 1)], kind="point"), shape(points=[(1, 1), (2, 2)], kind="line"),
+        shape(points=[(1, 1), (2, 2), (5, 6)], kind="linestrip"), shape(points=[(3, 4), (3, 9)]),
+        shape("dog", group_id=7, flags={"occluded": True, "seen": False}, description="old"), flags={"night": True},
+    )  # fmt: skip
+    Image.new("RGB", (9, 9)).save(tmp_path / "unlabelled.png")
+    data = read_labelme(tmp_path, **NO_DRAW)
+    assert len(data.splits["train"][0].boxes) == 2
+    assert data.notes[2:] == (
+        "not used, flags of pictures: 1 (night of a.json)",
+        "left out, shapes without area: point: 1 (cat in a.json)",
+        "left out, shapes without area: line: 1 (cat in a.json)",
+        "left out, shapes without area: linestrip: 1 (cat in a.json)",
+        "left out, shapes without area: rectangle: 1 (cat in a.json)",
+        "not used, keys of shapes: 1 (description of dog in a.json)",
+        "shapes with a group_id, each stays a box of its own: 1 (dog in a.json)",
+        "not used, flags of shapes: 1 (occluded of dog in a.json)",
+        "not used, pictures: 1 (unlabelled.png)",
+    )
+
+
+def test_difficult_shapes_are_crowd(tmp_path):
+    write(tmp_path, "a.jpg", shape(), shape("dog", flags={"difficult": True}), shape("cow", difficult=True))
+    (e,) = read_labelme(tmp_path, **NO_DRAW).splits["train"]
+    assert e.crowd.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "path", ["..\\images\\a.jpg", "../images/a.jpg", "C:\\Users\\me\\images\\A.JPG", "old name.jpg"]
+)
+def test_pictures_elsewhere(tmp_path, path):
+    write(tmp_path / "json", "a.jpg", shape(), picture=False, imagePath=path)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "images" / "a.jpg")
+    assert [e.id for e in read_labelme(tmp_path, **NO_DRAW).splits["train"]] == ["images/a.jpg"]
+
+
+def test_folders_of_splits(tmp_path):
+    for name in ("train/a.jpg", "train/b.jpg", "valid/a.jpg", "other/c.jpg"):
+        write(tmp_path, name, shape())
+    data = read_labelme(tmp_path, test_fraction=0)
+    assert [[e.id for e in part] for part in data.splits.values()] == [
+        ["train/a.jpg", "train/b.jpg"],
+        ["valid/a.jpg"],
+        [],
+    ]
+    assert "left out, files outside the folders of the splits: 1 (other/c.json)" in data.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shapes": None}, "shapes is None; it must be a list"),
+        ({"shapes": [1]}, r"shapes\[0\] is 1; it must be an object"),
+        ({"imagePath": 3}, "imagePath is 3; it must be the name of the picture"),
+        ({"imageWidth": "wide"}, "imageWidth is 'wide'; it must be a number of pixels"),
+        ({"flags": 1}, "flags is 1; it must be an object of flags"),
+        ({"shapes": [shape(label=None)]}, r"shapes\[0\]: label is None; it must be the name of a class"),
+        ({"shapes": [shape(label=" ")]}, r"shapes\[0\]: label is ' '"),
+        (
+            {"shapes": [shape(kind="star")]},
+            r"shapes\[0\] \(cat\): shape_type is 'star'; legal: rectangle, polygon, .*point",
+        ),
+        ({"shapes": [shape(points=[(1, 2)])]}, r"shapes\[0\] \(cat\): 1 points; a rectangle has 2 or more"),
+        ({"shapes": [shape(points=[(1, 2), (3, 4), (5, 6)], kind="circle")]}, "3 points; a circle has 2"),
+        ({"shapes": [shape(points=[])]}, r"points is \[\]; it must be a list of points"),
+        ({"shapes": [shape(points=[(1, 2), (3, "x")])]}, r"points\[1\] is \[3, 'x'\]; it must be two finite numbers"),
+        ({"shapes": [shape(points=[(1, 2), (3, float("nan"))])]}, r"points\[1\] is \[3, nan\]"),
+        ({"shapes": [shape(difficult="perhaps")]}, "difficult is 'perhaps'; it must be true or false"),
+        ({"shapes": [shape(flags={"difficult": 7})]}, "flags: difficult is 7; it must be true or false"),
+    ],
+)
+def test_bad_values_are_named_with_file_and_shape(tmp_path, change, message):
+    write(tmp_path, "a.jpg", **change)
+    with pytest.raises(DataError, match=r"a\.json: (shapes\[0\] \(cat\): )?" + message):
+        read_labelme(tmp_path)
+
+
+def test_messages_for_files(root):
+    (root / "b.json").write_text('{\n"shapes": [}')
+    with pytest.raises(DataError, match=r"b\.json, line 2: malformed json"):
+        read_labelme(root)
+    write(root, "b.jpg", imagePath="a.jpg")
+    with pytest.raises(DataError, match=r"b\.json: two files are about the picture .*a\.jpg: a\.json and b\.json"):
+        read_labelme(root)
+    write(root, "b.jpg")
+    (root / "b.jpg").unlink()
+    with pytest.raises(DataError, match=r"b\.json: there is no picture 'b\.jpg' \(imagePath\), .*labelme_export_json"):
+        read_labelme(root)
+    for name in ("a.json", "b.json"):
+        (root / name).write_text('{"images": []}')
+    with pytest.raises(DataError, match=r"no json below it has the keys 'shapes' and 'imagePath'; .*a\.json, b\.json"):
+        read_labelme(root)
+    assert recognise(root) is None
+
+
+def test_damaged_files_are_refused_with_one_message(root):
+    write(root, "c.jpg", shape())
+    rng = random.Random(0)
+    content = (root / "a.json").read_bytes()
+    contents = [damaged(content, rng) for _ in range(120)]
+    contents += [json.dumps(with_odd_value(json.loads(content), rng)).encode() for _ in range(120)]
+    assert 80 < count_refusals(lambda: read_labelme(root, **NO_DRAW), root / "a.json", contents) < 240

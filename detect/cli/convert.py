@@ -13,6 +13,7 @@ from detect.cli.main import verb
 from detect.cli.predict import find_photographs
 from detect.config.check import refuse_inside_data
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats.tfrecord_writer import write_tfrecord
 from detect.data.formats.writing import write_voc, write_yolo
 from detect.data.image_file import image_size, read_image
 from detect.data.notes import Notes
@@ -27,6 +28,7 @@ WRITERS: dict[str, Callable[[DetectionDataset, Path, Notes], None]] = {
     "voc": write_voc,
     "coco": write_coco,
     "yolo": write_yolo,
+    "tfrecord": write_tfrecord,
 }
 
 

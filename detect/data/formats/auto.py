@@ -9,15 +9,22 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files
-from detect.data.formats import coco, voc, yolo
+from detect.data.formats import coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
 from detect.errors import DataError, first_few
 
 FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDataset]]] = {
     "voc": (voc.recognise, voc.read_voc),
     "coco": (coco.recognise, coco.read_coco),
     "yolo": (yolo.recognise, yolo.read_yolo),
+    "tfrecord": (tfrecord.recognise, tfrecord.read_tfrecord),
+    "csv": (tf_csv.recognise, tf_csv.read_csv),
+    "labelme": (labelme.recognise, labelme.read_labelme),
+    "cvat": (cvat.recognise, cvat.read_cvat),
 }
 """By option of the group `dataset`: why a folder has the format (or None), and the reader."""
+
+YOLO_FILES = (".yaml", ".yml", ".data", ".txt", ".names")
+"""Endings of the files that `dataset.root` can name in place of a folder; any other is a TFRecord file."""
 
 MADE_FROM = {"csv": "voc"}
 """Formats that tools make from another one, beside it: the other one is read."""
@@ -54,7 +61,7 @@ def read_auto(
 def recognised(folder: Path) -> tuple[str, str]:
     """The format of a folder (or of a yaml), and why. Raises DataError if none fits, or if two fit."""
     if folder.is_file():
-        return "yolo", f"{folder.name} is named"
+        return ("yolo" if folder.suffix.lower() in YOLO_FILES else "tfrecord"), f"{folder.name} is named"
     found = {kind: why for kind, (recognise, _) in FORMATS.items() if (why := recognise(folder))}
     for made, source in MADE_FROM.items():
         if source in found and made in found:

@@ -83,7 +83,9 @@ def read_tfrecord(
             f"{next(iter(files))}: no record has a box in image/object/bbox/ymin, xmin, ymax and xmax; the fields are "
             f"{first_few(have, 10) or 'none'}"
         )
-    records: dict[str, list[Record]] = {}
+    records: dict[str, list[Record]] = {
+        split: [] for split in files.values()
+    }  # a file without a record is a split, too
     owners: dict[str, str] = {}
     for (path, split), content in zip(files.items(), contents, strict=True):
         _note(path, content, notes)
@@ -96,7 +98,7 @@ def read_tfrecord(
                     f"{where} has the image/filename '{record.id[:200]}', as {owners[record.id]}; they must differ"
                 )
             owners[record.id] = where
-            records.setdefault(split, []).append(record)
+            records[split].append(record)
     for label_map in maps.used.values():
         for number, shown in label_map.shown.items():
             if shown != label_map.names[number]:

@@ -10,14 +10,15 @@ from detect.data.dataset import DetectionDataset, Example
 from detect.data.formats.label_map import label_map_text
 from detect.data.formats.tfrecord_unpack import picture_suffix
 from detect.data.image_file import header, read_image
+from detect.data.notes import Notes
 from detect.errors import DataError
 from detect.files import replacing, write_text
 
 LABEL_MAP = "label_map.pbtxt"
 
 
-def write_tfrecord(dataset: DetectionDataset, folder: str | Path) -> None:
-    """Writes SPLIT.record for each split with images, and label_map.pbtxt.
+def write_tfrecord(dataset: DetectionDataset, folder: str | Path, notes: Notes | None = None) -> None:
+    """Writes SPLIT.record for each split, and label_map.pbtxt. A split without images has a file without records.
 
     folder: a new or an empty folder. Boxes are written as shares of the picture in float32, as they are. A JPEG
     or PNG is copied byte for byte. A picture of another kind, or with an EXIF rotation, which readers of TFRecord files
@@ -39,8 +40,6 @@ def write_tfrecord(dataset: DetectionDataset, folder: str | Path) -> None:
     if min(numbers, default=0) < 1:
         numbers = tuple(range(1, dataset.num_classes + 1))
     for split, examples in dataset.splits.items():
-        if not examples:
-            continue
         with replacing(place / f"{split}.record") as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
             for example in examples:
                 writer.write(_serialised(example, dataset.classes, numbers))

@@ -586,6 +586,14 @@ def test_nothing_is_recognised(tmp_path):
         read_auto(tmp_path)
 
 
+def test_an_annotation_with_attributes_is_recognised(tmp_path):
+    """labelImg writes `verified="yes"` into the root element."""
+    pair(tmp_path, "a")
+    path = tmp_path / "Annotations/a.xml"
+    path.write_text(path.read_text().replace("<annotation>", '<annotation verified="yes">'))
+    assert said(read_auto(tmp_path), "format: voc")
+
+
 def test_a_folder_in_a_folder(tmp_path):
     pair(tmp_path / "export" / "set", "a")
     data = read_auto(tmp_path)

@@ -160,6 +160,14 @@ def test_messages_for_files(root):
     assert recognise(root) is None
 
 
+def test_a_link_that_leads_nowhere_is_named(root):
+    (root / "gone.csv").symlink_to(root / "nowhere.csv")
+    with pytest.raises(DataError, match=r"gone\.csv: can't read it"):
+        read_csv(root)
+    (root / "labels.csv").unlink()
+    assert recognise(root) is None
+
+
 def test_one_picture_in_two_files(root):
     (root / "test.csv").write_text(HEADER + "a.jpg,60,40,cat,1,1,60,40\n")
     with pytest.raises(DataError, match=r"train and test share 1 image: a\.jpg"):

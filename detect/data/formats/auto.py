@@ -23,8 +23,8 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
 }
 """By option of the group `dataset`: why a folder has the format (or None), and the reader."""
 
-YOLO_FILES = (".yaml", ".yml", ".data", ".txt", ".names")
-"""Endings of the files that `dataset.root` can name in place of a folder; any other is a TFRecord file."""
+FILES = dict.fromkeys((".yaml", ".yml", ".data", ".names", ".txt"), "yolo") | {".csv": "csv", ".xml": "cvat"}
+"""The formats of files that `dataset.root` can name in place of a folder; any other ending is a TFRecord file."""
 
 MADE_FROM = {"csv": "voc"}
 """Formats that tools make from another one, beside it: the other one is read."""
@@ -43,7 +43,8 @@ def read_auto(
 ) -> DetectionDataset:
     """Reads a data set of any format: the notes say which one was recognised, and why.
 
-    root: folder of the data set; if it holds nothing but one folder, that one is read. Or a data.yaml of YOLO.
+    root: folder of the data set; if it holds nothing but one folder, that one is read. Or the file that describes it,
+        such as a data.yaml.
     Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
     Raises DataError if no format fits, or if two fit.
     """
@@ -61,7 +62,7 @@ def read_auto(
 def recognised(folder: Path) -> tuple[str, str]:
     """The format of a folder (or of a yaml), and why. Raises DataError if none fits, or if two fit."""
     if folder.is_file():
-        return ("yolo" if folder.suffix.lower() in YOLO_FILES else "tfrecord"), f"{folder.name} is named"
+        return FILES.get(folder.suffix.lower(), "tfrecord"), f"{folder.name} is named"
     found = {kind: why for kind, (recognise, _) in FORMATS.items() if (why := recognise(folder))}
     for made, source in MADE_FROM.items():
         if source in found and made in found:

@@ -114,12 +114,15 @@ def _no_constant(name: str) -> float:
 
 def _is_coco(path: Path) -> bool:
     """Whether a json is a COCO file, by its first and last bytes: the lists may be large."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        text = file.read(1 << 20)
-        file.seek(max(0, size - (1 << 20)))
-        text += file.read()
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            text = file.read(1 << 20)
+            file.seek(max(0, size - (1 << 20)))
+            text += file.read()
+    except OSError:
+        return False
     text = text.replace(b"\0", b"")
     found = sum(f'"{key}"'.encode() in text for key in KEYS)
     return found == len(KEYS) or (size > 2 << 20 and found == len(KEYS) - 1 and b'"bbox"' in text)

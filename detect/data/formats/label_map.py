@@ -41,6 +41,7 @@ def read_label_map(path: Path, notes: Notes) -> LabelMap:
     names: dict[int, str] = {}
     shown: dict[int, str] = {}
     lines: dict[int, int] = {}
+    taken: set[str] = set()
     for field, content, line in _message(path, _tokens(path, read_text(path, notes))):
         if field != "item" or not isinstance(content, list):
             notes.add("not used, fields of label maps", f"{field[:80]} of {path.name}")
@@ -54,9 +55,10 @@ def read_label_map(path: Path, notes: Notes) -> LabelMap:
                 f"{path}:{line}: the id {number} is given twice: {names[number]} in line {lines[number]}, {name}; "
                 "ids must differ"
             )
-        if name in names.values():
+        if name in taken:
             raise DataError(f"{path}:{line}: the name '{name}' is given twice; names must differ")
         names[number], lines[number] = name, line
+        taken.add(name)
         if display:
             shown[number] = display
     if not names:

@@ -5,6 +5,7 @@ and test, and pictures and XML files side by side.
 """
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from detect.data.formats.corners import infer_first_pixel, pixel_boxes
 from detect.data.formats.values import MOST
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
-from detect.data.text import one_name, read_lines, read_text
+from detect.data.text import first_bytes, one_name, read_lines, read_text
 from detect.errors import DataError, first_few
 
 LISTS = MappingProxyType({"train": "train", "val": "val", "test": "test"})
@@ -128,7 +129,7 @@ def read_voc(
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     for path in find_files(folder, {".xml"})[:20]:
-        if "<annotation>" in path.read_bytes()[:4000].decode("latin-1").replace("\0", ""):
+        if re.search(rb"<annotation[\s>]", first_bytes(path)):
             return f"XML files with <annotation>, such as {path.relative_to(folder)}"
     return None
 

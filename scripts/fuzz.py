@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import globox
 import numpy as np
 
 from detect.cli.convert import WRITERS
@@ -194,8 +195,31 @@ def main() -> int:
 
 
 def sample(kind: str, dataset: DetectionDataset, folder: Path) -> None:
-    """The data set in a format that the project reads and does not write."""
-    raise NotImplementedError(kind)
+    """The data set in a format that the project reads and does not write; globox writes LabelMe and CVAT."""
+    folder.mkdir()
+    examples = [e for split in dataset.splits.values() for e in split]
+    for e in examples:
+        shutil.copy(e.path, folder)
+    if kind == "csv":
+        rows = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+        for e in examples:
+            for label, (ymin, xmin, ymax, xmax) in zip(e.classes, e.boxes.astype(int).tolist(), strict=True):
+                rows.append(f"{e.path.name},32,24,{dataset.classes[label - 1]},{xmin + 1},{ymin + 1},{xmax},{ymax}")
+        (folder / "train_labels.csv").write_text("\n".join(rows))
+        return
+    annotations = [
+        globox.Annotation(
+            e.path.name,
+            (e.width, e.height),
+            [
+                globox.BoundingBox(label=dataset.classes[label - 1], xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+                for label, (ymin, xmin, ymax, xmax) in zip(e.classes, e.boxes.tolist(), strict=True)
+            ],
+        )
+        for e in examples
+    ]
+    written = globox.AnnotationSet(annotations)
+    written.save_labelme(folder) if kind == "labelme" else written.save_cvat(folder / "annotations.xml")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import tf_keras
 from mobilenet_collapse_variants import Boxes, Outputs, agreement, box_agreement, in_batches
 
 from detect.config.check import CONFIG_DIR
-from detect.data.image_folder import read_image_folder
 from detect.data.image_file import read_image
+from detect.data.image_folder import read_image_folder
 from detect.geometry.frame import Frame
 from detect.modeling.backbones.inception_v3 import InceptionV3
 from detect.modeling.backbones.mobilenet_v1 import MobileNetV1

@@ -141,8 +141,8 @@ def test_a_second_report_into_the_same_folder_supersedes_the_first(tmp_path):
 @pytest.mark.slow
 def test_what_ruins_imagenets_mobilenet_v1_are_dead_channels_of_depthwise_layers(shared):
     """Its first three depthwise layers, and their channels with a moving variance of 4e-35."""
-    from detect.data.image_folder import read_image_folder
     from detect.data.image_file import read_image
+    from detect.data.image_folder import read_image_folder
     from detect.geometry.frame import Frame
     from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
     from detect.modeling.classifier import Classifier

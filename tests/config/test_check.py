@@ -115,7 +115,9 @@ def test_foreign_targets_are_left_alone():
 
 
 def test_class_count_is_derived():
-    (message,) = target_problems("dataset", {"_target_": "detect.data.formats.voc.read_voc", "root": "x", "num_classes": 5})
+    (message,) = target_problems(
+        "dataset", {"_target_": "detect.data.formats.voc.read_voc", "root": "x", "num_classes": 5}
+    )
     assert message == f"dataset.num_classes: {config.COUNT_IS_DERIVED}"
 
 

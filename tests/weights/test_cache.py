@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from detect.errors import WeightsError
-from detect.weights import download as module
 from detect.files import cache_folder
+from detect.weights import download as module
 from detect.weights.cache import fetch
 
 CONTENT = b"weights" * 1000

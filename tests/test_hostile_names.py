@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import unicodedata
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,11 @@ from detect.data.statistics import coverage, statistics
 from detect.errors import DataError, printable, printable_lines
 from detect.evaluation.classification import score_classification
 from detect.evaluation.coco import CocoEvaluator
+from detect.evaluation.suspected_labels import Suspect
+from detect.export import writer
 from detect.files import csv_cell, csv_text, write_csv
 from detect.quantization import sensitivity_report
-from detect.reporting import pictures
+from detect.reporting import pictures, suspects
 from detect.reporting.progress import ProgressLine
 from detect.studies import csv_file
 from detect.studies.blocks import Listing, Table, markdown
@@ -135,6 +138,24 @@ def test_csv_of_studies_and_of_layers(tmp_path):
     layers = [SimpleNamespace(**dict.fromkeys(columns, 1.0) | {"name": name}) for name in NAMES]
     sensitivity_report.write_csv(tmp_path / "l.csv", layers)
     assert not harmful((tmp_path / "l.csv").read_text(encoding="utf-8"))
+
+
+def test_suspected_labels_and_labels_beside_an_export(tmp_path):
+    example = dataset().splits["train"][0]
+    example = replace(example, path=tmp_path / "one\x1b\n" / "=x.png")
+    other = replace(example, path=tmp_path / "two" / "y.png", id="y")
+    data = DetectionDataset("set", NAMES, {"test": (example, other)})
+    found = [Suspect(0, example.boxes[k], "another class", k + 1, k, 0.5, 1) for k in range(len(NAMES))]
+    suspects.write(tmp_path, data, "test", found)
+    text = (tmp_path / suspects.CSV).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert not harmful(text) and [csv_text(row["label"]) for row in rows] == [printable(name) for name in NAMES]
+    assert rows[0]["file"] == "one\\x1b\\n/=x.png" and not any(row["found"].startswith(("=", "+", "@")) for row in rows)
+    content = json.loads((tmp_path / suspects.JSON).read_text())
+    assert [row["name"] for row in content["categories"]] == list(NAMES)  # json has its own escapes
+    writer.write_beside(tmp_path, NAMES, {})
+    labels = (tmp_path / "labels.txt").read_text(encoding="utf-8")
+    assert not harmful(labels) and labels.split("\n") == [*map(printable, NAMES), ""]
 
 
 def blocks():

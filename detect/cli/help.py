@@ -27,7 +27,10 @@ EXAMPLES = {
         "detect train -m seed=0,1,2",
     ],
     "evaluate": ["detect evaluate run=RUN", "detect evaluate model=FILE.tflite dataset=voc dataset.root=DIR"],
-    "predict": ["detect predict run=RUN images=FOLDER", "detect predict model=FILE.tflite images=FOLDER"],
+    "predict": [
+        "detect predict run=RUN images=FOLDER",
+        "detect predict model=FILE.tflite images=FOLDER annotations=FILE.json",
+    ],
     "export": ["detect export run=RUN", "detect export run=RUN format=tflite quantize=ptq nms=tflite_op"],
     "inspect": [
         "detect inspect dataset=voc dataset.root=DIR",

@@ -171,7 +171,7 @@ def _nobody_reads() -> int:
 
 def tell(config_name: str, error: Exception, where: str = "") -> None:
     """Prints one message to stderr."""
-    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in str(error).split("\n") if line.strip()]
     if error.__cause__ is not None and not isinstance(error, UserError):
         lines += [line for line in str(error.__cause__).splitlines()[:1] if line not in lines]
     print(

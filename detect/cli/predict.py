@@ -174,7 +174,7 @@ def write(detector, job: Job, score: float) -> None:
     log.info("%d pictures and %s are in %s", done, RESULTS, printable(job.folder))
     if bad:
         listed = "\n  ".join(printable(line) for line in bad)
-        raise Unfinished(f"{len(bad)} of {len(job.paths)} images could not be done; the others are\n  {listed}")
+        raise Unfinished(f"{len(bad)} of {len(job.paths)} images could not be done, all others are:\n  {listed}")
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -176,7 +176,10 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
         for axis, key in zip(row[2:], further, strict=True):
             for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():
                 axis.plot(steps, values, color=colors[arm], linewidth=1.5)
-            axis.set(title=key, xlabel="steps", ylim=(0, 1.1 * tops[key] or 1)) if axis.lines else axis.axis("off")
+            if axis.lines:
+                axis.set(title=short(key), xlabel="steps", ylim=(0, 1.1 * tops[key] or 1))
+            else:
+                axis.axis("off")
     return render(figure)
 
 

@@ -107,13 +107,12 @@ def contact_sheet(
     for number, (image, caption) in enumerate(zip(images, captions or [""] * len(images), strict=True)):
         scale = min(cell / image.shape[1], height / image.shape[0])
         small = _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        above = gap + number // columns * (height + line + gap)
-        top = above + (height - small.shape[0]) // 2
-        left = gap + number % columns * (cell + gap) + (cell - small.shape[1]) // 2
+        top = gap + number // columns * (height + line + gap) + (height - small.shape[0]) // 2
+        start = gap + number % columns * (cell + gap)
+        left = start + (cell - small.shape[1]) // 2
         sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
         if line:
-            start = gap + number % columns * (cell + gap)
-            paint_label(sheet, fit_text(caption, CAPTION, cell), above + height, start, CAPTION, PAPER, opacity=1)
+            paint_label(sheet, fit_text(caption, CAPTION, cell), top + small.shape[0], start, CAPTION, PAPER, opacity=1)
     return sheet
 
 

@@ -101,6 +101,17 @@ def test_results_of_predict_score_against_the_users_file(planted, users, tmp_pat
     assert sorted(map(str, rows[0])) == sorted(map(str, rows[1]))  # one dialect
 
 
+def test_ids_that_are_text_stay_text(planted, users, tmp_path):
+    text = (users / "test.json").read_text().replace("285", '"b 2"').replace("139", '"a-1"')
+    (users / "test.json").write_text(text)
+    run, output = planted(FOUND, CATEGORIES), tmp_path / "out"
+    files = ["dataset.train=train.json", "dataset.test=test.json", "dataset.val=null"]
+    ap = call("evaluate", f"run={run}", "dataset=coco", f"dataset.root={users}", *files, f"output={output}")
+    results = output / "test_detections.json"
+    assert {row["image_id"] for row in json.loads(results.read_text())} == {"a-1", "b 2"}
+    assert 0 < ap < 1 and official(output / "test_ground_truth.json", results)[0] == pytest.approx(ap, abs=0.05)  # ties
+
+
 def test_a_run_and_its_exports_keep_the_numbers_of_the_categories(tmp_path):
     run = RunFolder(tmp_path)
     (tmp_path / "classes.json").write_text('["car", "brush"]')  # a run of an earlier version

@@ -28,7 +28,9 @@ import numpy as np
 
 from detect.cli.convert import WRITERS
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats import tfrecord_cache
 from detect.data.formats.auto import FORMATS
+from detect.data.formats.tfrecord_unpack import unpack
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.validate import check
@@ -150,6 +152,8 @@ def run(read: Callable[..., DetectionDataset], folder: Path, cases: int, deadlin
             tally.longest = max(tally.longest, time.monotonic() - started)
             tally.cases += 1
             path.write_bytes(before)
+            if tally.cases % 500 == 0:
+                shutil.rmtree(os.environ["DETECT_CACHE"], ignore_errors=True)
     return tally
 
 
@@ -176,6 +180,10 @@ def main() -> int:
                 WRITERS[kind](dataset, root / kind, Notes())
             else:
                 sample(kind, dataset, root / kind)
+        os.environ["DETECT_CACHE"] = str(root / "cache")
+        tfrecord_cache.in_child = lambda files, folder: unpack(list(files), folder)  # a process for each case is slow
+        import tensorflow  # noqa: F401, before memory is measured
+
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         for kind, (_, read) in FORMATS.items():
             deadline = time.monotonic() + given.seconds / len(FORMATS)

@@ -1,0 +1,92 @@
+"""`detect convert` from the command line: formats, pre-labels, and what it refuses."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detect.cli import convert as verb
+from detect.cli import main
+from detect.data.digits import make_digits
+from detect.data.formats.auto import read_auto
+from detect.files import cache_folder
+
+DIGITS = ["dataset=digits", "dataset.images={train:16,val:4,test:4}"]
+
+
+@pytest.fixture
+def convert(monkeypatch, capfd):
+    """Runs the verb in this process, as the command line does, and returns what it prints."""
+
+    def run(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["detect convert", *words])
+        try:
+            assert main.run("convert", verb.main.__wrapped__, list(words)) == code
+        except SystemExit as end:  # a job that fails ends the process
+            assert end.code == code
+        return "".join(capfd.readouterr())
+
+    return run
+
+
+def test_a_subset_in_another_format(tmp_path, convert):
+    told = convert(*DIGITS, "to=coco", f"output={tmp_path}/coco")
+    assert f"24 images are in {tmp_path}/coco, as coco" in told
+    told = convert(f"dataset.root={tmp_path}/coco", "dataset.classes=['7','3']", "to=voc", f"output={tmp_path}/voc")
+    assert "left out by dataset.classes, classes: 8" in told
+    source = make_digits(cache_folder(), {"train": 16, "val": 4, "test": 4})
+    back = read_auto(tmp_path / "voc")
+    assert back.classes == ("3", "7") and {s: len(e) for s, e in back.splits.items()} == {
+        "train": 16,
+        "val": 4,
+        "test": 4,
+    }
+    for split, examples in source.splits.items():
+        by_stem = {Path(e.id).stem: e for e in back.splits[split]}
+        for e in examples:
+            keep = np.isin([source.classes[c - 1] for c in e.classes], ["3", "7"])
+            np.testing.assert_allclose(by_stem[Path(e.id).stem].boxes, e.boxes[keep], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["to=pascal", "output=new"], "to=pascal is not legal: expected one of voc, coco, yolo, tfrecord"),
+        (["to=voc", "output=full"], "output=full: the folder is not empty"),
+        (["to=voc"], "output is missing"),
+        (["to=voc", "output=new", "images=full"], "boxes of a detector need both"),
+        (["to=voc", "output=new", "run=full"], "boxes of a detector need both"),
+    ],
+)
+def test_what_is_refused(tmp_path, convert, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert message in convert(*DIGITS, *words, code=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+def test_nothing_is_written_below_the_data_or_of_bad_data(tmp_path, convert):
+    convert(*DIGITS, "to=voc", f"output={tmp_path}/voc")
+    told = convert(f"dataset.root={tmp_path}/voc", "to=coco", f"output={tmp_path}/voc/coco", code=2)
+    assert "is below dataset.root=" in told
+    picture = next((tmp_path / "voc/JPEGImages").rglob("*.jpg"))
+    picture.write_bytes(b"no image")
+    told = convert(f"dataset.root={tmp_path}/voc", "to=coco", f"output={tmp_path}/coco", code=2)
+    assert picture.name in told and not (tmp_path / "coco").exists()
+
+
+def test_boxes_of_a_detector_as_first_labels(small_run, tmp_path, convert):
+    photographs = tmp_path / "photographs"
+    source = make_digits(cache_folder(), {"train": 16, "val": 4, "test": 4})
+    photographs.mkdir()
+    for e in source.splits["val"]:
+        (photographs / e.path.name).write_bytes(e.path.read_bytes())
+    (photographs / "bad.jpg").write_bytes(b"")
+    told = convert(f"run={small_run[0]}", f"images={photographs}", "to=coco", f"output={tmp_path}/coco", "score=0.01")
+    assert "bad.jpg" in told
+    content = json.loads((tmp_path / "coco/annotations/train.json").read_text())
+    assert sorted(i["file_name"] for i in content["images"]) == sorted(e.path.name for e in source.splits["val"])
+    assert [c["name"] for c in content["categories"]] == list(source.classes) and content["annotations"]

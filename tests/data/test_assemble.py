@@ -1,0 +1,101 @@
+"""What all readers share: groups in a drawn split, joined folders, ids."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detect.data.formats.join import read_join
+from detect.data.formats.voc import read_voc
+from detect.data.similar import similar_groups
+from detect.errors import ConfigError, DataError
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object>"
+
+
+def scene(seed: int) -> np.ndarray:
+    """A smooth random picture of 64x48 pixels; pictures of other seeds do not look like it."""
+    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
+    return cv2.resize(small, (64, 48), interpolation=cv2.INTER_CUBIC)
+
+
+def write(root: Path, stem: str, image: np.ndarray, name: str = "cat") -> None:
+    path = root / f"{stem}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
+    path.with_suffix(".xml").write_text(f"<annotation>{OBJECT.format(name)}</annotation>")
+
+
+def split_of(dataset) -> dict[str, str]:
+    return {e.id: split for split, examples in dataset.splits.items() for e in examples}
+
+
+@pytest.mark.parametrize(
+    ("split_by", "group"),
+    [
+        ("folder", lambda i: i.rpartition("/")[0]),
+        ("sequence", lambda i: i.rpartition("_")[0]),
+        ("similar", lambda i: i.rpartition("/")[2]),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_stay_in_one_split(tmp_path, split_by, group, seed):
+    """Scenes 0..7, each in three folders with a little noise: near-duplicates across folders."""
+    for folder in "abcdef":
+        for number in range(8):
+            noise = np.random.default_rng(number).normal(0, 2, (48, 64, 3))
+            image = np.clip(scene(number) + noise * (ord(folder) - 96), 0, 255).astype(np.uint8)
+            write(tmp_path, f"{folder}/walk{number % 2}_{number}", image)
+    places = split_of(read_voc(tmp_path, split_by=split_by, split_seed=seed, val_fraction=0.2, test_fraction=0.2))
+    groups: dict[str, set[str]] = {}
+    for i, split in places.items():
+        groups.setdefault(group(i), set()).add(split)
+    assert all(len(splits) == 1 for splits in groups.values()) and {"train", "val", "test"} == set(places.values())
+
+
+def test_images_of_one_group_can_not_be_split(tmp_path):
+    for number in range(4):
+        write(tmp_path, f"{number}", scene(number))
+    with pytest.raises(ConfigError, match=r"dataset\.split_by=folder: all 4 images are in one group"):
+        read_voc(tmp_path, split_by="folder")
+
+
+def test_similar_images_are_those_that_show_the_same(tmp_path):
+    images = [scene(k) for k in range(5)] + [cv2.resize(scene(1), (128, 96)), np.clip(scene(3) * 0.8 + 20, 0, 255)]
+    paths = []
+    for k, image in enumerate(images):
+        paths.append(tmp_path / f"{k}.png")
+        cv2.imwrite(str(paths[-1]), image.astype(np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"")
+    assert similar_groups([*paths, tmp_path / "broken.png"]) == [0, 1, 2, 3, 4, 1, 3, 7]
+
+
+def test_folders_are_joined_by_the_names_of_their_classes(tmp_path):
+    for number in range(6):
+        write(tmp_path / "one" / "train", f"{number}", scene(number), "cat")
+        write(tmp_path / "two", f"{number}", scene(10 + number), "Cat" if number else "dog")
+    write(tmp_path / "one" / "valid", "v", scene(99), "cat")
+    data = read_join([tmp_path / "one", tmp_path / "two"], rename={"Cat": "cat"})
+    assert data.classes == ("cat", "dog") and data.name == "one+two"
+    places = split_of(data)
+    assert places["one/valid/v"] == "val" and sum(i.startswith("two/") for i in places) == 6
+    assert "train" in {split for i, split in places.items() if i.startswith("two/")}
+    assert any(note.startswith("one: split: the folders' names") for note in data.notes)
+    assert any(note.startswith("two: split: DRAWN") for note in data.notes)
+    only = read_join([tmp_path / "one", tmp_path / "two"], classes=["dog"])
+    assert only.classes == ("dog",) and sum(len(e.boxes) for part in only.splits.values() for e in part) == 1
+
+
+def test_two_folders_of_one_name_keep_their_images_apart(tmp_path):
+    for place in ("x", "y"):
+        for number in range(3):
+            write(tmp_path / place / "set", f"{number}", scene(number))
+    data = read_join([tmp_path / "x/set", tmp_path / "y/set"])
+    assert {i.partition("/")[0] for i in split_of(data)} == {"set", "set_2"}
+
+
+@pytest.mark.parametrize(("roots", "message"), [([], "dataset.roots is empty"), (["/no/such"], "no such folder")])
+def test_joining_nothing(roots, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        read_join(roots)

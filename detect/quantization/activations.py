@@ -64,8 +64,7 @@ class FakeQuant(Stepped):
         training = static(training, self)
         low, high = self._range(x, member, training)
         bits = self.spec.activation_bits
-        # The converter gets no operation more: `detect.tflite.input_pixels` replaces what it makes of the scaling.
-        shift = TIE * (high - low) / (2**bits - 1) if self.pixels and not training and self.run != SHIP else None
+        shift = TIE * (high - low) / (2**bits - 1) if self.pixels and not training else None
         return self.rounded(
             lambda: round_values(x if shift is None else x + shift, low, high, bits), lambda: tf.identity(x)
         )

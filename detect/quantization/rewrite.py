@@ -2,7 +2,6 @@
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +9,7 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.activations import FakeQuant
-from detect.quantization.folded import Folded
+from detect.quantization.folded import Folded, Step
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
@@ -183,8 +182,9 @@ def _key(first: Op, norm: Op | None) -> tuple[Any, Any]:
     return first.layer, None if norm is None else norm.layer
 
 
-def _steps(calls: list[tuple[FakeQuant | None, FakeQuant | None]], number: int) -> list[Callable[[], Any] | None]:
+def _steps(calls: list[tuple[FakeQuant | None, FakeQuant | None]], number: int) -> tuple[Step | None, Step | None]:
     """For `Folded`. As long as Keras connects the layers, the quantiser of the output is not built and has no step."""
     if any(quantiser is not None and not quantiser.built for quantiser in calls[number]):
-        return [None, None]
-    return [None if quantiser is None else quantiser.step for quantiser in calls[number]]
+        return None, None
+    source, target = (None if quantiser is None else quantiser.step for quantiser in calls[number])
+    return source, target

@@ -553,7 +553,7 @@ def test_quoted_values_come_back():
 
 
 def test_read_refuses_a_config_path():
-    with pytest.raises(ConfigError, match="--config-path .*--config-dir DIR"):
+    with pytest.raises(ConfigError, match=r"--config-path .*--config-dir DIR"):
         overrides.read(["--config-path", "x"], "train")
 
 

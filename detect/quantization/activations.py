@@ -7,7 +7,7 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import admissible, round_values
+from detect.quantization.rounding import TIE, admissible, round_values
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -16,19 +16,27 @@ class FakeQuant(Stepped):
 
     spec: the specification. members: number of tensors that share the range (inputs of a concatenation). The layer is
     called on each with its own `member`, and the range contains all of them. fixed: (low, high) if the operation
-    before prescribes the range.
+    before prescribes the range. pixels: the tensor is the scaled image. In a range of about [-1, 1], all 256 levels are
+    halfway between two steps, so that the noise of float32 would decide. Evaluation rounds them up (`rounding.TIE`).
 
     Variables: `range_min` and `range_max`, the range; `range_seen` [members], batches seen; `range_average`
     [members, 2], moving averages of minima and maxima, without correction of the bias towards 0.
     """
 
-    def __init__(self, spec, members: int = 1, fixed: tuple[float, float] | None = None, **kwargs: object):
+    def __init__(
+        self,
+        spec,
+        members: int = 1,
+        fixed: tuple[float, float] | None = None,
+        pixels: bool = False,
+        **kwargs: object,
+    ):
         super().__init__(spec, **kwargs)
-        self.members, self.fixed = members, fixed
+        self.members, self.fixed, self.pixels = members, fixed, pixels
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        return {**super().get_config(), "members": self.members, "fixed": self.fixed}
+        return {**super().get_config(), "members": self.members, "fixed": self.fixed, "pixels": self.pixels}
 
     def build(self, input_shape) -> None:
         """Adds the variables of the range."""
@@ -53,8 +61,13 @@ class FakeQuant(Stepped):
             return tf.identity(x)
         if self.run == COLLECT and self.fixed is None and member is not None:
             self._collect(x, member)
-        low, high = self._range(x, member, static(training, self))
-        return self.rounded(lambda: round_values(x, low, high, self.spec.activation_bits), lambda: tf.identity(x))
+        training = static(training, self)
+        low, high = self._range(x, member, training)
+        bits = self.spec.activation_bits
+        shift = TIE * (high - low) / (2**bits - 1) if self.pixels and not training else None
+        return self.rounded(
+            lambda: round_values(x if shift is None else x + shift, low, high, bits), lambda: tf.identity(x)
+        )
 
     def step(self):
         """The step of the grid, from the stored range."""

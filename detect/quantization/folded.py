@@ -8,10 +8,11 @@ import tensorflow as tf
 import tf_keras
 
 from detect.quantization.activations import FakeQuant
-from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
+from detect.quantization.phases import COLLECT, NORMAL, SHIP, Stepped, can_read, static
 from detect.quantization.rounding import kernel_steps, round_kernel
 
 layers = tf_keras.layers
+Step = Callable[[], Any]
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -28,6 +29,11 @@ class Folded(Stepped):
     evaluation, and from `spec.freeze_bn` on, the factor is 1 and the statistics are the moving ones. The moving
     statistics follow mean and variance of the float convolution. Until `freeze_bn`, it therefore runs in addition to
     the rounded convolution.
+
+    Evaluation computes in whole numbers, as XNNPACK does: steps of the input times steps of the kernel, plus the bias
+    in steps of both. The sum is rounded once to steps of the output. float32 holds sums below 2 ** 24 exactly. Sums of
+    fractions differ in the last digit, which moves some values to the next step. A deep network that has not settled
+    makes large differences of them.
     """
 
     def __init__(self, spec, convolution, norm=None, **kwargs: object):
@@ -37,9 +43,10 @@ class Folded(Stepped):
         self.between = None
         if isinstance(self.convolution, layers.SeparableConv2D):
             self.between = FakeQuant(self.spec, name=f"{self.name}/depthwise/fake_quant")
-        # Returns the step of the input's grid. It is a function, as Keras would track a layer as a part of this layer.
-        # A model that was made from its configuration has no such function, and does not round biases.
-        self.input_step: Callable[[], Any] | None = None if self.between is None else self.between.step
+        # For the number of a call: functions that return the steps of its input's and its output's grid; None is no
+        # grid. It is a function, as Keras would track layers as parts of this layer. A model that was made from its
+        # configuration knows no grids. It computes in float, and does not round biases.
+        self.steps: Callable[[int], tuple[Step | None, Step | None]] = lambda number: (None, None)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -90,19 +97,46 @@ class Folded(Stepped):
             raise AttributeError(f"{self.name} has no batch norm")
         return self.norm
 
-    def call(self, x, training=None):
-        """x: float32 [B, H, W, C], or [B, ..., C] for a dense layer."""
+    def call(self, x, number: int = 0, training=None):
+        """x: float32 [B, H, W, C], or [B, ..., C] for a dense layer. number: of this call among the layer's calls."""
         training = static(training, self)
+        source, target = self.steps(number)
+        if training or self.run != NORMAL or source is None:
+            y = self._in_float(x, source, training)
+        else:
+            y = self.rounded(lambda: self._in_integers(x, source, target), lambda: self._in_float(x, source, training))
+        return y if self.convolution is None else self.convolution.activation(y)
+
+    def _in_float(self, x, source, training: bool):
+        """The output before the activation, as the training graph and the converter need it."""
         if self.between is not None:
             x = self._depthwise(x, self._kernel_for(lambda: self.convolution.depthwise_kernel, training, True))
-            x = self.between(x, training=training)
+            x, source = self.between(x, training=training), self.between.step
         kernel = self._kernel_for(self.folded_kernel, training, self._is_depthwise)
         y = self._convolve(x, kernel)
         if training and self.trainable and self._learns:
-            y = self.before(self.spec.freeze_bn, lambda: self._corrected(x, y), lambda: self._shifted(y, training))
-        else:
-            y = self._shifted(y, training)
-        return y if self.convolution is None else self.convolution.activation(y)
+            return self.before(
+                self.spec.freeze_bn, lambda: self._corrected(x, y), lambda: self._shifted(y, source, training)
+            )
+        return self._shifted(y, source, training)
+
+    def _in_integers(self, x, source, target):
+        """The output before the activation, rounded to steps of `target` if there is one."""
+        if self.between is not None:
+            x = self._summed(
+                x, source, self.between.step, self.convolution.depthwise_kernel, None, self._depthwise, True
+            )
+            x, source = self.between(x, training=False), self.between.step
+        kernel, bias = self.folded_kernel(), self.folded_bias()
+        return self._summed(x, source, target, kernel, bias, self._convolve, self._is_depthwise)
+
+    def _summed(self, x, source, target, kernel, bias, convolve: Callable[[Any, Any], Any], depthwise: bool):
+        step, units = self._kernel_steps(kernel, depthwise), source()
+        by_value = tf.reshape(step, kernel.shape[2:]) if depthwise and self.spec.per_channel else step
+        sums, units = convolve(tf.round(x / units), tf.round(kernel / by_value)), units * step
+        if bias is not None:
+            sums = tf.nn.bias_add(sums, tf.round(bias / units))
+        return sums * units if target is None else tf.round(sums * (units / target())) * target()
 
     def folded_kernel(self):
         """The kernel W gamma / sigma_moving before rounding, in the shape of W. W of a separable layer is pointwise."""
@@ -159,27 +193,29 @@ class Folded(Stepped):
     def _sigma(self, variance):
         return tf.sqrt(variance + self.norm.epsilon)
 
-    def _shifted(self, y, training: bool):
+    def _shifted(self, y, source, training: bool):
         if self.run == SHIP and can_read():
-            bias = self._shipped_bias()
+            bias = self._shipped_bias(source)
         else:
             bias = self.folded_bias()
             if bias is not None and not training and self.run != COLLECT:
-                bias = self.rounded(lambda: self._rounded_bias(bias), lambda: tf.identity(bias))
+                bias = self.rounded(lambda: self._rounded_bias(bias, source), lambda: tf.identity(bias))
         return y if bias is None else tf.nn.bias_add(y, bias)
 
-    def _rounded_bias(self, bias):
+    def _rounded_bias(self, bias, source):
         """The bias rounded as in TFLite: to a multiple of the input's step times the kernel's step. If a kernel with
         one scale has a few large channels, an output may change by half a step."""
-        if self.input_step is None:
+        if source is None:
             return tf.identity(bias)
-        kernel = self.folded_kernel()
-        if self._is_depthwise and self.spec.per_channel:
-            kernel = tf.reshape(kernel, [*kernel.shape[:2], -1])
-        unit = self.input_step() * kernel_steps(kernel, self.spec.weight_bits, self.spec.per_channel)
+        unit = source() * self._kernel_steps(self.folded_kernel(), self._is_depthwise)
         return tf.round(bias / unit) * unit
 
-    def _shipped_bias(self):
+    def _kernel_steps(self, kernel, depthwise: bool):
+        if depthwise and self.spec.per_channel:
+            kernel = tf.reshape(kernel, [*kernel.shape[:2], -1])
+        return kernel_steps(kernel, self.spec.weight_bits, self.spec.per_channel)
+
+    def _shipped_bias(self, source):
         """The rounded bias as a constant whose values are not all equal.
 
         The prior of a focal loss makes all values equal. The converter then divides all of them by the scale of the
@@ -189,7 +225,7 @@ class Folded(Stepped):
             bias = self.folded_bias()
             if bias is None:
                 return None
-            values = np.array(self._rounded_bias(bias))
+            values = np.array(self._rounded_bias(bias, source))
         if (values == values[0]).all():
             values[0] = np.nextafter(values[0], np.float32(0))
         return tf.constant(values)

@@ -82,10 +82,13 @@ def static(training, layer) -> bool:
     return bool(training)
 
 
+@tf.autograph.experimental.do_not_convert
 def can_read() -> bool:
     """Whether variables have values that can be read: not while Keras connects layers, and not on several replicas."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    if graph is not None and graph.name.endswith("_scratch_graph"):
-        return False
+    while graph is not None:  # from a branch of a condition outwards
+        if getattr(graph, "name", "").endswith("_scratch_graph"):
+            return False
+        graph = getattr(graph, "outer_graph", None)
     with tf.init_scope():
         return tf.executing_eagerly() and tf.distribute.get_strategy().num_replicas_in_sync == 1

@@ -1,6 +1,7 @@
 """Makes the fake-quantised twin of a float model, as tf.contrib.quantize did for graphs."""
 
-from collections import Counter
+import functools
+from collections import defaultdict
 from typing import Any
 
 import tensorflow as tf
@@ -8,13 +9,13 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.activations import FakeQuant
-from detect.quantization.folded import Folded
+from detect.quantization.folded import Folded, Step
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
 from detect.quantization.shared_ranges import SharedRanges
 from detect.quantization.spec import Spec
-from detect.quantization.supported_layers import JOIN, ROUND, SAME
+from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME
 
 layers = tf_keras.layers
 FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
@@ -59,8 +60,8 @@ class _Builder:
         self.quantisers: dict[Tensor, FakeQuant] = {}
         self.copies: dict[Any, Any] = {}  # by layer of the float model: a layer that is called twice stays one
         self.folded: dict[tuple[Any, Any], Folded] = {}  # by layer and batch norm: a kernel may have several of these
-
-        self.calls = Counter(_key(unit.ops[0], _norm(unit)) for unit in parts if unit.kind in FOLDING)
+        self.pixels = {self.shared.root(unit.output) for unit in parts if self._scales_pixels(unit)}
+        self.calls: dict[tuple[Any, Any], list[tuple[FakeQuant | None, FakeQuant | None]]] = defaultdict(list)
 
     def build(self) -> tf_keras.Model:
         """The twin, with the float model's weights."""
@@ -95,7 +96,9 @@ class _Builder:
             shared = self.shared.ranges[root]
             calls = sum(layer.name.startswith(f"{shared.name}/fake_quant") for layer in self.quantisers.values())
             name = f"{shared.name}/fake_quant" + (f"_{calls}" if calls else "")  # a layer may be called more than once
-            self.quantisers[root] = FakeQuant(self.spec, len(shared.members), shared.fixed, name=name)
+            self.quantisers[root] = FakeQuant(
+                self.spec, len(shared.members), shared.fixed, root in self.pixels, name=name
+            )
         return self.quantisers[root]
 
     def _compute(self, unit: Unit):
@@ -111,12 +114,16 @@ class _Builder:
         if unit.kind in FOLDING:
             norm = _norm(unit)
             rest = [op for op in rest if op is not norm]
-            x = self._fold(unit, first, norm)(self.tensors[unit.inputs[0]])
+            x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
         else:
             x = self._copy(first, {t: self._joined(unit, t) for t in unit.inputs})
         for relu in rest:
             x = self._copy(relu, {relu.inputs[0]: x})
         return x
+
+    def _scales_pixels(self, unit: Unit) -> bool:
+        images = {id(tensor) for tensor in self.graph.model.inputs}
+        return unit.kind == "copy" and unit.after == OWN and set(unit.inputs) <= images
 
     def _joined(self, unit: Unit, tensor: Tensor):
         """An input; rounded again if it goes into a concatenation whose range it could not share."""
@@ -134,8 +141,8 @@ class _Builder:
         x = FakeQuant(self.spec, fixed=(0.0, 6.0), name=f"{unit.name}/relu6/fake_quant")(x)
         return layers.Activation(sixth, name=unit.name)(x)
 
-    def _fold(self, unit: Unit, first: Op, norm: Op | None) -> Folded:
-        """The layer that holds copies of the unit's layers with variables."""
+    def _fold(self, unit: Unit, first: Op, norm: Op | None, x):
+        """Calls the layer that holds copies of the unit's layers with variables. Each call has grids of its own."""
         key = _key(first, norm)
         if key not in self.folded:
             kernel = None if unit.kind == "scale" else self._layer(first.layer, linear=unit.kind == "linear")
@@ -143,11 +150,13 @@ class _Builder:
             taken = any(layer.name == first.name for layer in self.folded.values())
             name = norm.name if taken and norm is not None else first.name + "/plain" * taken
             self.folded[key] = Folded(self.spec, kernel, copied, name=name)
-            root = self.shared.root(unit.inputs[0])
-            # Of layers that are called more than once, the inputs may have grids of their own.
-            if root in self.shared.ranges and self.calls[key] == 1:
-                self.folded[key].input_step = self.folded[key].input_step or self._quantiser(root).step
-        return self.folded[key]
+            self.folded[key].steps = functools.partial(_steps, self.calls[key])
+        self.calls[key].append((self._grid(unit.inputs[0]), self._grid(unit.output)))
+        return self.folded[key](x, number=len(self.calls[key]) - 1)
+
+    def _grid(self, tensor: Tensor) -> FakeQuant | None:
+        root = self.shared.root(tensor)
+        return self._quantiser(root) if root in self.shared.ranges else None
 
     def _layer(self, layer, linear: bool = False):
         """The copy of a layer, without its weights. linear: also without its activation."""
@@ -171,3 +180,11 @@ def _norm(unit: Unit) -> Op | None:
 
 def _key(first: Op, norm: Op | None) -> tuple[Any, Any]:
     return first.layer, None if norm is None else norm.layer
+
+
+def _steps(calls: list[tuple[FakeQuant | None, FakeQuant | None]], number: int) -> tuple[Step | None, Step | None]:
+    """For `Folded`. As long as Keras connects the layers, the quantiser of the output is not built and has no step."""
+    if any(quantiser is not None and not quantiser.built for quantiser in calls[number]):
+        return None, None
+    source, target = (None if quantiser is None else quantiser.step for quantiser in calls[number])
+    return source, target

@@ -6,6 +6,7 @@ SMALLEST = 1e-6  # width of the range of a tensor of zeros: a scale must not be 
 # The scale of a channel is at least this share of the largest scale of the kernel. With a smaller one,
 # bias / (input scale * kernel scale) would overflow int32; finer steps would be far below the step of the output.
 LEAST_CHANNEL = 2.0**-12
+TIE = 0.01  # of a step: a scaled pixel so little below a half counts as a half
 
 
 def levels(bits: int) -> int:

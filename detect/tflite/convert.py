@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from detect.errors import ConfigError, DataError
+from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import evaluation_graph
 from detect.quantization.phases import stepped
 from detect.quantization.supported_layers import KERNELS
@@ -86,9 +87,21 @@ def _fake_quantised(model: tf_keras.Model, takes: str, gives: str, batch: int | 
         converter.inference_output_type = TYPES[gives]
         result = _run(converter, "qat")
         float_layers.restore(result, layers, functools.partial(_in_float, model, image, batch, graph))
-        if image == takes or input_pixels.take_pixels(result, takes):
+        pixels = None if image == takes else rounded_pixels(model)
+        if image == takes or (pixels is not None and input_pixels.take_pixels(result, takes, pixels)):
             break
     return result
+
+
+def rounded_pixels(model: tf_keras.Model) -> np.ndarray | None:
+    """The integers of all 256 levels in the evaluation graph: steps above 0, [256, C]. None: no range follows it."""
+    layer = next((layer for layer in model.layers if isinstance(layer, FakeQuant)), None)  # they are in order
+    if layer is None:
+        return None
+    height, width, channels = model.input_shape[1:]
+    ramp = np.resize(np.arange(256, dtype=np.float32), (-(-256 // (height * width)), height, width, 1))
+    values = tf_keras.Model(model.input, layer.get_output_at(0))(np.repeat(ramp, channels, -1), training=False)
+    return np.rint(values / layer.step()).reshape(-1, channels)[:256]
 
 
 def float_kernels(model: tf_keras.Model) -> dict[str, bool]:

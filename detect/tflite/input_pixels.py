@@ -14,17 +14,18 @@ FUNCTIONS = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract}
 PIXELS = np.arange(256.0)
 KERNELS = range(127, 63, -1)  # a smaller kernel has a coarser bias, but not the same one
 REACH = 2  # pixels: the largest distance from the exact bias in the search for a bias
-TIE = 1e-4  # of a step: the noise of float32. A value so little below a half counts as a half and is rounded up
 ROOM = 2e-6  # the least relative distance between the bounds of a scale, so that a float32 fits between them
 SMALLEST, LARGEST = 1e-12, 1e12  # limits of a scale
 
 
-def take_pixels(model: schema.ModelT, takes: str) -> bool:
+def take_pixels(model: schema.ModelT, takes: str, wanted: np.ndarray) -> bool:
     """Changes the image type of a `schema.ModelT` to `takes`: uint8 for the pixels, or int8 for the pixels minus 128.
 
     One depthwise 1x1 convolution in int8 replaces the float scaling before the first QUANTIZE. It maps each of the 256
     levels to the integer that the evaluation graph rounds it to. If other operations come before the QUANTIZE, or no
     such convolution exists, this returns False and changes nothing.
+
+    wanted: [256, C], the evaluation graph's integers: steps above 0 of each level, in each channel.
     """
     graph = model.subgraphs[0]
     (image,) = (int(i) for i in graph.inputs)
@@ -34,21 +35,22 @@ def take_pixels(model: schema.ModelT, takes: str) -> bool:
     quantization = graph.tensors[chain[-1].outputs[0]].quantization
     step, zero = float(quantization.scale[0]), int(quantization.zeroPoint[0])
     at_0, at_1 = (_scaled(model, chain, np.full(graph.tensors[image].shape[-1], x)) for x in (0.0, 1.0))
-    found = [fit(factor, offset, step, zero) for factor, offset in zip(at_1 - at_0, at_0, strict=True)]
+    ends = zip(at_1 - at_0, at_0, np.transpose(wanted), strict=True)
+    found = [fit(factor, offset, step, zero, levels) for factor, offset, levels in ends]
     if any(channel is None for channel in found):
         return False
     _replace(model, image, chain, takes, *(np.array(values) for values in zip(*found, strict=True)))  # type: ignore[arg-type]
     return True
 
 
-def fit(factor: float, offset: float, step: float, zero: int) -> tuple[int, int, float] | None:
-    """(kernel, bias, scale of the kernel) such that round((kernel x pixel + bias) scale / step) + zero is the integer
-    of factor x pixel + offset for each pixel; None if there are none. A half is rounded up: if [-1, 1] has 255 steps,
-    each pixel is a half, and QUANTIZE would round half of them differently from the evaluation graph.
+def fit(factor: float, offset: float, step: float, zero: int, wanted: np.ndarray) -> tuple[int, int, float] | None:
+    """(kernel, bias, scale of the kernel) such that round((kernel x pixel + bias) scale / step) is the integer that is
+    wanted for each pixel, within int8; None if there are none. The integers are those of about factor x pixel + offset.
+    If [-1, 1] has 255 steps, each pixel is halfway between two integers. QUANTIZE would round half of them differently.
 
     For a kernel and a bias, each pixel bounds the scale from both sides. The bias with the widest room is chosen.
     """
-    wanted = np.floor((factor * PIXELS + offset)[:, np.newaxis] / step + 0.5 + TIE)  # as TensorFlow's FakeQuant rounds
+    wanted = wanted[:, np.newaxis]
     low = np.where(wanted + zero <= -128, -np.inf, wanted - 0.5)
     high = np.where(wanted + zero >= 127, np.inf, wanted + 0.5)
     for kernel in KERNELS if factor > 0 else ():

@@ -160,8 +160,9 @@ def test_a_bias_is_a_whole_number_of_input_steps_times_kernel_steps():
     twin = fake_quant(model, Spec(ranges="calibrated"))
     calibrate(twin, [np.array([0, 255, 3, 5], np.float32).reshape(1, 2, 2, 1)])
     folded = twin.get_layer("conv")
-    assert float(folded.input_step()) == pytest.approx(1.0)
-    assert float(folded._rounded_bias(folded.folded_bias())[0]) == pytest.approx(0.30, abs=1e-6)
+    source, _ = folded.steps(0)
+    assert float(source()) == pytest.approx(1.0)
+    assert float(folded._rounded_bias(folded.folded_bias(), source)[0]) == pytest.approx(0.30, abs=1e-6)
     twin.get_layer("conv/fake_quant").range_max.assign(2.55)  # steps of .01
     twin.get_layer("conv/fake_quant").range_min.assign(0.0)
     assert float(twin(np.zeros((1, 2, 2, 1), np.float32), training=False)[0, 0, 0, 0]) == pytest.approx(0.30, abs=1e-6)

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from detect.config.check import CONFIG_DIR
 from detect.quantization.activations import FakeQuant
-from detect.quantization.calibrate import evaluation_graph
+from detect.quantization.calibrate import calibrate, evaluation_graph
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
@@ -187,6 +187,44 @@ def test_a_bias_that_is_the_same_for_all_channels(images):
     scales = details[inputs[2]]["quantization_parameters"]["scales"]
     np.testing.assert_allclose(interpreter.get_tensor(inputs[2]) * scales, -4.6, rtol=1e-4)
     check_outputs(twin, interpreter, images.numpy())
+
+
+def test_a_convolution_that_maps_of_different_ranges_share():
+    """Each call rounds its bias to the step of its own input, and the outputs are those of the file, every integer."""
+    maps = [tf_keras.Input((side, side, 3), name=f"map_{side}") for side in (8, 4)]
+    shared = layers.Conv2D(4, 3, padding="same", name="shared")
+    shared.build([None, 8, 8, 3])
+    shared.bias.assign([0.1, -0.37, 0.02, 0.53])
+    outputs = {f"head_{i}": layers.ReLU(name=f"head_{i}")(shared(x)) for i, x in enumerate(maps)}
+    twin = fake_quant(tf_keras.Model(maps, outputs), Spec(ranges="calibrated"))
+    random = np.random.default_rng(0)
+    batch = [random.uniform(0, high, (1, s, s, 3)).astype(np.float32) for s, high in ((8, 1.0), (4, 90.0))]
+    calibrate(twin, [batch])
+    steps = [[float(step()) for step in twin.get_layer("shared").steps(number)] for number in (0, 1)]
+    assert steps[0][0] > 80 * steps[1][0] or steps[1][0] > 80 * steps[0][0]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([evaluation_graph(twin)])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    interpreter = Interpreter(model_content=converter.convert())  # XNNPACK; the plain kernels round twice
+    interpreter.allocate_tensors()
+    for details in interpreter.get_input_details():
+        value = next(x for x in batch if x.shape == tuple(details["shape"]))
+        interpreter.set_tensor(details["index"], value)
+    interpreter.invoke()
+    results = [interpreter.get_tensor(details["index"]) for details in interpreter.get_output_details()]
+    for head, wanted in twin(batch, training=False).items():
+        found = next(result for result in results if result.shape == wanted.shape)
+        np.testing.assert_array_equal(np.rint((found - wanted) / quantum_of(twin, head)), 0)
+
+
+def test_evaluation_computes_in_whole_numbers(convnet, images):
+    """A tenth of a step of the output more or less changes nothing: each value is a whole number of steps already."""
+    twin = fake_quant(convnet, Spec())
+    calibrate(twin, [images])
+    for name, rounding in (("conv", "relu6"), ("separable", "concat"), ("shortcut", "shortcut")):
+        layer = twin.get_layer(name)
+        values = tf_keras.Model(twin.input, layer.get_output_at(0))(images, training=False)
+        steps = values / twin.get_layer(f"{rounding}/fake_quant").step()
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
 
 
 def test_softmax(convnet, images):

@@ -8,6 +8,7 @@ import tf_keras
 from detect.errors import ConfigError, DataError
 from detect.quantization.calibrate import calibrate, check_ranges, evaluation_graph
 from detect.quantization.callbacks import FakeQuantCallback, Phases
+from detect.quantization.phases import SHIP, running
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec, preset
 from tests.closeness import assert_same_steps
@@ -182,5 +183,7 @@ def test_no_evaluation_graph_of_a_float_model_or_within_the_delay(convnet, image
         evaluation_graph(twin)
     Phases(twin).step(4)
     graph = evaluation_graph(twin, batch_size=None)
-    for ours, theirs in zip(tf.nest.flatten(graph(images)), tf.nest.flatten(twin(images, training=False)), strict=True):
+    with running(twin, SHIP):  # sums of fractions, for the converter: some values go to the other step
+        expected = twin(images, training=False)
+    for ours, theirs in zip(tf.nest.flatten(graph(images)), tf.nest.flatten(expected), strict=True):
         assert_same_steps(ours, theirs)

@@ -17,7 +17,7 @@ from detect.config import check
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-TARGETS = ["help", "install", "demo", "test", "test-slow", "lint", "bench", "lock", "clean"]
+TARGETS = ["help", "install", "demo", "test", "test-slow", "lint", "fuzz", "docs", "bench", "lock", "clean"]
 
 
 def locked() -> dict[str, list[Requirement]]:

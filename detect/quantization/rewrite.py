@@ -152,7 +152,8 @@ class _Builder:
             self.folded[key] = Folded(self.spec, kernel, copied, name=name)
             self.folded[key].steps = functools.partial(_steps, self.calls[key])
         self.calls[key].append((self._grid(unit.inputs[0]), self._grid(unit.output)))
-        return self.folded[key](x, number=len(self.calls[key]) - 1)
+        number = len(self.calls[key]) - 1
+        return self.folded[key](x, number=number) if number else self.folded[key](x)  # a plain call can be cloned
 
     def _grid(self, tensor: Tensor) -> FakeQuant | None:
         root = self.shared.root(tensor)

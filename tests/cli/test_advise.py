@@ -60,7 +60,12 @@ def test_the_experiment_file_is_yaml_with_its_head():
 def advised(tmp_path_factory):
     """What `detect advise` prints of the digits, and the experiment that it writes."""
     folder = tmp_path_factory.mktemp("advice")
-    words = ["dataset.images={train: 24, val: 4, test: 4}", "init=none", "backbone.depth_multiplier=0.25"]
+    words = [
+        "dataset=digits",
+        "dataset.images={train: 24, val: 4, test: 4}",
+        "init=none",
+        "backbone.depth_multiplier=0.25",
+    ]
     done = detect("advise", *words, "name=mine", "minutes=0.05", "timed_steps=2", f"output={folder}")
     return folder, done.stdout, yaml.safe_load((folder / "experiment" / "mine.yaml").read_text())
 
@@ -95,8 +100,8 @@ def test_the_proposal_trains_as_it_is(advised, tmp_path):
 
 
 def test_weights_of_another_network_are_refused_and_minutes_checked(tmp_path):
-    assert "minutes=0 is not legal" in detect("advise", "minutes=0", code=2).stderr
+    assert "minutes=0 is not legal" in detect("advise", "dataset=digits", "minutes=0", code=2).stderr
     other = tmp_path / "other.h5"
     other.write_bytes(b"no weights")
-    small = ["backbone=vgg16", "backbone.depth_multiplier=0.25", "decode=false"]
+    small = ["dataset=digits", "backbone=vgg16", "backbone.depth_multiplier=0.25", "decode=false"]
     assert "other.h5" in detect("advise", f"init={other}", *small, code=2).stderr

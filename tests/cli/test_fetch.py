@@ -68,7 +68,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 
 def composed(*arguments):
-    return first_job(prepare(read(list(arguments), "train")))
+    return first_job(prepare(read(["dataset=digits", *arguments], "train")))
 
 
 def test_init_takes_a_name(own):

@@ -168,7 +168,8 @@ def test_flags_and_overrides_may_alternate(program, capsys):
         (["schedule.steps=0"], "schedule.steps=0 is not legal: expected a whole number from 1"),
         (["schedule.steps=many"], "schedule.steps=many is not legal: expected a whole number from 1"),
         (["schedule.decay=line"], "schedule.decay=line is not legal: expected one of cosine, step, constant"),
-        (["dataset=other"], "dataset.root is missing: give dataset.root=DIR"),
+        (["dataset=other"], "dataset.root is missing: give dataset.root=DIR, or train on the embedded data set: "
+                             "dataset=digits"),
         (["dataset.num_classes=5"], f"dataset.num_classes=5: {check.COUNT_IS_DERIVED}"),
         (["+detector.num_classes=5"], f"+detector.num_classes=5: {check.COUNT_IS_DERIVED}"),
         (["dataset.val_fractoin=.2"], "unknown key dataset.val_fractoin; did you mean dataset.val_fraction?"),

@@ -427,7 +427,7 @@ def test_detector_refuses_what_is_neither(tmp_path):
 
 def test_inspect_writes_contact_sheets(tmp_path, caplog):
     with caplog.at_level("INFO", "detect"):
-        call("inspect", "dataset.images={train:8,val:2,test:2}", f"output={tmp_path}", "detector.size=[96,96]",
+        call("inspect", "dataset=digits", "dataset.images={train:8,val:2,test:2}", f"output={tmp_path}", "detector.size=[96,96]",
              "backbone.depth_multiplier=0.25", "images=4")  # fmt: skip
     assert {path.name for path in tmp_path.iterdir()} == {
         "raw_train.png", "raw_val.png", "raw_test.png", "augmented.png",
@@ -451,7 +451,14 @@ def test_inspect_of_the_network_alone(tmp_path, caplog):
 
 def test_inspect_of_the_data_alone_builds_no_network(tmp_path, caplog):
     with caplog.at_level("INFO", "detect"):
-        call("inspect", "only=data", "dataset.images={train:8,val:2,test:2}", f"output={tmp_path}", "images=2")
+        call(
+            "inspect",
+            "only=data",
+            "dataset=digits",
+            "dataset.images={train:8,val:2,test:2}",
+            f"output={tmp_path}",
+            "images=2",
+        )
     assert "image width, pixels" in caplog.text and (tmp_path / "augmented.png").exists()
     assert "frames of" not in caplog.text and "match no anchor" not in caplog.text
 

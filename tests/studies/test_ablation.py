@@ -22,7 +22,7 @@ FILES = sorted((CONFIG_DIR / "experiment").glob("*/*.yaml"))
 
 def compose(*overrides: str):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("train", list(overrides))
+        return hydra.compose("train", ["dataset=digits", *overrides])
 
 
 def example(i: int, label: int, path: Path = Path("none")) -> Example:

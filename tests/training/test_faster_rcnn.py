@@ -20,6 +20,7 @@ OVERRIDES = [
     "detector.rpn_head.channels=32",
     "detector.proposals.count=30",
     "detector.box_sampler.size=16",
+    "dataset=digits",
     "dataset.images={train:8,val:2,test:2}",
     "schedule.batch_size=2",
     "threads=2",

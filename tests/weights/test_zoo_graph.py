@@ -180,7 +180,7 @@ def test_a_zoo_users_whole_way(shared, tmp_path):
 
     run_folder, images = tmp_path / "run", "dataset.images={train:8,val:4,test:4}"
     steps = ["schedule.steps=3", "schedule.warmup=0", "schedule.batch_size=4", "schedule.evaluate_every=3"]
-    network = ["detector=ssdlite", "detector.resize=zoo", "backbone=mobilenet_v2"]
+    network = ["dataset=digits", "detector=ssdlite", "detector.resize=zoo", "backbone=mobilenet_v2"]
     init = [f"init={shared / GRAPH}", "init.scope=detector"]
     console = detect("train", *network, *init, images, *steps, "threads=2", f"hydra.run.dir={run_folder}")
     assert "class heads: random" in console and "(12 variables skipped)" in console

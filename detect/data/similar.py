@@ -55,10 +55,7 @@ def _hash(path: Path) -> np.ndarray:
     try:
         gray = cv2.cvtColor(read_image(path, 2), cv2.COLOR_RGB2GRAY)
     except DataError:
-        return (
-            np.random.default_rng(zlib.crc32(str(path).encode(errors="replace")))
-            .integers(0, 2, SIDE * SIDE)
-            .astype(bool)
-        )
+        seed = zlib.crc32(str(path).encode(errors="replace"))
+        return np.random.default_rng(seed).random(SIDE * SIDE) < 0.5
     small = cv2.resize(gray, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
     return (small[:, 1:] > small[:, :-1]).ravel()

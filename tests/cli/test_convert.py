@@ -1,32 +1,31 @@
 """`detect convert` from the command line: formats, pre-labels, and what it refuses."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from detect.cli import convert as verb
-from detect.cli import main
 from detect.data.digits import make_digits
 from detect.data.formats.auto import read_auto
+from detect.errors import ConfigError, DataError
 from detect.files import cache_folder
+from tests.cli.conftest import call
 
 DIGITS = ["dataset=digits", "dataset.images={train:16,val:4,test:4}"]
 
 
 @pytest.fixture
-def convert(monkeypatch, capfd):
-    """Runs the verb in this process, as the command line does, and returns what it prints."""
+def convert(caplog):
+    """Runs the verb in this process and returns what it logs."""
 
-    def run(*words: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["detect convert", *words])
-        try:
-            assert main.run("convert", verb.main.__wrapped__, list(words)) == code
-        except SystemExit as end:  # a job that fails ends the process
-            assert end.code == code
-        return "".join(capfd.readouterr())
+    def run(*words: str) -> str:
+        caplog.clear()
+        with caplog.at_level("INFO", "detect"):
+            call("convert", *words)
+        return caplog.text
 
     return run
 
@@ -53,29 +52,39 @@ def test_a_subset_in_another_format(tmp_path, convert):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["to=pascal", "output=new"], "to=pascal is not legal: expected one of voc, coco, yolo, tfrecord"),
-        (["to=voc", "output=full"], "output=full: the folder is not empty"),
-        (["to=voc"], "output is missing"),
-        (["to=voc", "output=new", "images=full"], "boxes of a detector need both"),
-        (["to=voc", "output=new", "run=full"], "boxes of a detector need both"),
+        (["output=full"], "output=full: the folder is not empty"),
+        (["output=new", "images=full"], "boxes of a detector need both"),
+        (["output=new", "run=full"], "boxes of a detector need both"),
+        (["output=new", "run=full", "model=full", "images=full"], "either a run folder .* or an exported model"),
     ],
 )
 def test_what_is_refused(tmp_path, convert, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    assert message in convert(*DIGITS, *words, code=2)
+    with pytest.raises(ConfigError, match=message):
+        convert(*DIGITS, "to=voc", *words)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
 
 
 def test_nothing_is_written_below_the_data_or_of_bad_data(tmp_path, convert):
     convert(*DIGITS, "to=voc", f"output={tmp_path}/voc")
-    told = convert(f"dataset.root={tmp_path}/voc", "to=coco", f"output={tmp_path}/voc/coco", code=2)
-    assert "is below dataset.root=" in told
+    with pytest.raises(ConfigError, match=r"output=.* is below dataset\.root="):
+        convert(f"dataset.root={tmp_path}/voc", "to=coco", f"output={tmp_path}/voc/coco")
     picture = next((tmp_path / "voc/JPEGImages").rglob("*.jpg"))
     picture.write_bytes(b"no image")
-    told = convert(f"dataset.root={tmp_path}/voc", "to=coco", f"output={tmp_path}/coco", code=2)
-    assert picture.name in told and not (tmp_path / "coco").exists()
+    with pytest.raises(DataError, match=picture.name):
+        convert(f"dataset.root={tmp_path}/voc", "to=coco", f"output={tmp_path}/coco")
+    assert not (tmp_path / "coco").exists()
+
+
+def test_the_command_line(tmp_path):
+    command = [sys.executable, "-m", "detect.cli", "convert", *DIGITS, "to=pascal", f"output={tmp_path}/new"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "to=pascal is not legal: expected one of voc, coco, yolo, tfrecord" in done.stderr
+    command[-2] = "to=yolo"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and f"24 images are in {tmp_path}/new, as yolo" in done.stdout, done.stderr
 
 
 def test_boxes_of_a_detector_as_first_labels(small_run, tmp_path, convert):

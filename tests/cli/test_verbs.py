@@ -427,8 +427,8 @@ def test_detector_refuses_what_is_neither(tmp_path):
 
 def test_inspect_writes_contact_sheets(tmp_path, caplog):
     with caplog.at_level("INFO", "detect"):
-        call("inspect", "dataset=digits", "dataset.images={train:8,val:2,test:2}", f"output={tmp_path}", "detector.size=[96,96]",
-             "backbone.depth_multiplier=0.25", "images=4")  # fmt: skip
+        small = ["dataset.images={train:8,val:2,test:2}", "detector.size=[96,96]", "backbone.depth_multiplier=0.25"]
+        call("inspect", "dataset=digits", *small, f"output={tmp_path}", "images=4")
     assert {path.name for path in tmp_path.iterdir()} == {
         "raw_train.png", "raw_val.png", "raw_test.png", "augmented.png",
     }  # fmt: skip
@@ -440,8 +440,10 @@ def test_inspect_writes_contact_sheets(tmp_path, caplog):
 def test_inspect_of_the_network_alone(tmp_path, caplog):
     with caplog.at_level("INFO", "detect"):
         call("inspect", "only=network", "detector=ssdlite", "backbone.depth_multiplier=0.25", f"output={tmp_path}")
-    rows = [message.split() for message in caplog.messages]
-    assert caplog.messages[0] == "SSD on MobileNetV1, frames of 300x300 px, 10 classes"
+    first, *messages = caplog.messages
+    rows = [message.split() for message in messages]
+    assert first == "no dataset.root is given: the network has 10 classes"
+    assert messages[0] == "SSD on MobileNetV1, frames of 300x300 px, 10 classes"
     assert rows[1] == ["part", "from", "size", "depth", "boxes", "MACs", "params"]
     assert rows[2][:6] == ["Conv2d_11_pointwise", "the", "backbone", "19x19", "128", "3"]
     assert rows[4][:7] == [".._2_Conv2d_2_3x3_s2_512", "separable", "3x3", "/2", "5x5", "512", "6"]

@@ -25,7 +25,11 @@ Token = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class LabelMap:
-    """The items of a label map. names, shown: `name` and `display_name` by id."""
+    """The items of a label map. names: of the classes by id. shown: other names of them, which records may have, too.
+
+    A class has its `name`. Those of Open Images, such as /m/01yrx, tell nobody what they are: there `display_name` is
+    the name of the class.
+    """
 
     path: Path
     names: Mapping[int, str]
@@ -61,6 +65,9 @@ def read_label_map(path: Path, notes: Notes) -> LabelMap:
         taken.add(name)
         if display:
             shown[number] = display
+    for number, display in shown.items():
+        if names[number].startswith("/m/") and list(shown.values()).count(display) == 1 and display not in taken:
+            names[number], shown[number] = display, names[number]
     if not names:
         raise DataError(f"{path}: it has no item; a label map is 'item {{ id: 1 name: \"cat\" }}' for each class")
     return LabelMap(path, dict(sorted(names.items())), shown)

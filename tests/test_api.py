@@ -90,7 +90,7 @@ def test_a_wrong_hook_is_refused(tmp_path, monkeypatch, hook, said):
     (tmp_path / "own_hook.py").write_text(OWN_HOOK)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=said or r"hooks\.0\._target_=pathlib\.Path: .*Hook"):
-        build.hooks(api.compose(f"hooks=[{{{hook}}}]"))
+        build.hooks(api.compose("dataset=digits", f"hooks=[{{{hook}}}]"))
 
 
 def test_a_wrong_data_set_is_refused(tmp_path):

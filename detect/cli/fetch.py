@@ -32,7 +32,9 @@ def main(cfg: "DictConfig") -> Path | None:
 
 def command(entry: Entry) -> str:
     """The command that trains from the weights of an entry."""
-    return f"detect train {entry.use} init={entry.name}" + (" init.scope=detector" if entry.detector else "")
+    return f"detect train dataset.root=DIR {entry.use} init={entry.name}" + (
+        " init.scope=detector" if entry.detector else ""
+    )
 
 
 def listing(entries: dict[str, Entry]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from detect.data.dataset import DetectionDataset
 from detect.detector import Detector
 from detect.runs.folder import RunFolder
 from tests.cli.conftest import call, picture
@@ -118,7 +119,7 @@ def test_a_run_and_its_exports_keep_the_numbers_of_the_categories(tmp_path):
     assert run.class_names() == ("car", "brush") and run.category_ids() == (1, 2)
     from omegaconf import OmegaConf
 
-    run.save(OmegaConf.create({"seed": 0}), ("car", "brush"), (3, 90))
+    run.save(OmegaConf.create({"seed": 0}), DetectionDataset("mine", ("car", "brush"), {}, (), (3, 90)))
     assert json.loads(run.classes.read_text()) == [{"id": 3, "name": "car"}, {"id": 90, "name": "brush"}]
     assert run.class_names() == ("car", "brush") and run.category_ids() == (3, 90)
 

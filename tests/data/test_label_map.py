@@ -61,7 +61,8 @@ def test_the_parser_of_protobuf_reads_the_same(path):
         expected = text_format.Parse(text, label_map_message(), allow_unknown_field=True)
         names = {i.id: i.display_name if i.name.startswith("/m/") else i.name for i in expected.item}
         assert found.names == names
-        assert found.shown == {item.id: item.display_name for item in expected.item if item.display_name}
+        others = {i.id: i.name if i.name.startswith("/m/") else i.display_name for i in expected.item}
+        assert found.shown == {number: other for number, other in others.items() if other}
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,13 @@ def content(dataset: DetectionDataset, kind: str) -> dict:
     return found
 
 
-@pytest.mark.parametrize("kind", sorted(WRITERS.keys() - {"tfrecord"}))
+@pytest.mark.parametrize("kind", sorted(WRITERS.keys() - {"tfrecord"}))  # tests/data/test_tfrecord.py has its own
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given_set=datasets())
+def test_what_is_written_is_read_back(tmp_path_factory, kind, given_set):
+    round_trip(tmp_path_factory, kind, given_set)
+
+
 @pytest.mark.parametrize("kind", sorted(WRITERS))
 def test_a_split_without_images_is_not_drawn_again(tmp_path_factory, kind):
     images = [(30, 20, [(1, False, (1, 2, 10, 12.5))])] * 6

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR, check
 from detect.studies.blocks import Table, markdown
@@ -27,7 +28,7 @@ def test_experiment_builds_and_says_how_to_run_it(name):
     assert any(line.startswith("# Expected:") for line in head)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [f"experiment={name}", "backbone.depth_multiplier=0.25"])
-    if "root" in cfg.dataset:
+    if OmegaConf.is_missing(cfg.dataset, "root"):
         cfg.dataset.root = "."
     check(cfg)
     detector = build.detector(cfg, num_classes=2)

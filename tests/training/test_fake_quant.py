@@ -74,7 +74,7 @@ def quantized(small_run, small_overrides, tmp_path_factory) -> tuple[Path, str]:
     """A run that went on from the float detector of another one: (folder, console)."""
     folder = tmp_path_factory.mktemp("runs") / "quantized"
     overrides = [f"init={small_run[0]}", "init.scope=detector", "quantize=int8", *SHORT]
-    return folder, train(*small_overrides[1:], *overrides, f"hydra.run.dir={folder}")
+    return folder, train(*(o for o in small_overrides if o != "init=none"), *overrides, f"hydra.run.dir={folder}")
 
 
 def test_it_goes_on_from_a_float_run(quantized):

@@ -309,7 +309,7 @@ def test_a_picture_is_found_by_its_filename_or_a_close_name(tmp_path):
     assert {e.path.name for part in data.splits.values() for e in part} == {
         "IMG_0.jpg", "p1.jpg", "P2.JPG", "cafe\u0301.jpg"
     }  # fmt: skip
-    assert said(data, "matched by a name that differs", "p2 -> P2.JPG")
+    assert said(data, "found by <filename> or a close name", ": 4 (0.xml -> IMG_0.jpg")
 
 
 def test_a_picture_that_two_files_could_mean_is_refused(tmp_path):

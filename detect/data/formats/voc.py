@@ -270,7 +270,7 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
     xmls = find_files(part.annotations, {".xml"})
     with ThreadPoolExecutor(8) as pool:
         contents = list(pool.map(lambda path: read_xml(path, notes), xmls))
-    pictures = Pictures([part.images, part.annotations, root], notes)
+    pictures = Pictures([part.images, part.annotations, root], Notes())  # one note below for all ways
     inside = find_images(part.images)
     by_stem = {p.relative_to(part.images).with_suffix(""): p for p in reversed(inside)}
     rivals = {stem.relative_to(part.images): group for stem, group in same_stem(inside).items()}
@@ -284,7 +284,7 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
             notes.add("one XML file, several pictures: the first is taken", " or ".join(p.name for p in group))
             picture: Path | None = group[0]
         else:
-            picture = by_stem.get(place) or _picture(pictures, part, xml, filename)
+            picture = by_stem.get(place) or _picture(pictures, part, xml, filename, notes)
         if picture is None:
             missing.append(xml)
             continue
@@ -303,11 +303,13 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
     return pairs
 
 
-def _picture(pictures: Pictures, part: Part, xml: Path, filename: str) -> Path | None:
-    """The picture of an XML file whose name no picture has exactly: the one that <filename> names, or a close one."""
+def _picture(pictures: Pictures, part: Part, xml: Path, filename: str, notes: Notes) -> Path | None:
+    """The picture of an XML file whose name no picture has: the one that <filename> names, or a close one; noted."""
     own = xml.relative_to(part.annotations).with_suffix("").as_posix()
     for name, stems in ((filename, False), (own, True), (filename, True)):
         if name and (found := pictures.find(name, xml, stems)):
+            kind = "pictures found by <filename> or a close name, because none has the name of its XML file"
+            notes.add(kind, f"{xml.name} -> {found.name}")
             return found
     return None
 

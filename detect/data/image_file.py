@@ -4,7 +4,6 @@ OpenCV decodes. Pillow reads headers, and it explains why OpenCV could not decod
 """
 
 import io
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +28,12 @@ _DECODE = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _MOST_PIXELS = 2**30  # OpenCV's own limit, without OPENCV_IO_MAX_IMAGE_PIXELS
+_LARGE, _DENSEST = 50_000_000, 5000  # from so many pixels on, so many pixels to a byte are damage, not an image
 _ORIENTATION = 0x0112
 _TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies
 _BITS = (8, 10, 12, 14, 16)
 
+Image.MAX_IMAGE_PIXELS = None  # the limits of this module take the place of Pillow's
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the messages below tell the errors
 
 
@@ -127,14 +128,12 @@ def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.n
     return np.stack([ymin, xmin, ymax, xmax], axis=1)
 
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, EOFError, MemoryError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, EOFError, MemoryError)
 """What Pillow raises for files that are damaged or no images."""
 
 
 def _opened(source: Path | io.BytesIO) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(source)
+    return Image.open(source)
 
 
 def _header(image: Image.Image) -> Header:
@@ -151,11 +150,23 @@ def _header(image: Image.Image) -> Header:
 
 def _decode(content: np.ndarray, reduction: int) -> np.ndarray | None:
     """BGR uint8 or uint16 [h, w, 3]; None if OpenCV can't decode it."""
+    if content.size < _MOST_PIXELS // _DENSEST and _claims_too_much(content.tobytes()):
+        return None
     try:
         image = cv2.imdecode(content, _DECODE[reduction] | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # an empty file, or a header with too many pixels
         return None
     return image if image is not None and image.dtype in (np.uint8, np.uint16) and image.size else None
+
+
+def _claims_too_much(content: bytes) -> bool:
+    """Whether the header tells of far more pixels than the bytes can hold: decoding would fill the memory."""
+    try:
+        with _opened(io.BytesIO(content)) as image:
+            pixels = image.width * image.height
+    except _UNREADABLE:
+        return False
+    return pixels > max(_LARGE, _DENSEST * len(content))
 
 
 def _reason(content: bytes) -> str:
@@ -170,9 +181,9 @@ def _reason(content: bytes) -> str:
                     f"{image.width}x{image.height} pixels are above the limit of OpenCV (2^30 pixels); the file may be "
                     "whole. Make the image smaller, or set OPENCV_IO_MAX_IMAGE_PIXELS"
                 )
+            if pixels > max(_LARGE, _DENSEST * len(content)):
+                return f"the file is damaged: {len(content)} bytes can't hold {image.width}x{image.height} pixels"
             image.load()
-    except Image.DecompressionBombError:
-        return "it has more pixels than Pillow allows (a limit of the library; the file may be whole)"
     except _UNREADABLE as error:
         cut = "truncated" in str(error) or "cannot identify" not in str(error)
         return (

@@ -631,3 +631,23 @@ def test_several_json_files_of_one_split_ask_for_a_choice(tmp_path):
         DataError, match=r"2 json files could be the split train: train\.json, train_old\.json; .*dataset\.train"
     ):
         read_coco(tmp_path)
+
+
+@pytest.mark.parametrize("train", ["~nobody-of-this-name/images", "~"])
+def test_a_home_folder_that_does_not_exist(tmp_path, train):
+    with pytest.raises(DataError, match=r"data\.yaml: train: ~?.*(does not exist|has no pictures)|share|no training"):
+        read_yolo(yolo(tmp_path, {"a": ""}, f"path: ~nobody-of-this-name\ntrain: '{train}/none'\nnames: [cat]\n"))
+
+
+def test_a_header_that_claims_more_pixels_than_the_bytes_hold(tmp_path):
+    """The decoder would take gigabytes for a file of some bytes."""
+    pair(tmp_path, "a")
+    path = tmp_path / "JPEGImages/a.jpg"
+    content = bytearray(path.read_bytes())
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 9] = b"\x7f\xff\x7f\xff"  # height and width
+    path.write_bytes(content)
+    (finding,) = [f for f in check(read_voc(tmp_path), decode=True) if f.action == "error"]
+    assert "can't hold 32767x32767 pixels" in finding.detail
+    with pytest.raises(DataError, match=r"a\.jpg: .*can't hold"):
+        read_image(path)

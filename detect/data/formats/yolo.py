@@ -157,8 +157,8 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
     stated = given.get("path", "")
     if not isinstance(stated, str):
         raise DataError(f"{path}: path is {stated!r}; it must be a folder")
-    tried = [path.parent / stated, Path(stated)] if stated else []
-    base = next((p.expanduser() for p in tried if _is_folder(p.expanduser())), path.parent)
+    tried = [path.parent / stated, _home(stated)] if stated else []
+    base = next((p for p in tried if _is_folder(p)), path.parent)
     return Listing(path, base, _names(given, path), splits, _points(given.get("kpt_shape"), path))
 
 
@@ -246,6 +246,14 @@ def _points(shape: object, path: Path) -> int:
     raise DataError(f"{path}: kpt_shape is {shape!r}; it must be [number of points, 2 or 3]")
 
 
+def _home(text: str) -> Path:
+    """A path with ~ expanded; as it is written, if it names an unknown user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -257,7 +265,7 @@ def _existing(bases: Iterable[Path], entry: str) -> Path | None:
     """The path that an entry means: below a base, or below it without its first parts, which are another machine's."""
     plain = entry.replace("\\", "/").strip()
     parts = [p for p in plain.split("/") if p not in ("", ".", "..") and not p.endswith(":")]
-    tried = [Path(plain).expanduser(), *(Path(*parts[k:]) for k in range(len(parts)))]
+    tried = [_home(plain), *(Path(*parts[k:]) for k in range(len(parts)))]
     for path in tried:
         for base in bases:
             try:

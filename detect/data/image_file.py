@@ -29,6 +29,7 @@ _DECODE = {
 }
 _MOST_PIXELS = 2**30  # OpenCV's own limit, without OPENCV_IO_MAX_IMAGE_PIXELS
 _LARGE, _DENSEST = 50_000_000, 5000  # from so many pixels on, so many pixels to a byte are damage, not an image
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies
 _BITS = (8, 10, 12, 14, 16)
@@ -152,11 +153,24 @@ def _decode(content: np.ndarray, reduction: int) -> np.ndarray | None:
     """BGR uint8 or uint16 [h, w, 3]; None if OpenCV can't decode it."""
     if content.size < _MOST_PIXELS // _DENSEST and _claims_too_much(content.tobytes()):
         return None
+    if content[:8].tobytes() == _PNG and _is_cut(content):
+        return None
     try:
         image = cv2.imdecode(content, _DECODE[reduction] | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # an empty file, or a header with too many pixels
         return None
     return image if image is not None and image.dtype in (np.uint8, np.uint16) and image.size else None
+
+
+def _is_cut(content: np.ndarray) -> bool:
+    """Whether a chunk of a PNG claims more bytes than the file has: the decoder would take memory for all of them."""
+    place = len(_PNG)
+    while place + 8 <= content.size:
+        length, kind = int.from_bytes(content[place : place + 4].tobytes()), content[place + 4 : place + 8].tobytes()
+        place += 12 + length  # length, kind, content, checksum
+        if kind == b"IEND":
+            return False
+    return place != content.size
 
 
 def _claims_too_much(content: bytes) -> bool:
@@ -183,6 +197,8 @@ def _reason(content: bytes) -> str:
                 )
             if pixels > max(_LARGE, _DENSEST * len(content)):
                 return f"the file is damaged: {len(content)} bytes can't hold {image.width}x{image.height} pixels"
+            if kind == "PNG" and _is_cut(np.frombuffer(content, np.uint8)):
+                return f"the file is truncated or damaged ({len(content)} bytes)"
             image.load()
     except _UNREADABLE as error:
         cut = "truncated" in str(error) or "cannot identify" not in str(error)

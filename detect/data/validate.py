@@ -162,10 +162,16 @@ def _duplicates(tasks: Sequence[tuple[str, Example | CropExample]], threads: int
         by_content[digest].append(task)
     findings = []
     for group in by_content.values():
-        for (first, a), (second, b) in combinations(group, 2):
-            if first != second:
-                detail = f"the same image as {second} {b.path}: scores of {second} are too optimistic; remove one"
-                findings.append(Finding("duplicate", f"{first}/{second}", a.path, detail, "warning"))
+        one_of = {split: e for split, e in reversed(group)}
+        for first, second in combinations(filter(one_of.get, SPLITS), 2):
+            other = (
+                f"the same image as {second} {one_of[second].path}: scores of {second} are too optimistic; remove one"
+            )
+            findings += [
+                Finding("duplicate", f"{first}/{second}", e.path, other, "warning")
+                for split, e in group
+                if split == first
+            ]
     return findings
 
 

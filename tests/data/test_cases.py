@@ -1,6 +1,7 @@
 """Small inputs that users have, each for its whole kind: what is read, what is said, or what is refused."""
 
 import json
+import resource
 from pathlib import Path
 
 import cv2
@@ -651,3 +652,25 @@ def test_a_header_that_claims_more_pixels_than_the_bytes_hold(tmp_path):
     assert "can't hold 32767x32767 pixels" in finding.detail
     with pytest.raises(DataError, match=r"a\.jpg: .*can't hold"):
         read_image(path)
+
+
+def test_a_chunk_that_claims_more_bytes_than_the_file_has(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"IDAT")
+    content[place - 4 : place] = b"\x7f\xff\xff\xff"
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=r"a\.png: the file is truncated or damaged"):
+        read_image(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_many_copies_of_an_image_are_one_finding_each(tmp_path):
+    for split in ("train", "test"):
+        for i in range(30):
+            pair(tmp_path, f"{split}/{i}", images="images", annotations="annotations")
+            (tmp_path / f"images/{split}/{i}.jpg").write_bytes((tmp_path / "images/train/0.jpg").read_bytes())
+    findings = [f for f in check(read_voc(tmp_path, val_fraction=0)) if f.kind == "duplicate"]
+    assert len(findings) == 30 and {f.split for f in findings} == {"train/test"}

@@ -1,8 +1,10 @@
 """The files of a data set's folder: pictures by the names that annotations give them, and files that nobody used."""
 
+import contextlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -69,7 +71,8 @@ def find_files(folder: Path, suffixes: Collection[str] | None = None, recursive:
     """
     if not folder.is_dir():
         return []
-    return sorted(p for p in _walk(folder, recursive) if suffixes is None or p.suffix.lower() in suffixes)
+    names = _listing(str(folder), recursive)
+    return [Path(name) for name in names if suffixes is None or _ending(name) in suffixes]
 
 
 def find_images(folder: Path, recursive: bool = True) -> list[Path]:
@@ -77,7 +80,38 @@ def find_images(folder: Path, recursive: bool = True) -> list[Path]:
     return find_files(folder, IMAGE_SUFFIXES, recursive)
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+@contextlib.contextmanager
+def listed_once() -> Iterator[None]:
+    """Inside, each folder is listed once, for readers that ask again and again. The files must not change meanwhile."""
+    token = _LISTINGS.set({})
+    try:
+        yield
+    finally:
+        _LISTINGS.reset(token)
+
+
+_LISTINGS: ContextVar[dict[tuple[str, bool], list[str]] | None] = ContextVar("listings", default=None)
+
+
+def _listing(folder: str, recursive: bool) -> list[str]:
+    """The files below a folder in the order of their paths' parts, as text: a `Path` of each would take most time."""
+    known = _LISTINGS.get()
+    if known is not None and (folder, recursive) in known:
+        return known[folder, recursive]
+    names = sorted(_walk(folder, recursive), key=lambda name: name.replace("/", "\0"))
+    if known is not None:
+        known[folder, recursive] = names
+    return names
+
+
+def _ending(name: str) -> str:
+    """The ending of a path in lower case, as `Path.suffix`."""
+    name = name[name.rfind("/") + 1 :]
+    place = name.rfind(".")
+    return name[place:].lower() if 0 < place < len(name) - 1 else ""
+
+
+def _walk(folder: str, recursive: bool) -> Iterator[str]:
     waiting = [(folder, frozenset([os.path.realpath(folder)]))]
     while waiting:
         here, above = waiting.pop()
@@ -89,11 +123,11 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
             if entry.name.startswith(".") or entry.name in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"):
                 continue
             if not entry.is_dir():
-                yield Path(entry.path)
+                yield entry.path
             elif recursive:
                 real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(here, entry.name)
                 if real not in above:
-                    waiting.append((Path(entry.path), above | {real}))
+                    waiting.append((entry.path, above | {real}))
 
 
 class Pictures:
@@ -171,9 +205,9 @@ def leftovers(root: Path, used: Iterable[Path], notes: Notes) -> None:
     """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over."""
     known = {os.path.normpath(path) for path in used}
     kinds: dict[str, list[str]] = defaultdict(list)
-    for path in find_files(root):
-        if os.path.normpath(path) not in known:
-            suffix = path.suffix.lower()
+    for name in _listing(str(root), True):
+        if os.path.normpath(name) not in known:
+            path, suffix = Path(name), _ending(name)
             what = "pictures" if suffix in IMAGE_SUFFIXES else f"{suffix or 'nameless'} files"
             if suffix in UNREAD_SUFFIXES:
                 what = f"{suffix} pictures, a format that is not read (save them as PNG or JPEG)"

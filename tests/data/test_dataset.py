@@ -14,7 +14,7 @@ from detect.data.dataset import (
     Example,
     class_counts,
 )
-from detect.data.folder import existing_folder, find_images
+from detect.data.folder import existing_folder, find_files, find_images, listed_once
 from detect.data.image_file import image_size
 from detect.errors import DataError
 
@@ -145,3 +145,18 @@ def test_readers_need_no_tensorflow():
     modules += [f"detect.data.formats.{m}" for m in ("auto", "voc", "coco", "yolo")]
     code = f"import sys, {', '.join(modules)}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_files_are_listed_in_the_order_of_paths(tmp_path):
+    for name in ("a-b/x.png", "a/x.PNG", "a/b/y.png", "a.b/z", "z.tar.gz", "noending", ".hidden", "a/x.", "a b/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    expected = sorted(p for p in tmp_path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    assert find_files(tmp_path) == expected
+    for suffixes in ({".png"}, {".gz"}, {""}, {".b", ".png"}):
+        assert find_files(tmp_path, suffixes) == [p for p in expected if p.suffix.lower() in suffixes]
+    with listed_once():
+        before = find_files(tmp_path)
+        (tmp_path / "new.png").touch()
+        assert find_files(tmp_path) == before
+    assert len(find_files(tmp_path)) == len(before) + 1

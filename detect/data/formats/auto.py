@@ -8,7 +8,7 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files
+from detect.data.folder import existing_folder, find_files, listed_once
 from detect.data.formats import coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
 from detect.errors import DataError, first_few
 
@@ -50,12 +50,12 @@ def read_auto(
     """
     place = Path(root).expanduser()
     folder = place if place.is_file() else _inner(existing_folder(root))
-    kind, why = recognised(folder)
-    read = FORMATS[kind][1]
-    dataset = read(
-        root=folder, classes=classes, rename=rename, name=name, val_fraction=val_fraction, test_fraction=test_fraction,
-        split_seed=split_seed, split_by=split_by, exif=exif,
-    )  # fmt: skip
+    with listed_once():
+        kind, why = recognised(folder)
+        dataset = FORMATS[kind][1](
+            root=folder, classes=classes, rename=rename, name=name, val_fraction=val_fraction,
+            test_fraction=test_fraction, split_seed=split_seed, split_by=split_by, exif=exif,
+        )  # fmt: skip
     return replace(dataset, notes=(f"format: {kind} ({why})", *dataset.notes))
 
 

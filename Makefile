@@ -36,7 +36,7 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff format .
 
 fuzz: $(INSTALLED) ## damaged files for every reader, 100,000 cases
-	$(BIN)/python scripts/fuzz.py $(or $(CASES),100000) $(or $(SECONDS),1500)
+	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
 
 docs: $(INSTALLED) ## the documentation site, in build/site: open index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

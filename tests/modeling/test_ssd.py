@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from detect.errors import ConfigError
 from detect.geometry.anchors import MultiscaleAnchors, SSDAnchors
@@ -114,7 +115,7 @@ def all_sizes():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_is_flat_and_learns_in_all_its_layers(all_sizes, name):
-    tf.random.set_seed(0)
+    tf_keras.utils.set_random_seed(0)
     ssd = build(**VARIANTS[name], sampler=None)
     kinds = {type(layer).__module__.partition(".")[0] for layer in ssd.model.layers}
     assert kinds == {"tf_keras"} and not any(hasattr(layer, "layers") for layer in ssd.model.layers)

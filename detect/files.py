@@ -7,10 +7,11 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from detect.errors import printable
+from detect.errors import UserError, printable
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -28,12 +29,30 @@ def replacing(path: Path, name: str | None = None) -> Iterator[Path]:
     temporary = path.with_name(name or f"{path.name}.new")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync(*paths: Path) -> None:
+    """Waits until files, or the names in folders, are on the disk."""
+    for path in paths:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UserError, which names the file, if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # also text that is not UTF-8
+        raise UserError(f"{path}: the file is damaged, it is not JSON: {error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,9 +24,6 @@ class Logging(Hook):
     def __init__(self, every: int):
         self.every = every
 
-    def begin(self, fit: Fit) -> None:
-        fit.logger.resume_at(fit.step)
-
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
         fit.logger.train(fit.step, scalars)
 
@@ -79,7 +76,7 @@ class Evaluation(Hook, ABC):
         """The score of the current model; higher is better. None does not count for the best weights."""
 
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
-        if fit.due(self.every) and not fit.interrupted:
+        if fit.due(self.every):
             self._evaluate(fit)
 
     def end(self, fit: Fit) -> None:
@@ -128,5 +125,5 @@ class Checkpointing(Hook):
         self.every = every
 
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
-        if fit.interrupted or fit.stopping or fit.due(self.every):
+        if fit.stopping or fit.due(self.every):
             fit.save()

@@ -1,13 +1,13 @@
 """The training loop of every stage: steps, and hooks around them. It saves and stops at a signal, and can resume."""
 
 import contextlib
+import json
 import logging
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TypedDict
+from typing import NoReturn, TypedDict
 
 import numpy as np
 import psutil
@@ -16,15 +16,16 @@ import tensorflow as tf
 from detect.errors import UserError
 from detect.reporting.logger import RunLogger
 from detect.runs.folder import StageFolder
+from detect.training.saved_states import SavedStates
 from detect.training.schedule import Schedule
-from detect.training.trainer import Diverged, Trainer
+from detect.training.trainer import SECONDS, WAITED, Diverged, Row, Trainer, means
 from detect.weights import checkpoint
 
 log = logging.getLogger("detect")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM arrived; the state was saved."""
+    """Ctrl-C or SIGTERM arrived; the state was saved, with all work that is due at its step."""
 
 
 class Spent(TypedDict):
@@ -55,9 +56,10 @@ class Hook:
         """Called before training step `step`, counted from 0 within the stage."""
 
     def after_steps(self, fit: "Fit", scalars: Mapping[str, float]) -> None:
-        """Called at a stop, after step number `fit.step`: when any hook is due, at the last step, and after a signal.
+        """Called at a stop, after step number `fit.step`: when any hook is due, and at the last step.
 
-        scalars: the means of the training figures since the previous stop.
+        scalars: the means of the training figures since the previous stop. A signal is no stop: the state is saved, and
+        the run that resumes calls the hooks at the stop.
         """
 
     def end(self, fit: "Fit") -> None:
@@ -82,6 +84,7 @@ class Fit:
     image_name: Callable[[int], str] = str
     stopping: str | None = None
     _seconds: tf.Variable = field(default_factory=lambda: tf.Variable(0.0, dtype=tf.float64, trainable=False))
+    _unfinished: tf.Variable = field(default_factory=lambda: tf.Variable("", trainable=False))
 
     def __post_init__(self) -> None:
         variables = {name: variable for hook in self.hooks for name, variable in hook.state().items()}
@@ -89,10 +92,11 @@ class Fit:
             "model": self.trainer.architecture.model,
             "optimizer": self.trainer.optimizer,
             "seconds": self._seconds,
+            "unfinished": self._unfinished,
         }
-        self._state = tf.train.Checkpoint(**state, **variables)
-        self._manager = tf.train.CheckpointManager(self._state, str(self.folder.last), max_to_keep=1)
-        self.trainer.before_step = self._before_step
+        self._states = SavedStates(self.folder.last, {**state, **variables})
+        self._rows: list[Row] = []  # the figures of the steps since the previous stop
+        self.trainer.before_step, self.trainer.after_step = self._before_step, self._after_step
 
     @property
     def name(self) -> str:
@@ -124,7 +128,18 @@ class Fit:
 
     def save(self) -> None:
         """Saves the whole state in `last`."""
-        self._manager.save(checkpoint_number=self.step)
+        self._unfinished.assign(json.dumps({"rows": self._rows, "stopping": self.stopping}))
+        self._states.save(self.step)
+
+    def _restore(self) -> bool:
+        """Restores the newest state. Returns whether the hooks have not been called yet for its last steps."""
+        if self._states.restore() is None:
+            return False
+        log.info("%s: resumed at step %d", self.name, self.step)
+        unfinished = json.loads(bytes(self._unfinished.numpy()) or b"{}")
+        self._rows = unfinished.get("rows", [])
+        self.stopping = unfinished.get("stopping")
+        return bool(self._rows)
 
     def save_best(self) -> None:
         """Saves the current weights by name in `best`."""
@@ -137,41 +152,58 @@ class Fit:
         Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal, and UserError if the loss
         is not finite; the run can resume from `last` after both.
         """
-        if self._manager.latest_checkpoint:
-            self._state.restore(self._manager.latest_checkpoint).assert_existing_objects_matched()
-            log.info("%s: resumed at step %d", self.name, self.step)
+        due = self._restore() and self._is_stop()
+        self.logger.resume_at(self.step - 1 if due else self.step)
         with _signals(self.trainer):
             for hook in self.hooks:
                 hook.begin(self)
-            while self.step < self.schedule.steps and not self.stopping:
-                scalars = self._train_until(self._next_stop())
+            while due or (self.step < self.schedule.steps and not self.stopping):
+                if not due:
+                    self._train_until(self._next_stop())
+                if self.interrupted:
+                    self.save()
+                    self._interrupt()
+                due, scalars = False, self._figures()
                 for hook in self.hooks:
                     hook.after_steps(self, scalars)
                 if self.interrupted:
-                    go_on = f"detect train resume={self.folder.run.path}"
-                    log.warning("stopped at step %d, all is saved; continue with: %s", self.step, go_on)
-                    raise Interrupted
+                    self.save()
+                    self._interrupt()
             if self.stopping:
                 log.info("%s: stopped at step %d", self.stopping, self.step)
             for hook in self.hooks:
                 hook.end(self)
+        if self.interrupted:
+            self._interrupt()
         images = self.step * self.schedule.batch_size
         return {"steps": self.step, "seconds": self.seconds, "images_per_second": images / max(self.seconds, 1e-9)}
+
+    def _interrupt(self) -> NoReturn:
+        go_on = f"detect train resume={self.folder.run.path}"
+        log.warning("stopped at step %d, all is saved; continue with: %s", self.step, go_on)
+        raise Interrupted
 
     def _before_step(self, step: int) -> None:
         for hook in self.hooks:
             hook.before_step(self, step)
 
+    def _after_step(self, figures: Row) -> None:
+        self._rows.append(figures)
+
     def _next_stop(self) -> int:
         """The next step at which a hook is due."""
-        intervals = [hook.every for hook in self.hooks if hook.every]
-        return min([self.schedule.steps, *((self.step // every + 1) * every for every in intervals)])
+        return min([self.schedule.steps, *((self.step // every + 1) * every for every in self._intervals())])
 
-    def _train_until(self, stop: int) -> Mapping[str, float]:
-        start, first = time.perf_counter(), self.step
-        self.trainer.waited = 0.0
+    def _is_stop(self) -> bool:
+        """Whether a hook is due at the current step."""
+        return any(self.due(every) for every in self._intervals())
+
+    def _intervals(self) -> list[int]:
+        return [hook.every for hook in self.hooks if hook.every]
+
+    def _train_until(self, stop: int) -> None:
         try:
-            scalars = self.trainer.train(stop - first)
+            self.trainer.train(stop - self.step)
         except Diverged as error:
             path = self.folder.diverged(error.step)
             np.savez_compressed(path, **error.batch)  # type: ignore[arg-type]  # its stub lets names be `allow_pickle`
@@ -180,11 +212,16 @@ class Fit:
                 f"{error}. The batch is in {path}; its images: {images}. The state before it is in {self.folder.last}. "
                 "Lower schedule.rate or schedule.clip_norm, or look at these images with `detect inspect`."
             ) from error
-        seconds = time.perf_counter() - start
-        self._seconds.assign_add(seconds)
+
+    def _figures(self) -> Mapping[str, float]:
+        """The means of the training figures since the previous stop, and figures of the machine."""
+        rows, self._rows = self._rows, []
+        scalars = means(rows)
+        seconds, waited = scalars.pop(SECONDS), scalars.pop(WAITED)
+        self._seconds.assign_add(seconds * len(rows))
         scalars["rate"] = float(self.trainer.optimizer.learning_rate)
-        scalars["images_per_second"] = (self.step - first) * self.schedule.batch_size / seconds
-        scalars["data_wait_share"] = self.trainer.waited / seconds
+        scalars["images_per_second"] = self.schedule.batch_size / seconds
+        scalars["data_wait_share"] = waited / seconds
         scalars["memory_mb"] = psutil.Process().memory_info().rss / 2**20
         return scalars
 

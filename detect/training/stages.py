@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import tensorflow as tf
 import tf_keras
 from omegaconf import DictConfig
 
@@ -27,7 +26,7 @@ from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder, StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, write_summary
-from detect.training import build
+from detect.training import build, saved_states
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
 from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
 from detect.training.loop import Fit, Hook, Spent
@@ -257,7 +256,7 @@ def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfi
 
     Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2.
     """
-    if tf.train.latest_checkpoint(str(folder.last)):
+    if saved_states.steps(folder.last):
         log.info("start: resume %s", folder.name)
         return False
     if weights.scope == "detector" and not architecture.detects:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import orbit
@@ -16,6 +16,9 @@ from detect.modeling.interface import Architecture
 from detect.training.schedule import Schedule
 
 Tensors = dict[str, tf.Tensor]
+Row = dict[str, float]
+SECONDS, WAITED = "seconds", "waited"
+"""In the figures of a step: how long it took, and which part of that it waited for its batch."""
 
 
 class Diverged(UserError):
@@ -25,6 +28,11 @@ class Diverged(UserError):
         bad = ", ".join(name for name, value in scalars.items() if not math.isfinite(value))
         super().__init__(f"step {step}: {bad} is not finite")
         self.step, self.batch = step, batch
+
+
+def means(rows: Sequence[Row]) -> Row:
+    """The mean of each figure of some steps."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no types
@@ -39,12 +47,12 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
     ):
         self.architecture, self.stream = architecture, stream
         self.before_step: Callable[[int], None] = lambda step: None  # called before each step, with its number from 0
+        self.after_step: Callable[[Row], object] = lambda figures: None  # called after each step
         self.strategy = strategy or tf.distribute.get_strategy()
         with self.strategy.scope():
             self.optimizer = schedule.build_optimizer()
             self.optimizer.build(architecture.model.trainable_variables)
         self.interrupted = False
-        self.waited = 0.0
         self._batches: Iterator[Tensors] | None = None
         self._step = tf.function(self._distributed_step)
 
@@ -54,22 +62,25 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         return int(self.optimizer.iterations)
 
     def train(self, num_steps: int | tf.Tensor) -> dict[str, float]:
-        """Runs up to `num_steps` steps, fewer after a signal; returns the mean of each scalar over them."""
+        """Runs up to `num_steps` steps, fewer after a signal; returns the mean of each figure over them."""
         if self._batches is None:
             dataset = to_tf(self.stream, self.step)
             self._batches = iter(self.strategy.experimental_distribute_dataset(dataset))
         rows = []
         for _ in range(int(num_steps)):
-            self.before_step(self.step)
             start = time.perf_counter()
+            self.before_step(self.step)
+            begun = time.perf_counter()
             batch = self._next_batch()
-            self.waited += time.perf_counter() - start
-            rows.append({name: float(value) for name, value in self._step(batch).items()})
-            if not all(math.isfinite(value) for value in rows[-1].values()):
-                raise Diverged(self.step, rows[-1], {name: value.numpy() for name, value in batch.items()})
+            waited = time.perf_counter() - begun
+            figures = {name: float(value) for name, value in self._step(batch).items()}
+            if not all(math.isfinite(value) for value in figures.values()):
+                raise Diverged(self.step, figures, {name: value.numpy() for name, value in batch.items()})
+            rows.append(figures | {SECONDS: time.perf_counter() - start, WAITED: waited})
+            self.after_step(rows[-1])
             if self.interrupted:
                 break
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        return means(rows)
 
     def _next_batch(self) -> Tensors:
         assert self._batches is not None  # `train` makes it

@@ -53,6 +53,10 @@ class Numbers:
 
 @pytest.fixture
 def as_dataset(monkeypatch):
+    stream_as_dataset(monkeypatch)
+
+
+def stream_as_dataset(monkeypatch):
     def to_tf(stream, start_step):
         signature = {"image": tf.TensorSpec((1, 1), tf.float32), "index": tf.TensorSpec((1,), tf.int32)}
         return tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
@@ -204,6 +208,60 @@ def test_a_hook_sees_every_stop_and_knows_when_it_is_due(as_dataset, tmp_path):
     run(tmp_path, schedule(steps=4, log_every=2, evaluate_every=4, checkpoint_every=4), hooks=[recorder])
     # Stops: 2 (log), 3 (the recorder), 4 (all). Losses of steps 1 to 4 by hand: 0, 1, (2 - .2)^2, (3 - .56)^2.
     assert recorder.seen == ["begin 0", "2: 0.50", "3: 3.24 due", "4: 5.95 due", "end 4"]
+
+
+UNLIKE = {"time", "images_per_second", "data_wait_share", "memory_mb"}  # figures of the machine
+PLAN = {"steps": 9, "log_every": 3, "evaluate_every": 4, "checkpoint_every": 5, "optimizer": tf_keras.optimizers.AdamW}
+SCORES = (0, 0.1, 0.2, 0.3, 0.9, 0.4, 0.5, 0.6, 0.7, 0.8)  # of each step; the best is one that a lost evaluation drops
+
+
+class Shown(Scored):
+    """It writes a row, as the evaluations of the stages do."""
+
+    def score(self, fit):
+        fit.logger.evaluation(fit.step, {"score": self.function(fit.step)}, "")
+        return self.function(fit.step)
+
+
+def rows(folder):
+    return [{k: v for k, v in row.items() if k not in UNLIKE} for row in read_metrics(folder / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        stream_as_dataset(patch)
+        patch.setattr("tests.training.test_loop.Scored", Shown)
+        line, _, outcome = run(folder, schedule(**PLAN, ema_decay=0.5), evaluate=SCORES.__getitem__)
+    return line.weight, rows(folder), outcome, (folder / "best.data-00000-of-00001").read_bytes()
+
+
+@pytest.mark.parametrize("step", range(1, 10))
+def test_a_signal_after_any_step_loses_no_work_that_is_due(uninterrupted, as_dataset, monkeypatch, tmp_path, step):
+    monkeypatch.setattr("tests.training.test_loop.Scored", Shown)
+    plan = schedule(**PLAN, ema_decay=0.5)
+    with pytest.raises(Interrupted):
+        run(tmp_path, plan, evaluate=SCORES.__getitem__, hooks=[Recorder(interrupt_at=step)])
+    line, _, outcome = run(tmp_path, plan, evaluate=SCORES.__getitem__, hooks=[Recorder()])
+    weight, expected, whole, best = uninterrupted
+    assert line.weight == weight and rows(tmp_path) == expected
+    assert (outcome["best"], outcome["best_step"]) == (whole["best"], whole["best_step"]) == (0.9, 4)
+    assert (tmp_path / "best.data-00000-of-00001").read_bytes() == best
+
+
+@pytest.mark.parametrize("step", [3, 4, 5, 6, 8, 9])
+def test_a_signal_during_the_work_after_a_step_loses_nothing(uninterrupted, as_dataset, monkeypatch, tmp_path, step):
+    class DuringWork(Hook):
+        def after_steps(self, fit, scalars):
+            fit.trainer.interrupted = fit.step == step
+
+    monkeypatch.setattr("tests.training.test_loop.Scored", Shown)
+    plan = schedule(**PLAN, ema_decay=0.5)
+    with pytest.raises(Interrupted):
+        run(tmp_path, plan, evaluate=SCORES.__getitem__, hooks=[DuringWork()])
+    line, _, _ = run(tmp_path, plan, evaluate=SCORES.__getitem__)
+    assert line.weight == uninterrupted[0] and rows(tmp_path) == uninterrupted[1]
 
 
 def test_the_state_of_a_hook_is_saved_and_restored(as_dataset, tmp_path):

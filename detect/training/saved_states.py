@@ -1,0 +1,138 @@
+"""The saved states of a stage: the newest two, each with digests, so that damage is found before TensorFlow reads it.
+
+    last/ckpt-1200.index  ckpt-1200.data-00000-of-00001     the state, as TensorFlow writes it
+    last/ckpt-1200.json                                     SHA-256 of both; it is written last
+
+A state without digests is not whole: the program ended while it wrote. Older versions wrote none at all; if no state of
+a folder has digests, all of them are read.
+"""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from detect.errors import WeightsError
+from detect.files import sync, write_json
+
+log = logging.getLogger("detect")
+KEPT = 2
+NAME = re.compile(r"ckpt-(\d+)\.index")
+
+
+class SavedStates:
+    """Saves objects of TensorFlow in a folder, and restores the newest state that is whole."""
+
+    def __init__(self, folder: Path, objects: Mapping[str, Any]):
+        self.folder = folder
+        self._checkpoint = tf.train.Checkpoint(**objects)
+
+    def save(self, step: int) -> None:
+        """Saves the state after a step, then removes all but the newest two. A failed save leaves the others."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        prefix = _prefix(self.folder, step)
+        _digests(prefix).unlink(missing_ok=True)
+        try:
+            self._checkpoint.write(str(prefix))
+            sync(*_files(prefix), self.folder)
+            write_json(_digests(prefix), {file.name: _digest(file) for file in _files(prefix)})
+        except BaseException:
+            self._keep([s for s in steps(self.folder) if s != step])
+            raise
+        self._keep([*(s for s in steps(self.folder) if s != step), step][-KEPT:])
+
+    def restore(self) -> int | None:
+        """Restores the newest state that is whole. Returns its step, or None if none was saved.
+
+        Damaged states are removed with a warning. Raises WeightsError if there is no other.
+        """
+        found = steps(self.folder)
+        for place in range(len(found), 0, -1):
+            step = found[place - 1]
+            if problem := _problem(self.folder, step):
+                log.warning("%s: %s; the state before it is used", _prefix(self.folder, step), problem)
+                continue
+            self._read(_prefix(self.folder, step))
+            self._keep(found[:place])
+            return step
+        if found:
+            raise WeightsError(
+                f"{self.folder}: every saved state is damaged ({problem}). Restore the folder from a copy; or remove "
+                f"{self.folder.parent}, and the stage begins again"
+            )
+        return None
+
+    def _read(self, prefix: Path) -> None:
+        try:
+            self._checkpoint.read(str(prefix)).assert_existing_objects_matched()
+        except (AssertionError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(
+                f"{prefix}: the state does not fit this network, optimiser and hooks; another version of the program "
+                f"or of a hook wrote it ({reason}). Continue with that version, or remove {self.folder.parent}"
+            ) from error
+
+    def _keep(self, kept: list[int]) -> None:
+        """Removes all that this program wrote into the folder, except the states after these steps."""
+        stems = {_prefix(self.folder, step).name for step in kept}
+        for path in self.folder.glob("ckpt-*"):
+            if path.name.partition(".")[0] not in stems or ".tempstate" in path.name:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if kept:  # the file that tf.train.latest_checkpoint reads
+            names = [_prefix(self.folder, step).name for step in kept]
+            tf.compat.v1.train.update_checkpoint_state(str(self.folder), names[-1], names)
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps after which a state was saved in a folder, the newest last; the states may be damaged."""
+    found = (NAME.fullmatch(path.name) for path in folder.glob("ckpt-*.index"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _problem(folder: Path, step: int) -> str | None:
+    """Why a state can't be restored."""
+    prefix = _prefix(folder, step)
+    try:
+        expected = json.loads(_digests(prefix).read_bytes())
+        damaged = [file.name for file in _files(prefix) if expected[file.name] != _digest(file)]
+        return f"{', '.join(damaged)}: the file is damaged" if damaged or not expected else None
+    except FileNotFoundError as error:
+        if Path(error.filename) == _digests(prefix):
+            return "the file with its digests is missing" if any(folder.glob("ckpt-*.json")) else _unreadable(prefix)
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError):
+        return f"{_digests(prefix).name}: the file is damaged"
+
+
+def _unreadable(prefix: Path) -> str | None:
+    """Why a state without digests can't be read; TensorFlow keeps a checksum of each tensor."""
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except Exception as error:  # TensorFlow raises many types
+        return f"TensorFlow can't read it: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+    return None
+
+
+def _prefix(folder: Path, step: int) -> Path:
+    return folder / f"ckpt-{step}"
+
+
+def _files(prefix: Path) -> list[Path]:
+    return [prefix.with_name(prefix.name + suffix) for suffix in (".index", ".data-00000-of-00001")]
+
+
+def _digests(prefix: Path) -> Path:
+    return prefix.with_name(f"{prefix.name}.json")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -4,15 +4,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from detect.config.resume import Command
 from detect.runs.start import finished, start_run
 
 
-def main(cfg: DictConfig, folder: str | Path, command: str | None = None) -> float:
+def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) -> float:
     """Trains all stages of a configuration and writes the results into a run folder. Returns AP on validation images.
 
     cfg: the composed configuration of `detect train`, from `detect.config.compose.compose`.
     folder: the run folder. A stopped run continues there; a finished run returns its AP at once.
-    command: the command that repeats the run; None is the command line of this process.
+    command: the command that repeats the run; None is the command line of this process, and saves none.
     Raises UserError, before TensorFlow is imported, for a bad configuration or bad data.
     """
     folder = Path(folder)

@@ -3,20 +3,19 @@
 No other module reads Hydra's global state. `detect.config.composer` sets it while it composes, and restores it.
 """
 
+import shlex
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from detect.config.resume import SAVED, Command
 
 
 def folder() -> Path:
     """The folder that this run writes its files into."""
     return Path(HydraConfig.get().runtime.output_dir)
-
-
-def leaves_files() -> bool:
-    """Whether the job has a folder of its own; a verb that only prints has none."""
-    return bool(HydraConfig.get().output_subdir)
 
 
 def title() -> str:
@@ -40,8 +39,15 @@ def choices() -> dict[str, str]:
     return {str(group): str(option) for group, option in HydraConfig.get().runtime.choices.items()}
 
 
-def command() -> list[str]:
-    """The words of the `detect train ...` that repeats this run; for a job of a sweep, only that job."""
+def command(cfg: DictConfig) -> Command:
+    """The command that repeats this run; for a job of a sweep, only that job."""
+    hydra = HydraConfig.get()
+    saved = (cfg, OmegaConf.create({"hydra": hydra}), hydra.overrides.task)
+    return Command(shlex.join(words()), dict(zip(SAVED, map(OmegaConf.to_yaml, saved), strict=True)))
+
+
+def words() -> list[str]:
+    """The words of `command`."""
     hydra = HydraConfig.get()
     words = ["detect", "train"]
     folders = [str(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line"]

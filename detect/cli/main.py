@@ -130,7 +130,7 @@ def _job(
     from detect.config.fingerprint import digest
     from detect.runs import sweep
 
-    folder = job.folder() if job.leaves_files() else None
+    folder = job.folder() if check.makes_runs(cfg) else None
     try:
         if folder:
             sweep.forget_failure(folder)

@@ -129,7 +129,7 @@ def prepare(command: Command) -> Command:
                 request.past.refuse_changes(cfg)
             if command.options.cfg is None:
                 check.check(cfg)
-                if cfg.hydra.output_subdir:
+                if check.makes_runs(cfg):
                     kind = "sweep" if command.multirun else "run"
                     check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
                 digests.append(digest(cfg))

@@ -1,6 +1,5 @@
 """Trains a detector in two or three stages: `detect train`. With -m, each job runs in a process of its own."""
 
-import shlex
 from typing import TYPE_CHECKING
 
 from detect import train
@@ -15,10 +14,10 @@ if TYPE_CHECKING:
 @verb("train")
 def main(cfg: "DictConfig") -> float | None:
     """Returns AP on the validation images: the objective of a sweep."""
-    folder, words = job.folder(), job.command()
+    folder = job.folder()
     if job.is_cell() and start.finished(cfg, folder) is None:
-        return sweep.run_cell(folder, words)
-    return train.main(cfg, folder, shlex.join(words))
+        return sweep.run_cell(folder, job.words())
+    return train.main(cfg, folder, job.command(cfg))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,11 @@ def refuse_inside_data(cfg: DictConfig, folder: str | Path, key: str) -> None:
             )
 
 
+def makes_runs(cfg: DictConfig) -> bool:
+    """Whether the configuration is of a verb that trains in a run folder."""
+    return "resume" in cfg
+
+
 def is_open(key: str) -> bool:
     """Whether `key` lies below one of the OPEN_NODES."""
     return any(fnmatch.fnmatchcase(key, f"{glob}.*") for glob in OPEN_NODES)

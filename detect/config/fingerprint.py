@@ -1,6 +1,6 @@
 """The only rule for "the same run": the configurations are equal except for UNFINGERPRINTED keys.
 
-`resume=RUN`, a sweep that goes on, and the check of an existing run folder all use `differences`. Summaries keep the
+`resume=RUN`, a sweep that goes on, and the check of an existing run folder all use `changes`. Summaries keep the
 `fingerprint`.
 """
 
@@ -31,14 +31,12 @@ def digest(cfg: DictConfig) -> str:
     return _digest(plain(cfg))
 
 
-def differences(then: DictConfig, now: DictConfig) -> list[str]:
-    """A line for each key that makes two fingerprints differ, with both values. Raises as `fingerprint` does."""
+def changes(then: DictConfig, now: DictConfig) -> dict[str, tuple[object, object]]:
+    """The keys that make two fingerprints differ, with both values; ABSENT is that of a missing key. Raises as
+    `fingerprint` does."""
     before, after = _decisive(then), _decisive(now)
-    return [
-        f"  {key}: the run has {before.get(key, ABSENT)}, this command has {after.get(key, ABSENT)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, ABSENT) != after.get(key, ABSENT)
-    ]
+    pairs = {key: (before.get(key, ABSENT), after.get(key, ABSENT)) for key in sorted(before.keys() | after.keys())}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _digest(tree: Tree) -> str:

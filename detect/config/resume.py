@@ -1,19 +1,36 @@
-"""`resume=RUN`: the run goes on in its folder, with the overrides that Hydra saved there."""
+"""`resume=RUN`: the run goes on in its folder, with the overrides that were saved there.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+It may be extended: `detect train resume=RUN schedule.steps=2000` trains a finished or unfinished run for longer, and
+`schedule.patience` changes when it ends early. Every other change makes another run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import check
-from detect.config.fingerprint import differences
+from detect.config.fingerprint import changes
 from detect.config.grammar import parse, quoted
+from detect.config.tree import load_yaml
 from detect.errors import ConfigError
 
 SAVED = ("config.yaml", "hydra.yaml", "overrides.yaml")
-"""The files that Hydra writes into `.hydra` of a run folder."""
+"""The files in `.hydra` of a run folder, with Hydra's names: the configuration, Hydra's node, the overrides."""
+
+STEPS, PATIENCE = EXTENDABLE = ("schedule.steps", "schedule.patience")
+"""The keys that `resume=RUN` may change; `schedule.steps` may only grow."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command of a run. line: the words that repeat it, for readers. saved: file of SAVED -> its YAML text."""
+
+    line: str
+    saved: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -21,6 +38,7 @@ class Past:
     """A run that is to be resumed: its folder and its configuration.
 
     config_dir: the user's own folder that the run was composed with. lines: its overrides. cfg: its configuration.
+    asked: the keys that the command gives beside `resume=RUN`.
     """
 
     folder: Path
@@ -28,13 +46,40 @@ class Past:
     config_dir: str | None
     lines: tuple[str, ...]
     cfg: DictConfig
+    asked: tuple[str, ...] = ()
 
     def refuse_changes(self, cfg: DictConfig) -> None:
         """Raises ConfigError, which names each key that makes `cfg` another run (config.fingerprint)."""
-        changed = differences(self.cfg, cfg)
-        if changed:
-            head = f"resume={self.folder}: the configuration differs from that run's; a changed one needs a new run"
-            raise ConfigError("\n".join([head, *changed]))
+        extensions(self.cfg, cfg, f"resume={self.folder}", self.asked)
+
+
+def extensions(
+    then: DictConfig, now: DictConfig, where: str, asked: Sequence[str] = EXTENDABLE
+) -> dict[str, tuple[object, object]]:
+    """The keys that extend a run, with their values before and now.
+
+    where: the run, for messages. asked: the keys that may extend it.
+    Raises ConfigError, which names each key that makes `now` another run.
+    """
+    changed = changes(then, now)
+    lines = [
+        f"  {key}: the run has {before}, this command has {after}{_reason(key, before, after, now)}"
+        for key, (before, after) in changed.items()
+        if key not in EXTENDABLE or key not in asked or _reason(key, before, after, now)
+    ]
+    if lines:
+        head = f"{where}: it holds a run of another configuration (use another folder; resume=RUN may only be given a "
+        raise ConfigError("\n".join([f"{head}larger {STEPS} or another {PATIENCE})", *lines]))
+    return changed
+
+
+def _reason(key: str, before: Any, after: Any, now: DictConfig) -> str:
+    """Why a change of EXTENDABLE can't extend a run; empty if it can, or if no change of the key can."""
+    if key not in EXTENDABLE:
+        return ""
+    if OmegaConf.select(now, "quantize.enabled"):
+        return "; a quantised run can't be extended, because its last stage begins from the end of the float one"
+    return "; a run can only become longer" if key == STEPS and not after > before else ""
 
 
 def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) -> tuple[tuple[str, ...], Past | None]:
@@ -51,7 +96,8 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
     past = _past(Path(str(parse(asked[-1:])[0].value())).expanduser().resolve())
     place = quoted(str(past.folder))
     own = [line for line in lines if line not in asked]
-    return (*past.lines, *own, f"resume={place}", f"hydra.run.dir={place}"), past
+    keys = tuple(override.key_or_group for override in parse(own))
+    return (*past.lines, *own, f"resume={place}", f"hydra.run.dir={place}"), replace(past, asked=keys)
 
 
 def _past(run: Path) -> Past:
@@ -60,10 +106,16 @@ def _past(run: Path) -> Past:
         jobs = sorted(place.parent.name for place in run.glob("*/.hydra"))
         hint = f"; it holds a sweep: give one of its runs ({', '.join(jobs[:5])})" if jobs else ""
         raise ConfigError(f"resume={run}: this is not a run folder, it has no .hydra/config.yaml{hint}")
-    hydra: Any = OmegaConf.load(saved / "hydra.yaml").hydra
-    lines = [str(line) for line in hydra.overrides.hydra if str(line).startswith("hydra.searchpath=")]
-    lines += [str(line) for line in hydra.overrides.task if not str(line).startswith("resume=")]
-    folders = [str(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    cfg = OmegaConf.load(saved / "config.yaml")
-    assert isinstance(cfg, DictConfig)
+    hydra: Any = _load(saved / "hydra.yaml").get("hydra")
+    cfg = _load(saved / "config.yaml")
+    try:
+        lines = [str(line) for line in hydra.overrides.hydra if str(line).startswith("hydra.searchpath=")]
+        lines += [str(line) for line in hydra.overrides.task if not str(line).startswith("resume=")]
+        folders = [str(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    except (AttributeError, TypeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{saved / 'hydra.yaml'}: the file is damaged, it has no overrides") from error
     return Past(run, str(hydra.job.config_name), folders[0] if folders else None, tuple(lines), cfg)
+
+
+def _load(file: Path) -> DictConfig:
+    return load_yaml(file, "the run can't be resumed; restore it from a copy, or train in another folder")

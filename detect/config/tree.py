@@ -3,8 +3,10 @@
 import difflib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,6 +17,20 @@ Tree = dict[str, Any]
 
 RESERVED = frozenset(("_target_", "_convert_", "_recursive_", "_partial_", "_args_"))
 """Keys of a node with a `_target_` that Hydra reads; they are not arguments."""
+
+
+def load_yaml(file: Path, need: str = "it must hold a mapping of keys to values") -> DictConfig:
+    """The configuration in a YAML file. Raises ConfigError, which names the file, if it is damaged or holds none.
+
+    need: the end of the message.
+    """
+    try:
+        cfg = OmegaConf.load(file)
+    except (yaml.YAMLError, ValueError, OSError, OmegaConfBaseException) as error:  # also text that is not UTF-8
+        raise ConfigError(f"{file}: the file is damaged ({str(error).splitlines()[0]}); {need}") from error
+    if not isinstance(cfg, DictConfig) or not cfg:
+        raise ConfigError(f"{file}: the file is empty or damaged; {need}")
+    return cfg
 
 
 def plain(cfg: DictConfig) -> Tree:

@@ -1,7 +1,8 @@
 """The run folder: the names of all files of a run, and how they are written.
 
     RUN/config.yaml classes.json data.json lock failed.txt summary.json results.png VAL_predictions.png ...
-    RUN/.hydra/                          the overrides, as Hydra saves them
+    RUN/.hydra/                          the configuration and the overrides, with Hydra's names
+    RUN/train.log history.json           the lines of the console, and what `resume=RUN` changed
     RUN/classify/ detector/ quantized/   one folder for each stage
         metrics.jsonl tensorboard/       the figures during training
         last/ best.*                     the whole state, and the best weights by name
@@ -10,20 +11,23 @@
 The results of the last stage are in the run folder itself.
 """
 
+import datetime
 import fcntl
-import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from detect.config.fingerprint import differences
-from detect.config.tree import plain
+from detect.config.resume import EXTENDABLE, Command, extensions
+from detect.config.tree import load_yaml, plain
 from detect.data.dataset import DetectionDataset
-from detect.errors import ConfigError, DataError
-from detect.files import write_json, write_text
+from detect.errors import ConfigError, DataError, UserError
+from detect.files import read_json, write_json, write_text
 from detect.runs import data_record
+
+log = logging.getLogger("detect")
 
 SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
 """The files that `detect report` reads: from a run or a stage, an exported model, or any other measurement."""
@@ -94,7 +98,12 @@ class StageFolder:
 
     def summary_figure(self, name: str) -> float:
         """A figure of the stage's summary, such as `seconds`; 0 if the stage is not finished."""
-        return float(json.loads(self.summary.read_text()).get(name, 0)) if self.summary.exists() else 0.0
+        return float((_summary(self.summary) or {}).get(name, 0))
+
+    def scores(self) -> dict[str, Any] | None:
+        """The scores of a finished stage; None if the stage is not finished."""
+        summary = _summary(self.summary)
+        return summary["scores"] if summary else None
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,21 @@ class RunFolder:
         return self.path / SUMMARY
 
     @property
+    def hydra(self) -> Path:
+        """The folder with the files of `detect.config.resume.SAVED`."""
+        return self.path / ".hydra"
+
+    @property
+    def log(self) -> Path:
+        """The lines of the console, with their time."""
+        return self.path / "train.log"
+
+    @property
+    def history(self) -> Path:
+        """A list of the changes that `resume=RUN` made: time, the values before and after, the scores before."""
+        return self.path / "history.json"
+
+    @property
     def failed(self) -> Path:
         """The file with the error of the last try, if it failed."""
         return self.path / FAILED
@@ -139,10 +163,7 @@ class RunFolder:
 
     def saved_config(self) -> DictConfig:
         """The configuration of the run. Raises ConfigError if the file holds something else."""
-        cfg = OmegaConf.load(self.config)
-        if not isinstance(cfg, DictConfig):
-            raise ConfigError(f"{self.config}: this is not the configuration of a run")
-        return cfg
+        return load_yaml(self.config, "this is not the configuration of a run")
 
     def class_names(self) -> tuple[str, ...]:
         """The class names, in order."""
@@ -154,19 +175,39 @@ class RunFolder:
 
     def _categories(self) -> list[tuple[int, str]]:
         try:
-            listed = json.loads(self.classes.read_text(encoding="utf-8"))
+            listed = read_json(self.classes)
             if all(isinstance(entry, str) for entry in listed):
                 return list(enumerate(listed, 1))
             return [(int(entry["id"]), str(entry["name"])) for entry in listed]
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{self.classes}: this is not the list of classes of a run: {error}") from error
 
-    def save(self, cfg: DictConfig, dataset: DetectionDataset) -> None:
-        """Writes the configuration, the class names with their numbers, and the record of the data."""
+    def save(self, cfg: DictConfig, dataset: DetectionDataset, command: Command | None = None) -> None:
+        """Writes the command, the configuration, the class names with their numbers, and the record of the data."""
+        if command:
+            self.save_command(command)
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         numbered = zip(dataset.category_ids or (), dataset.classes, strict=True)
         write_json(self.classes, [{"id": number, "name": name} for number, name in numbered], indent=None)
         write_json(self.data, data_record.record(dataset), indent=None)
+
+    def save_command(self, command: Command) -> None:
+        """Writes the files that `resume=RUN` reads."""
+        self.hydra.mkdir(exist_ok=True)
+        for name, text in reversed(list(command.saved.items())):
+            write_text(self.hydra / name, text)
+
+    def extend(self, cfg: DictConfig) -> None:
+        """If the configuration extends the run, writes that into its history. A finished run is then unfinished."""
+        if not (changed := self.extensions(cfg)):
+            return
+        entry = {"changed": {key: list(pair) for key, pair in changed.items()}}
+        history = read_json(self.history) if self.history.exists() else []
+        if not history or history[-1]["changed"] != entry["changed"]:
+            scores = (_summary(self.summary) or {}).get("scores")
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            write_json(self.history, [*history, {"time": now, **entry, "scores": scores}])
+        self.summary.unlink(missing_ok=True)
 
     def last_stage(self) -> str | None:
         """The last stage with boxes that the run began: a stage after the float detector, or else that; or None."""
@@ -176,9 +217,10 @@ class RunFolder:
 
     def objective(self) -> float | None:
         """AP of a finished run on the split that chose the checkpoint; None if the run is not finished."""
-        if not self.summary.exists():
+        summary = _summary(self.summary)
+        if summary is None:
             return None
-        scores = json.loads(self.summary.read_text())["scores"]
+        scores = summary["scores"]
         return scores[next(split for split in ("val", "test", "train") if split in scores)]["AP"] or 0.0
 
     def check_path(self) -> None:
@@ -203,16 +245,36 @@ class RunFolder:
         """Raises DataError, which names what changed, if the run was begun on other data."""
         if not self.data.exists():
             return
-        changed = data_record.changes(json.loads(self.data.read_text()), data_record.record(dataset))
+        try:
+            before = read_json(self.data)
+            changed = data_record.changes(before, data_record.record(dataset))
+        except (UserError, LookupError, TypeError, AttributeError):
+            log.warning("%s: the file is damaged; whether the data changed is not known", self.data)
+            return
         if changed:
             head = f"run folder {self.path}: the data set {dataset.name} is not what the run was begun on"
             raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")
 
-    def refuse_another(self, cfg: DictConfig) -> None:
-        """Raises ConfigError, which names each key, if the folder holds a run of another configuration."""
+    def extensions(self, cfg: DictConfig) -> dict[str, tuple[object, object]]:
+        """The keys with which `resume=RUN` extends the run in the folder, with their values before and now.
+
+        Raises ConfigError, which names each key, if the folder holds a run of another configuration.
+        """
         if not self.is_run:
-            return
-        changed = differences(self.saved_config(), cfg)
-        if changed:
-            head = f"run folder {self.path}: it holds a run of another configuration (use another folder, or remove it)"
-            raise ConfigError("\n".join([head, *changed]))
+            return {}
+        asked = EXTENDABLE if cfg.get("resume") else ()
+        return extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """The content of a summary.json. None without one, and for a damaged one: then the scores are made again."""
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path)
+    except UserError:
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("scores"), dict):
+        log.warning("%s: the file is damaged; its scores are made again", path)
+        return None
+    return content

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import IO
 
 from omegaconf import DictConfig
 
+from detect.config.resume import Command
 from detect.data.dataset import DetectionDataset
 from detect.errors import DataError
 from detect.runs import provenance
@@ -37,17 +39,16 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
     Raises ConfigError, which names each key, if the folder holds a run of another configuration.
     """
     place = RunFolder(folder)
-    place.refuse_another(cfg)
-    score = place.objective()
+    score = None if place.extensions(cfg) else place.objective()
     if score is not None:
         log.info("finished before: AP %.3f in %s", score, folder)
     return score
 
 
-def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
-    """Checks the data set, and writes configuration and classes into the run folder.
+def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> Run:
+    """Checks the data set, and writes command, configuration and classes into the run folder.
 
-    command: the command that repeats the run; None is the command line of this process.
+    command: the command that repeats the run; None is the command line of this process, and saves none.
     """
     place = RunFolder(folder)
     place.check_path()
@@ -59,5 +60,19 @@ def start_run(cfg: DictConfig, folder: Path, command: str | None = None) -> Run:
     place.refuse_other_data(dataset)
     check_ground_truth(dataset)
     lock = place.claim()  # after the checks, so that bad data leaves no folder
-    place.save(cfg, dataset)
-    return Run(place, cfg, dataset, provenance.collect() | ({"command": command} if command else {}), lock)
+    keep_log(place.log)
+    place.extend(cfg)
+    place.save(cfg, dataset, command)
+    return Run(place, cfg, dataset, provenance.collect() | ({"command": command.line} if command else {}), lock)
+
+
+def keep_log(path: Path) -> None:
+    """Writes the lines that the log's memory holds (configs/hydra/job_logging) into a file, and all later lines."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(handler.formatter)
+        handler.setTarget(file)
+        handler.close()
+        root.removeHandler(handler)
+        root.addHandler(file)

@@ -85,7 +85,7 @@ class Cells:
                 "that differ into hydra.sweep.subdir, for example hydra.sweep.subdir='${hydra.job.num}'"
             )
         self._overrides[folder] = overrides
-        RunFolder(folder).refuse_another(cfg)
+        RunFolder(folder).extensions(cfg)
 
 
 def run_cell(folder: Path, words: Sequence[str]) -> float | None:

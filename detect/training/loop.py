@@ -128,7 +128,8 @@ class Fit:
 
     def save(self) -> None:
         """Saves the whole state in `last`."""
-        self._unfinished.assign(json.dumps({"rows": self._rows, "stopping": self.stopping}))
+        stopping = [self.stopping, *self._plan()] if self.stopping else None
+        self._unfinished.assign(json.dumps({"rows": self._rows, "stopping": stopping}))
         self._states.save(self.step)
 
     def _restore(self) -> bool:
@@ -138,8 +139,12 @@ class Fit:
         log.info("%s: resumed at step %d", self.name, self.step)
         unfinished = json.loads(bytes(self._unfinished.numpy()) or b"{}")
         self._rows = unfinished.get("rows", [])
-        self.stopping = unfinished.get("stopping")
+        reason, *plan = unfinished.get("stopping") or [None]
+        self.stopping = reason if plan == self._plan() else None  # a longer schedule goes on
         return bool(self._rows)
+
+    def _plan(self) -> list[int | None]:
+        return [self.schedule.steps, self.schedule.patience]
 
     def save_best(self) -> None:
         """Saves the current weights by name in `best`."""

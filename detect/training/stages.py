@@ -1,7 +1,6 @@
 """The stages: build, transfer weights, quantise, fit, score."""
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -109,8 +108,8 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
     cfg, folder = run.cfg, run.folder.stage(CLASSIFY)
     best = FromFile(str(folder.best))
-    if folder.summary.exists():
-        log.info("classify: finished before, at %s", json.loads(folder.summary.read_text())["scores"])
+    if (reached := folder.scores()) is not None:
+        log.info("classify: finished before, at %s", reached)
         return best
     log.info("stage 1: classify")
     dataset = build.stage_1_dataset(run)
@@ -140,15 +139,15 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         "pictures": len(dataset.splits["train"]),
         "macs": step_macs(classifier, schedule) * outcome["steps"],
     }
-    write_summary(folder.summary, run, outcome, {split: evaluator().to_dict()}, **cost_of_it)
     pictures.results_figure(folder.metrics, folder.path / "results.png")
+    write_summary(folder.summary, run, outcome, {split: evaluator().to_dict()}, **cost_of_it)
     return best
 
 
 def train_detector(run: Run, weights: WeightSource) -> float:
     """Stage 2: trains the float detector from `weights`. Returns AP on the split that chose the checkpoint."""
     cfg, folder = run.cfg, run.folder.stage(DETECTOR)
-    if folder.summary.exists():
+    if folder.scores() is not None:
         log.info("detector: finished before")
         return folder.summary_figure("best")
     log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
@@ -246,8 +245,8 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}
         logger.hparams(hyper_parameters(cfg), figures | {"seconds": spent})
-    write_summary(results.summary, run, outcome, found, **stage.summary)
     pictures.results_figure(stage.folder.metrics, results.path / "results.png")
+    write_summary(results.summary, run, outcome, found, **stage.summary)  # the last file: it ends the stage
     return found[split]["AP"] or 0.0
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from detect.cli import job, overrides
 from detect.cli import main as cli
-from detect.cli import overrides
 from detect.config import check, grammar
 from detect.errors import ConfigError, DataError
+from detect.runs.folder import RunFolder
 
 PLAN = "_target_: sample_data.Plan\n"
 FILES = {
@@ -95,6 +96,8 @@ def program(tmp_path, monkeypatch):
 
     def main(cfg):
         jobs.append(cfg)
+        if check.makes_runs(cfg) and not cfg.get("fail"):
+            RunFolder(job.folder()).save_command(job.command(cfg))
         raising = {
             "user": DataError("image.jpg: truncated"),
             "bug": ZeroDivisionError("a bug"),
@@ -397,12 +400,22 @@ def test_resume_goes_on_in_the_run_folder_with_its_overrides(program, finished, 
 
 
 def test_resume_refuses_another_configuration(program, finished, capsys):
-    assert program(f"resume='{finished}'", "schedule.steps=9", "seed=4") == 2
+    assert program(f"resume='{finished}'", "schedule.steps=5", "seed=4") == 2
     head, steps, seed = capsys.readouterr().err.splitlines()
     assert head.startswith(f"detect train: resume={finished}: ")
-    assert re.search(r"schedule\.steps: .* 7, .* 9$", steps)
+    assert re.search(r"schedule\.steps: .* 7, .* 5; a run can only become longer$", steps)
     assert re.search(r"seed: .* 3, .* 4$", seed)
+    assert program(f"resume='{finished}'", "schedule.steps=9", "seed=4") == 2, "an extension excuses no other change"
+    assert "seed" in capsys.readouterr().err
     assert program.jobs == []
+
+
+def test_resume_extends_a_run_only_if_the_command_asks_for_it(program, finished, capsys):
+    assert program(f"resume='{finished}'", "schedule.steps=9") == 0
+    (cfg,) = program.jobs
+    assert cfg.schedule.steps == 9
+    assert program(f"resume='{finished}'") == 0, "the extended run is the run now"
+    assert program.jobs[-1].schedule.steps == 9
 
 
 def test_resume_may_rename_what_is_no_part_of_the_result(program, finished):

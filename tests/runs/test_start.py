@@ -112,7 +112,7 @@ def test_nothing_is_written_below_the_data(folder, monkeypatch):
 def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_path_factory):
     place = RunFolder(tmp_path_factory.mktemp("run"))
     cfg = compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3")
-    first = start_run(cfg, place.path, "detect train")
+    first = start_run(cfg, place.path)
     del first
     gone = sorted((folder / "Annotations").iterdir())[0]
     text = gone.read_text()
@@ -121,17 +121,16 @@ def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_pa
     content = gone_picture.read_bytes()
     gone_picture.unlink()
     with pytest.raises(DataError, match=rf"begun on\n  images that are gone: 1 \({gone.stem}\)") as caught:
-        start_run(cfg, place.path, "detect train")
+        start_run(cfg, place.path)
     assert "Restore the data" in str(caught.value)
     gone.write_text(text.replace("<xmax>", "<xmax>1"))
     gone_picture.write_bytes(content)
     with pytest.raises(DataError, match=rf"images with other boxes, .*: 1 \({gone.stem}\)"):
-        start_run(cfg, place.path, "detect train")
+        start_run(cfg, place.path)
     gone.write_text(text)
-    start_run(cfg, place.path, "detect train")
+    start_run(cfg, place.path)
     with pytest.raises(DataError, match=r"images in another split: .* -> "):
         start_run(
             compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3", "dataset.split_seed=3"),
             place.path,
-            "detect train",
         )

@@ -40,7 +40,7 @@ def restored(folder):
 
 def test_the_newest_of_two_is_restored(saved):
     assert restored(saved) == (2, 2.0)
-    value, states = state(saved)
+    _, states = state(saved)
     states.save(3)
     assert steps(saved) == [2, 3]
     assert tf.train.latest_checkpoint(str(saved)).endswith("ckpt-3")
@@ -95,7 +95,7 @@ def test_states_of_an_older_version_have_no_digests(saved):
 
 
 def test_what_a_killed_save_leaves_is_removed(saved):
-    value, states = state(saved)
+    _, states = state(saved)
     (saved / "ckpt-3_temp").mkdir()
     (saved / "ckpt-3_temp" / "part-00000-of-00001.data").write_bytes(b"x")
     (saved / "ckpt-3.data-00000-of-00001.tempstate77").write_bytes(b"x")
@@ -105,7 +105,7 @@ def test_what_a_killed_save_leaves_is_removed(saved):
 
 
 def test_a_save_that_fails_leaves_the_others(saved, monkeypatch):
-    value, states = state(saved)
+    _, states = state(saved)
     assert states.restore() == 2
     monkeypatch.setattr("detect.training.saved_states.sync", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

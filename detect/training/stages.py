@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import tf_keras
@@ -31,10 +31,10 @@ from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging,
 from detect.training.loop import Fit, Hook, Spent
 from detect.training.schedule import Schedule
 from detect.training.trainer import Trainer
-from detect.weights import checkpoint
+from detect.weights import checkpoint, class_heads
 from detect.weights.interface import WeightSource
 from detect.weights.sources import FromFile, NoWeights
-from detect.weights.transfer import class_heads, transfer
+from detect.weights.transfer import transfer
 
 log = logging.getLogger("detect")
 
@@ -158,7 +158,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
     if extra:
         log.info("%d steps and %d more, which cost as much as stage 1", schedule.steps, extra)
         schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
-    initialise(detector, weights, cfg, folder)
+    initialise(detector, weights, cfg, folder, run.dataset.classes)
     schedule.prepare(detector)
     summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
@@ -184,7 +184,7 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
     tf_keras.utils.set_random_seed(cfg.seed)
     detector, spec = build.detector(cfg, run.dataset.num_classes), build.quantization(cfg)
     schedule = build.quantized_schedule(cfg)
-    loaded = initialise(detector, weights, cfg, folder)
+    loaded = initialise(detector, weights, cfg, folder, run.dataset.classes)
     schedule.prepare(detector)
     detector.adopt(fake_quant(detector.model, spec))
     stream = build.training_stream(run, detector, schedule)
@@ -250,8 +250,12 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
     return found[split]["AP"] or 0.0
 
 
-def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfig, folder: StageFolder) -> bool:
+def initialise(
+    architecture: Architecture, weights: WeightSource, cfg: DictConfig, folder: StageFolder, classes: Sequence[str] = ()
+) -> bool:
     """Copies weights by name and shape, writes the ledger and logs the chosen start. Returns whether it copied.
+
+    classes: the class names of a detector.
 
     Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2.
     """
@@ -267,6 +271,7 @@ def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfi
     if arrays is None:
         log.info("start: from scratch (random weights)")
         return False
+    before = getattr(arrays, "classes", None)
     log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
     ledger = transfer(
         architecture.model,
@@ -275,9 +280,10 @@ def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfi
         layers=architecture.backbone_layers,
         scope=weights.scope,
         skip=weights.skip,
+        classes=classes,
     )
     folder.path.mkdir(parents=True, exist_ok=True)
     ledger.save(folder.ledger)
-    for line in [*ledger.lines(), *class_heads(ledger, weights.scope)]:
+    for line in [*ledger.lines(), *class_heads.account(ledger, weights.scope, before, classes)]:
         log.info(line)
     return True

@@ -44,11 +44,13 @@ class Arrays(dict[str, np.ndarray]):
     """Arrays by our names, the result of a reader.
 
     ours: this program wrote the file; then every array that is not in a layer of the backbone belongs to a head.
+    classes: the class names of the run that the file belongs to; None if they are not known.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], ours: bool = False):
         super().__init__(arrays)
         self.ours = ours
+        self.classes: tuple[str, ...] | None = None
 
 
 def our_name(name: str, slim_scope: str) -> str:

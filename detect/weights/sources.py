@@ -15,6 +15,7 @@ from typing import Any
 
 from detect.errors import WeightsError
 from detect.quantization.spec import RANGE_VARIABLES
+from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
 from detect.weights import checkpoint, formats
 from detect.weights.catalogue import Entry, obtain
 from detect.weights.interface import Scope
@@ -51,7 +52,11 @@ class FromFile:
 
     def read(self, backbone: Any) -> Arrays:
         """Arrays by our names; ranges of a fake-quantised model are left out. Raises WeightsError."""
-        arrays = formats.read(*self.place(), backbone)
+        path, kind = self.place()
+        arrays = formats.read(path, kind, backbone)
+        run = RunFolder(path.parent.parent)
+        if arrays.ours and path.parent.name in (DETECTOR, QUANTIZED) and run.classes.is_file():
+            arrays.classes = run.class_names()
         for name in [name for name in arrays if any(fnmatchcase(name, glob) for glob in RANGE_VARIABLES)]:
             del arrays[name]
         return arrays

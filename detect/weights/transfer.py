@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detect.errors import WeightsError
+from detect.weights.class_heads import by_name, is_class_head
 from detect.weights.ledger import Ledger
 from detect.weights.mismatch import complaint
 
@@ -28,9 +29,6 @@ HEADS = (
     *("BoxPredictor_*", "WeightSharedConvolutionalBoxPredictor*", "*_[12]_Conv2d_[0-9]_*", "fpn/*"),
     *("FirstStageBoxPredictor/*", "SecondStageBoxPredictor/*"),
 )
-# Heads whose number of outputs depends on the number of classes. Faster R-CNN's second stage has a box for each class.
-CLASS_HEADS = ("*/ClassPredictor/*", "SecondStageBoxPredictor/Box*")
-NOT_CLASS_HEADS = ("FirstStageBoxPredictor/*",)
 
 
 def named(variables: Iterable[Any]) -> dict[str, Any]:
@@ -53,6 +51,7 @@ def transfer(
     layers: Collection[str] | None,
     scope: str = "backbone",
     skip: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> Ledger:
     """Assigns `arrays` to the variables of the same name and shape: all of them or none.
 
@@ -63,6 +62,7 @@ def transfer(
     scope: `backbone` fills these layers, and skips heads in the file; in a file of this program, every other array
         counts as a head. `detector` fills the whole model except class heads for another number of classes.
     skip: globs (`Conv2d_0/*`) of variables that do not change, and of arrays that are not used.
+    classes: the class names of the model. If the arrays have the names of theirs, class heads move by name.
 
     Raises WeightsError, before anything is assigned, if a variable is missing or has another shape, or if the file has
     an array that the model does not have.
@@ -70,7 +70,10 @@ def transfer(
     whole = layers is None or scope == "detector"
     variables = named(v for layer in model.layers if whole or layer.name in (layers or ()) for v in layer.weights)
     ours = getattr(arrays, "ours", False)
+    before = getattr(arrays, "classes", None)
     arrays = _as_wanted(arrays, variables)
+    if before is not None and classes and whole:
+        arrays = by_name(arrays, variables, before, classes)
     ledger = _compare(variables, arrays, source, skip, class_heads=layers is not None and scope == "detector")
     heads = () if whole else ("*",) if ours else HEADS
     used = {layer.name for layer in model.layers}
@@ -89,17 +92,6 @@ def transfer(
     for name in ledger.loaded:
         variables[name].assign(arrays[name])
     return ledger
-
-
-def class_heads(ledger: Ledger, scope: str) -> list[str]:
-    """A line for the console about the class heads, if a whole detector was loaded."""
-    heads = [name for name in (*ledger.loaded, *ledger.skipped) if is_class_head(name)]
-    if scope != "detector" or not heads:
-        return []
-    random = [name for name in ledger.skipped if is_class_head(name)]
-    if random:
-        return [f"class heads: random, as the file has another number of classes ({len(random)} variables skipped)"]
-    return ["class heads: loaded, so the file must have the classes of the data set in the same order"]
 
 
 def _as_wanted(arrays: Mapping[str, np.ndarray], variables: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -131,11 +123,6 @@ def _compare(variables, arrays, source, skip, class_heads: bool) -> Ledger:
         else:
             ledger.mismatched[name] = (np.shape(arrays[name]), shape)
     return ledger
-
-
-def is_class_head(name: str) -> bool:
-    """Whether a variable's shape depends on the number of classes."""
-    return _matches(name, CLASS_HEADS) and not _matches(name, NOT_CLASS_HEADS)
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

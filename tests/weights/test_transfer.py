@@ -9,9 +9,10 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import WeightsError
+from detect.weights.class_heads import account, is_class_head
 from detect.weights.ledger import Ledger
 from detect.weights.names import Arrays
-from detect.weights.transfer import class_heads, is_class_head, named, transfer
+from detect.weights.transfer import named, transfer
 from tests.closeness import assert_same_outputs
 
 layers = tf_keras.layers
@@ -190,10 +191,10 @@ def test_a_whole_detector_of_the_same_classes():
     model = detector(4)
     ledger = load(model, all_of(detector(4)), layers=WHOLE, scope="detector")
     assert set(ledger.loaded) == set(named(model.variables)) == fives(model)
-    assert class_heads(ledger, "detector") == [
+    assert account(ledger, "detector") == [
         "class heads: loaded, so the file must have the classes of the data set in the same order"
     ]
-    assert class_heads(ledger, "backbone") == []
+    assert account(ledger, "backbone") == []
 
 
 def test_class_heads_of_other_classes_are_skipped_and_nothing_else():
@@ -201,7 +202,7 @@ def test_class_heads_of_other_classes_are_skipped_and_nothing_else():
     ledger = load(model, all_of(detector(9)), layers=WHOLE, scope="detector")
     heads = {"BoxPredictor_0/ClassPredictor/kernel", "BoxPredictor_0/ClassPredictor/bias"}
     assert set(ledger.skipped) == heads and fives(model) == set(named(model.variables)) - heads
-    assert class_heads(ledger, "detector") == [
+    assert account(ledger, "detector") == [
         "class heads: random, as the file has another number of classes (2 variables skipped)"
     ]
     arrays = all_of(detector(4))

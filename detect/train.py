@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.config.resume import Command
+from detect.runs import disk
 from detect.runs.start import finished, start_run
 
 
@@ -19,11 +20,16 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     folder = Path(folder)
     if (score := finished(cfg, folder)) is not None:
         return score
+    with disk.told(folder, f". What was saved stays. Make room, then go on with: detect train resume={folder}"):
+        return _train(cfg, folder, command)
+
+
+def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
     run = start_run(cfg, folder, command)  # a bad configuration and bad data stop here
     from detect.training import build, stages  # imports TensorFlow
 
     build.set_up(cfg)
-    build.check(cfg, run.dataset.num_classes)  # what can't be built stops here, not after stage 1
+    build.check(run)  # what can't be built stops here, not after stage 1
     weights = stages.first_weights(cfg)
     if cfg.classify.enabled:
         weights = stages.train_classifier(run, weights)

@@ -3,17 +3,20 @@
 Nothing here imports TensorFlow. `detect --help` does not import Hydra either.
 """
 
+import contextlib
 import difflib
 import functools
 import gc
 import importlib
 import importlib.metadata
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from detect.cli.help import VERBS, overview, verb_help
 from detect.errors import Unfinished, UserError, printable, printable_lines
@@ -97,7 +100,8 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
             from detect.studies import sweep_tables
 
             sweep_tables.begin(folder)
-        decorate(job)()
+        with _terminable():
+            decorate(job)()
         if folder and config_name == "train":
             sweep_tables.conclude(folder)
     except KeyboardInterrupt:
@@ -111,10 +115,29 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
     except (UserError, HydraException) as error:
         tell(config_name, error)
         return 2
+    except OSError as error:  # Hydra makes the folder of the job before it calls the function
+        if (mend := _user_error(error)) is None:
+            raise
+        tell(config_name, mend)
+        return 2
     failed = sweep.failures(folder, started) if folder else []
     for line in failed:
         print(f"detect {config_name}: failed: {printable(line)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside this context, SIGTERM ends the program as Ctrl-C does: files that are half written are removed."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _job(
@@ -157,7 +180,14 @@ def _job(
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """`error` or its cause, if that is a UserError: hydra.utils.instantiate wraps the errors of constructors."""
+    """`error` or its cause, if that is a UserError: hydra.utils.instantiate wraps the errors of constructors.
+
+    An error of the disk becomes one.
+    """
+    from detect.runs import disk
+
+    if message := disk.problem(error):
+        return UserError(message)
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error

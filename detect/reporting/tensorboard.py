@@ -1,9 +1,11 @@
-"""TensorBoard event files, written with TensorBoard's own writer, without summary operations in a TensorFlow graph."""
+"""TensorBoard event files, written with TensorBoard's own record writer, without operations in a TensorFlow graph."""
 
+import os
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,8 +14,8 @@ from detect.errors import printable, printable_lines
 from detect.files import replacing
 
 if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 FLUSH_SECONDS = 10
@@ -26,7 +28,8 @@ class EventWriter:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self._writer: EventFileWriter | None = None
+        self._file: IO[bytes] | None = None
+        self._flushed = 0.0
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one point for each tag."""
@@ -110,31 +113,39 @@ class EventWriter:
         if not any(self.folder.glob("events.out.tfevents.*")):
             return
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._open().add_event(event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
+        self._write(event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
         self.flush()
 
     def flush(self) -> None:
         """Pass all data to the operating system."""
-        if self._writer is not None:
-            self._writer.flush()
+        if self._file is not None:
+            self._file.flush()
+            self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Flush and close; a later write opens a new file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
 
     def _add(self, step: int, summary: "Summary") -> None:
         from tensorboard.compat.proto import event_pb2
 
-        self._open().add_event(event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary))
+        self._write(event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary))
 
-    def _open(self) -> "EventFileWriter":
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    def _write(self, event: "Event") -> None:
+        """In this thread, so that an error of the disk reaches the caller; TensorBoard's own writer has a thread."""
+        from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        if self._writer is None:
-            self._writer = EventFileWriter(str(self.folder), max_queue_size=1000, flush_secs=FLUSH_SECONDS)
-        return self._writer
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = f"{EVENTS}.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+            self._file = (self.folder / name).open("ab")
+            self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        RecordWriter(self._file).write(event.SerializeToString())
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
 
 
 def _summary() -> "Summary":

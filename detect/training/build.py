@@ -12,6 +12,7 @@ from detect.errors import ConfigError
 from detect.modeling.interface import Architecture, Classifier, Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
+from detect.runs import disk
 from detect.runs.dataset import threads
 from detect.runs.start import Run
 from detect.training.loop import Hook
@@ -96,16 +97,30 @@ def hooks(cfg: DictConfig) -> list[Hook]:
     return made
 
 
-def check(cfg: DictConfig, num_classes: int) -> None:
+def check(run: Run) -> None:
     """Builds hooks, detector and, if it is trained, its fake-quantised twin, so that errors in them come early.
 
-    The networks are left out if there is a single stage, which builds them at once.
+    The networks are left out if there is a single stage, which builds them at once. Raises UserError if the disk has
+    too little room for the run.
     """
+    cfg = run.cfg
     hooks(cfg)
-    if cfg.classify.enabled or (cfg.quantize.enabled and cfg.quantize.float_stage):
-        architecture = detector(cfg, num_classes)
+    if stages(cfg) > 1:
+        architecture = detector(cfg, run.dataset.num_classes)
+        disk.demand(run.folder.path, weight_bytes(architecture), stages(cfg))
         if cfg.quantize.enabled:
             fake_quant(architecture.model, quantization(cfg))
+
+
+def stages(cfg: DictConfig) -> int:
+    """The number of stages that a configuration trains."""
+    quantized = cfg.quantize.enabled
+    return bool(cfg.classify.enabled) + (not quantized or cfg.quantize.float_stage) + bool(quantized)
+
+
+def weight_bytes(architecture: Architecture) -> int:
+    """The size of a network's weights."""
+    return sum(v.dtype.size * v.shape.num_elements() for v in architecture.model.variables)
 
 
 def stage_1_dataset(run: Run) -> ClassificationDataset:

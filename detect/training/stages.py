@@ -21,6 +21,7 @@ from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.reporting import pictures, scores
 from detect.reporting.logger import RunLogger
+from detect.runs import disk
 from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder, StageFolder
 from detect.runs.start import Run
@@ -211,6 +212,8 @@ def detection_stage(
 ) -> Stage:
     """A stage that trains a detector. delay: see `AveragePrecision`."""
     cfg, dataset = run.cfg, run.dataset
+    if build.stages(cfg) == 1:  # else `build.check` has done it
+        disk.demand(run.folder.path, build.weight_bytes(detector), 1)
     split, frame = selection_split(dataset), Frame(detector.size, detector.resize)
     evaluator = DetectionEvaluator(detector.detect, frame, dataset, split, schedule.batch_size, threads(cfg))
     watched = Watched(dataset, split, evaluator.detect)

@@ -1,0 +1,97 @@
+"""Disk space: what a run needs is said before it starts, and a full or read-only disk ends it with one message."""
+
+import contextlib
+import errno
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from detect.errors import UserError
+
+log = logging.getLogger("detect")
+
+REASONS = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file became larger than this system allows",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.EIO: "the disk reports an error",
+}
+TENSORFLOW = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+    "Read-only file system": errno.EROFS,
+    "Permission denied": errno.EACCES,
+    "Input/output error": errno.EIO,
+}
+"""What TensorFlow's errors say instead of a number."""
+
+COPIES = 4
+"""The copies of the weights in a saved state: the weights, two slots of an optimiser such as Adam, their average."""
+
+
+@contextlib.contextmanager
+def told(folder: Path, go_on: str = "") -> Iterator[None]:
+    """Turns an error of the disk inside this context into one UserError. go_on: the end of the message."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (message := problem(error, folder)) is None:
+            raise
+        raise UserError(message + go_on) from error
+
+
+def problem(error: BaseException | None, folder: Path | None = None) -> str | None:
+    """One line about an error of the disk, with the file and the free space; None for any other error."""
+    number = _number(error)
+    if number is None:
+        return None
+    assert error is not None
+    place = getattr(error, "filename", None) or folder
+    free = "" if folder is None else f"; {_megabytes(_free(folder))} are free in {folder}"
+    return f"{place or 'the disk'}: {REASONS[number]}{free}"
+
+
+def _number(error: BaseException | None) -> int | None:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in REASONS:
+            return error.errno
+        if type(error).__module__.startswith("tensorflow."):
+            for text, number in TENSORFLOW.items():
+                if text in str(error):
+                    return number
+        error = error.__cause__
+    return None
+
+
+def demand(folder: Path, weights: int, stages: int) -> None:
+    """Logs how much disk a run needs at most, and raises UserError if there is less.
+
+    weights: bytes of the weights of its largest network. stages: how many of them it trains.
+    """
+    state = COPIES * weights
+    need = stages * (2 * state + weights) + state  # two states and the best weights each, and the state being written
+    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    free = _free(folder)
+    log.info("disk: the run needs at most %s in %s; %s are free", _megabytes(need), folder, _megabytes(free))
+    if free + used < need:
+        raise UserError(
+            f"{folder}: the run needs {_megabytes(need)} of disk, and only {_megabytes(free)} are free: make room, or "
+            "choose another folder with hydra.run.dir=DIR"
+        )
+
+
+def _free(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.0f} GB"

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from detect.cli import main as cli
 from detect.cli import overrides
-from detect.config import check, grammar
+from detect.config import check, grammar, trust
 from detect.errors import ConfigError, DataError
 
 PLAN = "_target_: sample_data.Plan\n"
@@ -89,6 +89,7 @@ def program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(check, "CONFIG_DIR", configs)
+    monkeypatch.setattr(trust, "_trusted", frozenset({"sample_data"}))  # it stands for the packaged parts
     monkeypatch.setattr(sys, "argv", ["detect train"])
     root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
     jobs = []

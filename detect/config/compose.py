@@ -97,7 +97,7 @@ def understood(request: Request) -> Request:
 
 
 def _without_code(lines: Iterable[str]) -> list[str]:
-    """The saved overrides of a run, which a stranger may have written, without modules to trust and Hydra's own keys."""
+    """The saved overrides of a run, which may be a stranger's, without `trust` and Hydra's own keys."""
     return [
         str(o.input_line)
         for o in parse(lines)

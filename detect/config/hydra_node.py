@@ -80,7 +80,7 @@ def refuse(cfg: DictConfig, given: Iterable[Override], lines: Iterable[str]) -> 
         value = (raw[head] if head else raw).get(last)
         for key, each in [(guarded, value), *nodes(value, guarded)]:
             if not (key in own or below(key, own)) and not _legal(key, each):
-                shown = each if isinstance(each, str | bytes) else "..."
+                shown = each if isinstance(each, str) else "..."
                 raise ConfigError(
                     f"hydra.{key}={shown}: a file may not set this, as it can run code. If you know what it does, give "
                     f"it on the command line, or let files set all that is Hydra's: {trust.KEY}=[hydra]"
@@ -117,13 +117,13 @@ def refuse_search_path(files: Iterable[Path], given: Sequence[Override]) -> None
             )
             if not (opened or text.startswith("file://") or not ("://" in text or "${" in text)):
                 raise ConfigError(
-                    f"{where}: {text} is not legal: expected folders (file://DIR); a package (pkg://mylib.configs) only "
-                    f"with {trust.KEY}=[mylib] on the command line"
+                    f"{where}: {text} is not legal: expected folders (file://DIR); a package (pkg://mylib.configs) "
+                    f"only with {trust.KEY}=[mylib] on the command line"
                 )
 
 
 def _legal(key: str, value: object) -> bool:
-    if key in EMPTY and value not in (None, {}, []):
+    if below(key, EMPTY) and not isinstance(value, dict | list):
         return False
     if key.startswith("sweeper.params"):
         return key == "sweeper.params" or _VARIED.fullmatch(key.removeprefix("sweeper.params.")) is not None

@@ -1,6 +1,6 @@
 """The code that a configuration may name, and the only place that builds what it names.
 
-A `_target_` is the name of code, and a configuration may come from a stranger: the `config.yaml` of a run folder, a file
+A `_target_` is the name of code, and a configuration may be a stranger's: the `config.yaml` of a run folder, or a file
 of `--config-dir`. So only three kinds of names are legal without more:
 
 - parts of this package: the public classes of PARTS, and the readers of READERS
@@ -50,11 +50,12 @@ READERS = (
 """Globs of the functions that a configuration may name: they read a data set."""
 
 _OPTIMIZERS = "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD"
+_LEGACY = "Adadelta Adagrad Adam Adamax Ftrl Nadam RMSprop SGD"
 _SCHEDULES = "CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay PolynomialDecay"
 KERAS = frozenset(
     (
         *(f"tf_keras.optimizers.{name}" for name in _OPTIMIZERS.split()),
-        *(f"tf_keras.optimizers.legacy.{name}" for name in _OPTIMIZERS.split() if name not in ("AdamW", "Lion")),
+        *(f"tf_keras.optimizers.legacy.{name}" for name in _LEGACY.split()),
         *(f"tf_keras.optimizers.schedules.{name}" for name in _SCHEDULES.split()),
     )
 )
@@ -200,7 +201,7 @@ def _defined(target: str) -> bool:
 def _is_transform(target: str) -> bool:
     """Whether a target is a public transform of albumentations, by its short or its whole name."""
     found = _transform(target.rpartition(".")[2]) if re.fullmatch(r"albumentations(\.\w+)+", target) else None
-    return bool(found) and target in (f"albumentations.{found.__name__}", f"{found.__module__}.{found.__name__}")
+    return found is not None and target in (f"albumentations.{found.__name__}", f"{found.__module__}.{found.__name__}")
 
 
 def _transform(name: str) -> Any:
@@ -210,7 +211,7 @@ def _transform(name: str) -> Any:
     found = getattr(albumentations, name, None)
     kinds = (albumentations.BasicTransform, albumentations.BaseCompose)
     is_one = inspect.isclass(found) and issubclass(found, kinds) and found.__module__.startswith("albumentations.")
-    return found if is_one and not name.startswith("_") and found.__name__ == name else None
+    return found if is_one and found is not None and found.__name__ == name else None
 
 
 _LEGAL = {
@@ -263,4 +264,3 @@ def _walk(parts: Sequence[str]) -> list[Any]:
 def _near(module: str) -> bool:
     """Whether a module is open, or is a package around one."""
     return _opened(module) or any(each.startswith(f"{module}.") for each in _trusted)
-

@@ -5,7 +5,7 @@ import tf_keras
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from detect.config.trust import instantiate
+from detect.config import trust
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError
@@ -16,6 +16,8 @@ from detect.runs.dataset import threads
 from detect.runs.start import Run
 from detect.training.loop import Hook
 from detect.training.schedule import Schedule
+
+instantiate = trust.instantiate
 
 
 def set_up(cfg: DictConfig) -> None:

@@ -161,7 +161,8 @@ def test_arguments_that_both_take_keep_their_values(mylib):
     net = ["backbone._target_=mylib.Net", "backbone.padding=3", "trust=[mylib]"]
     cfg = compose(["dataset=digits", "backbone=inception_v3", *net])
     assert plain(cfg)["backbone"] == {"_target_": "mylib.Net", "padding": 3, "scale": False}
-    cfg = compose(["dataset=voc", "dataset.root=x", "dataset._target_=mylib.read", "dataset.variant=5", "trust=[mylib]"])
+    reader = ["dataset._target_=mylib.read", "dataset.variant=5", "trust=[mylib]"]
+    cfg = compose(["dataset=voc", "dataset.root=x", *reader])
     assert plain(cfg)["dataset"] == {"_target_": "mylib.read", "_convert_": "all", "root": "x", "variant": 5}
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from detect.config import trust as _trust
 from detect.config.compose import compose as _compose
 from detect.config.grammar import quoted
 from detect.data.dataset import DetectionDataset
@@ -60,34 +61,40 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LATE[name]), name)
 
 
-def compose(*overrides: str, config_dir: str | Path | None = None) -> DictConfig:
+def compose(*overrides: str, config_dir: str | Path | None = None, trust: Sequence[str] = ()) -> DictConfig:
     """The configuration of `detect train` with overrides, such as "dataset=voc" and "schedule.steps=2000".
 
-    config_dir: a folder of your own YAML files beside the packaged ones.
+    config_dir: a folder of your own YAML files beside the packaged ones. trust: your own modules that they may name.
     Raises ConfigError for an unknown group, option or key, and for a value that is not legal.
     """
-    return _compose(overrides, "train", None if config_dir is None else Path(config_dir))
+    lines = (*overrides, *_trust.line(trust))
+    return _compose(lines, "train", None if config_dir is None else Path(config_dir))
 
 
-def read_dataset(kind: str, **arguments: Value) -> DetectionDataset:
+def read_dataset(kind: str, *, trust: Sequence[str] = (), **arguments: Value) -> DetectionDataset:
     """Reads, checks and cleans a data set. The arguments are the keys of the group `dataset`.
 
-    kind: an option of the group, such as "voc", "coco" or "yolo". arguments: for example root="DIR".
+    kind: an option of the group, such as "voc", "coco" or "yolo". arguments: for example root="DIR". trust: your own
+    modules that the arguments may name.
     Boxes are float32 [n, 4], [ymin, xmin, ymax, xmax] in pixels of the image; classes count from 1.
     Raises ConfigError for an unknown kind or argument, DataError for a data set with errors.
     """
     from detect.runs.dataset import open_dataset
 
-    return open_dataset(compose(f"dataset={kind}", *(f"dataset.{k}={_value(v)}" for k, v in arguments.items())))
+    lines = (f"dataset.{k}={_value(v)}" for k, v in arguments.items())
+    with _trust.trusting(trust):
+        return open_dataset(compose(f"dataset={kind}", *lines, trust=trust))
 
 
-def train(cfg: DictConfig, folder: str | Path) -> float:
+def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = ()) -> float:
     """Trains all stages of a configuration in a run folder. Returns AP on the validation images.
 
+    trust: your own modules that the configuration may name; the key `trust` of `cfg` opens none, as it may be a file's.
     A stopped run continues from its folder, and its final weights are the same bits. A finished run returns its AP at
     once.
     """
-    return _train(cfg, folder)
+    with _trust.trusting(trust):
+        return _train(cfg, folder)
 
 
 def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test") -> "Scores":
@@ -105,10 +112,11 @@ def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test
     return detector.evaluate(dataset.splits[split])[0]
 
 
-def export(run: str | Path, **options: Value) -> Path:
+def export(run: str | Path, *, trust: Sequence[str] = (), **options: Value) -> Path:
     """Exports a run as `detect export run=RUN` does, compares the file with the run, and returns its folder.
 
-    options: the keys of `detect export`, for example format="tflite", quantize="ptq", output="DIR".
+    options: the keys of `detect export`, for example format="tflite", quantize="ptq", output="DIR". trust: your own
+    modules that the run names.
     Raises ConfigError for options that contradict each other, and for a file that differs from the run.
     """
     from detect.export.options import destination
@@ -116,10 +124,11 @@ def export(run: str | Path, **options: Value) -> Path:
     words = {"run": str(run), **options}
     words = {"quantization" if key == "quantize" else key: value for key, value in words.items()}
     cfg = _compose([f"{key}={_value(value)}" for key, value in words.items()], "export")
-    folder = destination(cfg)
-    from detect.export.writer import write
+    with _trust.trusting(trust):
+        folder = destination(cfg)
+        from detect.export.writer import write
 
-    write(cfg, folder)
+        write(cfg, folder)
     return folder
 
 

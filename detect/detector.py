@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from detect.config.trust import trusting
 from detect.data.dataset import Example
 from detect.data.image_file import read_image
 from detect.errors import WeightsError
@@ -64,11 +65,12 @@ class Detector:
         self._find = find
 
     @classmethod
-    def load(cls, path: str | Path, stage: str | None = None) -> "Detector":
+    def load(cls, path: str | Path, stage: str | None = None, trust: Sequence[str] = ()) -> "Detector":
         """Loads the best checkpoint of a run folder, an exported SavedModel folder, or an exported TFLite file or its
         folder.
 
         stage: for a run: `detector`, the float stage, or `quantized`; None is the last stage of the run.
+        trust: for a run: your own modules that its configuration names.
         Raises WeightsError for any other path, and for a run that has no best checkpoint yet.
         """
         folder = Path(path).expanduser()
@@ -79,7 +81,8 @@ class Detector:
         if (folder / "saved_model.pb").exists():
             return cls._from_saved_model(folder)
         if RunFolder(folder).is_run:
-            return cls._from_run(RunFolder(folder), stage)
+            with trusting(trust):
+                return cls._from_run(RunFolder(folder), stage)
         raise WeightsError(
             f"{path}: this is neither a run folder (with config.yaml) nor an export of `detect export`: a SavedModel "
             "(with saved_model.pb) or a TFLite file"

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from detect import api
+from detect.config.trust import trusting
 from detect.errors import ConfigError, DataError
 
 
@@ -46,13 +47,14 @@ import sys
 from detect import api
 
 folder, *overrides = sys.argv[1:]
-cfg = api.compose(*overrides, f"hooks=[{{_target_:own_hook.Diary,file:'{folder}/diary'}}]")
-score = api.train(cfg, f"{folder}/run")
+own = ["own_hook", "tests.tiny_backbone"]
+cfg = api.compose(*overrides, f"hooks=[{{_target_:own_hook.Diary,file:'{folder}/diary'}}]", trust=own)
+score = api.train(cfg, f"{folder}/run", trust=own)
 assert api.train(cfg, f"{folder}/run") == score, "a run that has ended is not trained again"
-detector = api.Detector.load(f"{folder}/run")
+detector = api.Detector.load(f"{folder}/run", trust=own)
 digits = api.read_dataset("digits", images={"train": 16, "val": 4, "test": 4})
 assert abs(api.evaluate(detector, digits, "val").summary["AP"] - score) < 0.02
-exported = api.export(f"{folder}/run", format="tflite", timings=1, compared=1, scored=2)
+exported = api.export(f"{folder}/run", format="tflite", timings=1, compared=1, scored=2, trust=own)
 assert api.Detector.load(exported).classes == digits.classes
 """
 
@@ -89,8 +91,9 @@ def test_a_wrong_hook_is_refused(tmp_path, monkeypatch, hook, said):
 
     (tmp_path / "own_hook.py").write_text(OWN_HOOK)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=said or r"hooks\.0\._target_=pathlib\.Path: .*Hook"):
-        build.hooks(api.compose("dataset=digits", f"hooks=[{{{hook}}}]"))
+    own = ["own_hook", "pathlib"]
+    with pytest.raises(ConfigError, match=said or r"hooks\.0\._target_=pathlib\.Path: .*Hook"), trusting(own):
+        build.hooks(api.compose("dataset=digits", f"hooks=[{{{hook}}}]", trust=own))
 
 
 def test_a_wrong_data_set_is_refused(tmp_path):

@@ -1,6 +1,6 @@
 """A backbone of four convolutions, for tests of what surrounds a network: it is built and traced fast.
 
-It is given as a user's own one: `backbone._target_=tests.tiny_backbone.Tiny`.
+It is given as a user's own one: `backbone._target_=tests.tiny_backbone.Tiny trust=[tests]`.
 """
 
 from detect.modeling.backbones.layers import ConvScope, scale_input

@@ -5,12 +5,12 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from detect.cli.main import verb
 from detect.config.check import refuse_inside_data
+from detect.config.trust import instantiate
 from detect.data.dataset import DetectionDataset
 from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
         log.info("no dataset.root is given: the network has %d classes", CLASSES_WITHOUT_DATA)
         report_network(cfg, CLASSES_WITHOUT_DATA)
         return
-    dataset = hydra.utils.instantiate(cfg.dataset)
+    dataset = instantiate(cfg.dataset)
     if cfg.only == "network":
         report_network(cfg, dataset.num_classes)
         return
@@ -93,7 +93,7 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
         dataset.splits["train"],
         size=tuple(cfg.detector.size),
         batch_size=min(cfg.images, len(dataset.splits["train"])),
-        augment=hydra.utils.instantiate(cfg.augment),
+        augment=instantiate(cfg.augment),
         seed=cfg.seed,
         max_boxes=cfg.max_boxes,
         threads=threads(cfg),

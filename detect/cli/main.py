@@ -75,7 +75,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
     from hydra.errors import HydraException, InstantiationException
 
     from detect.cli import overrides
-    from detect.config import check
+    from detect.config import check, trust
     from detect.runs import sweep
 
     started, folder = time.time(), None
@@ -85,16 +85,19 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         if options.help:
             print(verb_help(command))
             return 0
-        if not (options.hydra_help or options.info or options.shell_completion or options.experimental_rerun):
+        if options.hydra_help or options.info:
+            overrides.first_job(command)  # it refuses code that files name
+        elif not options.shell_completion:
             command = overrides.prepare(command)
             folder = command.sweep_folder
-        checked = command.checked
+        checked, trusted = command.checked, command.trusted
         sys.argv = [f"detect {config_name}", *command.argv]
         decorate = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)
 
         @functools.wraps(function)  # Hydra names the job after the function's module
         def job(cfg: "DictConfig") -> object:
-            return _job(config_name, function, cfg, checked)
+            with trust.trusting(trusted):
+                return _job(config_name, function, cfg, checked)
 
         if folder and config_name == "train":
             from detect.studies import sweep_tables
@@ -180,7 +183,7 @@ def _job(
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """`error` or its cause, if that is a UserError: hydra.utils.instantiate wraps the errors of constructors.
+    """`error` or its cause, if that is a UserError: Hydra wraps the errors of constructors.
 
     An error of the disk becomes one.
     """

@@ -22,7 +22,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Override, ValueType
 from omegaconf import DictConfig
 
-from detect.config import check
+from detect.config import check, trust
 from detect.config.compose import Request, config_folder, understood
 from detect.config.composer import FOLDERED, Composer
 from detect.config.fingerprint import digest
@@ -36,7 +36,7 @@ CHECKED_JOBS = 32
 
 @dataclass(frozen=True)
 class Command:
-    """A parsed command line: Hydra's flags, and the overrides in their order.
+    """A parsed command line: Hydra's flags, the overrides in their order, and the user's own modules (`trust=`).
 
     `prepare` adds sweep_folder, the folder of a sweep; checked, the digests of the configurations that are legal; and
     first, the first of these configurations, with Hydra's own node.
@@ -47,6 +47,7 @@ class Command:
     overrides: tuple[str, ...]
     options: argparse.Namespace
     config_dir: Path | None = None
+    trusted: tuple[str, ...] = ()
     sweep_folder: Path | None = None
     checked: frozenset[str] = frozenset()
     first: DictConfig | None = None
@@ -81,6 +82,8 @@ def read(argv: list[str], config_name: str) -> Command:
 
     parser.error = refuse  # type: ignore[assignment,method-assign]
     options = parser.parse_intermixed_args(argv)
+    if options.experimental_rerun:
+        raise ConfigError("--experimental-rerun reads a pickle, which can run code: use resume=RUN")
     if options.config_path:
         raise ConfigError("--config-path would hide the packaged configuration: use --config-dir DIR, which adds to it")
     rest = list(options.overrides)
@@ -88,7 +91,7 @@ def read(argv: list[str], config_name: str) -> Command:
     folder = config_folder(options.config_dir) if options.config_dir else None
     name = (options.config_name or config_name).removesuffix(".yaml")
     lines = tuple(_path_as_it_is(line, config_name) for line in options.overrides)
-    return Command(name, tuple(flags), lines, options, folder)
+    return Command(name, tuple(flags), lines, options, folder, trust.asked(lines))
 
 
 def _path_as_it_is(line: str, config_name: str) -> str:
@@ -114,12 +117,18 @@ def prepare(command: Command) -> Command:
 
     Raises ConfigError, with one message for all errors of the first illegal job.
     """
+    with trust.trusting(command.trusted):
+        return _prepared(command)
+
+
+def _prepared(command: Command) -> Command:
     request = understood(command.request)
     command = _following(command, request)
     digests: list[str] = []
     with command.composer.ready() as composer:
         asked = composer.fitted(parse(request.lines), command.multirun)
         command, asked, study = _planned(command, asked, composer)
+        composer.refuse_code(asked, command.multirun)
         cells = sweep.Cells()
         todo = jobs(asked, composer.groups, command.multirun)
         for job in itertools.islice(todo, None if study else CHECKED_JOBS):
@@ -143,7 +152,7 @@ def first_job(command: Command) -> DictConfig:
     if command.first is not None:
         return command.first
     request = understood(command.request)
-    with request.composer.ready() as composer:
+    with trust.trusting(command.trusted), request.composer.ready() as composer:
         asked = composer.fitted(parse(request.lines), request.multirun)
         return composer.checked(next(jobs(asked, composer.groups, request.multirun)))
 

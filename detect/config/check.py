@@ -5,7 +5,6 @@ The check runs before TensorFlow is imported, so nothing here imports it. Signat
 
 import fnmatch
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from detect.config import arms
+from detect.config import arms, trust
 from detect.config.legal_values import RUN_KEYS, refusals
 from detect.config.signatures import static_signature
 from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
@@ -91,8 +90,8 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
         return [f"{path}._target_={target}: expected a dotted name such as detect.data.formats.voc.read_voc"]
     signature = _signature(target)
     if signature is None:
-        if not _found(target):
-            return [f"{path}._target_={target}: there is no module {target.partition('.')[0]}; is it on PYTHONPATH?"]
+        if not trust.found(target.partition(".")[0]):
+            return [f"{path}._target_={target}: {trust.refusal(target)}"]
         known = not target.startswith(("detect.", "albumentations."))
         return [] if known else [f"{path}._target_={target}: there is no such function or class"]
     arguments = list(signature.parameters.values())
@@ -108,14 +107,6 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
         return problems
     needed = {a.name for a in arguments if a.name in names and (complete or a.default is a.empty)}
     return problems + [f"{path}.{k} is missing: {target} needs it" for k in sorted(needed - given - PROGRAM_SUPPLIED)]
-
-
-def _found(target: str) -> bool:
-    """Whether the package at the start of a target can be found."""
-    try:
-        return importlib.util.find_spec(target.partition(".")[0]) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _signature(target: str) -> inspect.Signature | None:
@@ -149,6 +140,10 @@ def _out_of_range(tree: Tree) -> Iterator[str]:
 
 
 def _target_problems(tree: Tree) -> Iterator[str]:
+    refused = trust.problems(tree)
+    if refused:  # no signature is read and nothing is built
+        yield from refused
+        return
     for path, node in targets(tree).items():
         problems = target_problems(path, node) or _illegal_arguments(path, node)
         yield from problems or _refused_transform(path, node)
@@ -170,10 +165,8 @@ def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     """albumentations checks values when it builds a transform: this builds it now, and names the key."""
     if not str(node["_target_"]).startswith("albumentations."):
         return
-    from hydra.utils import instantiate
-
     try:
-        instantiate(dict(node), _convert_="all")
+        trust.instantiate(dict(node), _convert_="all")
     except Exception as error:
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:

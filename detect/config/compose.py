@@ -11,13 +11,13 @@ only if it is not one of those already checked, for example in a process that a 
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, open_dict, read_write
 
-from detect.config import check
+from detect.config import check, trust
 from detect.config.composer import Composer
 from detect.config.grammar import jobs, parse
 from detect.config.resume import Past, with_past
@@ -60,7 +60,12 @@ def compose(
     """
     folder = None if config_dir is None else config_folder(config_dir)
     name = config_name.removesuffix(".yaml")
-    request = understood(Request(tuple(overrides), name, folder, named=name != DEFAULT))
+    with trust.trusting(trust.asked(overrides)):
+        return _composed(Request(tuple(overrides), name, folder, named=name != DEFAULT))
+
+
+def _composed(request: Request) -> DictConfig:
+    request = understood(request)
     with request.composer.ready() as composer:
         asked = composer.fitted(parse(request.lines))
         (job,) = jobs(asked, composer.groups, multirun=False)
@@ -84,9 +89,20 @@ def understood(request: Request) -> Request:
     lines, past = with_past(written, request.config_name, request.multirun)
     if past is None:
         return replace(request, lines=lines)
+    count = len(past.lines)
+    lines = (*_without_code(lines[:count]), *lines[count:])
     folder = config_folder(past.config_dir) if request.config_dir is None and past.config_dir else request.config_dir
     name = request.config_name if request.named else past.config_name
     return replace(request, lines=lines, config_name=name, config_dir=folder, past=past)
+
+
+def _without_code(lines: Iterable[str]) -> list[str]:
+    """The saved overrides of a run, which may be a stranger's, without `trust` and Hydra's own keys."""
+    return [
+        str(o.input_line)
+        for o in parse(lines)
+        if o.key_or_group != trust.KEY and (not o.is_hydra_override() or o.key_or_group == "hydra.searchpath")
+    ]
 
 
 def config_folder(name: str | Path) -> Path:

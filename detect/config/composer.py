@@ -20,8 +20,8 @@ from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from detect.config import check, retarget
-from detect.config.grammar import Job, jobs, quoted
+from detect.config import check, hydra_node, retarget, trust
+from detect.config.grammar import Job, jobs, parse, quoted
 from detect.config.tree import Tree, below, container, leaves, nearest, nodes, targets
 from detect.errors import ConfigError
 
@@ -98,11 +98,26 @@ class Composer:
         lines = tuple(str(o.input_line) for o in [*own, *chosen])
         if len(self.folders) > 1 and not any(o.key_or_group == "hydra.searchpath" for o in own):
             lines = (f"hydra.searchpath=[{','.join(quoted(f'file://{f}') for f in self.folders[1:])}]", *lines)
+        hydra_node.refuse_search_path(self._primary(), parse(lines))
         fresh = lines not in self._cache
         base = self._compose(lines)
         if fresh:
+            hydra_node.refuse(base, own, lines)
+            if base.get(trust.KEY):
+                raise ConfigError(f"{trust.KEY}={base[trust.KEY]}: a file may not set it, only the command line")
             self._check_files(base, lines)
         return base, lines
+
+    def refuse_code(self, asked: list[Override], multirun: bool) -> None:
+        """Raises ConfigError if a job's files name code in Hydra's node; it composes every choice of groups once."""
+        choices = [o for o in asked if o.is_hydra_override() or self._chooses(o)]
+        for job in jobs(choices, self.groups, multirun):
+            self._base(job)
+
+    def _primary(self) -> list[Path]:
+        """The files that `config_name` may mean."""
+        files = (folder / f"{self.config_name}.yaml" for folder in self.folders)
+        return [file for file in files if file.is_file()]
 
     def _chooses(self, override: Override) -> bool:
         return override.key_or_group in self.groups and not override.is_hydra_override()
@@ -217,4 +232,5 @@ def _as_in_a_job(cfg: DictConfig) -> DictConfig:
     with read_write(cfg.hydra), open_dict(cfg.hydra):
         cfg.hydra.runtime.output_dir, cfg.hydra.job.id, cfg.hydra.job.num = ".", "0", 0
     HydraConfig.instance().set_config(cfg)
+    hydra_node.refuse_folders(cfg)
     return cfg

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, OverrideType
 
+from detect.config import trust
 from detect.config.grammar import parse
 from detect.config.signatures import static_signature
 from detect.config.tree import RESERVED, Tree, below, nodes, targets
@@ -54,12 +55,12 @@ def extensible(base: Tree) -> set[str]:
 
 
 def _tells(target: str) -> bool:
-    return static_signature(target) is not None
+    return trust.refusal(target) is None and static_signature(target) is not None
 
 
 def _surplus(node: Mapping[str, Any], target: str) -> list[str]:
     """Arguments in a node that a target does not take; none if its signature is not known."""
-    signature = static_signature(target)
+    signature = None if trust.refusal(target) else static_signature(target)
     if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         return []
     return [name for name in node if name not in signature.parameters and name not in RESERVED]

@@ -3,10 +3,10 @@
 import logging
 import os
 
-import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
 from detect.data.text import printable
@@ -34,7 +34,7 @@ def read_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
     decode: also decode every image, to find those that training could not use.
     """
     try:
-        dataset = hydra.utils.instantiate(cfg.dataset)
+        dataset = instantiate(cfg.dataset)
     except InstantiationException as error:
         raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
     if not isinstance(dataset, DetectionDataset):

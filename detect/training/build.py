@@ -1,11 +1,11 @@
 """Builds the parts of a configuration (networks, schedules, hooks, training batches), and sets up TensorFlow."""
 
-import hydra
 import tensorflow as tf
 import tf_keras
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from detect.config import trust
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError
@@ -18,7 +18,7 @@ from detect.runs.start import Run
 from detect.training.loop import Hook
 from detect.training.schedule import Schedule
 
-instantiate = hydra.utils.instantiate
+instantiate = trust.instantiate
 
 
 def set_up(cfg: DictConfig) -> None:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from detect.cli import job, overrides
 from detect.cli import main as cli
-from detect.config import check, grammar
+from detect.config import check, grammar, trust
 from detect.errors import ConfigError, DataError
 from detect.runs.folder import RunFolder
 
@@ -90,6 +90,7 @@ def program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(check, "CONFIG_DIR", configs)
+    monkeypatch.setattr(trust, "_trusted", frozenset({"sample_data"}))  # it stands for the packaged parts
     monkeypatch.setattr(sys, "argv", ["detect train"])
     root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
     jobs = []

@@ -55,6 +55,7 @@ OWN = [
     "+augment.transforms.mine={_target_: mylib.Blur, variant: narrow}",
     *("dataset._target_=mylib.read", "dataset.variant=5", "dataset.split=ours"),
     "init=none",
+    "trust=[mylib]",
 ]
 
 
@@ -157,9 +158,11 @@ def test_own_targets_compose_with_arguments_of_any_name(mylib):
 
 
 def test_arguments_that_both_take_keep_their_values(mylib):
-    cfg = compose(["dataset=digits", "backbone=inception_v3", "backbone._target_=mylib.Net", "backbone.padding=3"])
+    net = ["backbone._target_=mylib.Net", "backbone.padding=3", "trust=[mylib]"]
+    cfg = compose(["dataset=digits", "backbone=inception_v3", *net])
     assert plain(cfg)["backbone"] == {"_target_": "mylib.Net", "padding": 3, "scale": False}
-    cfg = compose(["dataset=voc", "dataset.root=x", "dataset._target_=mylib.read", "dataset.variant=5"])
+    reader = ["dataset._target_=mylib.read", "dataset.variant=5", "trust=[mylib]"]
+    cfg = compose(["dataset=voc", "dataset.root=x", *reader])
     assert plain(cfg)["dataset"] == {"_target_": "mylib.read", "_convert_": "all", "root": "x", "variant": 5}
 
 
@@ -177,7 +180,7 @@ def test_arguments_that_both_take_keep_their_values(mylib):
 )  # fmt: skip
 def test_own_targets_are_checked_by_their_own_signature(mylib, overrides, message):
     with pytest.raises(ConfigError) as caught:
-        compose(overrides)
+        compose([*overrides, "trust=[mylib]"])
     assert str(caught.value) == message
 
 

@@ -75,7 +75,8 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(small_run, small_ov
 def test_sigterm_saves_and_resume_goes_on(small_overrides, tmp_path):
     folder = tmp_path / "stopped"
     own = [line for line in small_overrides if not line.startswith("backbone.")]
-    own += ["backbone._target_=tests.tiny_backbone.Tiny", "classify.enabled=false", "schedule.steps=100000"]
+    own += ["backbone._target_=tests.tiny_backbone.Tiny", "trust=[tests]"]
+    own += ["classify.enabled=false", "schedule.steps=100000"]
     process = subprocess.Popen(
         command(folder, *own),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

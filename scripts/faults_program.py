@@ -1,0 +1,202 @@
+"""Small programs of `detect` in processes that are forked: TensorFlow is imported once, and each starts in a second.
+
+`start` begins one, and a `Fault` may change the process before the program runs in it.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+Fault = Callable[[], None]
+
+SMALL = (
+    *("init=none", "backbone._target_=tests.tiny_backbone.Tiny", "trust=[tests]", "detector.size=[64,64]"),
+    *("detector.neck.channels=[]", "classify.classifier.size=[32,32]", "threads=1", "augment=none", "histograms=true"),
+    *("schedule.steps=8", "schedule.batch_size=2", "schedule.warmup=2", "schedule.log_every=2"),
+    *("schedule.evaluate_every=3", "schedule.checkpoint_every=2"),
+    *("classify.schedule.steps=5", "classify.schedule.batch_size=4", "classify.schedule.warmup=1"),
+    *("classify.schedule.evaluate_every=2", "classify.schedule.checkpoint_every=2", "classify.schedule.log_every=2"),
+)
+QUANTIZED = (
+    *("quantize=int8", "quantize.calibrate=2", "quantize.schedule.steps=5", "quantize.schedule.batch_size=2"),
+    *("quantize.schedule.warmup=1", "quantize.schedule.evaluate_every=2", "quantize.schedule.checkpoint_every=2"),
+)
+"""Two stages of a tiny network, and three."""
+
+CHANGING = {"time", "images_per_second", "data_wait_share", "memory_mb"}
+"""Columns of metrics.jsonl that measure the machine."""
+
+
+def prepare() -> None:
+    """Imports all that the programs need. TensorFlow's runtime is not started: a process with threads can't fork."""
+    sys.path.insert(0, str(ROOT))
+    from detect.cli import main
+
+    main.prepare_environment()
+    import tensorflow  # noqa: F401
+    import tf_keras  # noqa: F401
+
+    import detect.cli.convert
+    import detect.cli.export
+    import detect.cli.train
+    import detect.export.writer
+    import detect.training.stages  # noqa: F401
+
+
+def start(log: Path, words: list[str], fault: Fault = lambda: None) -> int:
+    """Begins `detect WORDS` in a new process, whose output goes to `log`. Returns its number."""
+    sys.stdout.flush()
+    number = os.fork()
+    if number:
+        return number
+    code = 99
+    try:
+        os.setpgid(0, 0)
+        opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, 1)
+        os.dup2(opened, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+        from detect.cli import main
+
+        fault()
+        sys.argv = ["detect", *words]
+        code = main.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+        os._exit(code)
+
+
+def wait(number: int, limit: float = 240) -> int | None:
+    """Waits for the end of a process. Returns its exit code, negative for a signal; None and kills it after `limit`
+    seconds."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        ended, status = os.waitpid(number, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.killpg(number, signal.SIGKILL)
+    os.waitpid(number, 0)
+    return None
+
+
+def at_file_operation(count: int, number: int = signal.SIGKILL) -> Fault:
+    """The process gets a signal in its `count`-th operation on a file: inside the write of a state, a picture, a log."""
+
+    def fault() -> None:
+        import tensorflow as tf
+
+        left = itertools.count(1)
+
+        def counted(function: Callable) -> Callable:
+            def call(*arguments, **named):
+                if next(left) == count:
+                    os.kill(os.getpid(), number)
+                return function(*arguments, **named)
+
+            return call
+
+        for name in ("replace", "fsync", "unlink", "rename", "mkdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        tf.train.Checkpoint.write = counted(tf.train.Checkpoint.write)
+        tf.raw_ops.SaveV2 = counted(tf.raw_ops.SaveV2)
+
+    return fault
+
+
+def clock_jumps(seed: int) -> Fault:
+    """The clock of the process jumps by up to a year, forward and back, each time that it is read."""
+
+    def fault() -> None:
+        real, source = time.time, random.Random(seed)
+        time.time = lambda: real() + source.uniform(-3e7, 3e7)
+
+    return fault
+
+
+def result(run: Path) -> dict[str, object]:
+    """What a finished run is: digests of all tensors of the states and best weights, rows, scores, names of files.
+
+    It runs in a process of its own, because it starts TensorFlow's runtime.
+    """
+    read, write = os.pipe()
+    number = os.fork()
+    if not number:
+        try:
+            os.close(read)
+            with os.fdopen(write, "w") as file:
+                json.dump(_result(run), file)
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as file:
+        text = file.read()
+    if wait(number):
+        raise SystemExit(f"{run}: its result can't be read")
+    return json.loads(text)
+
+
+def _result(run: Path) -> dict[str, object]:
+    import tensorflow as tf
+
+    found: dict[str, object] = {}
+    for stage in sorted(path.parent for path in run.glob("*/best.index")):
+        prefixes = [("best", str(stage / "best")), ("last", tf.train.latest_checkpoint(str(stage / "last")))]
+        for kind, prefix in prefixes:
+            reader = tf.train.load_checkpoint(prefix)
+            digest = hashlib.sha256()
+            for name in sorted(reader.get_variable_to_shape_map()):
+                if not name.startswith(("seconds", "unfinished", "_CHECKPOINTABLE", "save_counter")):
+                    digest.update(name.encode() + reader.get_tensor(name).tobytes())
+            found[f"{stage.name}/{kind}"] = digest.hexdigest()
+        rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+        found[f"{stage.name}/rows"] = [{k: v for k, v in row.items() if k not in CHANGING} for row in rows]
+    for summary in sorted(run.rglob("summary.json")):
+        content = json.loads(summary.read_text())
+        kept = {key: content.get(key) for key in ("scores", "steps", "best", "best_step")}
+        found[str(summary.relative_to(run))] = json.loads(json.dumps(kept))
+    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
+    found["files"] = sorted(left - {"train.log", "failed.txt", "history.json"})
+    return found
+
+
+def steps_done(run: Path) -> dict[str, int]:
+    """The last step of each stage that metrics.jsonl knows."""
+    found = {}
+    for path in run.glob("*/metrics.jsonl"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            whole = path.read_bytes().rpartition(b"\n")[0].splitlines()
+            found[path.parent.name] = json.loads(whole[-1])["step"]
+    return found
+
+
+@contextlib.contextmanager
+def limited_disk(place: Path, megabytes: float) -> Iterator[Callable[[str], None]]:
+    """A file system of this size at `place`; the function changes its options (`size=50m`, `ro`). Needs root."""
+    place.mkdir(parents=True, exist_ok=True)
+    if os.system(f"mount -t tmpfs -o size={int(megabytes * 1024)}k tmpfs {place} 2>/dev/null"):
+        raise PermissionError("mount")
+    try:
+        yield lambda options: os.system(f"mount -o remount,{options} {place}")
+    finally:
+        os.system(f"umount -l {place}")

@@ -1,8 +1,9 @@
 """The schedule of a stage: steps, learning rate, optimiser, and frozen layers."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tf_keras
 from official.modeling.optimization import lr_schedule
@@ -73,6 +74,22 @@ class Schedule:
         """The steps before the rate reaches its peak."""
         return rules.default_warmup(self.steps) if self.warmup is None else self.warmup
 
+    def used(self) -> dict[str, Any]:
+        """All settings as plain values by their names, with the values that None stands for."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        made = self.optimizer
+        name = getattr(made, "func", made).__name__  # Hydra gives a functools.partial
+        return values | {
+            "warmup": self.warmup_steps,
+            "step_at": list(self.step_at),
+            "optimizer": {"name": name, **getattr(made, "keywords", {})},
+            "ema_decay": self._or_average(self.ema_decay),
+            "batch_norm_decay": self._or_average(self.batch_norm_decay),
+        }
+
+    def _or_average(self, decay: float | None) -> float:
+        return self.average_decay if decay is None else decay
+
     def learning_rate(self) -> tf_keras.optimizers.schedules.LearningRateSchedule:
         """The rate of a step, counted from 0: linear warm-up from 0 to `rate`, then the decay over the other steps."""
         demand("schedule.decay", self.decay, Decay)
@@ -90,7 +107,7 @@ class Schedule:
 
     def build_optimizer(self) -> tf_keras.optimizers.Optimizer:
         """The optimiser with its schedule, clipping, weight decay and weight average."""
-        decay = self.average_decay if self.ema_decay is None else self.ema_decay
+        decay = self._or_average(self.ema_decay)
         optimizer = self.optimizer(
             learning_rate=self.learning_rate(),
             weight_decay=self.weight_decay,
@@ -116,7 +133,7 @@ class Schedule:
         for layer in model.layers:
             normalises = isinstance(layer, tf_keras.layers.BatchNormalization)
             if normalises:
-                layer.momentum = self.batch_norm_decay or self.average_decay
+                layer.momentum = self._or_average(self.batch_norm_decay)
             layer.trainable = not (layer.name in frozen or (normalises and self.batch_norm == "frozen"))
 
 

@@ -1,9 +1,13 @@
 """The learning rate of every step against curves computed by hand, and the schedules that are refused."""
 
+import dataclasses
+import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import hydra
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +16,7 @@ import tf_keras
 from detect.config.compose import compose
 from detect.config.schedules import default_warmup
 from detect.errors import ConfigError
+from detect.runs.summary import hyper_parameters
 from detect.training.schedule import Schedule
 
 RATE = 0.003
@@ -128,3 +133,22 @@ def test_the_refusal_comes_before_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.startswith("schedule.warmup=50 is not legal") and done.stdout.endswith("False\n"), done.stderr
+
+
+def test_the_used_settings_have_no_open_defaults():
+    """As an arm of an ablation adds steps to its stage: warm-up and averages are of all of its steps."""
+    used = dataclasses.replace(schedule(steps=90, warmup=None, batch_norm_decay=0.0), steps=100).used()
+    assert (used["steps"], used["warmup"], used["ema_decay"], used["batch_norm_decay"]) == (100, 10, 0.9, 0.0)
+    assert used["optimizer"] == {"name": "SGD"} and used["step_at"] == [0.6, 0.85]
+    made = hydra.utils.instantiate(compose(["dataset=digits", "schedule/optimizer=rmsprop"]).schedule).used()
+    assert made["optimizer"] == {"name": "RMSprop", "rho": 0.9, "momentum": 0.9, "epsilon": 1.0}
+    assert json.loads(json.dumps(made)) == made
+    settings = hyper_parameters(compose(["dataset=digits"]), "detector", used)
+    assert (settings["schedule.steps"], settings["schedule.warmup"], settings["stage"]) == (100, 10, "detector")
+
+
+def test_a_batch_norm_decay_of_0_is_not_the_default():
+    image = tf_keras.Input((4, 4, 3))
+    model = tf_keras.Model(image, tf_keras.layers.BatchNormalization(name="norm")(image))
+    schedule(steps=1000, batch_norm_decay=0.0).prepare(SimpleNamespace(model=model, input_sources={}))
+    assert model.get_layer("norm").momentum == 0

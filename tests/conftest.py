@@ -66,7 +66,7 @@ def small_overrides() -> list[str]:
         "classify.classifier.size=[96,96]",
         "dataset.images={train:16,val:4,test:4}",
         "schedule.batch_size=4",
-        "schedule.warmup=2",
+        "schedule.warmup=1",
         "schedule.log_every=1",
         "classify.schedule.steps=3",
         "classify.schedule.batch_size=8",

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from detect.config import arms, trust
+from detect.config import arms, schedules, trust
 from detect.config.legal_values import RUN_KEYS, refusals
 from detect.config.signatures import static_signature
 from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
@@ -46,7 +46,8 @@ COUNT_IS_DERIVED = "the class count is derived from the data set's class names (
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError, which names every missing value, illegal value and argument that a `_target_` lacks."""
     tree = plain(cfg)
-    problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree), *arms.problems(tree)]
+    problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree)]
+    problems += [*schedules.problems(tree), *arms.problems(tree)]
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -154,6 +154,7 @@ def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) ->
 def score_files(truth: Path, results: Path) -> Scores:
     """Score a COCO results json against a COCO ground-truth json; areas are those of the file if it has them.
 
+    The ids of annotations may be any, as nothing refers to them. pycocotools counts a box with the id 0 as missed.
     Raises DataError for a file of another kind and for results of an image that is not in the ground truth.
     """
     loaded: list[Any] = []
@@ -170,7 +171,8 @@ def score_files(truth: Path, results: Path) -> Scores:
     strangers = {d["image_id"] for d in detections} - {image["id"] for image in dataset["images"]}
     if strangers:
         raise DataError(f"{results}: image_id {min(strangers)} is not in {truth}")
-    for annotation in dataset["annotations"]:
+    for number, annotation in enumerate(dataset["annotations"], 1):
+        annotation["id"] = number  # to the evaluator, a match with the id 0 is no match, and two equal ids are one box
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     for number, detection in enumerate(detections, 1):
         detection.update(id=number, area=detection["bbox"][2] * detection["bbox"][3], iscrowd=0)

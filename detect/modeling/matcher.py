@@ -11,8 +11,9 @@ class ArgMaxMatcher:
 
     positive: an anchor is matched at IoU >= positive.
     negative: an anchor is background at IoU < negative, and ignored between the two.
-    force_match: the best anchor of every box is matched to it at any IoU. If two boxes have the same best anchor, the
-        first box gets it, as in the Object Detection API.
+    force_match: the best anchor of every box is matched to it at any IoU. As in the Object Detection API, the first box
+        gets an anchor that is the best of two, and of anchors with equal IoU the first is the best; so a box that
+        touches no anchor claims anchor 0.
 
     tf-models-official's BoxMatcher is not used, because its padding columns force a match with anchor 0.
     """
@@ -35,7 +36,7 @@ class ArgMaxMatcher:
             return matches
         anchors = tf.shape(similarity)[1]
         claimed = tf.argmax(similarity, axis=1, output_type=tf.int32)  # [B, N]
-        real = tf.reduce_max(similarity, axis=1) > 0
+        real = tf.reduce_max(similarity, axis=1) >= 0
         claims = tf.one_hot(tf.where(real, claimed, -1), anchors, axis=1)  # [B, A, N]; one_hot of -1 is all zero
         forced = tf.argmax(claims, axis=2, output_type=tf.int32)
         return tf.where(tf.reduce_max(claims, axis=2) > 0, forced, matches)

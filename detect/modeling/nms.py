@@ -9,6 +9,9 @@ from detect.modeling.interface import Tensor
 class NonMaxSuppression:
     """Greedy suppression of each class, then the best of all classes (the API's batch_multiclass_non_max_suppression).
 
+    Boxes are clipped to the frame after the suppression. Those without an area then are dropped, and take no place
+    among the `total` best.
+
     iou: a box whose IoU with a better one of its class is higher is dropped.
     score: boxes below this score are dropped first.
     per_class, total: the most boxes kept of each class, and in all.
@@ -27,20 +30,21 @@ class NonMaxSuppression:
         "classes": int32 [B, total] from 1; "count": int32 [B]}; after the first `count`, everything is 0.
         """
         frame = tf.constant([size[0], size[1], size[0], size[1]], tf.float32)
+        most = max(self.total, self.per_class * scores.shape[-1])  # those of all classes
         kept = tf.image.combined_non_max_suppression(
             boxes if len(boxes.shape) == 4 else boxes[:, :, tf.newaxis],
             scores,
             self.per_class,
-            self.total,
+            most,
             iou_threshold=self.iou,
             score_threshold=self.score,
             clip_boxes=False,
         )
-        # As in the API, boxes are clipped after the suppression, not before, and those outside the frame are dropped.
+        # The API's order: suppress each class, clip, drop empty boxes, keep the best of all classes.
         clipped = tf.clip_by_value(kept.nmsed_boxes, 0.0, frame)
-        real = tf.sequence_mask(kept.valid_detections, self.total)
+        real = tf.sequence_mask(kept.valid_detections, most)
         real &= tf.reduce_all(clipped[..., 2:] > clipped[..., :2], axis=-1)
-        first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)
+        first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)[:, : self.total]
         boxes, scores, classes, real = (
             tf.gather(x, first, batch_dims=1) for x in (clipped, kept.nmsed_scores, kept.nmsed_classes, real)
         )

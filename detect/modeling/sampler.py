@@ -12,7 +12,7 @@ class HardExampleMiner:
 
     candidates: the number of anchors of highest loss in an image that are considered at most.
     nms_iou: a candidate whose IoU with a harder one is higher is left out; None skips that step (and its time).
-    negatives_per_positive: the negatives kept for each matched anchor.
+    negatives_per_positive: the negatives kept for each matched anchor; the product with their number is rounded down.
     min_negatives: the least number of negatives kept; with 0, as in the zoo, an image without boxes has no loss.
     """
 
@@ -35,7 +35,7 @@ class HardExampleMiner:
         positive = considered & (matched > 0)
         negative = considered & (matched == 0)
         positives = tf.reduce_sum(tf.cast(positive, tf.float32), axis=1, keepdims=True)
-        wanted = tf.maximum(positives * self.negatives_per_positive, float(self.min_negatives))
+        wanted = tf.maximum(tf.floor(positives * self.negatives_per_positive), float(self.min_negatives))
         rank = _rank(tf.where(negative, losses, -1.0))
         hardest = negative & (tf.cast(rank, tf.float32) < wanted)
         return tf.cast(positive | hardest, tf.float32)

@@ -8,6 +8,7 @@ import tf_keras
 from detect.quantization.graph import Graph, Op, Tensor, operator
 
 layers = tf_keras.layers
+SIXTH = 1e-4  # relative tolerance of a factor that is meant as 1/6
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -31,14 +32,16 @@ def hard_swish(x):
 def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:
     """The operations that compute `tensor` as relu6(x + 3) / 6, where x is the input of the first; None if none do.
 
-    Two forms are known: a Rescaling by 1/6 and 1/2 with a ReLU up to 1, and `ReLU(6.0)(x + 3.0) * (1.0 / 6.0)`.
+    Two forms are known: a Rescaling by 1/6 and 1/2 with a ReLU up to 1, and `ReLU(6.0)(x + 3.0) * (1.0 / 6.0)`. In both,
+    slim's 0.16667 counts as 1/6: the difference is 1/200 of a step of 8 bits.
     """
     last = graph.producer[tensor]
     relu = _only_before(last, graph)
     if type(last.layer) is layers.ReLU and relu is not None and type(relu.layer) is layers.Rescaling:
-        same = _close(relu.layer.scale, 1 / 6) and _close(relu.layer.offset, 0.5)
-        return (relu, last) if same and _is_relu_to(last, 1) else None
-    if relu is None or not (_is_relu_to(relu, 6) and _number(last, "mul", 1 / 6)):
+        scale, offset = relu.layer.scale, relu.layer.offset
+        same = _close(scale, 1 / 6, SIXTH) and _close(offset, 3 * scale) and _is_relu_to(last, 6 * scale)
+        return (relu, last) if same else None
+    if relu is None or not (_is_relu_to(relu, 6) and _number(last, "mul", 1 / 6, SIXTH)):
         return None
     shift = _only_before(relu, graph)
     return (shift, relu, last) if shift is not None and _number(shift, "add", 3.0) else None
@@ -64,14 +67,16 @@ def _only_before(op: Op, graph: Graph) -> Op | None:
 
 def _is_relu_to(op: Op, value: float) -> bool:
     layer = op.layer
-    return type(layer) is layers.ReLU and layer.max_value == value and not layer.negative_slope and not layer.threshold
+    if type(layer) is not layers.ReLU or layer.max_value is None or layer.negative_slope or layer.threshold:
+        return False
+    return _close(float(layer.max_value), value)  # Keras keeps it as an array
 
 
-def _number(op: Op, kind: str, value: float) -> bool:
+def _number(op: Op, kind: str, value: float, tolerance: float = 1e-6) -> bool:
     """Whether `op` is `x + value` (kind `add`) or `x * value` (kind `mul`)."""
     given = [a for a in (*tf.nest.flatten(op.args), *op.kwargs.values()) if isinstance(a, (int, float))]
-    return operator(op).lstrip("r").startswith(kind) and len(given) == 1 and _close(given[0], value)
+    return operator(op).lstrip("r").startswith(kind) and len(given) == 1 and _close(given[0], value, tolerance)
 
 
-def _close(given, value: float) -> bool:
-    return isinstance(given, (int, float)) and math.isclose(given, value, rel_tol=1e-6)
+def _close(given, value: float, tolerance: float = 1e-6) -> bool:
+    return isinstance(given, (int, float)) and math.isclose(given, value, rel_tol=tolerance)

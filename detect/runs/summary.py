@@ -12,9 +12,18 @@ from detect.runs.start import Run
 
 
 def write_summary(
-    path: Path, run: Run, outcome: Mapping[str, object], scores: Mapping[str, object], **more: object
+    path: Path,
+    run: Run,
+    outcome: Mapping[str, object],
+    scores: Mapping[str, object],
+    schedule: Mapping[str, object],
+    **more: object,
 ) -> None:
-    """Writes `summary.json`: scores, cost, seed, place in a study, versions, commit, data set, host."""
+    """Writes `summary.json`: scores, cost, schedule, seed, place in a study, versions, commit, data set, host.
+
+    schedule: the settings that the stage really used, by name. `budget` has the configured steps of stage 2, without
+    the extra steps of an arm.
+    """
     cfg = run.cfg
     content: dict[str, object] = {
         "name": cfg.name,
@@ -27,6 +36,7 @@ def write_summary(
         "fingerprint": fingerprint(cfg),
         "scores": scores,
         **outcome,
+        "schedule": schedule,
         **more,
         "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint(), **outline(run.dataset)},
         **run.provenance,
@@ -40,10 +50,13 @@ def network(cfg: DictConfig) -> str:
     return " ".join(part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone))
 
 
-def hyper_parameters(cfg: DictConfig) -> dict[str, object]:
-    """The settings for TensorBoard's HParams page: the main values of groups as flat scalars."""
-    keys = ("rate", "steps", "batch_size", "decay", "weight_decay", "batch_norm", "freeze_until")
-    values: dict[str, object] = {f"schedule.{key}": cfg.schedule[key] for key in keys}
+def hyper_parameters(cfg: DictConfig, stage: str, schedule: Mapping[str, object]) -> dict[str, object]:
+    """The settings for TensorBoard's HParams page: the main values of groups as flat scalars.
+
+    stage: the name of the last stage. schedule: the settings that it really used, by name.
+    """
+    keys = ("rate", "steps", "warmup", "batch_size", "decay", "weight_decay", "batch_norm", "freeze_until")
+    values: dict[str, object] = {"stage": stage, **{f"schedule.{key}": schedule[key] for key in keys}}
     values |= {"seed": cfg.seed, "classify": cfg.classify.enabled, "init": cfg.init._target_.rsplit(".", 1)[-1]}
     values |= {"arm": cfg.arm.name or cfg.name, "fraction": fraction(cfg)}
     values |= {f"backbone.{key}": value for key, value in cfg.backbone.items() if key != "_target_"}

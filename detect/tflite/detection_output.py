@@ -43,14 +43,13 @@ def in_graph(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, t
         found = [_one_class(settings, boxes, scores[:, i]) for i in range(len(settings.classes))]
         kinds = np.repeat(np.arange(len(found), dtype=np.float32), settings.per_class)
         boxes, scores = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
-        scores, best = tf.math.top_k(scores, min(settings.total, len(kinds)))
-        boxes = tf.clip_by_value(tf.gather(boxes, best), 0.0, frame)
         # As in `NonMaxSuppression`, boxes are clipped after the suppression, and those outside the frame are dropped.
+        boxes = tf.clip_by_value(boxes, 0.0, frame)
         inside = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) > 0
-        scores, order = tf.math.top_k(tf.where(inside, scores, 0.0), len(best))
+        scores, best = tf.math.top_k(tf.where(inside, scores, 0.0), min(settings.total, len(kinds)))
         real = scores > 0
-        boxes = tf.where(real[:, tf.newaxis], tf.gather(boxes, order) / frame, 0.0)
-        kinds = tf.where(real, tf.gather(tf.constant(kinds), tf.gather(best, order)), 0.0)
+        boxes = tf.where(real[:, tf.newaxis], tf.gather(boxes, best) / frame, 0.0)
+        kinds = tf.where(real, tf.gather(tf.constant(kinds), best), 0.0)
         count = tf.reduce_sum(tf.cast(real, tf.float32))
         values = (boxes, kinds, scores, count)
         return {name: value[tf.newaxis] for name, value in zip(OUTPUTS, values, strict=True)}
@@ -73,7 +72,10 @@ def _one_class(settings: Settings, boxes, scores):
 
 
 def tflite_op(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """The custom operation that TFLite's detection examples expect; it decodes, and suppresses each class."""
+    """The custom operation that TFLite's detection examples expect; it decodes, and suppresses each class.
+
+    It does not clip boxes: those outside the frame take places among the `total` best, and `detections` drops them.
+    """
     height, width = settings.size
     corners = settings.anchors / np.array([height, width, height, width], np.float32)
     sizes = corners[:, 2:] - corners[:, :2]

@@ -1,12 +1,14 @@
 """The schedule of a stage: steps, learning rate, optimiser, and frozen layers."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tf_keras
 from official.modeling.optimization import lr_schedule
 
+from detect.config import schedules as rules
 from detect.config.legal_values import Count, Share, demand, number, whole
 from detect.errors import ConfigError
 from detect.modeling.interface import Architecture
@@ -22,8 +24,11 @@ class Schedule:
     """The training settings of one stage; `configs/schedule/*.yaml` comments each of them.
 
     steps, warmup, evaluate_every, checkpoint_every, log_every: in optimiser steps.
-    rate: the peak learning rate; decay: `cosine` (to 0), `step` (x `step_factor` at each of `step_at`, as fractions of
-    `steps`) or `constant`.
+    rate: the peak learning rate, at step `warmup` (the first step is step 0). Before, the rate rises in a line from 0;
+    None takes a warm-up that suits `steps` (`default_warmup`).
+    decay: of the steps after the warm-up. `cosine` falls to 0 at step `steps`. `step` multiplies the rate by
+    `step_factor` at each of `step_at`, in fractions of `steps`; a drop inside the warm-up comes one step after it.
+    `constant` keeps the rate.
     optimizer: called with learning_rate, weight_decay, global_clipnorm, use_ema, ema_momentum.
     clip_norm: the limit of the global gradient norm; None does not clip.
     weight_decay: decoupled (rate * weight_decay * kernel per step); biases and norms have no decay.
@@ -31,15 +36,17 @@ class Schedule:
     batch_norm: `trainable`, or `frozen` with the statistics, gamma and beta of the initial weights.
     freeze_until: the name of a layer; this layer and all layers that it depends on are frozen.
     patience: the stage ends early after so many evaluations without a new best; None never ends it early.
+
+    Raises ConfigError for a warm-up that is not shorter than `steps`, and for a `step_at` that does not rise.
     """
 
     steps: Count
     batch_size: Annotated[int, whole(1, 4096)]
     optimizer: Callable[..., tf_keras.optimizers.Optimizer]
     rate: Annotated[float, number(0, 100, above=True)]
-    warmup: Natural = 0
+    warmup: Natural | None = 0
     decay: Decay = "cosine"
-    step_at: Sequence[float] = (0.6, 0.85)
+    step_at: Sequence[Share] = (0.6, 0.85)
     step_factor: Annotated[float, number(0, 1, above=True)] = 0.1
     clip_norm: Annotated[float, number(0, above=True)] | None = 10.0
     weight_decay: Share = 4e-5
@@ -53,30 +60,54 @@ class Schedule:
     log_every: Count = 10
     patience: Count | None = None
 
+    def __post_init__(self) -> None:
+        for message in rules.contradictions("schedule", vars(self)):
+            raise ConfigError(message)
+
     @property
     def average_decay(self) -> float:
         """The decay that averages over about a tenth of the stage: min(.9997, 1 - 10 / steps)."""
         return max(0.0, min(0.9997, 1 - 10 / self.steps))
 
+    @property
+    def warmup_steps(self) -> int:
+        """The steps before the rate reaches its peak."""
+        return rules.default_warmup(self.steps) if self.warmup is None else self.warmup
+
+    def used(self) -> dict[str, Any]:
+        """All settings as plain values by their names, with the values that None stands for."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        made = self.optimizer
+        name = getattr(made, "func", made).__name__  # Hydra gives a functools.partial
+        return values | {
+            "warmup": self.warmup_steps,
+            "step_at": list(self.step_at),
+            "optimizer": {"name": name, **getattr(made, "keywords", {})},
+            "ema_decay": self._or_average(self.ema_decay),
+            "batch_norm_decay": self._or_average(self.batch_norm_decay),
+        }
+
+    def _or_average(self, decay: float | None) -> float:
+        return self.average_decay if decay is None else decay
+
     def learning_rate(self) -> tf_keras.optimizers.schedules.LearningRateSchedule:
-        """Linear warm-up to `rate`, then the decay."""
+        """The rate of a step, counted from 0: linear warm-up from 0 to `rate`, then the decay over the other steps."""
         demand("schedule.decay", self.decay, Decay)
+        warmup = self.warmup_steps
         if self.decay == "cosine":
-            rate = schedules.CosineDecay(self.rate, self.steps)
-        elif self.decay == "step":
-            rate = schedules.PiecewiseConstantDecay(
-                [int(self.steps * at) for at in self.step_at],
-                [self.rate * self.step_factor**i for i in range(len(self.step_at) + 1)],
+            rate = lr_schedule.CosineDecayWithOffset(
+                warmup, initial_learning_rate=self.rate, decay_steps=self.steps - warmup
             )
         else:
-            rate = schedules.PiecewiseConstantDecay([self.steps], [self.rate, self.rate])
-        if self.warmup:
-            return lr_schedule.LinearWarmup(rate, self.warmup, warmup_learning_rate=0.0)
-        return rate
+            drops = [max(round(self.steps * at), warmup + 1) for at in self.step_at] if self.decay == "step" else []
+            rates = [self.rate * self.step_factor**k for k in range(len(drops) + 1)]
+            # A boundary of Keras is the last step of the rate before it. Without a drop, both rates are the same.
+            rate = schedules.PiecewiseConstantDecay([drop - 1 for drop in drops] or [0], rates if drops else rates * 2)
+        return lr_schedule.LinearWarmup(rate, warmup, warmup_learning_rate=0.0) if warmup else rate
 
     def build_optimizer(self) -> tf_keras.optimizers.Optimizer:
         """The optimiser with its schedule, clipping, weight decay and weight average."""
-        decay = self.average_decay if self.ema_decay is None else self.ema_decay
+        decay = self._or_average(self.ema_decay)
         optimizer = self.optimizer(
             learning_rate=self.learning_rate(),
             weight_decay=self.weight_decay,
@@ -102,7 +133,7 @@ class Schedule:
         for layer in model.layers:
             normalises = isinstance(layer, tf_keras.layers.BatchNormalization)
             if normalises:
-                layer.momentum = self.batch_norm_decay or self.average_decay
+                layer.momentum = self._or_average(self.batch_norm_decay)
             layer.trainable = not (layer.name in frozen or (normalises and self.batch_norm == "frozen"))
 
 

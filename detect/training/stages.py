@@ -141,7 +141,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         "macs": step_macs(classifier, schedule) * outcome["steps"],
     }
     pictures.results_figure(folder.metrics, folder.path / "results.png")
-    write_summary(folder.summary, run, outcome, {split: evaluator().to_dict()}, **cost_of_it)
+    write_summary(folder.summary, run, outcome, {split: evaluator().to_dict()}, schedule.used(), **cost_of_it)
     return best
 
 
@@ -247,9 +247,11 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         earlier = [run.folder.stage(name) for name in (CLASSIFY, DETECTOR) if name != stage.folder.name]
         spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}
-        logger.hparams(hyper_parameters(cfg), figures | {"seconds": spent})
+        settings = hyper_parameters(cfg, stage.folder.name, stage.schedule.used())
+        logger.hparams(settings, figures | {"seconds": spent})
     pictures.results_figure(stage.folder.metrics, results.path / "results.png")
-    write_summary(results.summary, run, outcome, found, **stage.summary)  # the last file: it ends the stage
+    # The last file: it ends the stage.
+    write_summary(results.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
     return found[split]["AP"] or 0.0
 
 

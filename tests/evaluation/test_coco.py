@@ -94,6 +94,28 @@ def test_half_of_the_oracle_equals_the_recorded_figures_of_pycocotools(tmp_path)
     assert list(scores.summary) == list(FIGURES)
 
 
+@pytest.mark.parametrize("ids", [(1, 2, 3), (0, 1, 2), (2, 0, 1), (0, 0, 0), (None, None, None)])
+def test_an_annotation_with_any_id_counts(tmp_path, ids):
+    """Three boxes. In the order of scores: the first is found, a false one, the second is found; the third is missed.
+    Precision is 1 up to recall 1/3, and 2/3 up to recall 2/3: AP = (34 * 1 + 33 * 2/3) / 101."""
+    box, other = [10, 10, 20, 20], [60, 60, 20, 20]
+    annotations = [
+        {"image_id": image, "category_id": 0, "bbox": box, "iscrowd": 0} | ({} if number is None else {"id": number})
+        for image, number in enumerate(ids)
+    ]
+    images = [{"id": image, "width": 100, "height": 100} for image in range(3)]
+    found = [(0, box, 0.9), (1, other, 0.8), (1, box, 0.7)]
+    results = [{"image_id": i, "category_id": 0, "bbox": bbox, "score": score} for i, bbox, score in found]
+    truth = {"images": images, "categories": [{"id": 0, "name": "a"}], "annotations": annotations}
+    for name, content in (("truth", truth), ("results", results)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    scores = score_files(tmp_path / "truth.json", tmp_path / "results.json")
+    expected = dict.fromkeys(("AP", "AP50", "AP75", "APs"), 56 / 101)
+    expected |= {"AR1": 1 / 3, "AR10": 2 / 3, "AR100": 2 / 3, "ARs": 2 / 3}
+    assert {key: scores.summary[key] for key in expected} == pytest.approx(expected, abs=1e-9)
+    assert scores.per_class["a"]["boxes"] == 3
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_random_case_equals_pycocotools_in_summary_and_per_class(seed):
     examples, classes, detections = random_case(seed)

@@ -54,8 +54,13 @@ def test_padding_claims_nothing():
     assert match([[-1, 0.2], [-1, 0.1]]) == [1, UNMATCHED]
 
 
-def test_a_box_that_touches_no_anchor_claims_none():
-    assert match([[0.0, 0.9], [0.0, 0.0]]) == [1, UNMATCHED]
+def test_a_box_that_touches_no_anchor_claims_the_first():
+    """As in the API's ArgMaxMatcher, whose arg-max over equal values is the first."""
+    assert match([[0.0, 0.0], [0.9, 0.0]]) == [1, 0]
+    assert match([[0.0, 0.9], [0.0, 0.0]]) == [0, UNMATCHED]  # and the first box gets it
+    assert match([[0.9, 0.0], [0.0, 0.0]]) == [0, UNMATCHED]
+    assert match([[0.0, -1], [0.0, -1]]) == [0, UNMATCHED]  # padding claims nothing
+    assert match([[0.0, 0.9], [0.0, 0.0]], force_match=False) == [1, UNMATCHED]
 
 
 def test_images_of_a_batch_are_independent():

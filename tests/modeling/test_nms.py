@@ -56,6 +56,18 @@ def test_suppression_comes_before_clipping():
     assert run([[-100, 10, 20, 50], [0, 10, 21, 50]], [[0.9], [0.8]])["count"] == 2
 
 
+def test_empty_boxes_take_no_place_among_the_best():
+    outside, line = [-50, 10, -10, 50], [60, 10, 90, 10]
+    boxes = [outside, [120, 10, 150, 50], line, BOX, FAR]
+    found = run(boxes, [[0.9], [0.8], [0.7], [0.6], [0.5]], total=2)
+    assert found["count"] == 2
+    np.testing.assert_array_equal(found["boxes"], [BOX, FAR])
+    # Among the best of a class they do: each class is cut before boxes are clipped.
+    found = run(boxes, [[0.9, 0.1], [0.8, 0], [0.7, 0], [0.6, 0], [0.5, 0.2]], total=3, per_class=4)
+    assert found["count"] == 2 and found["classes"].tolist() == [1, 2, 0]
+    np.testing.assert_array_equal(found["boxes"][:2], [BOX, FAR])
+
+
 def test_batch_and_single_image_agree():
     random = np.random.default_rng(0)
     corners = random.uniform(0, 80, (3, 40, 2))

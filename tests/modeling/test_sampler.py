@@ -21,6 +21,15 @@ def test_positives_and_their_hardest_negatives():
     assert mine(HardExampleMiner(negatives_per_positive=0, min_negatives=0), losses, matched) == [0]
 
 
+def test_the_number_of_negatives_is_rounded_down():
+    losses, matched = [1, 5, 2, 4, 3, 0.5], [1, 0, 0, 0, 0, 0]
+    miner = HardExampleMiner(negatives_per_positive=2.5, min_negatives=0)
+    assert mine(miner, losses, matched) == [0, 1, 3]  # 2.5 is 2
+    assert mine(miner, losses, [1, 0, 0, 0, 0, 1]) == [0, 1, 2, 3, 4, 5]  # 5 is more than there are
+    assert mine(HardExampleMiner(negatives_per_positive=0.9, min_negatives=0), losses, matched) == [0]
+    assert mine(HardExampleMiner(negatives_per_positive=0.9, min_negatives=1), losses, matched) == [0, 1]
+
+
 def test_background_images_need_min_negatives():
     losses, matched = [1, 5, 2, 4, 3, 0.5], [0] * 6
     assert mine(HardExampleMiner(min_negatives=0), losses, matched) == []

@@ -168,14 +168,15 @@ def test_hard_swish_is_one_operation(written, images):
     assert_same_outputs(twin(images / 100, training=False), model(images / 100))
 
 
+@pytest.mark.parametrize("sixth", [1 / 6, 0.16667])
 @pytest.mark.parametrize("written", ["layers", "operators"])
-def test_hard_sigmoid(written, images):
+def test_hard_sigmoid(written, sixth, images):
     image = tf_keras.Input((16, 16, 3), name="image")
     x = layers.Conv2D(4, 1, name="conv")(image)
     if written == "layers":
-        gate = layers.ReLU(1.0, name="gate")(layers.Rescaling(1 / 6, 0.5)(x))
+        gate = layers.ReLU(6 * sixth, name="gate")(layers.Rescaling(sixth, 3 * sixth)(x))
     else:
-        gate = layers.ReLU(6.0)(x + 3.0) * (1.0 / 6.0)
+        gate = layers.ReLU(6.0)(x + 3.0) * sixth
     model = tf_keras.Model(image, layers.Multiply(name="product")([layers.Conv2D(4, 1, name="other")(image), gate]))
     twin = fake_quant(model, Spec(delay=1))
     fixed = [fixed for _, fixed in ranges(twin).values() if fixed]

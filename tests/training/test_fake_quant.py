@@ -88,6 +88,22 @@ def test_it_goes_on_from_a_float_run(quantized):
     assert not (folder / "detector").exists() and (folder / "quantized" / "best.index").exists()
 
 
+def test_summary_and_hparams_have_the_schedule_of_stage_3(quantized):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    folder, _ = quantized
+    used = json.loads((folder / "summary.json").read_text())["schedule"]
+    expected = {"steps": 4, "rate": 0.0001, "warmup": 0, "batch_size": 4, "decay": "cosine", "ema_decay": 0.0}
+    assert {key: used[key] for key in expected} == expected and used["optimizer"]["name"] == "AdamW"
+    board = EventAccumulator(str(folder / "quantized" / "tensorboard" / "eval"), {"tensors": 0})
+    board.Reload()
+    content = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    shown = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    numbers = {key: shown[f"schedule.{key}"].number_value for key in ("steps", "rate", "warmup", "batch_size")}
+    assert numbers == {key: expected[key] for key in numbers} and shown["stage"].string_value == "quantized"
+
+
 def test_its_detector_is_the_evaluation_graph(quantized, small_run):
     """Rounded heads, by the stored ranges; the float twin has the same weights and no rounding."""
     from detect.detector import Detector

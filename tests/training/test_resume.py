@@ -43,6 +43,8 @@ def test_a_run_folder_holds_everything(small_run):
     assert summary["steps"] == 12 and summary["seed"] == 0
     assert set(summary["scores"]) == {"val", "test"} and "AP50" in summary["scores"]["test"]
     assert summary["versions"]["tensorflow"] and summary["dataset"]["fingerprint"]
+    stage_1 = json.loads((folder / "classify" / "summary.json").read_text())
+    assert [used["schedule"][key] for used in (stage_1, summary) for key in ("steps", "warmup")] == [3, 0, 12, 1]
     ledger = json.loads((folder / "detector" / "transfer.json").read_text())
     assert len(ledger["loaded"]) == 135 and not ledger["missing"]
     assert max(map(len, console.splitlines())) <= 120

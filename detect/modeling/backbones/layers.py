@@ -100,20 +100,23 @@ def activate(x, activation: str, name: str):
     return layers.Activation(activation, name=f"{name}/{activation.capitalize()}")(x)
 
 
-def hard_sigmoid(x, name: str):
-    """relu6(x + 3) / 6, as in MobileNet v3 (tf_keras' own `hard_sigmoid` is another function)."""
-    x = layers.Rescaling(1 / 6, 0.5, name=f"{name}/HardSigmoid/Scale")(x)
-    return layers.ReLU(1.0, name=f"{name}/HardSigmoid")(x)
+def hard_sigmoid(x, name: str, sixth: float = 1 / 6):
+    """relu6(x + 3) * sixth, as in MobileNet v3 (tf_keras' own `hard_sigmoid` is another function)."""
+    x = layers.Rescaling(sixth, 3 * sixth, name=f"{name}/HardSigmoid/Scale")(x)
+    return layers.ReLU(6 * sixth, name=f"{name}/HardSigmoid")(x)
 
 
 def squeeze_excite(x, name: str, reduction: int = 4):
-    """Weights the channels of x by a function of their means (Hu et al. 2018, with MobileNet v3's hard sigmoid)."""
+    """Weights the channels of x by a function of their means (Hu et al. 2018, with MobileNet v3's hard sigmoid).
+
+    As in slim, the weights are relu6(x + 3) * 0.16667, while hard swish divides by 6. Keras divides by 6 in both.
+    """
     channels = x.shape[-1]
     scope = ConvScope(activation="relu", normalise=False, stddev=0.09)
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}/AvgPool")(x)
     weights = scope.conv(weights, make_divisible(channels / reduction), 1, f"{name}/Conv")
     weights = replace(scope, activation=None).conv(weights, channels, 1, f"{name}/Conv_1")
-    return layers.Multiply(name=f"{name}/Multiply")([x, hard_sigmoid(weights, name)])
+    return layers.Multiply(name=f"{name}/Multiply")([x, hard_sigmoid(weights, name, sixth=0.16667)])
 
 
 def scale_input(image, scaling: InputScaling):

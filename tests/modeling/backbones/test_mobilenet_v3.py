@@ -89,7 +89,8 @@ def test_hard_swish_and_hard_sigmoid_at_known_places():
     gate = model.get_layer("expanded_conv/squeeze_excite/HardSigmoid")
     gates = tf_keras.Model(model.get_layer("expanded_conv/squeeze_excite/Conv_1").output, gate.output)
     values = np.array([-4.0, -3.0, -1.5, 0.0, 1.5, 3.0, 4.0, 9.0], np.float32).reshape(1, 1, 1, 8)
-    np.testing.assert_allclose(gates(values).numpy().ravel(), [0, 0, 0.25, 0.5, 0.75, 1, 1, 1], atol=1e-6)
+    expected = [0, 0, 0.250005, 0.50001, 0.750015, 1.00002, 1.00002, 1.00002]  # relu6(x + 3) * slim's 0.16667
+    np.testing.assert_allclose(gates(values).numpy().ravel(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

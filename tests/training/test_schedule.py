@@ -1,0 +1,154 @@
+"""The learning rate of every step against curves computed by hand, and the schedules that are refused."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import hydra
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from detect.config.compose import compose
+from detect.config.schedules import default_warmup
+from detect.errors import ConfigError
+from detect.runs.summary import hyper_parameters
+from detect.training.schedule import Schedule
+
+RATE = 0.003
+
+
+def schedule(**settings) -> Schedule:
+    return Schedule(**{"batch_size": 8, "optimizer": tf_keras.optimizers.SGD, "rate": RATE} | settings)
+
+
+def by_hand(steps, warmup, decay, step_at, factor) -> list[float]:
+    """The rate of steps 0..steps in float64."""
+    curve = []
+    for step in range(steps + 1):
+        if step < warmup:
+            curve.append(RATE * step / warmup)
+        elif decay == "cosine":
+            curve.append(RATE * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2)
+        elif decay == "step":
+            done = sum(step >= round(steps * at) and step > warmup for at in step_at)
+            curve.append(RATE * factor**done)
+        else:
+            curve.append(RATE)
+    return curve
+
+
+@pytest.mark.parametrize("decay", ["cosine", "step", "constant"])
+@pytest.mark.parametrize(
+    ("steps", "warmup"),
+    [(1, 0), (2, 0), (2, 1), (3, 2), (10, 0), (10, 1), (10, 5), (10, 9), (57, 20), (100, 30), (240, 20), (500, 25)],
+)
+def test_the_rate_of_every_step(decay, steps, warmup):
+    for step_at, factor in (((0.6, 0.85), 0.1), ((0.29,), 0.5), ((0.0, 0.02, 1.0), 0.3)):
+        plan = schedule(steps=steps, warmup=warmup, decay=decay, step_at=step_at, step_factor=factor)
+        rate = tf.function(plan.learning_rate(), input_signature=[tf.TensorSpec((), tf.int64)])  # as in training
+        curve = [float(rate(tf.constant(step, tf.int64))) for step in range(steps + 1)]
+        np.testing.assert_allclose(curve, by_hand(steps, warmup, decay, step_at, factor), rtol=1e-5, atol=1e-7 * RATE)
+        assert curve[warmup] == np.float32(RATE) == max(curve)
+
+
+@pytest.mark.parametrize(
+    ("decay", "step_at", "curve"),
+    [
+        ("cosine", (0.6,), [0, 0.5, 1, 0.853553, 0.5, 0.146447]),
+        ("step", (0.5, 0.8), [0, 0.5, 1, 0.1, 0.1, 0.01]),  # drops at steps 3 and 5
+        ("step", (0.1, 0.2), [0, 0.5, 1, 0.01, 0.01, 0.01]),  # drops at steps 1 and 1 come after the warm-up
+        ("constant", (0.6,), [0, 0.5, 1, 1, 1, 1]),
+    ],
+)
+def test_six_steps_by_eye(decay, step_at, curve):
+    rate = schedule(steps=6, warmup=2, decay=decay, step_at=step_at).learning_rate()
+    assert [float(rate(step)) / RATE for step in range(6)] == pytest.approx(curve, abs=1e-6)
+
+
+def test_the_optimizer_takes_the_rate_of_its_step():
+    optimizer = schedule(steps=4, warmup=2, ema_decay=0, clip_norm=None, weight_decay=None).build_optimizer()
+    weight, seen = tf_keras.backend.variable(0.0), []
+    optimizer.build([weight])
+    for _ in range(4):
+        before = float(weight)
+        optimizer.apply_gradients([(tf_keras.backend.constant(-1.0), weight)])
+        seen.append(float(weight) - before)
+    assert seen == pytest.approx([0, RATE / 2, RATE, RATE / 2], rel=1e-4)
+
+
+def test_the_default_warmup_is_a_part_of_the_steps():
+    expected = {1: 0, 9: 0, 10: 1, 40: 4, 199: 19, 200: 20, 240: 20, 300: 20, 400: 20, 600: 30, 1000: 50, 50_000: 50}
+    assert {steps: default_warmup(steps) for steps in expected} == expected
+    assert schedule(steps=40, warmup=None).warmup_steps == 4
+    assert schedule(steps=40, warmup=3).warmup_steps == 3
+
+
+def test_packaged_schedules_keep_their_warmup_and_scale_it():
+    cfg = compose(["dataset=digits", "quantize=int8"])
+    plans = cfg.schedule, cfg.classify.schedule, cfg.quantize.schedule
+    assert [(plan.warmup, default_warmup(plan.steps)) for plan in plans] == [(None, 50), (None, 20), (None, 20)]
+    compose(["dataset=digits", "schedule.steps=10", "classify.schedule.steps=1"])
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["warmup=50", "steps=50"],
+         "warmup=50 is not legal: the rate would never be reached; expected a whole number below {where}.steps=50, "
+         "or null"),
+        (["warmup=-1"], "warmup=-1 is not legal: expected a whole number from 0 or null"),
+        (["step_at=[.8,.6]"],
+         "step_at=[0.8, 0.6] is not legal: expected at least one share from 0 to 1, each above the one before"),
+        (["step_at=[.6,.6]"],
+         "step_at=[0.6, 0.6] is not legal: expected at least one share from 0 to 1, each above the one before"),
+        (["step_at=[]"], "step_at=[] is not legal: expected at least one share from 0 to 1, each above the one before"),
+        (["step_at=[.5,1.5]"], "step_at.1=1.5 is not legal: expected a number from 0 to 1"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_refused_in_every_schedule(given, complaint):
+    schedules = ["classify.schedule", "quantize.schedule", "schedule"]
+    with pytest.raises(ConfigError) as caught:
+        compose(["dataset=digits", "quantize=int8", *(f"{where}.{line}" for where in schedules for line in given)])
+    expected = [f"{where}.{complaint.format(where=where)}" for where in schedules]
+    assert sorted(str(caught.value).splitlines()) == expected
+
+
+def test_the_constructor_refuses_the_same():
+    with pytest.raises(ConfigError, match=r"schedule.warmup=10 is not legal.*below schedule.steps=10"):
+        schedule(steps=10, warmup=10)
+    with pytest.raises(ConfigError, match=r"schedule.step_at=\(\) is not legal"):
+        schedule(steps=10, step_at=())
+
+
+def test_the_refusal_comes_before_tensorflow():
+    code = (
+        "import sys\nfrom detect.config.compose import compose\nfrom detect.errors import ConfigError\n"
+        "try:\n    compose(['dataset=digits', 'schedule.warmup=50', 'schedule.steps=20'])\n"
+        "except ConfigError as error:\n    print(error, 'tensorflow' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.startswith("schedule.warmup=50 is not legal") and done.stdout.endswith("False\n"), done.stderr
+
+
+def test_the_used_settings_have_no_open_defaults():
+    """As an arm of an ablation adds steps to its stage: warm-up and averages are of all of its steps."""
+    used = dataclasses.replace(schedule(steps=90, warmup=None, batch_norm_decay=0.0), steps=100).used()
+    assert (used["steps"], used["warmup"], used["ema_decay"], used["batch_norm_decay"]) == (100, 10, 0.9, 0.0)
+    assert used["optimizer"] == {"name": "SGD"} and used["step_at"] == [0.6, 0.85]
+    made = hydra.utils.instantiate(compose(["dataset=digits", "schedule/optimizer=rmsprop"]).schedule).used()
+    assert made["optimizer"] == {"name": "RMSprop", "rho": 0.9, "momentum": 0.9, "epsilon": 1.0}
+    assert json.loads(json.dumps(made)) == made
+    settings = hyper_parameters(compose(["dataset=digits"]), "detector", used)
+    assert (settings["schedule.steps"], settings["schedule.warmup"], settings["stage"]) == (100, 10, "detector")
+
+
+def test_a_batch_norm_decay_of_0_is_not_the_default():
+    image = tf_keras.Input((4, 4, 3))
+    model = tf_keras.Model(image, tf_keras.layers.BatchNormalization(name="norm")(image))
+    schedule(steps=1000, batch_norm_decay=0.0).prepare(SimpleNamespace(model=model, input_sources={}))
+    assert model.get_layer("norm").momentum == 0

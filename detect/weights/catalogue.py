@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from detect.errors import ConfigError
+from detect.errors import ConfigError, WeightsError
 from detect.files import cache_folder
 from detect.weights.archive import unpack
 from detect.weights.cache import fetch, plain_name

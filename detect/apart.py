@@ -35,7 +35,7 @@ def call(module: str, arguments: Sequence[str], name: str, limits: Limits, conte
     name: the file that is read, for messages. content: what the process finds in its standard input.
     Raises WeightsError with the reader's own message, or if it crashes, or needs more than its limits.
     """
-    output = tempfile.TemporaryFile()
+    output = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
     try:
         code = run(module, arguments, limits, content, output)
     except subprocess.TimeoutExpired:

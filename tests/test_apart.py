@@ -64,7 +64,7 @@ def test_the_ends_of_readers(call, name, message):
 @pytest.mark.parametrize("name", ["sleeps", "spins"])
 def test_a_reader_that_takes_too_long(call, name):
     started = time.monotonic()
-    with pytest.raises(WeightsError, match="^x.h5: it is damaged: reading it took more than 1 s$"):
+    with pytest.raises(WeightsError, match=r"^x\.h5: it is damaged: reading it took more than 1 s$"):
         call(name, seconds=1)
     assert time.monotonic() - started < 20
 

@@ -1,8 +1,8 @@
 """Checks a TensorFlow checkpoint before TensorFlow reads it: what it claims must fit what its files hold.
 
 TensorFlow believes shapes and offsets of a checkpoint, and may end the process or fill the memory over a damaged one.
-The format of an index, and of a whole V1 checkpoint, is that of LevelDB's tables (`doc/table_format.md` there): blocks of
-sorted entries, an index of the blocks, and a footer of 48 bytes.
+The format of an index, and of a whole V1 checkpoint, is that of LevelDB's tables (`doc/table_format.md` there): blocks
+of sorted entries, an index of the blocks, and a footer of 48 bytes.
 """
 
 import math
@@ -28,10 +28,10 @@ FIELDS = {types_pb2.DT_FLOAT: "float_val", types_pb2.DT_DOUBLE: "double_val", ty
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # only an object-based checkpoint of TF 2 has this key
 
 
-def check(prefix: Path) -> None:
-    """Raises WeightsError for a checkpoint whose index, shapes or offsets are impossible, or that is object-based.
+def check(prefix: Path, objects: bool = False) -> None:
+    """Raises WeightsError for a checkpoint whose index, shapes or offsets are impossible.
 
-    prefix: that of a checkpoint; for a V1 checkpoint the file itself.
+    prefix: that of a checkpoint; for a V1 checkpoint the file itself. objects: whether an object-based one is legal.
     """
     index = prefix.with_name(f"{prefix.name}.index")
     file = index if index.is_file() else prefix
@@ -41,7 +41,7 @@ def check(prefix: Path) -> None:
         entries = dict(_entries(content))
         header = entries.pop(b"", b"")
         if file == index:
-            _check_bundle(prefix, header, entries)
+            _check_bundle(prefix, header, entries, objects)
         else:
             _check_v1(prefix, header, entries, len(content))
     except OSError as error:
@@ -104,9 +104,9 @@ def _number(content: bytes, place: int) -> tuple[int, int]:
     raise ValueError("a number has more than 64 bits")
 
 
-def _check_bundle(prefix: Path, header: bytes, entries: dict[bytes, bytes]) -> None:
+def _check_bundle(prefix: Path, header: bytes, entries: dict[bytes, bytes], objects: bool) -> None:
     about = tensor_bundle_pb2.BundleHeaderProto.FromString(header)
-    if OBJECT_GRAPH.encode() in entries:
+    if OBJECT_GRAPH.encode() in entries and not objects:
         raise WeightsError(
             f"{prefix} is an object-based checkpoint (tf.train.Checkpoint or save_weights of TF 2): it identifies "
             "a variable by its place in a program. Legal are checkpoints by variable names: those of TF-slim, of "
@@ -123,10 +123,11 @@ def _check_bundle(prefix: Path, header: bytes, entries: dict[bytes, bytes]) -> N
             for part in entry.slices:
                 _check_slice(part, shape)
             continue
-        held = _bytes(entry.dtype) * math.prod(shape)
+        text = objects and key == OBJECT_GRAPH.encode() and entry.dtype == types_pb2.DT_STRING and not shape
+        held = entry.size if text else _bytes(entry.dtype) * math.prod(shape)
         if entry.size != held or not 0 <= entry.shard_id < len(shards):
             raise ValueError(f"{_name(key)} has {entry.size} bytes for the shape {list(shape)}")
-        if entry.offset < 0 or entry.offset + held > sizes[entry.shard_id]:
+        if min(entry.offset, held) < 0 or entry.offset + held > sizes[entry.shard_id]:
             raise ValueError(f"{_name(key)} is outside of {shards[entry.shard_id].name}")
     claims.numbers(str(prefix), shapes, sum(sizes))
 

@@ -265,7 +265,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 @pytest.mark.parametrize("target", ["http://x/net.tgz", "ftp://x/net.tgz", "HTTP://x/net.tgz"])
 def test_no_redirect_leaves_https(target):
     follow = module._Redirect().redirect_request
-    with pytest.raises(urllib.error.URLError, match="it redirects from https to .*: refused"):
+    with pytest.raises(urllib.error.URLError, match=r"it redirects from https to .*: refused"):
         follow(urllib.request.Request("https://x/net.tgz"), None, 302, "Found", {}, target)
     found = follow(urllib.request.Request("https://x/net.tgz"), None, 302, "Found", {}, "https://y/net.tgz")
     assert found.full_url == "https://y/net.tgz"

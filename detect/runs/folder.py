@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import IO
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from detect.config.fingerprint import differences
 from detect.config.tree import plain
 from detect.data.dataset import DetectionDataset
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, first_few
 from detect.files import write_json, write_text
 from detect.runs import data_record
 
@@ -139,7 +141,10 @@ class RunFolder:
 
     def saved_config(self) -> DictConfig:
         """The configuration of the run. Raises ConfigError if the file holds something else."""
-        cfg = OmegaConf.load(self.config)
+        try:
+            cfg = OmegaConf.load(self.config)
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+            raise ConfigError(f"{self.config}: it can't be read: {first_few(str(error).splitlines(), 1)}") from error
         if not isinstance(cfg, DictConfig):
             raise ConfigError(f"{self.config}: this is not the configuration of a run")
         return cfg
@@ -155,10 +160,14 @@ class RunFolder:
     def _categories(self) -> list[tuple[int, str]]:
         try:
             listed = json.loads(self.classes.read_text(encoding="utf-8"))
-            if all(isinstance(entry, str) for entry in listed):
+            if listed and all(isinstance(entry, str) for entry in listed):
                 return list(enumerate(listed, 1))
-            return [(int(entry["id"]), str(entry["name"])) for entry in listed]
-        except (ValueError, TypeError, KeyError) as error:
+            found = [(int(entry["id"]), str(entry["name"])) for entry in listed]
+            ids = [number for number, _ in found]
+            if not found or len(set(ids)) < len(ids) or max(map(abs, ids)) >= 1 << 53:
+                raise ValueError("legal are one or more classes, each with a number of its own")
+            return found
+        except (ValueError, TypeError, KeyError, OSError, OverflowError, RecursionError) as error:
             raise ConfigError(f"{self.classes}: this is not the list of classes of a run: {error}") from error
 
     def save(self, cfg: DictConfig, dataset: DetectionDataset) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from detect.errors import DataError
+from detect.errors import DataError, printable
 from detect.reporting.logger import read_metrics
+from detect.studies import forms
 from detect.studies.records import FinishedRun
 from detect.studies.statistics import band
 
@@ -57,8 +58,11 @@ def read_curve(run: FinishedRun) -> Curve | None:
         return None
     try:
         rows = read_metrics(run.metrics)
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"not readable: {error}") from error
+    for number, row in enumerate(rows, 1):
+        if found := forms.problem(row, forms.ROW):
+            raise DataError(f"{run.metrics}, line {number}: {printable(found)}")
     evaluations = [row for row in rows if row["kind"] == "eval"]
     split = next((key[: -len("/AP")] for row in evaluations for key in row if key.endswith("/AP")), None)
     if split is None:

@@ -147,11 +147,11 @@ class Settings:
             )
         try:
             said = json.loads(found[ENTRY])
-            claims.check_description(said, f"{name}: its {ENTRY}")
             if said["format"] != FORMAT:
                 raise WeightsError(f"{name}: its {ENTRY} is of format {said['format']}, this program reads {FORMAT}")
             said = {"boxes": "offsets", "category_ids": ()} | said  # files of earlier versions have neither
             fields = {key: said[key] for key in cls.__dataclass_fields__ if key != "anchors"}
+            claims.check_description(said, f"{name}: its {ENTRY}")
             fields |= {key: tuple(fields[key]) for key in ("classes", "category_ids", "size", "scales")}
             anchors = np.frombuffer(found[ANCHORS], "<f4").reshape(said["anchors"]["shape"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:

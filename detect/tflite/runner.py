@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -138,3 +138,12 @@ class Runner:
 
 def _kind(details: dict[str, Any]) -> str:
     return np.dtype(details["dtype"]).kind
+
+
+def apart(arguments: Sequence[str], stdin: BinaryIO, stdout: BinaryIO) -> None:
+    """Runs the file in `stdin` on empty frames: `detect.tflite.trial`. arguments: its name. Raises WeightsError."""
+    runner = Runner(stdin.read(), name=arguments[0])
+    try:
+        runner(np.zeros(runner.interpreter.get_input_details()[0]["shape"], np.float32))
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise WeightsError(f"{arguments[0]}: ai-edge-litert can't run this file: {error}") from error

@@ -25,7 +25,7 @@ from detect.config.tree import plain
 from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError, DataError, first_few
 from detect.files import write_json, write_text
-from detect.runs import data_record
+from detect.runs import data_record, forms
 
 SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
 """The files that `detect report` reads: from a run or a stage, an exported model, or any other measurement."""
@@ -96,7 +96,7 @@ class StageFolder:
 
     def summary_figure(self, name: str) -> float:
         """A figure of the stage's summary, such as `seconds`; 0 if the stage is not finished."""
-        return float(json.loads(self.summary.read_text()).get(name, 0)) if self.summary.exists() else 0.0
+        return float(forms.read(self.summary, {f"{name}?": "number"}).get(name) or 0) if self.summary.exists() else 0.0
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,11 @@ class RunFolder:
         """AP of a finished run on the split that chose the checkpoint; None if the run is not finished."""
         if not self.summary.exists():
             return None
-        scores = json.loads(self.summary.read_text())["scores"]
-        return scores[next(split for split in ("val", "test", "train") if split in scores)]["AP"] or 0.0
+        scores = forms.read(self.summary, forms.SCORED)["scores"]
+        split = next((split for split in ("val", "test", "train") if split in scores), None)
+        if split is None:
+            raise DataError(f"{self.summary}: it has scores of no split; legal are val, test and train")
+        return scores[split]["AP"] or 0.0
 
     def check_path(self) -> None:
         """Raises ConfigError for a path that TensorFlow can't use."""
@@ -212,7 +215,7 @@ class RunFolder:
         """Raises DataError, which names what changed, if the run was begun on other data."""
         if not self.data.exists():
             return
-        changed = data_record.changes(json.loads(self.data.read_text()), data_record.record(dataset))
+        changed = data_record.changes(forms.read(self.data, forms.DATA), data_record.record(dataset))
         if changed:
             head = f"run folder {self.path}: the data set {dataset.name} is not what the run was begun on"
             raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detect.errors import DataError, printable
+from detect.errors import DataError
 from detect.reporting.logger import read_metrics
+from detect.runs.forms import check
 from detect.studies import forms
 from detect.studies.records import FinishedRun
 from detect.studies.statistics import band
@@ -61,8 +63,7 @@ def read_curve(run: FinishedRun) -> Curve | None:
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"not readable: {error}") from error
     for number, row in enumerate(rows, 1):
-        if found := forms.problem(row, forms.ROW):
-            raise DataError(f"{run.metrics}, line {number}: {printable(found)}")
+        check(row, forms.ROW, Path(f"{run.metrics}, line {number}"))
     evaluations = [row for row in rows if row["kind"] == "eval"]
     split = next((key[: -len("/AP")] for row in evaluations for key in row if key.endswith("/AP")), None)
     if split is None:

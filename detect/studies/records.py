@@ -1,7 +1,6 @@
 """Finds and reads the files that runs write: training runs, exports, measurements."""
 
 import functools
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from detect.errors import ConfigError, DataError, first_few, printable
+from detect.errors import ConfigError, DataError, first_few
 from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, LAST, MEASURED, SUMMARY, TENSORBOARD, RunFolder
+from detect.runs.forms import check, read
 from detect.studies import forms
 
 PASSED_OVER = {TENSORBOARD, LAST, "__pycache__"}
@@ -127,26 +127,10 @@ def collect(runs: str | Path | Sequence[str | Path]) -> Records:
             raise ConfigError(f"runs={folder}: no such folder")
     found: dict[str, dict[Path, dict[str, Any]]] = {SUMMARY: {}, EXPORT: {}, MEASURED: {}}
     for path in sorted({path for folder in named for path in _files(folder)}):
-        found[path.name][path.parent] = content = read(path)
-        if path.name != SUMMARY:
-            _check(content, forms.EXPORT if path.name == EXPORT else forms.MEASURED, path)
+        found[path.name][path.parent] = read(
+            path, {SUMMARY: {}, EXPORT: forms.EXPORT, MEASURED: forms.MEASURED}[path.name]
+        )
     return Records(_finished(found[SUMMARY]), found[EXPORT], found[MEASURED])
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The content of a JSON file that holds a mapping."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not readable JSON: legal is a mapping, found is {type(content).__name__}")
-    return content
-
-
-def _check(content: dict[str, Any], form: Any, path: Path) -> None:
-    if found := forms.problem(content, form):
-        raise DataError(f"{path}: {printable(found)}")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -157,15 +141,20 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
+def _stage(about: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a stage that a run had, with its seconds and steps; {} for a stage that it had not."""
+    return about and NO_STAGE | {key: value for key, value in about.items() if value is not None}
+
+
 def _finished(summaries: dict[Path, dict[str, Any]]) -> list[FinishedRun]:
     """The runs with scores of a detector. The folders of their stages are not runs."""
     runs = [
-        FinishedRun(folder, about, summaries.get(folder / CLASSIFY, {}), summaries.get(folder / DETECTOR, {}))
+        FinishedRun(folder, about, *(_stage(summaries.get(folder / stage, {})) for stage in (CLASSIFY, DETECTOR)))
         for folder, about in summaries.items()
         if "scores" in about and RunFolder(folder).last_stage()
     ]
     for run in runs:
-        _check(run.summary, forms.RUN, run.folder / SUMMARY)
-        _check(run.stage_1, forms.STAGE, run.folder / CLASSIFY / SUMMARY)
-        _check(run.float_stage, forms.STAGE, run.folder / DETECTOR / SUMMARY)
+        check(run.summary, forms.RUN, run.folder / SUMMARY)
+        check(run.stage_1, forms.STAGE, run.folder / CLASSIFY / SUMMARY)
+        check(run.float_stage, forms.STAGE, run.folder / DETECTOR / SUMMARY)
     return runs

@@ -20,6 +20,7 @@ from detect.reporting.progress import ProgressLine
 from detect.runs.folder import DETECTOR, DETECTOR_JSON, TFLITE_MODEL, RunFolder
 from detect.tflite import detection_output, package
 from detect.training.finished import load_architecture
+from detect.weights import claims, saved_model
 
 Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -106,13 +107,24 @@ class Detector:
     @classmethod
     def _from_saved_model(cls, folder: Path) -> "Detector":
         try:
-            about = json.loads((folder / DETECTOR_JSON).read_text())
-        except (OSError, ValueError) as error:
+            about = json.loads((folder / DETECTOR_JSON).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise WeightsError(f"{folder}: {DETECTOR_JSON}, which names the classes, can't be read: {error}") from error
-        module = tf.saved_model.load(str(folder))
+        claims.check_description(about, f"{folder}/{DETECTOR_JSON}")
+        saved_model.check(folder, about.get("sha256"))
+        try:
+            module = tf.saved_model.load(str(folder))
+            ends = module.signatures[saved_model.SIGNATURE].structured_outputs
+        except Exception as error:  # a damaged graph may raise anything
+            raise WeightsError(f"{folder}: TensorFlow can't load this SavedModel: {_line(error)}") from error
+        if missing := sorted(set(detection_output.OUTPUTS) - set(ends)):
+            raise WeightsError(f"{folder}: the SavedModel does not give {', '.join(missing)}")
 
         def find(images: list[np.ndarray]) -> list[Found]:
-            return [_serve(module, image) for image in images]
+            try:
+                return [_serve(module, image) for image in images]
+            except (tf.errors.OpError, ValueError, TypeError, IndexError) as error:
+                raise WeightsError(f"{folder}: the SavedModel can't be run: {_line(error)}") from error
 
         return cls(find, about["classes"], about["size"], str(folder), category_ids=about.get("category_ids"))
 
@@ -136,6 +148,9 @@ class Detector:
         for start in range(0, len(images), BATCH):
             batch = [_array(image) for image in images[start : start + BATCH]]
             for boxes, scores, classes in self._find(batch):
+                if len(classes) and not 1 <= classes.min() <= classes.max() <= len(self.classes):
+                    odd = {int(c) for c in classes} - set(range(1, len(self.classes) + 1))
+                    raise WeightsError(f"{self.name}: it finds class {min(odd)}; legal are 1 to {len(self.classes)}")
                 kept = scores >= score
                 names = tuple(self.classes[c - 1] for c in classes[kept])
                 found.append(Detections(boxes[kept], scores[kept], classes[kept], names))
@@ -155,9 +170,13 @@ class Detector:
 
 def _serve(module: Any, image: np.ndarray) -> Found:
     outputs = module.signatures["serving_default"](tf.constant(image[np.newaxis]))
-    count = int(outputs["num_detections"][0])
+    count = detection_output.as_count(outputs["num_detections"].numpy(), outputs["detection_scores"].shape[1])
     boxes, scores, classes = (outputs[f"detection_{n}"][0, :count].numpy() for n in ("boxes", "scores", "classes"))
     return boxes * np.array(image.shape[:2] * 2, np.float32), scores, classes.astype(np.int32)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _array(image: Image) -> np.ndarray:

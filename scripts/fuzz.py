@@ -1,12 +1,15 @@
-"""Damages the files of small data sets at random, and reads them: every reader must read them or raise a UserError.
+"""Damages the files of strangers at random, and reads them: every reader must read them or raise a UserError.
 
-    python scripts/fuzz.py [CASES] [SECONDS]       # make fuzz
+    python scripts/fuzz.py [CASES] [SECONDS] [--only READER...]       # make fuzz
 
+The readers are those of data sets, and those of `scripts/fuzz_models.py`: weights, models, archives and run folders.
 It prints a table: cases of each reader, how many were read and refused, the longest case, and the growth of memory.
-Exit code 1: a case raised another error, took longer than 5 seconds, or memory grew by 1 GB.
+Exit code 1: a case raised another error, took longer than 5 seconds, or memory grew by 1 GB. A case that ends the
+process leaves its trace, and the damaged file in the folder of the last line.
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import random
@@ -23,9 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import fuzz_models
 import globox
 import numpy as np
 
+from detect import apart
 from detect.cli.convert import WRITERS
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.formats import tfrecord_cache
@@ -43,6 +48,11 @@ TOKENS = (
     *("\0", "\ufeff", "\u202e", "../", "/", "\\", "{", "}", "[", "]", ":", ",", "=", "#", "!!python/object:x", "&a *a"),
     *("a" * 5000, "<!DOCTYPE a>", "<![CDATA[", "&#0;", "\n", "\r", "\t", "1", "2.5", "cat", "*", "?", "~", "|"),
 )
+NUMBERS = (
+    *(b"\xff" * 4, b"\xff" * 8, b"\xff\xff\xff\x7f", b"\xff" * 7 + b"\x7f", b"\0" * 4, b"\0" * 8, b"\0\0\0\x80"),
+    *(b"\xff\xff\xff\xff\x07", b"\xff" * 9 + b"\x01", b"\1\0\0\0", b"\0\0\0\1", b"\xff\xff", b"\0\0\1\0", b"\x7f"),
+)
+"""Lengths and offsets of files: whole numbers of four and eight bytes, and those of seven bits a byte."""
 VALUES = (
     *(None, True, -1, 0, 1.5, 1e300, float("nan"), 10**30, "", "x", "1", "../x"),
     *([], {}, [1], [[]], {"a": 1}, [None] * 4),
@@ -74,10 +84,13 @@ def seed_dataset(folder: Path) -> DetectionDataset:
     return DetectionDataset("seed", ("cat", "dog"), splits, (), (3, 90))
 
 
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """The bytes of a file after one to three random changes of bytes, words, lines or JSON values."""
+def damaged(content: bytes, rng: random.Random, other: bytes = b"") -> bytes:
+    """The bytes of a file after one to three random changes of bytes, numbers, words, lines or JSON values.
+
+    other: a file whose end may take the place of this one's.
+    """
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        kind = rng.randrange(7)
+        kind = rng.randrange(11)
         place = rng.randrange(len(content) + 1)
         if kind == 0 and content:
             place = min(place, len(content) - 1)
@@ -97,6 +110,17 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
             content = b"\n".join(lines)
         elif kind == 5:
             content = content[:place]
+        elif kind == 6:  # a length or an offset becomes huge, or nothing
+            number = rng.choice(NUMBERS)
+            content = content[:place] + number + content[place + len(number) :]
+        elif kind == 7:
+            start, length = rng.randrange(len(content) + 1), rng.choice((1, 4, 8, 64, 512))
+            content = content[:place] + content[start : start + length] + content[place:]
+        elif kind == 8:
+            start, length = rng.randrange(len(content) + 1), rng.choice((1, 4, 8, 64, 512))
+            content = (content[:place] + content[start : start + length] + content[place + length :])[: len(content)]
+        elif kind == 9 and other:
+            content = content[:place] + other[rng.randrange(len(other)) :]
         else:
             content = damaged_json(content, rng)
     return content
@@ -129,19 +153,20 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
     return json.dumps(tree).encode()
 
 
-def run(read: Callable[..., DetectionDataset], folder: Path, cases: int, deadline: float, rng: random.Random) -> Tally:
+def run(reader: fuzz_models.Reader, cases: int, deadline: float, rng: random.Random) -> Tally:
     """Reads `cases` damaged copies of a folder, one file damaged at a time, until the deadline (of time.monotonic)."""
-    tally = Tally()
+    tally, folder = Tally(), reader.seed
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     files = [path for path in files if path.suffix not in IMAGE_SUFFIXES] * 4 + files
     while tally.cases < cases and time.monotonic() < deadline:
         path = rng.choice(files)
         before = path.read_bytes()
-        path.write_bytes(damaged(before, rng))
+        content = damaged(before, rng, rng.choice(files).read_bytes())
+        path.write_bytes(reader.repair(content) if reader.repair and rng.random() < 0.7 else content)
         started = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, LONGEST)
         try:
-            check(read(folder), decode=True, threads=1)
+            reader.read(folder)
             tally.read += 1
         except UserError:
             tally.refused += 1
@@ -157,6 +182,11 @@ def run(read: Callable[..., DetectionDataset], folder: Path, cases: int, deadlin
     return tally
 
 
+def data_reader(read: Callable[..., DetectionDataset], folder: Path) -> fuzz_models.Reader:
+    """The reader of a format of data sets, with the check of its pictures."""
+    return fuzz_models.Reader(folder, lambda place: check(read(place), decode=True, threads=1))
+
+
 def hang(number: int, frame: object) -> None:
     raise TimeoutError(f"longer than {LONGEST} s")
 
@@ -166,30 +196,41 @@ def main() -> int:
     parser.add_argument("cases", type=int, nargs="?", default=100_000, help="cases of all readers together")
     parser.add_argument("seconds", type=float, nargs="?", default=1500, help="time for all of them")
     parser.add_argument("--seed", type=int, default=0)
+    known = (*FORMATS, *fuzz_models.MAKERS)
+    parser.add_argument("--only", nargs="+", choices=known, metavar="READER", help=f"some of {', '.join(known)}")
     given = parser.parse_args()
+    chosen = given.only or known
     signal.signal(signal.SIGALRM, hang)
+    faulthandler.enable(os.fdopen(os.dup(1), "w"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the decoders write a line for each damaged picture
     tallies = {}
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         (root / "pictures").mkdir()
         dataset = seed_dataset(root / "pictures")
-        for kind in FORMATS:
+        os.environ["DETECT_CACHE"] = str(root / "cache")
+        import tensorflow  # noqa: F401, before memory is measured
+
+        models = fuzz_models.readers(root, dataset, [kind for kind in chosen if kind in fuzz_models.MAKERS])
+        readers = models | {kind: data_reader(FORMATS[kind][1], root / kind) for kind in chosen if kind in FORMATS}
+        for kind in (kind for kind in readers if kind in FORMATS):
             if kind in WRITERS:
                 (root / kind).mkdir()
                 WRITERS[kind](dataset, root / kind, Notes())
             else:
                 sample(kind, dataset, root / kind)
-        os.environ["DETECT_CACHE"] = str(root / "cache")
         tfrecord_cache.in_child = lambda files, folder: unpack(list(files), folder)  # a process for each case is slow
-        import tensorflow  # noqa: F401, before memory is measured
-
+        worker = fuzz_models.Worker()
+        apart.run = worker.run
+        for reader in readers.values():
+            reader.read(reader.seed)  # every right file can be read
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        for kind, (_, read) in FORMATS.items():
-            deadline = time.monotonic() + given.seconds / len(FORMATS)
+        for kind, reader in readers.items():
+            deadline = time.monotonic() + given.seconds / len(readers)
             rng = random.Random(f"{kind} {given.seed}")
-            tallies[kind] = run(read, root / kind, given.cases // len(FORMATS), deadline, rng)
-            shutil.rmtree(root / kind)
+            tallies[kind] = run(reader, given.cases // len(readers), deadline, rng)
+            print(f"{kind}: {tallies[kind].cases} cases", flush=True)
+        worker.close()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     print("| reader | cases | read | refused | other errors | longest, s |\n|---|---|---|---|---|---|")
     for kind, t in tallies.items():

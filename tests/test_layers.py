@@ -27,6 +27,7 @@ LAYERS = [
     "data",
     "geometry",
     "config",
+    "apart",
     "files",
     "errors",
 ]

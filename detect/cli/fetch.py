@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detect.cli.main import verb
-from detect.errors import ConfigError
+from detect.errors import ConfigError, printable
 from detect.weights.catalogue import Entry, obtain
 
 if TYPE_CHECKING:
@@ -25,7 +25,14 @@ def main(cfg: "DictConfig") -> Path | None:
         raise ConfigError(f"unknown name={cfg.name}{nearest(str(cfg.name), entries)}; `detect fetch` lists legal names")
     entry = entries[cfg.name]
     folder = obtain(entry, cfg.cache)
-    print("\n".join([str(folder), *(f"  {f.name}  {f.stat().st_size / 1e6:.1f} MB" for f in sorted(folder.iterdir()))]))
+    print(
+        "\n".join(
+            [
+                str(folder),
+                *(f"  {printable(f.name)}  {f.stat().st_size / 1e6:.1f} MB" for f in sorted(folder.iterdir())),
+            ]
+        )
+    )
     print(f"Use it:\n  {command(entry)}")
     return folder
 

@@ -26,7 +26,7 @@ def load_yaml(file: Path, need: str = "it must hold a mapping of keys to values"
     """
     try:
         cfg = OmegaConf.load(file)
-    except (yaml.YAMLError, ValueError, OSError, OmegaConfBaseException) as error:  # also text that is not UTF-8
+    except (yaml.YAMLError, ValueError, OSError, RecursionError, OmegaConfBaseException) as error:
         raise ConfigError(f"{file}: the file is damaged ({str(error).splitlines()[0]}); {need}") from error
     if not isinstance(cfg, DictConfig) or not cfg:
         raise ConfigError(f"{file}: the file is empty or damaged; {need}")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 from detect.runs.folder import DETECTOR_JSON
+from detect.weights.saved_model import hashes
 
 UNIT = 2048  # the integer for 1.0 in OpenCV's fixed-point weights
 
@@ -47,7 +48,8 @@ def save(
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
     ids = list(category_ids or range(1, len(classes) + 1))
     about = {"classes": list(classes), "category_ids": ids, "size": frame.size, "resize": frame.mode, "run": origin}
-    (folder / DETECTOR_JSON).write_text(json.dumps(about, indent=2))
+    about["sha256"] = hashes(folder)
+    (folder / DETECTOR_JSON).write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 
 def fit_in_graph(image, frame: Frame):

@@ -25,7 +25,7 @@ from detect.config.tree import load_yaml, plain
 from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError, DataError, UserError
 from detect.files import read_json, write_json, write_text
-from detect.runs import data_record
+from detect.runs import data_record, forms
 
 log = logging.getLogger("detect")
 
@@ -98,11 +98,12 @@ class StageFolder:
 
     def summary_figure(self, name: str) -> float:
         """A figure of the stage's summary, such as `seconds`; 0 if the stage is not finished."""
-        return float((_summary(self.summary) or {}).get(name, 0))
+        summary = _summary(self.summary, {f"{name}?": "number"})
+        return float((summary or {}).get(name) or 0)
 
     def scores(self) -> dict[str, Any] | None:
         """The scores of a finished stage; None if the stage is not finished."""
-        summary = _summary(self.summary)
+        summary = _summary(self.summary, forms.ENDED)
         return summary["scores"] if summary else None
 
 
@@ -176,10 +177,14 @@ class RunFolder:
     def _categories(self) -> list[tuple[int, str]]:
         try:
             listed = read_json(self.classes)
-            if all(isinstance(entry, str) for entry in listed):
+            if listed and all(isinstance(entry, str) for entry in listed):
                 return list(enumerate(listed, 1))
-            return [(int(entry["id"]), str(entry["name"])) for entry in listed]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            found = [(int(entry["id"]), str(entry["name"])) for entry in listed]
+            ids = [number for number, _ in found]
+            if not found or len(set(ids)) < len(ids) or max(map(abs, ids)) >= 1 << 53:
+                raise ValueError("legal are one or more classes, each with a number of its own")
+            return found
+        except (UserError, ValueError, TypeError, KeyError, OSError, OverflowError, RecursionError) as error:
             raise ConfigError(f"{self.classes}: this is not the list of classes of a run: {error}") from error
 
     def save(self, cfg: DictConfig, dataset: DetectionDataset, command: Command | None = None) -> None:
@@ -204,7 +209,7 @@ class RunFolder:
         entry = {"changed": {key: list(pair) for key, pair in changed.items()}}
         history = read_json(self.history) if self.history.exists() else []
         if not history or history[-1]["changed"] != entry["changed"]:
-            scores = (_summary(self.summary) or {}).get("scores")
+            scores = (_summary(self.summary, forms.SCORED) or {}).get("scores")
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             write_json(self.history, [*history, {"time": now, **entry, "scores": scores}])
         self.summary.unlink(missing_ok=True)
@@ -217,11 +222,14 @@ class RunFolder:
 
     def objective(self) -> float | None:
         """AP of a finished run on the split that chose the checkpoint; None if the run is not finished."""
-        summary = _summary(self.summary)
+        summary = _summary(self.summary, forms.SCORED)
         if summary is None:
             return None
         scores = summary["scores"]
-        return scores[next(split for split in ("val", "test", "train") if split in scores)]["AP"] or 0.0
+        split = next((split for split in ("val", "test", "train") if split in scores), None)
+        if split is None:
+            raise DataError(f"{self.summary}: it has scores of no split; legal are val, test and train")
+        return scores[split]["AP"] or 0.0
 
     def check_path(self) -> None:
         """Raises ConfigError for a path that TensorFlow can't use."""
@@ -246,11 +254,11 @@ class RunFolder:
         if not self.data.exists():
             return
         try:
-            before = read_json(self.data)
-            changed = data_record.changes(before, data_record.record(dataset))
-        except (UserError, LookupError, TypeError, AttributeError):
-            log.warning("%s: the file is damaged; whether the data changed is not known", self.data)
+            before = forms.read(self.data, forms.DATA)
+        except DataError as error:
+            log.warning("%s; whether the data changed is not known", error)
             return
+        changed = data_record.changes(before, data_record.record(dataset))
         if changed:
             head = f"run folder {self.path}: the data set {dataset.name} is not what the run was begun on"
             raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")
@@ -266,15 +274,12 @@ class RunFolder:
         return extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
 
 
-def _summary(path: Path) -> dict[str, Any] | None:
+def _summary(path: Path, form: object) -> dict[str, Any] | None:
     """The content of a summary.json. None without one, and for a damaged one: then the scores are made again."""
     if not path.exists():
         return None
     try:
-        content = read_json(path)
-    except UserError:
-        content = None
-    if not isinstance(content, dict) or not isinstance(content.get("scores"), dict):
-        log.warning("%s: the file is damaged; its scores are made again", path)
+        return forms.read(path, form)
+    except DataError as error:
+        log.warning("%s; its scores are made again", error)
         return None
-    return content

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detect.errors import DataError
 from detect.reporting.logger import read_metrics
+from detect.runs.forms import check
+from detect.studies import forms
 from detect.studies.records import FinishedRun
 from detect.studies.statistics import band
 
@@ -57,8 +60,10 @@ def read_curve(run: FinishedRun) -> Curve | None:
         return None
     try:
         rows = read_metrics(run.metrics)
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"not readable: {error}") from error
+    for number, row in enumerate(rows, 1):
+        check(row, forms.ROW, Path(f"{run.metrics}, line {number}"))
     evaluations = [row for row in rows if row["kind"] == "eval"]
     split = next((key[: -len("/AP")] for row in evaluations for key in row if key.endswith("/AP")), None)
     if split is None:

@@ -1,12 +1,11 @@
 """Exported models and other measurements as rows of a study's CSV file."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from detect.studies.csv_file import NO_FIGURE, Row, host, rounded, versions
-from detect.studies.records import Records
+from detect.studies.records import Records, command_words
 
 
 def export_rows(records: Records) -> list[Row]:
@@ -39,7 +38,7 @@ def export_rows(records: Records) -> list[Row]:
 
 def run_folder(about: Mapping[str, Any], folder: Path) -> Path:
     """The folder of the run that was exported: from the command of the export, else the parent of the export."""
-    named = [word[len("run=") :] for word in shlex.split(about.get("command") or "") if word.startswith("run=")]
+    named = [word[len("run=") :] for word in command_words(about) if word.startswith("run=")]
     return Path(named[-1]) if named else folder.parent
 
 

@@ -1,21 +1,30 @@
 """Finds and reads the files that runs write: training runs, exports, measurements."""
 
 import functools
-import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, first_few
 from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, LAST, MEASURED, SUMMARY, TENSORBOARD, RunFolder
+from detect.runs.forms import check, read
+from detect.studies import forms
 
 PASSED_OVER = {TENSORBOARD, LAST, "__pycache__"}
 NO_STAGE = {"seconds": 0.0, "steps": 0}
+
+
+def command_words(about: Mapping[str, Any]) -> list[str]:
+    """The words of the command in a summary; none if it is not a command line."""
+    try:
+        return shlex.split(about.get("command") or "")
+    except ValueError:  # a quotation mark without its second
+        return []
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,19 @@ class FinishedRun:
     @functools.cached_property
     def overrides(self) -> list[str]:
         """Overrides from the run's command, else those that Hydra saved, as a sweep's command has those of all jobs."""
-        words = shlex.split(self.summary.get("command") or "")
+        words = command_words(self.summary)
         if words[:2] == ["detect", "train"] and not {"-m", "--multirun"} & set(words):
             return words[2:]
         saved = self.folder / ".hydra" / "overrides.yaml"
-        return [str(line) for line in yaml.safe_load(saved.read_text()) or []] if saved.is_file() else []
+        if not saved.is_file():
+            return []
+        try:
+            lines = yaml.safe_load(saved.read_text(encoding="utf-8")) or []
+        except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+            raise DataError(f"{saved}: not readable: {first_few(str(error).splitlines(), 1)}") from error
+        if not isinstance(lines, list):
+            raise DataError(f"{saved}: legal is a list of overrides")
+        return [str(line) for line in lines]
 
     @property
     def earlier_seconds(self) -> float:
@@ -110,19 +127,10 @@ def collect(runs: str | Path | Sequence[str | Path]) -> Records:
             raise ConfigError(f"runs={folder}: no such folder")
     found: dict[str, dict[Path, dict[str, Any]]] = {SUMMARY: {}, EXPORT: {}, MEASURED: {}}
     for path in sorted({path for folder in named for path in _files(folder)}):
-        found[path.name][path.parent] = read(path)
+        found[path.name][path.parent] = read(
+            path, {SUMMARY: {}, EXPORT: forms.EXPORT, MEASURED: forms.MEASURED}[path.name]
+        )
     return Records(_finished(found[SUMMARY]), found[EXPORT], found[MEASURED])
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The content of a JSON file that holds a mapping."""
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not readable JSON: legal is a mapping, found is {type(content).__name__}")
-    return content
 
 
 def _files(folder: Path) -> list[Path]:
@@ -133,10 +141,20 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
+def _stage(about: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a stage that a run had, with its seconds and steps; {} for a stage that it had not."""
+    return about and NO_STAGE | {key: value for key, value in about.items() if value is not None}
+
+
 def _finished(summaries: dict[Path, dict[str, Any]]) -> list[FinishedRun]:
     """The runs with scores of a detector. The folders of their stages are not runs."""
-    return [
-        FinishedRun(folder, about, summaries.get(folder / CLASSIFY, {}), summaries.get(folder / DETECTOR, {}))
+    runs = [
+        FinishedRun(folder, about, *(_stage(summaries.get(folder / stage, {})) for stage in (CLASSIFY, DETECTOR)))
         for folder, about in summaries.items()
         if "scores" in about and RunFolder(folder).last_stage()
     ]
+    for run in runs:
+        check(run.summary, forms.RUN, run.folder / SUMMARY)
+        check(run.stage_1, forms.STAGE, run.folder / CLASSIFY / SUMMARY)
+        check(run.float_stage, forms.STAGE, run.folder / DETECTOR / SUMMARY)
+    return runs

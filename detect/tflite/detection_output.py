@@ -155,11 +155,24 @@ def detections(settings: Settings, outputs: dict[str, np.ndarray]) -> tuple[np.n
         count = int(found["count"])
         return found["boxes"][:count], found["scores"][:count], found["classes"][:count]
     frame = np.array(settings.size * 2, np.float32)
-    count = int(outputs["num_detections"].reshape(-1)[0])
+    count = as_count(outputs["num_detections"], outputs["detection_scores"].shape[1])
     boxes, kinds, scores = (outputs[name][0, :count] for name in OUTPUTS[:3])
     boxes = np.clip(boxes * frame, 0, frame)
     real = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)  # the custom operation keeps boxes outside the frame
     return boxes[real], scores[real], kinds[real].astype(np.int32) + 1
+
+
+def as_count(value: np.ndarray, most: int) -> int:
+    """The number of detections that a model tells, in a float; at most so many, and 0 if it is no number."""
+    return int(np.clip(np.nan_to_num(value.reshape(-1)[0], nan=0.0), 0, most))
+
+
+def shapes(settings: Settings) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of a file's outputs; None is any side."""
+    if settings.nms == "none":
+        anchors = len(settings.anchors)
+        return {"codes": (None, anchors, 4), "logits": (None, anchors, len(settings.classes) + 1)}
+    return dict(zip(OUTPUTS, [(1, None, 4), (1, None), (1, None), (1,)], strict=True))
 
 
 def _decoded(settings: Settings, codes, logits):

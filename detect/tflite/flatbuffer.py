@@ -1,5 +1,6 @@
 """A TFLite file as objects: reading, writing, naming its inputs and outputs, joining two files, metadata."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import flatbuffers
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike
 from detect.errors import WeightsError
 
 IDENTIFIER = b"TFL3"
+LARGEST = 2 << 30  # bytes of a file: the format has offsets of 31 bits
+MOST = 1 << 28  # numbers of a tensor: a frame has a few millions
 ALIGNMENT = 16  # bytes: the schema requires this for a buffer, and kernels rely on it
 SIGNATURE = "serving_default"
 
@@ -37,16 +40,56 @@ class AlignedBuffer(schema.BufferT):
 
 
 def read(content: bytes, name: str = "the file") -> schema.ModelT:
-    """The `schema.ModelT` of a file's bytes. Raises WeightsError if they are not a TFLite file or a damaged one."""
+    """The `schema.ModelT` of a file's bytes. Raises WeightsError if they are not a TFLite file or a damaged one.
+
+    Every index in the result (of tensors, buffers, operators) is in range. Every constant has the size of its shape.
+    A file that claims more parts than it has bytes may take long: `detect.tflite.trial` sets the limit.
+    """
     if content[4:8] != IDENTIFIER:
         raise WeightsError(f"{name}: not a TFLite file (these start with {IDENTIFIER.decode()} at byte 4)")
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+        problem = _problem(model)
     except Exception as error:  # a truncated flatbuffer may raise anything
         raise WeightsError(f"{name}: a TFLite file that is damaged or cut off ({type(error).__name__})") from error
-    if not model.subgraphs:
-        raise WeightsError(f"{name}: a TFLite file without a graph")
+    if problem:
+        raise WeightsError(f"{name}: a TFLite file {problem}")
     return model
+
+
+def _problem(model: schema.ModelT) -> str | None:
+    """What is wrong with the indices or sizes of a file; None if nothing is."""
+    if not model.subgraphs:
+        return "without a graph"
+    sizes = [0 if buffer.data is None else len(buffer.data) for buffer in model.buffers or []]
+    codes = len(model.operatorCodes or [])
+    for graph in model.subgraphs:
+        tensors = len(graph.tensors or [])
+        for tensor in graph.tensors or []:
+            shape = [] if tensor.shape is None else [int(side) for side in tensor.shape]
+            if any(side < 0 for side in shape) or math.prod(shape) > MOST:
+                return f"with a tensor of the shape {shape[:10]}; legal are at most {MOST} numbers"
+            if not 0 <= tensor.buffer < len(sizes):
+                return f"that is damaged: it has no buffer {tensor.buffer}"
+            held, wanted = sizes[tensor.buffer], math.prod(shape) * BYTES.get(tensor.type, 0)
+            if held and tensor.type in BYTES and tensor.sparsity is None and held != wanted:
+                return f"that is damaged: a constant of the shape {shape[:10]} has {held} bytes, not {wanted}"
+        ends = [graph.inputs, graph.outputs]
+        for operator in graph.operators or []:
+            if not 0 <= operator.opcodeIndex < codes:
+                return f"that is damaged: it has no kind {operator.opcodeIndex} of operators"
+            ends += [operator.inputs, operator.outputs, operator.intermediates]
+        if any(not -1 <= int(i) < tensors for end in ends if end is not None for i in end):
+            return "that is damaged: an operator has a tensor that the graph has not"
+        if any(int(i) < 0 for end in ends[:2] if end is not None for i in end):
+            return "that is damaged: an end of the graph is no tensor"
+    first = len(model.subgraphs[0].tensors or [])
+    named = [x for s in (model.signatureDefs or [])[:1] for side in (s.inputs, s.outputs) for x in side or []]
+    if any(not 0 <= entry.tensorIndex < first for entry in named):
+        return "that is damaged: its signature has a tensor that the graph has not"
+    if any(not 0 <= entry.buffer < len(sizes) for entry in model.metadata or []):
+        return "that is damaged: its metadata are in no buffer"
+    return None
 
 
 def write(model: schema.ModelT) -> bytes:
@@ -61,9 +104,13 @@ def ends(model: schema.ModelT) -> tuple[dict[str, int], dict[str, int]]:
     """{name: tensor} of the inputs and of the outputs: names of the signature, or without one, names of the tensors."""
     if model.signatureDefs:
         signature = model.signatureDefs[0]
-        return tuple({_text(x.name): int(x.tensorIndex) for x in s} for s in (signature.inputs, signature.outputs))  # type: ignore[return-value]
+        return tuple(
+            {_text(x.name): int(x.tensorIndex) for x in s or ()} for s in (signature.inputs, signature.outputs)
+        )  # type: ignore[return-value]
     graph = model.subgraphs[0]
-    return tuple({_text(graph.tensors[i].name): int(i) for i in s} for s in (graph.inputs, graph.outputs))  # type: ignore[return-value]
+    return tuple(
+        {_text(graph.tensors[i].name): int(i) for i in (() if s is None else s)} for s in (graph.inputs, graph.outputs)
+    )  # type: ignore[return-value]
 
 
 def set_ends(model: schema.ModelT, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
@@ -191,6 +238,16 @@ def constant(model: schema.ModelT, index: int) -> np.ndarray | None:
     return np.asarray(data, np.uint8).view(np.float32)
 
 
+BYTES = {
+    getattr(schema.TensorType, name): size
+    for name, size in {
+        "FLOAT32": 4, "FLOAT16": 2, "FLOAT64": 8, "INT8": 1, "UINT8": 1, "INT16": 2, "UINT16": 2, "INT32": 4,
+        "UINT32": 4, "INT64": 8, "UINT64": 8, "BOOL": 1,
+    }.items()
+}  # fmt: skip
+"""Bytes of a number, of the types that are stored one after the other."""
+
+
 def _named(end: Mapping[str, int]) -> list[schema.TensorMapT]:
     entries = []
     for name, index in end.items():
@@ -201,7 +258,7 @@ def _named(end: Mapping[str, int]) -> list[schema.TensorMapT]:
 
 
 def _text(name: bytes | str | None) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name or "")
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
 
 
 def _names(kind: type) -> dict[int, str]:

@@ -1,9 +1,9 @@
 """The metadata of a TFLite file, with which it can be used without its run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -11,14 +11,39 @@ from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import ConfigError, WeightsError
 from detect.geometry.box_coder import CODERS
+from detect.geometry.frame import Mode
 from detect.modeling.interface import Detector
 from detect.modeling.losses import SCORES
 from detect.modeling.nms import NonMaxSuppression
 from detect.tflite import flatbuffer
+from detect.weights import claims
 
 ENTRY, ANCHORS = "detect.json", "detect.geometry.anchors"  # names in the file's metadata
 FORMAT = 1
 NMS = ("none", "tflite_op", "in_graph")
+MOST = 1 << 16  # detections of an image
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return type(value) in (int, float) and low <= value <= high
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value <= MOST
+
+
+LEGAL: dict[str, Callable[[Any], bool]] = {
+    "resize": lambda v: type(v) is str and v in get_args(Mode),
+    "boxes": lambda v: type(v) is str and v in CODERS,
+    "scores": lambda v: type(v) is str and v in SCORES,
+    "nms": lambda v: v in NMS,
+    "scales": lambda v: len(v) == 4 and all(_is_number(x, 1e-6, 1e6) for x in v),
+    "iou": lambda v: _is_number(v, 0, 1),
+    "score": lambda v: _is_number(v, 0, 1),
+    "per_class": _is_count,
+    "total": _is_count,
+}
+"""Of each field that is not described by `detect.weights.claims`, whether a file's value is legal."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +151,14 @@ class Settings:
                 raise WeightsError(f"{name}: its {ENTRY} is of format {said['format']}, this program reads {FORMAT}")
             said = {"boxes": "offsets", "category_ids": ()} | said  # files of earlier versions have neither
             fields = {key: said[key] for key in cls.__dataclass_fields__ if key != "anchors"}
+            claims.check_description(said, f"{name}: its {ENTRY}")
             fields |= {key: tuple(fields[key]) for key in ("classes", "category_ids", "size", "scales")}
             anchors = np.frombuffer(found[ANCHORS], "<f4").reshape(said["anchors"]["shape"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise WeightsError(f"{name}: its {ENTRY} can't be read: {type(error).__name__}: {error}") from error
-        if fields["boxes"] not in CODERS or fields["scores"] not in SCORES:
-            raise WeightsError(f"{name}: its {ENTRY} has boxes={fields['boxes']}, scores={fields['scores']}")
+        for key, holds in LEGAL.items():
+            if not holds(fields[key]):
+                raise WeightsError(f"{name}: its {ENTRY} has {key}={str(fields[key])[:60]}, which is not legal")
+        if anchors.ndim != 2 or anchors.shape[1] != 4 or not np.isfinite(anchors).all():
+            raise WeightsError(f"{name}: its anchors have the shape {list(anchors.shape)}; legal are [A, 4] numbers")
         return cls(**fields, anchors=anchors)

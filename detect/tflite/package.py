@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import ConfigError, WeightsError
 from detect.evaluation.sqnr import Limit
-from detect.tflite import accuracy, detection_output, flatbuffer, operators
+from detect.tflite import accuracy, detection_output, flatbuffer, operators, trial
 from detect.tflite import parity as checks
 from detect.tflite.convert import INT8, convert, float_kernels
 from detect.tflite.metadata import Settings
@@ -209,12 +209,14 @@ def open_file(path: Path, threads: int = 1) -> tuple[Runner, Settings]:
 
     Raises WeightsError for any other file.
     """
-    runner = Runner(path, threads)
+    content = trial.read(Path(path))
+    runner = Runner(content, threads, name=str(path))
     settings = Settings.read(runner.model, str(path))
     if detection_output.right_threads(settings, threads) != threads:
-        runner = Runner(path, detection_output.right_threads(settings, threads))
+        runner = Runner(content, detection_output.right_threads(settings, threads), name=str(path))
     wanted = set(detection_output.OUTPUTS) if settings.nms != "none" else set(checks.HEADS)
     if set(runner.outputs) != wanted:
         given, promised = ", ".join(runner.outputs), ", ".join(sorted(wanted))
         raise WeightsError(f"{path}: the file gives {given}, but its metadata promise {promised}")
+    runner.check_shapes(settings.size, detection_output.shapes(settings))
     return runner, settings

@@ -1,26 +1,28 @@
 """Runs a TFLite file with ai-edge-litert, the interpreter of devices."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from detect.errors import WeightsError
-from detect.tflite import flatbuffer
+from detect.tflite import flatbuffer, trial
 from detect.tflite.quiet import quiet
 
 
 class Runner:
     """A TFLite file. A call with one frame, or with several frames, returns its outputs by name as float32.
 
-    file: a path, or the file's bytes. threads: those of the interpreter.
+    file: a path, or the file's bytes. A path's file is first tried in a process of its own (`detect.tflite.trial`).
+    threads: those of the interpreter. name: what the bytes are, for messages.
     keep_all: keep every tensor of the last run, for `tensor`; this is slower, because it runs without XNNPACK.
     Raises WeightsError if the file is not a TFLite file or can't run here.
     """
 
-    def __init__(self, file: Path | bytes, threads: int = 1, keep_all: bool = False):
-        content, name = (file, "the file") if isinstance(file, bytes) else (_content(file), str(file))
+    def __init__(self, file: Path | bytes, threads: int = 1, keep_all: bool = False, name: str = "the file"):
+        content, name = (file, name) if isinstance(file, bytes) else (trial.read(Path(file)), str(file))
         self.model = flatbuffer.read(content, name)
         options: dict[str, Any] = {}
         if keep_all:
@@ -33,11 +35,39 @@ class Runner:
         except (ValueError, RuntimeError) as error:
             raise WeightsError(f"{name}: ai-edge-litert can't run this file: {error}") from error
         self._tensors: dict[int, dict[str, Any]] = {d["index"]: d for d in self.interpreter.get_tensor_details()}
-        inputs, self.outputs = flatbuffer.ends(self.model)
-        if len(inputs) != 1:
-            raise WeightsError(f"{name}: the file has the inputs {', '.join(inputs)}; one image is expected")
-        (self.input,) = inputs.values()
+        self.inputs, self.outputs = flatbuffer.ends(self.model)
+        if len(self.inputs) != 1:
+            raise WeightsError(f"{name}: the file has the inputs {', '.join(self.inputs)}; one image is expected")
+        (self.input,) = self.inputs.values()
+        self._check_ends(name)
         self._batch, self._name = int(self._details(self.input)["shape"][0]), name
+
+    def _check_ends(self, name: str) -> None:
+        """Raises WeightsError unless the input takes images, and the outputs are numbers with steps of their shape."""
+        image = self._tensors.get(self.input)
+        if image is None or len(image["shape"]) != 4 or image["shape"][-1] != 3 or _kind(image) not in "fiu":
+            shape = [] if image is None else image["shape"].tolist()
+            raise WeightsError(f"{name}: the file takes a tensor of the shape {shape}; legal is [N, height, width, 3]")
+        for output, index in self.outputs.items():
+            found = self._tensors.get(index)
+            if found is None or _kind(found) not in "fiu":
+                raise WeightsError(f"{name}: the output {output} is not an array of numbers")
+            steps, axis = (found["quantization_parameters"][key] for key in ("scales", "quantized_dimension"))
+            side = found["shape"][axis] if 0 <= axis < len(found["shape"]) else None
+            if len(steps) > 1 and (len(steps) != side or len(found["quantization_parameters"]["zero_points"]) != side):
+                raise WeightsError(f"{name}: the output {output} has {len(steps)} steps, which its shape does not have")
+
+    def check_shapes(self, size: Sequence[int], outputs: Mapping[str, Sequence[int | None]]) -> None:
+        """Raises WeightsError unless the file takes frames of a size and gives these shapes. None: any side."""
+        if tuple(self._details(self.input)["shape"][1:3]) != tuple(size):
+            found = self._details(self.input)["shape"].tolist()
+            raise WeightsError(f"{self._name}: the file takes {found}, but its metadata promise frames of {list(size)}")
+        for name, wanted in outputs.items():
+            found = self.interpreter.get_tensor(self.outputs[name]).shape
+            if len(found) != len(wanted) or any(b not in (a, None) for a, b in zip(found, wanted, strict=True)):
+                raise WeightsError(
+                    f"{self._name}: the file's {name} have the shape {list(found)}; promised is {list(wanted)}"
+                )
 
     @property
     def input_type(self) -> np.dtype:
@@ -106,8 +136,14 @@ class Runner:
         return self._tensors[index]
 
 
-def _content(file: Path) -> bytes:
+def _kind(details: dict[str, Any]) -> str:
+    return np.dtype(details["dtype"]).kind
+
+
+def apart(arguments: Sequence[str], stdin: BinaryIO, stdout: BinaryIO) -> None:
+    """Runs the file in `stdin` on empty frames: `detect.tflite.trial`. arguments: its name. Raises WeightsError."""
+    runner = Runner(stdin.read(), name=arguments[0])
     try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{file}: can't be read: {error.strerror}") from error
+        runner(np.zeros(runner.interpreter.get_input_details()[0]["shape"], np.float32))
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise WeightsError(f"{arguments[0]}: ai-edge-litert can't run this file: {error}") from error

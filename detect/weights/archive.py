@@ -1,6 +1,9 @@
 """Unpacks the wanted files of a tar archive into a folder. The archive is not trusted."""
 
 import bz2
+import contextlib
+import fcntl
+import glob
 import gzip
 import lzma
 import os
@@ -8,14 +11,15 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, printable
 
 LARGEST = 2 << 30  # bytes, unpacked: archives of weights are much smaller; a larger one is broken or an attack
 LARGEST_HEADER = 1 << 20  # the most bytes of one header, which tarfile keeps in memory
+MOST = 10_000  # members: archives of weights have a few dozen
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
@@ -24,26 +28,47 @@ def unpack(archive: Path, start: str, folder: Path) -> Path:
 
     start: `model.ckpt`, or a name with folders, `ema/model`. Both match at any depth of the archive.
 
+    The folder gets its name when all of its files are on the disk. What a killed process has left is removed. One
+    process unpacks at a time, and others wait for it.
+
     Raises WeightsError, and leaves no files, if such a name belongs to anything but a plain file, if it points outside
-    of the folder, or if the archive unpacks to more than LARGEST bytes.
+    of the folder, or if the archive has more than MOST members or unpacks to more than LARGEST bytes.
     """
     if folder.is_dir():
         return folder
+    try:
+        with _locked(archive):
+            if not folder.is_dir():  # another process may have unpacked it meanwhile
+                _unpack(archive, start, folder)
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise WeightsError(f"{archive} can't be unpacked into {folder}: {error}") from error
+    return folder
+
+
+def _unpack(archive: Path, start: str, folder: Path) -> None:
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.new*"):
+        shutil.rmtree(left, ignore_errors=True)
     new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.new"))
     try:
         with _decompressed(archive) as stream, tarfile.open(fileobj=_limited(stream), mode="r:") as tar:
-            for member in tar:
+            for count, member in enumerate(tar):
+                if count == MOST:
+                    raise WeightsError(f"{archive} has more than {MOST} members: refused")
                 if _is_wanted(member.name, start):
                     _extract(tar, member, archive, new)
         if not any(new.iterdir()):
             raise WeightsError(f"{archive} holds no file that starts with {start}")
-        if not folder.is_dir():  # another process may have unpacked it meanwhile
-            os.replace(new, folder)
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise WeightsError(f"{archive} can't be unpacked into {folder}: {error}") from error
+        os.replace(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return folder
+
+
+@contextlib.contextmanager
+def _locked(archive: Path) -> Iterator[None]:
+    """Keeps other processes from unpacking the archive meanwhile."""
+    with open(archive, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_wanted(name: str, start: str) -> bool:
@@ -56,6 +81,8 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folde
     if member.isdir():
         return
     place = PurePosixPath(member.name)
+    if printable(member.name) != member.name:
+        raise WeightsError(f"{archive}: the name {printable(member.name)} has control characters: refused")
     if not member.isreg() or member.issparse():
         raise WeightsError(f"{archive}: {member.name} is not a plain file: refused")
     if place.is_absolute() or ".." in place.parts:
@@ -67,6 +94,8 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folde
     assert source is not None  # it is a plain file
     with source, open(target, "wb") as out:
         shutil.copyfileobj(source, out)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _decompressed(archive: Path) -> IO[bytes]:

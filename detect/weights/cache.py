@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from detect.errors import WeightsError
-from detect.files import cache_folder
+from detect.files import cache_folder, write_text
 from detect.weights.download import Progress, complete, sha256_of
 
 log = logging.getLogger("detect")
@@ -27,6 +27,7 @@ def fetch(
 ) -> Path:
     """The path of the file of `address` in the cache. Fetches it (http, https, ftp, file) if it is missing or wrong.
 
+    address: its last part is the name of the file.
     sha256: hash of the file, in hexadecimal. None: the hash of the first file that is fetched is written beside it
         (`NAME.sha256`), with a warning, and later files must have it.
     timeout: the download fails after so many seconds without data. The bytes that arrived stay in `NAME.part`, and the
@@ -36,7 +37,7 @@ def fetch(
     Raises WeightsError, which says what to do, if the file can't be fetched or has another hash.
     """
     folder = cache_folder(cache)
-    target = folder / address.rstrip("/").rsplit("/", 1)[-1]
+    target = folder / plain_name(address.rstrip("/").rsplit("/", 1)[-1], f"the end of the address {address}")
     pin = target.with_name(f"{target.name}.sha256")
     try:
         expected = sha256 or _pinned(pin)
@@ -62,6 +63,13 @@ def fetch(
     return target
 
 
+def plain_name(name: str, what: str) -> str:
+    """The name, if it can be that of a file everywhere. what: what it is, for the message. Raises WeightsError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}", name):
+        raise WeightsError(f"{what} is {name!r}; legal are names of letters, digits and . _ + - that begin with one")
+    return name
+
+
 def _is_there(target: Path, expected: str | None) -> bool:
     """Whether the file is in the cache. If no hash is known (a file that was put there by hand), keeps its hash."""
     if not target.is_file():
@@ -76,12 +84,12 @@ def _is_there(target: Path, expected: str | None) -> bool:
 
 
 def _pinned(pin: Path) -> str | None:
-    text = pin.read_text().strip() if pin.is_file() else ""
+    text = pin.read_text(errors="replace").strip() if pin.is_file() else ""
     return text if re.fullmatch("[0-9a-f]{64}", text) else None
 
 
 def _write_pin(pin: Path, found: str, target: Path) -> None:
-    pin.write_text(f"{found}\n")
+    write_text(pin, f"{found}\n")
     log.warning("no sha256 is known for %s: it has %s, which is expected from now on", target.name, found)
 
 

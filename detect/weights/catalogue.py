@@ -1,18 +1,24 @@
 """The catalogue of published archives: the fields of an entry, and where its weights come from."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from detect.errors import ConfigError
+from detect.errors import ConfigError, WeightsError
 from detect.files import cache_folder
 from detect.weights.archive import unpack
-from detect.weights.cache import fetch
+from detect.weights.cache import fetch, plain_name
 from detect.weights.download import sha256_of
 
 log = logging.getLogger("detect")
+
+
+KINDS: dict[str, Any] = {"backbone": Mapping, "detector": bool, "sha256": str | None}  # the others are text
+LEGAL = defaultdict(lambda: "text", backbone="a mapping", detector="true or false", sha256="a hash or null")
+SAFE = ("https://", "file://")  # what arrives from there is what the address names
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,9 @@ class Entry:
     backbone: arguments of the backbone that it was trained with; they distinguish two archives of one network.
     detector: whether it holds a whole detector of the Object Detection API; if not, it is a classifier.
     use: overrides of `detect train` that build this network.
+    name: it becomes part of a folder's name.
     address, sha256: of the tar archive. sha256=None: the hash of the first archive that is fetched is kept, and later
-        archives must have it.
+        archives must have it; this needs an address by https, or a file.
     file: start of the names of the wanted files in the archive, with their folders.
     """
 
@@ -39,11 +46,18 @@ class Entry:
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> "Entry":
-        """Makes an entry from a mapping with every field except the name. Raises ConfigError for another mapping."""
+        """Makes an entry from a mapping with every field except the name. Raises ConfigError for another mapping, and
+        for values of another type."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"catalogue: {name} is {values!r}; legal is a mapping")
         wanted = {field.name for field in fields(cls)} - {"name"}
         if set(values) != wanted:
             odd = sorted(set(values) ^ wanted)
             raise ConfigError(f"catalogue: {name} must have {', '.join(sorted(wanted))}; wrong are {', '.join(odd)}")
+        for field in fields(cls):
+            value = values.get(field.name, name)
+            if not isinstance(value, KINDS.get(field.name, str)):
+                raise ConfigError(f"catalogue: {field.name} of {name} is {value!r}; legal is {LEGAL[field.name]}")
         return cls(name, **values)
 
     def suits(self, backbone: Any) -> bool:
@@ -57,6 +71,12 @@ def obtain(entry: Entry, cache: str | Path | None = None, progress: Callable[[in
 
     cache, progress: see `detect.weights.cache.fetch`. Raises WeightsError.
     """
+    name = plain_name(entry.name, "a name of the catalogue")
+    if entry.sha256 is None and not entry.address.startswith(SAFE):
+        raise WeightsError(
+            f"{name}: the address {entry.address} is not safe without a hash: anybody on the way can change the file. "
+            "Legal are https, and any address with its sha256"
+        )
     archive = fetch(entry.address, entry.sha256, cache_folder(cache) / "weights", progress=progress)
     sha256 = entry.sha256 or sha256_of(archive)
-    return unpack(archive, entry.file, archive.parent / f"{entry.name}-{sha256[:8]}")
+    return unpack(archive, entry.file, archive.parent / f"{name}-{sha256[:8]}")

@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from detect.errors import WeightsError
+from detect.weights import table
 from detect.weights.transfer import transfer
 
 if TYPE_CHECKING:
     import tf_keras
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # only an object-based checkpoint of TF 2 has this key
 DATA = ".data-00000-of-00001"
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 TABLE_END = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a V1 checkpoint
@@ -39,15 +39,10 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     (`.../ExponentialMovingAverage`) are left out. Raises WeightsError.
     """
     prefix = find(path)
+    table.check(prefix)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         names = sorted(reader.get_variable_to_shape_map())
-        if OBJECT_GRAPH in names:
-            raise WeightsError(
-                f"{prefix} is an object-based checkpoint (tf.train.Checkpoint or save_weights of TF 2): it identifies "
-                "a variable by its place in a program. Legal are checkpoints by variable names: those of TF-slim, of "
-                "the TF 1 Object Detection API and of this program's runs."
-            )
         return {name: reader.get_tensor(name) for name in names if not NOT_WEIGHTS.search(name)}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise WeightsError(

@@ -22,6 +22,15 @@ LARGEST = 2 << 30  # bytes: archives of weights are much smaller; a larger file 
 Progress = Callable[[int, int], None]
 
 
+class _Redirect(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but not from https to an address that anybody on the way can change."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if req.type == "https" and not newurl.lower().startswith("https:"):
+            raise urllib.error.URLError(f"it redirects from https to {newurl}: refused")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
@@ -52,7 +61,7 @@ def _stream(address: str, part: IO[bytes], timeout: float, progress: Progress | 
         request.add_header("Range", f"bytes={done}-")
         request.add_header("If-Range", known)  # if the file has changed, the server sends all of it
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
+        response = urllib.request.build_opener(_Redirect).open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if not (known and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE):
             raise

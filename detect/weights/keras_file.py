@@ -1,20 +1,16 @@
 """Keras .h5 files by layer names (tf_keras.applications): only weights, or whole models. Nothing is executed."""
 
-import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from detect.errors import WeightsError
+from detect.weights import hdf5
+from detect.weights.hdf5 import Found
 from detect.weights.names import Arrays
 
-MOST = 1 << 29  # numbers in a file: networks have far fewer; a file with more has wrong shapes
 COUNTED = ("conv2d", "batch_normalization")  # Keras numbers layers with these names: conv2d, conv2d_1, ...
-Found = dict[tuple[str, str], np.ndarray]  # by layer and kind, in the order of the file
 
 
 def read(file: Path, backbone: Any) -> Arrays:
@@ -24,12 +20,8 @@ def read(file: Path, backbone: Any) -> Arrays:
     classifier, and get names below `Logits/`. Other layers keep their Keras names.
     Raises WeightsError.
     """
-    try:
-        with h5py.File(file, "r") as h5:
-            found = _renumbered(_arrays(file, h5), backbone.keras_layers())
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{file} can't be read: it is damaged or not a Keras file: {error}") from error
     known = backbone.keras_layers()
+    found = _renumbered(hdf5.read(file), known)
     layers = list(dict.fromkeys(layer for layer, _ in found))
     last = max((i for i, layer in enumerate(layers) if layer in known), default=len(layers))
     top = set(layers[last + 1 :])
@@ -40,39 +32,6 @@ def read(file: Path, backbone: Any) -> Arrays:
             kind = "depthwise_kernel"
         result[f"{name}/{kind}"] = array
     return Arrays(_rgb(result, known) if getattr(backbone, "keras_bgr", False) else result)
-
-
-def _arrays(file: Path, h5: h5py.File) -> Found:
-    group = h5.get("model_weights", h5)
-    if "layer_names" not in group.attrs:
-        numbered = "layers" in group or "_layer_checkpoint_dependencies" in group
-        raise WeightsError(
-            f"{file} looks like the .weights.h5 of Keras 3, whose arrays have numbers instead of names. Load it into "
-            "its model and save the whole model: model.save('x.h5')."
-            if numbered
-            else f"{file} is an HDF5 file without layer_names, so not from Keras: it has {', '.join(list(group)[:3])}"
-        )
-    datasets = dict(_datasets(group))
-    if sum(math.prod(data.shape) for data in datasets.values()) > MOST:
-        raise WeightsError(f"{file} claims to hold more than {MOST} numbers: refused")
-    return {key: np.asarray(data, np.float32) for key, data in datasets.items()}
-
-
-def _datasets(group: h5py.Group) -> Iterator[tuple[tuple[str, str], h5py.Dataset]]:
-    for layer in _texts(group.attrs, "layer_names"):
-        for weight in _texts(group[layer].attrs, "weight_names"):
-            path, _, kind = weight.partition(":")[0].rpartition("/")
-            # If a model contains another model, `layer` is the inner model, and the path of the weight names the layer.
-            own = layer if path.endswith(layer) else path.removeprefix(f"{layer}/")
-            yield (own or layer, kind), group[layer][weight]
-
-
-def _texts(attributes: h5py.AttributeManager, name: str) -> list[str]:
-    """A list of names. Keras splits a long list into name0, name1, ..."""
-    parts = [attributes[name]] if name in attributes else []
-    while f"{name}{len(parts)}" in attributes:
-        parts.append(attributes[f"{name}{len(parts)}"])
-    return [text.decode() if isinstance(text, bytes) else str(text) for part in parts for text in part]
 
 
 def _renumbered(found: Found, known: dict[str, str]) -> Found:

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -116,3 +118,55 @@ def test_a_header_that_fills_the_memory_is_refused(tmp_path):
     header.type, header.size = tarfile.XHDTYPE, 1 << 30
     (tmp_path / "net.tgz").write_bytes(gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20)))
     assert "one of its headers claims" in refusal(tmp_path / "net.tgz")
+
+
+def test_an_archive_of_too_many_members(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 3)
+    assert "more than 3 members" in refusal(pack(tmp_path / "net.tgz", {f"f{i}": b"" for i in range(4)}))
+
+
+@pytest.mark.parametrize("name", ["net.ckpt\x1b[31m", "net.ckpt\nindex", "net.ckpt\x00.index"])
+def test_names_with_control_characters(tmp_path, name):
+    member = tarfile.TarInfo()
+    member.pax_headers = {"path": name}
+    assert "refused" in refusal(pack(tmp_path / "net.tgz", {"net.ckpt": member}, "w:gz")) or "\0" in name
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+    archive = pack(tmp_path / "net.tgz", {"net.ckpt.index": b"i"})
+    left = tmp_path / "folder.new12345"
+    left.mkdir()
+    (left / "net.ckpt.index").write_bytes(b"half")
+    other = tmp_path / "folder-2.new1"
+    other.mkdir()
+    folder = unpack(archive, "net.ckpt", tmp_path / "folder")
+    assert (folder / "net.ckpt.index").read_bytes() == b"i"
+    assert not left.exists() and other.exists()
+
+
+def test_a_death_while_unpacking_leaves_no_folder_of_that_name(tmp_path, monkeypatch):
+    archive = pack(tmp_path / "net.tgz", {"net.ckpt.index": b"i", "net.ckpt.data": b"d"})
+    monkeypatch.setattr(module.shutil, "rmtree", lambda *_, **__: None)  # a killed process removes nothing
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.os, "fsync", die)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(archive, "net.ckpt", tmp_path / "folder")
+    assert not (tmp_path / "folder").exists() and list(tmp_path.glob("folder.new*"))
+    monkeypatch.undo()
+    folder = unpack(archive, "net.ckpt", tmp_path / "folder")
+    assert len(list(folder.iterdir())) == 2 and not list(tmp_path.glob("folder.new*"))
+
+
+def test_processes_that_unpack_at_once_do_not_clash(tmp_path):
+    archive = pack(tmp_path / "net.tgz", {f"net.ckpt.{i}": bytes(100_000) for i in range(20)})
+    program = (
+        "import sys; from pathlib import Path; from detect.weights.archive import unpack;"
+        "print(len(list(unpack(Path(sys.argv[1]), 'net.ckpt', Path(sys.argv[2])).iterdir())))"
+    )
+    words = [sys.executable, "-c", program, str(archive), str(tmp_path / "folder")]
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[0].strip() for process in running] == ["20"] * 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "net.tgz"]

@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import threading
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -258,3 +260,24 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert cache_folder(tmp_path / "b") == tmp_path / "b"
     monkeypatch.delenv("DETECT_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "detect"
+
+
+@pytest.mark.parametrize("target", ["http://x/net.tgz", "ftp://x/net.tgz", "HTTP://x/net.tgz"])
+def test_no_redirect_leaves_https(target):
+    follow = module._Redirect().redirect_request
+    with pytest.raises(urllib.error.URLError, match=r"it redirects from https to .*: refused"):
+        follow(urllib.request.Request("https://x/net.tgz"), None, 302, "Found", {}, target)
+    found = follow(urllib.request.Request("https://x/net.tgz"), None, 302, "Found", {}, "https://y/net.tgz")
+    assert found.full_url == "https://y/net.tgz"
+
+
+def test_the_opener_uses_this_rule(monkeypatch, tmp_path):
+    seen = []
+
+    class Opener:
+        def open(self, request, timeout):
+            raise urllib.error.URLError("no")
+
+    monkeypatch.setattr(urllib.request, "build_opener", lambda *handlers: seen.extend(handlers) or Opener())
+    refusal("https://127.0.0.1:1/net.tgz", SHA256, tmp_path)
+    assert seen == [module._Redirect]

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from detect.config.check import CONFIG_DIR
-from detect.errors import ConfigError
-from detect.weights.catalogue import Entry
+from detect.errors import ConfigError, WeightsError
+from detect.weights.catalogue import Entry, obtain
 
 SHIPPED = yaml.safe_load((CONFIG_DIR / "init" / "archives" / "public.yaml").read_text())
 VALUES = {
@@ -37,11 +37,45 @@ def test_entries_are_complete(change):
         Entry.of("net", values)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"name": name} for name in ("../net", "/net", "a/b", "..", "", "a\0b", "a\nb", "a b", "-rf", "n" * 200)]
+    + [{"address": f"https://127.0.0.1:1/{end}"} for end in ("..", "a\0b", "net.tgz?x=/", "%2e%2e", "a\x1b")],
+)
+def test_names_that_are_no_plain_names_of_files(tmp_path, change):
+    values = VALUES | {"sha256": "0" * 64} | change
+    entry = Entry.of(values.pop("name", "net"), values)
+    with pytest.raises(WeightsError, match="legal are names of letters, digits"):
+        obtain(entry, tmp_path / "cache")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("start", ["http", "ftp", "HTTP"])
+def test_an_address_that_anybody_can_change_needs_a_hash(tmp_path, start):
+    entry = Entry.of("net", VALUES | {"address": f"{start}://127.0.0.1:1/net.tgz"})
+    with pytest.raises(WeightsError, match=r"is not safe without a hash(.|\n)*Legal are https"):
+        obtain(entry, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "legal"),
+    [
+        ({"address": 3}, "text"), ({"sha256": 3}, "a hash or null"), ({"backbone": []}, "a mapping"),
+        ({"detector": "yes"}, "true or false"), ({"file": None}, "text"),
+    ],
+)  # fmt: skip
+def test_values_of_other_types(change, legal):
+    with pytest.raises(ConfigError, match=f"catalogue: {next(iter(change))} of net is .*; legal is {legal}"):
+        Entry.of("net", VALUES | change)
+    with pytest.raises(ConfigError, match="catalogue: net is 3; legal is a mapping"):
+        Entry.of("net", 3)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_entries(name):
     entry = Entry.of(name, SHIPPED[name])
     assert entry.address.rpartition("/")[2] in (f"{name}.tgz", f"{name}.tar.gz")
-    assert re.match(r"https?://(download\.tensorflow\.org|storage\.googleapis\.com)/", entry.address)
+    assert re.match(r"https://(download\.tensorflow\.org|storage\.googleapis\.com)/", entry.address)
     assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
 
 

@@ -58,3 +58,42 @@ def test_weights_that_are_no_numbers_or_lie_about_their_shape(tmp_path):
     shape.dim[0].size = 7
     file.write_bytes(definition.SerializeToString())
     assert "it is damaged" in refusal(file)
+
+
+def test_a_value_that_is_repeated_can_not_swell_a_file(tmp_path):
+    """One float with the shape of 64 MB: TensorFlow repeats it."""
+    definition, file = graph(tmp_path, Conv__weights=np.ones(3, np.float32))
+    tensor = definition.node[0].attr["value"].tensor
+    tensor.ClearField("tensor_content")
+    tensor.float_val.append(2)
+    tensor.tensor_shape.dim[0].size = 1 << 24
+    file.write_bytes(definition.SerializeToString())
+    assert "claims to hold more than" in refusal(file)
+    tensor.tensor_shape.dim[0].size = 64
+    file.write_bytes(definition.SerializeToString())
+    assert frozen_graph.read(file)["Conv/weights"].tolist() == [2] * 64
+
+
+@pytest.mark.parametrize("sides", [[-1], [1 << 40, -(1 << 40)], [-3, -4]])
+def test_negative_sides_do_not_lower_the_sum(tmp_path, sides):
+    definition, file = graph(tmp_path, Conv__weights=np.ones(3, np.float32))
+    shape = definition.node[0].attr["value"].tensor.tensor_shape
+    del shape.dim[:]
+    for side in sides:
+        shape.dim.add(size=side)
+    file.write_bytes(definition.SerializeToString())
+    assert "claims to hold more than" in refusal(file) or "it has an array of the shape" in refusal(file)
+
+
+@pytest.mark.parametrize("kind", [0, 7, 14, 99, 101])
+def test_constants_of_other_types(tmp_path, kind):
+    definition, file = graph(tmp_path, Conv__weights=np.ones(3, np.float32))
+    definition.node[0].attr["value"].tensor.dtype = kind
+    file.write_bytes(definition.SerializeToString())
+    assert "it is damaged" in refusal(file)
+
+
+def test_a_file_larger_than_a_graph_can_be(tmp_path):
+    with open(tmp_path / "x.pb", "wb") as out:
+        out.truncate(3 << 30)
+    assert "legal are files of weights of at most 2 GB" in refusal(tmp_path / "x.pb")

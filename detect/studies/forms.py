@@ -1,0 +1,41 @@
+"""The forms (`detect.runs.forms`) of the json files that a report reads."""
+
+from detect.evaluation.coco import FIGURES
+from detect.runs.forms import FIGURE
+
+ANY = ("number", "text", "truth", "null")
+KIND = {"AP?": "number", "AP50?": "number"}
+HOST = {"host?": {"cpu?": ANY, "cores?": ANY, "memory_gb?": ANY, "gpus?": [ANY]}, "versions?": {"*": ANY}}
+SCORES = {**dict.fromkeys(FIGURES, FIGURE), "per_class": {"*": {"AP": FIGURE, "AP50": FIGURE}}}
+STAGE = {"seconds?": "amount", "steps?": "count"}
+RUN = {
+    "scores": {"*": SCORES},
+    "name": "text",
+    "seed": "count",
+    "seconds": "amount",
+    "steps": "count",
+    "best_step": "count",
+    "images_per_second": "amount",
+    "dataset": {
+        "fingerprint": "text", "name?": "text", "classes?": "count", "images?": "count", "boxes?": "count",
+        "box_share?": "number",
+    },
+    **dict.fromkeys(("study?", "arm?", "network?", "command?"), "text"),
+    "fraction?": "amount",
+    "budget?": "count",
+    "git?": {"commit?": "text"},
+    "cost?": {"extra_steps?": "number", "stage_1_macs?": "number", "detector_macs?": "number"},
+    **HOST,
+}  # fmt: skip
+EXPORT = {
+    "bytes": "count",
+    "format?": "text",
+    "by?": "text",
+    "command?": "text",
+    "options?": {"quantize?": "text", "weights?": "text", "nms?": "text", "batch?": "count"},
+    "scores?": {"split?": "text", "images?": "count", "file?": KIND, "run?": KIND, "float?": KIND},
+    "latency_ms?": ("amount", {"*": {"file": "amount", "float32?": "amount"}}),
+    **HOST,
+}
+MEASURED = {"columns": {"*": ANY}, "study?": "text", **HOST}
+ROW = {"kind": "text", "step": "count", "images_per_second?": "amount", "*": FIGURE}

@@ -1,7 +1,6 @@
 """Makes the fake-quantised twin of a float model, as tf.contrib.quantize did for graphs."""
 
-import functools
-from collections import defaultdict
+from collections import Counter
 from typing import Any
 
 import tensorflow as tf
@@ -9,7 +8,7 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.activations import FakeQuant
-from detect.quantization.folded import Folded, Step
+from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
@@ -61,7 +60,7 @@ class _Builder:
         self.copies: dict[Any, Any] = {}  # by layer of the float model: a layer that is called twice stays one
         self.folded: dict[tuple[Any, Any], Folded] = {}  # by layer and batch norm: a kernel may have several of these
         self.pixels = {self.shared.root(unit.output) for unit in parts if self._scales_pixels(unit)}
-        self.calls: dict[tuple[Any, Any], list[tuple[FakeQuant | None, FakeQuant | None]]] = defaultdict(list)
+        self.calls: Counter[tuple[Any, Any]] = Counter()
 
     def build(self) -> tf_keras.Model:
         """The twin, with the float model's weights."""
@@ -150,14 +149,9 @@ class _Builder:
             taken = any(layer.name == first.name for layer in self.folded.values())
             name = norm.name if taken and norm is not None else first.name + "/plain" * taken
             self.folded[key] = Folded(self.spec, kernel, copied, name=name)
-            self.folded[key].steps = functools.partial(_steps, self.calls[key])
-        self.calls[key].append((self._grid(unit.inputs[0]), self._grid(unit.output)))
-        number = len(self.calls[key]) - 1
+        number = self.calls[key]
+        self.calls[key] += 1
         return self.folded[key](x, number=number) if number else self.folded[key](x)  # a plain call can be cloned
-
-    def _grid(self, tensor: Tensor) -> FakeQuant | None:
-        root = self.shared.root(tensor)
-        return self._quantiser(root) if root in self.shared.ranges else None
 
     def _layer(self, layer, linear: bool = False):
         """The copy of a layer, without its weights. linear: also without its activation."""
@@ -182,10 +176,3 @@ def _norm(unit: Unit) -> Op | None:
 def _key(first: Op, norm: Op | None) -> tuple[Any, Any]:
     return first.layer, None if norm is None else norm.layer
 
-
-def _steps(calls: list[tuple[FakeQuant | None, FakeQuant | None]], number: int) -> tuple[Step | None, Step | None]:
-    """For `Folded`. As long as Keras connects the layers, the quantiser of the output is not built and has no step."""
-    if any(quantiser is not None and not quantiser.built for quantiser in calls[number]):
-        return None, None
-    source, target = (None if quantiser is None else quantiser.step for quantiser in calls[number])
-    return source, target

@@ -23,8 +23,10 @@ from detect.quantization.supported_layers import (
     LEGAL,
     OWN,
     RELUS,
+    SWISHES,
     activation,
     after,
+    cap,
     is_operator,
     is_relu,
     norm_problem,
@@ -39,7 +41,7 @@ class Unit:
     """Operations that are fused into one.
 
     kind: `input`; `kernel`, a layer with a kernel, with its batch norm and ReLU; `linear`, such a layer without its
-        own activation; `activation`, that activation; `scale`, a batch norm that follows no kernel; `hard_sigmoid`;
+        own activation; `activation`, that activation; `swish`; `scale`, a batch norm that follows no kernel; `hard_sigmoid`;
         `hard_swish`; `copy`, layers that do not change.
     ops: operations of the model, in order. after: the kind of range that the output is rounded to.
     """
@@ -117,6 +119,8 @@ def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> 
         yield _with_relu("copy", (op,), graph, floats)
     elif isinstance(op.layer, layers.BatchNormalization) and norm_problem(op.layer, rank=4) is None:
         yield _with_relu("scale", (op,), graph, floats)
+    elif kind is layers.Activation and activation(op.layer) in SWISHES:
+        yield Unit("swish", (op,), op.inputs, op.output)
     else:
         result = after(op)
         if result is None:
@@ -149,7 +153,8 @@ def _kernel(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) ->
             problems[op.name] = f"activation={own}; legal are {', '.join(AFTER_ACTIVATION)}"
         middle = (op.output, "linear")
         yield Unit("linear", (op,), op.inputs, middle)
-        yield Unit("activation", (op,), (middle,), op.output, AFTER_ACTIVATION.get(own, OWN))
+        own_kind = "swish" if own in SWISHES else "activation"
+        yield Unit(own_kind, (op,), (middle,), op.output, AFTER_ACTIVATION.get(own, OWN))
     else:
         norm = graph.only_user(op.output)
         folds = norm is not None and norm.name not in floats and _folds(norm, op, graph)
@@ -172,7 +177,7 @@ def _with_relu(kind: str, ops: tuple[Op, ...], graph: Graph, floats: set[str]) -
     relu = graph.only_user(ops[-1].output)
     if relu is not None and is_relu(relu) and relu.name not in floats:
         ops = (*ops, relu)
-    return Unit(kind, ops, ops[0].inputs, ops[-1].output)
+    return Unit(kind, ops, ops[0].inputs, ops[-1].output, OWN if cap(ops[-1]) is None else FIXED)
 
 
 def _ends(graph: Graph) -> Iterator[Op]:

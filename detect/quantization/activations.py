@@ -52,9 +52,7 @@ class FakeQuant(Stepped):
         self.add_step(self.spec.delay, freezes)
         super().build(input_shape)
 
-    def call(
-        self, x, member: int | None = 0, only_ships: bool = False, from_other_grid: bool = False, training=None
-    ):
+    def call(self, x, member: int | None = 0, only_ships: bool = False, from_other_grid: bool = False, training=None):
         """member: number of x among the tensors that share the range; None: x is rounded, but not collected.
 
         only_ships: x is on the grid already. The layer then only adds the operation that tells the converter the range.
@@ -64,7 +62,9 @@ class FakeQuant(Stepped):
         if only_ships and self.run != SHIP:
             return tf.identity(x)
         if from_other_grid and self.run == SHIP and member is not None:
-            count = 128 - member % 128  # steps that are 1: the converter would merge multiplications by the same constant
+            count = (
+                128 - member % 128
+            )  # steps that are 1: the converter would merge multiplications by the same constant
             x *= tf.quantization.fake_quant_with_min_max_vars(1.0, 0.0, 255 / count)
         if self.run == COLLECT and self.fixed is None and member is not None:
             self._collect(x, member)

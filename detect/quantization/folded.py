@@ -278,7 +278,11 @@ class Folded(Stepped):
             return self._depthwise(x, kernel)
         if isinstance(layer, layers.SeparableConv2D):
             return tf.nn.conv2d(x, kernel, 1, "VALID")
-        return layer.convolution_op(x, kernel)
+        if self.run != SHIP:
+            return layer.convolution_op(x, kernel)
+        # Keras splits a dilated convolution into batches, since TensorFlow has no gradient of it on CPUs. The converter
+        # would leave that in float.
+        return tf.nn.conv2d(x, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
 
     def _depthwise(self, x, kernel):
         layer = self.convolution

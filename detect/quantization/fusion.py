@@ -4,9 +4,10 @@ A unit is a convolution with its batch norm and its ReLU, an addition with its R
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -41,8 +42,9 @@ class Unit:
     """Operations that are fused into one.
 
     kind: `input`; `kernel`, a layer with a kernel, with its batch norm and ReLU; `linear`, such a layer without its
-        own activation; `activation`, that activation; `swish`; `scale`, a batch norm that follows no kernel; `hard_sigmoid`;
-        `hard_swish`; `copy`, layers that do not change.
+        own activation; `activation`, that activation; `swish`; `scaled` and `shifted`, the two halves of a Rescaling
+        within the network; `scale`, a batch norm that follows no kernel; `hard_sigmoid`; `hard_swish`; `copy`, layers
+        that do not change.
     ops: operations of the model, in order. after: the kind of range that the output is rounded to.
     """
 
@@ -55,7 +57,7 @@ class Unit:
     @property
     def name(self) -> str:
         """The name of its last layer. The two units of a layer with its own activation have different names."""
-        return self.ops[-1].name + "/linear" * (self.kind == "linear")
+        return self.ops[-1].name + {"linear": "/linear", "scaled": "/scaled"}.get(self.kind, "")
 
 
 def units(graph: Graph, spec: Spec) -> list[Unit]:
@@ -107,14 +109,16 @@ def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> 
     """The unit or the two units that begin with `op`."""
     kind = type(op.layer)
     if kind is layers.InputLayer:
-        users = graph.users[op.output]
-        scaled = bool(users) and all(type(user.layer) is layers.Rescaling for user in users)
         floating = tf.as_dtype(op.layer.dtype).is_floating
-        yield Unit("input", (op,), (), op.output, OWN if floating and not scaled else FLOAT)
+        yield Unit("input", (op,), (), op.output, OWN if floating and not _is_scaled(op, graph) else FLOAT)
     elif op.name in floats:
         yield Unit("copy", (op,), op.inputs, op.output, FLOAT)
     elif kind in KERNELS:
         yield from _kernel(op, graph, floats, problems)
+    elif kind is layers.Rescaling and _has_two_steps(op.layer) and not _is_scaled(graph.producer[op.inputs[0]], graph):
+        middle = (op.output, "scaled")
+        yield Unit("scaled", (op,), op.inputs, middle)
+        yield replace(_with_relu("shifted", (op,), graph, floats), inputs=(middle,))
     elif kind in ARITHMETIC or is_operator(op):
         yield _with_relu("copy", (op,), graph, floats)
     elif isinstance(op.layer, layers.BatchNormalization) and norm_problem(op.layer, rank=4) is None:
@@ -126,6 +130,21 @@ def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> 
         if result is None:
             problems[op.name] = why_not(op)
         yield Unit("copy", (op,), op.inputs, op.output, result or OWN)
+
+
+def _is_scaled(op: Op, graph: Graph) -> bool:
+    """Whether it is an input of the model that only a Rescaling takes: the float image, whose scaling stays float."""
+    users = graph.users[op.output]
+    return (
+        type(op.layer) is layers.InputLayer
+        and all(type(user.layer) is layers.Rescaling for user in users)
+        and bool(users)
+    )
+
+
+def _has_two_steps(layer) -> bool:
+    """Whether a Rescaling multiplies and adds. TFLite has two operations for that, with a range between them."""
+    return bool(np.any(np.asarray(layer.scale) != 1) and np.any(np.asarray(layer.offset) != 0))
 
 
 def _hard(graph: Graph, floats: set[str]) -> Iterator[Unit]:

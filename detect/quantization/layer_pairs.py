@@ -131,7 +131,12 @@ def _has_one_kernel(unit: Unit, graph: Graph) -> bool:
 def _is_homogeneous(unit: Unit, graph: Graph) -> bool:
     """Whether scaling its kernel and bias by a positive factor scales its output (a ReLU6 then needs another cap)."""
     first = unit.ops[0].layer
-    return unit.kind == "kernel" and unit.after == OWN and _has_one_kernel(unit, graph) and not _is_activation(first, "relu6")
+    return (
+        unit.kind == "kernel"
+        and unit.after == OWN
+        and _has_one_kernel(unit, graph)
+        and not _is_activation(first, "relu6")
+    )
 
 
 def _is_activation(layer: tf_keras.layers.Layer, name: str) -> bool:

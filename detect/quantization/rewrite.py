@@ -117,6 +117,10 @@ class _Builder:
             norm = _norm(unit)
             rest = [op for op in rest if op is not norm]
             x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
+        elif unit.kind == "scaled":
+            x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
+        elif unit.kind == "shifted":
+            x = self._once(layers.Rescaling, first.name, 1.0, first.layer.offset)(self.tensors[unit.inputs[0]])
         else:
             x = self._copy(first, {t: self._joined(unit, t) for t in unit.inputs})
         for relu in rest:
@@ -202,4 +206,3 @@ def _norm(unit: Unit) -> Op | None:
 
 def _key(first: Op, norm: Op | None) -> tuple[Any, Any]:
     return first.layer, None if norm is None else norm.layer
-

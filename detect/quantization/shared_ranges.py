@@ -58,7 +58,7 @@ class SharedRanges:
         rounded: dict[Tensor, None] = {}
         for unit in parts:
             if unit.after in (OWN, FIXED):
-                scales_input = type(unit.ops[0].layer) is layers.Rescaling
+                scales_input = unit.kind == "copy" and type(unit.ops[0].layer) is layers.Rescaling
                 taken = () if scales_input else unit.inputs
                 rounded.update(dict.fromkeys(self.root(tensor) for tensor in (*taken, unit.output)))
         for unit in parts:
@@ -77,7 +77,8 @@ class SharedRanges:
             shared.name = shared.name or unit.name
         elif unit.after == JOIN:
             shared.name = unit.name
-            shared.members += [(unit.output, tensor) for tensor in unit.inputs if self.root(tensor) != root]
+            others = dict.fromkeys(tensor for tensor in unit.inputs if self.root(tensor) != root)
+            shared.members += [(unit.output, tensor) for tensor in others]
 
 
 def prescribed(unit: Unit, bits: int) -> tuple[float, float]:

@@ -52,13 +52,20 @@ class FakeQuant(Stepped):
         self.add_step(self.spec.delay, freezes)
         super().build(input_shape)
 
-    def call(self, x, member: int | None = 0, only_ships: bool = False, training=None):
+    def call(self, x, member: int | None = 0, only_ships: bool = False, from_other_grid: bool = False, training=None):
         """member: number of x among the tensors that share the range; None: x is rounded, but not collected.
 
         only_ships: x is on the grid already. The layer then only adds the operation that tells the converter the range.
+        from_other_grid: x is on another grid. The converter would lose the change between two grids, so the network for
+            export has a multiplication by 1 between them.
         """
         if only_ships and self.run != SHIP:
             return tf.identity(x)
+        if from_other_grid and self.run == SHIP and member is not None:
+            count = (
+                128 - member % 128
+            )  # steps that are 1: the converter would merge multiplications by the same constant
+            x *= tf.quantization.fake_quant_with_min_max_vars(1.0, 0.0, 255 / count)
         if self.run == COLLECT and self.fixed is None and member is not None:
             self._collect(x, member)
         training = static(training, self)
@@ -155,6 +162,27 @@ class FakeQuant(Stepped):
         for variable, value in pairs:
             variable.assign(value)
         return pairs[0][1], pairs[1][1]
+
+
+@tf_keras.utils.register_keras_serializable(package="detect")
+class CappedReLU(Stepped):
+    """ReLU with a cap, before a `FakeQuant` whose range ends at the cap.
+
+    cap: the largest output. The network for export has a plain ReLU, which TFLite fuses with the layer before; the
+    range then cuts the values off. TFLite would compute another cap than 6 in float.
+    """
+
+    def __init__(self, spec, cap: float, **kwargs: object):
+        super().__init__(spec, **kwargs)
+        self.cap = cap
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "cap": self.cap}
+
+    def call(self, x):
+        """x: float32 of any shape."""
+        return tf.nn.relu(x) if self.run == SHIP else tf.clip_by_value(x, 0.0, self.cap)
 
 
 def _state(trainable: bool = False) -> dict[str, Any]:

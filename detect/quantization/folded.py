@@ -8,11 +8,11 @@ import tensorflow as tf
 import tf_keras
 
 from detect.quantization.activations import FakeQuant
+from detect.quantization.grids import Step, steps
 from detect.quantization.phases import COLLECT, NORMAL, SHIP, Stepped, can_read, static
 from detect.quantization.rounding import kernel_steps, round_kernel
 
 layers = tf_keras.layers
-Step = Callable[[], Any]
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -43,10 +43,6 @@ class Folded(Stepped):
         self.between = None
         if isinstance(self.convolution, layers.SeparableConv2D):
             self.between = FakeQuant(self.spec, name=f"{self.name}/depthwise/fake_quant")
-        # For the number of a call: functions that return the steps of its input's and its output's grid; None is no
-        # grid. It is a function, as Keras would track layers as parts of this layer. A model that was made from its
-        # configuration knows no grids. It computes in float, and does not round biases.
-        self.steps: Callable[[int], tuple[Step | None, Step | None]] = lambda number: (None, None)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -71,6 +67,10 @@ class Folded(Stepped):
     def compute_output_shape(self, input_shape):
         """The output shape of the layer with the kernel."""
         return input_shape if self.convolution is None else self.convolution.compute_output_shape(input_shape)
+
+    def steps(self, number: int) -> tuple[Step | None, Step | None]:
+        """Functions that return the steps of the grids of the input and the output of a call (`grids.steps`)."""
+        return steps(self, number)
 
     @property
     def momentum(self) -> float:
@@ -278,7 +278,11 @@ class Folded(Stepped):
             return self._depthwise(x, kernel)
         if isinstance(layer, layers.SeparableConv2D):
             return tf.nn.conv2d(x, kernel, 1, "VALID")
-        return layer.convolution_op(x, kernel)
+        if self.run != SHIP:
+            return layer.convolution_op(x, kernel)
+        # Keras splits a dilated convolution into batches, since TensorFlow has no gradient of it on CPUs. The converter
+        # would leave that in float.
+        return tf.nn.conv2d(x, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
 
     def _depthwise(self, x, kernel):
         layer = self.convolution

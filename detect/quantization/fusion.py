@@ -4,9 +4,10 @@ A unit is a convolution with its batch norm and its ReLU, an addition with its R
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -23,8 +24,10 @@ from detect.quantization.supported_layers import (
     LEGAL,
     OWN,
     RELUS,
+    SWISHES,
     activation,
     after,
+    cap,
     is_operator,
     is_relu,
     norm_problem,
@@ -39,8 +42,9 @@ class Unit:
     """Operations that are fused into one.
 
     kind: `input`; `kernel`, a layer with a kernel, with its batch norm and ReLU; `linear`, such a layer without its
-        own activation; `activation`, that activation; `scale`, a batch norm that follows no kernel; `hard_sigmoid`;
-        `hard_swish`; `copy`, layers that do not change.
+        own activation; `activation`, that activation; `swish`; `scaled` and `shifted`, the two halves of a Rescaling
+        within the network; `scale`, a batch norm that follows no kernel; `hard_sigmoid`; `hard_swish`; `copy`, layers
+        that do not change.
     ops: operations of the model, in order. after: the kind of range that the output is rounded to.
     """
 
@@ -53,7 +57,7 @@ class Unit:
     @property
     def name(self) -> str:
         """The name of its last layer. The two units of a layer with its own activation have different names."""
-        return self.ops[-1].name + "/linear" * (self.kind == "linear")
+        return self.ops[-1].name + {"linear": "/linear", "scaled": "/scaled"}.get(self.kind, "")
 
 
 def units(graph: Graph, spec: Spec) -> list[Unit]:
@@ -105,23 +109,42 @@ def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> 
     """The unit or the two units that begin with `op`."""
     kind = type(op.layer)
     if kind is layers.InputLayer:
-        users = graph.users[op.output]
-        scaled = bool(users) and all(type(user.layer) is layers.Rescaling for user in users)
         floating = tf.as_dtype(op.layer.dtype).is_floating
-        yield Unit("input", (op,), (), op.output, OWN if floating and not scaled else FLOAT)
+        yield Unit("input", (op,), (), op.output, OWN if floating and not _is_scaled(op, graph) else FLOAT)
     elif op.name in floats:
         yield Unit("copy", (op,), op.inputs, op.output, FLOAT)
     elif kind in KERNELS:
         yield from _kernel(op, graph, floats, problems)
+    elif kind is layers.Rescaling and _has_two_steps(op.layer) and not _is_scaled(graph.producer[op.inputs[0]], graph):
+        middle = (op.output, "scaled")
+        yield Unit("scaled", (op,), op.inputs, middle)
+        yield replace(_with_relu("shifted", (op,), graph, floats), inputs=(middle,))
     elif kind in ARITHMETIC or is_operator(op):
         yield _with_relu("copy", (op,), graph, floats)
     elif isinstance(op.layer, layers.BatchNormalization) and norm_problem(op.layer, rank=4) is None:
         yield _with_relu("scale", (op,), graph, floats)
+    elif kind is layers.Activation and activation(op.layer) in SWISHES:
+        yield Unit("swish", (op,), op.inputs, op.output)
     else:
         result = after(op)
         if result is None:
             problems[op.name] = why_not(op)
         yield Unit("copy", (op,), op.inputs, op.output, result or OWN)
+
+
+def _is_scaled(op: Op, graph: Graph) -> bool:
+    """Whether it is an input of the model that only a Rescaling takes: the float image, whose scaling stays float."""
+    users = graph.users[op.output]
+    return (
+        type(op.layer) is layers.InputLayer
+        and all(type(user.layer) is layers.Rescaling for user in users)
+        and bool(users)
+    )
+
+
+def _has_two_steps(layer) -> bool:
+    """Whether a Rescaling multiplies and adds. TFLite has two operations for that, with a range between them."""
+    return bool(np.any(np.asarray(layer.scale) != 1) and np.any(np.asarray(layer.offset) != 0))
 
 
 def _hard(graph: Graph, floats: set[str]) -> Iterator[Unit]:
@@ -149,7 +172,8 @@ def _kernel(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) ->
             problems[op.name] = f"activation={own}; legal are {', '.join(AFTER_ACTIVATION)}"
         middle = (op.output, "linear")
         yield Unit("linear", (op,), op.inputs, middle)
-        yield Unit("activation", (op,), (middle,), op.output, AFTER_ACTIVATION.get(own, OWN))
+        own_kind = "swish" if own in SWISHES else "activation"
+        yield Unit(own_kind, (op,), (middle,), op.output, AFTER_ACTIVATION.get(own, OWN))
     else:
         norm = graph.only_user(op.output)
         folds = norm is not None and norm.name not in floats and _folds(norm, op, graph)
@@ -172,7 +196,7 @@ def _with_relu(kind: str, ops: tuple[Op, ...], graph: Graph, floats: set[str]) -
     relu = graph.only_user(ops[-1].output)
     if relu is not None and is_relu(relu) and relu.name not in floats:
         ops = (*ops, relu)
-    return Unit(kind, ops, ops[0].inputs, ops[-1].output)
+    return Unit(kind, ops, ops[0].inputs, ops[-1].output, OWN if cap(ops[-1]) is None else FIXED)
 
 
 def _ends(graph: Graph) -> Iterator[Op]:

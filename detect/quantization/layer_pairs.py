@@ -10,7 +10,7 @@ from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph
 from detect.quantization.spec import Spec
-from detect.quantization.supported_layers import activation
+from detect.quantization.supported_layers import OWN, activation
 
 layers = tf_keras.layers
 # If a channel of the input is multiplied by a positive factor, so is the channel of the output of these layers.
@@ -131,7 +131,12 @@ def _has_one_kernel(unit: Unit, graph: Graph) -> bool:
 def _is_homogeneous(unit: Unit, graph: Graph) -> bool:
     """Whether scaling its kernel and bias by a positive factor scales its output (a ReLU6 then needs another cap)."""
     first = unit.ops[0].layer
-    return unit.kind == "kernel" and _has_one_kernel(unit, graph) and not _is_activation(first, "relu6")
+    return (
+        unit.kind == "kernel"
+        and unit.after == OWN
+        and _has_one_kernel(unit, graph)
+        and not _is_activation(first, "relu6")
+    )
 
 
 def _is_activation(layer: tf_keras.layers.Layer, name: str) -> bool:

@@ -25,10 +25,10 @@ def read_spec(spec: Spec | dict[str, Any]) -> Spec:
 
 
 class Stepped(tf_keras.layers.Layer):
-    """The base of both layers: the specification, the training step if the layer needs it, and the mode."""
+    """The base of these layers: the specification, the training step if the layer needs it, and the mode."""
 
     def __init__(self, spec: Spec | dict[str, Any], **kwargs: object):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever policy of mixed precision there is
         self.spec = read_spec(spec)
         self.run = NORMAL
         self.range_step: Any = None

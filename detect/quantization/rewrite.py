@@ -1,21 +1,20 @@
 """Makes the fake-quantised twin of a float model, as tf.contrib.quantize did for graphs."""
 
-import functools
-from collections import defaultdict
+from collections import Counter
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.quantization.activations import FakeQuant
-from detect.quantization.folded import Folded, Step
+from detect.quantization.activations import CappedReLU, FakeQuant
+from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
-from detect.quantization.shared_ranges import SharedRanges
+from detect.quantization.shared_ranges import SharedRanges, unsigned
 from detect.quantization.spec import Spec
-from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME
+from detect.quantization.supported_layers import FLOAT, JOIN, OWN, ROUND, SAME, cap
 
 layers = tf_keras.layers
 FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
@@ -61,7 +60,9 @@ class _Builder:
         self.copies: dict[Any, Any] = {}  # by layer of the float model: a layer that is called twice stays one
         self.folded: dict[tuple[Any, Any], Folded] = {}  # by layer and batch norm: a kernel may have several of these
         self.pixels = {self.shared.root(unit.output) for unit in parts if self._scales_pixels(unit)}
-        self.calls: dict[tuple[Any, Any], list[tuple[FakeQuant | None, FakeQuant | None]]] = defaultdict(list)
+        self.made: dict[str, tf_keras.layers.Layer] = {}
+        self.floats = {unit.name for unit in parts if unit.after == FLOAT}
+        self.calls: Counter[tuple[Any, Any]] = Counter()
 
     def build(self) -> tf_keras.Model:
         """The twin, with the float model's weights."""
@@ -106,15 +107,20 @@ class _Builder:
         first, *rest = unit.ops
         if unit.kind == "input":
             config = first.layer.get_config()
-            x = tf_keras.Input(batch_shape=config["batch_input_shape"], dtype=config["dtype"], name=first.name)
+            dtype = "float32" if tf.as_dtype(config["dtype"]).is_floating else config["dtype"]
+            x = tf_keras.Input(batch_shape=config["batch_input_shape"], dtype=dtype, name=first.name)
             self.inputs[first.output] = x
             return x
-        if unit.kind in ("hard_swish", "hard_sigmoid", "activation"):
+        if unit.kind in ("hard_swish", "hard_sigmoid", "swish", "activation"):
             return self._activate(unit, self.tensors[unit.inputs[0]])
         if unit.kind in FOLDING:
             norm = _norm(unit)
             rest = [op for op in rest if op is not norm]
             x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
+        elif unit.kind == "scaled":
+            x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
+        elif unit.kind == "shifted":
+            x = self._once(layers.Rescaling, first.name, 1.0, first.layer.offset)(self.tensors[unit.inputs[0]])
         else:
             x = self._copy(first, {t: self._joined(unit, t) for t in unit.inputs})
         for relu in rest:
@@ -130,16 +136,35 @@ class _Builder:
         x, root = self.tensors[tensor], self.shared.root(unit.output)
         if unit.after != JOIN or root not in self.shared.ranges or self.shared.root(tensor) == root:
             return x
-        return self._quantiser(root)(x, member=self.shared.member((unit.output, tensor), root))
+        member = self.shared.member((unit.output, tensor), root)
+        return self._quantiser(root)(x, member=member, from_other_grid=self.shared.root(tensor) in self.shared.ranges)
 
     def _activate(self, unit: Unit, x):
+        name = unit.name
         if unit.kind == "hard_swish":
-            return layers.Activation(hard_swish, name=unit.name)(x)
+            return self._function(hard_swish, name)(x)
         if unit.kind == "activation":
-            return layers.Activation(unit.ops[0].layer.activation, name=f"{unit.name}/activation")(x)
-        x = layers.Activation(shifted_relu6, name=f"{unit.name}/relu6")(x)
-        x = FakeQuant(self.spec, fixed=(0.0, 6.0), name=f"{unit.name}/relu6/fake_quant")(x)
-        return layers.Activation(sixth, name=unit.name)(x)
+            return self._function(unit.ops[0].layer.activation, f"{name}/activation")(x)
+        if unit.kind == "swish":  # TFLite has no such operation: it rounds the sigmoid
+            gate = self._fixed(self._function("sigmoid", f"{name}/sigmoid")(x), *unsigned(self.spec.activation_bits))
+            own = isinstance(unit.ops[0].layer, layers.Activation)
+            return self._once(layers.Multiply, name if own else f"{name}/activation")([x, gate])
+        x = self._fixed(self._function(shifted_relu6, f"{name}/relu6")(x), 0.0, 6.0)
+        return self._function(sixth, name)(x)
+
+    def _function(self, function, name: str):
+        return self._once(layers.Activation, name, function)
+
+    def _fixed(self, x, low: float, high: float):
+        """x, the output of a layer, rounded to a fixed range."""
+        name = f"{x._keras_history.layer.name}/fake_quant"
+        return self._once(FakeQuant, name, self.spec, fixed=(low, high))(x)
+
+    def _once(self, kind: type, name: str, *args, **kwargs):
+        """The layer of this name, which is made by the first call: an activation that is called twice stays one."""
+        if name not in self.made:
+            self.made[name] = kind(*args, name=name, **kwargs | {"dtype": "float32"})
+        return self.made[name]
 
     def _fold(self, unit: Unit, first: Op, norm: Op | None, x):
         """Calls the layer that holds copies of the unit's layers with variables. Each call has grids of its own."""
@@ -150,24 +175,24 @@ class _Builder:
             taken = any(layer.name == first.name for layer in self.folded.values())
             name = norm.name if taken and norm is not None else first.name + "/plain" * taken
             self.folded[key] = Folded(self.spec, kernel, copied, name=name)
-            self.folded[key].steps = functools.partial(_steps, self.calls[key])
-        self.calls[key].append((self._grid(unit.inputs[0]), self._grid(unit.output)))
-        number = len(self.calls[key]) - 1
+        number = self.calls[key]
+        self.calls[key] += 1
         return self.folded[key](x, number=number) if number else self.folded[key](x)  # a plain call can be cloned
-
-    def _grid(self, tensor: Tensor) -> FakeQuant | None:
-        root = self.shared.root(tensor)
-        return self._quantiser(root) if root in self.shared.ranges else None
 
     def _layer(self, layer, linear: bool = False):
         """The copy of a layer, without its weights. linear: also without its activation."""
         if layer not in self.copies:
-            config = layer.get_config()
-            self.copies[layer] = type(layer).from_config(config | {"activation": "linear"} if linear else config)
+            config = layer.get_config() | ({"activation": "linear"} if linear else {})
+            if layer.compute_dtype and tf.as_dtype(layer.compute_dtype).is_floating:  # also with mixed precision
+                config["dtype"] = "float32"
+            self.copies[layer] = type(layer).from_config(config)
         return self.copies[layer]
 
     def _copy(self, op: Op, tensors: dict[Tensor, Any]):
         """Calls the copy of a layer as in the float model, but on these tensors."""
+        largest = cap(op) if op.name not in self.floats else None
+        if largest is not None:
+            return self._once(CappedReLU, op.name, self.spec, largest)(*tensors.values())
         args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
         return self._layer(op.layer)(*args, **kwargs)
 
@@ -181,11 +206,3 @@ def _norm(unit: Unit) -> Op | None:
 
 def _key(first: Op, norm: Op | None) -> tuple[Any, Any]:
     return first.layer, None if norm is None else norm.layer
-
-
-def _steps(calls: list[tuple[FakeQuant | None, FakeQuant | None]], number: int) -> tuple[Step | None, Step | None]:
-    """For `Folded`. As long as Keras connects the layers, the quantiser of the output is not built and has no step."""
-    if any(quantiser is not None and not quantiser.built for quantiser in calls[number]):
-        return None, None
-    source, target = (None if quantiser is None else quantiser.step for quantiser in calls[number])
-    return source, target

@@ -6,7 +6,7 @@ import tf_keras
 
 from detect.quantization.fusion import Unit
 from detect.quantization.graph import Tensor
-from detect.quantization.supported_layers import FIXED, FLOAT, JOIN, OWN, ROUND, SAME, activation
+from detect.quantization.supported_layers import FIXED, FLOAT, JOIN, OWN, ROUND, SAME, activation, cap
 
 layers = tf_keras.layers
 
@@ -58,7 +58,7 @@ class SharedRanges:
         rounded: dict[Tensor, None] = {}
         for unit in parts:
             if unit.after in (OWN, FIXED):
-                scales_input = type(unit.ops[0].layer) is layers.Rescaling
+                scales_input = unit.kind == "copy" and type(unit.ops[0].layer) is layers.Rescaling
                 taken = () if scales_input else unit.inputs
                 rounded.update(dict.fromkeys(self.root(tensor) for tensor in (*taken, unit.output)))
         for unit in parts:
@@ -77,16 +77,25 @@ class SharedRanges:
             shared.name = shared.name or unit.name
         elif unit.after == JOIN:
             shared.name = unit.name
-            shared.members += [(unit.output, tensor) for tensor in unit.inputs if self.root(tensor) != root]
+            others = dict.fromkeys(tensor for tensor in unit.inputs if self.root(tensor) != root)
+            shared.members += [(unit.output, tensor) for tensor in others]
 
 
 def prescribed(unit: Unit, bits: int) -> tuple[float, float]:
     """The range that TFLite prescribes: [0, 255/256] (for 8 bits) for softmax and sigmoid, [-1, 127/128] for tanh and
-    vectors of length 1. For the hard sigmoid it is [0, 1]."""
+    vectors of length 1. For the hard sigmoid it is [0, 1]; for a ReLU with a cap, it ends at the cap."""
     if unit.kind == "hard_sigmoid":
         return 0.0, 1.0
+    largest = cap(unit.ops[-1])
+    if largest is not None:
+        return 0.0, largest
     layer = unit.ops[-1].layer
     kind = type(layer)
     if kind is layers.Softmax or (kind is not layers.UnitNormalization and activation(layer) in ("softmax", "sigmoid")):
-        return 0.0, 1 - 2.0**-bits
+        return unsigned(bits)
     return -1.0, 1 - 2.0 ** (1 - bits)
+
+
+def unsigned(bits: int) -> tuple[float, float]:
+    """The range of a sigmoid: [0, 255/256] for 8 bits."""
+    return 0.0, 1 - 2.0**-bits

@@ -27,6 +27,7 @@ AFTER_ACTIVATION = {
     **dict.fromkeys(("softmax", "sigmoid", "tanh"), FIXED),
     "linear": SAME,
 }
+SWISHES = ("swish", "silu")
 RELUS = ("relu", "relu6")  # an integer convolution or addition includes them, so nothing is rounded before them
 LEGAL = (
     "Conv2D, DepthwiseConv2D, SeparableConv2D and Dense, with BatchNormalization after them or without; ReLU, "
@@ -37,11 +38,17 @@ LEGAL = (
 
 
 def is_relu(op: Op) -> bool:
-    """Whether the operation is a plain ReLU or ReLU6."""
+    """Whether the operation is a ReLU, with any cap or without one."""
     layer = op.layer
     if type(layer) is layers.ReLU:
-        return layer.max_value in (None, 6) and not layer.negative_slope and not layer.threshold
+        return not layer.negative_slope and not layer.threshold
     return type(layer) is layers.Activation and activation(layer) in RELUS
+
+
+def cap(op: Op) -> float | None:
+    """The cap of a ReLU that TFLite does not know: another one than 6. None for any other layer."""
+    layer = op.layer
+    return float(layer.max_value) if type(layer) is layers.ReLU and layer.max_value not in (None, 6) else None
 
 
 def activation(layer) -> str:
@@ -61,7 +68,7 @@ def after(op: Op) -> str | None:
     if kind is layers.Activation:
         return AFTER_ACTIVATION.get(activation(layer))
     if kind is layers.ReLU:
-        return None if layer.negative_slope or layer.threshold else OWN
+        return None if layer.negative_slope or layer.threshold else OWN if cap(op) is None else FIXED
     if kind is layers.UpSampling2D:
         return {"nearest": SAME, "bilinear": ROUND}.get(layer.interpolation)
     return AFTER.get(kind)

@@ -1,0 +1,48 @@
+"""Finds the grids of the integers that a layer with a kernel takes and gives, in the graph of its model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from detect.quantization.activations import FakeQuant
+
+Step = Callable[[], Any]
+
+
+@tf.autograph.experimental.do_not_convert
+def steps(layer, number: int) -> tuple[Step | None, Step | None]:
+    """Functions that return the steps of the input's and the output's grid of one call of a layer; None: no grid.
+
+    number: the argument `number` of the call. The grids are those of the `FakeQuant` layers before and after the call.
+    Keras keeps the graph when it saves, loads and clones a model, so a copy rounds as the model does. While Keras
+    connects the layer, the call is not in the graph yet, and both are None.
+    """
+    calls = layer._inbound_nodes
+    index = next((i for i, node in enumerate(calls) if node.call_kwargs.get("number", 0) == number), None)
+    if index is None:
+        return None, None
+    return _step(_before(calls[index])), _step(_after(layer, index))
+
+
+def _before(node) -> FakeQuant | None:
+    """The last rounding before a call. Layers between it and the call keep the grid."""
+    while not node.is_input:
+        history = node.keras_inputs[0]._keras_history
+        if isinstance(history.layer, FakeQuant):
+            return history.layer
+        node = history.layer._inbound_nodes[history.node_index]
+    return None
+
+
+def _after(layer, index: int) -> FakeQuant | None:
+    """The rounding after a call, directly or after a ReLU."""
+    for node in layer._outbound_nodes:
+        if any(x._keras_history.layer is layer and x._keras_history.node_index == index for x in node.keras_inputs):
+            after = node.layer
+            return after if isinstance(after, FakeQuant) else _after(after, after._inbound_nodes.index(node))
+    return None
+
+
+def _step(quantiser: FakeQuant | None) -> Step | None:
+    return quantiser.step if quantiser is not None and quantiser.built else None

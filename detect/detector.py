@@ -92,7 +92,10 @@ class Detector:
     @classmethod
     def _from_run(cls, run: RunFolder, stage: str | None) -> "Detector":
         architecture, classes = load_architecture(run, stage or run.last_stage() or DETECTOR), run.class_names()
-        detect, frame = tf.function(architecture.detect), Frame(architecture.size, architecture.resize, exact=True)
+        detect, frame = (
+            tf.function(architecture.detect, autograph=False),
+            Frame(architecture.size, architecture.resize, exact=True),
+        )
 
         def find(images: list[np.ndarray]) -> list[Found]:
             outputs = {n: v.numpy() for n, v in detect(np.stack([frame.fit(image) for image in images])).items()}

@@ -15,7 +15,11 @@ from detect.geometry.frame import Frame
 def traced(detect: Detect) -> Detect:
     """`detect` as a graph function. One that already is a graph function is returned as it is, so that evaluators which
     get the same one share its graphs."""
-    graph: Detect = detect if isinstance(detect, tf.types.experimental.PolymorphicFunction) else tf.function(detect)
+    graph: Detect = (
+        detect
+        if isinstance(detect, tf.types.experimental.PolymorphicFunction)
+        else tf.function(detect, autograph=False)
+    )
     return graph
 
 

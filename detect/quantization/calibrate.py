@@ -23,7 +23,7 @@ def calibrate(model: tf_keras.Model, batches: Iterable[Any], call: Callable[[Any
     """
     count = 0
     with running(model, COLLECT):
-        run = tf.function(call or (lambda batch: model(batch, training=False)))
+        run = tf.function(call or (lambda batch: model(batch, training=False)), autograph=False)
         for batch in batches:
             run(batch)
             count += 1

@@ -46,7 +46,7 @@ def probe(model: tf_keras.Model, batches: Sequence[Any]) -> dict[str, Energies]:
     found: dict[str, list[Any]] = {name: [] for name in names}
     with running(model, SHIP):
         for start in range(0, len(names), TOGETHER):
-            run = tf.function(_Pass(graph, frozenset(names[start : start + TOGETHER])))
+            run = tf.function(_Pass(graph, frozenset(names[start : start + TOGETHER])), autograph=False)
             for batch in batches:
                 for name, figures in run(batch).items():
                     found[name].append([part.numpy().astype(np.float64) for part in figures])

@@ -23,7 +23,7 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "null": lambda v: v is None,
 }
 FIGURE = ("number", "null")
-ENDED = {"scores": {"*": {}}}
+ENDED: dict[str, Any] = {"scores": {"*": {}}}
 SCORED = {"scores": {"*": {"AP": FIGURE}}}
 DATA = {"classes": ["text"], "splits": {"*": {"*": "text"}}}
 

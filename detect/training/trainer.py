@@ -54,7 +54,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             self.optimizer.build(architecture.model.trainable_variables)
         self.interrupted = False
         self._batches: Iterator[Tensors] | None = None
-        self._step = tf.function(self._distributed_step)
+        self._step = tf.function(self._distributed_step, autograph=False)
 
     @property
     def step(self) -> int:

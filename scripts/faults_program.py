@@ -172,7 +172,7 @@ def in_processes(number: int, function: Callable[[int], dict]) -> list[dict]:
     for process, file in pipes:
         text = file.read()
         if os.waitpid(process, 0)[1]:
-            raise SystemExit("a process of the harness failed")
+            raise RuntimeError("a process of the harness failed")
         found.append(json.loads(text))
     return found
 
@@ -181,17 +181,18 @@ def _result(run: Path) -> dict[str, object]:
     import tensorflow as tf
 
     found: dict[str, object] = {}
-    for stage in sorted(path.parent for path in run.glob("*/best.index")):
+    for stage in sorted(path.parent for path in run.glob("*/last")):
         prefixes = [("best", str(stage / "best")), ("last", tf.train.latest_checkpoint(str(stage / "last")))]
         for kind, prefix in prefixes:
-            reader = tf.train.load_checkpoint(prefix)
-            digest = hashlib.sha256()
-            for name in sorted(reader.get_variable_to_shape_map()):
-                if not name.startswith(("seconds", "unfinished", "_CHECKPOINTABLE", "save_counter")):
-                    digest.update(name.encode() + reader.get_tensor(name).tobytes())
-            found[f"{stage.name}/{kind}"] = digest.hexdigest()
-        rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
-        found[f"{stage.name}/rows"] = [{k: v for k, v in row.items() if k not in CHANGING} for row in rows]
+            try:
+                found[f"{stage.name}/{kind}"] = _digest(tf.train.load_checkpoint(prefix))
+            except (tf.errors.OpError, RuntimeError) as error:
+                found[f"{stage.name}/{kind}"] = f"not readable: {error}"
+        rows = []
+        for line in (stage / "metrics.jsonl").read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append({k: v for k, v in json.loads(line).items() if k not in CHANGING})
+        found[f"{stage.name}/rows"] = rows
     for summary in sorted(run.rglob("summary.json")):
         content = json.loads(summary.read_text())
         kept = {key: content.get(key) for key in ("scores", "steps", "best", "best_step")}
@@ -199,6 +200,14 @@ def _result(run: Path) -> dict[str, object]:
     left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
     found["files"] = sorted(left - {"train.log", "failed.txt", "history.json"})
     return found
+
+
+def _digest(reader) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(reader.get_variable_to_shape_map()):
+        if not name.startswith(("seconds", "unfinished", "_CHECKPOINTABLE", "save_counter")):
+            digest.update(name.encode() + reader.get_tensor(name).tobytes())
+    return digest.hexdigest()
 
 
 def steps_done(run: Path) -> dict[str, int]:

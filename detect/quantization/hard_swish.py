@@ -32,8 +32,8 @@ def hard_swish(x):
 def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:
     """The operations that compute `tensor` as relu6(x + 3) / 6, where x is the input of the first; None if none do.
 
-    Two forms are known: a Rescaling by 1/6 and 1/2 with a ReLU up to 1, and `ReLU(6.0)(x + 3.0) * (1.0 / 6.0)`. In both,
-    slim's 0.16667 counts as 1/6: the difference is 1/200 of a step of 8 bits.
+    Two forms are known: a Rescaling by 1/6 and 1/2 with a ReLU up to 1, and `ReLU(6.0)(x + 3.0) * (1.0 / 6.0)`.
+    In both, slim's 0.16667 counts as 1/6: the difference is 1/200 of a step of 8 bits.
     """
     last = graph.producer[tensor]
     relu = _only_before(last, graph)

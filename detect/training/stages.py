@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import tensorflow as tf
 import tf_keras
@@ -33,7 +34,7 @@ from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging,
 from detect.training.loop import Fit, Hook, Spent
 from detect.training.schedule import Schedule
 from detect.training.trainer import Trainer
-from detect.weights import checkpoint
+from detect.weights import anchor_order, checkpoint
 from detect.weights.interface import WeightSource
 from detect.weights.sources import FromFile, NoWeights
 from detect.weights.transfer import class_heads, transfer
@@ -283,4 +284,14 @@ def initialise(architecture: Architecture, weights: WeightSource, cfg: DictConfi
     ledger.save(folder.ledger)
     for line in [*ledger.lines(), *class_heads(ledger, weights.scope)]:
         log.info(line)
+    if weights.scope == "detector":
+        warn_of_other_anchors(cast(Detector, architecture), getattr(arrays, "anchors", None), weights.describe())
     return True
+
+
+def warn_of_other_anchors(detector: Detector, told: anchor_order.Told | None, source: str) -> None:
+    """Logs a warning if the heads in a file were trained for other anchors than the detector's. told: by the file."""
+    shapes = [(int(x.shape[1]), int(x.shape[2])) for x in detector.maps.values()]
+    warning = anchor_order.complaint(detector.anchor_generator, shapes, detector.size, told, source)
+    if warning:
+        log.warning(warning)

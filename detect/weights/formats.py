@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import WeightsError
-from detect.weights import checkpoint, frozen_graph, keras_file
+from detect.weights import anchor_order, checkpoint, frozen_graph, keras_file
 from detect.weights.names import Arrays, our_arrays
 
 LEGAL = (
@@ -80,8 +80,12 @@ def read(place: Path, form: str, backbone: Any) -> Arrays:
     """Arrays by our names. place, form: the result of `locate`. Raises WeightsError."""
     if form == "h5":
         return keras_file.read(place, backbone)
-    arrays = checkpoint.read(place) if form == "checkpoint" else frozen_graph.read(place)
-    return our_arrays(arrays, backbone.slim_scope)
+    graph = frozen_graph.parse(place) if form == "graph" else None
+    arrays = our_arrays(
+        checkpoint.read(place) if graph is None else frozen_graph.read(place, graph), backbone.slim_scope
+    )
+    arrays.anchors = anchor_order.told_by_checkpoint(place) if graph is None else anchor_order.told_by_graph(graph)
+    return arrays
 
 
 def _in_folder(folder: Path) -> tuple[Path, str]:

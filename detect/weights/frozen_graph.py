@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,13 +14,22 @@ from detect.weights.names import is_variable
 MOST = 1 << 29  # numbers in a file: networks have far fewer; a file with more has wrong shapes
 
 
-def read(file: Path) -> dict[str, np.ndarray]:
-    """All weights of a frozen graph, float32, by the names of their former variables. Raises WeightsError."""
+def parse(file: Path) -> Any:
+    """The GraphDef in a file. Raises WeightsError."""
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(file.read_bytes())
     except DecodeError as error:
         raise WeightsError(f"{file} can't be read: it is damaged or not a frozen graph") from error
+    return graph
+
+
+def read(file: Path, graph: Any = None) -> dict[str, np.ndarray]:
+    """All weights of a frozen graph, float32, by the names of their former variables. Raises WeightsError.
+
+    graph: what `parse` made of the file; None parses it.
+    """
+    graph = parse(file) if graph is None else graph
     constants = {node.name: node.attr["value"].tensor for node in graph.node if node.op == "Const"}
     weights = {name: tensor for name, tensor in constants.items() if is_variable(name)}
     if not weights:

@@ -170,4 +170,4 @@ def test_maps_of_mobilenet_v3(theirs, size):
     for name in backbone.ssd_maps:
         expected = theirs[f"v3_{size}_{name.partition('/')[0]}"]
         assert expected.std() > 0.05
-        np.testing.assert_allclose(outputs[name], expected, atol=2e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(outputs[name], expected, atol=4e-6 * np.abs(expected).max())

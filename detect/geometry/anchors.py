@@ -1,14 +1,18 @@
 """Anchor boxes of SSD and Faster R-CNN, as numpy constants [ymin, xmin, ymax, xmax] in pixels of the frame."""
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from detect.config.legal_values import demand
 from detect.errors import ConfigError
 from detect.geometry.anchor_fitting import fit_layout
 from detect.geometry.boxes import area
+
+Place = Literal["last", "second"]
 
 
 def grid_anchors(
@@ -42,6 +46,8 @@ class SSDAnchors:
         for 1/3, so its weights need this value.
     interpolated_scale_ratio: ratio of one more anchor at the geometric mean of this map's scale and the next one's;
         None or 0 leaves it out.
+    interpolated: its place in a cell: `last`, or `second`, after the first ratio, as in the API's SSDs of 2017. Heads
+        of one order load into a detector of the other, and detect nonsense.
     reduce_lowest: the first map has only (.1, ratio 1), (its scale, 2), (its scale, 1/2).
     lowest_scale: the value .1 in reduce_lowest.
     scales: one scale per map, in place of min_scale and max_scale. One more scale replaces 1 in the last interpolation.
@@ -58,7 +64,9 @@ class SSDAnchors:
         lowest_scale: float = 0.1,
         scales: Sequence[float] | None = None,
         layout: Sequence[Sequence[tuple[float, float]]] | None = None,
+        interpolated: Place = "last",
     ):
+        demand("anchors.interpolated", interpolated, Place)
         if scales is None and not 0 < min_scale <= max_scale:
             raise ConfigError(f"anchors: min_scale={min_scale} and max_scale={max_scale} must satisfy 0 < min <= max")
         if not aspect_ratios or any(np.min(ratios) <= 0 for ratios in aspect_ratios):
@@ -68,7 +76,7 @@ class SSDAnchors:
         self.ratios_by_map = isinstance(self.aspect_ratios[0], Sequence)
         self.interpolated_scale_ratio = interpolated_scale_ratio
         self.reduce_lowest, self.lowest_scale = reduce_lowest, lowest_scale
-        self.scales, self.layout = scales, layout
+        self.scales, self.layout, self.interpolated = scales, layout, interpolated
 
     def specification(self, maps: int) -> list[list[tuple[float, float]]]:
         """(scale, aspect ratio) of each anchor of a cell, for each of the `maps` feature maps."""
@@ -91,9 +99,16 @@ class SSDAnchors:
                 continue
             anchors = [(scale, ratio) for ratio in ratios]
             if self.interpolated_scale_ratio:
-                anchors.append((float(np.sqrt(scale * following)), self.interpolated_scale_ratio))
+                place = len(anchors) if self.interpolated == "last" else 1
+                anchors.insert(place, (float(np.sqrt(scale * following)), self.interpolated_scale_ratio))
             result.append(anchors)
         return result
+
+    def in_the_other_order(self) -> "SSDAnchors":
+        """The same anchors with the interpolated one in the other place."""
+        other = copy.copy(self)
+        other.interpolated = "second" if self.interpolated == "last" else "last"
+        return other
 
     def per_cell(self, maps: int) -> list[int]:
         """The number of anchors of a cell, for each map."""

@@ -22,7 +22,10 @@ class BoxCoder:
         return box_ops.encode_boxes(boxes, anchors, weights=self.scales)
 
     def decode(self, codes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-        """The inverse of `encode`: float32 [..., 4] in pixels."""
+        """The inverse of `encode`: float32 [..., 4] in pixels.
+
+        A side is at most 1000/16 times the anchor's (official.vision.ops.box_ops); the API has no such limit.
+        """
         return box_ops.decode_boxes(codes, anchors, weights=self.scales)
 
 

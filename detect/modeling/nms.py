@@ -29,24 +29,8 @@ class NonMaxSuppression:
         Returns {"boxes": float32 [B, total, 4], clipped to the frame; "scores": float32 [B, total], highest first;
         "classes": int32 [B, total] from 1; "count": int32 [B]}; after the first `count`, everything is 0.
         """
-        frame = tf.constant([size[0], size[1], size[0], size[1]], tf.float32)
-        most = max(self.total, self.per_class * scores.shape[-1])  # those of all classes
-        kept = tf.image.combined_non_max_suppression(
-            boxes if len(boxes.shape) == 4 else boxes[:, :, tf.newaxis],
-            scores,
-            self.per_class,
-            most,
-            iou_threshold=self.iou,
-            score_threshold=self.score,
-            clip_boxes=False,
-        )
-        # The API's order: suppress each class, clip, drop empty boxes, keep the best of all classes.
-        clipped = tf.clip_by_value(kept.nmsed_boxes, 0.0, frame)
-        real = tf.sequence_mask(kept.valid_detections, most)
-        real &= tf.reduce_all(clipped[..., 2:] > clipped[..., :2], axis=-1)
-        first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)[:, : self.total]
-        boxes, scores, classes, real = (
-            tf.gather(x, first, batch_dims=1) for x in (clipped, kept.nmsed_scores, kept.nmsed_classes, real)
+        boxes, scores, classes, real = suppress(
+            boxes, scores, size, self.iou, self.score, per_class=self.per_class, total=self.total
         )
         return {
             "boxes": tf.where(real[..., tf.newaxis], boxes, 0.0),
@@ -54,3 +38,41 @@ class NonMaxSuppression:
             "classes": tf.where(real, tf.cast(classes, tf.int32) + 1, 0),
             "count": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
         }
+
+
+def suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    size: tuple[int, int],
+    iou: float,
+    score: float,
+    *,
+    per_class: int,
+    total: int,
+    min_size: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The API's order: suppresses each class, clips to the frame, drops empty boxes, keeps the best of all classes.
+
+    boxes, scores, size, iou, score, per_class, total: as in `NonMaxSuppression`. min_size: pixels; a box with a shorter
+    side within the frame is dropped, too.
+    Returns boxes float32 [B, total, 4], scores float32 [B, total], classes float32 [B, total] from 0, and bool
+    [B, total]: False where there is no box.
+    """
+    frame = tf.constant([size[0], size[1], size[0], size[1]], tf.float32)
+    most = max(total, per_class * scores.shape[-1])  # those of all classes
+    kept = tf.image.combined_non_max_suppression(
+        boxes if len(boxes.shape) == 4 else boxes[:, :, tf.newaxis],
+        scores,
+        per_class,
+        most,
+        iou_threshold=iou,
+        score_threshold=score,
+        clip_boxes=False,
+    )
+    clipped = tf.clip_by_value(kept.nmsed_boxes, 0.0, frame)
+    sides = tf.reduce_min(clipped[..., 2:] - clipped[..., :2], axis=-1)
+    real = tf.sequence_mask(kept.valid_detections, most) & (sides > 0) & (sides >= min_size)
+    first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)[:, :total]
+    found = (clipped, kept.nmsed_scores, kept.nmsed_classes, real)
+    boxes, scores, classes, real = (tf.gather(x, first, batch_dims=1) for x in found)
+    return boxes, scores, classes, real

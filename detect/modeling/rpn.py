@@ -10,6 +10,7 @@ from official.vision.ops import box_ops
 from detect.config.legal_values import Count, Share, number, whole
 from detect.geometry.box_coder import BoxCoder
 from detect.modeling.backbones.layers import ConvScope
+from detect.modeling.nms import suppress
 
 layers = tf_keras.layers
 
@@ -50,11 +51,12 @@ class Proposals:
 
 
 class ProposalGenerator:
-    """Makes proposals: it decodes and clips the boxes of the RPN, drops tiny ones, then applies non-max suppression.
+    """Makes proposals in the API's order: it decodes the boxes of the RPN, applies non-max suppression, clips the boxes
+    that are left to the frame, and drops tiny ones.
 
-    count: the proposals of an image. nms_iou: a box whose IoU with a better one is higher is dropped.
+    count: the most proposals of an image. nms_iou: a box whose IoU with a better one is higher is dropped.
     candidates: the number of boxes of highest score that enter the suppression; None is all, as in the API.
-    min_size: pixels; a box with a shorter side is dropped.
+    min_size: pixels; a box with a shorter side within the frame is dropped; 0, as in the API, drops empty boxes.
 
     tf-models-official's MultilevelROIGenerator is not used: it supports neither the scale factors of the box code nor
     softmax objectness, and it returns a fixed number of boxes, even if some are not real.
@@ -76,18 +78,17 @@ class ProposalGenerator:
         if self.candidates is not None and self.candidates < scores.shape[1]:
             scores, best = tf.math.top_k(scores, self.candidates)
             codes, anchors = (tf.gather(x, best, batch_dims=1) for x in (codes, anchors))
-        boxes = box_ops.clip_boxes(box_coder.decode(codes, anchors), size)
-        large = tf.reduce_all(boxes[..., 2:] - boxes[..., :2] >= self.min_size, axis=-1)
-        kept = tf.image.combined_non_max_suppression(
-            boxes[:, :, tf.newaxis],
-            tf.where(large, scores, -1.0)[..., tf.newaxis],
-            self.count,
-            self.count,
-            iou_threshold=self.nms_iou,
-            score_threshold=0.0,
-            clip_boxes=False,
+        boxes, _, _, real = suppress(
+            box_coder.decode(codes, anchors),
+            scores[..., tf.newaxis],
+            size,
+            self.nms_iou,
+            0.0,
+            per_class=self.count,
+            total=self.count,
+            min_size=self.min_size,
         )
-        return Proposals(kept.nmsed_boxes, tf.sequence_mask(kept.valid_detections, self.count))
+        return Proposals(tf.where(real[..., tf.newaxis], boxes, 0.0), real)
 
 
 def recalls(proposals: Proposals, boxes, classes) -> dict:

@@ -77,12 +77,13 @@ class Schedule:
     def used(self) -> dict[str, Any]:
         """All settings as plain values by their names, with the values that None stands for."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        made = self.optimizer
-        name = getattr(made, "func", made).__name__  # Hydra gives a functools.partial
+        kind = getattr(self.optimizer, "func", self.optimizer)  # Hydra gives a functools.partial
+        given = getattr(self.optimizer, "keywords", {}).items()
+        settings = {key: value if isinstance(value, (str, int, float)) else str(value) for key, value in given}
         return values | {
             "warmup": self.warmup_steps,
             "step_at": list(self.step_at),
-            "optimizer": {"name": name, **getattr(made, "keywords", {})},
+            "optimizer": {"name": getattr(kind, "__name__", str(kind)), **settings},
             "ema_decay": self._or_average(self.ema_decay),
             "batch_norm_decay": self._or_average(self.batch_norm_decay),
         }

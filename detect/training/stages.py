@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import tf_keras
 from omegaconf import DictConfig
@@ -32,7 +33,7 @@ from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging,
 from detect.training.loop import Fit, Hook, Spent
 from detect.training.schedule import Schedule
 from detect.training.trainer import Trainer
-from detect.weights import checkpoint, class_heads
+from detect.weights import anchor_order, checkpoint, class_heads
 from detect.weights.interface import WeightSource
 from detect.weights.sources import FromFile, NoWeights
 from detect.weights.transfer import transfer
@@ -291,4 +292,14 @@ def initialise(
     ledger.save(folder.ledger)
     for line in [*ledger.lines(), *class_heads.account(ledger, weights.scope, before, classes)]:
         log.info(line)
+    if weights.scope == "detector":
+        warn_of_other_anchors(cast(Detector, architecture), getattr(arrays, "anchors", None), weights.describe())
     return True
+
+
+def warn_of_other_anchors(detector: Detector, told: anchor_order.Told | None, source: str) -> None:
+    """Logs a warning if the heads in a file were trained for other anchors than the detector's. told: by the file."""
+    shapes = [(int(x.shape[1]), int(x.shape[2])) for x in detector.maps.values()]
+    warning = anchor_order.complaint(detector.anchor_generator, shapes, detector.size, told, source)
+    if warning:
+        log.warning(warning)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import WeightsError
-from detect.weights import checkpoint, frozen_graph, keras_file
+from detect.weights import anchor_order, checkpoint, frozen_graph, keras_file
 from detect.weights.names import Arrays, our_arrays
 
 LEGAL = (
@@ -81,7 +81,10 @@ def read(place: Path, form: str, backbone: Any) -> Arrays:
     if form == "h5":
         return keras_file.read(place, backbone)
     arrays = checkpoint.read(place) if form == "checkpoint" else frozen_graph.read(place)
-    return our_arrays(arrays, backbone.slim_scope)
+    told = anchor_order.told_by_checkpoint if form == "checkpoint" else anchor_order.told_by_file
+    found = our_arrays(arrays, backbone.slim_scope)
+    found.anchors = told(place)
+    return found
 
 
 def _in_folder(folder: Path) -> tuple[Path, str]:

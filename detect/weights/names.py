@@ -45,12 +45,14 @@ class Arrays(dict[str, np.ndarray]):
 
     ours: this program wrote the file; then every array that is not in a layer of the backbone belongs to a head.
     classes: the class names of the run that the file belongs to; None if they are not known.
+    anchors: those of the detector in the file, if the file tells them (`detect.weights.anchor_order`).
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], ours: bool = False):
         super().__init__(arrays)
         self.ours = ours
         self.classes: tuple[str, ...] | None = None
+        self.anchors: list[list[tuple[float, float]]] | np.ndarray | None = None
 
 
 def our_name(name: str, slim_scope: str) -> str:

@@ -57,6 +57,20 @@ def test_anchors_of_the_api_graph_are_equal():
         np.testing.assert_allclose(SSDAnchors()(MAPS_300, (300, 300)) / 300, kept["anchors"], rtol=0, atol=1e-6)
 
 
+def test_the_interpolated_anchor_may_stand_second():
+    """As in the API's SSDs of 2017: the same anchors, in another order in each cell."""
+    last, second = SSDAnchors(), SSDAnchors(interpolated="second")
+    between = np.sqrt(0.35 * 0.5)
+    expected = [(0.35, 1), (between, 1), (0.35, 2), (0.35, 0.5), (0.35, 3), (0.35, 0.3333)]
+    np.testing.assert_allclose(second.specification(6)[1], expected)
+    assert second.specification(6)[0] == last.specification(6)[0]  # the reduced map has none
+    before, after = (kind(MAPS_300, (300, 300))[19 * 19 * 3 :].reshape(-1, 6, 4) for kind in (last, second))
+    np.testing.assert_array_equal(after, before[:, [0, 5, 1, 2, 3, 4]])
+    assert second.in_the_other_order().specification(6) == last.specification(6)
+    with pytest.raises(ConfigError, match=r"anchors.interpolated=first is not legal: expected one of last, second"):
+        SSDAnchors(interpolated="first")
+
+
 def test_counts_of_every_reference_size(shared):
     reference = json.loads((shared / "reference" / "ssd_reference_shapes.json").read_text())
     assert len(reference) == 4 * 7

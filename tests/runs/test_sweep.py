@@ -268,6 +268,7 @@ def test_a_sweep_that_was_killed_goes_on_and_equals_single_runs_bit_for_bit(tiny
 
     crops, extra = summaries["crops_f0.5_b12_r0.001_s0"], summaries["generic_extra_f0.5_b12_r0.001_s0"]
     assert (extra["budget"], extra["steps"]) == (12, 12 + extra["cost"]["extra_steps"])
+    assert extra["schedule"]["steps"] == extra["steps"]
     step = extra["cost"]["detector_macs"] / extra["steps"]
     added = step * extra["cost"]["extra_steps"]
     assert added - step < crops["cost"]["stage_1_macs"] <= added

@@ -1,6 +1,7 @@
 """The learning rate of every step against curves computed by hand, and the schedules that are refused."""
 
 import dataclasses
+import functools
 import json
 import math
 import subprocess
@@ -142,7 +143,10 @@ def test_the_used_settings_have_no_open_defaults():
     assert used["optimizer"] == {"name": "SGD"} and used["step_at"] == [0.6, 0.85]
     made = hydra.utils.instantiate(compose(["dataset=digits", "schedule/optimizer=rmsprop"]).schedule).used()
     assert made["optimizer"] == {"name": "RMSprop", "rho": 0.9, "momentum": 0.9, "epsilon": 1.0}
-    assert json.loads(json.dumps(made)) == made
+    own = schedule(steps=2, optimizer=functools.partial(functools.partial, function=len, alpha=0.5)).used()
+    assert own["optimizer"]["alpha"] == 0.5 and own["optimizer"]["name"] == "partial"
+    for used_values in (made, own):
+        assert json.loads(json.dumps(used_values)) == used_values
     settings = hyper_parameters(compose(["dataset=digits"]), "detector", used)
     assert (settings["schedule.steps"], settings["schedule.warmup"], settings["stage"]) == (100, 10, "detector")
 

@@ -131,6 +131,20 @@ def test_the_backbone_alone_or_other_classes(shared):
     }
 
 
+@pytest.mark.parametrize(("interpolated", "warnings"), [("last", 0), ("second", 1)])
+def test_heads_of_other_anchors_are_warned_of(shared, ours, tmp_path, caplog, monkeypatch, interpolated, warnings):
+    from detect.geometry.anchors import SSDAnchors
+    from detect.runs.folder import RunFolder
+    from detect.training.stages import initialise
+    from detect.weights.sources import FromFile
+
+    monkeypatch.setattr(ours[0], "anchor_generator", SSDAnchors(interpolated=interpolated))
+    source = FromFile(str(shared / GRAPH), "detector")
+    assert initialise(ours[0], source, compose(), RunFolder(tmp_path).stage("detector"))
+    found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(found) == warnings and all("detector.anchors.interpolated=last" in message for message in found)
+
+
 def photographs(shared):
     from skimage import data
 

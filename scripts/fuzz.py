@@ -235,10 +235,12 @@ def main() -> int:
         apart.run = worker.run
         refused = [kind for kind, reader in readers.items() if kind != REFUSED and not can_read(reader)]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        for kind, reader in readers.items():
-            deadline = time.monotonic() + given.seconds / len(readers)
+        left, end = given.cases, time.monotonic() + given.seconds
+        for number, (kind, reader) in enumerate(readers.items()):  # what a reader leaves, the others get
+            share, now = len(readers) - number, time.monotonic()
             rng = random.Random(f"{kind} {given.seed}")
-            tallies[kind] = run(reader, given.cases // len(readers), deadline, rng)
+            tallies[kind] = run(reader, left // share, now + (end - now) / share, rng)
+            left -= tallies[kind].cases
             print(f"{kind}: {tallies[kind].cases} cases", flush=True)
         worker.close()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before

@@ -180,3 +180,26 @@ def test_v1_checkpoints_that_lie(old):
     key = next(key for key in table._entries(content) if b"Conv" in key[0])[0]
     lie_v1(old, lambda m: m.data.data.float_val.pop(), key)
     assert "Conv2d_0/weights has 5 numbers of 6" in refusal(old)
+
+
+def test_an_index_that_would_swell_when_it_is_parsed(written, old):
+    index = written.with_name(f"{written.name}.index")
+    with open(index, "r+b") as file:
+        file.truncate(20 << 20)
+    assert "legal are at most 16 MB" in refusal(written)
+    content = old.read_bytes()
+    key = next(key for key in table._entries(content) if b"Conv" in key[0])[0]
+    lie_v1(old, lambda m: m.data.data.string_val.extend([b""] * 10), key)
+    assert "an array holds no numbers" in refusal(old)
+    old.write_bytes(content)
+    lie_v1(old, lambda m: m.data.slice.extent.extend([type(m.data.slice.extent.add())()] * 5000), key)
+    assert "an entry is no part of an array" in refusal(old)
+
+
+def test_a_graph_of_a_saved_model_that_is_too_large(tmp_path):
+    from detect.weights import saved_model
+
+    with open(tmp_path / "saved_model.pb", "wb") as file:
+        file.truncate(65 << 20)
+    with pytest.raises(WeightsError, match=r"saved_model\.pb has 68157440 bytes; legal are at most 64 MB"):
+        saved_model.check(tmp_path)

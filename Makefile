@@ -35,7 +35,7 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(INSTALLED) ## damaged files for every reader, 100,000 cases
+fuzz: $(INSTALLED) ## damaged files for every reader, 120,000 cases
 	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
 
 docs: $(INSTALLED) ## the documentation site, in build/site: open index.html

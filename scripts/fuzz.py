@@ -42,6 +42,7 @@ from detect.data.validate import check
 from detect.errors import UserError
 
 LONGEST = 5  # seconds of a case
+REFUSED = "keras and other zips"  # right files of this kind are refused, too
 MOST_MEMORY = 1 << 30  # bytes by which the process may grow
 TOKENS = (
     *("", "0", "-1", "1e999", "nan", "99999999999999999999", "null", "true", "[]", "{}", '"', "'", "<", ">", "&", "%"),
@@ -166,7 +167,7 @@ def run(reader: fuzz_models.Reader, cases: int, deadline: float, rng: random.Ran
         started = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, LONGEST)
         try:
-            reader.read(folder)
+            reader.read(folder, path)
             tally.read += 1
         except UserError:
             tally.refused += 1
@@ -184,7 +185,17 @@ def run(reader: fuzz_models.Reader, cases: int, deadline: float, rng: random.Ran
 
 def data_reader(read: Callable[..., DetectionDataset], folder: Path) -> fuzz_models.Reader:
     """The reader of a format of data sets, with the check of its pictures."""
-    return fuzz_models.Reader(folder, lambda place: check(read(place), decode=True, threads=1))
+    return fuzz_models.Reader(folder, lambda place, _: check(read(place), decode=True, threads=1))
+
+
+def can_read(reader: fuzz_models.Reader) -> bool:
+    """Whether a reader reads its right files."""
+    try:
+        for path in sorted(path for path in reader.seed.rglob("*") if path.is_file()):
+            reader.read(reader.seed, path)
+    except UserError:
+        return False
+    return True
 
 
 def hang(number: int, frame: object) -> None:
@@ -222,13 +233,14 @@ def main() -> int:
         tfrecord_cache.in_child = lambda files, folder: unpack(list(files), folder)  # a process for each case is slow
         worker = fuzz_models.Worker()
         apart.run = worker.run
-        for reader in readers.values():
-            reader.read(reader.seed)  # every right file can be read
+        refused = [kind for kind, reader in readers.items() if kind != REFUSED and not can_read(reader)]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        for kind, reader in readers.items():
-            deadline = time.monotonic() + given.seconds / len(readers)
+        left, end = given.cases, time.monotonic() + given.seconds
+        for number, (kind, reader) in enumerate(readers.items()):  # what a reader leaves, the others get
+            share, now = len(readers) - number, time.monotonic()
             rng = random.Random(f"{kind} {given.seed}")
-            tallies[kind] = run(reader, given.cases // len(readers), deadline, rng)
+            tallies[kind] = run(reader, left // share, now + (end - now) / share, rng)
+            left -= tallies[kind].cases
             print(f"{kind}: {tallies[kind].cases} cases", flush=True)
         worker.close()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
@@ -240,7 +252,9 @@ def main() -> int:
     for t in tallies.values():
         for trace, count in t.failures.most_common(5):
             print(f"\n{count} times:\n{trace}")
-    return int(any(t.failures or t.longest > LONGEST for t in tallies.values()) or grown > MOST_MEMORY)
+    if refused:
+        print(f"right files are refused: {', '.join(refused)}")
+    return int(bool(refused) or any(t.failures or t.longest > LONGEST for t in tallies.values()) or grown > MOST_MEMORY)
 
 
 def sample(kind: str, dataset: DetectionDataset, folder: Path) -> None:

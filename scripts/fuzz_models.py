@@ -29,10 +29,10 @@ SIZE, CLASSES = (32, 48), ("cat", "dog")
 
 @dataclass(frozen=True)
 class Reader:
-    """seed: the folder of right files. read: reads a folder with a damaged file. repair: makes its checksums right."""
+    """seed: the folder of right files. read: reads a folder of these, and the damaged one. repair: of its checksums."""
 
     seed: Path
-    read: Callable[[Path], object]
+    read: Callable[[Path, Path], object]
     repair: Callable[[bytes], bytes] | None = None
 
 
@@ -263,54 +263,30 @@ def make_run(folder: Path, dataset: DetectionDataset) -> None:
     write_json(folder / "export" / "measured.json", {"columns": {"a": 1.5, "b": None}, "study": "s"})
 
 
-def read_weights(folder: Path) -> object:
-    """Every file of weights of a folder, by its own name."""
-    from detect.weights.sources import FromFile
-
-    parts = (".index", ".data-00000-of-00001")
-    return [
-        FromFile(str(path)).read(Backbone())
-        for path in sorted(folder.iterdir())
-        if path.suffix not in parts and not path.name.startswith(".")
-    ]
-
-
-def read_refused(folder: Path) -> object:
-    """Files of formats that are refused: no other error may come."""
-    from detect.errors import WeightsError
-
-    for path in sorted(folder.iterdir()):
-        with contextlib.suppress(WeightsError):
-            read_weights_of(path)
-    return None
-
-
-def read_weights_of(path: Path) -> object:
+def read_weights(_: Path, path: Path) -> object:
     from detect.weights.sources import FromFile
 
     return FromFile(str(path)).read(Backbone())
 
 
-def read_checkpoint(folder: Path) -> object:
-    return read_weights_of(folder / "net.ckpt")
+def read_checkpoint(folder: Path, _: Path) -> object:
+    return read_weights(folder, folder / "net.ckpt")
 
 
-def read_tar(folder: Path) -> object:
+def read_tar(folder: Path, path: Path) -> object:
     from detect.weights.archive import unpack
 
     before = {path.name for path in folder.iterdir()}
-    places = []
     try:
-        places = [unpack(folder / name, "net.ckpt", folder / f"{name}-out") for name in ("net.tgz", "net.tar")]
+        return unpack(path, "net.ckpt", folder / f"{path.name}-out")
     finally:
         after = {path.name for path in folder.iterdir()}
         for place in (folder / name for name in after - before):
             shutil.rmtree(place)
-        assert after - before <= {"net.tgz-out", "net.tar-out"}, after - before
-    return places
+        assert after - before <= {f"{path.name}-out"}, after - before
 
 
-def read_catalogue(folder: Path) -> object:
+def read_catalogue(folder: Path, _: Path) -> object:
     from detect.errors import UserError
     from detect.weights.catalogue import Entry, obtain
 
@@ -333,14 +309,13 @@ def read_catalogue(folder: Path) -> object:
         assert {path.name for path in folder.parent.iterdir()} == outside
 
 
-def read_tflite(folder: Path) -> object:
+def read_tflite(_: Path, path: Path) -> object:
     from detect.detector import Detector
 
-    image = np.zeros((20, 30, 3), np.uint8)
-    return [Detector.load(path)(image) for path in sorted(folder.glob("*.tflite"))]
+    return Detector.load(path)(np.zeros((20, 30, 3), np.uint8))
 
 
-def read_saved_model(folder: Path) -> object:
+def read_saved_model(folder: Path, _: Path) -> object:
     """The checks of a SavedModel. TensorFlow loads the model only if nothing has changed since it was written."""
     from detect.errors import WeightsError
     from detect.weights import claims, saved_model
@@ -353,7 +328,7 @@ def read_saved_model(folder: Path) -> object:
     return saved_model.check(folder, about.get("sha256"))
 
 
-def read_run(folder: Path) -> object:
+def read_run(folder: Path, _: Path) -> object:
     """What `report`, `predict`, `evaluate` and a resumed training read of a run folder."""
     from detect.errors import UserError
     from detect.runs.folder import RunFolder
@@ -384,9 +359,9 @@ def read_run(folder: Path) -> object:
     return run_rows(records.runs, ("val",), curves), export_rows(records), measured_rows(records)
 
 
-MAKERS: dict[str, tuple[Callable[[Path, DetectionDataset], None], Callable[[Path], object]]] = {
+MAKERS: dict[str, tuple[Callable[[Path, DetectionDataset], None], Callable[[Path, Path], object]]] = {
     "h5": (make_h5, read_weights),
-    "keras and other zips": (make_zip, read_refused),
+    "keras and other zips": (make_zip, read_weights),
     "frozen graph": (make_graph, read_weights),
     "checkpoint": (make_checkpoint, read_checkpoint),
     "V1 checkpoint": (make_v1, read_checkpoint),

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from detect.advice import rules
 from detect.cli import main as cli
 from detect.data.dataset import ClassificationDataset, DetectionDataset, Example
 from detect.data.statistics import coverage, statistics
-from detect.errors import DataError, printable, printable_lines
+from detect.errors import DataError, WeightsError, printable, printable_lines
 from detect.evaluation.classification import score_classification
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.suspected_labels import Suspect
@@ -29,6 +30,8 @@ from detect.reporting.progress import ProgressLine
 from detect.studies import csv_file
 from detect.studies.blocks import Listing, Table, markdown
 from detect.studies.html import page
+from detect.weights.ledger import Ledger
+from detect.weights.names import our_arrays
 
 NAMES = (
     "a\nb",
@@ -232,3 +235,75 @@ def test_figures_and_pictures_draw_them():
 
 def test_text_of_several_lines_keeps_them():
     assert printable_lines("a\x1b\nb\r\n") == "a\\x1b\nb\\r\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_arrays(name, tmp_path, caplog):
+    """From a file of weights to the message, the lines of the console and the ledger's json."""
+    arrays = {f"{name}/weights": np.ones(3, np.float32)}
+    if printable(name) != name:
+        with pytest.raises(WeightsError, match="legal are names of variables") as caught:
+            our_arrays(arrays, "MobilenetV1")
+        assert not harmful(str(caught.value)) and "\n" not in str(caught.value)
+    else:
+        assert list(our_arrays(arrays, "MobilenetV1")) == [f"{name}/kernel"]
+    ledger = Ledger(name, unexpected={f"{name}/kernel": (3,)})
+    assert not any(harmful(line) or "\n" in line for line in ledger.lines())
+    ledger.save(tmp_path / "transfer.json")
+    assert list(json.loads((tmp_path / "transfer.json").read_text())["unexpected"]) == [f"{name}/kernel"]
+
+
+@pytest.mark.parametrize("kind", ["h5", "checkpoint", "graph"])
+def test_names_of_arrays_in_files(kind, tmp_path):
+    import h5py
+    import tensorflow as tf
+
+    from detect.weights import checkpoint, frozen_graph, keras_file
+
+    evil = "red\x1b[31m\n"
+    value = np.ones((1, 1, 3, 2), np.float32)
+    if kind == "h5":
+        with h5py.File(tmp_path / "x.h5", "w") as h5:
+            h5.attrs["layer_names"] = [evil]
+            h5.create_group(evil).attrs["weight_names"] = [f"{evil}/kernel:0"]
+            h5[evil][f"{evil}/kernel:0"] = value
+
+    def read():
+        if kind == "h5":
+            return keras_file.read(tmp_path / "x.h5", SimpleNamespace(keras_layers=dict))
+        if kind == "checkpoint":
+            checkpoint.write(tmp_path / "net.ckpt", {f"{evil}/weights": value})
+            return our_arrays(checkpoint.read(tmp_path / "net.ckpt"), "MobilenetV1")
+        graph = tf.compat.v1.GraphDef()
+        node = graph.node.add(name=f"{evil}/weights", op="Const")
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+        (tmp_path / "x.pb").write_bytes(graph.SerializeToString())
+        return our_arrays(frozen_graph.read(tmp_path / "x.pb"), "MobilenetV1")
+
+    with pytest.raises(WeightsError, match=r"red\\x1b\[31m\\n"):
+        read()
+
+
+def test_names_of_classes_of_a_strange_model(tmp_path, monkeypatch, caplog):
+    """What `predict` does with the classes of a model: pictures, json and console, and no file is named by them."""
+    from detect.cli.predict import Job, write
+    from detect.detector import Detector
+    from detect.evaluation.coco_json import categories_of
+
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((40, 60, 3), np.uint8))
+    count = len(NAMES)
+
+    def find(images):
+        boxes = np.tile(np.array([[1, 1, 30, 30]], np.float32), (count, 1))
+        return [(boxes, np.full(count, 0.9, np.float32), np.arange(1, count + 1, dtype=np.int32)) for _ in images]
+
+    detector = Detector(find, NAMES, (32, 32), "evil\x1b")
+    out = tmp_path / "out"
+    out.mkdir()
+    categories = categories_of(detector.classes, detector.category_ids)
+    with caplog.at_level("INFO", "detect"):
+        write(detector, Job((tmp_path / "x.png",), ("x.png",), (1,), (out / "x.png",), categories, out), 0.5)
+    assert not any(map(harmful, caplog.messages))
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["detections.json", "x.png", "x.png"]
+    rows = json.loads((out / "detections.json").read_text())
+    assert len(rows) == count and {row["category_id"] for row in rows} == set(range(1, count + 1))

@@ -63,7 +63,8 @@ def read_curve(run: FinishedRun) -> Curve | None:
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"not readable: {error}") from error
     for number, row in enumerate(rows, 1):
-        check(row, forms.ROW, Path(f"{run.metrics}, line {number}"))
+        used = {key: row[key] for key in row if _is_used(key)} if isinstance(row, dict) else row
+        check(used, forms.ROW, Path(f"{run.metrics}, line {number}"))
     evaluations = [row for row in rows if row["kind"] == "eval"]
     split = next((key[: -len("/AP")] for row in evaluations for key in row if key.endswith("/AP")), None)
     if split is None:
@@ -74,6 +75,10 @@ def read_curve(run: FinishedRun) -> Curve | None:
     training = [row for row in rows if row["kind"] == "train"]
     watched = {key: _thinned(training, key) for key in WATCHED if any(key in row for row in training)}
     return Curve(split, steps, np.interp(steps, *clock), scores, watched, clock)
+
+
+def _is_used(key: str) -> bool:
+    return key in ("kind", "step", "images_per_second", *WATCHED) or key.endswith(("/AP", "/AP50"))
 
 
 @dataclass(frozen=True)

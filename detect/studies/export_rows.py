@@ -65,7 +65,7 @@ def latencies(measured: Mapping[str, Mapping[str, float]] | float | None) -> Row
     for threads, times in measured.items():
         name = f"ms {threads} thread" + ("" if threads == "1" else "s")
         row |= {name: round(times["file"], 3)}
-        row |= {f"{name} float32": round(times["float32"], 3)} if "float32" in times else {}
+        row |= {f"{name} float32": round(times["float32"], 3)} if times.get("float32") is not None else {}
     return row
 
 

@@ -30,12 +30,18 @@ REFUSED = {
 
 
 def kind(file: Path) -> str:
-    """`h5`, `graph`, `checkpoint`, a key of REFUSED, or `unknown`, from the first or the last bytes of the file."""
-    size = file.stat().st_size
-    with open(file, "rb") as stream:
-        head = stream.read(512)
-        stream.seek(max(size - 8, 0))
-        tail = stream.read(8)
+    """`h5`, `graph`, `checkpoint`, a key of REFUSED, or `unknown`, from the first or the last bytes of the file.
+
+    Raises WeightsError for a file that can't be read.
+    """
+    try:
+        size = file.stat().st_size
+        with open(file, "rb") as stream:
+            head = stream.read(512)
+            stream.seek(max(size - 8, 0))
+            tail = stream.read(8)
+    except OSError as error:
+        raise WeightsError(f"{file} can't be read: {error.strerror}") from error
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "h5"
     if tail == checkpoint.TABLE_END:
@@ -106,7 +112,7 @@ def _kind_of_zip(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, OverflowError, struct.error):
         return "zip"
     if "config.json" in names and any(name.endswith(".h5") for name in names):
         return "keras"

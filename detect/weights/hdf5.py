@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from detect import apart as process
-from detect.errors import WeightsError
+from detect.errors import WeightsError, first_few, printable
 from detect.weights import claims
 
 Found = dict[tuple[str, str], np.ndarray]  # by layer and kind, in the order of the file
@@ -57,11 +57,12 @@ def _arrays(file: Path, name: str, h5: h5py.File) -> dict[tuple[str, str], h5py.
     group = _member(h5, "model_weights", name) if "model_weights" in h5 else h5
     if "layer_names" not in group.attrs:
         numbered = "layers" in group or "_layer_checkpoint_dependencies" in group
+        held = printable(first_few(group, 3))
         raise WeightsError(
             f"{name} looks like the .weights.h5 of Keras 3, whose arrays have numbers instead of names. Load it into "
             "its model and save the whole model: model.save('x.h5')."
             if numbered
-            else f"{name} is an HDF5 file without layer_names, so not from Keras: it has {', '.join(list(group)[:3])}"
+            else f"{name} is an HDF5 file without layer_names, so not from Keras: it has {held}"
         )
     datasets = dict(_datasets(group, name))
     claims.numbers(name, (data.shape for data in datasets.values()), file.stat().st_size)
@@ -96,7 +97,7 @@ def _member(group: h5py.Group, path: str, name: str) -> Any:
 def _check(data: Any, weight: str, name: str) -> None:
     """Raises WeightsError unless the numbers of an array are in the file itself."""
     if not isinstance(data, h5py.Dataset) or data.dtype.kind not in KINDS or data.shape is None:
-        raise WeightsError(f"{name}: {weight} is not an array of numbers")
+        raise WeightsError(f"{name}: {printable(weight)} is not an array of numbers")
     made = data.id.get_create_plist()
     if made.get_layout() not in LAYOUTS or made.get_external_count():
         raise WeightsError(f"{name}: the numbers of {weight} are in another file: refused")

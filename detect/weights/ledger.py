@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from detect.errors import printable
 from detect.files import write_json
 
 Shape = tuple[int, ...]
@@ -47,7 +48,7 @@ class Ledger:
             line = f"{kind:<10} {variables:>4} variables {parameters:>11,} parameters"
             names = [] if kind == "loaded" else list(getattr(self, kind))
             if names:
-                line += f"  {names[0]}" + (", ..." if len(names) > 1 else "")
+                line += f"  {printable(names[0])}" + (", ..." if len(names) > 1 else "")
             result.append(line if len(line) <= width else line[: width - 3] + "...")
         return result
 

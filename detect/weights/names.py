@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, printable
 
+LONGEST = 500  # characters of a name
 SLIM_NAMES = {
     "weights": "kernel",
     "depthwise_weights": "depthwise_kernel",
@@ -46,9 +47,16 @@ class Arrays(dict[str, np.ndarray]):
     ours: this program wrote the file; then every array that is not in a layer of the backbone belongs to a head.
     classes: the class names of the run that the file belongs to; None if they are not known.
     anchors: those of the detector in the file, if the file tells them (`detect.weights.anchor_order`).
+    Raises WeightsError for a name that is no name of a variable: with control characters, or very long.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], ours: bool = False):
+        for name in arrays:
+            if len(name) > LONGEST or printable(name) != name:
+                raise WeightsError(
+                    f"the file has an array of the name {printable(name[:LONGEST])}: legal are names of variables, of "
+                    f"at most {LONGEST} characters without control characters"
+                )
         super().__init__(arrays)
         self.ours = ours
         self.classes: tuple[str, ...] | None = None
@@ -76,7 +84,8 @@ def our_arrays(arrays: Mapping[str, np.ndarray], slim_scope: str) -> Arrays:
         # In the API's Faster R-CNN, the convolution of the region proposal network is in no scope.
         ours = our_name(RPN + name if two_stages and name.startswith("Conv/") else name, slim_scope)
         if ours in result:
-            raise WeightsError(f"the file has two arrays for the variable {ours}, one of them {name}")
+            both = printable(f"{ours}, one of them {name}")
+            raise WeightsError(f"the file has two arrays for the variable {both}")
         result[ours] = array
     return Arrays(result, ours=any(name.endswith("/kernel") for name in arrays))
 

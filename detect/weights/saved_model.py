@@ -18,6 +18,7 @@ from detect.weights import claims, table
 from detect.weights.download import sha256_of
 
 PB, VARIABLES, SIGNATURE = "saved_model.pb", "variables/variables", "serving_default"
+LARGEST = 64 << 20  # bytes of the graph; the weights are in other files
 NOT_NUMBERS = (types_pb2.DT_STRING, types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
 VARIABLE = {"VarHandleOp", "ReadVariableOp", "AssignVariableOp", "VarIsInitializedOp", "DestroyResourceOp"}
 VARIABLE |= {"AssignAddVariableOp", "AssignSubVariableOp"}
@@ -53,6 +54,8 @@ def check(folder: Path, sha256: Any = None) -> None:
 
 def _check_program(folder: Path) -> None:
     size = claims.size_of(folder / PB)
+    if size > LARGEST:
+        raise WeightsError(f"{folder}/{PB} has {size} bytes; legal are at most {LARGEST >> 20} MB")
     try:
         model = saved_model_pb2.SavedModel.FromString((folder / PB).read_bytes())
     except (OSError, DecodeError) as error:

@@ -16,7 +16,9 @@ from tensorflow.core.util import saved_tensor_slice_pb2
 
 from detect.errors import WeightsError
 from detect.weights import claims
+from detect.weights.wire import Walk, number
 
+LARGEST_INDEX = 16 << 20  # bytes of an index, and of the header of a V1 checkpoint: they name variables, and hold none
 FOOTER, TRAILER = 48, 5  # bytes of the footer, and behind each block: its compression and its checksum
 BYTES = {
     types_pb2.DT_FLOAT: 4, types_pb2.DT_DOUBLE: 8, types_pb2.DT_HALF: 2, types_pb2.DT_BFLOAT16: 2,
@@ -24,6 +26,8 @@ BYTES = {
     types_pb2.DT_INT32: 4, types_pb2.DT_UINT32: 4, types_pb2.DT_INT64: 8, types_pb2.DT_UINT64: 8,
 }  # fmt: skip
 FIELDS = {types_pb2.DT_FLOAT: "float_val", types_pb2.DT_DOUBLE: "double_val", types_pb2.DT_INT64: "int64_val"}
+DATA, NAME, SLICE, TENSOR = 2, 1, 2, 3  # fields of SavedTensorSlices and of SavedSlice
+LONGEST_NAME = 4000  # bytes
 # Every other type of a V1 checkpoint is in int_val.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # only an object-based checkpoint of TF 2 has this key
 
@@ -35,7 +39,9 @@ def check(prefix: Path, objects: bool = False) -> None:
     """
     index = prefix.with_name(f"{prefix.name}.index")
     file = index if index.is_file() else prefix
-    claims.size_of(file)
+    size, most = claims.size_of(file), LARGEST_INDEX if file == index else claims.LARGEST
+    if size > most:
+        raise WeightsError(f"{file} has {size} bytes; legal are at most {most >> 20} MB")
     try:
         content = file.read_bytes()
         entries = dict(_entries(content))
@@ -55,13 +61,13 @@ def _entries(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = content[-FOOTER:]
     place = 0
     for _ in range(2):  # the place of the metaindex, which is empty
-        _, place = _number(footer, place)
-    start, place = _number(footer, place)
-    size, _ = _number(footer, place)
+        _, place = number(footer, place)
+    start, place = number(footer, place)
+    size, _ = number(footer, place)
     total = 0
     for _, handle in _block(content, start, size):
-        start, place = _number(handle, 0)
-        size, _ = _number(handle, place)
+        start, place = number(handle, 0)
+        size, _ = number(handle, place)
         total += size + TRAILER
         if total > len(content):
             raise ValueError("its blocks overlap")
@@ -79,9 +85,9 @@ def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes
     end -= 4 * (restarts + 1)
     key, place = b"", start
     while place < end:
-        shared, place = _number(content, place)
-        unshared, place = _number(content, place)
-        length, place = _number(content, place)
+        shared, place = number(content, place)
+        unshared, place = number(content, place)
+        length, place = number(content, place)
         if shared > len(key) or place + unshared + length > end:
             raise ValueError("an entry is outside of its block")
         key = key[:shared] + content[place : place + unshared]
@@ -90,18 +96,6 @@ def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes
         place += length
     if place != end:
         raise ValueError("an entry is outside of its block")
-
-
-def _number(content: bytes, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place behind it."""
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = content[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise ValueError("a number has more than 64 bits")
 
 
 def _check_bundle(prefix: Path, header: bytes, entries: dict[bytes, bytes], objects: bool) -> None:
@@ -140,7 +134,9 @@ def _shards(about: Message) -> int:
 
 def _check_v1(prefix: Path, header: bytes, entries: dict[bytes, bytes], size: int) -> None:
     form = saved_tensor_slice_pb2.SavedTensorSlices
-    known = {}
+    if len(header) > LARGEST_INDEX:
+        raise ValueError(f"its header has {len(header)} bytes")
+    known, walk = {}, Walk()
     for about in form.FromString(header).meta.tensor:
         known[about.name] = (about.type, shape := _shape(about.shape))
         _bytes(about.type)
@@ -148,6 +144,7 @@ def _check_v1(prefix: Path, header: bytes, entries: dict[bytes, bytes], size: in
             _check_slice(part, shape)
     claims.numbers(str(prefix), (shape for _, shape in known.values()), size)
     for key, value in entries.items():
+        _check_entry(walk, memoryview(value))
         data = form.FromString(value).data
         if data.name not in known:
             raise ValueError(f"{_name(key)} has data without a shape")
@@ -155,6 +152,20 @@ def _check_v1(prefix: Path, header: bytes, entries: dict[bytes, bytes], size: in
         count = _check_slice(data.slice, shape)
         if data.data.dtype not in (kind, 0) or _held(data.data, kind) != count:
             raise ValueError(f"{data.name} has {_held(data.data, kind)} numbers of {count}")
+
+
+def _check_entry(walk: Walk, value: memoryview) -> None:
+    """Raises ValueError unless an entry of a V1 checkpoint has a name, a part and numbers, and nothing else."""
+    for field, inner in walk.fields(value):
+        for part, content in walk.fields(inner) if field == DATA and isinstance(inner, memoryview) else [(0, inner)]:
+            if (
+                not isinstance(content, memoryview)
+                or part not in (NAME, SLICE, TENSOR)
+                or (part != TENSOR and len(content) > LONGEST_NAME)
+            ):
+                raise ValueError("an entry is no part of an array")
+            if part == TENSOR:
+                walk.check_tensor(content)
 
 
 def _held(values: tensor_pb2.TensorProto, kind: int) -> int:

@@ -132,3 +132,31 @@ def test_folders_with_several_files_or_none(model, tmp_path):
         model.save_weights(tmp_path / name)
     with pytest.raises(WeightsError, match=r"2 files of weights \(a\.h5, b\.h5\): name one"):
         formats.locate(tmp_path)
+
+
+@pytest.mark.parametrize("version", [63, 255])
+def test_a_zip_of_a_version_that_nobody_reads(tmp_path, version):
+    """Python's zipfile raises NotImplementedError for it."""
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", b"")
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    place = content.index(b"PK\x01\x02")
+    content[place + 6] = version
+    (tmp_path / "x.npz").write_bytes(content)
+    if version == 255:
+        assert formats.kind(tmp_path / "x.npz") == "zip"
+    with pytest.raises(WeightsError, match=r"looks like a (zip|NumPy) archive"):
+        formats.locate(tmp_path / "x.npz")
+
+
+def test_a_file_that_can_not_be_opened(tmp_path, monkeypatch):
+    (tmp_path / "x.h5").write_bytes(b"x")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(WeightsError, match=r"x\.h5 can't be read: Permission denied"):
+        formats.kind(tmp_path / "x.h5")

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config.fingerprint import differences
 from detect.config.tree import plain
 from detect.data.dataset import DetectionDataset
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, InUse
 from detect.files import write_json, write_text
 from detect.runs import data_record
 
@@ -189,14 +189,14 @@ class RunFolder:
     def claim(self) -> IO[str]:
         """Makes the folder and locks it for this process, as long as the returned file is open.
 
-        Raises ConfigError if another process trains in it.
+        Raises InUse if another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = (self.path / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"run folder {self.path}: another process is training in it") from error
+            raise InUse(f"run folder {self.path}: another process is training in it") from error
         return lock
 
     def refuse_other_data(self, dataset: DetectionDataset) -> None:

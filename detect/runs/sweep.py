@@ -184,7 +184,7 @@ def owner_is_gone() -> bool:
 
 @functools.cache
 def end_with_owner() -> None:
-    """Ends this process, a cell or one of a launcher, within a second when its parent or the owner of its sweep ends."""
+    """Ends this process, a cell's or a launcher's, within a second when its parent or the owner of its sweep ends."""
     if os.environ.get(OWNER) in (None, _identity(os.getpid())):
         return
     parent = os.getppid()

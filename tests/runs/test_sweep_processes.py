@@ -66,12 +66,16 @@ class Program:
     def start(self, *more: str, seconds: float = 60) -> subprocess.Popen:
         words = ["-m", "dataset=digits", "seed=1,2", f"hydra.sweep.dir={self.folder}", *more]
         paths = os.pathsep.join([str(Path(sweep.__file__).parents[2]), str(self.place)])
+        program = "import sys, sleeping as s; sys.exit(s.main.run('train', s.train, sys.argv[1:]))"
         return subprocess.Popen(
-            [sys.executable, "-c", "import sys, sleeping; sys.exit(sleeping.main.run('train', sleeping.train, sys.argv[1:]))",
-             *words],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.place, start_new_session=True,
+            [sys.executable, "-c", program, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.place,
+            start_new_session=True,
             env=os.environ | {"PYTHONPATH": paths, "CELL_SECONDS": str(seconds)},
-        )  # fmt: skip
+        )
 
     def cells(self, count: int) -> list[int]:
         """The numbers of the processes of the cells, when so many have begun."""
@@ -130,7 +134,7 @@ def test_the_next_sweep_waits_for_cells_of_a_dead_one(program):
     process.kill()
     process.communicate(timeout=20)
     again = program.start(seconds=0.1)
-    output, errors = again.communicate(timeout=120)
+    _, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
     assert len(list(program.folder.glob("*/summary.json"))) == 2
 

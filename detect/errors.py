@@ -15,6 +15,10 @@ class ConfigError(UserError):
     """A key, a value or a combination of them that the configuration does not allow."""
 
 
+class InUse(ConfigError):
+    """A folder in which another process works at this moment; nothing in it is changed."""
+
+
 class DataError(UserError):
     """An image, an annotation or a data set that can't be used."""
 

@@ -4,7 +4,7 @@ The pages of the verbs (docs/verbs/*.md) hold two marks. `<!-- help -->` becomes
 `<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md,
 and `<!-- groups -->` the list of the groups. A page for each configuration group is made from the YAML files of the
 group: every option, key, default and comment. A text in docs/configuration/GROUP.md would come first. Reports and
-pictures of `experiments/`, CHANGELOG.md and CONTRIBUTING.md become pages of the site.
+pictures of `experiments/`, CHANGELOG.md, CONTRIBUTING.md and SECURITY.md become pages of the site.
 """
 
 import importlib
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+TOP = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 CONFIGS = ROOT / "configs"
 USAGE, OVERRIDES = "detect.cli.help", "detect.cli.overrides"  # modules of the package that this file calls
 HIDDEN = ("_convert_", "_partial_", "_target_")
@@ -274,7 +275,7 @@ def on_files(files: Any, config: Any) -> Any:
         add(f"experiments/{name}/README.md", content=(folder / "README.md").read_text(encoding="utf-8"))
         for picture in folder.glob("*.png"):
             add(f"experiments/{name}/{picture.name}", abs_src_path=str(picture))
-    for page in ("CHANGELOG.md", "CONTRIBUTING.md"):
+    for page in TOP:
         add(page, content=(ROOT / page).read_text(encoding="utf-8"))
     return files
 
@@ -288,11 +289,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         markdown = markdown.replace("<!-- keys -->", verb_keys(place.stem))
     markdown = spaced_lists(markdown)
     # Pages in docs/ name a report as the repository has it, so that the link works there, too.
-    return re.sub(r"\]\(((?:\.\./)+)(experiments/|CHANGELOG|CONTRIBUTING)", lambda m: _on_site(m, place), markdown)
+    return re.sub(
+        r"\]\(((?:\.\./)+)(experiments/|CHANGELOG|CONTRIBUTING|SECURITY)", lambda m: _on_site(m, place), markdown
+    )
 
 
 def _on_site(match: re.Match, place: Path) -> str:
     """A link that leaves docs/ by one `../` more than the site needs."""
-    if place.parts[0] in ("experiments", "CONTRIBUTING.md", "CHANGELOG.md"):
+    if place.parts[0] in ("experiments", *TOP):
         return match.group(0)
     return f"]({match.group(1).removesuffix('../')}{match.group(2)}"

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from detect.cli.help import VERBS, overview, verb_help
-from detect.errors import Unfinished, UserError, printable, printable_lines
+from detect.errors import InUse, Unfinished, UserError, printable, printable_lines
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -99,14 +99,18 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
             with trust.trusting(trusted):
                 return _job(config_name, function, cfg, checked)
 
+        sweep.end_with_owner()
         if folder and config_name == "train":
             from detect.studies import sweep_tables
 
-            sweep_tables.begin(folder)
-        with _terminable():
-            decorate(job)()
-        if folder and config_name == "train":
+            launcher = str(command.first.hydra.launcher._target_) if command.first else ""
+            with sweep.owned(folder, launcher):
+                sweep_tables.begin(folder)
+                decorate(job)()
             sweep_tables.conclude(folder)
+        else:
+            with _terminable():
+                decorate(job)()
     except KeyboardInterrupt:
         if folder:
             print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
@@ -124,8 +128,13 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         tell(config_name, mend)
         return 2
     failed = sweep.failures(folder, started) if folder else []
+    failed = [f"failed: {line}" for line in failed] + [
+        f"not done: run folder {cell}: another process is training in it"
+        for cell in command.cells
+        if sweep.in_use(cell)
+    ]
     for line in failed:
-        print(f"detect {config_name}: failed: {printable(line)}", file=sys.stderr)
+        print(f"detect {config_name}: {printable(line)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -156,9 +165,11 @@ def _job(
     from detect.config.fingerprint import digest
     from detect.runs import sweep
 
+    if job.is_cell():
+        sweep.end_with_owner()  # else a launcher's process goes on when the sweep was killed
     folder = job.folder() if check.makes_runs(cfg) else None
     try:
-        if folder:
+        if folder and not sweep.in_use(folder):
             sweep.forget_failure(folder)
         if digest(cfg) not in checked:  # a sampler drew its values, or it is a late job of a long sweep
             check.check(cfg)
@@ -169,7 +180,7 @@ def _job(
         return None
     except Exception as error:
         mend = _user_error(error)
-        if folder:
+        if folder and not isinstance(mend, InUse):
             sweep.record(folder, mend or error)
         if job.is_cell():  # the other jobs of the sweep go on after any error
             tell(config_name, mend or error, f"{job.title()}: ")

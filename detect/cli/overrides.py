@@ -38,8 +38,8 @@ CHECKED_JOBS = 32
 class Command:
     """A parsed command line: Hydra's flags, the overrides in their order, and the user's own modules (`trust=`).
 
-    `prepare` adds sweep_folder, the folder of a sweep; checked, the digests of the configurations that are legal; and
-    first, the first of these configurations, with Hydra's own node.
+    `prepare` adds sweep_folder, the folder of a sweep, and cells, those of its cells that are known; checked, the
+    digests of the configurations that are legal; and first, the first of these configurations, with Hydra's own node.
     """
 
     config_name: str
@@ -49,6 +49,7 @@ class Command:
     config_dir: Path | None = None
     trusted: tuple[str, ...] = ()
     sweep_folder: Path | None = None
+    cells: tuple[Path, ...] = ()
     checked: frozenset[str] = frozenset()
     first: DictConfig | None = None
 
@@ -138,13 +139,15 @@ def _prepared(command: Command) -> Command:
                 request.past.refuse_changes(cfg)
             if command.options.cfg is None:
                 check.check(cfg)
+                if check.makes_runs(cfg) and not command.multirun:
+                    sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
                 if check.makes_runs(cfg):
                     kind = "sweep" if command.multirun else "run"
                     check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):
                     cells.add(cfg, " ".join(str(o.input_line) for o in job if not o.is_hydra_override()))
-    return replace(command, checked=frozenset(digests))
+    return replace(command, checked=frozenset(digests), cells=cells.folders)
 
 
 def first_job(command: Command) -> DictConfig:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config.resume import EXTENDABLE, Command, extensions
 from detect.config.tree import load_yaml, plain
 from detect.data.dataset import DetectionDataset
-from detect.errors import ConfigError, DataError, UserError
+from detect.errors import ConfigError, DataError, InUse, UserError
 from detect.files import read_json, write_json, write_text
 from detect.runs import data_record, forms
 
@@ -239,14 +239,14 @@ class RunFolder:
     def claim(self) -> IO[str]:
         """Makes the folder and locks it for this process, as long as the returned file is open.
 
-        Raises ConfigError if another process trains in it.
+        Raises InUse if another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = (self.path / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"run folder {self.path}: another process is training in it") from error
+            raise InUse(f"run folder {self.path}: another process is training in it") from error
         return lock
 
     def refuse_other_data(self, dataset: DetectionDataset) -> None:

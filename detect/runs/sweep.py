@@ -3,28 +3,44 @@
 If the sweep's folder (`hydra.sweep.dir`) does not depend on the time, the same command continues the sweep: finished
 cells are skipped, interrupted cells continue, failed cells run again. Nothing here imports TensorFlow. Every verb
 imports this module, so modules that read data or write reports are imported where they are used.
+
+The main process owns the sweep: it holds the lock of the folder. A launcher may put processes between it and the cells.
+A signal to the main process stops all cells, which save their state. Its death ends them: a cell watches its owner.
 """
 
+import contextlib
 import ctypes
+import fcntl
+import functools
 import importlib.util
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
+import psutil
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from detect.config.grammar import quoted
-from detect.errors import ConfigError, UserError
+from detect.errors import ConfigError, InUse, UserError
 from detect.runs.folder import FAILED, RunFolder
 
 log = logging.getLogger("detect")
 EXTRAS = {"joblib": "sweep", "submitit": "sweep", "optuna": "sweep", "ray": "ray"}
 """Launcher or sweeper -> the extra of this package that installs its plugin."""
+OWNER = "DETECT_SWEEP"
+"""The environment variable that tells the processes of a sweep its main process: number and time of start."""
+
+LOCK = "sweep.lock"
+WATCHED_EVERY = 0.5  # seconds
+PATIENCE = 10.0  # seconds that cells of a dead sweep may take to end
 
 
 class CellFailed(UserError):
@@ -86,25 +102,155 @@ class Cells:
             )
         self._overrides[folder] = overrides
         RunFolder(folder).extensions(cfg)
+        refuse_in_use(folder)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the cells, in order."""
+        return tuple(self._overrides)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process trains in a run folder. It changes nothing there."""
+    return _held(folder / "lock")
+
+
+def _held(lock: Path) -> bool:
+    """Whether an open file of another process, or of this one, holds a lock."""
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def refuse_in_use(folder: Path) -> None:
+    """Raises InUse if another process trains in a run folder. It waits for the cells of a sweep that was killed."""
+    end = time.monotonic() + PATIENCE
+    while in_use(folder):
+        if time.monotonic() > end or not _orphaned(folder):
+            raise InUse(f"run folder {folder}: another process is training in it")
+        time.sleep(0.1)
+
+
+def _orphaned(folder: Path) -> bool:
+    """Whether no process holds the lock of the sweep that a cell's folder belongs to."""
+    locks = [parent / LOCK for parent in folder.absolute().parents[:3] if (parent / LOCK).is_file()]
+    return bool(locks) and not any(map(_held, locks))
+
+
+@contextlib.contextmanager
+def owned(folder: Path, launcher: str) -> Iterator[None]:
+    """Makes this process the owner of a sweep: it locks the folder, and a signal stops the cells before it raises.
+
+    launcher: the `_target_` of the launcher; jobs of submitit live on without their sweep. Raises InUse, and
+    KeyboardInterrupt after SIGINT and SIGTERM.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(
+                f"hydra.sweep.dir={folder}: another sweep is running in it; wait, or name another folder"
+            ) from None
+        if "submitit" not in launcher:
+            os.environ[OWNER] = _identity(os.getpid()) or ""
+        before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.environ.pop(OWNER, None)
+
+
+def _identity(number: int) -> str | None:
+    """A process by number and time of start; None if there is none."""
+    try:
+        return f"{number}:{psutil.Process(number).create_time()}"
+    except psutil.Error:
+        return None
+
+
+def owner_is_gone() -> bool:
+    """Whether this process belongs to a sweep whose main process has ended."""
+    owner = os.environ.get(OWNER)
+    return bool(owner) and _identity(int(str(owner).partition(":")[0])) != owner
+
+
+@functools.cache
+def end_with_owner() -> None:
+    """Ends this process, a cell's or a launcher's, within a second when its parent or the owner of its sweep ends."""
+    if os.environ.get(OWNER) in (None, _identity(os.getpid())):
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent and not owner_is_gone():
+            time.sleep(WATCHED_EVERY)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="sweep-owner", daemon=True).start()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Lets all cells save and end, also those that a launcher begins meanwhile; a second signal stops them at once."""
+    told: set[int] = set()
+    quiet = 0
+    while quiet < 5:
+        cells = _cells()
+        quiet = 0 if cells else quiet + 1
+        for cell in cells:
+            if cell.pid not in told:
+                told.add(cell.pid)
+                with contextlib.suppress(psutil.Error):
+                    cell.terminate()
+        time.sleep(0.1)
+    raise KeyboardInterrupt
+
+
+def _cells() -> list[psutil.Process]:
+    """The living processes of cells below this one."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if "detect.cli" in words and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def run_cell(folder: Path, words: Sequence[str]) -> float | None:
     """Trains a job as a separate run in a new process. This frees its memory, and a crash does not stop the sweep.
 
-    Returns the objective. Raises CellFailed, or KeyboardInterrupt if a signal stopped the cell.
+    Returns the objective. Raises CellFailed; InUse if another process trains in the folder; KeyboardInterrupt if a
+    signal stopped the cell.
     """
     command = [sys.executable, "-m", "detect.cli", *words[1:], f"hydra.run.dir={quoted(str(folder))}"]
-    process = subprocess.Popen(command, preexec_fn=_die_with_parent if sys.platform == "linux" else None)
+    process = subprocess.Popen(
+        command,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        env=os.environ | ({} if {"", os.getcwd()} & set(sys.path) else {"PYTHONSAFEPATH": "1"}),
+        start_new_session=True,  # Ctrl-C reaches the main process alone, which passes it on once
+    )
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # the cell has the same signal, and saves its state
+    except KeyboardInterrupt:
+        if OWNER not in os.environ:  # else the main process of the sweep has told the cell
+            process.terminate()
         process.wait()
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if code == 130:
+    if code == 130 or owner_is_gone():
         raise KeyboardInterrupt
+    if code and in_use(folder):
+        raise InUse(f"run folder {folder}: another process is training in it")
     if code:
         if not RunFolder(folder).failed.exists():
             record(folder, UserError(f"the process ended with {_ending(code)} and without a message"))

@@ -3,7 +3,7 @@
 They are called in their order. A hook of your own is a subclass of `detect.training.loop.Hook` that overrides some of
 its methods. The configuration names it:
 
-    detect train ... 'hooks=[{_target_: mylib.Message, address: me}]'
+    detect train ... 'hooks=[{_target_: mylib.Message, address: me}]' trust=[mylib]
 """
 
 import math

@@ -1,13 +1,15 @@
 """Rounding of activations. Training or calibration collects the ranges."""
 
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.quantization.phases import COLLECT, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import TIE, admissible, round_values
+from detect.quantization.phases import COLLECT, NORMAL, SHIP, Stepped, can_read, static
+from detect.quantization.rounding import TIE, TIE_OF_MEANS, admissible, round_values
+
+Ties = Literal["up", "away"]
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -52,12 +54,22 @@ class FakeQuant(Stepped):
         self.add_step(self.spec.delay, freezes)
         super().build(input_shape)
 
-    def call(self, x, member: int | None = 0, only_ships: bool = False, from_other_grid: bool = False, training=None):
+    def call(
+        self,
+        x,
+        member: int | None = 0,
+        only_ships: bool = False,
+        from_other_grid: bool = False,
+        ties: Ties | None = None,
+        training=None,
+    ):
         """member: number of x among the tensors that share the range; None: x is rounded, but not collected.
 
         only_ships: x is on the grid already. The layer then only adds the operation that tells the converter the range.
         from_other_grid: x is on another grid. The converter would lose the change between two grids, so the network for
             export has a multiplication by 1 between them.
+        ties: how TFLite rounds values halfway between two integers here: up, or away from integer 0. Evaluation does
+            the same. None: to even, as TensorFlow does.
         """
         if only_ships and self.run != SHIP:
             return tf.identity(x)
@@ -71,10 +83,13 @@ class FakeQuant(Stepped):
         training = static(training, self)
         low, high = self._range(x, member, training)
         bits = self.spec.activation_bits
-        shift = TIE * (high - low) / (2**bits - 1) if self.pixels and not training else None
-        return self.rounded(
-            lambda: round_values(x if shift is None else x + shift, low, high, bits), lambda: tf.identity(x)
-        )
+        step = (high - low) / (2**bits - 1)
+        if self.pixels and not training:
+            x += TIE * step
+        elif ties is not None and not training and self.run == NORMAL:
+            rounds_down = ties == "away" and x - low < 2 ** (bits - 1) * step  # integers below 0
+            x += tf.where(rounds_down, -TIE_OF_MEANS, TIE_OF_MEANS) * step
+        return self.rounded(lambda: round_values(x, low, high, bits), lambda: tf.identity(x))
 
     def step(self):
         """The step of the grid, from the stored range."""
@@ -165,24 +180,24 @@ class FakeQuant(Stepped):
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
-class CappedReLU(Stepped):
-    """ReLU with a cap, before a `FakeQuant` whose range ends at the cap.
+class Cap(Stepped):
+    """The cap of a ReLU, another one than 6. TFLite would compute a ReLU with such a cap in float.
 
-    cap: the largest output. The network for export has a plain ReLU, which TFLite fuses with the layer before; the
-    range then cuts the values off. TFLite would compute another cap than 6 in float.
+    cap: the largest value. ships: whether the network for export has the operation. It needs none after a convolution
+    and its ReLU if the range after them ends at the cap.
     """
 
-    def __init__(self, spec, cap: float, **kwargs: object):
+    def __init__(self, spec, cap: float, ships: bool, **kwargs: object):
         super().__init__(spec, **kwargs)
-        self.cap = cap
+        self.cap, self.ships = cap, ships
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        return {**super().get_config(), "cap": self.cap}
+        return {**super().get_config(), "cap": self.cap, "ships": self.ships}
 
     def call(self, x):
         """x: float32 of any shape."""
-        return tf.nn.relu(x) if self.run == SHIP else tf.clip_by_value(x, 0.0, self.cap)
+        return tf.minimum(x, self.cap) if self.ships or self.run != SHIP else tf.identity(x)
 
 
 def _state(trainable: bool = False) -> dict[str, Any]:

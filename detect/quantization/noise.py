@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.activations import FakeQuant
+from detect.quantization.activations import Cap, FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.phases import COLLECT, SHIP, running
@@ -123,11 +123,11 @@ def _float(op: Op, tensors: dict[Tensor, tf.Tensor]) -> tf.Tensor:
     """The output of an operation without rounding."""
     if isinstance(op.layer, FakeQuant):
         return tensors[op.inputs[0]]
-    if not isinstance(op.layer, Folded):
+    if not isinstance(op.layer, Folded | Cap):
         return _call(op, tensors)
     with running(op.layer, COLLECT):
         result = _call(op, tensors)
-    if op.layer.between is not None:  # it has collected a range, which must not change
+    if isinstance(op.layer, Folded) and op.layer.between is not None:  # it has collected a range, which must not change
         with tf.init_scope():
             before = [variable.numpy() for variable in op.layer.between.weights]
         for variable, value in zip(op.layer.between.weights, before, strict=True):

@@ -7,14 +7,15 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.quantization.activations import CappedReLU, FakeQuant
+from detect.quantization.activations import Cap, FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
+from detect.quantization.leaky_relu import RoundedLeakyReLU
 from detect.quantization.shared_ranges import SharedRanges, unsigned
 from detect.quantization.spec import Spec
-from detect.quantization.supported_layers import FLOAT, JOIN, OWN, ROUND, SAME, cap
+from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME, cap, ties
 
 layers = tf_keras.layers
 FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
@@ -61,13 +62,12 @@ class _Builder:
         self.folded: dict[tuple[Any, Any], Folded] = {}  # by layer and batch norm: a kernel may have several of these
         self.pixels = {self.shared.root(unit.output) for unit in parts if self._scales_pixels(unit)}
         self.made: dict[str, tf_keras.layers.Layer] = {}
-        self.floats = {unit.name for unit in parts if unit.after == FLOAT}
-        self.calls: Counter[tuple[Any, Any]] = Counter()
+        self.calls: Counter[str] = Counter()
 
     def build(self) -> tf_keras.Model:
         """The twin, with the float model's weights."""
         for unit in self.parts:
-            self.tensors[unit.output] = self._round(unit.output, self._compute(unit), unit.after)
+            self.tensors[unit.output] = self._round(unit, self._compute(unit))
         model = self.graph.model
         twin = tf_keras.Model(
             tf.nest.map_structure(lambda tensor: self.inputs[id(tensor)], model.input),
@@ -78,19 +78,21 @@ class _Builder:
             copy.set_weights(layer.get_weights())
         return twin
 
-    def _round(self, tensor: Tensor, x, after: str):
-        """x, the twin's version of `tensor`, rounded to the range of its set.
+    def _round(self, unit: Unit, x):
+        """x, the twin's version of the output of the unit, rounded to the range of its set.
 
-        The converter loses the range at a branch after a concatenation or a pooling, so the range is added there again.
+        The converter moves operations, and loses the range after a concatenation, a pooling or a reshape. There the
+        range is added again.
         """
-        root = self.shared.root(tensor)
+        root = self.shared.root(unit.output)
         if root not in self.shared.ranges:
             return x
-        if after == JOIN or (after == SAME and len(self.graph.users[tensor]) > 1):
-            return self._quantiser(root)(x, member=None, only_ships=True)
-        if after == SAME:
-            return x
-        return self._quantiser(root)(x, member=None if after == ROUND else self.shared.member(tensor))
+        quantiser = self._quantiser(root)
+        if unit.after in (JOIN, SAME):
+            return quantiser(x, member=None, only_ships=True)
+        if unit.after == ROUND:
+            return quantiser(x, member=None, ties=ties(unit.ops[-1]))
+        return quantiser(x, member=self.shared.member(unit.output))
 
     def _quantiser(self, root: Tensor) -> FakeQuant:
         if root not in self.quantisers:
@@ -121,11 +123,23 @@ class _Builder:
             x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
         elif unit.kind == "shifted":
             x = self._once(layers.Rescaling, first.name, 1.0, first.layer.offset)(self.tensors[unit.inputs[0]])
+        elif type(first.layer) is layers.LeakyReLU and unit.after == OWN:
+            leaky = self._once(RoundedLeakyReLU, unit.name, self.spec, float(first.layer.alpha))
+            x = self._call(leaky, self.tensors[unit.inputs[0]])
+        elif unit.after == ROUND and cap(first) is not None:
+            x = self._capped(first, self.tensors[unit.inputs[0]], ships=True)
+            return self._once(layers.ReLU, first.name)(self._quantiser(self.shared.root(unit.output))(x, member=None))
         else:
             x = self._copy(first, {t: self._joined(unit, t) for t in unit.inputs})
         for relu in rest:
-            x = self._copy(relu, {relu.inputs[0]: x})
+            if cap(relu) is None:
+                x = self._copy(relu, {relu.inputs[0]: x})
+            else:
+                x = self._capped(relu, self._once(layers.ReLU, relu.name)(x), ships=False)
         return x
+
+    def _capped(self, relu: Op, x, ships: bool):
+        return self._once(Cap, f"{relu.name}/cap", self.spec, cap(relu), ships)(x)
 
     def _scales_pixels(self, unit: Unit) -> bool:
         images = {id(tensor) for tensor in self.graph.model.inputs}
@@ -175,9 +189,12 @@ class _Builder:
             taken = any(layer.name == first.name for layer in self.folded.values())
             name = norm.name if taken and norm is not None else first.name + "/plain" * taken
             self.folded[key] = Folded(self.spec, kernel, copied, name=name)
-        number = self.calls[key]
-        self.calls[key] += 1
-        return self.folded[key](x, number=number) if number else self.folded[key](x)  # a plain call can be cloned
+        return self._call(self.folded[key], x)
+
+    def _call(self, layer, x):
+        number = self.calls[layer.name]
+        self.calls[layer.name] += 1
+        return layer(x, number=number) if number else layer(x)  # a plain call can be cloned
 
     def _layer(self, layer, linear: bool = False):
         """The copy of a layer, without its weights. linear: also without its activation."""
@@ -190,9 +207,6 @@ class _Builder:
 
     def _copy(self, op: Op, tensors: dict[Tensor, Any]):
         """Calls the copy of a layer as in the float model, but on these tensors."""
-        largest = cap(op) if op.name not in self.floats else None
-        if largest is not None:
-            return self._once(CappedReLU, op.name, self.spec, largest)(*tensors.values())
         args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
         return self._layer(op.layer)(*args, **kwargs)
 

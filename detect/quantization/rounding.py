@@ -7,6 +7,7 @@ SMALLEST = 1e-6  # width of the range of a tensor of zeros: a scale must not be 
 # bias / (input scale * kernel scale) would overflow int32; finer steps would be far below the step of the output.
 LEAST_CHANNEL = 2.0**-12
 TIE = 0.01  # of a step: a scaled pixel so little below a half counts as a half
+TIE_OF_MEANS = 0.001  # of a step, the same for means of up to 500 whole numbers: halves or farther away from a half
 
 
 def levels(bits: int) -> int:

@@ -2,6 +2,7 @@
 
 import tf_keras
 
+from detect.quantization.activations import Ties
 from detect.quantization.graph import Op, operator
 
 layers = tf_keras.layers
@@ -19,11 +20,12 @@ AFTER = {
     **dict.fromkeys((layers.Dropout, layers.SpatialDropout2D), SAME),
     **dict.fromkeys((layers.GlobalAveragePooling2D, layers.LeakyReLU), OWN),
     **dict.fromkeys((layers.Softmax, layers.UnitNormalization), FIXED),
-    layers.AveragePooling2D: ROUND,
+    **dict.fromkeys((layers.AveragePooling2D, layers.ReLU), ROUND),
     layers.Concatenate: JOIN,
 }
 AFTER_ACTIVATION = {
-    **dict.fromkeys(("relu", "relu6", "swish", "silu"), OWN),
+    **dict.fromkeys(("relu", "relu6"), ROUND),
+    **dict.fromkeys(("swish", "silu"), OWN),
     **dict.fromkeys(("softmax", "sigmoid", "tanh"), FIXED),
     "linear": SAME,
 }
@@ -57,6 +59,11 @@ def activation(layer) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def ties(op: Op) -> Ties | None:
+    """How TFLite rounds values of this layer that are halfway between two integers, if not to even."""
+    return {layers.AveragePooling2D: "away", layers.UpSampling2D: "up"}.get(type(op.layer))  # type: ignore[return-value]
+
+
 def is_operator(op: Op) -> bool:
     """Whether it is a sum, difference or product in Python, of two tensors or of a tensor and a number."""
     return operator(op) in OPERATORS
@@ -68,7 +75,7 @@ def after(op: Op) -> str | None:
     if kind is layers.Activation:
         return AFTER_ACTIVATION.get(activation(layer))
     if kind is layers.ReLU:
-        return None if layer.negative_slope or layer.threshold else OWN if cap(op) is None else FIXED
+        return None if layer.negative_slope or layer.threshold else ROUND
     if kind is layers.UpSampling2D:
         return {"nearest": SAME, "bilinear": ROUND}.get(layer.interpolation)
     return AFTER.get(kind)

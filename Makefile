@@ -10,7 +10,7 @@ PEER := build/torchvision
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format fuzz docs bench lock clean
+.PHONY: help install demo test test-slow test-faults lint format fuzz audit docs bench lock clean
 
 help: ## what make can do
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,19 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 
 fuzz: $(INSTALLED) ## damaged files for every reader, 120,000 cases
 	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
+
+test-faults: $(INSTALLED) ## kills, full disks and damaged files for small trainings, then 5,000 steps: 20 minutes
+	$(BIN)/python scripts/faults.py $(FAULTS)
+	$(BIN)/python scripts/growth.py
+
+audit: $(INSTALLED) ## known weaknesses of the locked versions; ADVISORIES=DIR works offline
+ifdef ADVISORIES
+	$(BIN)/python scripts/audit.py $(ADVISORIES)
+else
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip --disable-pip-version-check -q install 'pip-audit>=2.7,<3'
+	build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+endif
 
 docs: $(INSTALLED) ## the documentation site, in build/site: open index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -61,7 +61,8 @@ class TopOne(Evaluation):
         fit.logger.evaluation(fit.step, {f"{split}/top1": found.top1, f"{split}/mean": found.mean}, found.table())
         picture = pictures.confusion_figure(found.confusion, self.dataset.classes)
         pictures.save(self.confusion, picture)
-        fit.logger.images("confusion", fit.step, picture)
+        if self.draws(fit):
+            fit.logger.images("confusion", fit.step, picture)
         return found.mean or 0.0
 
 
@@ -102,9 +103,10 @@ class AveragePrecision(Evaluation):
         figures = {f"{split}/{name}": value for name, value in found.summary.items() if value is not None}
         per_class = {f"{split}_AP/{name}": row["AP"] for name, row in found.per_class.items() if row["AP"] is not None}
         logger.evaluation(step, figures | per_class, found.table())
-        logger.images("predictions", step, scores.truth_beside_predictions(dataset, split, evaluator.detections))
-        logger.images("confusion", step, scores.confusion_picture(dataset, split, evaluator.detections))
-        logger.pr_curves(step, found)
-        if self.histograms:
-            logger.histograms(step, fit.trainer.architecture.model)
+        if self.draws(fit):
+            logger.images("predictions", step, scores.truth_beside_predictions(dataset, split, evaluator.detections))
+            logger.images("confusion", step, scores.confusion_picture(dataset, split, evaluator.detections))
+            logger.pr_curves(step, found)
+            if self.histograms:
+                logger.histograms(step, fit.trainer.architecture.model)
         return (found.summary["AP"] or 0.0) if step >= self.delay else None

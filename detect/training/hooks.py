@@ -18,6 +18,10 @@ from detect.training.loop import Fit, Hook
 from detect.weights import checkpoint
 
 
+PICTURES = 10
+"""The evaluations of a stage whose pictures TensorBoard gets: it shows as many of a tag."""
+
+
 class Logging(Hook):
     """Writes the training figures at every stop to metrics.jsonl, TensorBoard and the console."""
 
@@ -52,6 +56,11 @@ class Evaluation(Hook, ABC):
         self._best = tf.Variable(-math.inf, dtype=tf.float64, trainable=False)
         self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._worse = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def draws(self, fit: Fit) -> bool:
+        """Whether the evaluation after this step draws its pictures: PICTURES of a stage do, evenly spread."""
+        total, number = (math.ceil(step / self.every) for step in (fit.schedule.steps, fit.step))
+        return number * PICTURES // total > (number - 1) * PICTURES // total or fit.stopping is not None
 
     @property
     def best(self) -> float:

@@ -1,0 +1,75 @@
+"""Trains for 5,000 steps with evaluations, and measures whether memory, open files or the run folder grow.
+
+    python scripts/growth.py [STEPS]       # a part of make test-faults
+
+The network is the default detector, small in pixels. It prints a table and writes it to runs/growth.md.
+Exit code 1: memory, open files, or the run folder grew by more than 1% after step 200.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import faults_program as program
+import psutil
+
+FIRST, MOST = 200, 1.01
+COLUMNS = ("step", "memory, MB", "open files", "run folder, MB", "of that logs, MB")
+WORDS = (
+    *("train", "dataset=digits", "dataset.images={train:40,val:8,test:4}", "init=none", "classify.enabled=false"),
+    *("detector.size=[96,96]", "schedule.batch_size=2", "schedule.evaluate_every=100", "schedule.checkpoint_every=100"),
+)
+
+
+def measure(process: psutil.Process, run: Path) -> tuple[float, ...] | None:
+    """The step that the run has reached, and what it needs; None before the first row."""
+    rows = run / "detector" / "metrics.jsonl"
+    lines = rows.read_bytes().splitlines() if rows.exists() else []
+    if len(lines) < 2:
+        return None
+    sizes = {path: path.stat().st_size for path in run.rglob("*") if path.is_file() and "ckpt-" not in path.name}
+    # While a state is saved there is one more: the folder counts as it is between two saves.
+    states = sorted((path.stat().st_size for path in run.glob("*/last/ckpt-*.data*")), reverse=True)[:2]
+    logs = sum(size for path, size in sizes.items() if "tensorboard" in path.parts or path.suffix in (".jsonl", ".log"))
+    memory, files = process.memory_info().rss, process.num_fds()
+    return json.loads(lines[-2])["step"], memory / 1e6, files, (sum(sizes.values()) + sum(states)) / 1e6, logs / 1e6
+
+
+def main() -> int:
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
+    program.prepare()
+    found: list[tuple[float, ...]] = []
+    with tempfile.TemporaryDirectory(prefix="growth-") as folder:
+        run = Path(folder, "run")
+        words = [*WORDS, f"schedule.steps={steps}", f"hydra.run.dir={run}"]
+        number = program.start(Path(folder, "log"), words)
+        process = psutil.Process(number)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            try:
+                row = measure(process, run)
+            except (OSError, psutil.Error):  # a file was replaced meanwhile, or the process has ended
+                row = None
+            if row and (not found or row[0] > found[-1][0]):
+                found.append(row)
+            time.sleep(0.5)
+        if program.wait(number):
+            raise SystemExit(Path(folder, "log").read_text())
+    # The peaks of an interval: memory goes up and down with each evaluation.
+    edges = [FIRST, *(round(steps * part / 5) for part in range(1, 6))]
+    table = [tuple(max(row[k] for row in found if low < row[0] <= high) for k in range(len(COLUMNS)))
+             for low, high in zip([0, *edges], edges, strict=False)]  # fmt: skip
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    lines += ["| " + " | ".join(f"{value:,.{k > 2}f}" for k, value in enumerate(row)) + " |" for row in table]
+    grown = [last / max(first, 1e-9) for first, last in zip(table[0][1:4], table[-1][1:4], strict=True)]
+    lines += ["", "From the first line to the last: " + ", ".join(f"{100 * (g - 1):+.2f}%" for g in grown)]
+    text = "\n".join(lines)
+    print(text)
+    Path("runs").mkdir(exist_ok=True)
+    Path("runs/growth.md").write_text(text + "\n")
+    return int(max(grown) > MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,6 @@ from detect.quantization.callbacks import Phases
 from detect.training.loop import Fit, Hook
 from detect.weights import checkpoint
 
-
 PICTURES = 10
 """The evaluations of a stage whose pictures TensorBoard gets: it shows as many of a tag."""
 

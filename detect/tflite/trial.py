@@ -23,6 +23,6 @@ def read(file: Path) -> bytes:
         raise WeightsError(f"{file}: can't be read: {error.strerror}") from error
     if content[4:8] != flatbuffer.IDENTIFIER:
         flatbuffer.read(content, str(file))  # raises an error without a process
-    limits = process.Limits(20 + (len(content) >> 20), MEMORY + 4 * len(content))
+    limits = process.Limits(30 + (len(content) >> 20), MEMORY + 4 * len(content))
     process.call("detect.tflite.runner", [str(file)], str(file), limits, content).close()
     return content

@@ -28,7 +28,7 @@ Dataset = tuple[tuple[str, str], h5py.Dataset]
 def read(file: Path) -> Found:
     """float32 arrays by (layer, kind), in the order of the file. Raises WeightsError."""
     size = claims.size_of(file)
-    limits = process.Limits(seconds=10 + (size >> 21), bytes=MEMORY + claims.SWELL * size)
+    limits = process.Limits(seconds=30 + (size >> 21), bytes=MEMORY + claims.SWELL * size)
     found: Found = {}
     with process.call(__name__, [str(file.absolute()), str(file)], str(file), limits) as output:
         for layer, kind, shape in json.loads(output.readline()):

@@ -119,6 +119,9 @@ class _Builder:
             norm = _norm(unit)
             rest = [op for op in rest if op is not norm]
             x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
+        elif unit.kind == "partial":  # TFLite has sums of two
+            name = first.name if unit.output == first.output or rest else unit.name
+            x = self._once(type(first.layer), name)([self.tensors[tensor] for tensor in unit.inputs])
         elif unit.kind == "scaled":
             x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
         elif unit.kind == "shifted":

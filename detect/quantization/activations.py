@@ -84,12 +84,13 @@ class FakeQuant(Stepped):
         low, high = self._range(x, member, training)
         bits = self.spec.activation_bits
         step = (high - low) / (2**bits - 1)
+        shifted = x
         if self.pixels and not training:
-            x += TIE * step
+            shifted = x + TIE * step
         elif ties is not None and not training and self.run == NORMAL:
             rounds_down = ties == "away" and x - low < 2 ** (bits - 1) * step  # integers below 0
-            x += tf.where(rounds_down, -TIE_OF_MEANS, TIE_OF_MEANS) * step
-        return self.rounded(lambda: round_values(x, low, high, bits), lambda: tf.identity(x))
+            shifted = x + tf.where(rounds_down, -TIE_OF_MEANS, TIE_OF_MEANS) * step
+        return self.rounded(lambda: round_values(shifted, low, high, bits), lambda: tf.identity(x))
 
     def step(self):
         """The step of the grid, from the stored range."""

@@ -10,7 +10,7 @@ import tf_keras
 from detect.quantization.activations import FakeQuant
 from detect.quantization.grids import Step, steps
 from detect.quantization.phases import COLLECT, NORMAL, SHIP, Stepped, can_read, static
-from detect.quantization.rounding import kernel_steps, round_kernel
+from detect.quantization.rounding import kernel_steps, mark_kernel, round_to_steps
 
 layers = tf_keras.layers
 
@@ -102,17 +102,20 @@ class Folded(Stepped):
         training = static(training, self)
         source, target = self.steps(number)
         if training or self.run != NORMAL or source is None:
-            y = self._in_float(x, source, training)
+            y = self._in_float(x, source, training, number)
         else:
-            y = self.rounded(lambda: self._in_integers(x, source, target), lambda: self._in_float(x, source, training))
+            y = self.rounded(
+                lambda: self._in_integers(x, source, target), lambda: self._in_float(x, source, training, number)
+            )
         return y if self.convolution is None else self.convolution.activation(y)
 
-    def _in_float(self, x, source, training: bool):
+    def _in_float(self, x, source, training: bool, number: int):
         """The output before the activation, as the training graph and the converter need it."""
         if self.between is not None:
-            x = self._depthwise(x, self._kernel_for(lambda: self.convolution.depthwise_kernel, training, True))
+            first = self._kernel_for(lambda: self.convolution.depthwise_kernel, training, True, number)
+            x = self._depthwise(x, first)
             x, source = self.between(x, training=training), self.between.step
-        kernel = self._kernel_for(self.folded_kernel, training, self._is_depthwise)
+        kernel = self._kernel_for(self.folded_kernel, training, self._is_depthwise, number)
         y = self._convolve(x, kernel)
         if training and self.trainable and self._learns:
             return self.before(
@@ -246,12 +249,18 @@ class Folded(Stepped):
             variable.assign_sub((variable - tf.stop_gradient(value)) * (1 - norm.momentum))
         return result
 
-    def _kernel_for(self, kernel: Callable[[], Any], training: bool, depthwise: bool):
-        """The value of `kernel()`, rounded unless ranges are collected or the delay lasts. For export, a constant."""
+    def _kernel_for(self, kernel: Callable[[], Any], training: bool, depthwise: bool, number: int):
+        """The value of `kernel()`, rounded unless ranges are collected or the delay lasts. For export, a constant.
+
+        The converter would merge equal constants, and lose the one scale of a kernel with two users. So one value of
+        the constant for each further call of the layer lies beside the grid, by less than half a step.
+        """
         if self.run == SHIP and can_read():
             with tf.init_scope():
-                constant = self._rounded(kernel(), depthwise).numpy()
-            return self._rounded(tf.constant(constant), depthwise, mark=True)
+                rounded = self._rounded(kernel(), depthwise)
+                constant, step = rounded.numpy(), self._kernel_steps(rounded, depthwise).numpy()
+            constant.flat[0] += 0.4 * number / (number + 1) * step.min()
+            return self._marked(tf.constant(constant), step, depthwise)
         value = kernel()
         if self.run == COLLECT:
             return value
@@ -259,14 +268,20 @@ class Folded(Stepped):
         return tf.where(self.range_step < self.spec.delay, value, rounded) if self.spec.delay else rounded
 
     def _rounded(self, kernel, depthwise: bool, mark: bool = False):
-        bits, per_channel = self.spec.weight_bits, self.spec.per_channel
+        step = self._kernel_steps(kernel, depthwise)
+        by_value = tf.reshape(step, kernel.shape[2:]) if depthwise and self.spec.per_channel else step
+        rounded = round_to_steps(kernel, by_value)
+        return self._marked(rounded, step, depthwise) if mark else rounded
+
+    def _marked(self, rounded, step, depthwise: bool):
         # The converter loses the scales of a dense kernel when it transposes it. It finds them without the mark.
-        mark = mark and not (per_channel and isinstance(self.convolution, layers.Dense))
-        if not (depthwise and per_channel):
-            return round_kernel(kernel, bits, per_channel, mark)
-        height, width, channels, multiplier = kernel.shape
-        flat = tf.reshape(kernel, [height, width, channels * multiplier])
-        return tf.reshape(round_kernel(flat, bits, True, mark), kernel.shape)
+        if self.spec.per_channel and isinstance(self.convolution, layers.Dense):
+            return rounded
+        if not (depthwise and self.spec.per_channel):
+            return mark_kernel(rounded, step, self.spec.per_channel)
+        height, width, channels, multiplier = rounded.shape
+        flat = tf.reshape(rounded, [height, width, channels * multiplier])
+        return tf.reshape(mark_kernel(flat, step, True), rounded.shape)
 
     def _convolve(self, x, kernel):
         layer = self.convolution

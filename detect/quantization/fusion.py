@@ -43,8 +43,8 @@ class Unit:
 
     kind: `input`; `kernel`, a layer with a kernel, with its batch norm and ReLU; `linear`, such a layer without its
         own activation; `activation`, that activation; `swish`; `scaled` and `shifted`, the two halves of a Rescaling
-        within the network; `scale`, a batch norm that follows no kernel; `hard_sigmoid`; `hard_swish`; `copy`, layers
-        that do not change.
+        within the network; `partial`, an Add or Multiply of two of several tensors; `scale`, a batch norm that follows
+        no kernel; `hard_sigmoid`; `hard_swish`; `copy`, layers that do not change.
     ops: operations of the model, in order. after: the kind of range that the output is rounded to.
     """
 
@@ -57,6 +57,8 @@ class Unit:
     @property
     def name(self) -> str:
         """The name of its last layer. The two units of a layer with its own activation have different names."""
+        if self.kind == "partial" and isinstance(self.output, tuple):
+            return f"{self.ops[-1].name}/partial_{self.output[1]}"
         return self.ops[-1].name + {"linear": "/linear", "scaled": "/scaled"}.get(self.kind, "")
 
 
@@ -116,9 +118,15 @@ def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> 
     elif kind in KERNELS:
         yield from _kernel(op, graph, floats, problems)
     elif kind is layers.Rescaling and _has_two_steps(op.layer) and not _is_scaled(graph.producer[op.inputs[0]], graph):
-        middle = (op.output, "scaled")
+        middle: Tensor = (op.output, "scaled")
         yield Unit("scaled", (op,), op.inputs, middle)
         yield replace(_with_relu("shifted", (op,), graph, floats), inputs=(middle,))
+    elif kind in (layers.Add, layers.Multiply) and len(op.inputs) > 2:
+        total = op.inputs[0]
+        for number, tensor in enumerate(op.inputs[1:-1]):
+            before, total = total, (op.output, number)
+            yield Unit("partial", (op,), (before, tensor), total)
+        yield replace(_with_relu("partial", (op,), graph, floats), inputs=(total, op.inputs[-1]))
     elif kind in ARITHMETIC or is_operator(op):
         yield _with_relu("copy", (op,), graph, floats)
     elif isinstance(op.layer, layers.BatchNormalization) and norm_problem(op.layer, rank=4) is None:
@@ -170,7 +178,7 @@ def _kernel(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) ->
     elif own != "linear":
         if own not in AFTER_ACTIVATION:
             problems[op.name] = f"activation={own}; legal are {', '.join(AFTER_ACTIVATION)}"
-        middle = (op.output, "linear")
+        middle: Tensor = (op.output, "linear")
         yield Unit("linear", (op,), op.inputs, middle)
         own_kind = "swish" if own in SWISHES else "activation"
         yield Unit(own_kind, (op,), (middle,), op.output, AFTER_ACTIVATION.get(own, OWN))

@@ -28,10 +28,12 @@ def fake_quant(model: tf_keras.Model, spec: Spec | None) -> tf_keras.Model:
 
     Convolutions (Conv2D, DepthwiseConv2D, SeparableConv2D) and Dense layers are fused with the batch norm and the ReLU
     after them. Batch norm is folded into the kernel, and the kernel is rounded (`Folded`). Every tensor that is int8 in
-    TFLite is rounded, too (`FakeQuant`). Poolings, reshapes, croppings and nearest upsamplings keep the range of their
-    input; the inputs of a concatenation share a range. A batch norm that follows no kernel becomes a depthwise 1x1
-    convolution. Inputs and outputs of the model keep names and structure, and variables keep their names. The
-    variables of ranges are named `.../range_*` (`detect.quantization.spec.RANGE_VARIABLES`).
+    TFLite is rounded, too (`FakeQuant`). Poolings, reshapes, croppings, upsamplings and a ReLU alone keep the range of
+    their input; the inputs of a concatenation share a range. A batch norm that follows no kernel becomes a depthwise
+    1x1 convolution. Inputs and outputs of the model keep names and structure, and variables keep their names. The
+    variables of ranges are named `.../range_*` (`detect.quantization.spec.RANGE_VARIABLES`). The twin is float32, also
+    if the model has another or mixed precision. Keras can save, load and clone it, and the copy gives the same bits,
+    except where a kernel is folded with several batch norms.
 
     With `training=True` the twin is contrib's training graph, with `training=False` its evaluation graph, which is
     scored and exported. `detect.quantization.callbacks` tells the twin the step, for the delay and the freezes.
@@ -119,6 +121,9 @@ class _Builder:
             norm = _norm(unit)
             rest = [op for op in rest if op is not norm]
             x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
+        elif unit.kind == "partial":  # TFLite has sums of two
+            name = first.name if unit.output == first.output or rest else unit.name
+            x = self._once(type(first.layer), name)([self.tensors[tensor] for tensor in unit.inputs])
         elif unit.kind == "scaled":
             x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
         elif unit.kind == "shifted":

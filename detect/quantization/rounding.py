@@ -61,10 +61,17 @@ def round_kernel(kernel, bits: int, per_channel: bool, mark: bool = False):
     the file has the same integers, however it rounds ties. With fewer than 8 bits, the integers are small.
     """
     step = kernel_steps(kernel, bits, per_channel)
-    rounded = tf.round(kernel / step) * step
-    rounded = kernel + tf.stop_gradient(rounded - kernel)
-    if not mark:
-        return rounded
+    rounded = round_to_steps(kernel, step)
+    return mark_kernel(rounded, step, per_channel) if mark else rounded
+
+
+def round_to_steps(kernel, step):
+    """A kernel rounded to whole steps. step: of the kernel's shape, or broadcast to it."""
+    return kernel + tf.stop_gradient(tf.round(kernel / step) * step - kernel)
+
+
+def mark_kernel(rounded, step, per_channel: bool):
+    """A rounded kernel [..., C] with the operation from which the converter reads its steps, [C] or []."""
     quantise = tf.quantization.fake_quant_with_min_max_vars
     if per_channel:
         quantise = tf.quantization.fake_quant_with_min_max_vars_per_channel

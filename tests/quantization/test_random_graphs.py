@@ -1,0 +1,56 @@
+"""What `fake_quant` accepts, converts, computes in integers, agrees with its file, and can be copied: random graphs."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tf_keras
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from detect.quantization.calibrate import calibrate
+from detect.quantization.rewrite import fake_quant
+from detect.quantization.spec import Spec
+from tests.quantization import files
+from tests.quantization.graphs import CHANNELS, KINDS, SIDE, Builder
+
+IMAGES = np.random.default_rng(0).uniform(0, 255, (16, SIDE, SIDE, CHANNELS)).astype(np.float32)
+INEXACT = {"hard_swish", "hard_sigmoid"}  # XNNPACK computes these in fixed point; layers after them may amplify a step
+EXACT, FIXED_POINT = (0.99, 3), (0.8, 64)  # the least share of values within one step, and the most steps
+SAME = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def check(data: st.DataObject, copies: tuple[str, ...] = ("clone", "keras")) -> Builder:
+    """Builds a graph, and asserts all of the above. copies: the ways to copy it. Returns its builder."""
+    tf_keras.backend.clear_session()
+    builder = Builder(lambda options: data.draw(st.sampled_from(options)))
+    twin = fake_quant(builder.model(), Spec())
+    calibrate(twin, [IMAGES])
+    file = files.runner(twin)
+    assert not files.float_operations(file)
+    files.assert_agrees(twin, file, IMAGES, *(FIXED_POINT if INEXACT & set(builder.counts) else EXACT))
+    with tempfile.TemporaryDirectory() as folder:
+        files.assert_copies_agree(twin, IMAGES, Path(folder), copies)
+    return builder
+
+
+@settings(SAME, max_examples=10)
+@given(st.data())
+def test_some_graphs(data):
+    check(data, copies=("clone",))
+
+
+@pytest.mark.slow
+def test_300_graphs():
+    """More than 1500 layers, every kind among them."""
+    counts: dict[str, int] = {}
+
+    @settings(SAME, max_examples=300)
+    @given(st.data())
+    def run(data):
+        for kind, count in check(data).counts.items():
+            counts[kind] = counts.get(kind, 0) + count
+
+    run()
+    assert set(counts) == set(KINDS) and sum(counts.values()) > 1500, counts

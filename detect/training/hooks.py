@@ -58,7 +58,7 @@ class Evaluation(Hook, ABC):
 
     def draws(self, fit: Fit) -> bool:
         """Whether the evaluation after this step draws its pictures: PICTURES of a stage do, evenly spread."""
-        total, number = (math.ceil(step / self.every) for step in (fit.schedule.steps, fit.step))
+        total, number = (math.ceil(step / (self.every or 1)) for step in (fit.schedule.steps, fit.step))
         return number * PICTURES // total > (number - 1) * PICTURES // total or fit.stopping is not None
 
     @property

@@ -79,7 +79,8 @@ def _reason(key: str, before: Any, after: Any, now: DictConfig) -> str:
         return ""
     if OmegaConf.select(now, "quantize.enabled"):
         return "; a quantised run can't be extended, because its last stage begins from the end of the float one"
-    return "; a run can only become longer" if key == STEPS and not after > before else ""
+    longer = isinstance(before, int) and isinstance(after, int) and after > before
+    return "; a run can only become longer" if key == STEPS and not longer else ""
 
 
 def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) -> tuple[tuple[str, ...], Past | None]:

@@ -93,7 +93,8 @@ def test_a_hostile_name_is_refused_before_an_import(name, marker):
     with pytest.raises(ConfigError, match="part"):
         trust.instantiate({"part": {"_target_": name, "_args_": [f"touch {marker}"]}})
     opened = {module.partition(".")[0] for module in set(sys.modules) - before}
-    assert opened <= {"albumentations", "albucore", "cv2", "numpy", "scipy", "pydantic"} or "." not in name
+    libraries = {"albumentations", "albucore", "antlr4", "cv2", "numpy", "scipy", "pydantic"}
+    assert opened <= libraries or "." not in name
 
 
 def test_not_even_text_is_a_name(marker):
@@ -230,7 +231,7 @@ def test_nothing_else_builds_or_imports_by_name():
             )
             froms = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
             assert "hydra.utils" not in froms and "hydra._internal.instantiate" not in froms, name
-        if name not in ("config/trust.py", "config/check.py", "api.py", "cli/main.py"):
+        if name not in ("config/trust.py", "config/check.py", "api.py", "cli/main.py", "apart.py"):
             assert not used & {"importlib.import_module", "__import__"}, name
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             if ast.unparse(call.func) in ("yaml.load", "yaml.load_all"):
@@ -242,7 +243,7 @@ def test_nothing_else_builds_or_imports_by_name():
 @pytest.mark.parametrize("tag", ["!!python/object/apply:hostile.run []", "!!python/name:hostile.run ''"])
 def test_yaml_tags_run_nothing(tag, marker, tmp_path):
     (tmp_path / "config.yaml").write_text(f"backbone: {tag}\n")
-    with pytest.raises(yaml.YAMLError):
+    with pytest.raises(ConfigError, match="could not determine a constructor"):
         RunFolder(tmp_path).saved_config()
 
 

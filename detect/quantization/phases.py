@@ -63,7 +63,7 @@ def stepped(model) -> list[Stepped]:
 
 @contextlib.contextmanager
 def running(model, how: str) -> Iterator[None]:
-    """In this context, evaluation runs as NORMAL, COLLECT, ROUND or SHIP. A function that is traced here keeps the mode."""
+    """In this context, evaluation runs in this mode. A function that is traced here keeps it."""
     before = [(layer, layer.run) for layer in stepped(model)]
     try:
         for layer, _ in before:

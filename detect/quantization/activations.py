@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.quantization.phases import COLLECT, NORMAL, SHIP, Stepped, can_read, static
+from detect.quantization.phases import COLLECT, SHIP, WHOLE, Stepped, can_read, static
 from detect.quantization.rounding import TIE, TIE_OF_MEANS, admissible, round_values
 
 Ties = Literal["up", "away"]
@@ -87,7 +87,7 @@ class FakeQuant(Stepped):
         shifted = x
         if self.pixels and not training:
             shifted = x + TIE * step
-        elif ties is not None and not training and self.run == NORMAL:
+        elif ties is not None and not training and self.run in WHOLE:
             rounds_down = ties == "away" and x - low < 2 ** (bits - 1) * step  # integers below 0
             shifted = x + tf.where(rounds_down, -TIE_OF_MEANS, TIE_OF_MEANS) * step
         return self.rounded(lambda: round_values(shifted, low, high, bits), lambda: tf.identity(x))

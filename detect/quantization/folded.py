@@ -9,7 +9,7 @@ import tf_keras
 
 from detect.quantization.activations import FakeQuant
 from detect.quantization.grids import Step, steps
-from detect.quantization.phases import COLLECT, NORMAL, SHIP, Stepped, can_read, static
+from detect.quantization.phases import COLLECT, SHIP, WHOLE, Stepped, can_read, static
 from detect.quantization.rounding import kernel_steps, mark_kernel, round_to_steps
 
 layers = tf_keras.layers
@@ -101,7 +101,7 @@ class Folded(Stepped):
         """x: float32 [B, H, W, C], or [B, ..., C] for a dense layer. number: of this call among the layer's calls."""
         training = static(training, self)
         source, target = self.steps(number)
-        if training or self.run != NORMAL or source is None:
+        if training or self.run not in WHOLE or source is None:
             y = self._in_float(x, source, training, number)
         else:
             y = self.rounded(

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.quantization.grids import steps
-from detect.quantization.phases import NORMAL, Stepped
+from detect.quantization.phases import WHOLE, Stepped
 
 FINENESS = 256.0  # qs8_vlrelu of XNNPACK: floor((x * round(256 factor) + 128) / 256), x and the result in steps
 FACTORS = 2.0**-8, 2.0**7  # XNNPACK leaves other ratios of the two grids to TFLite, which is exact
@@ -30,7 +30,7 @@ class RoundedLeakyReLU(Stepped):
     def call(self, x, number: int = 0, training=None):
         """x: float32 of any shape. number: of this call among the layer's calls."""
         source, target = steps(self, number)
-        if training or self.run != NORMAL or source is None or target is None:
+        if training or self.run not in WHOLE or source is None or target is None:
             return tf.nn.leaky_relu(x, self.alpha)
         return self.rounded(lambda: self._in_integers(x, source(), target()), lambda: tf.nn.leaky_relu(x, self.alpha))
 

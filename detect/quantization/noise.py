@@ -11,7 +11,7 @@ import tf_keras
 from detect.quantization.activations import Cap, FakeQuant
 from detect.quantization.folded import Folded
 from detect.quantization.graph import Graph, Op, Tensor
-from detect.quantization.phases import COLLECT, SHIP, running
+from detect.quantization.phases import COLLECT, ROUND, SHIP, running
 
 TOGETHER = 32  # layers whose copies run in one batch; a deep network needs memory for up to 33 times the batch
 
@@ -101,7 +101,8 @@ class _Pass:
         for op in self.graph.ops:
             if not op.inputs:
                 continue
-            network[op.output] = _call(op, network)
+            with running(op.layer, ROUND):
+                network[op.output] = _call(op, network)
             name = op.name if isinstance(op.layer, Folded) else begun.get(op.inputs[0], "")
             copies[op.output] = self._run(op, copies, name)
             if name and isinstance(op.layer, FakeQuant):

@@ -2,8 +2,8 @@
 
 Training uses batch statistics, updates ranges and statistics, and follows the steps of the spec. Evaluation
 (`training=False`) is the exported network: moving statistics, stored ranges, no update. Within
-`running(model, COLLECT)`, evaluation collects ranges and does not round. Within `running(model, SHIP)`, it rounds at
-any step.
+`running(model, COLLECT)`, evaluation collects ranges and does not round. Within `running(model, ROUND)`, it rounds at
+any step. Within `running(model, SHIP)` it does, too, but in the operations that the converter knows.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ import tf_keras
 from detect.errors import ConfigError
 from detect.quantization.spec import Spec
 
-NORMAL, COLLECT, SHIP = "normal", "collect", "ship"
+NORMAL, COLLECT, ROUND, SHIP = "normal", "collect", "round", "ship"
+WHOLE = (NORMAL, ROUND)  # evaluation computes in whole numbers
 
 
 def read_spec(spec: Spec | dict[str, Any]) -> Spec:
@@ -49,10 +50,10 @@ class Stepped(tf_keras.layers.Layer):
         return otherwise() if limit == 0 else tf.cond(self.range_step < limit, then, otherwise)
 
     def rounded(self, quantised, plain):
-        """`quantised()` after the delay and for export (SHIP); `plain()` during the delay and calibration (COLLECT)."""
+        """`quantised()` after the delay, with ROUND and SHIP; `plain()` during the delay and calibration (COLLECT)."""
         if self.run == COLLECT:
             return plain()
-        return quantised() if self.run == SHIP else self.before(self.spec.delay, plain, quantised)
+        return quantised() if self.run in (ROUND, SHIP) else self.before(self.spec.delay, plain, quantised)
 
 
 def stepped(model) -> list[Stepped]:
@@ -62,7 +63,7 @@ def stepped(model) -> list[Stepped]:
 
 @contextlib.contextmanager
 def running(model, how: str) -> Iterator[None]:
-    """In this context, evaluation runs as NORMAL, COLLECT or SHIP. A function that is traced here keeps the mode."""
+    """In this context, evaluation runs in this mode. A function that is traced here keeps it."""
     before = [(layer, layer.run) for layer in stepped(model)]
     try:
         for layer, _ in before:

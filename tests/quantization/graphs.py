@@ -9,7 +9,8 @@ import tf_keras
 layers = tf_keras.layers
 Choose = Callable[[Sequence[Any]], Any]
 ACTIVATIONS = ("linear", "relu", "relu6", "swish", "sigmoid", "tanh", "softmax")
-LEAST, MOST = 3, 16  # layers, without input and scaling
+LEAST, MOST = 4, 16  # layers, without input and scaling
+TRIES = 3  # for each layer
 SIDE, CHANNELS = 12, 3
 OUTPUTS = 3  # the most outputs
 
@@ -30,8 +31,10 @@ class Builder:
         x = layers.Rescaling(1 / 127.5, -1, name="scaling")(image) if self.choose((True, True, False)) else image
         self.used: set[int] = set()
         self.tensors = [self.conv(x)]
-        for _ in range(self.choose(range(LEAST, MOST + 1))):
-            self.step()
+        wanted = self.choose(range(LEAST, MOST + 1))
+        for _ in range(TRIES * wanted):
+            if sum(self.counts.values()) < wanted:
+                self.step()
         ends = [x for x in self.tensors if id(x) not in self.used][-OUTPUTS:]
         model = tf_keras.Model(image, {f"out_{i}": x for i, x in enumerate(ends)}, name="random")
         shuffle(model, self.choose(range(1000)))

@@ -35,8 +35,9 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(INSTALLED) ## damaged files for every reader, 100,000 cases
+fuzz: $(INSTALLED) ## damaged files for every reader, and damaged command lines
 	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
+	$(BIN)/python scripts/fuzz_overrides.py $(or $(CASES),20000) $(or $(SECONDS),1500)
 
 docs: $(INSTALLED) ## the documentation site, in build/site: open index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

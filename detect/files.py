@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.errors import printable
+from detect.errors import ConfigError, printable
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -97,3 +97,17 @@ def _plain(data: object) -> object:
     if isinstance(data, list | tuple | set | frozenset):
         return [_plain(value) for value in data]
     return str(data) if isinstance(data, Path) else data
+
+
+def absolute(name: str | Path, key: str) -> Path:
+    """The absolute path of a name, with `~` written out. It need not exist.
+
+    key: what sets the name, for the message. Raises ConfigError for an unknown `~user`, and for no possible name.
+    """
+    try:
+        path = Path(name).expanduser().resolve()
+        path.exists()
+    except (RuntimeError, ValueError, OSError) as error:
+        shown = str(name)[:200]
+        raise ConfigError(f"{key}={shown!r} is no name of a file or folder: {error}"[:500]) from None
+    return path

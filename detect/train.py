@@ -4,6 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from detect.runs import unstarted
 from detect.runs.start import finished, start_run
 
 
@@ -13,9 +14,19 @@ def main(cfg: DictConfig, folder: str | Path, command: str | None = None) -> flo
     cfg: the composed configuration of `detect train`, from `detect.config.compose.compose`.
     folder: the run folder. A stopped run continues there; a finished run returns its AP at once.
     command: the command that repeats the run; None is the command line of this process.
-    Raises UserError, before TensorFlow is imported, for a bad configuration or bad data.
+    Raises UserError, before TensorFlow is imported, for a bad configuration or bad data. A start that fails leaves no
+    new folder.
     """
     folder = Path(folder)
+    kept = unstarted.ancestor(folder)
+    try:
+        return _trained(cfg, folder, command)
+    except Exception:
+        unstarted.remove(folder, kept)
+        raise
+
+
+def _trained(cfg: DictConfig, folder: Path, command: str | None) -> float:
     if (score := finished(cfg, folder)) is not None:
         return score
     run = start_run(cfg, folder, command)  # a bad configuration and bad data stop here

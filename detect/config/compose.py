@@ -23,6 +23,7 @@ from detect.config.grammar import jobs, parse
 from detect.config.resume import Past, with_past
 from detect.config.shorthand import written_out
 from detect.errors import ConfigError
+from detect.files import absolute
 
 DEFAULT = "train"
 """The configuration that is composed if none is named."""
@@ -107,10 +108,14 @@ def _without_code(lines: Iterable[str]) -> list[str]:
 
 def config_folder(name: str | Path) -> Path:
     """A user's own folder of YAML files. Raises ConfigError if it does not exist or a packaged file hides one in it."""
-    folder = Path(name).expanduser().resolve()
+    folder = absolute(name, "--config-dir")
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {name}: no such folder")
-    for file in sorted(folder.rglob("*.yaml")):
+    try:
+        files = sorted(folder.rglob("*.yaml"))
+    except OSError as error:
+        raise ConfigError(f"--config-dir {name}: it can't be listed: {error}") from None
+    for file in files:
         packaged = check.CONFIG_DIR / file.relative_to(folder)
         if packaged.is_file() and packaged.read_bytes() != file.read_bytes():
             raise ConfigError(f"{file}: the packaged file of that name hides it; give it another name")

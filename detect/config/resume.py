@@ -11,6 +11,7 @@ from detect.config import check
 from detect.config.fingerprint import differences
 from detect.config.grammar import parse, quoted
 from detect.errors import ConfigError
+from detect.files import absolute
 
 SAVED = ("config.yaml", "hydra.yaml", "overrides.yaml")
 """The files that Hydra writes into `.hydra` of a run folder."""
@@ -48,7 +49,7 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
         return tuple(lines), None
     if multirun:
         raise ConfigError("resume=RUN resumes one run: leave out -m and give one run folder of the sweep")
-    past = _past(Path(str(parse(asked[-1:])[0].value())).expanduser().resolve())
+    past = _past(absolute(str(parse(asked[-1:])[0].value()), "resume"))
     place = quoted(str(past.folder))
     own = [line for line in lines if line not in asked]
     return (*past.lines, *own, f"resume={place}", f"hydra.run.dir={place}"), past

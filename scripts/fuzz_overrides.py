@@ -127,9 +127,9 @@ class Tally:
 
 
 def damaged(words: list[str], keys: list[str], rng: random.Random) -> list[str]:
-    """The words of a command line after one to three random changes."""
+    """The words of a command line after up to three random changes."""
     words = list(words)
-    for _ in range(rng.choice((1, 1, 2, 3))):
+    for _ in range(rng.choice((0, 1, 1, 2, 3))):
         kind = rng.randrange(8)
         place = rng.randrange(len(words) + 1)
         word = words[place] if place < len(words) else ""

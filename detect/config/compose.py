@@ -11,6 +11,7 @@ only if it is not one of those already checked, for example in a process that a 
 """
 
 import copy
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from detect.config.resume import Past, with_past
 from detect.config.shorthand import written_out
 from detect.errors import ConfigError
 from detect.files import absolute
+
+MOST_FILES = 10_000
+"""The most files in a user's own folder of YAML files: it is searched several times."""
 
 DEFAULT = "train"
 """The configuration that is composed if none is named."""
@@ -112,9 +116,14 @@ def config_folder(name: str | Path) -> Path:
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {name}: no such folder")
     try:
-        files = sorted(folder.rglob("*.yaml"))
+        found = list(itertools.islice(folder.rglob("*"), MOST_FILES + 1))
     except OSError as error:
         raise ConfigError(f"--config-dir {name}: it can't be listed: {error}") from None
+    if len(found) > MOST_FILES:
+        raise ConfigError(
+            f"--config-dir {name}: it holds more than {MOST_FILES} files; name the folder of the YAML files"
+        )
+    files = sorted(file for file in found if file.suffix == ".yaml")
     for file in files:
         packaged = check.CONFIG_DIR / file.relative_to(folder)
         if packaged.is_file() and packaged.read_bytes() != file.read_bytes():

@@ -147,7 +147,7 @@ class Composer:
         group, value = override.key_or_group, override.value()
         if override.is_delete():
             raise ConfigError(f"{override.input_line}: a group can't be removed; choose an option ({group}=...)")
-        for option in value if isinstance(value, list) else [value]:
+        for option in value if isinstance(value, list) and value else [value]:
             if str(option).removesuffix(".yaml") not in self.groups[group]:
                 near = nearest(str(option), self.groups[group])
                 raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")

@@ -58,10 +58,12 @@ def jobs(asked: Sequence[Override], groups: Mapping[str, list[str]], multirun: b
         else:
             found = value.filter(groups.get(override.key_or_group, [])) if isinstance(value, Glob) else None
             try:
-                varied = list(itertools.islice(found or override.sweep_string_iterator(), MOST_VALUES + 1))
+                varied = list(
+                    itertools.islice(override.sweep_string_iterator() if found is None else found, MOST_VALUES + 1)
+                )
             except (ValueError, OverflowError, MemoryError) as error:
                 raise ConfigError(f"{override.input_line}: {error}") from None
-            if found == [] or not 0 < len(varied) <= MOST_VALUES:
+            if not 0 < len(varied) <= MOST_VALUES:
                 raise ConfigError(f"{override.input_line}: expected 1 to {MOST_VALUES} values of {key}")
             choices.append(parse(f"{key}={each}" for each in varied))
     return (list(job) for job in itertools.product(*choices))

@@ -35,8 +35,9 @@ format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(INSTALLED) ## damaged files for every reader, 120,000 cases
+fuzz: $(INSTALLED) ## damaged files for every reader, and damaged command lines
 	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
+	$(BIN)/python scripts/fuzz_overrides.py $(or $(CASES),20000) $(or $(SECONDS),1500)
 
 test-faults: $(INSTALLED) ## kills, full disks and damaged files for small trainings, then 5,000 steps: 20 minutes
 	$(BIN)/python scripts/faults.py $(FAULTS)

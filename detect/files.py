@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.errors import UserError, printable
+from detect.errors import ConfigError, UserError, printable
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -116,3 +116,17 @@ def _plain(data: object) -> object:
     if isinstance(data, list | tuple | set | frozenset):
         return [_plain(value) for value in data]
     return str(data) if isinstance(data, Path) else data
+
+
+def absolute(name: str | Path, key: str) -> Path:
+    """The absolute path of a name, with `~` written out. It need not exist.
+
+    key: what sets the name, for the message. Raises ConfigError for an unknown `~user`, and for no possible name.
+    """
+    try:
+        path = Path(name).expanduser().resolve()
+        path.exists()
+    except (RuntimeError, ValueError, OSError) as error:
+        shown = str(name)[:200]
+        raise ConfigError(f"{key}={shown!r} is no name of a file or folder: {error}"[:500]) from None
+    return path

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.config.resume import Command
-from detect.runs import disk
+from detect.runs import disk, unstarted
 from detect.runs.start import finished, start_run
 
 
@@ -15,13 +15,19 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     cfg: the composed configuration of `detect train`, from `detect.config.compose.compose`.
     folder: the run folder. A stopped run continues there; a finished run returns its AP at once.
     command: the command that repeats the run; None is the command line of this process, and saves none.
-    Raises UserError, before TensorFlow is imported, for a bad configuration or bad data.
+    Raises UserError, before TensorFlow is imported, for a bad configuration or bad data. A start that fails leaves no
+    new folder.
     """
     folder = Path(folder)
     if (score := finished(cfg, folder)) is not None:
         return score
-    with disk.told(folder, f". What was saved stays. Make room, then go on with: detect train resume={folder}"):
-        return _train(cfg, folder, command)
+    kept = unstarted.ancestor(folder)
+    try:
+        with disk.told(folder, f". What was saved stays. Make room, then go on with: detect train resume={folder}"):
+            return _train(cfg, folder, command)
+    except Exception:
+        unstarted.remove(folder, kept)
+        raise
 
 
 def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:

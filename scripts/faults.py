@@ -198,7 +198,7 @@ def read_only(t: Trial) -> None:
         if (t.run / "summary.json").exists():
             return t.finish()
         remount("ro")
-        t.refused(program.wait(t.start()), "read-only")
+        t.refused(program.wait(t.start()), "read-only", "written")
         t.row.times += 1
         remount("rw")
         t.finish()

@@ -76,7 +76,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
 
     from detect.cli import overrides
     from detect.config import check, trust
-    from detect.runs import sweep
+    from detect.runs import sweep, unstarted
 
     started, folder = time.time(), None
     try:
@@ -91,13 +91,15 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
             command = overrides.prepare(command)
             folder = command.sweep_folder
         checked, trusted = command.checked, command.trusted
+        alone = command.first if command.first is not None and not command.multirun else None
+        kept = unstarted.ancestor(Path(str(alone.hydra.run.dir))) if alone is not None else None
         sys.argv = [f"detect {config_name}", *command.argv]
         decorate = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)
 
         @functools.wraps(function)  # Hydra names the job after the function's module
         def job(cfg: "DictConfig") -> object:
             with trust.trusting(trusted):
-                return _job(config_name, function, cfg, checked)
+                return _job(config_name, function, cfg, checked, kept)
 
         sweep.end_with_owner()
         if folder and config_name == "train":
@@ -153,17 +155,22 @@ def _terminable() -> Iterator[None]:
 
 
 def _job(
-    config_name: str, function: Callable[["DictConfig"], object], cfg: "DictConfig", checked: frozenset[str]
+    config_name: str,
+    function: Callable[["DictConfig"], object],
+    cfg: "DictConfig",
+    checked: frozenset[str],
+    kept: Path | None = None,
 ) -> object:
     """Runs one job, in this process or in one that a launcher started. In a sweep, a job that fails returns None.
 
     checked: digests of configurations that the command line has checked already (cli.overrides).
+    kept: what was there of the run folder before a single run (runs.unstarted).
     """
     prepare_environment()
     from detect.cli import job
     from detect.config import check
     from detect.config.fingerprint import digest
-    from detect.runs import sweep
+    from detect.runs import sweep, unstarted
 
     if job.is_cell():
         sweep.end_with_owner()  # else a launcher's process goes on when the sweep was killed
@@ -182,6 +189,8 @@ def _job(
         mend = _user_error(error)
         if folder and not isinstance(mend, InUse):
             sweep.record(folder, mend or error)
+            if kept:
+                unstarted.remove(folder, kept)
         if job.is_cell():  # the other jobs of the sweep go on after any error
             tell(config_name, mend or error, f"{job.title()}: ")
             return None

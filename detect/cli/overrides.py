@@ -28,7 +28,7 @@ from detect.config.composer import FOLDERED, Composer
 from detect.config.fingerprint import digest
 from detect.config.grammar import jobs, parse, quoted
 from detect.errors import ConfigError
-from detect.runs import sweep
+from detect.runs import sweep, unstarted
 
 CHECKED_JOBS = 32
 """The number of jobs of a sweep that are checked in advance; the others are checked when they start."""
@@ -143,6 +143,7 @@ def _prepared(command: Command) -> Command:
                     sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
                 if check.makes_runs(cfg):
                     kind = "sweep" if command.multirun else "run"
+                    unstarted.refuse_unwritable(Path(str(cfg.hydra[kind].dir)), f"hydra.{kind}.dir")
                     check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):

@@ -17,6 +17,7 @@ from detect.config.legal_values import RUN_KEYS, refusals
 from detect.config.signatures import static_signature
 from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
 from detect.errors import ConfigError
+from detect.files import absolute
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 CONFIG_DIR = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
@@ -60,10 +61,10 @@ def refuse_inside_data(cfg: DictConfig, folder: str | Path, key: str) -> None:
     dataset = cfg.get("dataset") or {}
     roots = [root for name in ("root", "roots") if not OmegaConf.is_missing(dataset, name) and name in dataset
              for root in ([dataset[name]] if name == "root" else dataset[name])]  # fmt: skip
-    for root in map(Path, roots):
-        data = root.expanduser().resolve()
+    for root in roots:
+        data = absolute(root, "dataset.root")
         data = data.parent if data.is_file() else data
-        if Path(folder).expanduser().resolve().is_relative_to(data):
+        if absolute(folder, key).is_relative_to(data):
             raise ConfigError(
                 f"{key}={folder} is below dataset.root={root}; nothing is written there. Set {key} to a folder outside "
                 "of the data, or start from another folder"
@@ -92,7 +93,7 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
     signature = _signature(target)
     if signature is None:
         if not trust.found(target.partition(".")[0]):
-            return [f"{path}._target_={target}: {trust.refusal(target)}"]
+            return [f"{path}._target_={target}: {trust.missing(target)}"]
         known = not target.startswith(("detect.", "albumentations."))
         return [] if known else [f"{path}._target_={target}: there is no such function or class"]
     arguments = list(signature.parameters.values())

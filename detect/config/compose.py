@@ -11,6 +11,7 @@ only if it is not one of those already checked, for example in a process that a 
 """
 
 import copy
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,10 @@ from detect.config.grammar import jobs, parse
 from detect.config.resume import Past, with_past
 from detect.config.shorthand import written_out
 from detect.errors import ConfigError
+from detect.files import absolute
+
+MOST_FILES = 10_000
+"""The most files in a user's own folder of YAML files: it is searched several times."""
 
 DEFAULT = "train"
 """The configuration that is composed if none is named."""
@@ -107,10 +112,19 @@ def _without_code(lines: Iterable[str]) -> list[str]:
 
 def config_folder(name: str | Path) -> Path:
     """A user's own folder of YAML files. Raises ConfigError if it does not exist or a packaged file hides one in it."""
-    folder = Path(name).expanduser().resolve()
+    folder = absolute(name, "--config-dir")
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {name}: no such folder")
-    for file in sorted(folder.rglob("*.yaml")):
+    try:
+        found = list(itertools.islice(folder.rglob("*"), MOST_FILES + 1))
+    except OSError as error:
+        raise ConfigError(f"--config-dir {name}: it can't be listed: {error}") from None
+    if len(found) > MOST_FILES:
+        raise ConfigError(
+            f"--config-dir {name}: it holds more than {MOST_FILES} files; name the folder of the YAML files"
+        )
+    files = sorted(file for file in found if file.suffix == ".yaml")
+    for file in files:
         packaged = check.CONFIG_DIR / file.relative_to(folder)
         if packaged.is_file() and packaged.read_bytes() != file.read_bytes():
             raise ConfigError(f"{file}: the packaged file of that name hides it; give it another name")

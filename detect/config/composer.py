@@ -19,11 +19,13 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import check, hydra_node, retarget, trust
 from detect.config.grammar import Job, jobs, parse, quoted
 from detect.config.tree import Tree, below, container, leaves, nearest, nodes, targets
 from detect.errors import ConfigError
+from detect.files import absolute
 
 FOLDERED = "experiment"
 """The group whose options may lie in subfolders: experiment=ablation/two_stage."""
@@ -116,8 +118,8 @@ class Composer:
 
     def _primary(self) -> list[Path]:
         """The files that `config_name` may mean."""
-        files = (folder / f"{self.config_name}.yaml" for folder in self.folders)
-        return [file for file in files if file.is_file()]
+        names = [folder / f"{self.config_name}.yaml" for folder in self.folders]
+        return [name for name in names if absolute(name, "--config-name").is_file()]
 
     def _chooses(self, override: Override) -> bool:
         return override.key_or_group in self.groups and not override.is_hydra_override()
@@ -125,7 +127,10 @@ class Composer:
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:
         if lines not in self._cache:
             try:
-                self._cache[lines] = compose(self.config_name, list(lines), return_hydra_config=True)
+                self._cache[lines] = self._composed(lines)
+            except (ValueError, TypeError, OSError, RecursionError, OmegaConfBaseException) as error:
+                told = (str(error).splitlines() or [type(error).__name__])[0]
+                raise ConfigError(f"can't compose {' '.join(lines)[:300]}: {told[:500]}") from error
             except ConfigCompositionException as error:
                 if "No match in the defaults list" not in str(error):
                     raise
@@ -135,12 +140,15 @@ class Composer:
                 raise ConfigError(f"{where} has no group '{group}'") from None
         return self._cache[lines]
 
+    def _composed(self, lines: tuple[str, ...]) -> DictConfig:
+        return compose(self.config_name, list(lines), return_hydra_config=True)
+
     def _check_option(self, override: Override) -> None:
         group, value = override.key_or_group, override.value()
         if override.is_delete():
             raise ConfigError(f"{override.input_line}: a group can't be removed; choose an option ({group}=...)")
-        for option in value if isinstance(value, list) else [value]:
-            if option is not None and str(option).removesuffix(".yaml") not in self.groups[group]:
+        for option in value if isinstance(value, list) and value else [value]:
+            if str(option).removesuffix(".yaml") not in self.groups[group]:
                 near = nearest(str(option), self.groups[group])
                 raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")
 

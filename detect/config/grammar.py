@@ -13,6 +13,10 @@ Job = list[Override]
 """The overrides of one run, each with one value."""
 
 
+MOST_VALUES = 10_000
+"""The most values that a sweep may give one key."""
+
+
 def quoted(text: str) -> str:
     """A value that Hydra's grammar reads back as `text`; `text` may hold =, spaces, commas and quotes."""
     return QuotedString(text, Quote.single).with_quotes()
@@ -51,9 +55,15 @@ def jobs(asked: Sequence[Override], groups: Mapping[str, list[str]], multirun: b
             )
         elif override.value_type is ValueType.INTERVAL_SWEEP:
             continue  # a sampler draws the value: it is checked when its job starts
-        elif isinstance(value, Glob):
-            options = groups.get(override.key_or_group, [])
-            choices.append(parse(f"{key}={name}" for name in value.filter(options)))
         else:
-            choices.append(parse(f"{key}={value}" for value in override.sweep_string_iterator()))
+            found = value.filter(groups.get(override.key_or_group, [])) if isinstance(value, Glob) else None
+            try:
+                varied = list(
+                    itertools.islice(override.sweep_string_iterator() if found is None else found, MOST_VALUES + 1)
+                )
+            except (ValueError, OverflowError, MemoryError) as error:
+                raise ConfigError(f"{override.input_line}: {error}") from None
+            if not 0 < len(varied) <= MOST_VALUES:
+                raise ConfigError(f"{override.input_line}: expected 1 to {MOST_VALUES} values of {key}")
+            choices.append(parse(f"{key}={each}" for each in varied))
     return (list(job) for job in itertools.product(*choices))

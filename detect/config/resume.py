@@ -17,6 +17,7 @@ from detect.config.fingerprint import changes
 from detect.config.grammar import parse, quoted
 from detect.config.tree import load_yaml
 from detect.errors import ConfigError
+from detect.files import absolute
 
 SAVED = ("config.yaml", "hydra.yaml", "overrides.yaml")
 """The files in `.hydra` of a run folder, with Hydra's names: the configuration, Hydra's node, the overrides."""
@@ -94,7 +95,7 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
         return tuple(lines), None
     if multirun:
         raise ConfigError("resume=RUN resumes one run: leave out -m and give one run folder of the sweep")
-    past = _past(Path(str(parse(asked[-1:])[0].value())).expanduser().resolve())
+    past = _past(absolute(str(parse(asked[-1:])[0].value()), "resume"))
     place = quoted(str(past.folder))
     own = [line for line in lines if line not in asked]
     keys = tuple(override.key_or_group for override in parse(own))

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from detect.config.grammar import quoted
 from detect.config.tree import nearest
 from detect.errors import ConfigError
+from detect.files import absolute
 
 PUBLIC = "public"
 """The catalogue of published weights that the configuration uses by default."""
@@ -79,7 +80,7 @@ def _init(line: str, options: list[str], names: Mapping[str, str], multirun: boo
     if key != "init" or "path" not in options or known:
         return [line]
     unquoted = value[1:-1] if len(value) > 1 and value[0] in "'\"" and value[0] == value[-1] else value
-    place = Path(unquoted).expanduser().resolve()
+    place = absolute(unquoted, "init")
     # A TensorFlow checkpoint is named by a prefix: model.ckpt means model.ckpt.index and its data files.
     if place.exists() or place.with_name(place.name + ".index").exists():
         return ["init=path", f"init.path={quoted(str(place))}"]

@@ -25,7 +25,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate as _build
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -117,12 +116,17 @@ def refusal(target: object) -> str | None:
         return None
     top = target.partition(".")[0]
     if not found(top):
-        return f"there is no module {top}; is it on PYTHONPATH?"
+        return missing(target)
     if top in _LEGAL:
         if not _defined(target):
             return "there is no such function or class"
         return f"a configuration may not name it; legal of {top} are {_LEGAL[top]}"
     return f"a configuration may not name code of {top}. If you know that code, give {KEY}=[{top}] on the command line"
+
+
+def missing(target: str) -> str:
+    """The message for a target whose module can't be found."""
+    return f"there is no module {target.partition('.')[0]}; is it on PYTHONPATH?"
 
 
 def problems(tree: object) -> list[str]:
@@ -234,7 +238,7 @@ def _refuse_foreign(path: str, target: str) -> None:
     try:
         passed = _walk(target.split("."))
     except Exception as error:
-        raise InstantiationException(f"{path}._target_={target}") from ImportError(f"can't load {target}: {error!r}")
+        raise ConfigError(f"{path}._target_={target}: can't load {target}: {error!r}") from error
     *way, found = passed
     homes = [each.__name__ for each in way if isinstance(each, ModuleType)]
     if isinstance(found, type) or inspect.isroutine(found):

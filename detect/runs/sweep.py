@@ -270,13 +270,14 @@ def _ending(code: int) -> str:
 
 
 def record(folder: Path, error: Exception) -> None:
-    """Writes the error of a failed run into its folder. It stays there until the next try."""
+    """Writes the error of a failed run into its folder, if the disk takes it. It stays there until the next try."""
     lines = [str(error)]
     if not isinstance(error, UserError):
         first = (str(error).splitlines() or [""])[0]
         lines = [f"{type(error).__name__}: {first}", "", *traceback.format_exception(error)]
     text = "\n".join(line.rstrip("\n") for line in lines) + "\n"
-    RunFolder(folder).failed.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with contextlib.suppress(OSError):
+        RunFolder(folder).failed.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def forget_failure(folder: Path) -> None:

@@ -1,0 +1,42 @@
+"""A start that fails leaves no run folder, if there was none before."""
+
+import os
+import shutil
+from pathlib import Path
+
+from detect.errors import ConfigError
+
+AT_START = (".hydra", "config.yaml", "classes.json", "data.json", "lock", "failed.txt")
+"""What a run writes before its first step; besides these there is the log file."""
+
+
+def ancestor(folder: Path) -> Path:
+    """The nearest folder, `folder` itself or one around it, that exists: what a failed start leaves."""
+    path = folder.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def refuse_unwritable(folder: Path, key: str) -> None:
+    """Raises ConfigError if a folder for results can't be made or written. key: what sets it, for the message."""
+    place = ancestor(folder)
+    if not place.is_dir():
+        raise ConfigError(f"{key}={folder}: {place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}={folder}: {place} can't be written")
+
+
+def remove(folder: Path, kept: Path) -> None:
+    """Removes a run folder in which no step was done, and the empty folders around it below `kept`.
+
+    kept: from `ancestor`, before the start. A folder that existed then stays, and one with any other file or folder.
+    """
+    folder = folder.absolute()
+    if folder == kept or not folder.is_relative_to(kept) or not folder.is_dir():
+        return
+    if any(path.name not in AT_START and path.suffix != ".log" for path in folder.iterdir()):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for place in folder.parents:
+        if place == kept or not place.exists() or any(place.iterdir()):
+            return
+        place.rmdir()

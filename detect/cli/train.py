@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def main(cfg: "DictConfig") -> float | None:
     """Returns AP on the validation images: the objective of a sweep."""
     folder = job.folder()
-    if job.is_cell() and start.finished(cfg, folder) is None:
-        return sweep.run_cell(folder, job.words())
+    if job.is_cell():
+        score = start.finished(cfg, folder)
+        return sweep.run_cell(folder, job.words()) if score is None else score
     return train.main(cfg, folder, job.command(cfg))
 
 

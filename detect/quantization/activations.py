@@ -60,6 +60,7 @@ class FakeQuant(Stepped):
         member: int | None = 0,
         only_ships: bool = False,
         from_other_grid: bool = False,
+        reshaped: bool = False,
         ties: Ties | None = None,
         training=None,
     ):
@@ -68,11 +69,15 @@ class FakeQuant(Stepped):
         only_ships: x is on the grid already. The layer then only adds the operation that tells the converter the range.
         from_other_grid: x is on another grid. The converter would lose the change between two grids, so the network for
             export has a multiplication by 1 between them.
+        reshaped: x and the other operand come from a reshape. The converter would move it behind the operation, where
+            the range is another one. So the network for export has a minimum in between, which changes nothing.
         ties: how TFLite rounds values halfway between two integers here: up, or away from integer 0. Evaluation does
             the same. None: to even, as TensorFlow does.
         """
         if only_ships and self.run != SHIP:
             return tf.identity(x)
+        if reshaped:
+            x = tf.minimum(x, self._range(x, None, False)[1])
         if from_other_grid and self.run == SHIP and member is not None:
             count = (
                 128 - member % 128

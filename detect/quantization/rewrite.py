@@ -15,9 +15,10 @@ from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
 from detect.quantization.leaky_relu import RoundedLeakyReLU
 from detect.quantization.shared_ranges import SharedRanges, unsigned
 from detect.quantization.spec import Spec
-from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME, cap, ties
+from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME, cap, is_linear, ties
 
 layers = tf_keras.layers
+VANISH = (layers.Dropout, layers.SpatialDropout2D)
 FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
 
 
@@ -123,7 +124,7 @@ class _Builder:
             x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
         elif unit.kind == "partial":  # TFLite has sums of two
             name = first.name if unit.output == first.output or rest else unit.name
-            x = self._once(type(first.layer), name)([self.tensors[tensor] for tensor in unit.inputs])
+            x = self._once(type(first.layer), name)([self._operand(unit, tensor) for tensor in unit.inputs])
         elif unit.kind == "scaled":
             x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
         elif unit.kind == "shifted":
@@ -135,7 +136,7 @@ class _Builder:
             x = self._capped(first, self.tensors[unit.inputs[0]], ships=True)
             return self._once(layers.ReLU, first.name)(self._quantiser(self.shared.root(unit.output))(x, member=None))
         else:
-            x = self._copy(first, {t: self._joined(unit, t) for t in unit.inputs})
+            x = self._copy(first, {t: self._operand(unit, t) for t in unit.inputs})
         for relu in rest:
             if cap(relu) is None:
                 x = self._copy(relu, {relu.inputs[0]: x})
@@ -149,6 +150,21 @@ class _Builder:
     def _scales_pixels(self, unit: Unit) -> bool:
         images = {id(tensor) for tensor in self.graph.model.inputs}
         return unit.kind == "copy" and unit.after == OWN and set(unit.inputs) <= images
+
+    def _reshaped(self, tensor: Tensor) -> bool:
+        """Whether the tensor comes from a reshape, perhaps through layers that vanish in the file."""
+        op = self.graph.producer.get(tensor)
+        while op is not None and (type(op.layer) in VANISH or is_linear(op)):
+            op = self.graph.producer[op.inputs[0]]
+        return op is not None and type(op.layer) in (layers.Reshape, layers.Flatten)
+
+    def _operand(self, unit: Unit, tensor: Tensor):
+        """An input of a layer that is copied. If all inputs come from a reshape, it is kept apart from the layer."""
+        root = self.shared.root(tensor)
+        arithmetic = len(unit.inputs) > 1 and unit.after != JOIN and root in self.shared.ranges
+        if arithmetic and all(self._reshaped(other) for other in unit.inputs):
+            return self._quantiser(root)(self.tensors[tensor], member=None, only_ships=True, reshaped=True)
+        return self._joined(unit, tensor)
 
     def _joined(self, unit: Unit, tensor: Tensor):
         """An input; rounded again if it goes into a concatenation whose range it could not share."""

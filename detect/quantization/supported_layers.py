@@ -59,6 +59,11 @@ def activation(layer) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def is_linear(op: Op) -> bool:
+    """Whether it is an Activation that changes nothing."""
+    return type(op.layer) is layers.Activation and activation(op.layer) == "linear"
+
+
 def ties(op: Op) -> Ties | None:
     """How TFLite rounds values of this layer that are halfway between two integers, if not to even."""
     return {layers.AveragePooling2D: "away", layers.UpSampling2D: "up"}.get(type(op.layer))  # type: ignore[return-value]

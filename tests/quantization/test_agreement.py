@@ -30,6 +30,14 @@ def hard_sigmoid(x):
     return layers.ReLU(1.0)(layers.Rescaling(1 / 6, 0.5)(x))
 
 
+def squared(x):
+    return layers.Multiply()([x, x])
+
+
+def doubled(x):
+    return x + x
+
+
 def gate(kind: str):
     return hard_sigmoid if kind == "hard_sigmoid" else layers.Activation(kind)
 
@@ -63,6 +71,12 @@ EQUAL = {
     "dilated": lambda a, b: layers.Conv2D(4, 3, dilation_rate=2)(a),
     "dilated_depthwise": lambda a, b: layers.DepthwiseConv2D(3, dilation_rate=2)(a),
     "after_a_reshape": lambda a, b: 1.0 - layers.Reshape((100, 4))(a),
+    "squared_after_a_reshape": lambda a, b: squared(layers.Reshape((100, 4))(a)),
+    "doubled_after_a_flatten": lambda a, b: doubled(layers.Dropout(0.5)(layers.Flatten()(layers.ReLU()(a)))),
+    "product_of_two_reshapes": lambda a, b: layers.Multiply()(
+        [layers.Reshape((100, 4))(layers.ReLU()(x)) for x in (a, b)]
+    ),
+    "sum_of_reshapes": lambda a, b: layers.Add()([layers.Flatten()(x) for x in (a, b, a)]),
     "scaled_after_a_reshape": lambda a, b: layers.Reshape((100, 4))(layers.ReLU()(a)) * 2.0,
 }
 

@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .PHONY: help install demo test test-slow test-faults lint format fuzz audit docs bench lock clean
 
 help: ## what make can do
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## .venv with what the lock file names, and the package
 
@@ -39,11 +39,11 @@ fuzz: $(INSTALLED) ## damaged files for every reader, and damaged command lines
 	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
 	$(BIN)/python scripts/fuzz_overrides.py $(or $(CASES),20000) $(or $(SECONDS),1500)
 
-test-faults: $(INSTALLED) ## kills, full disks and damaged files for small trainings, then 5,000 steps: 20 minutes
+test-faults: $(INSTALLED) ## kills, full disks, damaged files; then growth
 	$(BIN)/python scripts/faults.py $(FAULTS)
 	$(BIN)/python scripts/growth.py
 
-audit: $(INSTALLED) ## known weaknesses of the locked versions; ADVISORIES=DIR works offline
+audit: $(INSTALLED) ## known weaknesses; ADVISORIES=DIR works offline
 ifdef ADVISORIES
 	$(BIN)/python scripts/audit.py $(ADVISORIES)
 else

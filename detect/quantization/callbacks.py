@@ -16,20 +16,21 @@ class Phases:
 
     def __init__(self, model: tf_keras.Model):
         self._layers = [layer for layer in stepped(model) if layer.range_step is not None]
-        self._passed: tuple | None = None
+        self._passed: tuple[int, ...] | None = None
 
     def step(self, number: int) -> None:
         """Call it before training step `number`, counted from 0. It writes variables only when a phase ends."""
         passed = tuple(_passed(layer, number) for layer in self._layers)
         if passed != self._passed:
-            for layer in self._layers:
-                layer.range_step.assign(number)
+            for layer, limit in zip(self._layers, passed, strict=True):
+                layer.range_step.assign(limit)
             self._passed = passed
 
 
-def _passed(layer: Stepped, number: int) -> tuple[bool, ...]:
-    spec = layer.spec
-    return tuple(number >= limit for limit in (spec.delay, spec.freeze_bn, spec.freeze_ranges) if limit is not None)
+def _passed(layer: Stepped, number: int) -> int:
+    """The step at which the current phase began: a run that resumes within a phase writes the same one."""
+    limits = (layer.spec.delay, layer.spec.freeze_bn, layer.spec.freeze_ranges)
+    return max((int(limit) for limit in limits if limit is not None and number >= limit), default=0)
 
 
 class FakeQuantCallback(tf_keras.callbacks.Callback):

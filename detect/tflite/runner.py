@@ -45,9 +45,9 @@ class Runner:
     def _check_ends(self, name: str) -> None:
         """Raises WeightsError unless the input takes images, and the outputs are numbers with steps of their shape."""
         image = self._tensors.get(self.input)
-        if image is None or len(image["shape"]) != 4 or image["shape"][-1] != 3 or _kind(image) not in "fiu":
+        if image is None or len(image["shape"]) != 4 or _kind(image) not in "fiu":
             shape = [] if image is None else image["shape"].tolist()
-            raise WeightsError(f"{name}: the file takes a tensor of the shape {shape}; legal is [N, height, width, 3]")
+            raise WeightsError(f"{name}: the file takes a tensor of the shape {shape}; legal is [N, height, width, C]")
         for output, index in self.outputs.items():
             found = self._tensors.get(index)
             if found is None or _kind(found) not in "fiu":
@@ -59,7 +59,7 @@ class Runner:
 
     def check_shapes(self, size: Sequence[int], outputs: Mapping[str, Sequence[int | None]]) -> None:
         """Raises WeightsError unless the file takes frames of a size and gives these shapes. None: any side."""
-        if tuple(self._details(self.input)["shape"][1:3]) != tuple(size):
+        if tuple(self._details(self.input)["shape"][1:]) != (*size, 3):
             found = self._details(self.input)["shape"].tolist()
             raise WeightsError(f"{self._name}: the file takes {found}, but its metadata promise frames of {list(size)}")
         for name, wanted in outputs.items():

@@ -59,7 +59,7 @@ class SavedStates:
                 log.warning("%s: %s; the state before it is used", _prefix(self.folder, step), problem)
                 continue
             self._read(_prefix(self.folder, step))
-            self._keep(found[:place])
+            self._keep(found[:place][-KEPT:])
             return step
         if found:
             raise WeightsError(

@@ -42,8 +42,8 @@ def white_and_black(image):
     black = tf.reduce_any(level < 1, axis=[1, 2])
     return {
         "boxes": tf.stack([around(level > 157), around(level < 1)], axis=1),
-        "scores": tf.stack([tf.ones(len(level)), 0.5 * tf.cast(black, tf.float32)], axis=1),
-        "classes": tf.ones((len(level), 2), tf.int32),
+        "scores": tf.stack([tf.ones(tf.shape(level)[0]), 0.5 * tf.cast(black, tf.float32)], axis=1),
+        "classes": tf.ones((tf.shape(level)[0], 2), tf.int32),
         "count": 1 + tf.cast(black, tf.int32),
     }
 

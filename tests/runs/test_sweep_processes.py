@@ -46,7 +46,7 @@ MAIN = """
         folder = job.folder()
         if start.finished(cfg, folder) is None:
             sys.executable = sys.argv[0] = {cell!r}
-            return sweep.run_cell(folder, job.command())
+            return sweep.run_cell(folder, job.words())
 
     if __name__ == "__main__":
         sys.exit(main.run("train", train, sys.argv[1:]))

@@ -187,3 +187,16 @@ def test_no_evaluation_graph_of_a_float_model_or_within_the_delay(convnet, image
         expected = twin(images, training=False)
     for ours, theirs in zip(tf.nest.flatten(graph(images)), tf.nest.flatten(expected), strict=True):
         assert_same_steps(ours, theirs)
+
+
+def test_a_resumed_run_has_the_same_number_of_its_phase(convnet):
+    """Bits of a saved state do not depend on where a run was interrupted."""
+    spec = Spec(delay=2, freeze_bn=4, freeze_ranges=6)
+    numbers = []
+    for begins in ([0, 1, 2, 3, 4, 5], [3, 5], [5]):
+        twin = fake_quant(convnet, spec)
+        phases = Phases(twin)
+        for step in begins:
+            phases.step(step)
+        numbers.append(int(twin.get_layer("conv").range_step))
+    assert numbers == [4, 4, 4]

@@ -186,7 +186,7 @@ def _job(
     except sweep.CellFailed:
         return None
     except Exception as error:
-        mend = _user_error(error)
+        mend = _user_error(error, folder)
         if folder and not isinstance(mend, InUse):
             sweep.record(folder, mend or error)
             if kept:
@@ -202,14 +202,14 @@ def _job(
         ) from None  # not through Hydra, which would print a line of its own
 
 
-def _user_error(error: BaseException | None) -> UserError | None:
+def _user_error(error: BaseException | None, folder: Path | None = None) -> UserError | None:
     """`error` or its cause, if that is a UserError: Hydra wraps the errors of constructors.
 
-    An error of the disk becomes one.
+    An error of the disk becomes one. folder: that of the job, for its message.
     """
     from detect.runs import disk
 
-    if message := disk.problem(error):
+    if message := disk.problem(error, folder):
         return UserError(message)
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__

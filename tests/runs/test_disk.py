@@ -1,0 +1,44 @@
+"""An error of the disk is one message that names the place; the need of a run is said before it starts."""
+
+import errno
+import logging
+
+import pytest
+import tensorflow as tf
+
+from detect.errors import DataError, UserError
+from detect.runs import disk
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "no", "x.json"), "x.json: no space is left on the disk; "),
+        (OSError(errno.EROFS, "no"), "the file system is read-only; "),
+        (tf.errors.ResourceExhaustedError(None, None, "run/ckpt; No space left on device"), "no space is left"),
+    ],
+)
+def test_an_error_of_the_disk_is_one_message(tmp_path, error, text):
+    with pytest.raises(UserError) as told, disk.told(tmp_path, ". Go on."):
+        raise error
+    message = str(told.value)
+    assert text in message and f" are free in {tmp_path}" in message and message.endswith(". Go on.")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "no", "x"), DataError("x.jpg")])
+def test_other_errors_pass(tmp_path, error):
+    with pytest.raises(type(error)) as passed, disk.told(tmp_path):
+        raise error
+    assert passed.value is error and disk.problem(ValueError()) is None
+
+
+def test_the_need_is_said_and_too_little_room_refused(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(disk, "_free", lambda folder: 250_000_000)
+    with caplog.at_level(logging.INFO, "detect"):
+        disk.demand(tmp_path, 10_000_000, stages=2)  # 2 x (2 x 40 + 10) + 40 = 220 MB
+    assert caplog.messages == [f"disk: the run needs at most 220 MB in {tmp_path}; 250 MB are free"]
+    with pytest.raises(UserError, match=r"needs 310 MB of disk, and only 250 MB are free"):
+        disk.demand(tmp_path, 10_000_000, stages=3)
+    (tmp_path / "old").write_bytes(bytes(70_000_000))  # what a run that resumes has already
+    disk.demand(tmp_path, 10_000_000, stages=3)

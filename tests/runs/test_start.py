@@ -1,5 +1,6 @@
 """Bad data stops a run before TensorFlow is imported, in one message that names it."""
 
+import json
 import subprocess
 import sys
 
@@ -10,10 +11,10 @@ import pytest
 
 from detect.config.check import CONFIG_DIR
 from detect.data.subset import limit
-from detect.errors import DataError
+from detect.errors import ConfigError, DataError
 from detect.runs.dataset import check_ground_truth, open_dataset, selection_split
 from detect.runs.folder import RunFolder
-from detect.runs.start import start_run
+from detect.runs.start import finished, start_run
 
 XML = """<annotation><size><width>64</width><height>48</height></size>{}</annotation>"""
 OBJECT = "<object><name>{}</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object>"
@@ -134,3 +135,21 @@ def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_pa
             compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3", "dataset.split_seed=3"),
             place.path,
         )
+
+
+def test_an_extension_is_written_into_the_history(folder, tmp_path_factory):
+    place = RunFolder(tmp_path_factory.mktemp("run"))
+    begun = start_run(compose(folder, "schedule.steps=10"), place.path)
+    place.summary.write_text('{"scores": {"val": {"AP": 0.5}}}')
+    longer = compose(folder, "schedule.steps=20")
+    with pytest.raises(ConfigError, match=r"schedule\.steps: the run has 10, this command has 20"):
+        place.extensions(longer)
+    asked = compose(folder, "schedule.steps=20", f"resume={place.path}")
+    assert finished(asked, place.path) is None and finished(compose(folder, "schedule.steps=10"), place.path) == 0.5
+    del begun
+    start_run(asked, place.path)
+    (entry,) = json.loads(place.history.read_text())
+    assert entry["changed"] == {"schedule.steps": [10, 20]} and entry["scores"] == {"val": {"AP": 0.5}}
+    assert not place.summary.exists() and place.saved_config().schedule.steps == 20
+    with pytest.raises(ConfigError, match="a run can only become longer"):
+        place.extensions(compose(folder, "schedule.steps=15", f"resume={place.path}"))

@@ -300,3 +300,20 @@ def test_hooks_are_called_in_their_order(as_dataset, tmp_path):
     run(tmp_path, schedule(steps=2, log_every=2), hooks=[Named("a"), Named("b")])
     assert calls == ["a", "b"]
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "train"] == [2]
+
+
+def test_a_longer_schedule_goes_on_from_the_end(as_dataset, tmp_path):
+    run(tmp_path, schedule(steps=4))
+    _, trainer, outcome = run(tmp_path, schedule(steps=8))
+    assert trainer.step == outcome["steps"] == 8
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
+
+
+def test_more_patience_undoes_an_early_end(as_dataset, tmp_path):
+    values = {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.5, 10: 0.9, 12: 0.1}
+    _, trainer, _ = run(tmp_path, schedule(steps=12, patience=2), evaluate=values.__getitem__)
+    assert trainer.step == 8
+    _, trainer, _ = run(tmp_path, schedule(steps=12, patience=2), evaluate=values.__getitem__)
+    assert trainer.step == 8, "the end of the stage belongs to its state"
+    _, trainer, outcome = run(tmp_path, schedule(steps=12, patience=3), evaluate=values.__getitem__)
+    assert trainer.step == 12 and outcome["best"] == 0.9

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.errors import ConfigError, UserError, printable
+from detect.errors import ConfigError, DataError, printable
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -48,11 +48,11 @@ def sync(*paths: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises UserError, which names the file, if it is damaged."""
+    """The content of a JSON file. Raises DataError, which names the file, if it can't be read."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # also text that is not UTF-8
-        raise UserError(f"{path}: the file is damaged, it is not JSON: {error}") from error
+    except (ValueError, OSError, RecursionError) as error:  # ValueError: also text that is not UTF-8
+        raise DataError(f"{path} is not readable JSON: {error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 Nothing here imports TensorFlow. `detect --help` does not import Hydra either.
 """
 
-import contextlib
 import difflib
 import functools
 import gc
@@ -13,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -76,7 +75,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
 
     from detect.cli import overrides
     from detect.config import check, trust
-    from detect.runs import sweep, unstarted
+    from detect.runs import signals, sweep, unstarted
 
     started, folder = time.time(), None
     try:
@@ -111,7 +110,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
                 decorate(job)()
             sweep_tables.conclude(folder)
         else:
-            with _terminable():
+            with signals.handled(_end, signal.SIGTERM):
                 decorate(job)()
     except KeyboardInterrupt:
         if folder:
@@ -140,18 +139,9 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
     return 1 if failed else 0
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Inside this context, SIGTERM ends the program as Ctrl-C does: files that are half written are removed."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends the program as Ctrl-C does: files that are half written are removed."""
+    raise KeyboardInterrupt
 
 
 def _job(

@@ -135,7 +135,7 @@ def problems(tree: object) -> list[str]:
     return [f"{key}._target_={target}: {why}" for key, target, why in found if why]
 
 
-def instantiate(config: Any, **supplied: Any) -> Any:
+def instantiate(config: DictConfig | ListConfig | dict[str, Any] | None, **supplied: object) -> Any:
     """Builds the object of a configuration node, with the objects of its nested nodes; None for None.
 
     supplied: arguments that the program passes itself. Raises ConfigError, which names the key, for a name that is not
@@ -143,7 +143,8 @@ def instantiate(config: Any, **supplied: Any) -> Any:
     """
     if config is None:
         return None
-    key = str(config._get_full_key(None) or "configuration") if OmegaConf.is_config(config) else "configuration"
+    key = str(config._get_full_key(None) or "") if isinstance(config, DictConfig | ListConfig) else ""
+    key = key or "configuration"
     tree = {key: _plain(config, key)}
     if found := problems(tree):
         raise ConfigError("\n".join(found))
@@ -156,7 +157,7 @@ def instantiate(config: Any, **supplied: Any) -> Any:
     return _build(tree[key], **supplied)
 
 
-def _plain(config: Any, key: str) -> Any:
+def _plain(config: DictConfig | ListConfig | dict[str, Any], key: str) -> Any:
     """The node as plain dicts and lists: every interpolation is resolved once, and what is checked is what is built."""
     try:
         node = config if OmegaConf.is_config(config) else OmegaConf.create(config)

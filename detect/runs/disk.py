@@ -16,8 +16,8 @@ REASONS = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "a file became larger than this system allows",
     errno.EROFS: "the file system is read-only",
-    errno.EACCES: "this user may not write there",
-    errno.EPERM: "this user may not write there",
+    errno.EACCES: "this user has no permission",
+    errno.EPERM: "this user has no permission",
     errno.EIO: "the disk reports an error",
 }
 TENSORFLOW = {
@@ -39,8 +39,6 @@ def told(folder: Path, go_on: str = "") -> Iterator[None]:
     """Turns an error of the disk inside this context into one UserError. go_on: the end of the message."""
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
         if (message := problem(error, folder)) is None:
             raise
@@ -48,7 +46,10 @@ def told(folder: Path, go_on: str = "") -> Iterator[None]:
 
 
 def problem(error: BaseException | None, folder: Path | None = None) -> str | None:
-    """One line about an error of the disk, with the file and the free space; None for any other error."""
+    """One line about an error of the disk, with the file and the free space; None for any other error.
+
+    A UserError that an error of the disk caused says more, so it is another error.
+    """
     number = _number(error)
     if number is None:
         return None
@@ -59,7 +60,7 @@ def problem(error: BaseException | None, folder: Path | None = None) -> str | No
 
 
 def _number(error: BaseException | None) -> int | None:
-    while error is not None:
+    while error is not None and not isinstance(error, UserError):
         if isinstance(error, OSError) and error.errno in REASONS:
             return error.errno
         if type(error).__module__.startswith("tensorflow."):

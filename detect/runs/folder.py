@@ -207,12 +207,20 @@ class RunFolder:
         if not (changed := self.extensions(cfg)):
             return
         entry = {"changed": {key: list(pair) for key, pair in changed.items()}}
-        history = read_json(self.history) if self.history.exists() else []
+        history = self.changes()
         if not history or history[-1]["changed"] != entry["changed"]:
             scores = (_summary(self.summary, forms.SCORED) or {}).get("scores")
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             write_json(self.history, [*history, {"time": now, **entry, "scores": scores}])
         self.summary.unlink(missing_ok=True)
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The entries of the history, the first one first. Raises DataError if the file is damaged."""
+        if not self.history.exists():
+            return []
+        entries = read_json(self.history)
+        forms.check(entries, forms.HISTORY, self.history)
+        return list(entries)
 
     def last_stage(self) -> str | None:
         """The last stage with boxes that the run began: a stage after the float detector, or else that; or None."""
@@ -274,7 +282,7 @@ class RunFolder:
         return extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
 
 
-def _summary(path: Path, form: object) -> dict[str, Any] | None:
+def _summary(path: Path, form: forms.Form) -> dict[str, Any] | None:
     """The content of a summary.json. None without one, and for a damaged one: then the scores are made again."""
     if not path.exists():
         return None

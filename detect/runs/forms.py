@@ -4,13 +4,15 @@ A form is a type of FORMS by name, {key: form} for a mapping, where `key?` may b
 key, [form] for a list, or a tuple of alternatives. Keys that a form does not name may hold anything.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from detect.errors import DataError, printable
+from detect.files import read_json
+
+Form = str | Mapping[str, "Form"] | list["Form"] | tuple["Form", ...]
 
 LARGEST = 1e15  # of a number, whatever it counts
 LONGEST = 10_000  # characters of a text
@@ -22,31 +24,29 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "truth": lambda v: type(v) is bool,
     "null": lambda v: v is None,
 }
-FIGURE = ("number", "null")
-ENDED: dict[str, Any] = {"scores": {"*": {}}}
-SCORED = {"scores": {"*": {"AP": FIGURE}}}
-DATA = {"classes": ["text"], "splits": {"*": {"*": "text"}}}
+FIGURE: Form = ("number", "null")
+ENDED: Form = {"scores": {"*": {}}}
+SCORED: Form = {"scores": {"*": {"AP": FIGURE}}}
+HISTORY: Form = [{"changed": {}}]
+DATA: Form = {"classes": ["text"], "splits": {"*": {"*": "text"}}}
 
 
-def read(path: Path, form: Any) -> dict[str, Any]:
+def read(path: Path, form: Form) -> dict[str, Any]:
     """The content of a json file of this form, which is a mapping. Raises DataError, naming the place in the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} is not readable JSON: legal is a mapping, found is {type(content).__name__}")
     check(content, form, path)
     return content
 
 
-def check(content: Any, form: Any, path: Path) -> None:
+def check(content: object, form: Form, path: Path) -> None:
     """Raises DataError, naming the file and the place in it, if its content does not have a form."""
     if found := problem(content, form):
         raise DataError(f"{path}: {printable(found)}")
 
 
-def problem(value: Any, form: Any, place: str = "") -> str | None:
+def problem(value: object, form: Form, place: str = "") -> str | None:
     """Where a value does not have a form, and what is legal there; None if it has it."""
     if isinstance(form, tuple):
         tried = [problem(value, one, place) for one in form]
@@ -76,6 +76,6 @@ def problem(value: Any, form: Any, place: str = "") -> str | None:
     return None
 
 
-def _wrong(value: Any, form: Any, place: str) -> str:
+def _wrong(value: object, form: Form, place: str) -> str:
     legal = " or ".join("a list" if isinstance(one, list) else str(one) for one in form if not isinstance(one, dict))
     return f"{place or 'it'} is {repr(value)[:60]}; legal is {form if isinstance(form, str) else legal}"

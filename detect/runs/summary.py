@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from detect.config.fingerprint import fingerprint
 from detect.data.statistics import outline
-from detect.files import read_json, write_json
+from detect.files import write_json
 from detect.runs.start import Run
 
 
@@ -40,7 +40,7 @@ def write_summary(
         **more,
         "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint(), **outline(run.dataset)},
         **run.provenance,
-        **({"extended": read_json(run.folder.history)} if run.folder.history.exists() else {}),
+        **({"extended": changes} if (changes := run.folder.changes()) else {}),
     }
     write_json(path, content)
 

@@ -31,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from detect.config.grammar import quoted
 from detect.errors import ConfigError, InUse, UserError
 from detect.runs.folder import FAILED, RunFolder
+from detect.runs.signals import handled
 
 log = logging.getLogger("detect")
 EXTRAS = {"joblib": "sweep", "submitit": "sweep", "optuna": "sweep", "ray": "ray"}
@@ -159,12 +160,10 @@ def owned(folder: Path, launcher: str) -> Iterator[None]:
             ) from None
         if "submitit" not in launcher:
             os.environ[OWNER] = _identity(os.getpid()) or ""
-        before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield
+            with handled(_stop, signal.SIGINT, signal.SIGTERM):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             os.environ.pop(OWNER, None)
 
 
@@ -237,16 +236,14 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
         env=os.environ | ({} if {"", os.getcwd()} & set(sys.path) else {"PYTHONSAFEPATH": "1"}),
         start_new_session=True,  # Ctrl-C reaches the main process alone, which passes it on once
     )
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        if OWNER not in os.environ:  # else the main process of the sweep has told the cell
-            process.terminate()
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with handled(lambda *_: process.terminate(), signal.SIGTERM):
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            if OWNER not in os.environ:  # else the main process of the sweep has told the cell
+                process.terminate()
+            process.wait()
+            raise
     if code == 130 or owner_is_gone():
         raise KeyboardInterrupt
     if code and in_use(folder):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from detect.studies.csv_file import NO_FIGURE
 from detect.studies.rows import CROPS, GENERIC, MATCHED, NEVER
@@ -50,12 +49,12 @@ class Study:
     def mean(self, cell: Cell, column: str) -> Estimate | None:
         return estimate(self.values(cell, column))
 
-    def rival(self, cell: Cell, **other: Any) -> Cell | None:
+    def rival(self, cell: Cell, **other: str) -> Cell | None:
         """The cell with another arm or variant; all other settings are equal."""
-        rival = replace(cell, **other)
+        rival = replace(cell, **other)  # type: ignore[arg-type]  # arm and variant are text
         return rival if rival in self.cells and rival != cell else None
 
-    def difference(self, cell: Cell, **other: Any) -> Estimate | None:
+    def difference(self, cell: Cell, **other: str) -> Estimate | None:
         """Mean AP of cell - rival over the seeds that both have on the same data; None without such a seed."""
         rival = self.rival(cell, **other)
         return None if rival is None else paired(self._by_seed(cell), self._by_seed(rival))

@@ -1,14 +1,17 @@
 """The forms (`detect.runs.forms`) of the json files that a report reads."""
 
 from detect.evaluation.coco import FIGURES
-from detect.runs.forms import FIGURE
+from detect.runs.forms import FIGURE, Form
 
-ANY = ("number", "text", "truth", "null")
+ANY: Form = ("number", "text", "truth", "null")
 KIND = {"AP?": "number", "AP50?": "number"}
-HOST = {"host?": {"cpu?": ANY, "cores?": ANY, "memory_gb?": ANY, "gpus?": [ANY]}, "versions?": {"*": ANY}}
+HOST: dict[str, Form] = {
+    "host?": {"cpu?": ANY, "cores?": ANY, "memory_gb?": ANY, "gpus?": [ANY]},
+    "versions?": {"*": ANY},
+}
 SCORES = {**dict.fromkeys(FIGURES, FIGURE), "per_class": {"*": {"AP": FIGURE, "AP50": FIGURE}}}
-STAGE = {"seconds?": "amount", "steps?": "count"}
-RUN = {
+STAGE: Form = {"seconds?": "amount", "steps?": "count"}
+RUN: Form = {
     "scores": {"*": SCORES},
     "name": "text",
     "seed": "count",
@@ -27,7 +30,7 @@ RUN = {
     "cost?": {"extra_steps?": "number", "stage_1_macs?": "number", "detector_macs?": "number"},
     **HOST,
 }  # fmt: skip
-EXPORT = {
+EXPORT: Form = {
     "bytes": "count",
     "format?": "text",
     "by?": "text",
@@ -37,5 +40,5 @@ EXPORT = {
     "latency_ms?": ("amount", {"*": {"file": "amount", "float32?": "amount"}}),
     **HOST,
 }
-MEASURED = {"columns": {"*": ANY}, "study?": "text", **HOST}
-ROW = {"kind": "text", "step": "count", "images_per_second?": "amount", "*": FIGURE}
+MEASURED: Form = {"columns": {"*": ANY}, "study?": "text", **HOST}
+ROW: Form = {"kind": "text", "step": "count", "images_per_second?": "amount", "*": FIGURE}

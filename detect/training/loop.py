@@ -1,10 +1,9 @@
 """The training loop of every stage: steps, and hooks around them. It saves and stops at a signal, and can resume."""
 
-import contextlib
 import json
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import NoReturn, TypedDict
@@ -16,6 +15,7 @@ import tensorflow as tf
 from detect.errors import UserError
 from detect.reporting.logger import RunLogger
 from detect.runs.folder import StageFolder
+from detect.runs.signals import handled
 from detect.training.saved_states import SavedStates
 from detect.training.schedule import Schedule
 from detect.training.trainer import SECONDS, WAITED, Diverged, Row, Trainer, means
@@ -159,7 +159,7 @@ class Fit:
         """
         due = self._restore() and self._is_stop()
         self.logger.resume_at(self.step - 1 if due else self.step)
-        with _signals(self.trainer):
+        with handled(self._stop_after_step, signal.SIGINT, signal.SIGTERM):
             for hook in self.hooks:
                 hook.begin(self)
             while due or (self.step < self.schedule.steps and not self.stopping):
@@ -182,6 +182,13 @@ class Fit:
             self._interrupt()
         images = self.step * self.schedule.batch_size
         return {"steps": self.step, "seconds": self.seconds, "images_per_second": images / max(self.seconds, 1e-9)}
+
+    def _stop_after_step(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C and SIGTERM let the current step end; a second signal stops at once."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        log.warning("signal %s: saving after this step", signal.Signals(number).name)
+        self.trainer.interrupted = True
 
     def _interrupt(self) -> NoReturn:
         go_on = f"detect train resume={self.folder.run.path}"
@@ -229,21 +236,3 @@ class Fit:
         scalars["data_wait_share"] = waited / seconds
         scalars["memory_mb"] = psutil.Process().memory_info().rss / 2**20
         return scalars
-
-
-@contextlib.contextmanager
-def _signals(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM let the current step end; a second Ctrl-C stops at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        log.warning("signal %s: saving after this step", signal.Signals(number).name)
-        trainer.interrupted = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

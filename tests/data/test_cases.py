@@ -439,7 +439,7 @@ def test_a_number_of_classes_without_names(tmp_path):
 
 @pytest.mark.parametrize(
     "train",
-    ["images/train", "[images/train]", "images/train/*.jpg", "images\\train", "/home/me/set/images/train", "train.txt",
+    ["images/train", "[images/train]", "images/train/*.jpg", "images\\train", "/srv/set/images/train", "train.txt",
      "./images/train/", "images/*"],
 )  # fmt: skip
 @pytest.mark.parametrize("base", ["", "path: /content/drive/set\n", "path: .\n", "path: ../elsewhere\n"])

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from detect.data.formats.voc import read_voc, read_xml
+from detect.data.formats.voc import read_voc
+from detect.data.formats.voc_xml import read_xml
 from detect.data.notes import Notes
 from detect.data.validate import check
 from detect.errors import DataError

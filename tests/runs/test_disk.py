@@ -33,6 +33,13 @@ def test_other_errors_pass(tmp_path, error):
     assert passed.value is error and disk.problem(ValueError()) is None
 
 
+def test_a_message_that_says_more_stays():
+    error = DataError("x.xml can't be read")
+    error.__cause__ = PermissionError(errno.EACCES, "no", "x.xml")
+    assert disk.problem(error) is None
+    assert disk.problem(PermissionError(errno.EACCES, "no", "x.xml")) == "x.xml: this user has no permission"
+
+
 def test_the_need_is_said_and_too_little_room_refused(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(disk, "_free", lambda folder: 250_000_000)
     with caplog.at_level(logging.INFO, "detect"):

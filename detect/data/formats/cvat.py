@@ -13,7 +13,7 @@ from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemb
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
 from detect.data.formats.values import finite, flag
-from detect.data.formats.voc import parse_xml
+from detect.data.formats.voc_xml import parse_xml
 from detect.data.notes import Notes
 from detect.data.text import first_bytes, one_name
 from detect.errors import DataError, first_few

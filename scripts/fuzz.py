@@ -167,8 +167,11 @@ def run(reader: fuzz_models.Reader, cases: int, deadline: float, rng: random.Ran
         seconds, failure = read_one(reader, folder, path, tally)
         if seconds > LONGEST:  # a hang comes again; a busy machine may not
             seconds, failure = read_one(reader, folder, path, tally)
-        if failure:
-            tally.failures[failure] += 1
+        if failure or seconds > LONGEST:
+            kept = Path("runs/fuzz") / f"{len(tally.failures)}-{path.name}"
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(path.read_bytes())
+            tally.failures[f"{failure or 'longer'}\n(the damaged file is in {kept})"] += 1
         tally.longest = max(tally.longest, seconds)
         tally.cases += 1
         path.write_bytes(before)

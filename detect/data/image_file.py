@@ -169,7 +169,7 @@ def _is_cut(content: np.ndarray) -> bool:
         length, kind = int.from_bytes(content[place : place + 4].tobytes()), content[place + 4 : place + 8].tobytes()
         place += 12 + length  # length, kind, content, checksum
         if kind == b"IEND":
-            return False
+            return place > content.size
     return place != content.size
 
 

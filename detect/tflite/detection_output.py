@@ -7,6 +7,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
+from detect.errors import WeightsError
 from detect.geometry.box_coder import BoxCoder
 from detect.tflite import flatbuffer
 from detect.tflite.metadata import Settings
@@ -155,7 +156,11 @@ def detections(settings: Settings, outputs: dict[str, np.ndarray]) -> tuple[np.n
         count = int(found["count"])
         return found["boxes"][:count], found["scores"][:count], found["classes"][:count]
     frame = np.array(settings.size * 2, np.float32)
-    count = as_count(outputs["num_detections"], outputs["detection_scores"].shape[1])
+    sides = {name: outputs[name].shape[1] for name in OUTPUTS[:3]}
+    if len(set(sides.values())) > 1:
+        told = ", ".join(f"{side} of {name}" for name, side in sides.items())
+        raise WeightsError(f"the outputs of the file do not agree: {told}")
+    count = as_count(outputs["num_detections"], sides[OUTPUTS[0]])
     boxes, kinds, scores = (outputs[name][0, :count] for name in OUTPUTS[:3])
     boxes = np.clip(boxes * frame, 0, frame)
     real = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)  # the custom operation keeps boxes outside the frame

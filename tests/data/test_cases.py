@@ -654,11 +654,12 @@ def test_a_header_that_claims_more_pixels_than_the_bytes_hold(tmp_path):
         read_image(path)
 
 
-def test_a_chunk_that_claims_more_bytes_than_the_file_has(tmp_path):
+@pytest.mark.parametrize("kind", [b"IDAT", b"IEND"])
+def test_a_chunk_that_claims_more_bytes_than_the_file_has(kind, tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     content = bytearray(path.read_bytes())
-    place = content.index(b"IDAT")
+    place = content.index(kind)
     content[place - 4 : place] = b"\x7f\xff\xff\xff"
     path.write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

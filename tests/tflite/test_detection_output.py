@@ -8,6 +8,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import flexbuffers
 
+from detect.errors import WeightsError
 from detect.tflite import detection_output, flatbuffer
 from detect.tflite.metadata import Settings
 
@@ -74,6 +75,15 @@ def test_raw_heads_are_decoded_outside(settings):
     boxes, scores, classes = detection_output.detections(settings, {"codes": codes, "logits": logits})
     np.testing.assert_allclose(boxes, [np.clip(settings.anchors[200], 0, [32, 48, 32, 48])], atol=1e-4)
     assert classes.tolist() == [2] and scores[0] == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+def test_outputs_of_other_sides_are_refused(settings):
+    outputs = {
+        "detection_boxes": np.zeros((1, 3, 4), np.float32), "detection_classes": np.zeros((1, 2), np.float32),
+        "detection_scores": np.zeros((1, 3), np.float32), "num_detections": np.full(1, 3, np.float32),
+    }  # fmt: skip
+    with pytest.raises(WeightsError, match="do not agree: 3 of detection_boxes, 2 of detection_classes"):
+        detection_output.detections(replace(settings, nms="in_graph"), outputs)
 
 
 def test_two_threads_and_three_classes():

@@ -6,7 +6,9 @@ from omegaconf import DictConfig
 
 from detect.config.resume import Command
 from detect.runs import disk, unstarted
+from detect.runs.folder import RunFolder
 from detect.runs.start import finished, start_run
+from detect.runs.workers import worker
 
 
 def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) -> float:
@@ -21,12 +23,13 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     folder = Path(folder)
     if (score := finished(cfg, folder)) is not None:
         return score
-    kept = unstarted.ancestor(folder)
+    own = RunFolder(folder).of_worker(worker(cfg)).path
+    kept = unstarted.ancestor(own)
     try:
         with disk.told(folder, f". What was saved stays. Make room, then go on with: detect train resume={folder}"):
             return _train(cfg, folder, command)
     except Exception:
-        unstarted.remove(folder, kept)
+        unstarted.remove(own, kept)
         raise
 
 
@@ -34,7 +37,7 @@ def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
     run = start_run(cfg, folder, command)  # a bad configuration and bad data stop here
     from detect.training import build, stages  # imports TensorFlow
 
-    build.set_up(cfg)
+    build.set_up(cfg, run.worker)
     build.check(run)  # what can't be built stops here, not after stage 1
     weights = stages.first_weights(cfg)
     if cfg.classify.enabled:

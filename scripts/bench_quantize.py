@@ -25,6 +25,7 @@ import tf_keras
 from tfmot_quantize import tfmot_twin
 
 from detect.config.check import CONFIG_DIR
+from detect.modeling.interface import Losses
 from detect.quantization.callbacks import Phases
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
@@ -53,7 +54,7 @@ class Application:
         """Cross-entropy of batch["index"] as labels."""
         probabilities = self.model(tf.cast(batch["image"], tf.float32) / 127.5 - 1, training=training)
         loss = tf_keras.losses.sparse_categorical_crossentropy(batch["index"], probabilities)
-        return {"classification": tf.reduce_mean(loss)}, {}
+        return Losses({"classification": tf.reduce_mean(loss)}, {}, tf.cast(tf.size(loss), tf.float32))
 
 
 CASES: dict[str, tuple[int, Callable[[Any], Any]]] = {

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -180,13 +181,16 @@ def in_processes(number: int, function: Callable[[int], dict]) -> list[dict]:
 def _result(run: Path) -> dict[str, object]:
     import tensorflow as tf
 
+    from detect.training import saved_states
+
     found: dict[str, object] = {}
     for stage in sorted(path.parent for path in run.glob("*/last")):
-        prefixes = [("best", str(stage / "best")), ("last", tf.train.latest_checkpoint(str(stage / "last")))]
+        newest = max(saved_states.steps(stage / "last"), default=0)
+        prefixes = [("best", str(stage / "best")), ("last", str(stage / "last" / f"ckpt-{newest}"))]
         for kind, prefix in prefixes:
             try:
                 found[f"{stage.name}/{kind}"] = _digest(tf.train.load_checkpoint(prefix))
-            except (tf.errors.OpError, RuntimeError) as error:
+            except (tf.errors.OpError, RuntimeError, IndexError) as error:
                 found[f"{stage.name}/{kind}"] = f"not readable: {error}"
         rows = []
         for line in (stage / "metrics.jsonl").read_bytes().splitlines():
@@ -197,8 +201,10 @@ def _result(run: Path) -> dict[str, object]:
         content = json.loads(summary.read_text())
         kept = {key: content.get(key) for key in ("scores", "steps", "best", "best_step")}
         found[str(summary.relative_to(run))] = json.loads(json.dumps(kept))
-    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
-    found["files"] = sorted(left - {"train.log", "failed.txt", "history.json"})
+    left = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts]
+    left = [name for name in left if name not in ("train.log", "failed.txt", "history.json")]
+    # The state before the last one may be that of a signal, at another step.
+    found["files"] = sorted(re.sub(r"ckpt-\d+", "ckpt", name) for name in left)
     return found
 
 

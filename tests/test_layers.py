@@ -42,6 +42,7 @@ INSIDE = {
         "point_assigner",
         "target_assigner sampler losses nms roi",
         "matcher",
+        "replicas precision",
         "interface",
     ],
 }

@@ -94,7 +94,20 @@ def machine_table(devices: bool) -> list[str]:
     ]
     names = gpu_names() if devices else host["gpus"]
     growth = ", memory growth on" if os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") == "true" else ""
-    return lines + [f"{'GPU':<24}{name}{growth}" for name in names] + ([] if names else [f"{'GPU':<24}none"])
+    lines += [f"{'GPU':<24}{name}{growth}" for name in names] or [f"{'GPU':<24}none"]
+    return [*lines, f"{'precision':<24}{suiting_precision(devices)}"]
+
+
+def suiting_precision(devices: bool) -> str:
+    """The values of `precision` that the machine computes fast. devices: asks TensorFlow for those of GPUs."""
+    if not devices or not gpu_names():
+        return "float32 (16 bits are many times slower on processors)"
+    import tensorflow as tf
+
+    found = [tf.config.experimental.get_device_details(d) for d in tf.config.list_physical_devices("GPU")]
+    capability = min(details.get("compute_capability", (0, 0)) for details in found)
+    fast = ["float32", *(["float16"] if capability >= (7, 0) else []), *(["bfloat16"] if capability >= (8, 0) else [])]
+    return f"{', '.join(fast)} (compute capability {'.'.join(map(str, capability))})"
 
 
 def cache_line() -> str:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from detect.config.tree import Tree, leaves, plain
 
-UNFINGERPRINTED = ("resume", "trust", "name", "study", "rates.*", "log", "log.*", "logs", "logs.*")
+UNFINGERPRINTED = ("resume", "trust", "name", "study", "rates.*", "log", "log.*", "logs", "logs.*", "distribute.*")
 """Globs of keys that change neither the data nor the result of a run."""
 
 ABSENT = "no such key"

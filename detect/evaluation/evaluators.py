@@ -1,5 +1,7 @@
 """Runs a model over a split and scores it."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,19 +10,23 @@ from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.evaluation.classification import ClassificationScores, score_classification
 from detect.evaluation.coco import CocoEvaluator, Scores
-from detect.evaluation.interface import Detect
+from detect.evaluation.interface import Detect, Workers
 from detect.geometry.frame import Frame
 
 
-def traced(detect: Detect) -> Detect:
-    """`detect` as a graph function. One that already is a graph function is returned as it is, so that evaluators which
-    get the same one share its graphs."""
-    graph: Detect = (
-        detect
-        if isinstance(detect, tf.types.experimental.PolymorphicFunction)
-        else tf.function(detect, autograph=False)
-    )
-    return graph
+class Alone:
+    """One process with one device: the default of `detect.evaluation.interface.Workers`."""
+
+    shard = (0, 1)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value alone."""
+        return [value]
+
+    def inference(self, detect: Detect) -> Detect:
+        """`detect` as a graph function."""
+        traced = isinstance(detect, tf.types.experimental.PolymorphicFunction)
+        return detect if traced else tf.function(detect, autograph=False)
 
 
 class DetectionEvaluator:
@@ -29,12 +35,21 @@ class DetectionEvaluator:
     detect: image [B, H, W, 3] of the frame, uint8 (float32 where its mode is `zoo`) -> detections in pixels of the
         frame (`detect.modeling.nms`).
     frame: it resizes images to the network's input and converts boxes.
+    workers: the processes that share the split; each of them gets the scores of all images.
     """
 
     def __init__(
-        self, detect: Detect, frame: Frame, dataset: DetectionDataset, split: str, batch_size: int, threads: int = 2
+        self,
+        detect: Detect,
+        frame: Frame,
+        dataset: DetectionDataset,
+        split: str,
+        batch_size: int,
+        threads: int = 2,
+        workers: Workers | None = None,
     ):
         self.dataset, self.examples, self.frame = dataset, dataset.splits[split], frame
+        self.workers = workers or Alone()
         self.stream = DetectionStream(
             self.examples,
             size=frame.size,
@@ -42,14 +57,15 @@ class DetectionEvaluator:
             augment=Augment(),
             threads=threads,
             shuffle=False,
+            shard=self.workers.shard,
             resize=frame.mode,
             exact=True,
         )
-        self.detect = traced(detect)
+        self.detect = self.workers.inference(detect)
 
     def __call__(self) -> tuple[Scores, CocoEvaluator]:
         """Returns the scores, and the evaluator with the detections of every image."""
-        evaluator = CocoEvaluator(self.examples, self.dataset.classes)
+        own = CocoEvaluator(self.examples, self.dataset.classes)
         for batch in self.stream.evaluate_batches():
             found = {name: value.numpy() for name, value in self.detect(batch["image"]).items()}
             for row, index in enumerate(batch["index"]):
@@ -57,8 +73,14 @@ class DetectionEvaluator:
                     example, count = self.examples[index], found["count"][row]
                     boxes, scores, classes = (found[name][row, :count] for name in ("boxes", "scores", "classes"))
                     inside = self.frame.found(boxes, scores, classes, example.height, example.width)
-                    evaluator.add(example.id, *inside)
-        return evaluator.result(), evaluator
+                    own.add(example.id, *inside)
+        parts = self.workers.gather(own.detections)
+        if len(parts) == 1:
+            return own.result(), own
+        whole = CocoEvaluator(self.examples, self.dataset.classes)
+        for name, found in (pair for part in parts for pair in part.items()):
+            whole.add(name, *found)
+        return whole.result(), whole
 
 
 class ClassificationEvaluator:
@@ -72,8 +94,10 @@ class ClassificationEvaluator:
         split: str,
         batch_size: int,
         threads: int = 2,
+        workers: Workers | None = None,
     ):
         self.dataset, self.examples = dataset, dataset.splits[split]
+        self.workers = workers or Alone()
         self.stream = ClassificationStream(
             self.examples,
             num_classes=dataset.num_classes,
@@ -82,15 +106,18 @@ class ClassificationEvaluator:
             augment=Augment(),
             threads=threads,
             balanced=False,
+            shard=self.workers.shard,
         )
-        self.detect = traced(detect)
+        self.detect = self.workers.inference(detect)
 
     def __call__(self) -> ClassificationScores:
         """Top-1, per-class accuracy and confusion of the split."""
-        labels, predictions = [], []
+        labels, predictions = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
         for batch in self.stream.evaluate_batches():
             real = batch["index"] >= 0
             probabilities = self.detect(batch["image"])["probabilities"].numpy()
             labels.append(batch["label"][real])
             predictions.append(probabilities.argmax(axis=1)[real])
-        return score_classification(np.concatenate(labels), np.concatenate(predictions), self.dataset.classes)
+        parts = self.workers.gather([np.concatenate(labels), np.concatenate(predictions)])
+        truth, found = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return score_classification(truth, found, self.dataset.classes)

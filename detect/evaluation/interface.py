@@ -1,6 +1,6 @@
 """What training and reporting ask of an evaluation, and what an evaluation asks of a network."""
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -18,6 +18,21 @@ class Detect(Protocol):
     """
 
     def __call__(self, image: "tf.Tensor", /) -> "dict[str, tf.Tensor]": ...
+
+
+class Workers(Protocol):
+    """The processes that score a split together, each a part of it."""
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """(i, n): this process is number i of n."""
+
+    def gather(self, value: Any, /) -> list[Any]:
+        """The values that all processes give, in their order. All of them call it."""
+
+    def inference(self, detect: Detect, /) -> Detect:
+        """`detect` as a graph function on the devices of this process. A function that is one already is returned as it
+        is, so that evaluators which get the same one share its graphs."""
 
 
 class Evaluator(Protocol[Found]):

@@ -8,7 +8,8 @@ import tf_keras
 
 from detect.config.legal_values import number, whole
 from detect.modeling import interface
-from detect.modeling.interface import Backbone, Figures, Part, Tensor
+from detect.modeling.interface import Backbone, Losses, Part, Tensor
+from detect.modeling.precision import computing_in
 
 layers = tf_keras.layers
 
@@ -46,21 +47,24 @@ class Classifier(interface.Classifier):
             x = layers.Dropout(dropout, name="Logits/Dropout")(x)
         for i, units in enumerate(hidden, start=1):
             x = layers.Conv2D(units, 1, activation="relu", name=f"Logits/Hidden_{i}")(x)
-        x = layers.Conv2D(num_classes, 1, name=backbone.logits)(x)
-        self.model = tf_keras.Model(image, layers.Flatten(name="logits")(x), name="classifier")
+        with computing_in("float32"):
+            x = layers.Flatten(name="logits")(layers.Conv2D(num_classes, 1, name=backbone.logits)(x))
+        self.model = tf_keras.Model(image, x, name="classifier")
 
     def parts(self) -> list[Part]:
         """A single part: the whole network."""
         return [Part("classifier", "all of it", frozenset(layer.name for layer in self.model.layers), ())]
 
-    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
-        """batch: image [B, H, W, 3] in 0..255 and label int32 [B]. Returns parts of the loss, and scalars to watch."""
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
+        """batch: image [B, H, W, 3] in 0..255 and label int32 [B]. Returns the parts of the loss, scalars to log, and
+        the number of images."""
         logits = self.model(tf.cast(batch["image"], tf.float32), training=training)
         targets = tf.one_hot(batch["label"], self.num_classes)
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
         loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         right = tf.argmax(logits, axis=1, output_type=tf.int32) == batch["label"]
-        return {"classification": loss}, {"top1/batch": tf.reduce_mean(tf.cast(right, tf.float32))}
+        scalars = {"top1/batch": tf.reduce_mean(tf.cast(right, tf.float32))}
+        return Losses({"classification": loss}, scalars, tf.cast(tf.shape(logits)[0], tf.float32))
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
         """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns {"probabilities": float32 [B, num_classes]}."""

@@ -17,14 +17,15 @@ from detect.modeling.interface import (
     ClassificationLoss,
     Decoding,
     Detector,
-    Figures,
     LocalizationLoss,
+    Losses,
     Network,
     Part,
     RegionHead,
     Suppression,
     Tensor,
 )
+from detect.modeling.precision import computing_in
 from detect.modeling.roi import RoiCrop
 from detect.modeling.rpn import ProposalGenerator, Proposals, recalls
 from detect.modeling.sampler import BalancedSampler
@@ -103,9 +104,12 @@ class FasterRCNN(Detector):
         image = tf_keras.Input((*self.size, 3), name="image")
         end_points = backbone(image)  # of the layers after the RPN's map, only the names are used here
         features = end_points[backbone.rpn_map]
-        objectness, rpn_codes = rpn_head(features, self.per_cell)
+        with computing_in("float32"):
+            objectness, rpn_codes = rpn_head(features, self.per_cell)
         crops = tf_keras.Input((self.roi.side, self.roi.side, features.shape[-1]), name="crops")
-        logits, codes = predict_boxes(box_head(crops, backbone), self.num_classes)
+        pooled = box_head(crops, backbone)
+        with computing_in("float32"):
+            logits, codes = predict_boxes(pooled, self.num_classes)
         first = {"features": features, "objectness": objectness, "rpn_codes": rpn_codes}
         second = {"logits": logits, "codes": codes}
         self.adopt(tf_keras.Model([image, crops], first | second, name="faster_rcnn"))
@@ -182,11 +186,11 @@ class FasterRCNN(Detector):
             ),
         ]
 
-    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), seed [B], from the input pipeline.
 
-        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}. A part is the mean
-        over the examples drawn from an image, then over the images.
+        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}, and the number of
+        images. A part is the mean over the examples drawn from an image, then over the images.
         """
         outputs = self.rpn_model(tf.cast(batch["image"], tf.float32), training=training)
         objectness, codes = (tf.gather(outputs[n], self.trained, axis=1) for n in ("objectness", "rpn_codes"))
@@ -198,7 +202,8 @@ class FasterRCNN(Detector):
         proposals = self.generator(codes, scores, anchors, self.rpn_target_assigner.box_coder, self.size)
         box_parts, more = self._box_losses(outputs["features"], proposals, *truth, batch["seed"], training)
         parts = {name: value * self.weights[name] for name, value in (rpn_parts | box_parts).items()}
-        return parts, scalars | more | recalls(proposals, *truth)
+        images = tf.cast(tf.shape(batch["image"])[0], tf.float32)
+        return Losses(parts, scalars | more | recalls(proposals, *truth), images)
 
     def _rpn_losses(self, objectness, codes, anchors, boxes, classes, seed):
         targets = self.rpn_target_assigner(anchors, boxes, tf.minimum(classes, 1))

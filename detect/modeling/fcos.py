@@ -19,6 +19,7 @@ from detect.modeling.interface import (
     Figures,
     Head,
     LocalizationLoss,
+    Losses,
     Neck,
     Part,
     Suppression,
@@ -26,6 +27,8 @@ from detect.modeling.interface import (
 )
 from detect.modeling.losses import SCORES
 from detect.modeling.point_assigner import PointAssigner, centerness
+from detect.modeling.precision import computing_in
+from detect.modeling.replicas import batch_norm
 
 layers = tf_keras.layers
 NORMS, BRANCHES = ("batch", "none"), ("regression", "classification")
@@ -123,7 +126,7 @@ class FCOSHead:
         for i, conv in enumerate(tower):
             x = conv(x)
             if self.norm == "batch":
-                x = layers.BatchNormalization(epsilon=1e-3, name=f"{scope}_{i}/BatchNorm")(x)
+                x = batch_norm(epsilon=1e-3, name=f"{scope}_{i}/BatchNorm")(x)
             x = layers.ReLU(name=f"{scope}_{i}/Relu")(x)
         return x
 
@@ -177,7 +180,8 @@ class FCOS(Detector):
         self._end_points = set(end_points)
         self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
         self._sources |= {"backbone": type(backbone).__name__, "predictors": head.source}
-        codes, logits = head(list(self.maps.values()), [1] * len(self.maps), num_classes, classification_loss.prior)
+        with computing_in("float32"):
+            codes, logits = head(list(self.maps.values()), [1] * len(self.maps), num_classes, classification_loss.prior)
         self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="fcos")
         shapes = [tuple(x.shape[1:3]) for x in self.maps.values()]
         self.anchor_generator = Points()
@@ -189,18 +193,19 @@ class FCOS(Detector):
         per_cell = [1] * len(self.maps)
         return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, per_cell, self._sources)
 
-    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), from the input pipeline.
 
-        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}. Each part is summed
-        over the points and divided by the number of matched points of the batch (Tian 2019, equation 2; as in
+        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}, and the number of
+        matched points. Each part is summed over the points and divided by this number (Tian 2019, equation 2; as in
         torchvision, the distances are not weighted by the centre-ness).
         """
         outputs = self.model(tf.cast(batch["image"], tf.float32), training=training)
         boxes, classes = tf.convert_to_tensor(batch["boxes"]), tf.convert_to_tensor(batch["classes"])
         parts, matched = self.compare(outputs, boxes, classes)
         parts = {name: value * self.weights[name] for name, value in parts.items()}
-        return parts, {"points/positives_per_image": tf.reduce_mean(tf.reduce_sum(matched, axis=1))}
+        positives = {"points/positives_per_image": tf.reduce_mean(tf.reduce_sum(matched, axis=1))}
+        return Losses(parts, positives, tf.reduce_sum(matched))
 
     def compare(self, outputs: dict[str, Tensor], boxes: Tensor, classes: Tensor) -> tuple[Figures, Tensor]:
         """The unweighted parts of the loss, and float32 [B, A]: 1 for the points that are matched to a box."""

@@ -8,7 +8,7 @@ anchors of all maps, C the number of classes without background.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,19 @@ Tensor = Any  # a tensor of TensorFlow or of a Keras graph
 Network = Any  # a tf_keras.Model, flat and functional
 Maps = dict[str, Tensor]  # feature maps [B, h, w, D] by the name of the layer, in order
 Figures = dict[str, Tensor]  # float32 scalars by name
+
+
+class Losses(NamedTuple):
+    """The loss of a batch, or of one replica's part of it.
+
+    parts: the weighted parts, each a sum divided by max(count, 1). scalars: figures to log, means over images.
+    count: float32 scalar, the number of boxes, anchors or images that the sums are divided by. Parts of several batches
+    are added up by their counts: then they are those of all images together.
+    """
+
+    parts: Figures
+    scalars: Figures
+    count: Tensor
 
 
 @dataclass(frozen=True)
@@ -246,8 +259,8 @@ class Architecture(Protocol):
         return {}
 
     @abstractmethod
-    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
-        """batch: from the input pipeline. Returns the weighted parts of the loss, and scalars to log."""
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
+        """batch: from the input pipeline. Returns the weighted parts of the loss, scalars to log, and the count."""
 
     @abstractmethod
     def detect(self, image: Tensor) -> dict[str, Tensor]:

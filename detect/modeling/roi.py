@@ -54,10 +54,10 @@ class RoiCrop:
         return self.crop // self.pool
 
     def __call__(self, features, boxes, size: tuple[int, int]):
-        """features: float32 [B, h, w, C], a map of the whole frame; boxes: float32 [B, M, 4] in pixels of a frame of
+        """features: [B, h, w, C], a map of the whole frame; boxes: float32 [B, M, 4] in pixels of a frame of
         `size`, without gradient. Returns float32 [B * M, side, side, C]; the M crops of an image are consecutive.
         """
-        shape = tf.shape(boxes)
+        shape, features = tf.shape(boxes), tf.cast(features, tf.float32)
         images = tf.repeat(tf.range(shape[0]), shape[1])
         boxes = tf.stop_gradient(tf.reshape(boxes, [-1, 4]))
         if self.method == "align":

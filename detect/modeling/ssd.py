@@ -13,15 +13,16 @@ from detect.modeling.interface import (
     ClassificationLoss,
     Decoding,
     Detector,
-    Figures,
     Head,
     LocalizationLoss,
+    Losses,
     Neck,
     Part,
     Suppression,
     Tensor,
 )
 from detect.modeling.losses import check_scoring
+from detect.modeling.precision import computing_in
 from detect.modeling.target_assigner import TargetAssigner
 
 
@@ -71,7 +72,8 @@ class SSD(Detector):
         self._end_points = set(end_points)
         self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
         self._sources |= {"backbone": type(backbone).__name__, "predictors": head.source}
-        codes, logits = head(list(self.maps.values()), self.per_cell, num_classes, classification_loss.prior)
+        with computing_in("float32"):
+            codes, logits = head(list(self.maps.values()), self.per_cell, num_classes, classification_loss.prior)
         self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="ssd")
         self.anchor_generator = anchors
         self.anchors = anchors([tuple(x.shape[1:3]) for x in self.maps.values()], self.size)
@@ -80,11 +82,11 @@ class SSD(Detector):
         """The feature maps, largest first, and the predictors (`cost.pyramid`)."""
         return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, self.per_cell, self._sources)
 
-    def losses(self, batch: dict[str, Tensor], training: bool = True) -> tuple[Figures, Figures]:
+    def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), from the input pipeline.
 
-        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}. Each part is summed
-        over the anchors that count and divided by the number of matched anchors of the batch.
+        Returns the weighted parts of the loss and scalars to log, both {name: float32 scalar}, and the number of
+        matched anchors. Each part is summed over the anchors that count and divided by this number.
         """
         outputs = self.model(tf.cast(batch["image"], tf.float32), training=training)
         targets = self.target_assigner(tf.constant(self.anchors), batch["boxes"], batch["classes"])
@@ -110,7 +112,7 @@ class SSD(Detector):
             "anchors/positives_per_image": matches / images,
             "anchors/negatives_per_image": tf.reduce_sum(counted * (1 - targets.matched)) / images,
         }
-        return parts, scalars
+        return Losses(parts, scalars, matches)
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
         """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`)."""

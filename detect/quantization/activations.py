@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
+from detect.modeling import replicas
 from detect.quantization.phases import COLLECT, SHIP, WHOLE, Stepped, can_read, static
 from detect.quantization.rounding import TIE, TIE_OF_MEANS, admissible, round_values
 
@@ -133,7 +134,8 @@ class FakeQuant(Stepped):
                     return stored()
                 return self._average(x, member, True if limit is None else self.range_step < limit)
             if self.spec.ranges == "learned":
-                tf.cond(self.range_seen[member] == 0, lambda: self._widen(x, member), self._stored)
+                found = replicas.extremes(tf.stop_gradient(x))
+                tf.cond(self.range_seen[member] == 0, lambda: self._widen(found, member), self._stored)
                 return stored()
         if (self.spec.ranges == "calibrated" or not training) and can_read():
             self.check()
@@ -149,7 +151,7 @@ class FakeQuant(Stepped):
         if self.spec.ranges == "moving_average":
             self._average(x, member)
         else:
-            self._widen(x, member)
+            self._widen(replicas.extremes(tf.stop_gradient(x)), member)
 
     def _average(self, x, member: int, moves: tf.Tensor | bool = True):
         """Adds x to the moving average, stores it, and returns the range over all members.
@@ -160,7 +162,8 @@ class FakeQuant(Stepped):
         x = tf.stop_gradient(x)
         mine = tf.one_hot(member, self.members)
         seen = self.range_seen + mine
-        extremes = tf.stack([tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)])
+        low, high = replicas.extremes(x)
+        extremes = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0)])
         decay = self.spec.decay
         average = self.range_average + (1 - decay) * mine[:, tf.newaxis] * (extremes - self.range_average)
         # 1 - decay ** seen corrects the bias. A member without data counts as 0, which every range contains.
@@ -168,10 +171,9 @@ class FakeQuant(Stepped):
         low, high = tf.reduce_min(unbiased[:, 0]), tf.reduce_max(unbiased[:, 1])
         return self._keep(low, high, seen, average, moves)
 
-    def _widen(self, x, member: int):
-        """Widens the range until it contains all of x, stores it, and returns it."""
-        x = tf.stop_gradient(x)
-        low, high = tf.minimum(self.range_min, tf.reduce_min(x)), tf.maximum(self.range_max, tf.reduce_max(x))
+    def _widen(self, extremes, member: int):
+        """Widens the range until it contains (lowest, highest), stores it, and returns it."""
+        low, high = tf.minimum(self.range_min, extremes[0]), tf.maximum(self.range_max, extremes[1])
         return self._keep(low, high, self.range_seen + tf.one_hot(member, self.members))
 
     def _keep(self, low, high, seen, average=None, moves: tf.Tensor | bool = True):

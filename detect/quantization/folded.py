@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from detect.modeling import replicas
 from detect.quantization.activations import FakeQuant
 from detect.quantization.grids import Step, steps
 from detect.quantization.phases import COLLECT, SHIP, WHOLE, Stepped, can_read, static
@@ -118,8 +119,9 @@ class Folded(Stepped):
         kernel = self._kernel_for(self.folded_kernel, training, self._is_depthwise, number)
         y = self._convolve(x, kernel)
         if training and self.trainable and self._learns:
+            found = self._moments(x) if replicas.count() > 1 else None  # no part of a branch
             return self.before(
-                self.spec.freeze_bn, lambda: self._corrected(x, y), lambda: self._shifted(y, source, training)
+                self.spec.freeze_bn, lambda: self._corrected(x, y, found), lambda: self._shifted(y, source, training)
             )
         return self._shifted(y, source, training)
 
@@ -233,18 +235,28 @@ class Folded(Stepped):
             values[0] = np.nextafter(values[0], np.float32(0))
         return tf.constant(values)
 
-    def _corrected(self, x, y):
-        """y, the output for x, with factor and bias from the batch's statistics. Updates the moving statistics."""
+    def _moments(self, x):
+        """Mean and variance of the float convolution over the batch, and the number of values of a channel."""
+        y = self._convolve(x, self._kernel)
+        if replicas.count() > 1 and self.norm.synchronized:
+            return replicas.moments(y, self.norm.moving_mean - (0.0 if self._own_bias is None else self._own_bias))
+        mean, variance = tf.nn.moments(y, list(range(len(y.shape) - 1)))
+        return mean, variance, tf.cast(tf.size(y) // y.shape[-1], tf.float32)
+
+    def _corrected(self, x, y, found=None):
+        """y, the output for x, with factor and bias from the batch's statistics. Updates the moving statistics.
+
+        found: what `_moments` returns for x, if it is known.
+        """
         norm, before = self.norm, self._sigma(self.norm.moving_variance)
-        plain = self._convolve(x, self._kernel)
-        mean, variance = tf.nn.moments(plain, list(range(len(y.shape) - 1)))
+        mean, variance, count = found or self._moments(x)
         sigma = self._sigma(variance)
         own = tf.zeros_like(mean) if self._own_bias is None else self._own_bias
         mean += own  # in the output it cancels out
         result = tf.nn.bias_add(y * (before / sigma), self._shift + self._gain * (own - mean) / sigma)
-        count = tf.cast(tf.size(y) // y.shape[-1], tf.float32)
         # Keras' batch norm keeps the unbiased variance for images, and the biased variance for vectors.
-        unbiased = variance * count / tf.maximum(count - 1, 1.0) if norm.fused else variance
+        is_unbiased = norm.fused or getattr(norm, "unbiased", False)
+        unbiased = variance * count / tf.maximum(count - 1, 1.0) if is_unbiased else variance
         for variable, value in ((norm.moving_mean, mean), (norm.moving_variance, unbiased)):
             variable.assign_sub((variable - tf.stop_gradient(value)) * (1 - norm.momentum))
         return result

@@ -13,8 +13,8 @@ from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.coco_json import results_file, truth_file
 from detect.evaluation.confusion import confusion_matrix
-from detect.evaluation.evaluators import DetectionEvaluator, traced
-from detect.evaluation.interface import Detect
+from detect.evaluation.evaluators import Alone, DetectionEvaluator
+from detect.evaluation.interface import Detect, Workers
 from detect.evaluation.matching import NOTHING, Detections
 from detect.evaluation.suspected_labels import image_faults
 from detect.files import write_json
@@ -28,14 +28,21 @@ SHOWN_IMAGES = 8
 
 
 def score_splits(
-    folder: Path, detect: Detect, frame: Frame, dataset: DetectionDataset, splits: Sequence[str], batch_size: int
+    folder: Path,
+    detect: Detect,
+    frame: Frame,
+    dataset: DetectionDataset,
+    splits: Sequence[str],
+    batch_size: int,
+    workers: Workers | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`.
 
-    detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it.
+    detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it. workers: as there.
     """
-    once = traced(detect)
-    evaluators = {s: DetectionEvaluator(once, frame, dataset, s, batch_size) for s in splits}
+    workers = workers or Alone()
+    once = workers.inference(detect)
+    evaluators = {s: DetectionEvaluator(once, frame, dataset, s, batch_size, workers=workers) for s in splits}
     return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
 
 

@@ -3,6 +3,7 @@
     RUN/config.yaml classes.json data.json lock failed.txt summary.json results.png VAL_predictions.png ...
     RUN/.hydra/                          the configuration and the overrides, with Hydra's names
     RUN/train.log history.json           the lines of the console, and what `resume=RUN` changed
+    RUN/workers/1/ ...                   the log and the curves of each further worker (`distribute`)
     RUN/classify/ detector/ quantized/   one folder for each stage
         metrics.jsonl tensorboard/       the figures during training
         last/ best.*                     the whole state, and the best weights by name
@@ -26,6 +27,7 @@ from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError, DataError, InUse, UserError
 from detect.files import read_json, write_json, write_text
 from detect.runs import data_record, forms
+from detect.runs.workers import Worker
 
 log = logging.getLogger("detect")
 
@@ -39,6 +41,7 @@ TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
 """In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
 
 METRICS, TENSORBOARD, LAST, BEST, FAILED = "metrics.jsonl", "tensorboard", "last", "best", "failed.txt"
+WORKERS = "workers"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class StageFolder:
     """The files of one stage."""
 
     path: Path
+    run: "RunFolder"
 
     @property
     def name(self) -> str:
@@ -53,9 +57,9 @@ class StageFolder:
         return self.path.name
 
     @property
-    def run(self) -> "RunFolder":
-        """The folder of the run that the stage belongs to."""
-        return RunFolder(self.path.parent)
+    def shared(self) -> Path:
+        """The stage's folder of worker 0, whose states, best weights and scores are those of all workers."""
+        return self.run.shared / self.name
 
     @property
     def metrics(self) -> Path:
@@ -70,12 +74,12 @@ class StageFolder:
     @property
     def last(self) -> Path:
         """The folder of the whole state; only the same run reads it."""
-        return self.path / LAST
+        return self.shared / LAST
 
     @property
     def best(self) -> Path:
         """The prefix of the checkpoint with the best weights, stored by name."""
-        return self.path / BEST
+        return self.shared / BEST
 
     @property
     def ledger(self) -> Path:
@@ -98,24 +102,34 @@ class StageFolder:
 
     def summary_figure(self, name: str) -> float:
         """A figure of the stage's summary, such as `seconds`; 0 if the stage is not finished."""
-        summary = _summary(self.summary, {f"{name}?": "number"})
+        summary = _summary(self.shared / SUMMARY, {f"{name}?": "number"})
         return float((summary or {}).get(name) or 0)
 
     def scores(self) -> dict[str, Any] | None:
         """The scores of a finished stage; None if the stage is not finished."""
-        summary = _summary(self.summary, forms.ENDED)
+        summary = _summary(self.shared / SUMMARY, forms.ENDED)
         return summary["scores"] if summary else None
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run."""
+    """The files of one run. of: the folder of the run, if `path` is that of one of its further workers."""
 
     path: Path
+    of: Path | None = None
+
+    @property
+    def shared(self) -> Path:
+        """The folder of the run, which worker 0 writes."""
+        return self.of or self.path
+
+    def of_worker(self, worker: Worker) -> "RunFolder":
+        """The folder that a worker writes: of worker 0 the run's, of worker 1 `RUN/workers/1`."""
+        return self if worker.is_chief else RunFolder(self.path / WORKERS / str(worker.index), self.path)
 
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage of STAGES."""
-        return StageFolder(self.path / name)
+        return StageFolder(self.path / name, self)
 
     @property
     def config(self) -> Path:

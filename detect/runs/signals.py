@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -10,7 +11,13 @@ Handler = Callable[[int, FrameType | None], object]
 
 @contextlib.contextmanager
 def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
-    """Inside this context, `handler` gets these signals; after it, they are handled as before. Main thread only."""
+    """Inside this context, `handler` gets these signals; after it, they are handled as before.
+
+    Python hands signals to the main thread alone: in another one, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -15,6 +15,7 @@ from detect.errors import DataError
 from detect.runs import provenance
 from detect.runs.dataset import check_ground_truth, dataset_of
 from detect.runs.folder import RunFolder
+from detect.runs.workers import ALONE, Worker, worker
 
 log = logging.getLogger("detect")
 
@@ -24,6 +25,7 @@ class Run:
     """A training run: its folder, configuration, data set and origin.
 
     lock: an open file; the folder is locked for this process as long as this object exists.
+    worker: this process among those that train the run together.
     """
 
     folder: RunFolder
@@ -31,6 +33,7 @@ class Run:
     dataset: DetectionDataset
     provenance: Mapping[str, object]
     lock: IO[str] | None = None
+    worker: Worker = ALONE
 
 
 def finished(cfg: DictConfig, folder: Path) -> float | None:
@@ -50,7 +53,8 @@ def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> 
 
     command: the command that repeats the run; None is the command line of this process, and saves none.
     """
-    place = RunFolder(folder)
+    own = worker(cfg)
+    place = RunFolder(folder).of_worker(own)
     place.check_path()
     dataset = dataset_of(cfg, cfg.decode)
     for line in dataset.describe():
@@ -63,7 +67,7 @@ def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> 
     keep_log(place.log)
     place.extend(cfg)
     place.save(cfg, dataset, command)
-    return Run(place, cfg, dataset, provenance.collect() | ({"command": command.line} if command else {}), lock)
+    return Run(place, cfg, dataset, provenance.collect() | ({"command": command.line} if command else {}), lock, own)
 
 
 def keep_log(path: Path) -> None:

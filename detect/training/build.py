@@ -15,20 +15,24 @@ from detect.quantization.spec import Spec
 from detect.runs import disk
 from detect.runs.dataset import threads
 from detect.runs.start import Run
+from detect.runs.workers import ALONE, Worker
+from detect.training import distribution
+from detect.training.distribution import Replicas
 from detect.training.loop import Hook
 from detect.training.schedule import Schedule
 
 instantiate = trust.instantiate
 
 
-def set_up(cfg: DictConfig) -> None:
-    """Sets seeds, determinism, threads and memory growth before the first operation; clears Keras' earlier state."""
-    tf_keras.backend.clear_session()
+def set_up(cfg: DictConfig, worker: Worker = ALONE) -> None:
+    """Sets seeds, determinism, threads, memory growth and devices before the first operation; clears Keras' state."""
     if cfg.threads:
         limit_threads(cfg.threads)
     tf.get_logger().setLevel("ERROR")  # TensorFlow warns that the jobs of a sweep trace one function again and again
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
+    _replicas(cfg, worker)
+    tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(cfg.seed)
     if cfg.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -48,6 +52,16 @@ def limit_threads(number: int) -> None:
         raise ConfigError(
             f"threads={number}: TensorFlow already runs with {before} in this process and can't change that"
         ) from error
+
+
+def replicas(run: Run) -> Replicas:
+    """The devices and workers that train a run. Networks that it trains are built in the scope of their strategy."""
+    return _replicas(run.cfg, run.worker)
+
+
+def _replicas(cfg: DictConfig, worker: Worker) -> Replicas:
+    given = cfg.get("distribute") or {}  # runs of older versions have none
+    return distribution.replicas(distribution.Distribution(**given), worker)
 
 
 def detector(cfg: DictConfig, num_classes: int) -> Detector:
@@ -140,7 +154,8 @@ def classification_stream(
         dataset.splits["train"],
         num_classes=dataset.num_classes,
         size=architecture.size,
-        batch_size=schedule.batch_size,
+        batch_size=replicas(run).part(schedule.batch_size),
+        shard=run.worker.shard,
         augment=instantiate(run.cfg.classify.augment),
         seed=run.cfg.seed,
         threads=threads(run.cfg),
@@ -148,15 +163,17 @@ def classification_stream(
     )
 
 
-def training_stream(run: Run, architecture: Detector, schedule: Schedule) -> DetectionStream:
-    """The augmented training images as batches for a detector."""
+def training_stream(run: Run, architecture: Detector, schedule: Schedule, whole: bool = False) -> DetectionStream:
+    """The augmented training images as batches for a detector: this worker's part of each, or all of it (`whole`)."""
+    part = replicas(run).part(schedule.batch_size)
     return DetectionStream(
         run.dataset.splits["train"],
         size=architecture.size,
-        batch_size=schedule.batch_size,
+        batch_size=schedule.batch_size if whole else part,
         augment=instantiate(run.cfg.augment),
         seed=run.cfg.seed,
         max_boxes=run.cfg.max_boxes,
         threads=threads(run.cfg),
+        shard=(0, 1) if whole else run.worker.shard,
         resize=architecture.resize,
     )

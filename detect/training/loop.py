@@ -94,7 +94,7 @@ class Fit:
             "seconds": self._seconds,
             "unfinished": self._unfinished,
         }
-        self._states = SavedStates(self.folder.last, {**state, **variables})
+        self._states = SavedStates(self.folder.last, {**state, **variables}, self.trainer.replicas.worker.is_chief)
         self._rows: list[Row] = []  # the figures of the steps since the previous stop
         self.trainer.before_step, self.trainer.after_step = self._before_step, self._after_step
 
@@ -148,8 +148,10 @@ class Fit:
 
     def save_best(self) -> None:
         """Saves the current weights by name in `best`."""
-        variables = self.trainer.architecture.model.variables
-        checkpoint.write(self.folder.best, {v.name.removesuffix(":0"): v for v in variables})
+        values = {v.name.removesuffix(":0"): v.numpy() for v in self.trainer.architecture.model.variables}
+        if self.trainer.replicas.worker.is_chief:  # the others take part in reading
+            checkpoint.write(self.folder.best, values)
+        self.trainer.replicas.gather(None)  # no worker reads it before it is whole
 
     def run(self) -> Spent:
         """Trains until the schedule ends or a hook stops it, and writes `last` and `best`.
@@ -180,18 +182,16 @@ class Fit:
                 hook.end(self)
         if self.interrupted:
             self._interrupt()
-        images = self.step * self.schedule.batch_size
+        images = self.step * self.schedule.step_images
         return {"steps": self.step, "seconds": self.seconds, "images_per_second": images / max(self.seconds, 1e-9)}
 
     def _stop_after_step(self, number: int, frame: FrameType | None) -> None:
         """Ctrl-C and SIGTERM let the current step end; a second signal stops at once."""
-        if self.interrupted:
-            raise KeyboardInterrupt
+        self.trainer.stop()
         log.warning("signal %s: saving after this step", signal.Signals(number).name)
-        self.trainer.interrupted = True
 
     def _interrupt(self) -> NoReturn:
-        go_on = f"detect train resume={self.folder.run.path}"
+        go_on = f"detect train resume={self.folder.run.shared}"
         log.warning("stopped at step %d, all is saved; continue with: %s", self.step, go_on)
         raise Interrupted
 
@@ -219,7 +219,8 @@ class Fit:
         except Diverged as error:
             path = self.folder.diverged(error.step)
             np.savez_compressed(path, **error.batch)  # type: ignore[arg-type]  # its stub lets names be `allow_pickle`
-            images = ", ".join(self.image_name(int(i)) for i in error.batch["index"] if i >= 0)
+            indices = np.concatenate(self.trainer.replicas.gather(error.batch["index"]))
+            images = ", ".join(self.image_name(int(i)) for i in indices if i >= 0)
             raise UserError(
                 f"{error}. The batch is in {path}; its images: {images}. The state before it is in {self.folder.last}. "
                 "Lower schedule.rate or schedule.clip_norm, or look at these images with `detect inspect`."
@@ -231,8 +232,8 @@ class Fit:
         scalars = means(rows)
         seconds, waited = scalars.pop(SECONDS), scalars.pop(WAITED)
         self._seconds.assign_add(seconds * len(rows))
-        scalars["rate"] = float(self.trainer.optimizer.learning_rate)
-        scalars["images_per_second"] = self.schedule.batch_size / seconds
+        scalars["rate"] = self.trainer.rate
+        scalars["images_per_second"] = self.schedule.step_images / seconds
         scalars["data_wait_share"] = waited / seconds
         scalars["memory_mb"] = psutil.Process().memory_info().rss / 2**20
         return scalars

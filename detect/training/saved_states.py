@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,21 @@ NAME = re.compile(r"ckpt-(\d+)\.index")
 
 
 class SavedStates:
-    """Saves objects of TensorFlow in a folder, and restores the newest state that is whole."""
+    """Saves objects of TensorFlow in a folder, and restores the newest state that is whole.
 
-    def __init__(self, folder: Path, objects: Mapping[str, Any]):
-        self.folder = folder
+    writes: False for a worker that only takes part in reading the values of all replicas.
+    """
+
+    def __init__(self, folder: Path, objects: Mapping[str, Any], writes: bool = True):
+        self.folder, self.writes = folder, writes
         self._checkpoint = tf.train.Checkpoint(**objects)
 
     def save(self, step: int) -> None:
         """Saves the state after a step, then removes all but the newest two. A failed save leaves the others."""
+        if not self.writes:
+            with tempfile.TemporaryDirectory() as place:
+                self._checkpoint.write(str(_prefix(Path(place), step)))
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = _prefix(self.folder, step)
         _digests(prefix).unlink(missing_ok=True)
@@ -59,7 +67,8 @@ class SavedStates:
                 log.warning("%s: %s; the state before it is used", _prefix(self.folder, step), problem)
                 continue
             self._read(_prefix(self.folder, step))
-            self._keep(found[:place][-KEPT:])
+            if self.writes:
+                self._keep(found[:place][-KEPT:])
             return step
         if found:
             raise WeightsError(

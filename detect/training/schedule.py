@@ -24,6 +24,8 @@ class Schedule:
     """The training settings of one stage; `configs/schedule/*.yaml` comments each of them.
 
     steps, warmup, evaluate_every, checkpoint_every, log_every: in optimiser steps.
+    batch_size: the images that are computed at once, on all replicas together. accumulate: batches whose gradients one
+    optimiser step adds up, as those of one batch; batch norm sees each of them by itself.
     rate: the peak learning rate, at step `warmup` (the first step is step 0). Before, the rate rises in a line from 0;
     None takes a warm-up that suits `steps` (`default_warmup`).
     decay: of the steps after the warm-up. `cosine` falls to 0 at step `steps`. `step` multiplies the rate by
@@ -58,6 +60,7 @@ class Schedule:
     evaluate_every: Count = 200
     checkpoint_every: Count = 200
     log_every: Count = 10
+    accumulate: Annotated[int, whole(1, 1024)] = 1
     patience: Count | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +76,11 @@ class Schedule:
     def warmup_steps(self) -> int:
         """The steps before the rate reaches its peak."""
         return rules.default_warmup(self.steps) if self.warmup is None else self.warmup
+
+    @property
+    def step_images(self) -> int:
+        """The images of one optimiser step."""
+        return self.batch_size * self.accumulate
 
     def used(self) -> dict[str, Any]:
         """All settings as plain values by their names, with the values that None stands for."""

@@ -18,6 +18,7 @@ from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvalu
 from detect.geometry.frame import Frame
 from detect.modeling import cost
 from detect.modeling.interface import Architecture, Detector
+from detect.modeling.precision import computing_in
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.reporting import pictures, scores
@@ -77,14 +78,14 @@ class Stage:
         if schedule.patience is not None:
             hooks.append(EarlyStop(schedule.patience, evaluation))
         hooks += [*build.hooks(self.run.cfg), Checkpointing(schedule.checkpoint_every)]
-        trainer = Trainer(self.architecture, schedule, self.stream)
+        trainer = Trainer(self.architecture, schedule, self.stream, build.replicas(self.run))
         outcome = Fit(trainer, schedule, self.folder, logger, hooks, self.image_name).run()
         checkpoint.load(self.architecture.model, self.folder.best)
         return {**outcome, "best": evaluation.best, "best_step": evaluation.best_step}
 
     def logger(self) -> RunLogger:
         """The logger for the figures of the stage."""
-        return RunLogger(self.folder.path, self.schedule.steps, self.folder.name)
+        return RunLogger(self.folder.path, self.schedule.steps, self.folder.name, console=self.run.worker.is_chief)
 
 
 def first_weights(cfg: DictConfig) -> WeightSource:
@@ -97,7 +98,7 @@ def first_weights(cfg: DictConfig) -> WeightSource:
 
 def step_macs(architecture: Architecture, schedule: Schedule) -> int:
     """Multiply-accumulates of one training step of a stage, forward only."""
-    return cost.total_macs(architecture, training=True) * schedule.batch_size
+    return cost.total_macs(architecture, training=True) * schedule.step_images
 
 
 def stage_1_macs(run: Run) -> int:
@@ -118,12 +119,15 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     for line in dataset.describe():
         log.info(line)
     tf_keras.utils.set_random_seed(cfg.seed)
-    classifier, schedule = build.classifier(cfg, dataset.num_classes), build.instantiate(cfg.classify.schedule)
+    schedule, replicas = build.instantiate(cfg.classify.schedule), build.replicas(run)
+    with replicas.strategy.scope(), computing_in(cfg.precision):
+        classifier = build.classifier(cfg, dataset.num_classes)
     initialise(classifier, weights, cfg, folder)
     schedule.prepare(classifier)
-    split = selection_split(dataset)
+    replicas.prepare(classifier)
+    split, detect = selection_split(dataset), replicas.inference(classifier.detect)
     evaluator = ClassificationEvaluator(
-        classifier.detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg)
+        detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg), replicas
     )
     stage = Stage(
         run,
@@ -155,13 +159,16 @@ def train_detector(run: Run, weights: WeightSource) -> float:
     log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
     added_macs = stage_1_macs(run) if cfg.arm.extra else 0
     tf_keras.utils.set_random_seed(cfg.seed)
-    detector, schedule = build.detector(cfg, run.dataset.num_classes), build.instantiate(cfg.schedule)
+    schedule, replicas = build.instantiate(cfg.schedule), build.replicas(run)
+    with replicas.strategy.scope(), computing_in(cfg.precision):
+        detector = build.detector(cfg, run.dataset.num_classes)
     extra = math.ceil(added_macs / step_macs(detector, schedule))
     if extra:
         log.info("%d steps and %d more, which cost as much as stage 1", schedule.steps, extra)
         schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
     initialise(detector, weights, cfg, folder, run.dataset.classes)
     schedule.prepare(detector)
+    replicas.prepare(detector)
     summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
         "cost": {
@@ -184,14 +191,18 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
         weights = FromFile(str(run.folder.stage(DETECTOR).best), scope="detector")
     log.info("stage 3: quantize")
     tf_keras.utils.set_random_seed(cfg.seed)
-    detector, spec = build.detector(cfg, run.dataset.num_classes), build.quantization(cfg)
-    schedule = build.quantized_schedule(cfg)
+    spec, schedule, replicas = build.quantization(cfg), build.quantized_schedule(cfg), build.replicas(run)
+    with replicas.strategy.scope():
+        detector = build.detector(cfg, run.dataset.num_classes)
     loaded = initialise(detector, weights, cfg, folder, run.dataset.classes)
     schedule.prepare(detector)
-    detector.adopt(fake_quant(detector.model, spec))
+    replicas.prepare(detector)
+    with replicas.strategy.scope():
+        detector.adopt(fake_quant(detector.model, spec))
     stream = build.training_stream(run, detector, schedule)
     if loaded and cfg.quantize.calibrate:
-        images = (stream.batch(k)["image"] for k in range(cfg.quantize.calibrate))
+        whole = build.training_stream(run, detector, schedule, whole=True)
+        images = (whole.batch(k)["image"] for k in range(cfg.quantize.calibrate))
         log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
     summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
@@ -216,7 +227,9 @@ def detection_stage(
     if build.stages(cfg) == 1:  # else `build.check` has done it
         disk.demand(run.folder.path, build.weight_bytes(detector), 1)
     split, frame = selection_split(dataset), Frame(detector.size, detector.resize)
-    evaluator = DetectionEvaluator(detector.detect, frame, dataset, split, schedule.batch_size, threads(cfg))
+    replicas = build.replicas(run)
+    detect = replicas.inference(detector.detect)
+    evaluator = DetectionEvaluator(detect, frame, dataset, split, schedule.batch_size, threads(cfg), replicas)
     watched = Watched(dataset, split, evaluator.detect)
     return Stage(
         run,
@@ -244,7 +257,8 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         outcome = stage.fit(logger)
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
-        found = scores.score_splits(results.path, detect, frame, dataset, splits, stage.schedule.batch_size)
+        batch_size, workers = stage.schedule.batch_size, build.replicas(run)
+        found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, workers)
         earlier = [run.folder.stage(name) for name in (CLASSIFY, DETECTOR) if name != stage.folder.name]
         spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}

@@ -4,21 +4,25 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import orbit
 import tensorflow as tf
+import tf_keras
 
 from detect.data.interface import Batch, Stream
-from detect.data.pipeline import to_tf
 from detect.errors import UserError
-from detect.modeling.interface import Architecture
+from detect.modeling import replicas as others
+from detect.modeling.interface import Architecture, Figures, Tensor
+from detect.modeling.precision import needs_loss_scale
+from detect.training.distribution import Replicas, Tensors, lost_worker
 from detect.training.schedule import Schedule
 
-Tensors = dict[str, tf.Tensor]
 Row = dict[str, float]
-SECONDS, WAITED = "seconds", "waited"
-"""In the figures of a step: how long it took, and which part of that it waited for its batch."""
+SECONDS, WAITED, STOP = "seconds", "waited", "stop"
+"""In the figures of a step: how long it took, which part of that it waited for its batch, and whether a worker asked
+for an end."""
 
 
 class Diverged(UserError):
@@ -35,47 +39,80 @@ def means(rows: Sequence[Row]) -> Row:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
+class Measured(NamedTuple):
+    """Gradients and figures of a batch, or of a replica's part of it.
+
+    Of several parts, those of the loss are multiplied by `weight`, max(count, 1), so that they can be added up.
+    """
+
+    gradients: list[Tensor]
+    parts: Figures
+    scalars: Figures
+    count: Tensor
+
+
 class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no types
-    """Optimises a meta-architecture on a stream of batches."""
+    """Optimises a meta-architecture on a stream of batches.
+
+    stream: that of this worker. replicas: those that share a batch; the network was built in the scope of their
+        strategy. A step takes `schedule.accumulate` batches.
+    """
 
     def __init__(
-        self,
-        architecture: Architecture,
-        schedule: Schedule,
-        stream: Stream,
-        strategy: tf.distribute.Strategy | None = None,
+        self, architecture: Architecture, schedule: Schedule, stream: Stream, replicas: Replicas | None = None
     ):
         self.architecture, self.stream = architecture, stream
         self.before_step: Callable[[int], None] = lambda step: None  # called before each step, with its number from 0
         self.after_step: Callable[[Row], object] = lambda figures: None  # called after each step
-        self.strategy = strategy or tf.distribute.get_strategy()
+        self.replicas = replicas or Replicas()
+        self.strategy, self.accumulate = self.replicas.strategy, schedule.accumulate
+        self._sums = self.replicas.count * self.accumulate > 1
         with self.strategy.scope():
-            self.optimizer = schedule.build_optimizer()
-            self.optimizer.build(architecture.model.trainable_variables)
-        self.interrupted = False
+            self._plain = self.optimizer = schedule.build_optimizer()
+            self._plain.build(architecture.model.trainable_variables)
+            self._scales = needs_loss_scale(architecture.model)
+            if self._scales:
+                self.optimizer = tf_keras.mixed_precision.LossScaleOptimizer(self._plain)
+        self.interrupted = self._asked = False
         self._batches: Iterator[Tensors] | None = None
-        self._step = tf.function(self._distributed_step, autograph=False)
+        self._step = tf.function(self._whole_step, autograph=False)
+        self._first = tf.function(lambda batch: self.strategy.run(self._measure, args=(batch,)), autograph=False)
+        self._next = tf.function(lambda *given: self.strategy.run(self._add, args=given), autograph=False)
 
     @property
     def step(self) -> int:
         """Optimiser steps done so far."""
-        return int(self.optimizer.iterations)
+        return int(self._plain.iterations.numpy())
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._plain.learning_rate.numpy())
+
+    def stop(self) -> None:
+        """Asks for an end after the current step. With several workers, all of them end after the same step, which
+        may be the next one. A second call raises KeyboardInterrupt."""
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        self.interrupted = self.replicas.worker.count == 1
 
     def train(self, num_steps: int | tf.Tensor) -> dict[str, float]:
-        """Runs up to `num_steps` steps, fewer after a signal; returns the mean of each figure over them."""
+        """Runs up to `num_steps` steps, fewer after `stop`; returns the mean of each figure over them."""
         if self._batches is None:
-            dataset = to_tf(self.stream, self.step)
-            self._batches = iter(self.strategy.experimental_distribute_dataset(dataset))
+            self._batches = self.replicas.batches(self.stream, self.step * self.accumulate)
         rows = []
         for _ in range(int(num_steps)):
             start = time.perf_counter()
             self.before_step(self.step)
             begun = time.perf_counter()
-            batch = self._next_batch()
+            batches = [self._next_batch() for _ in range(self.accumulate)]
             waited = time.perf_counter() - begun
-            figures = {name: float(value) for name, value in self._step(batch).items()}
+            with lost_worker():
+                figures = {name: float(value) for name, value in self._take(batches).items()}
+            self.interrupted = figures.pop(STOP, float(self.interrupted)) > 0
             if not all(math.isfinite(value) for value in figures.values()):
-                raise Diverged(self.step, figures, {name: value.numpy() for name, value in batch.items()})
+                raise Diverged(self.step, figures, self._rows(batches))
             rows.append(figures | {SECONDS: time.perf_counter() - start, WAITED: waited})
             self.after_step(rows[-1])
             if self.interrupted:
@@ -89,35 +126,98 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         except tf.errors.OpError as error:  # the pipeline's own error names the image; TensorFlow's wraps it
             raise self.stream.failure or error from error
 
-    def _distributed_step(self, batch: Tensors) -> Tensors:
-        per_replica = self.strategy.run(self._replica_step, args=(batch,))
-        return {n: self.strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for n, v in per_replica.items()}
+    def _rows(self, batches: Sequence[Tensors]) -> Batch:
+        parts = [self.replicas.rows(batch) for batch in batches]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _replica_step(self, batch: Tensors) -> Tensors:
+    def _take(self, batches: Sequence[Tensors]) -> Tensors:
+        """Takes one step. Returns its figures."""
+        asked = tf.constant(float(self._asked))
+        if self.accumulate == 1:
+            return self._step(batches[0], asked)  # type: ignore[no-any-return]
+        measured = self._first(batches[0])
+        for batch in batches[1:]:
+            measured = self._next(batch, measured)
+        return self._step(None, asked, measured)  # type: ignore[no-any-return]
+
+    def _whole_step(self, batch: Tensors | None, asked: Tensor, measured: Measured | None = None) -> Tensors:
+        def step(asked: Tensor, batch: Tensors | None, measured: Measured | None) -> Tensors:  # on a replica
+            return self._update(tf.identity(asked), measured or self._measure(batch))
+
+        found = self.strategy.run(step, args=(asked, batch, measured))
+        return {name: self.strategy.experimental_local_results(value)[0] for name, value in found.items()}
+
+    def _measure(self, batch: Tensors | None) -> Measured:
+        assert batch is not None
         variables = self.architecture.model.trainable_variables
         with tf.GradientTape() as tape:
-            parts, scalars = self.architecture.losses(batch, training=True)
+            parts, scalars, count = self.architecture.losses(batch, training=True)
             loss = tf.add_n(list(parts.values()))
-            scaled = loss / self.strategy.num_replicas_in_sync
+            scaled = self.optimizer.get_scaled_loss(loss) if self._scales else loss
         gradients = tape.gradient(scaled, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return {
-            "loss/total": loss,
+        if self._scales:
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        if self._sums:
+            weight = tf.maximum(count, 1.0)
+            gradients = [None if gradient is None else gradient * weight for gradient in gradients]
+            parts = {name: value * weight for name, value in parts.items()}
+        if not self.replicas.sync_batch_norm:
+            self._average_statistics()
+        return Measured(gradients, parts, scalars, count)
+
+    def _add(self, batch: Tensors, before: Measured) -> Measured:
+        pairs = zip(tf.nest.flatten(before), tf.nest.flatten(self._measure(batch)), strict=True)
+        sums = [None if one is None else one + other for one, other in pairs]
+        return tf.nest.pack_sequence_as(before, sums)  # type: ignore[no-any-return]
+
+    def _update(self, asked: Tensor, measured: Measured) -> Tensors:
+        gradients, parts, scalars, _ = measured
+        figures: Tensors = {}
+        if self._sums:
+            flat = [value for value in tf.nest.flatten((measured, asked)) if value is not None]
+            places = iter(others.total(flat))
+            whole = [None if value is None else next(places) for value in tf.nest.flatten((measured, asked))]
+            (gradients, parts, scalars, count), stop = tf.nest.pack_sequence_as((measured, asked), whole)
+            weight, batches = tf.maximum(count, 1.0), self.replicas.count * self.accumulate
+            gradients = [None if gradient is None else gradient / weight for gradient in gradients]
+            parts = {name: value / weight for name, value in parts.items()}
+            scalars = {name: value / batches for name, value in scalars.items()}
+            figures = {STOP: stop} if self.replicas.worker.count > 1 else {}
+        pairs = zip(gradients, self.architecture.model.trainable_variables, strict=True)
+        self.optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+        return figures | {
+            "loss/total": tf.add_n(list(parts.values())),
             **{f"loss/{name}": value for name, value in parts.items()},
             **scalars,
-            "gradient_norm": tf.linalg.global_norm(gradients),
+            **self._norm(gradients),
         }
+
+    def _norm(self, gradients: list[Tensor]) -> Tensors:
+        norm = tf.linalg.global_norm(gradients)
+        if not self._scales:
+            return {"gradient_norm": norm}
+        scale = self.optimizer.loss_scale  # the optimiser leaves a step with infinite gradients out and halves it
+        norm = tf.where(tf.math.is_finite(norm) | (scale <= 1), norm, 0.0)
+        return {"gradient_norm": norm, "loss_scale": scale}
+
+    def _average_statistics(self) -> None:
+        """Makes batch norm's moving statistics of all replicas the same, so that a saved state holds all of them."""
+        norms = [layer for layer in self.architecture.model.layers if hasattr(layer, "moving_variance")]
+        statistics = [v for layer in norms if layer.trainable for v in (layer.moving_mean, layer.moving_variance)]
+        if others.count() > 1 and statistics:
+            for variable, value in zip(statistics, others.total([tf.identity(v) for v in statistics]), strict=True):
+                variable.assign(value / others.count())
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Inside this context, the model has the moving average of its weights, if the schedule keeps one."""
-        if not self.optimizer.use_ema:
+        if not self._plain.use_ema:
             yield
             return
         variables = self.architecture.model.trainable_variables
         current = [variable.numpy() for variable in variables]
         try:
-            for variable, average in zip(variables, self.optimizer._model_variables_moving_average, strict=True):
+            for variable, average in zip(variables, self._plain._model_variables_moving_average, strict=True):
                 variable.assign(average)
             yield
         finally:
@@ -132,8 +232,12 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         for k in range(batches):
             for layer in norms:
                 layer.momentum = k / (k + 1)
-            self.architecture.losses(
-                self.stream.batch(k), training=True
-            )  # eager: a trace would keep the first momentum
+            part = self.replicas.divided(self.stream.batch(k))
+            self.strategy.run(self._forward, args=(part,))  # eager: a trace would keep the first momentum
         for layer, decay in zip(norms, decays, strict=True):
             layer.momentum = decay
+
+    def _forward(self, batch: Tensors) -> None:
+        self.architecture.losses(batch, training=True)
+        if not self.replicas.sync_batch_norm:
+            self._average_statistics()

@@ -46,15 +46,15 @@ def test_a_deeper_head():
 def test_loss_by_hand(batch):
     classifier = Classifier(MobileNetV1(0.25), num_classes=4, size=(96, 128))
     silence(classifier, [0, 0, 0, 0])
-    parts, _ = classifier.losses(batch)
+    parts, *_ = classifier.losses(batch)
     np.testing.assert_allclose(parts["classification"], np.log(4), rtol=1e-6)
     silence(classifier, np.log([4, 2, 1, 1]))
-    parts, scalars = classifier.losses(batch)  # the labels' probabilities are 1/2, 1/4 and 1/8
+    parts, scalars, _ = classifier.losses(batch)  # the labels' probabilities are 1/2, 1/4 and 1/8
     np.testing.assert_allclose(parts["classification"], (1 + 2 + 3) * np.log(2) / 3, rtol=1e-5)
     np.testing.assert_allclose(scalars["top1/batch"], 1 / 3, rtol=1e-6)
     np.testing.assert_allclose(classifier.detect(batch["image"])["probabilities"], [[0.5, 0.25, 0.125, 0.125]] * 3)
     classifier.label_smoothing = 0.4  # a label keeps .7, the three others have .1 each
-    parts, _ = classifier.losses(only_first(batch))
+    parts, *_ = classifier.losses(only_first(batch))
     np.testing.assert_allclose(parts["classification"], (0.7 * 1 + 0.1 * 2 + 0.2 * 3) * np.log(2), rtol=1e-5)
 
 

@@ -70,7 +70,7 @@ def only(batch, *images):
 
 def gradients(detector, batch):
     with tf.GradientTape() as tape:
-        parts, _ = detector.losses(batch)
+        parts, *_ = detector.losses(batch)
         loss = sum(parts.values())
     found = tape.gradient(loss, detector.model.trainable_variables, unconnected_gradients="zero")
     return float(loss), [g.numpy() for g in found]
@@ -133,7 +133,7 @@ def test_an_image_with_objects_teaches_every_variable(batch, parts):
 
 
 def test_a_background_image_teaches_that_nothing_is_there(detector, batch):
-    parts, scalars = detector.losses(only(batch, 0))
+    parts, scalars, _ = detector.losses(only(batch, 0))
     assert float(parts["rpn_localization"]) == float(parts["box_localization"]) == 0
     assert float(parts["rpn_classification"]) > 0.1 and float(parts["box_classification"]) > 0.1
     assert float(scalars["rpn/positives_per_image"]) == float(scalars["box/positives_per_image"]) == 0
@@ -142,11 +142,11 @@ def test_a_background_image_teaches_that_nothing_is_there(detector, batch):
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_images(detector, batch):
     """In inference mode; each image's draws come from its own seed, whatever its neighbours are."""
-    together, scalars = detector.losses(batch, training=False)
+    together, scalars, _ = detector.losses(batch, training=False)
     alone = [detector.losses(only(batch, i), training=False) for i in range(4)]
     for name, value in together.items():
-        assert_same_outputs(float(value), np.mean([float(parts[name]) for parts, _ in alone]))
-    positives = [float(s["box/positives_per_image"]) for _, s in alone]
+        assert_same_outputs(float(value), np.mean([float(parts[name]) for parts, *_ in alone]))
+    positives = [float(s["box/positives_per_image"]) for _, s, _ in alone]
     assert float(scalars["box/positives_per_image"]) == pytest.approx(np.mean(positives)) and positives[3] == 4
 
 
@@ -238,7 +238,7 @@ def test_no_gradient_runs_through_proposal_coordinates(detector, batch):
     rpn = [layer for layer in detector.model.layers if layer.name.startswith("FirstStage") and layer.weights]
     variables = [v for layer in rpn for v in layer.trainable_variables]
     with tf.GradientTape() as tape:
-        parts, _ = detector.losses(only(batch, 2, 3))
+        parts, *_ = detector.losses(only(batch, 2, 3))
         loss = parts["box_classification"] + parts["box_localization"]
     assert len(variables) == 6 and tape.gradient(loss, variables) == [None] * 6
 

@@ -63,7 +63,7 @@ def only(batch, *images):
 
 def gradients(ssd, batch):
     with tf.GradientTape() as tape:
-        parts, _ = ssd.losses(batch)
+        parts, *_ = ssd.losses(batch)
         loss = sum(parts.values())
     found = tape.gradient(loss, ssd.model.trainable_variables, unconnected_gradients="zero")
     return float(loss), [g.numpy() for g in found]
@@ -164,7 +164,7 @@ def test_other_losses_without_a_sampler(batch, loss):
 
 def test_a_background_image_teaches_with_three_negatives_and_nothing_with_none(ssd, batch):
     background = only(batch, 0)
-    _, scalars = ssd.losses(background)
+    _, scalars, _ = ssd.losses(background)
     assert float(scalars["anchors/negatives_per_image"]) == 3 and float(scalars["anchors/positives_per_image"]) == 0
     loss, found = gradients(ssd, background)
     assert loss > 0 and any(np.abs(g).max() > 1e-6 for g in found)
@@ -189,10 +189,10 @@ def test_training_on_background_lowers_the_scores(batch):
 
 
 def test_the_loss_of_a_batch_is_that_of_its_images_weighed_by_matches(ssd, batch):
-    parts, scalars = ssd.losses(batch, training=False)
+    parts, scalars, _ = ssd.losses(batch, training=False)
     matches, sums = 0.0, {"classification": 0.0, "localization": 0.0}
     for i in range(4):
-        alone, one = ssd.losses(only(batch, i), training=False)
+        alone, one, _ = ssd.losses(only(batch, i), training=False)
         own = float(one["anchors/positives_per_image"])
         matches += own
         for name in sums:

@@ -9,8 +9,9 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import UserError
+from detect.modeling.interface import Losses
 from detect.reporting.logger import RunLogger, read_metrics
-from detect.runs.folder import StageFolder
+from detect.runs.folder import RunFolder
 from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging
 from detect.training.loop import Fit, Hook, Interrupted
 from detect.training.schedule import Schedule
@@ -27,7 +28,7 @@ class Line:
         self.model = tf_keras.Model(x, tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")(x))
 
     def losses(self, batch, training=True):
-        return {"square": tf.reduce_mean((self.model(tf.ones((1, 1))) - batch["image"]) ** 2)}, {}
+        return Losses({"square": tf.reduce_mean((self.model(tf.ones((1, 1))) - batch["image"]) ** 2)}, {}, tf.ones(()))
 
     @property
     def weight(self) -> float:
@@ -61,7 +62,7 @@ def stream_as_dataset(monkeypatch):
         signature = {"image": tf.TensorSpec((1, 1), tf.float32), "index": tf.TensorSpec((1,), tf.int32)}
         return tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
 
-    monkeypatch.setattr("detect.training.trainer.to_tf", to_tf)
+    monkeypatch.setattr("detect.training.distribution.to_tf", to_tf)
 
 
 def schedule(**settings):
@@ -87,7 +88,9 @@ def run(folder, plan, stream=None, evaluate=float, hooks=()):
     stop = [EarlyStop(plan.patience, evaluation)] if plan.patience else []
     order = [Logging(plan.log_every), evaluation, *stop, *hooks, Checkpointing(plan.checkpoint_every)]
     with RunLogger(folder, plan.steps, "line", console=False) as logger:
-        outcome = Fit(trainer, plan, StageFolder(folder), logger, order, lambda i: f"image-{i}").run()
+        outcome = Fit(
+            trainer, plan, RunFolder(folder.parent).stage(folder.name), logger, order, lambda i: f"image-{i}"
+        ).run()
     return line, trainer, outcome | {"best": evaluation.best, "best_step": evaluation.best_step}
 
 

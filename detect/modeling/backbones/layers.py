@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import tf_keras
 
+from detect.modeling.replicas import batch_norm
+
 layers = tf_keras.layers
 # Factor and offset of 0..255. `mean` subtracts the ImageNet means of R, G, B, as in the training of TF-slim's VGG.
 InputScaling = Literal["signed", "unit", "mean", "none"]
@@ -87,7 +89,7 @@ class ConvScope:
 
     def _finish(self, x, name: str):
         if self.normalise:
-            x = layers.BatchNormalization(epsilon=self.epsilon, scale=self.scale, name=f"{name}/BatchNorm")(x)
+            x = batch_norm(epsilon=self.epsilon, scale=self.scale, name=f"{name}/BatchNorm")(x)
         return x if self.activation is None else activate(x, self.activation, name)
 
 
@@ -122,7 +124,7 @@ def squeeze_excite(x, name: str, reduction: int = 4):
 def scale_input(image, scaling: InputScaling):
     """Scales 0..255 to the range that the backbone was trained on. scaling: a name of INPUT_SCALINGS."""
     factor, offset = INPUT_SCALINGS[scaling]
-    return layers.Rescaling(factor, offset, name="input_scaling")(image)
+    return layers.Rescaling(factor, offset, name="input_scaling", dtype="float32")(image)
 
 
 def scaled_depth(channels: int, multiplier: float, min_depth: int) -> int:

@@ -15,6 +15,9 @@ The results of the last stage are in the run folder itself.
 import datetime
 import fcntl
 import logging
+import os
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -269,7 +272,16 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InUse(f"run folder {self.path}: another process is training in it") from error
+        lock.write(f"{os.getpid()} on {socket.gethostname()}, {time.time_ns()}\n")
+        lock.flush()
         return lock
+
+    def claimed_by(self) -> str | None:
+        """The text that worker 0 wrote into the lock of the run; None if this process can't read it."""
+        try:
+            return (self.shared / "lock").read_text()
+        except OSError:
+            return None
 
     def refuse_other_data(self, dataset: DetectionDataset) -> None:
         """Raises DataError, which names what changed, if the run was begun on other data."""

@@ -6,6 +6,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from detect.config import trust
+from detect.config.fingerprint import fingerprint
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError
@@ -57,6 +58,14 @@ def limit_threads(number: int) -> None:
 def replicas(run: Run) -> Replicas:
     """The devices and workers that train a run. Networks that it trains are built in the scope of their strategy."""
     return _replicas(run.cfg, run.worker)
+
+
+def agree(run: Run) -> None:
+    """Raises ConfigError unless all workers train the same configuration on the same data in the same folder."""
+    them = replicas(run)
+    them.agree("the fingerprint of the configuration", fingerprint(run.cfg))
+    them.agree("the fingerprint of the data set", run.dataset.fingerprint())
+    them.agree("the lock of the run folder, which all workers must share,", run.folder.claimed_by())
 
 
 def _replicas(cfg: DictConfig, worker: Worker) -> Replicas:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -168,14 +169,16 @@ class _Inference:
 
 
 @contextlib.contextmanager
-def lost_worker() -> Iterator[None]:
+def lost_worker(worker: Worker, run: Path) -> Iterator[None]:
     """Inside this context, the error of TensorFlow for a worker that has ended is a UserError."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if worker.count == 1:
+            raise
         raise UserError(
-            f"another worker of the run has ended, see its log ({error.message.splitlines()[0]}). Start all workers "
-            "again with resume=RUN: they go on from the last saved state"
+            f"another worker of the run has ended: see its console and {run}/workers. Start all workers again with the "
+            f"same command, or with resume={run}: they go on from the last saved state"
         ) from error
 
 

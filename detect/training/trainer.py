@@ -16,7 +16,7 @@ from detect.errors import UserError
 from detect.modeling import replicas as others
 from detect.modeling.interface import Architecture, Figures, Tensor
 from detect.modeling.precision import needs_loss_scale
-from detect.training.distribution import Replicas, Tensors, lost_worker
+from detect.training.distribution import Replicas, Tensors
 from detect.training.schedule import Schedule
 
 Row = dict[str, float]
@@ -108,8 +108,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             begun = time.perf_counter()
             batches = [self._next_batch() for _ in range(self.accumulate)]
             waited = time.perf_counter() - begun
-            with lost_worker():
-                figures = {name: float(value) for name, value in self._take(batches).items()}
+            figures = {name: float(value) for name, value in self._take(batches).items()}
             self.interrupted = figures.pop(STOP, float(self.interrupted)) > 0
             if not all(math.isfinite(value) for value in figures.values()):
                 raise Diverged(self.step, figures, self._rows(batches))

@@ -2,13 +2,19 @@
 
 import json
 import os
+import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.training.test_resume import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("ssd", "classifier+sync")
@@ -107,3 +113,114 @@ def test_accumulated_batches_are_one_batch(data, alone):
     given = ["schedule.batch_size=4", "schedule.accumulate=2"]
     found = result(begin(data, "none", None, parts=("ssd",), more=given))["ssd"]
     assert found["losses"] == pytest.approx(alone["ssd"]["losses"], rel=1e-5)
+
+
+RUN = (
+    *("dataset=yolo", "init=none", "backbone._target_=tests.tiny_backbone.Tiny", "trust=[tests]", "threads=1"),
+    *("detector.size=[96,96]", "detector.neck.channels=[]", "classify.classifier.size=[32,32]", "augment=none"),
+    *("schedule.steps=24", "schedule.batch_size=4", "schedule.warmup=2", "schedule.log_every=2"),
+    *("schedule.evaluate_every=6", "schedule.checkpoint_every=4", "classify.schedule.steps=8"),
+    *("classify.schedule.batch_size=4", "classify.schedule.warmup=1", "classify.schedule.evaluate_every=4"),
+    *("classify.schedule.checkpoint_every=4", "quantize=int8", "quantize.calibrate=2", "quantize.schedule.steps=6"),
+    *("quantize.schedule.batch_size=4", "quantize.schedule.warmup=1", "quantize.schedule.evaluate_every=3"),
+    *("quantize.schedule.checkpoint_every=2", "distribute.kind=multi_worker"),
+)
+
+
+def start(data: Path, run: Path, count: int = 2) -> list[subprocess.Popen]:
+    """Begins `detect train` on each worker."""
+    words = [sys.executable, "-m", "detect.cli", "train", *RUN, f"dataset.root={data}", f"hydra.run.dir={run}"]
+    return [
+        subprocess.Popen(
+            words,
+            env=os.environ | {"TF_CONFIG": c},
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for c in clusters(count)
+    ]
+
+
+def ends(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    texts = [p.communicate(timeout=400)[0] for p in processes]
+    return [(p.returncode, text) for p, text in zip(processes, texts, strict=True)]
+
+
+def after(run: Path, stage: str, rows: int) -> None:
+    """Waits until a stage has written so many rows of figures."""
+    file, end = run / stage / "metrics.jsonl", time.monotonic() + 200
+    while not (file.exists() and file.read_text().count("\n") >= rows) and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """A run of three stages by two workers that nothing happened to."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert [code for code, _ in ends(start(data, run))] == [0, 0]
+    return run
+
+
+def outcome(run: Path) -> tuple:
+    """The bits of the last states of all stages, and the scores."""
+    states = [weights(run, stage) for stage in ("classify", "detector", "quantized")]
+    bits = [{name: value.tobytes() for name, value in state.items()} for state in states]
+    return bits, json.loads((run / "summary.json").read_text())["scores"]
+
+
+@pytest.mark.slow
+def test_further_workers_leave_the_run_folder_to_the_first(whole):
+    assert {path.name for path in (whole / "workers").iterdir()} == {"1"}
+    assert (whole / "workers/1/train.log").exists() and not (whole / "workers/1/detector/last").exists()
+    assert (whole / "summary.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "rows"), [("classify", 2), ("detector", 6), ("quantized", 2)])
+def test_a_signal_to_one_worker_ends_all_at_the_same_step(data, whole, tmp_path, stage, rows):
+    run, processes = tmp_path / "run", []
+    processes = start(data, run)
+    after(run, stage, rows)
+    processes[1].send_signal(signal.SIGTERM)
+    found = ends(processes)
+    steps = [re.findall(r"stopped at step (\d+)", text) for _, text in found]
+    assert [code for code, _ in found] == [130, 130] and steps[0] == steps[1] != [], found[0][1][-2000:]
+    assert [code for code, _ in ends(start(data, run))] == [0, 0]
+    assert outcome(run) == outcome(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_worker_that_is_killed(data, whole, tmp_path, number):
+    """The other one says so and ends; both together go on, and end with the same bits. One device goes on, too."""
+    run = tmp_path / "run"
+    processes = start(data, run)
+    after(run, "detector", 7)
+    processes[number].kill()
+    begun = time.monotonic()
+    (code, text) = ends(processes)[1 - number]
+    assert time.monotonic() - begun < 30
+    assert code == 2 and text.splitlines()[-1].startswith("detect train: another worker of the run has ended"), text
+    shutil.copytree(run, alone := tmp_path / "alone")
+    assert [code for code, _ in ends(start(data, run))] == [0, 0]
+    assert outcome(run) == outcome(whole)
+    words = ["train", f"resume={alone}", "trust=[tests]", "distribute.kind=mirrored", "distribute.devices=2"]
+    done = subprocess.run([sys.executable, "-m", "detect.cli", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "resumed at step 8" in done.stdout + done.stderr, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_workers_that_differ_are_refused(data, tmp_path):
+    """Another seed at one of them: both say which figure differs, and leave no run."""
+    cluster, other = clusters(2)
+    words = [sys.executable, "-m", "detect.cli", "train", *RUN, f"dataset.root={data}", f"hydra.run.dir={tmp_path}/run"]
+    processes = [
+        subprocess.Popen([*words, f"seed={i}"], env=os.environ | {"TF_CONFIG": c}, cwd=ROOT, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for i, c in enumerate((cluster, other))
+    ]  # fmt: skip
+    for code, text in ends(processes):
+        assert code == 2 and "the fingerprint of the configuration of worker 1" in text, text[-2000:]
+    assert not (tmp_path / "run").exists()

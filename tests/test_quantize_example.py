@@ -14,6 +14,7 @@ from detect.tflite import flatbuffer, operators
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "quantize_a_convnet.py"
 
 
+@pytest.mark.slow
 def test_from_float_training_to_three_files(tmp_path, monkeypatch, capfd):
     """One epoch of each: an int8 file is right as often as the float one, give or take 5%, and less than a third as
     large; all of its convolutions are int8."""

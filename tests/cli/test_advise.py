@@ -93,6 +93,7 @@ def test_it_says_what_it_found_and_proposes(advised):
     assert {"override /init": "none"} in experiment["defaults"]
 
 
+@pytest.mark.slow
 def test_the_proposal_trains_as_it_is(advised, tmp_path):
     folder = advised[0]
     detect("train", "--config-dir", str(folder), "experiment=mine", "debug=step", f"hydra.run.dir={tmp_path}")

@@ -51,15 +51,32 @@ class Measured(NamedTuple):
     count: Tensor
 
 
+class Taken(NamedTuple):
+    """A step whose figures are not read yet: its number from 0, its start, and its wait for batches in seconds."""
+
+    step: int
+    batches: list[Tensors]
+    figures: Tensors
+    start: float
+    waited: float
+
+
 class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no types
     """Optimises a meta-architecture on a stream of batches.
 
     stream: that of this worker. replicas: those that share a batch; the network was built in the scope of their
         strategy. A step takes `schedule.accumulate` batches.
+    reads_each: whether the figures of each step are read at once, which waits for the device. False reads them at the
+        end of `train`; the batches are kept until then. None reads each on processors, and later on GPUs.
     """
 
     def __init__(
-        self, architecture: Architecture, schedule: Schedule, stream: Stream, replicas: Replicas | None = None
+        self,
+        architecture: Architecture,
+        schedule: Schedule,
+        stream: Stream,
+        replicas: Replicas | None = None,
+        reads_each: bool | None = None,
     ):
         self.architecture, self.stream = architecture, stream
         self.before_step: Callable[[int], None] = lambda step: None  # called before each step, with its number from 0
@@ -73,6 +90,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             self._scales = needs_loss_scale(architecture.model)
             if self._scales:
                 self.optimizer = tf_keras.mixed_precision.LossScaleOptimizer(self._plain)
+        self.reads_each = not tf.config.list_logical_devices("GPU") if reads_each is None else reads_each
         self.interrupted = self._asked = False
         self._batches: Iterator[Tensors] | None = None
         self._step = tf.function(self._whole_step, autograph=False)
@@ -101,22 +119,34 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         """Runs up to `num_steps` steps, fewer after `stop`; returns the mean of each figure over them."""
         if self._batches is None:
             self._batches = self.replicas.batches(self.stream, self.step * self.accumulate)
-        rows = []
-        for _ in range(int(num_steps)):
+        first, rows, unread = self.step, list[Row](), list[Taken]()
+        for step in range(first, first + int(num_steps)):
             start = time.perf_counter()
-            self.before_step(self.step)
+            self.before_step(step)
             begun = time.perf_counter()
             batches = [self._next_batch() for _ in range(self.accumulate)]
             waited = time.perf_counter() - begun
-            figures = {name: float(value) for name, value in self._take(batches).items()}
-            self.interrupted = figures.pop(STOP, float(self.interrupted)) > 0
-            if not all(math.isfinite(value) for value in figures.values()):
-                raise Diverged(self.step, figures, self._rows(batches))
-            rows.append(figures | {SECONDS: time.perf_counter() - start, WAITED: waited})
-            self.after_step(rows[-1])
+            unread.append(Taken(step, batches, self._take(batches), start, waited))
+            if self.reads_each or step + 1 == first + int(num_steps) or self.interrupted:
+                rows += self._read(unread)
             if self.interrupted:
                 break
         return means(rows)
+
+    def _read(self, unread: "list[Taken]") -> list[Row]:
+        """The figures of steps that are not read yet, in order; afterwards all are read. Raises Diverged for the first
+        step with a figure that is not finite."""
+        rows = []
+        for taken, after in zip(unread, [*unread[1:], None], strict=True):
+            row = {name: float(value) for name, value in taken.figures.items()}
+            self.interrupted = row.pop(STOP, float(self.interrupted)) > 0
+            if not all(math.isfinite(value) for value in row.values()):
+                raise Diverged(taken.step + 1, row, self._rows(taken.batches))
+            end = after.start if after else time.perf_counter()
+            rows.append(row | {SECONDS: end - taken.start, WAITED: taken.waited})
+            self.after_step(rows[-1])
+        unread.clear()
+        return rows
 
     def _next_batch(self) -> Tensors:
         assert self._batches is not None  # `train` makes it
@@ -183,7 +213,10 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             scalars = {name: value / batches for name, value in scalars.items()}
             figures = {STOP: stop} if self.replicas.worker.count > 1 else {}
         pairs = zip(gradients, self.architecture.model.trainable_variables, strict=True)
+        step = tf.identity(self._plain.iterations)
         self.optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+        if self._scales:  # a step that is left out counts, too: it has used its batch
+            self._plain.iterations.assign(step + 1)
         return figures | {
             "loss/total": tf.add_n(list(parts.values())),
             **{f"loss/{name}": value for name, value in parts.items()},

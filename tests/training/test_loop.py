@@ -82,9 +82,9 @@ class Scored(Evaluation):
         return self.function(fit.step)
 
 
-def run(folder, plan, stream=None, evaluate=float, hooks=()):
-    line = Line()
-    trainer, evaluation = Trainer(line, plan, stream or Numbers()), Scored(plan.evaluate_every, evaluate)
+def run(folder, plan, stream=None, evaluate=float, hooks=(), reads_each=None):
+    line, evaluation = Line(), Scored(plan.evaluate_every, evaluate)
+    trainer = Trainer(line, plan, stream or Numbers(), reads_each=reads_each)
     stop = [EarlyStop(plan.patience, evaluation)] if plan.patience else []
     order = [Logging(plan.log_every), evaluation, *stop, *hooks, Checkpointing(plan.checkpoint_every)]
     with RunLogger(folder, plan.steps, "line", console=False) as logger:
@@ -101,13 +101,26 @@ def test_constant_rate_by_hand(as_dataset, tmp_path):
     assert outcome["steps"] == 3 and outcome["best_step"] == 3
 
 
-def test_nan_stops_saves_the_batch_and_names_the_images(as_dataset, tmp_path):
+@pytest.mark.parametrize("reads_each", [True, False])
+def test_nan_stops_saves_the_batch_and_names_the_images(as_dataset, tmp_path, reads_each):
+    """Also where the figures of many steps are read at once, the step is the first one that is not finite."""
+    plan = schedule(evaluate_every=4, checkpoint_every=4, log_every=4)
     with pytest.raises(UserError, match=r"step 5: .*loss/total.*image-4") as error:
-        run(tmp_path, schedule(), Numbers(bad=4))
+        run(tmp_path, plan, Numbers(bad=4), reads_each=reads_each)
     (saved,) = tmp_path.glob("diverged_at_5.npz")
     assert str(saved) in str(error.value)
     assert np.isnan(np.load(saved)["image"]).all()
     assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-4")
+
+
+def test_figures_that_are_read_late_are_the_same(as_dataset, tmp_path):
+    plan = schedule(steps=6, log_every=3, evaluate_every=3)
+    one, *_ = run(tmp_path / "one", plan, reads_each=True)
+    two, *_ = run(tmp_path / "two", plan, reads_each=False)
+    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    measured = {"time", "images_per_second", "data_wait_share", "memory_mb"}
+    kept = [[{k: v for k, v in row.items() if k not in measured} for row in each] for each in rows]
+    assert kept[0] == kept[1] and len(kept[0]) == 4 and one.weight == two.weight
 
 
 def test_early_stop_and_best(as_dataset, tmp_path):

@@ -10,7 +10,7 @@ PEER := build/torchvision
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults lint format fuzz audit docs bench lock clean
+.PHONY: help install demo test test-slow test-faults test-growth lint format fuzz audit docs bench lock clean
 
 help: ## what make can do
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,10 @@ fuzz: $(INSTALLED) ## damaged files for every reader, and damaged command lines
 	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
 	$(BIN)/python scripts/fuzz_overrides.py $(or $(CASES),20000) $(or $(SECONDS),1500)
 
-test-faults: $(INSTALLED) ## kills, full disks, damaged files; then growth
+test-faults: $(INSTALLED) ## kills, full disks, damaged files: up to 20 minutes; FAULTS=n kills more
 	$(BIN)/python scripts/faults.py $(FAULTS)
+
+test-growth: $(INSTALLED) ## memory, open files and run folder over 5,000 steps
 	$(BIN)/python scripts/growth.py
 
 audit: $(INSTALLED) ## known weaknesses; ADVISORIES=DIR works offline
@@ -63,6 +65,7 @@ bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (w
 	$(BIN)/python scripts/bench_quantize.py runs/bench/quantize.json
 	$(BIN)/python scripts/bench_peers.py $(PEER)/bin/python runs/bench/peers.json
 	$(BIN)/python scripts/bench_detectors.py runs/bench/detectors.json
+	$(BIN)/python scripts/bench_distribution.py runs/bench/distribution.json
 
 $(PEER)/.installed:
 	@$(PYTHON) -m venv $(PEER)

@@ -137,11 +137,11 @@ def _difference(expected: object, found: object) -> str:
     return f"{expected} is {found}"
 
 
-def killed(kind: int, most: int = 5, twice: bool = False) -> Callable[[Trial], None]:
-    """Two to `most` signals at random moments of the life of a run."""
+def killed(kind: int, most: int = 7, twice: bool = False) -> Callable[[Trial], None]:
+    """Three to `most` signals at random moments of the life of a run."""
 
     def trial(t: Trial) -> None:
-        for _ in range(t.source.randint(2, most)):
+        for _ in range(t.source.randint(3, most)):
             t.kill(t.start(), t.source.uniform(0.2, t.seconds * 1.05), kind, twice)
         t.finish()
 
@@ -149,7 +149,7 @@ def killed(kind: int, most: int = 5, twice: bool = False) -> Callable[[Trial], N
 
 
 def killed_in_a_file_operation(t: Trial) -> None:
-    for _ in range(t.source.randint(2, 5)):
+    for _ in range(t.source.randint(3, 7)):
         number = t.start(program.at_file_operation(t.source.randint(1, 160)))
         t.check_code(code := program.wait(number), (0, -signal.SIGKILL))
         t.row.times += code != 0
@@ -298,17 +298,17 @@ SHARES = {
     "SIGKILL inside an operation on a file": (0.24, killed_in_a_file_operation),
     "SIGTERM at a random moment": (0.16, killed(signal.SIGTERM)),
     "SIGINT at a random moment": (0.16, killed(signal.SIGINT)),
-    "SIGINT twice": (0.1, killed(signal.SIGINT, 4, twice=True)),
+    "SIGINT twice": (0.1, killed(signal.SIGINT, 6, twice=True)),
 }
 """Kills, as shares of their number."""
 
 OTHERS = {
-    "full disk": (8, full_disk),
-    "read-only folder": (4, read_only),
-    "a damaged file of the run": (20, damaged),
-    "an image that vanishes": (4, vanished_image),
-    "a process that stands still": (3, frozen),
-    "a clock that jumps": (3, clock),
-    "a second program in the folder": (3, two_at_once),
+    "full disk": (6, full_disk),
+    "read-only folder": (3, read_only),
+    "a damaged file of the run": (14, damaged),
+    "an image that vanishes": (3, vanished_image),
+    "a process that stands still": (2, frozen),
+    "a clock that jumps": (2, clock),
+    "a second program in the folder": (2, two_at_once),
 }
 """Other faults, and their trials."""

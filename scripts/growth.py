@@ -1,6 +1,6 @@
 """Trains for 5,000 steps with evaluations, and measures whether memory, open files or the run folder grow.
 
-    python scripts/growth.py [STEPS]       # a part of make test-faults
+    python scripts/growth.py [STEPS]       # make test-growth
 
 The network is the default detector, small in pixels. It prints a table and writes it to runs/growth.md.
 Exit code 1: memory, open files, or the run folder grew by more than 1% after step 200.

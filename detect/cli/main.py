@@ -41,9 +41,18 @@ def main() -> int:
         print(f"detect: unknown verb {printable(name)}{hint} (verbs: {', '.join(VERBS)})", file=sys.stderr)
         return 2
     sys.argv = [f"detect {name}", *arguments]
+    sys.unraisablehook = _unraisable
     prepare_environment()
     importlib.import_module(f"detect.cli.{name}").main()
     return 0
+
+
+def _unraisable(event: "sys.UnraisableHookArgs") -> None:
+    """Python prints and forgets a Ctrl-C that arrives while it frees an object: it is sent once more."""
+    if event.exc_type is KeyboardInterrupt:
+        signal.raise_signal(signal.SIGINT)
+    else:
+        sys.__unraisablehook__(event)
 
 
 def verb(config_name: str) -> Callable[[Callable[["DictConfig"], object]], Callable[..., Any]]:

@@ -580,3 +580,18 @@ def test_environment(monkeypatch):
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0", "what the user has set stays"
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] in ("2", "3")
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+def test_ctrl_c_while_an_object_is_freed_is_not_forgotten():
+    class Freed:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    before, sys.unraisablehook = sys.unraisablehook, cli._unraisable
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Freed()
+            for _ in range(1000):  # the signal is handled between two instructions
+                pass
+    finally:
+        sys.unraisablehook = before

@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,9 +49,9 @@ def main() -> int:
 
 
 def _unraisable(event: "sys.UnraisableHookArgs") -> None:
-    """Python prints and forgets a Ctrl-C that arrives while it frees an object: it is sent once more."""
+    """Python prints and forgets a Ctrl-C that arrives while it frees an object: it is sent once more, a little later."""
     if event.exc_type is KeyboardInterrupt:
-        signal.raise_signal(signal.SIGINT)
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(event)
 

@@ -86,8 +86,10 @@ class HardExampleMiner:
         return _flags(tf.gather(indices, kept), among)
 
     def _closed(self, losses, boxes, hardest, positive):
-        """Whether no anchor that is left out could suppress one of the positives beyond the hardest ones. Where rounding
-        could decide, the answer is no."""
+        """Whether no anchor that is left out could suppress one of the positives beyond the hardest ones.
+
+        Where rounding could decide, the answer is no.
+        """
         easier = tf.where(positive & ~hardest)[:, 0]
         others = tf.where(~(hardest | positive))[:, 0]
         doubles = _nearly_overlap(tf.gather(boxes, easier), tf.gather(boxes, others), self.nms_iou - MARGIN)

@@ -9,7 +9,8 @@
     export("runs/mine", format="tflite", quantize="ptq")
 
 The import of this module does not import TensorFlow: the first use of `train`, `evaluate`, `export`, `Detector` or
-`Hook` does. Every error that you can correct is a `UserError`.
+`Hook` does. It sets environment variables that TensorFlow reads then (`detect.environment.for_library`). Every error
+that you can correct is a `UserError`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from detect import environment as _environment
 from detect.config import trust as _trust
 from detect.config.compose import compose as _compose
 from detect.config.grammar import quoted
@@ -48,6 +50,8 @@ __all__ = [
 
 Value = str | int | float | bool | Path | Sequence["Value"] | Mapping[str, "Value"] | None
 """What a key of the configuration can hold."""
+
+_environment.for_library()
 
 _LATE = {"Detector": "detect.detector", "Detections": "detect.detector", "Hook": "detect.training.loop"}
 """Names that need TensorFlow, and the module of each."""

@@ -4,12 +4,11 @@ import contextlib
 import csv
 import json
 import math
+import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from detect.errors import ConfigError, DataError, printable
 
@@ -79,7 +78,7 @@ def csv_cell(value: object) -> object:
 
     Such text begins with = + - @ a tab or a carriage return, and is no number (owasp.org: CSV injection).
     """
-    if value is None or isinstance(value, int | float | np.generic):
+    if value is None or isinstance(value, numbers.Number):
         return value
     text = str(value)
     return f"'{printable(text)}" if text.startswith(FORMULA) and not _is_number(text) else printable(text)
@@ -107,8 +106,8 @@ def strict_json(data: object, indent: int | None = None) -> str:
 
 
 def _plain(data: object) -> object:
-    if isinstance(data, np.ndarray | np.generic):
-        data = data.tolist()
+    if (as_list := getattr(data, "tolist", None)) is not None:  # an array or a number of numpy, which is not imported
+        data = as_list()
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, Mapping):

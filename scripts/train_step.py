@@ -5,13 +5,11 @@ Prints a json line when it is ready; then, for each line N on standard input, ta
 """
 
 import json
-import os
 import resource
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `detect` itself sets it
+from detect import environment
 
 BOXES = [[20, 20, 120, 150], [60, 80, 200, 220], [100, 30, 250, 140]]
 CLASSES = 20
@@ -25,6 +23,7 @@ def memory_mb() -> int:
 def main() -> None:
     """Builds, traces and takes a first step, prints a description, then takes steps on request."""
     batch_size, overrides = int(sys.argv[1]), sys.argv[2:]
+    environment.for_program()  # as the command sets it, before TensorFlow is imported
     import hydra
     import numpy as np
     import tensorflow as tf

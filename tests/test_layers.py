@@ -28,6 +28,7 @@ LAYERS = [
     "geometry",
     "config",
     "apart",
+    "environment",
     "files",
     "errors",
 ]

@@ -5,7 +5,6 @@ Nothing here imports TensorFlow. `detect --help` does not import Hydra either.
 
 import difflib
 import functools
-import gc
 import importlib
 import importlib.metadata
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from detect import environment
 from detect.cli.help import VERBS, overview, verb_help
 from detect.errors import InUse, Unfinished, UserError, printable, printable_lines
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Entry point of `detect`: calls `main` of the module `detect.cli.VERB`."""
+    """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`."""
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if name in ("-h", "--help", "help"):
         print(overview())
@@ -43,13 +43,21 @@ def main() -> int:
         return 2
     sys.argv = [f"detect {name}", *arguments]
     sys.unraisablehook = _unraisable
-    prepare_environment()
-    importlib.import_module(f"detect.cli.{name}").main()
-    return 0
+    sys.exit(run(name, _late(name), arguments))
+
+
+def _late(name: str) -> Callable[["DictConfig"], object]:
+    """The function of a verb, whose module is imported when a job starts: a wrong command line needs none of it."""
+
+    def function(cfg: "DictConfig") -> object:
+        return importlib.import_module(f"detect.cli.{name}").main(cfg)
+
+    function.__module__ = f"detect.cli.{name}"  # Hydra names the job after it
+    return function
 
 
 def _unraisable(event: "sys.UnraisableHookArgs") -> None:
-    """Python prints and forgets a Ctrl-C that arrives while it frees an object: it is sent once more, a little later."""
+    """Python prints and forgets a Ctrl-C that arrives while it frees an object: it is sent again."""
     if event.exc_type is KeyboardInterrupt:
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
@@ -241,20 +249,8 @@ def _without_escapes(record: "LogRecord") -> bool:
 
 
 def prepare_environment() -> None:
-    """Sets environment variables; this must come before the import of the libraries that read them.
-
-    Python looks for unreachable cycles of objects less often. A graph has so many objects, which all stay, that the
-    search took a fifth of the time until the first step.
-    """
-    gc.set_threshold(50_000, 10, 10)
-    gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
-    # 2 shows errors, for example of a missing CUDA library; without a GPU these messages do not matter.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpu else "3")
-    # It is off by default on AMD processors with AVX2, where it makes training about 1.3 times as fast.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # else TensorFlow imports Keras 3, which nothing here uses
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    """Sets environment variables; this must come before the import of the libraries that read them."""
+    environment.for_program()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors and does not print them: run() prints the message
     import logging
 

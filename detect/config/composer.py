@@ -83,11 +83,12 @@ class Composer:
         legal = {key for key, _ in nodes(tree)}
         values = [o for o in job if not self._chooses(o) and not o.is_hydra_override()]
         changed = set(retarget.retargeted(values))
-        extensible = changed | retarget.extensible(tree)
         for override in values:
-            self._check_key(override, legal, changed, extensible)
+            key = override.key_or_group
+            opened = check.is_open(key) or below(key, changed) or retarget.extensible(key, tree)
+            self._check_key(override, legal, changed, opened)
             if override.is_add() or override.is_force_add():  # the next override may change what this one adds
-                key, value = override.key_or_group, override.value()
+                value = override.value()
                 legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
         return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
 
@@ -152,10 +153,9 @@ class Composer:
                 near = nearest(str(option), self.groups[group])
                 raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")
 
-    def _check_key(self, override: Override, legal: set[str], changed: set[str], extensible: set[str]) -> None:
-        """changed: nodes that the job gives another target. extensible: nodes to which `+` may add arguments."""
+    def _check_key(self, override: Override, legal: set[str], changed: set[str], opened: bool) -> None:
+        """changed: nodes that the job gives another target. opened: whether `+` may add the key."""
         key, line = override.key_or_group, override.input_line
-        opened = check.is_open(key) or below(key, extensible)
         if key.rpartition(".")[2] == "num_classes":
             raise ConfigError(f"{line}: {check.COUNT_IS_DERIVED}")
         if key in legal:

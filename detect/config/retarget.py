@@ -48,10 +48,11 @@ def fitted(asked: Sequence[Override], base: Tree) -> list[Override]:
     return found
 
 
-def extensible(base: Tree) -> set[str]:
-    """Nodes to which `+NODE.argument=...` may add: their target is not of this package, and its signature is known."""
-    found = targets(base)
-    return {k for k, n in found.items() if not str(n["_target_"]).startswith("detect.") and _tells(str(n["_target_"]))}
+def extensible(key: str, base: Tree) -> bool:
+    """Whether `+key=...` may add an argument: the key lies in a node whose target is not of this package, and the
+    signature of that target is known. For another key, the libraries of targets are not looked at."""
+    found = (str(node["_target_"]) for name, node in targets(base).items() if below(key, [name]))
+    return any(_tells(target) for target in found if not target.startswith("detect."))
 
 
 def _tells(target: str) -> bool:

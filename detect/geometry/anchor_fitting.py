@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 Layout = list[list[tuple[float, float]]]
 REACH = 3.0
@@ -31,6 +30,8 @@ def fit_layout(
     different = np.unique(sides.round(2), axis=0)
     centres = different
     if len(different) > clusters:
+        from scipy.cluster.vq import kmeans2  # an eighth of a second, which only this call needs
+
         centres, _ = kmeans2(sides, clusters, minit="++", rng=np.random.default_rng(seed), missing="raise")
     strides = [max(size[0] / rows, size[1] / columns) for rows, columns in map_shapes]
     layout: Layout = [[] for _ in map_shapes]

@@ -1,9 +1,12 @@
 """Boxes in numbers that networks predict: offsets from an anchor, or distances from its centre."""
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
-from official.vision.ops import box_ops
+
+EPSILON = 1e-8  # pixels, added to the sides before a division and a logarithm (official.vision.ops.box_ops)
+LARGEST = math.log(1000.0 / 16)  # of log h'/h and log w'/w in `BoxCoder.decode`
 
 
 class BoxCoder:
@@ -19,14 +22,22 @@ class BoxCoder:
 
     def encode(self, boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
         """boxes, anchors: float32 [..., 4] in pixels, each with an area. Returns codes of the same shape."""
-        return box_ops.encode_boxes(boxes, anchors, weights=self.scales)
+        (centres, sizes), (from_centres, from_sizes) = _halves(boxes), _halves(anchors)
+        sizes, from_sizes = sizes + EPSILON, from_sizes + EPSILON
+        codes = [(centres - from_centres) / from_sizes, tf.math.log(sizes / from_sizes)]
+        return tf.concat(codes, axis=-1) * tf.constant(self.scales, tf.float32)
 
     def decode(self, codes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
         """The inverse of `encode`: float32 [..., 4] in pixels.
 
-        A side is at most 1000/16 times the anchor's (official.vision.ops.box_ops); the API has no such limit.
+        A side is at most 1000/16 times the anchor's, as in tf-models-official; the API has no such limit.
         """
-        return box_ops.decode_boxes(codes, anchors, weights=self.scales)
+        from_centres, from_sizes = _halves(anchors)
+        codes = codes / tf.constant(self.scales, tf.float32)
+        centres = codes[..., :2] * from_sizes + from_centres
+        sizes = tf.exp(tf.minimum(codes[..., 2:], LARGEST)) * from_sizes
+        low = centres - 0.5 * sizes
+        return tf.concat([low, low + sizes], axis=-1)
 
 
 class DistanceCoder:
@@ -50,6 +61,12 @@ class DistanceCoder:
         centres, sizes = _centres(anchors)
         codes = codes / tf.constant(self.scales)
         return tf.concat([centres - codes[..., :2] * sizes, centres + codes[..., 2:] * sizes], axis=-1)
+
+
+def _halves(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Centres and sizes (y, x), [..., 2] each, with the rounding of official.vision.ops.box_ops."""
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + 0.5 * sizes, sizes
 
 
 def _centres(anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import tensorflow as tf
-from official.vision.losses import focal_loss
 
 from detect.errors import ConfigError
 from detect.modeling.interface import ClassificationLoss, Tensor
@@ -75,13 +74,16 @@ class FocalClassification:
     scoring = "sigmoid"
 
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0, prior: float = 0.01):
-        self.loss = focal_loss.FocalLoss(alpha, gamma, reduction="none")
-        self.prior = prior
+        self.alpha, self.gamma, self.prior = alpha, gamma, prior
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1] (the background column is not used); classes: int32 [B, A]. Returns [B, A]."""
-        targets = tf.one_hot(classes - 1, logits.shape[-1] - 1)
-        return tf.reduce_sum(self.loss(targets, logits[..., 1:]), axis=-1)
+        logits = logits[..., 1:]
+        targets = tf.one_hot(classes - 1, logits.shape[-1])
+        probabilities, positive = tf.sigmoid(logits), targets > 0
+        wrong = 1.0 - tf.where(positive, probabilities, 1.0 - probabilities)
+        entropy = wrong**self.gamma * tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+        return tf.reduce_sum(tf.where(positive, self.alpha, 1.0 - self.alpha) * entropy, axis=-1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Scores of the C classes: float32 [B, A, C]."""

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import tensorflow as tf
 import tf_keras
-from official.vision.ops import box_ops
 
 from detect.config.legal_values import Count, Share, number, whole
 from detect.geometry.box_coder import BoxCoder
+from detect.geometry.overlap import overlap
 from detect.modeling.backbones.layers import ConvScope
 from detect.modeling.nms import suppress
 
@@ -96,12 +96,12 @@ def recalls(proposals: Proposals, boxes, classes) -> dict:
 
     It is 1 if the batch has no boxes, so that means over batches stay finite.
     """
-    overlap = tf.where(proposals.real[..., tf.newaxis], box_ops.bbox_overlap(proposals.boxes, boxes), -1.0)
-    best, real = tf.reduce_max(overlap, axis=1), classes > 0
+    covered = tf.where(proposals.real[..., tf.newaxis], overlap(proposals.boxes, boxes), -1.0)
+    best, real = tf.reduce_max(covered, axis=1), classes > 0
     count = tf.math.count_nonzero(real, dtype=tf.float32)
 
     def recall(iou: float):
-        covered = tf.math.count_nonzero(real & (best >= iou), dtype=tf.float32)
-        return tf.where(count > 0, tf.math.divide_no_nan(covered, count), 1.0)
+        found = tf.math.count_nonzero(real & (best >= iou), dtype=tf.float32)
+        return tf.where(count > 0, tf.math.divide_no_nan(found, count), 1.0)
 
     return {"rpn/recall_50": recall(0.5), "rpn/recall_70": recall(0.7)}

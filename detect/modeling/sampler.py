@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import numpy as np
 import tensorflow as tf
 
 from detect.config.legal_values import Share, whole
@@ -14,6 +15,9 @@ class HardExampleMiner:
     nms_iou: a candidate whose IoU with a harder one is higher is left out; None skips that step (and its time).
     negatives_per_positive: the negatives kept for each matched anchor; the product with their number is rounded down.
     min_negatives: the least number of negatives kept; with 0, as in the zoo, an image without boxes has no loss.
+
+    The result is that of a suppression among all anchors. Where it can be proven for an image that the hardest few
+    hundred anchors and the matched ones decide it, the suppression is among these alone.
     """
 
     def __init__(
@@ -31,28 +35,86 @@ class HardExampleMiner:
 
         Returns float32 [B, A]: 1 where the anchor counts.
         """
-        considered = self._candidates(losses, boxes) & (weights > 0)
+        considered = self._candidates(losses, matched, weights, boxes) & (weights > 0)
         positive = considered & (matched > 0)
         negative = considered & (matched == 0)
-        positives = tf.reduce_sum(tf.cast(positive, tf.float32), axis=1, keepdims=True)
-        wanted = tf.maximum(tf.floor(positives * self.negatives_per_positive), float(self.min_negatives))
-        rank = _rank(tf.where(negative, losses, -1.0))
-        hardest = negative & (tf.cast(rank, tf.float32) < wanted)
+        wanted = self._wanted(tf.math.count_nonzero(positive, axis=1, keepdims=True))
+        hardest = negative & (_rank(tf.where(negative, losses, -1.0)) < wanted)
         return tf.cast(positive | hardest, tf.float32)
 
-    def _candidates(self, losses, boxes):
-        anchors = losses.shape[1]
+    def _wanted(self, positives):
+        """The number of negatives of images with so many positives."""
+        product = tf.floor(tf.cast(positives, tf.float32) * self.negatives_per_positive)
+        return tf.cast(tf.maximum(product, float(self.min_negatives)), tf.int32)
+
+    def _candidates(self, losses, matched, weights, boxes):
         if self.nms_iou is None:
             return _rank(losses) < self.candidates
+        images = (losses, matched > 0, weights > 0, boxes)
+        return tf.map_fn(lambda image: self._survivors(*image), images, fn_output_signature=tf.bool)
 
-        def suppress(image):
-            image_losses, image_boxes = image
-            kept = tf.image.non_max_suppression(
-                image_boxes, image_losses, min(self.candidates, anchors), iou_threshold=self.nms_iou
-            )
-            return tf.scatter_nd(kept[:, tf.newaxis], tf.ones_like(kept), [anchors]) > 0
+    def _survivors(self, losses, matched, counts, boxes):
+        """bool [A]: the anchors of an image that the suppression keeps; those that can't count may be left out.
 
-        return tf.map_fn(suppress, (losses, boxes), fn_output_signature=tf.bool, parallel_iterations=8)
+        A decision depends only on the harder anchors, so a suppression among the `first` hardest decides as one among
+        all. The easier positives take part, too.
+        """
+        positive = matched & counts
+        number = tf.math.count_nonzero(positive, dtype=tf.int32)
+        first = number + 2 * self._wanted(number) + SPARE
+        everyone = tf.ones_like(matched)
+
+        def among_few():
+            hardest = _flags(tf.math.top_k(losses, first).indices, matched)
+            kept = self._suppress(losses, boxes, hardest | positive)
+            wanted = self._wanted(tf.math.count_nonzero(kept & positive))
+            negatives = tf.math.count_nonzero(kept & counts & ~matched, dtype=tf.int32)
+            return kept, (negatives >= wanted) & self._closed(losses, boxes, hardest, positive)
+
+        easiest = tf.reduce_min(tf.where(positive, losses, np.inf))
+        as_hard = tf.math.count_nonzero(losses >= easiest, dtype=tf.int32)  # the place of the easiest positive
+        few = (first < min(self.candidates, losses.shape[0])) & (as_hard <= self.candidates)
+        kept, proven = tf.cond(few, among_few, lambda: (everyone, tf.constant(False)))
+        return tf.cond(proven, lambda: kept, lambda: self._suppress(losses, boxes, everyone))
+
+    def _suppress(self, losses, boxes, among):
+        """The suppression of boxes [A, 4] by harder ones; only those in `among`, bool [A], take part."""
+        indices = tf.where(among)[:, 0]  # in order: of equal losses, the first one wins
+        kept = tf.image.non_max_suppression(
+            tf.gather(boxes, indices), tf.gather(losses, indices), self.candidates, iou_threshold=self.nms_iou
+        )
+        return _flags(tf.gather(indices, kept), among)
+
+    def _closed(self, losses, boxes, hardest, positive):
+        """Whether no anchor that is left out could suppress one of the positives beyond the hardest ones.
+
+        Where rounding could decide, the answer is no.
+        """
+        easier = tf.where(positive & ~hardest)[:, 0]
+        others = tf.where(~(hardest | positive))[:, 0]
+        doubles = _nearly_overlap(tf.gather(boxes, easier), tf.gather(boxes, others), self.nms_iou - MARGIN)
+        harder = tf.gather(losses, others) >= tf.gather(losses, easier)[:, tf.newaxis]
+        return ~tf.reduce_any(doubles & harder)
+
+
+SPARE = 32
+"""Anchors beyond those that are wanted, in place of those that are suppressed."""
+
+MARGIN = 1e-4
+"""Of an IoU: much more than the rounding of two ways to compute it."""
+
+
+def _nearly_overlap(boxes, others, iou: float):
+    """bool [N, M]: whether the IoU of boxes [N, 4] and [M, 4] is at least `iou`, or both boxes are empty."""
+    low, high = tf.minimum(boxes[:, :2], boxes[:, 2:]), tf.maximum(boxes[:, :2], boxes[:, 2:])
+    other_low, other_high = tf.minimum(others[:, :2], others[:, 2:]), tf.maximum(others[:, :2], others[:, 2:])
+    sides = [
+        tf.minimum(high[:, i, tf.newaxis], other_high[:, i]) - tf.maximum(low[:, i, tf.newaxis], other_low[:, i])
+        for i in range(2)
+    ]
+    shared = tf.maximum(sides[0], 0.0) * tf.maximum(sides[1], 0.0)
+    areas = tf.reduce_prod(high - low, axis=1)[:, tf.newaxis] + tf.reduce_prod(other_high - other_low, axis=1)
+    return shared >= iou * (areas - shared)
 
 
 class BalancedSampler:
@@ -89,6 +151,14 @@ class BalancedSampler:
         return tf.math.top_k(self(positive, negative, seed), self.size)[::-1]
 
 
+def _flags(indices, like):
+    """bool, in the shape of `like` [A]: True at the indices."""
+    return tf.scatter_nd(indices[:, tf.newaxis], tf.ones_like(indices, tf.bool), tf.shape(like, indices.dtype))
+
+
 def _rank(values):
-    """The rank of each value in its row, 0 for the highest: int32 [B, A]."""
-    return tf.argsort(tf.argsort(values, axis=1, direction="DESCENDING", stable=True), axis=1, stable=True)
+    """The rank of each value of [B, A] in its row, 0 for the highest; of equal values, the first has the lower rank."""
+    order = tf.argsort(values, axis=1, direction="DESCENDING", stable=True)
+    shape = tf.shape(values)
+    rows = tf.range(shape[0])[:, tf.newaxis] * shape[1]
+    return tf.reshape(tf.math.invert_permutation(tf.reshape(order + rows, [-1])), shape) - rows

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import tensorflow as tf
-from official.vision.ops import box_ops
 
 from detect.geometry.box_coder import BoxCoder
+from detect.geometry.overlap import overlap
 from detect.modeling.matcher import IGNORED, ArgMaxMatcher
 
 
@@ -29,15 +29,15 @@ class TargetAssigner:
     def __call__(self, anchors, boxes, classes) -> Targets:
         """anchors: float32 [A, 4], or [B, A, 4] if each image has its own (proposals); boxes: float32 [B, N, 4];
         classes: int32 [B, N], -1 pads. Anchors and boxes are in pixels."""
-        batch_anchors = tf.convert_to_tensor(anchors)
-        if batch_anchors.shape.rank == 2:
-            batch_anchors = tf.tile(batch_anchors[tf.newaxis], [tf.shape(boxes)[0], 1, 1])
+        anchors = tf.convert_to_tensor(anchors)
+        if anchors.shape.rank == 2:
+            anchors = anchors[tf.newaxis]
         real = classes > 0
-        similarity = tf.where(real[:, tf.newaxis], box_ops.bbox_overlap(batch_anchors, boxes), -1.0)
+        similarity = tf.where(real[:, tf.newaxis], overlap(anchors, boxes), -1.0)
         matches = self.matcher(similarity)
         matched = matches >= 0
         columns = tf.maximum(matches, 0)
-        codes = self.box_coder.encode(tf.gather(boxes, columns, batch_dims=1), batch_anchors)
+        codes = self.box_coder.encode(tf.gather(boxes, columns, batch_dims=1), anchors)
         return Targets(
             classes=tf.where(matched, tf.gather(classes, columns, batch_dims=1), 0),
             codes=tf.where(matched[..., tf.newaxis], codes, 0.0),

@@ -20,17 +20,19 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config.resume import EXTENDABLE, Command, extensions
 from detect.config.tree import load_yaml, plain
-from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError, DataError, InUse, UserError
 from detect.files import read_json, write_json, write_text
-from detect.runs import data_record, forms
+from detect.runs import forms
 from detect.runs.workers import Worker
+
+if TYPE_CHECKING:  # it imports numpy, and the command line imports this module before it refuses a typo
+    from detect.data.dataset import DetectionDataset
 
 log = logging.getLogger("detect")
 
@@ -204,8 +206,10 @@ class RunFolder:
         except (UserError, ValueError, TypeError, KeyError, OSError, OverflowError, RecursionError) as error:
             raise ConfigError(f"{self.classes}: this is not the list of classes of a run: {error}") from error
 
-    def save(self, cfg: DictConfig, dataset: DetectionDataset, command: Command | None = None) -> None:
+    def save(self, cfg: DictConfig, dataset: "DetectionDataset", command: Command | None = None) -> None:
         """Writes the command, the configuration, the class names with their numbers, and the record of the data."""
+        from detect.runs import data_record
+
         if command:
             self.save_command(command)
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
@@ -283,8 +287,10 @@ class RunFolder:
         except OSError:
             return None
 
-    def refuse_other_data(self, dataset: DetectionDataset) -> None:
+    def refuse_other_data(self, dataset: "DetectionDataset") -> None:
         """Raises DataError, which names what changed, if the run was begun on other data."""
+        from detect.runs import data_record
+
         if not self.data.exists():
             return
         try:

@@ -14,9 +14,9 @@ from ray.train.tensorflow import TensorflowTrainer
 
 def work(config: dict) -> None:
     """Trains on one worker."""
-    from detect.cli.main import prepare_environment
+    from detect import environment
 
-    prepare_environment()
+    environment.for_program()
     from detect import train
     from detect.config.compose import compose
 

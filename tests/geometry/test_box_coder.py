@@ -53,3 +53,19 @@ def test_decoding_equals_the_api_graph():
         usual = np.abs(codes).max(axis=1) < 5
         encoded = BoxCoder().encode(kept["decoded"], kept["anchors"])
         np.testing.assert_allclose(encoded.numpy()[usual], codes[usual], atol=1e-3)
+
+
+def test_codes_equal_tf_models_official_to_the_bit():
+    from official.vision.ops import box_ops
+
+    random = np.random.default_rng(0)
+    corners = random.uniform(-50, 300, (2, 2, 500, 2))
+    boxes, anchors = np.concatenate([corners, corners + random.uniform(0, 200, corners.shape)], -1).astype(np.float32)
+    codes = random.normal(0, 9, boxes.shape).astype(np.float32)
+    for scales in ([10.0, 10.0, 5.0, 5.0], [1.0, 2.0, 3.0, 0.7]):
+        coder = BoxCoder(scales)
+        for ours, theirs in (
+            (coder.encode(boxes, anchors), box_ops.encode_boxes(boxes, anchors, scales)),
+            (coder.decode(codes, anchors), box_ops.decode_boxes(codes, anchors, scales)),
+        ):
+            np.testing.assert_array_equal(ours, theirs)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from detect.modeling.losses import FocalClassification, SigmoidClassification, SmoothL1, SoftmaxClassification
 
@@ -37,6 +38,22 @@ def test_focal():
     shifted = EVEN + np.array([5, 0, 0], np.float32)
     np.testing.assert_allclose(loss(shifted, CLASSES), loss(EVEN, CLASSES))  # the background column plays no part
     np.testing.assert_allclose(loss.scores(EVEN), np.full((1, 2, 2), 0.5))
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.75, 2.0), (0.25, 1.5), (0.5, 0.0)])
+def test_focal_equals_tf_models_official_to_the_bit(alpha, gamma):
+    from official.vision.losses.focal_loss import FocalLoss
+
+    random = np.random.default_rng(0)
+    logits = tf.constant(random.normal(0, 8, (2, 300, 4)).astype(np.float32))
+    classes = random.integers(0, 4, (2, 300)).astype(np.int32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        ours = FocalClassification(alpha, gamma)(logits, classes)
+        targets = tf.one_hot(classes - 1, 3)
+        theirs = tf.reduce_sum(FocalLoss(alpha, gamma, reduction="none")(targets, logits[..., 1:]), axis=-1)
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(tape.gradient(ours, logits), tape.gradient(theirs, logits))
 
 
 def test_only_the_focal_loss_asks_for_a_prior():

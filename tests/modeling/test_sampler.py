@@ -1,6 +1,10 @@
 """The hard-example miner and the balanced sampler on a few rows of anchors."""
 
 import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detect.modeling.sampler import BalancedSampler, HardExampleMiner
 
@@ -73,6 +77,94 @@ def test_images_of_a_batch_are_independent():
             alone = miner(losses[rows], matched[rows], np.ones_like(losses[rows]), boxes[rows]).numpy()
             np.testing.assert_array_equal(together[rows], alone)
         assert together[2].all()
+
+
+def mined_among_all(miner, losses, matched, weights, boxes):
+    """The result for one image, with the suppression among all anchors and the ranks by numpy."""
+    kept = tf.image.non_max_suppression(boxes, losses, min(miner.candidates, len(losses)), miner.nms_iou).numpy()
+    considered = np.isin(np.arange(len(losses)), kept) & (weights > 0)
+    positive, negative = considered & (matched > 0), considered & (matched == 0)
+    wanted = max(int(np.float32(positive.sum()) * np.float32(miner.negatives_per_positive)), miner.min_negatives)
+    order = np.argsort(-losses, kind="stable")
+    hardest = [i for i in order if negative[i]][:wanted]
+    return np.flatnonzero(positive).tolist(), sorted(hardest)
+
+
+@st.composite
+def images(draw):
+    """Anchors in clusters of equal, nearly equal and empty boxes, with few different losses."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    anchors = draw(st.sampled_from([5, 60, 300]))
+    centres = random.uniform(0, 300, (anchors, 2)).round(draw(st.sampled_from([-2, -1, 4])))
+    sides = random.choice([10.0, 11.0, 100.0, 1e-12, 0.0, -20.0], (anchors, 2), p=[0.5, 0.1, 0.3, 0.04, 0.04, 0.02])
+    moved = random.choice([0.0, 0.02, 0.05, 0.5], (anchors, 4), p=[0.7, 0.1, 0.1, 0.1])
+    boxes = (np.concatenate([centres, centres + sides], axis=1) + moved).astype(np.float32)
+    losses = random.uniform(0, 5, anchors).round(draw(st.sampled_from([0, 1, 5]))).astype(np.float32)
+    matched = (random.uniform(size=anchors) < draw(st.sampled_from([0.0, 0.01, 0.05, 0.5]))).astype(np.float32)
+    losses = np.where(matched > 0, losses * draw(st.sampled_from([0.0, 0.5, 1.0])), losses).astype(np.float32)
+    weights = (random.uniform(size=anchors) > draw(st.sampled_from([0.0, 0.3, 1.0]))).astype(np.float32)
+    return losses, matched, weights, boxes
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    image=images(),
+    candidates=st.sampled_from([3, 50, 100, 3000]),
+    nms_iou=st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]),
+    negatives=st.sampled_from([0.0, 0.9, 3.0]),
+    least=st.sampled_from([0, 3]),
+)
+def test_the_result_is_that_of_a_suppression_among_all_anchors(image, candidates, nms_iou, negatives, least):
+    losses, matched, weights, boxes = image
+    miner = HardExampleMiner(candidates, nms_iou, negatives, least)
+    positives, hardest = mined_among_all(miner, losses, matched, weights, boxes)
+    assert mine(miner, losses, matched, weights, boxes) == sorted(positives + hardest)
+
+
+def suppressed_numbers(monkeypatch, losses, matched, boxes):
+    """How many boxes each suppression of an image has; the result is that of a suppression among all."""
+    seen, suppress = [], tf.image.non_max_suppression
+
+    def watched(boxes, *others, **named):
+        seen.append(len(boxes))
+        return suppress(boxes, *others, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.image, "non_max_suppression", watched)
+        found = mine(HardExampleMiner(), losses, matched, boxes=boxes)
+    positives, hardest = mined_among_all(HardExampleMiner(), losses, matched, np.ones_like(losses), boxes)
+    assert found == sorted(positives + hardest)
+    return seen
+
+
+def test_the_suppression_is_among_few_unless_the_others_could_matter(monkeypatch):
+    anchors = 600
+    boxes = np.array([[i * 20, 0, i * 20 + 10, 10] for i in range(anchors)], np.float32)
+    losses = np.linspace(6, 0.1, anchors).astype(np.float32)
+    matched = np.zeros(anchors, np.float32)
+    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [2 * 3 + 32]
+    matched[[0, 500]] = 1  # two positives, six negatives: the 46 hardest, and the easy positive
+    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [2 + 2 * 6 + 32 + 1]
+    far = boxes.copy()
+    far[400] = boxes[500]  # a harder double of the easy positive, which is not among the hardest
+    assert suppressed_numbers(monkeypatch, losses, matched, far) == [47, 600]
+    doubles = boxes.copy()
+    doubles[1:60] = boxes[1]  # too few negatives are left among the hardest
+    assert suppressed_numbers(monkeypatch, losses, matched, doubles) == [47, 600]
+    matched[:200] = 1  # so many are wanted that all take part
+    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [600]
+
+
+@pytest.mark.parametrize("nms_iou", [None, 0.9])
+def test_a_graph_gives_the_same(nms_iou):
+    random = np.random.default_rng(1)
+    losses = random.uniform(0, 5, (4, 200)).round(1).astype(np.float32)
+    matched = (random.uniform(size=losses.shape) < [[0.0], [0.02], [0.2], [0.02]]).astype(np.float32)
+    low = random.uniform(0, 60, (4, 200, 2)).round()
+    boxes = np.concatenate([low, low + 30], axis=-1).astype(np.float32)
+    miner = HardExampleMiner(nms_iou=nms_iou)
+    graph = tf.function(miner)(losses, matched, np.ones_like(losses), boxes)
+    np.testing.assert_array_equal(graph, miner(losses, matched, np.ones_like(losses), boxes))
 
 
 def flags(*rows):

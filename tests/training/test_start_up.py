@@ -1,0 +1,37 @@
+"""What is imported until the first training step, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HOOK = """
+import sys
+from detect.training.loop import Hook
+
+class Loaded(Hook):
+    def before_step(self, fit, step):
+        print("first step:", *sys.modules, flush=True)
+        raise KeyboardInterrupt
+"""
+NEEDLESS = [
+    *("keras", "matplotlib.pyplot", "scipy.cluster", "official.vision", "tensorflow_datasets", "tensorflow_text"),
+    *("tensorflow_hub", "sklearn", "IPython", "torch", "optuna"),
+]
+RUN = [
+    *("train", "dataset=digits", "dataset.images={train: 4, val: 2, test: 2}", "classify.enabled=false", "init=none"),
+    *("detector=ssdlite", "detector.size=[96,96]", "backbone=mobilenet_v2", "debug=step", "schedule.batch_size=2"),
+    *("trust=[started]", "hooks=[{_target_: started.Loaded}]", "hydra.run.dir=here", "threads=1"),
+]
+
+
+def test_no_library_is_imported_that_the_first_step_does_not_need(tmp_path):
+    (tmp_path / "started.py").write_text(HOOK)
+    places = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
+    command = [sys.executable, "-m", "detect.cli", *RUN]
+    environment = os.environ | {"PYTHONPATH": places}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("first step:"))
+    loaded = set(line.split())
+    assert {"tf_keras", "detect.training.loop", "orbit"} <= loaded
+    assert loaded & set(NEEDLESS) == set()

@@ -5,7 +5,8 @@ file of results is scored against them: cocodataset.org/#format-results.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
@@ -159,15 +160,40 @@ def coco_truth(
 
 def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[Result]:
     """Detections by image id as a COCO results list for an evaluator: images `image_numbers`, categories 1..C."""
-    results: list[Result] = []
-    for number, example in zip(image_numbers(examples), examples, strict=True):
-        boxes, scores, classes = detections.get(example.id, NOTHING)
-        for box, score, kind in zip(xywh(boxes), scores.tolist(), classes.tolist(), strict=True):
-            results.append(
-                {"id": len(results) + 1, "image_id": number, "category_id": kind, "bbox": box, "score": score,
-                 "area": box[2] * box[3], "iscrowd": 0}
-            )  # fmt: skip
-    return results
+    return FlatDetections.of(examples, detections).results()
+
+
+@dataclass(frozen=True, eq=False)
+class FlatDetections:
+    """The detections of all images in arrays, in the order of the images.
+
+    images: int64 [n], `image_numbers`. boxes: float32 [n, 4] yxyx. scores: float32 [n]. classes: int32 [n] in 1..C.
+    """
+
+    images: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def of(cls, examples: "Sequence[Example]", detections: Detections) -> "FlatDetections":
+        """The detections by image id of a split."""
+        parts = [detections.get(example.id, NOTHING) for example in examples]
+        images = np.repeat(np.array(image_numbers(examples), np.int64), [len(scores) for _, scores, _ in parts])
+        boxes, scores, classes = (np.concatenate(part) for part in zip(*[*parts, NOTHING], strict=True))
+        return cls(images, boxes, scores, classes)
+
+    def results(self, categories: Collection[int] | None = None) -> list[Result]:
+        """As COCO's list for an evaluator, in the same order, with ids from 1; None takes all categories."""
+        chosen = slice(None) if categories is None else np.isin(self.classes, list(categories))
+        images, scores, kinds = (part[chosen].tolist() for part in (self.images, self.scores, self.classes))
+        return [
+            {"id": i, "image_id": image, "category_id": kind, "bbox": box, "score": score, "area": box[2] * box[3],
+             "iscrowd": 0}
+            for i, (image, kind, box, score) in enumerate(
+                zip(images, kinds, xywh(self.boxes[chosen]), scores, strict=True), 1
+            )
+        ]  # fmt: skip
 
 
 def rows_of(

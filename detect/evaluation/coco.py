@@ -11,17 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
+from detect.data.examples import Example, Examples
 from detect.errors import DataError, printable
 from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
-
-if TYPE_CHECKING:
-    from detect.data.dataset import Example
 
 # key: (array of the evaluator, IoU threshold or None for .50:.95, area range, index into MAX_DETECTIONS)
 FIGURES: dict[str, tuple[str, float | None, str, int]] = {
@@ -91,19 +89,20 @@ class CocoEvaluator:
     An image that is not added is scored as an image without detections.
     """
 
-    def __init__(self, examples: "Sequence[Example]", classes: Sequence[str]):
+    def __init__(self, examples: Sequence[Example], classes: Sequence[str]):
         """examples: the whole split. classes: names of 1..C, in order.
 
         Raises DataError for two examples with the same id or a class outside 1..C.
         """
-        self.examples = tuple(examples)
+        self.examples = Examples.of(examples)
         self.classes = tuple(classes)
-        self._ids = {example.id for example in self.examples}
+        self._ids = set(self.examples.ids)
         if len(self._ids) != len(self.examples):
-            twice, _ = Counter(example.id for example in self.examples).most_common(1)[0]
+            twice, _ = Counter(self.examples.ids).most_common(1)[0]
             raise DataError(f"image id {twice!r} appears twice in the split; an id must be unique")
-        for example in self.examples:
-            _check_classes(example, len(self.classes))
+        strange = (self.examples.classes < 1) | (self.examples.classes > len(self.classes))
+        if strange.any():
+            _refuse_classes(self.examples[int(self.examples.owners[strange][0])], len(self.classes))
         self.detections: Detections = {}
 
     def add(self, id: str, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
@@ -135,7 +134,7 @@ class CocoEvaluator:
         return _score(truth, found.results, counts, MAX_DETECTIONS, rankings)
 
 
-def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) -> Scores:
+def ground_truth_check(examples: Sequence[Example], classes: Sequence[str]) -> Scores:
     """Score the ground truth as predictions. An AP of 1.0 shows that the evaluation is correct.
 
     Raises DataError if there is no box to score or AP is below 1, and names the cause if it is known.
@@ -282,13 +281,12 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _check_classes(example: "Example", count: int) -> None:
-    if len(example.classes) and not 1 <= example.classes.min() <= example.classes.max() <= count:
-        found = f"classes {example.classes.min()}..{example.classes.max()}"
-        raise DataError(f"{_source(example)}: {found}; legal: 1..{count}")
+def _refuse_classes(example: Example, count: int) -> None:
+    found = f"classes {example.classes.min()}..{example.classes.max()}"
+    raise DataError(f"{_source(example)}: {found}; legal: 1..{count}")
 
 
-def _culprit(examples: "Sequence[Example]", scores: Scores) -> str:
+def _culprit(examples: Sequence[Example], scores: Scores) -> str:
     """Name the first box without an area, else the classes with an AP below 1."""
     for example in examples:
         sides = example.boxes[:, 2:] - example.boxes[:, :2]
@@ -301,7 +299,7 @@ def _culprit(examples: "Sequence[Example]", scores: Scores) -> str:
     return f"check the boxes of the classes {', '.join(lost[:5])}"
 
 
-def _source(example: "Example") -> Path:
+def _source(example: Example) -> Path:
     return example.source or example.path
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
+from detect.data.examples import Example, Examples
 from detect.evaluation.matching import NOTHING, Detections
 
 if TYPE_CHECKING:
-    from detect.data.dataset import DetectionDataset, Example
+    from detect.data.dataset import DetectionDataset
 
 ImageId = int | str
 
@@ -102,14 +103,15 @@ def categories_of(classes: Sequence[str], ids: Sequence[int] | None = None) -> l
     return [{"id": int(number), "name": name} for number, name in zip(numbers, classes, strict=True)]
 
 
-def image_ids(examples: "Sequence[Example]") -> list[ImageId]:
+def image_ids(examples: Sequence[Example]) -> list[ImageId]:
     """The id of each image: that of the source if every image has its own there, else its place 1..N."""
-    known = [example.source_id for example in examples]
+    split = Examples.of(examples)
+    known = split.source_ids.tolist() if isinstance(split.source_ids, np.ndarray) else split.source_ids or ()
     ids = [number for number in known if number is not None]
-    return ids if len(set(ids)) == len(known) else list(range(1, len(known) + 1))
+    return ids if len(set(ids)) == len(split) else list(range(1, len(split) + 1))
 
 
-def image_numbers(examples: "Sequence[Example]") -> list[int]:
+def image_numbers(examples: Sequence[Example]) -> list[int]:
     """`image_ids` if all are whole numbers, else 1..N. Evaluators break ties of scores in the order of these."""
     ids = [number for number in image_ids(examples) if isinstance(number, int)]
     return ids if len(ids) == len(examples) else list(range(1, len(examples) + 1))
@@ -125,7 +127,7 @@ def file_names(paths: Sequence[Path], folder: Path | None = None) -> list[str]:
 
 
 def coco_truth(
-    examples: "Sequence[Example]",
+    examples: Sequence[Example],
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
     ids: Sequence[ImageId] | None = None,
@@ -158,7 +160,7 @@ def coco_truth(
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[Result]:
+def coco_results(examples: Sequence[Example], detections: Detections) -> list[Result]:
     """Detections by image id as a COCO results list for an evaluator: images `image_numbers`, categories 1..C."""
     return FlatDetections.of(examples, detections).results()
 
@@ -176,9 +178,9 @@ class FlatDetections:
     classes: np.ndarray
 
     @classmethod
-    def of(cls, examples: "Sequence[Example]", detections: Detections) -> "FlatDetections":
+    def of(cls, examples: Sequence[Example], detections: Detections) -> "FlatDetections":
         """The detections by image id of a split."""
-        parts = [detections.get(example.id, NOTHING) for example in examples]
+        parts = [detections.get(name, NOTHING) for name in Examples.of(examples).ids]
         images = np.repeat(np.array(image_numbers(examples), np.int64), [len(scores) for _, scores, _ in parts])
         boxes, scores, classes = (np.concatenate(part) for part in zip(*[*parts, NOTHING], strict=True))
         return cls(images, boxes, scores, classes)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import cv2
 import PIL
 
-from detect.data.image_file import Header, examine, header, lacks_end
+from detect.data.image_file import Header, examine, header, lacks_end, stamp
 from detect.files import cache_folder
 
 MANY = 500  # fewer files are looked at again
@@ -61,7 +61,7 @@ def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = 8
     names, many = list(places), len(rows) >= MANY
     known: list[Facts | None] = [None] * len(names)
     with ThreadPoolExecutor(threads) as pool:
-        stamps = in_blocks(pool, _stamp, names) if many else []
+        stamps = in_blocks(pool, stamp, names) if many else []
         if many:
             _recall(places, stamps, decode, known)
         fresh = [place for place, facts in enumerate(known) if facts is None]
@@ -84,15 +84,6 @@ def _gather(path: Path, decode: bool) -> Facts:
     found = header(path) or Header(0, 0, 1)
     reason, bits = examine(path) if decode or lacks_end(path) else (None, 8)
     return Facts(*found, decode, reason, bits)
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    """Size and time of the last change in nanoseconds; (-1, -1) for a file that can't be read."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _recall(

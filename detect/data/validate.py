@@ -1,8 +1,6 @@
 """Checks every image and every box of a data set before training, and names the file of each problem."""
 
 import hashlib
-import os
-import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ import numpy as np
 
 from detect.data.dataset import ClassificationDataset, DetectionDataset, class_counts
 from detect.data.examples import CropExample, Crops, Example, Examples
+from detect.data.image_file import ends, length, picture_bytes
 from detect.data.remembered import Facts, facts_of, in_blocks
 from detect.data.split import SPLITS
 from detect.data.text import loose, printable
@@ -21,8 +20,6 @@ from detect.geometry import boxes as box_ops
 
 # A box of rounded numbers may exceed the image by its rounding error. It is clipped without a finding.
 ROUNDING = 1.0
-END = 1 << 12
-"""Bytes at each end of a file that tell most files of one length apart."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def _check_files(split: str, items: Sequence[Example] | Sequence[CropExample], f
 def _check_file(split: str, e: Example | CropExample, facts: Facts) -> list[Finding]:
     """Findings about one image file: unreadable, of another size than its annotation says, or of 10 to 14 bits."""
     if facts.reason or not facts.size:
-        missing = "no such file" if not e.path.is_file() else "no image header"
+        missing = "no such file" if length(str(e.path)) is None else "no image header"
         reason = facts.reason or missing
         kind = "truncated" if "truncated" in reason else "unreadable"
         return [Finding(kind, split, e.path, f"{reason}; replace or remove it", "error")]
@@ -188,7 +185,7 @@ def _duplicates(files: Mapping[str, Sequence[str]], threads: int) -> list[Findin
     """
     suspects = [(split, path) for split in SPLITS for path in files[split]]
     with ThreadPoolExecutor(threads) as pool:
-        for mark in (_length, _ends, _content):
+        for mark in (length, _ends, _content):
             marks = in_blocks(pool, mark, [path for _, path in suspects])
             suspects, groups = _shared(suspects, marks)
     findings = []
@@ -219,33 +216,18 @@ def _shared(suspects: Sequence[Place], marks: Sequence[object]) -> tuple[list[Pl
     return [place for group in groups.values() for place in group], list(groups.values())
 
 
-def _length(path: str) -> int | None:
-    """The bytes of a file; None for a folder, and for what can't be read."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
 def _ends(path: str) -> bytes | None:
-    """The length, and the first and last bytes, as one digest; None if they can't be read."""
+    """The length and the bytes at both ends, as one digest; None if they can't be read."""
     try:
-        with open(path, "rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            digest = hashlib.sha256(str(length).encode())
-            for place in (0, max(0, length - END)):
-                file.seek(place)
-                digest.update(file.read(END))
+        return hashlib.sha256(f"{length(path)} ".encode() + ends(path)).digest()
     except OSError:
         return None
-    return digest.digest()
 
 
 def _content(path: str) -> bytes | None:
     """A digest of all bytes; None if they can't be read."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).digest()
+        return hashlib.sha256(picture_bytes(path)).digest()
     except OSError:
         return None
 

@@ -1,12 +1,12 @@
 """What a run was trained on, kept in its folder, so that a resume on other data is refused."""
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detect.data.dataset import DetectionDataset, rows
 from detect.data.examples import Example, Examples
+from detect.data.image_file import stamp
 from detect.data.split import SPLITS
 from detect.errors import first_few
 
@@ -46,9 +46,5 @@ def _digests(examples: Sequence[Example]) -> dict[str, str]:
     split = Examples.of(examples)
     found = {}
     for path, (name, width, height, content) in zip(split.paths, rows(split), strict=True):
-        try:
-            length = os.stat(path).st_size
-        except OSError:
-            length = -1
-        found[name] = hashlib.sha256(repr((width, height, length)).encode() + content).hexdigest()[:12]
+        found[name] = hashlib.sha256(repr((width, height, stamp(path)[0])).encode() + content).hexdigest()[:12]
     return found

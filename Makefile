@@ -62,6 +62,7 @@ bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (w
 	$(BIN)/python scripts/bench_input.py runs/bench/input.json
 	$(BIN)/python scripts/bench_training.py runs/bench/training.json
 	$(BIN)/python scripts/bench_evaluation.py --output runs/bench/evaluation.json
+	$(BIN)/python scripts/bench_data.py runs/bench/data.json
 	$(BIN)/python scripts/bench_quantize.py runs/bench/quantize.json
 	$(BIN)/python scripts/bench_peers.py $(PEER)/bin/python runs/bench/peers.json
 	$(BIN)/python scripts/bench_detectors.py runs/bench/detectors.json

@@ -13,6 +13,7 @@ from detect.cli.main import verb
 from detect.cli.predict import find_photographs
 from detect.config.check import refuse_inside_data
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats.arrayrecord_writer import write_arrayrecord
 from detect.data.formats.tfrecord_writer import write_tfrecord
 from detect.data.formats.writing import write_voc, write_yolo
 from detect.data.image_file import image_size, read_image
@@ -29,7 +30,10 @@ WRITERS: dict[str, Callable[[DetectionDataset, Path, Notes], None]] = {
     "coco": write_coco,
     "yolo": write_yolo,
     "tfrecord": write_tfrecord,
+    "arrayrecord": write_arrayrecord,
 }
+RESUMED = ("arrayrecord",)
+"""Formats whose writer goes on where it was stopped: what is written stays after an error."""
 
 
 @verb("convert")
@@ -60,8 +64,9 @@ def main(cfg: DictConfig) -> None:
 def write(dataset: DetectionDataset, kind: str, folder: Path, notes: Notes) -> None:
     """Writes a data set into a new folder; after an error, the folder is not there."""
     temporary = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    if kind not in RESUMED:
+        shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True, exist_ok=True)
     try:
         WRITERS[kind](dataset, temporary, notes)
         if folder.exists():
@@ -70,7 +75,8 @@ def write(dataset: DetectionDataset, kind: str, folder: Path, notes: Notes) -> N
     except OSError as error:
         raise DataError(f"output={folder}: can't write there ({error.strerror or error})") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if kind not in RESUMED:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def found_by(source: Path, images: str, score: float) -> DetectionDataset:

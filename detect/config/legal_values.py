@@ -143,7 +143,7 @@ RUN_KEYS: dict[str, Legal] = {
     "decode": SWITCH,
     "overwrite": SWITCH,
     "format": one_of("saved_model", "tflite"),
-    "to": one_of("voc", "coco", "yolo", "tfrecord"),
+    "to": one_of("voc", "coco", "yolo", "tfrecord", "arrayrecord"),
     "quantization": one_of("none", "float16", "dynamic", "ptq", "qat"),
     "weights": one_of("per_channel", "per_tensor"),
     "nms": one_of("none", "in_graph", "tflite_op", null=True),

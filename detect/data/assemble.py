@@ -2,15 +2,17 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Examples, SourceId, Texts, packed_ids
 from detect.data.folder import leftovers
 from detect.data.image_file import turned
 from detect.data.notes import Notes
@@ -68,6 +70,56 @@ class Record:
     shares: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Many `Record` in arrays, for readers of large data sets.
+
+    paths, ids: of n images. ends: int64 [n + 1]; the boxes of image i are those from ends[i] to ends[i + 1]. names:
+    int32 [m], the class name of each box as its place in `titles`, which each have a box. boxes: float64 [m, 4].
+    crowd: bool [m]. sources, source: the annotation files, and int32 [n] the place of each image's own, or -1.
+    sizes: int32 [n, 2], or -1. source_ids: as in `detect.data.examples.Examples`. shares: bool [n].
+    """
+
+    paths: Texts
+    ids: Texts
+    ends: np.ndarray
+    titles: tuple[str, ...]
+    names: np.ndarray
+    boxes: np.ndarray
+    crowd: np.ndarray
+    sources: tuple[Path, ...]
+    source: np.ndarray
+    sizes: np.ndarray
+    source_ids: np.ndarray | Sequence[SourceId] | None
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, records: "Sequence[Record] | Records") -> "Records":
+        """The records in their order. Those that are `Records` already are not copied."""
+        if isinstance(records, Records):
+            return records
+        titles = {title: k for k, title in enumerate(dict.fromkeys(name for r in records for name in r.names))}
+        files = {source: k for k, source in enumerate(dict.fromkeys(r.source for r in records if r.source))}
+        boxes = [np.asarray(r.boxes, np.float64).reshape(-1, 4) for r in records]
+        return cls(
+            Texts.of(str(r.path) for r in records),
+            Texts.of(r.id for r in records),
+            np.cumsum([0, *map(len, boxes)], dtype=np.int64),
+            tuple(titles),
+            np.array([titles[name] for r in records for name in r.names], np.int32),
+            np.concatenate([np.zeros((0, 4)), *boxes]),
+            np.array([bool(flag) for r in records for flag in r.crowd], bool),
+            tuple(files),
+            np.array([files[r.source] if r.source else -1 for r in records], np.int32),
+            np.array([r.size or (-1, -1) for r in records], np.int32).reshape(-1, 2),
+            packed_ids([r.source_id for r in records]),
+            np.array([r.shares for r in records], bool),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 @dataclass
 class Found:
     """What a reader found in a folder.
@@ -79,7 +131,7 @@ class Found:
     """
 
     root: Path
-    splits: Mapping[str, Sequence[Record]]
+    splits: Mapping[str, Sequence[Record] | Records]
     origin: str
     notes: Notes = field(default_factory=Notes)
     classes: Sequence[str] | None = None
@@ -95,24 +147,28 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     ConfigError for keys that contradict each other.
     """
     name = choice.name or found.root.resolve().name
-    records = {split: list(found.splits[split]) for split in SPLITS if split in found.splits}
-    everything = [record for part in records.values() for record in part]
+    records = {split: Records.of(found.splits[split]) for split in SPLITS if split in found.splits}
     if not records.get("train"):
         raise DataError(f"{name}: there are no training images ({found.origin})")
-    refuse_overlap(name, {split: [record.id for record in part] for split, part in records.items()})
-    renamed = _renaming(found, everything, choice)
-    present = Counter(renamed[n] for record in everything for n in record.names)
+    refuse_overlap(name, {split: list(part.ids) for split, part in records.items()})
+    renamed = _renaming(found, records.values(), choice)
+    present = Counter[str]()
+    for part in records.values():
+        for title, count in zip(part.titles, np.bincount(part.names, minlength=len(part.titles)), strict=True):
+            if count:
+                present[renamed[title]] += int(count)
     classes = _class_names(found, choice, renamed, present, name)
-    facts = dict(zip(everything, facts_of([record.path for record in everything]), strict=True))
+    facts, first = facts_of([path for part in records.values() for path in part.paths]), 0
     number = {title: k for k, title in enumerate(classes, 1)}
-    splits = {
-        split: tuple(_example(record, facts[record], renamed, number, choice.exif, found.notes) for record in part)
-        for split, part in records.items()
-    }
+    splits = {}
+    for split, part in records.items():
+        known = facts[first : (first := first + len(part))]
+        splits[split] = _examples(part, known, renamed, number, choice.exif, found.notes)
     parts, note = _fill(splits, choice, found.origin)
     if found.used is not None:
-        used = [*found.used, *(r.path for r in everything), *(r.source for r in everything if r.source)]
-        leftovers(found.root, used, found.notes)
+        pictures = (path for part in records.values() for path in part.paths)
+        sources = (source for part in records.values() for source in part.sources)
+        leftovers(found.root, chain(found.used, pictures, sources), found.notes)
     numbers = {renamed.get(old, old): number for old, number in reversed(list((found.numbers or {}).items()))}
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
     told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"
@@ -120,9 +176,9 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     return DetectionDataset(name, classes, parts, notes, ids)
 
 
-def _renaming(found: Found, records: Sequence[Record], choice: Selection) -> dict[str, str]:
+def _renaming(found: Found, records: Iterable[Records], choice: Selection) -> dict[str, str]:
     """The class name of every name in the source."""
-    names = dict.fromkeys([*(found.classes or ()), *(n for record in records for n in record.names)])
+    names = dict.fromkeys([*(found.classes or ()), *(title for part in records for title in part.titles)])
     wanted = {one_name(old): one_name(new) for old, new in (choice.rename or {}).items()}
     for old in wanted:
         if old not in names:
@@ -153,53 +209,89 @@ def _class_names(
     return classes
 
 
-def _example(
-    record: Record, facts: Facts, renamed: Mapping[str, str], number: Mapping[str, int], exif: Exif, notes: Notes
-) -> Example:
-    width, height = facts.size or record.size or (1, 1)  # the check then reports that the file can't be read
-    boxes = np.asarray(record.boxes, np.float64).reshape(-1, 4)
-    stored = exif == "stored" and facts.orientation > 1
-    if record.shares:
-        tall, wide = (width, height) if stored and facts.orientation >= 5 else (height, width)
-        boxes = boxes * (tall, wide, tall, wide)
-    size = record.size
-    if stored:
-        boxes = turned(boxes, facts.orientation, width, height)
-        size = size[::-1] if size and facts.orientation >= 5 else size
-    keep: dict[Hashable, int] = {}
-    for i, title in enumerate(renamed[n] for n in record.names):
-        if title not in number:
-            continue
-        key = (title, bool(record.crowd[i]), *np.round(boxes[i], 3).tolist())
-        if key in keep:
-            notes.add("removed, boxes that are given twice", f"{title} in {record.id}")
-        else:
-            keep[key] = i
-    kept = list(keep.values())
-    labels = [number[renamed[record.names[i]]] for i in kept]
-    crowd = [bool(record.crowd[i]) for i in kept]
-    return Example(
-        record.path, width, height, boxes[kept], np.array(labels, np.int32), np.array(crowd, bool), record.id,
-        record.source, size, record.source_id,
+def _examples(
+    records: Records,
+    facts: Sequence[Facts],
+    renamed: Mapping[str, str],
+    number: Mapping[str, int],
+    exif: Exif,
+    notes: Notes,
+) -> Examples:
+    """The images of a split, with the boxes of the chosen classes in pixels of the file."""
+    sizes = np.array([(f.width, f.height) for f in facts], np.int32).reshape(-1, 2)
+    told = np.where(records.sizes >= 0, records.sizes, 1)  # the check then reports that the file can't be read
+    sizes = np.where(sizes[:, :1] > 0, sizes, told)
+    orientation = np.array([f.orientation for f in facts], np.int32)
+    stored = (orientation > 1) & (exif == "stored")
+    lying = stored & (orientation >= 5)
+    boxes, annotated = _in_pixels(records, sizes, lying), records.sizes
+    for k in np.flatnonzero(stored).tolist():
+        here = slice(records.ends[k], records.ends[k + 1])
+        boxes[here] = turned(boxes[here], int(orientation[k]), int(sizes[k, 0]), int(sizes[k, 1]))
+    annotated = np.where(lying[:, None], annotated[:, ::-1], annotated)
+    labels = np.array([number.get(renamed[title], 0) for title in records.titles], np.int32)[records.names]
+    owners = np.repeat(np.arange(len(records)), np.diff(records.ends))
+    keep = labels > 0
+    titles = list(number)
+    for m in _repeated(owners, labels, records.crowd, boxes, keep):
+        keep[m] = False
+        title = titles[labels[m] - 1]
+        notes.add("removed, boxes that are given twice", f"{title} in {records.ids[int(owners[m])]}")
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)])[records.ends]
+    return Examples(
+        records.paths, records.ids, sizes, ends, boxes[keep].astype(np.float32), labels[keep], records.crowd[keep],
+        records.sources, records.source, annotated, records.source_ids,
     )  # fmt: skip
 
 
-def _fill(
-    given: Mapping[str, tuple[Example, ...]], choice: Selection, origin: str
-) -> tuple[dict[str, tuple[Example, ...]], str]:
+def _in_pixels(records: Records, sizes: np.ndarray, lying: np.ndarray) -> np.ndarray:
+    """The boxes [m, 4] in pixels, as a new array. lying: whether shares are of sides that are swapped, bool [n]."""
+    if not records.shares.any():
+        return records.boxes.copy()
+    high = np.where(lying[:, None], sizes, sizes[:, ::-1]).astype(np.float64)
+    high = np.where(records.shares[:, None], high, 1.0)
+    return records.boxes * np.repeat(np.tile(high, 2), np.diff(records.ends), axis=0)
+
+
+def _repeated(
+    owners: np.ndarray, labels: np.ndarray, crowd: np.ndarray, boxes: np.ndarray, keep: np.ndarray
+) -> list[int]:
+    """The places of boxes that their image has before, with the same class and flag, to a thousandth of a pixel."""
+    rounded = np.round(boxes, 3) + 0.0  # -0.0 equals 0.0
+    mixed = np.zeros(len(owners), np.uint64)
+    for column in (owners, labels, crowd, *np.ascontiguousarray(rounded.T).view(np.uint64)):
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    order = np.argsort(mixed, kind="stable")
+    same = mixed[order][1:] == mixed[order][:-1]
+    suspects = np.union1d(order[1:][same], order[:-1][same])
+    seen, found = set(), []
+    for m in suspects[keep[suspects]].tolist():
+        key: Hashable = (owners[m], labels[m], crowd[m], *rounded[m].tolist())
+        if key in seen:
+            found.append(m)
+        seen.add(key)
+    return found
+
+
+def _fill(given: Mapping[str, Examples], choice: Selection, origin: str) -> tuple[dict[str, Examples], str]:
     """All three splits, and a note about them. Only what the source does not define is drawn."""
-    parts = {split: given.get(split, ()) for split in SPLITS}
+    parts = {split: given[split] if split in given else Examples.of(()) for split in SPLITS}
     if "val" in given:
         return parts, f"split: {origin}" + ("" if parts["test"] else "; no test images")
+    train = given["train"]
     fractions = {"val": choice.val_fraction, "test": 0.0 if "test" in given else choice.test_fraction}
+    ids, labels, ends = list(train.ids), train.classes.tolist(), train.ends.tolist()
     drawn = draw_splits(
-        {e.id: sorted(set(e.classes.tolist())) for e in given["train"]},
+        {name: sorted(set(labels[ends[k] : ends[k + 1]])) for k, name in enumerate(ids)},
         fractions,
         choice.split_seed,
-        _groups(given["train"], choice.split_by),
+        _groups(train, choice.split_by),
     )
-    by_id = {e.id: e for e in given["train"]}
-    parts |= {split: tuple(by_id[i] for i in ids) for split, ids in drawn.items() if split not in given or ids}
+    place = {name: k for k, name in enumerate(ids)}
+    for split, names in drawn.items():
+        if split not in given or names:
+            parts[split] = train.take(np.array([place[name] for name in names], np.int64))
     shares = ", ".join(f"{split} {fraction:g}" for split, fraction in fractions.items() if fraction)
     kept = f", images of one {choice.split_by} together" if choice.split_by else ""
     few = "; val is EMPTY: too few images of each class, train has two first" if not parts["val"] else ""
@@ -210,16 +302,17 @@ def _fill(
     )
 
 
-def _groups(examples: Collection[Example], split_by: SplitBy) -> dict[str, Hashable] | None:
+def _groups(examples: Examples, split_by: SplitBy) -> dict[str, Hashable] | None:
     """The group of each image that a drawn split may not divide; None: none."""
     if split_by is None:
         return None
     if split_by == "folder":
-        groups: dict[str, Hashable] = {e.id: str(e.path.parent) for e in examples}
+        marks: Sequence[Hashable] = [str(Path(path).parent) for path in examples.paths]
     elif split_by == "sequence":
-        groups = {e.id: sequence_name(e.id) for e in examples}
+        marks = list(map(sequence_name, examples.ids))
     else:
-        groups = dict(zip((e.id for e in examples), similar_groups([e.path for e in examples]), strict=True))
+        marks = similar_groups([Path(path) for path in examples.paths])
+    groups = dict(zip(examples.ids, marks, strict=True))
     if len(examples) > 1 and len(set(groups.values())) == 1:
         raise ConfigError(
             f"dataset.split_by={split_by}: all {len(examples)} images are in one group, so there is nothing to draw; "

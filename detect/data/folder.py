@@ -1,9 +1,12 @@
 """The files of a data set's folder: pictures by the names that annotations give them, and files that nobody used."""
 
 import contextlib
+import errno
 import os
+import re
+import stat
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -83,6 +86,9 @@ def find_images(folder: Path, recursive: bool = True) -> list[Path]:
 @contextlib.contextmanager
 def listed_once() -> Iterator[None]:
     """Inside, each folder is listed once, for readers that ask again and again. The files must not change meanwhile."""
+    if _LISTINGS.get() is not None:
+        yield
+        return
     token = _LISTINGS.set({})
     try:
         yield
@@ -130,6 +136,11 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
                     waiting.append((entry.path, above | {real}))
 
 
+_SIMPLE = re.compile(r"([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+\.[A-Za-z0-9]+")
+"""A relative path that has one form only."""
+_MATCHED = "pictures matched by a name that differs in folder, ending, letter case, escapes or Unicode form"
+
+
 class Pictures:
     """The image files below some folders, found by the name that an annotation gives.
 
@@ -145,46 +156,56 @@ class Pictures:
         self.notes = notes
 
     @cached_property
-    def files(self) -> list[Path]:
-        """All image files, sorted."""
+    def files(self) -> list[str]:
+        """The paths of all image files, sorted."""
         nested = [f for f in self.folders if not any(f != g and f.is_relative_to(g) for g in self.folders)]
-        return [path for folder in nested for path in find_images(folder)]
+        names = (name for folder in nested if folder.is_dir() for name in _listing(str(folder), True))
+        return [name for name in names if _ending(name) in IMAGE_SUFFIXES]
 
     @cached_property
-    def _named(self) -> dict[str, list[Path]]:
-        return _index(self.files, lambda path: loose(path.name))
+    def _named(self) -> dict[str, list[str]]:
+        return _index(self.files, lambda path: loose(path.rpartition("/")[2]))
 
     @cached_property
-    def _stems(self) -> dict[str, list[Path]]:
-        return _index(self.files, lambda path: loose(path.stem))
+    def _stems(self) -> dict[str, list[str]]:
+        return _index(self.files, lambda path: loose(Path(path).stem))
 
     def find(self, name: str, asked_by: object, stems: bool = False) -> Path | None:
         """The picture called `name`, or None. A match by another way than the first is noted.
 
         Raises DataError, which names `asked_by` and the pictures, if two pictures fit equally well.
         """
-        for folder in self.folders:
+        found = self.locate(name, asked_by, stems)
+        return None if found is None else Path(found)
+
+    def locate(self, name: str, asked_by: object, stems: bool = False) -> str | None:
+        """As `find`, but text: a large data set asks for so many that their `Path` would take most time."""
+        simple = _SIMPLE.fullmatch(name)
+        for folder in map(str, self.folders):
             try:
-                if (folder / name).is_file():
-                    return folder / name
+                if _is_file(path := os.path.join("" if folder == "." else folder, name)):
+                    return path if simple else str(Path(path))
             except (OSError, ValueError):  # a name that no file can have
                 return None
+        if simple and "/" not in name and len(found := self._named.get(name.lower(), [])) == 1:
+            self.notes.add(_MATCHED, f"{name} -> {found[0].rpartition('/')[2]}")
+            return str(Path(found[0])) if found[0].startswith("./") else found[0]
         for plain in dict.fromkeys((_plain(name), _plain(unquote(name)))):
             if not plain.parts:
                 continue
             exact = [f / plain for f in self.folders if (f / plain).is_file()]
-            found = exact[:1] or self._best(plain, self._named.get(loose(plain.name), []), asked_by)
-            if not found and stems:
+            best = exact[:1] or self._best(plain, self._named.get(loose(plain.name), []), asked_by)
+            if not best and stems:
                 for stem in dict.fromkeys((plain.stem, plain.name)):  # 2020.jpg; a name with a dot and no ending
-                    found = found or self._best(plain, self._stems.get(loose(stem), []), asked_by, stem)
-            if found:
-                kind = "pictures matched by a name that differs in folder, ending, letter case, escapes or Unicode form"
-                self.notes.add(kind, f"{name} -> {found[0].name}")
-                return found[0]
+                    best = best or self._best(plain, self._stems.get(loose(stem), []), asked_by, stem)
+            if best:
+                self.notes.add(_MATCHED, f"{name} -> {best[0].name}")
+                return str(best[0])
         return None
 
-    def _best(self, name: PurePosixPath, candidates: list[Path], asked_by: object, stem: str = "") -> list[Path]:
-        """The candidates that share most with a name; DataError if there are two."""
+    def _best(self, name: PurePosixPath, paths: Sequence[str], asked_by: object, stem: str = "") -> list[Path]:
+        """The pictures that share most with a name; DataError if there are two."""
+        candidates = list(map(Path, paths))
         if len(candidates) > 1:
             last = one_name(stem or name.name)
             shared = {
@@ -201,7 +222,7 @@ class Pictures:
         return candidates
 
 
-def leftovers(root: Path, used: Iterable[Path], notes: Notes) -> None:
+def leftovers(root: Path, used: Iterable[str | Path], notes: Notes) -> None:
     """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over."""
     known = {os.path.normpath(path) for path in used}
     kinds: dict[str, list[str]] = defaultdict(list)
@@ -234,8 +255,18 @@ def _plain(name: str) -> PurePosixPath:
     return PurePosixPath(*[p for p in parts if p not in ("", ".", "..") and not p.endswith(":")])
 
 
-def _index(paths: Iterable[Path], key) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = defaultdict(list)
+def _is_file(path: str) -> bool:
+    """Whether a path is a file, as `Path.is_file`, in a third of its time. Raises OSError for an impossible name."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
+
+
+def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         found[key(path)].append(path)
     return dict(found)

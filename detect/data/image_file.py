@@ -4,13 +4,16 @@ OpenCV decodes. Pillow reads headers, and it explains why OpenCV could not decod
 """
 
 import io
+import os
+import stat
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from detect.data.shards import Picture
 from detect.errors import DataError
 
 IMAGE_SUFFIXES = (
@@ -29,6 +32,7 @@ _DECODE = {
 }
 _MOST_PIXELS = 2**30  # OpenCV's own limit, without OPENCV_IO_MAX_IMAGE_PIXELS
 _LARGE, _DENSEST = 50_000_000, 5000  # from so many pixels on, so many pixels to a byte are damage, not an image
+_START = 1 << 12  # bytes of a file in which a plain JPEG begins its scan
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies
@@ -54,7 +58,7 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
     Raises DataError, naming the file, if it is missing, empty, truncated or not an image that OpenCV decodes.
     """
     try:
-        content = np.fromfile(path, np.uint8)
+        content = _content(path)
     except OSError as error:
         raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
     image = _decode(content, reduction)
@@ -74,8 +78,12 @@ def depth(image: np.ndarray) -> int:
 def header(path: Path) -> Header | None:
     """The header of an image file; None if it can't be read."""
     try:
-        with _opened(path) as image:
-            return _header(image)
+        with _stream(path) as file:
+            if plain := _plain_jpeg(file.read(_START)):
+                return plain
+            file.seek(0)
+            with _opened(file) as image:
+                return _header(image)
     except _UNREADABLE:
         return None
 
@@ -92,7 +100,7 @@ def examine(path: Path) -> tuple[str | None, int]:
     It decodes as training does, JPEGs at 1/8 of their size, from all of their data.
     """
     try:
-        content = np.fromfile(path, np.uint8)
+        content = _content(path)
     except OSError as error:
         return f"can't read it ({error.strerror})", 8
     image = _decode(content, 8)
@@ -106,12 +114,64 @@ def lacks_end(path: Path) -> bool:
     if path.suffix.lower() not in (".jpg", ".jpeg", ".jpe", ".jfif"):
         return False
     try:
-        with path.open("rb") as file:
+        with _stream(path) as file:
             size = file.seek(0, 2)
             file.seek(max(size - 4096, 0))
             return b"\xff\xd9" not in file.read()
     except OSError:
         return False
+
+
+def picture_bytes(path: str | Path) -> bytes:
+    """The bytes of an image file, or of a picture inside an ArrayRecord file. Raises OSError."""
+    picture = Picture.at(path)
+    return picture.read() if picture else Path(path).read_bytes()
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Two numbers that change with an image; (-1, -1) for a file that can't be read.
+
+    They are the bytes and the time of the last change in nanoseconds; of a picture inside an ArrayRecord file, the
+    bytes and the checksum.
+    """
+    if picture := Picture.at(path):
+        return (picture.length, picture.checksum) if os.path.isfile(picture.file) else (-1, -1)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def length(path: str) -> int | None:
+    """The bytes of an image; None for a folder, and for what can't be read."""
+    if Picture.at(path):
+        return stamp(path)[0] if stamp(path)[0] >= 0 else None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def ends(path: str) -> bytes:
+    """The bytes at both ends of an image, or of a picture inside an ArrayRecord file its checksum. Raises OSError."""
+    if picture := Picture.at(path):
+        return picture.checksum.to_bytes(4)
+    with open(path, "rb") as file:
+        first = file.read(_START)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _START))
+        return first + file.read(_START)
+
+
+def _content(path: str | Path) -> np.ndarray:
+    picture = Picture.at(path)
+    return np.frombuffer(picture.read(), np.uint8) if picture else np.fromfile(path, np.uint8)
+
+
+def _stream(path: Path) -> BinaryIO:
+    picture = Picture.at(path)
+    return io.BytesIO(picture.read()) if picture else path.open("rb")
 
 
 def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
@@ -133,8 +193,30 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, EOFError, Memory
 """What Pillow raises for files that are damaged or no images."""
 
 
-def _opened(source: Path | io.BytesIO) -> Image.Image:
+def _opened(source: BinaryIO) -> Image.Image:
     return Image.open(source)
+
+
+def _plain_jpeg(start: bytes) -> Header | None:
+    """The header of a JPEG by its first bytes, up to the scan; None for other files, and for one with an APP1 segment.
+
+    APP1 holds EXIF. Pillow reads such files, and takes ten times as long (ITU-T T.81, Annex B, has the segments).
+    """
+    place, found = 2, None
+    while start[:2] == b"\xff\xd8" and place + 10 <= len(start) and start[place] == 0xFF:
+        marker, length = start[place + 1], int.from_bytes(start[place + 2 : place + 4])
+        if marker == 0xDA:
+            return found
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended and progressive: precision, height, width, components
+            high, wide = (int.from_bytes(start[place + k : place + k + 2]) for k in (5, 7))
+            usual = found is None and start[place + 4] == 8 and start[place + 9] in (1, 3) and high and wide
+            found = Header(wide, high, 1) if usual else None
+            if found is None:
+                return None
+        elif length < 2 or not (marker in (0xC4, 0xDB, 0xDD, 0xE0, 0xFE) or 0xE2 <= marker <= 0xEF):
+            return None
+        place += 2 + length
+    return None
 
 
 def _header(image: Image.Image) -> Header:

@@ -1,20 +1,31 @@
 """What a reader did not use, or had to guess: counted by kind, and told once."""
 
-from detect.errors import first_few
-
 NAMED = 3
 
 
 class Notes:
-    """Collects items by kind, in the order in which the kinds first occur."""
+    """Counts items by kind, in the order in which the kinds first occur. Only the first items of a kind are kept."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, list[str]] = {}
+        self.counts: dict[str, int] = {}
+        self.first: dict[str, list[str]] = {}
 
     def add(self, kind: str, item: object) -> None:
         """kind: text that reads well before a count, such as "left out, pictures without an XML file"."""
-        self.kinds.setdefault(kind, []).append(str(item))
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if self.counts[kind] <= NAMED:
+            self.first.setdefault(kind, []).append(str(item))
+
+    def join(self, other: "Notes") -> None:
+        """Adds the items of other notes."""
+        for kind, count in other.counts.items():
+            first = (self.first.get(kind, []) + other.first[kind])[:NAMED]
+            self.counts[kind], self.first[kind] = self.counts.get(kind, 0) + count, first
 
     def lines(self) -> tuple[str, ...]:
         """A line for each kind: its text, the count, and the first items."""
-        return tuple(f"{kind}: {len(items)} ({first_few(items, NAMED)})" for kind, items in self.kinds.items())
+        return tuple(f"{kind}: {count} ({self._named(kind)})" for kind, count in self.counts.items())
+
+    def _named(self, kind: str) -> str:
+        more = self.counts[kind] - NAMED
+        return ", ".join(self.first[kind]) + (f" and {more} more" if more > 0 else "")

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from detect.data.augment import Augment
-from detect.data.dataset import CropExample, Example
+from detect.data.examples import CropExample, Crops, Example, Examples
 from detect.data.image_file import image_size, read_image
 from detect.data.interface import Batch, Stream
 from detect.errors import DataError, UserError
@@ -44,7 +44,7 @@ class _Stream(ABC):
 
     def __init__(
         self,
-        examples: Sequence[Any],
+        examples: Examples | Crops,
         size: tuple[int, int],
         batch_size: int,
         augment: Augment,
@@ -59,7 +59,7 @@ class _Stream(ABC):
             raise DataError("no images to draw batches from: the split is empty")
         if not (batch_size >= 1 and threads >= 1 and 0 <= shard[0] < shard[1]):
             raise ValueError(f"batch_size={batch_size}, threads={threads}, shard={shard}")
-        self.examples = tuple(examples)
+        self.examples = examples
         self.frame = frame or Frame(size)
         self.size = self.frame.size
         self.batch_size = int(batch_size)
@@ -185,15 +185,17 @@ class DetectionStream(_Stream):
         exact: bool = False,
     ):
         frame = Frame(size, resize, exact)
-        super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode, frame)
+        split = Examples.of(examples)
+        super().__init__(split, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode, frame)
         if exact and augment.transforms:
             raise ValueError(
                 f"exact=True is for evaluation, without transforms; augment has {', '.join(augment.transforms)}"
             )
-        most = max(int((~e.crowd).sum()) for e in self.examples)
+        counts = np.bincount(split.owners[~split.crowd], minlength=len(split))
+        most = int(counts.max())
         self.max_boxes = max(1, most if max_boxes is None else int(max_boxes))
         if most > self.max_boxes:
-            over = sum(int((~e.crowd).sum()) > self.max_boxes for e in self.examples)
+            over = int((counts > self.max_boxes).sum())
             message = "%d images have more than max_boxes=%d boxes (up to %d); the further boxes are left out"
             log.warning(message, over, self.max_boxes, most)
         self.spec = {
@@ -244,12 +246,13 @@ class ClassificationStream(_Stream):
         shard: tuple[int, int] = (0, 1),
         reduced_decode: bool = False,
     ):
-        super().__init__(examples, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode)
-        for e in self.examples:
-            if not 0 <= e.label < num_classes:
-                raise DataError(f"{e.path}: label {e.label} of {e.id} is not a class; legal: 0..{num_classes - 1}")
+        crops = Crops.of(examples)
+        super().__init__(crops, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode)
+        for k in np.flatnonzero((crops.labels < 0) | (crops.labels >= num_classes))[:1].tolist():
+            e = crops[k]
+            raise DataError(f"{e.path}: label {e.label} of {e.id} is not a class; legal: 0..{num_classes - 1}")
         self.balanced = balanced and shuffle
-        self._members = [np.flatnonzero([e.label == c for e in self.examples]) for c in range(num_classes)]
+        self._members = [np.flatnonzero(crops.labels == c) for c in range(num_classes)]
         self._members = [m for m in self._members if len(m)]
         self.spec = {
             "image": ((*self.size, 3), np.uint8, 0),

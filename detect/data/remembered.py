@@ -1,19 +1,24 @@
 """Facts about image files. Those of unchanged files are remembered in a cache, outside the data."""
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import PIL
 
-from detect.data.image_file import Header, examine, header, lacks_end
+from detect.data.image_file import Header, examine, header, lacks_end, stamp
 from detect.files import cache_folder
 
 MANY = 500  # fewer files are looked at again
+BLOCK = 256  # files of one task of a thread
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 DATABASE = "checks.sqlite"
 _DECODER = f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}"
 _TABLE = """CREATE TABLE IF NOT EXISTS checks (
@@ -22,7 +27,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS checks (
     PRIMARY KEY (folder, name)) WITHOUT ROWID"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of an image file.
 
@@ -44,21 +49,35 @@ class Facts:
         return (self.width, self.height) if self.width else None
 
 
-def facts_of(paths: Sequence[Path], decode: bool = False, threads: int = 8) -> list[Facts]:
-    """The facts of each file, in order, gathered by threads.
+def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = 8) -> list[Facts]:
+    """The facts of each file, in order, gathered by threads. Equal facts are one object.
 
     decode: also decode each file; otherwise only JPEGs without an end marker. The facts of `MANY` files or more are
     remembered by path, size and time of change.
     """
-    stamps = [_stamp(path) for path in paths] if len(paths) >= MANY else []
-    known = _recall(paths, stamps, decode) if stamps else {}
-    fresh = [path for path in dict.fromkeys(paths) if path not in known]
+    places: dict[str, int] = {}
+    here = os.getcwd()
+    rows = [places.setdefault(os.path.join(here, path), len(places)) for path in paths]
+    names, many = list(places), len(rows) >= MANY
+    known: list[Facts | None] = [None] * len(names)
     with ThreadPoolExecutor(threads) as pool:
-        gathered = dict(zip(fresh, pool.map(lambda path: _gather(path, decode), fresh), strict=True))
-    if stamps and gathered:
-        _remember((path, stamp, gathered[path]) for path, stamp in zip(paths, stamps, strict=True) if path in gathered)
-    known |= gathered
-    return [known[path] for path in paths]
+        stamps = in_blocks(pool, stamp, names) if many else []
+        if many:
+            _recall(places, stamps, decode, known)
+        fresh = [place for place, facts in enumerate(known) if facts is None]
+        gathered = in_blocks(pool, lambda place: _gather(Path(names[place]), decode), fresh)
+    if many and fresh:
+        _remember((names[k], stamps[k], facts) for k, facts in zip(fresh, gathered, strict=True))
+    for place, facts in zip(fresh, gathered, strict=True):
+        known[place] = facts
+    one: dict[Facts | None, Facts] = {facts: facts for facts in known if facts}
+    return [one[known[row]] for row in rows]
+
+
+def in_blocks(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`pool.map`, with a task for each BLOCK of items: a task for each item would take longer than a short function."""
+    blocks = [items[k : k + BLOCK] for k in range(0, len(items), BLOCK)]
+    return [found for part in pool.map(lambda block: [function(item) for item in block], blocks) for found in part]
 
 
 def _gather(path: Path, decode: bool) -> Facts:
@@ -67,40 +86,26 @@ def _gather(path: Path, decode: bool) -> Facts:
     return Facts(*found, decode, reason, bits)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of the last change in nanoseconds; (-1, -1) for a file that can't be read."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _recall(paths: Sequence[Path], stamps: Sequence[tuple[int, int]], decode: bool) -> dict[Path, Facts]:
-    """The remembered facts of files that are unchanged."""
-    rows: dict[tuple[str, str], tuple] = {}
+def _recall(
+    places: Mapping[str, int], stamps: Sequence[tuple[int, int]], decode: bool, known: list[Facts | None]
+) -> None:
+    """Writes the remembered facts of files that are unchanged into their places."""
+    shared: dict[Facts, Facts] = {}
 
     def read(database: sqlite3.Connection) -> None:
-        for folder in {str(path.parent.absolute()) for path in paths}:
-            found = database.execute("SELECT * FROM checks WHERE folder = ? AND decoder = ?", (folder, _DECODER))
-            rows.update({row[:2]: row[2:] for row in found})
+        for folder in dict.fromkeys(map(os.path.dirname, places)):
+            rows = database.execute("SELECT * FROM checks WHERE folder = ? AND decoder = ?", (folder, _DECODER))
+            for _, name, size, changed, _, width, height, orientation, decoded, reason, bits in rows:
+                place = places.get(f"{folder}/{name}")
+                if place is not None and stamps[place] == (size, changed) and (decoded or not decode):
+                    found = Facts(width, height, orientation, bool(decoded), reason, bits)
+                    known[place] = shared.setdefault(found, found)
 
     _with_database(read)
-    known = {}
-    for path, stamp in zip(paths, stamps, strict=True):
-        row = rows.get((str(path.parent.absolute()), path.name))
-        if row and row[:2] == stamp and stamp[0] >= 0 and (row[6] or not decode):
-            width, height, orientation, decoded, reason, bits = row[3:]
-            known[path] = Facts(width, height, orientation, bool(decoded), reason, bits)
-    return known
 
 
-def _remember(found: Iterable[tuple[Path, tuple[int, int], Facts]]) -> None:
-    rows = [
-        (str(path.parent.absolute()), path.name, *stamp, _DECODER, *astuple(facts))
-        for path, stamp, facts in found
-        if stamp[0] >= 0
-    ]
+def _remember(found: Iterable[tuple[str, tuple[int, int], Facts]]) -> None:
+    rows = ((*os.path.split(path), *stamp, _DECODER, *astuple(facts)) for path, stamp, facts in found if stamp[0] >= 0)
 
     def write(database: sqlite3.Connection) -> None:
         marks = ", ".join("?" * 11)

@@ -16,6 +16,11 @@ DISTANCE = 20
 """Bits of 256 in which the hashes of two near-duplicates differ at most. Unrelated images differ in about 128."""
 
 
+MOST_PAIRS = 1 << 18
+"""Pairs of hashes that are compared at once: it bounds the memory."""
+_BITS = np.array([value.bit_count() for value in range(1 << 16)], np.int64)
+
+
 def fingerprints(paths: Sequence[Path], threads: int = 8) -> np.ndarray:
     """The difference hash of each image, bool [n, 256]: where a small grey copy gets brighter from left to right.
 
@@ -27,28 +32,50 @@ def fingerprints(paths: Sequence[Path], threads: int = 8) -> np.ndarray:
 
 def similar_groups(paths: Sequence[Path]) -> list[int]:
     """The group of each image: the place of the first image that it is similar to, directly or through others."""
-    group = list(range(len(paths)))
+    hashes, first, same = np.unique(fingerprints(paths), axis=0, return_index=True, return_inverse=True)
+    group = list(range(len(hashes)))
 
-    def first(i: int) -> int:
+    def root(i: int) -> int:
         while group[i] != i:
             group[i] = group[group[i]]
             i = group[i]
         return i
 
-    for i, k, _ in similar_pairs(paths):
-        a, b = sorted((first(i), first(k)))
+    for i, k, _ in close_pairs(hashes):
+        a, b = sorted((root(i), root(k)), key=lambda place: first[place])
         group[b] = a
-    return [first(i) for i in range(len(paths))]
+    return [int(first[root(i)]) for i in same.reshape(-1).tolist()]
 
 
 def similar_pairs(paths: Sequence[Path]) -> Iterator[tuple[int, int, int]]:
     """The places of two similar images, the smaller one first, and the bits in which their hashes differ."""
-    hashes = np.packbits(fingerprints(paths), axis=1)
-    bits = np.array([bin(value).count("1") for value in range(256)], np.uint16)
-    for i in range(len(paths) - 1):
-        apart = bits[hashes[i + 1 :] ^ hashes[i]].sum(axis=1)
-        for k in np.flatnonzero(apart <= DISTANCE).tolist():
-            yield i, i + 1 + k, int(apart[k])
+    return close_pairs(fingerprints(paths))
+
+
+def close_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """The places, in order, of two hashes bool [n, 256] that differ in at most DISTANCE bits, and in how many.
+
+    The bits are dealt into DISTANCE + 1 bands. Two close hashes are equal in one band at least, so only hashes that are
+    equal in a band are compared (multi-index hashing, Norouzi et al. 2012, arxiv.org/abs/1307.2982). Neighbouring bits
+    are alike, so the deal is random: then few unrelated images agree in a band.
+    """
+    dealt = np.array_split(np.random.default_rng(0).permutation(SIDE * SIDE), DISTANCE + 1)
+    words = np.packbits(hashes, axis=1).view(np.uint16)
+    found = [np.zeros((0, 3), np.int64)]
+    for band in dealt:
+        keys = hashes[:, band] @ (1 << np.arange(len(band)))
+        order = np.argsort(keys, kind="stable")
+        ends = np.searchsorted(keys[order], keys[order], side="right")
+        here, step = np.arange(len(order)), 1
+        while len(here := here[here + step < ends[here]]):  # the pairs that are `step` places apart in one key
+            for part in np.array_split(here, -(-len(here) // MOST_PAIRS)):
+                first, second = order[part], order[part + step]
+                apart = _BITS[words[first] ^ words[second]].sum(axis=1)
+                near = apart <= DISTANCE
+                found.append(np.stack([first[near], second[near], apart[near]], axis=1))
+            step += 1
+    for i, k, apart in np.unique(np.concatenate(found), axis=0).tolist():
+        yield i, k, apart
 
 
 def _hash(path: Path) -> np.ndarray:

@@ -70,12 +70,21 @@ def read_lines(path: Path, notes: Notes) -> list[str]:
 
 def one_name(text: object) -> str:
     """A name as it is compared: in Unicode's composed form, with single blanks and none at its ends."""
+    if type(text) is str and _has_one_form(text):
+        return text
     return unicodedata.normalize("NFC", " ".join(str(text).split()))
 
 
 def loose(text: str) -> str:
     """A name without letter case and without the differences of Unicode's compatibility forms."""
+    if _has_one_form(text):
+        return text.lower()
     return unicodedata.normalize("NFKC", one_name(text)).casefold()
+
+
+def _has_one_form(text: str) -> bool:
+    """Whether a name has neither blanks nor letters that Unicode writes in two ways: so most names of files."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _encoding(data: bytes) -> str | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data.dataset import ClassificationDataset, CropExample, DetectionDataset, Example, class_counts
-from detect.data.remembered import Facts, facts_of
+from detect.data.dataset import ClassificationDataset, DetectionDataset, class_counts
+from detect.data.examples import CropExample, Crops, Example, Examples
+from detect.data.image_file import ends, length, picture_bytes
+from detect.data.remembered import Facts, facts_of, in_blocks
 from detect.data.split import SPLITS
 from detect.data.text import loose, printable
 from detect.geometry import boxes as box_ops
@@ -52,15 +54,17 @@ def check(
     min_side: boxes with a shorter side below this many pixels of the file are reported as tiny.
     ignore: kinds to leave out. The findings of `clean` are among those returned.
     """
-    tasks: list[tuple[str, Example | CropExample]] = [(s, e) for s in SPLITS for e in dataset.splits[s]]
-    facts = facts_of([example.path for _, example in tasks], decode, threads)
-    findings = [finding for task, known in zip(tasks, facts, strict=True) for finding in _check_file(*task, known)]
+    files = {split: _files(dataset.splits[split]) for split in SPLITS}
+    facts = facts_of([path for split in SPLITS for path in files[split]], decode, threads)
+    findings, first = [], 0
+    for split in SPLITS:
+        known = facts[first : (first := first + len(files[split]))]
+        findings += _check_files(split, dataset.splits[split], known)
     if isinstance(dataset, DetectionDataset):
         for split in SPLITS:
-            for example in dataset.splits[split]:
-                findings += _check_boxes(split, example, dataset.classes, min_side)
+            findings += _check_boxes(split, Examples.of(dataset.splits[split]), dataset.classes, min_side)
         findings += clean(dataset)[1]
-    findings += _duplicates(tasks, threads) + _whole(dataset)
+    findings += _duplicates(files, threads) + _whole(dataset)
     return [f for f in findings if f.kind not in ignore]
 
 
@@ -73,33 +77,35 @@ def clean(dataset: DetectionDataset) -> tuple[DetectionDataset, list[Finding]]:
     findings: list[Finding] = []
     splits = {}
     for split, examples in dataset.splits.items():
-        parts = [_clean_example(split, e, dataset.classes) for e in examples]
-        splits[split] = tuple(e for e, _ in parts)
-        findings += [f for _, found in parts for f in found]
+        splits[split], found = _clean_split(split, Examples.of(examples), dataset.classes)
+        findings += found
     counts = [f"{sum(f.action == a for f in findings)} boxes {a}" for a in ("dropped", "clipped")]
     notes = (f"cleaned: {', '.join(counts)}",) if findings else ()
     return replace(dataset, splits=splits, notes=dataset.notes + notes), findings
 
 
-def _clean_example(split: str, e: Example, names: Sequence[str]) -> tuple[Example, list[Finding]]:
-    high, wide = (e.boxes[:, 2:] - e.boxes[:, :2]).T
-    clipped = box_ops.clip(e.boxes, e.height, e.width)
-    excess = np.abs(clipped - e.boxes).max(axis=1, initial=0.0)
+def _clean_split(split: str, examples: Examples, names: Sequence[str]) -> tuple[Examples, list[Finding]]:
+    boxes, (width, height) = examples.boxes, examples.box_sizes().T
+    clipped = box_ops.clip(boxes, height, width)
+    excess = np.abs(clipped - boxes).max(axis=1, initial=0.0)
     keep = box_ops.area(clipped) > 0
-    findings = []
-    for i in np.flatnonzero(~keep | (excess > ROUNDING)).tolist():
-        if high[i] < 0 or wide[i] < 0:
-            kind, why, action = "reversed", "its minimum is above its maximum", "dropped"
-        elif high[i] == 0 or wide[i] == 0:
-            kind, why, action = "zero-area", f"{wide[i]:g} x {high[i]:g} pixels", "dropped"
-        elif not keep[i]:
-            kind, why, action = "outside", f"completely outside the image of {e.width}x{e.height}", "dropped"
-        else:
-            kind, why, action = "outside", f"{excess[i]:g} pixels outside the image of {e.width}x{e.height}", "clipped"
-        findings.append(Finding(kind, split, e.path, f"{_name_box(e, i, names)}: {why}", action))
     if keep.all() and not excess.any():
-        return e, findings
-    return replace(e, boxes=clipped[keep], classes=e.classes[keep], crowd=e.crowd[keep]), findings
+        return examples, []
+    findings, owners = [], examples.owners
+    for m in np.flatnonzero(~keep | (excess > ROUNDING)).tolist():
+        e = examples[int(owners[m])]
+        (high, wide), size = boxes[m, 2:] - boxes[m, :2], f"{e.width}x{e.height}"
+        if high < 0 or wide < 0:
+            kind, why, action = "reversed", "its minimum is above its maximum", "dropped"
+        elif high == 0 or wide == 0:
+            kind, why, action = "zero-area", f"{wide:g} x {high:g} pixels", "dropped"
+        elif not keep[m]:
+            kind, why, action = "outside", f"completely outside the image of {size}", "dropped"
+        else:
+            kind, why, action = "outside", f"{excess[m]:g} pixels outside the image of {size}", "clipped"
+        box = _name_box(e, m - int(examples.ends[owners[m]]), names)
+        findings.append(Finding(kind, split, e.path, f"{box}: {why}", action))
+    return examples.with_boxes(clipped, keep), findings
 
 
 def _name_box(e: Example, i: int, names: Sequence[str]) -> str:
@@ -110,10 +116,29 @@ def _name_box(e: Example, i: int, names: Sequence[str]) -> str:
     return f"box {i + 1} ({name}), x {xmin}..{xmax}, y {ymin}..{ymax}"
 
 
+def _files(items: Sequence[Example] | Sequence[CropExample]) -> list[str]:
+    """The path of each item's image file."""
+    if isinstance(items, Crops):
+        paths = list(items.paths)
+        return [paths[k] for k in items.image.tolist()]
+    return list(items.paths) if isinstance(items, Examples) else [str(item.path) for item in items]
+
+
+def _check_files(split: str, items: Sequence[Example] | Sequence[CropExample], facts: Sequence[Facts]) -> list[Finding]:
+    """Findings about the image files of a split."""
+    annotated = items.annotated.tolist() if isinstance(items, Examples) else [(-1, -1)] * len(items)
+    return [
+        finding
+        for k, (known, (wide, high)) in enumerate(zip(facts, annotated, strict=True))
+        if known.reason or not known.width or known.bits != 8 or (wide >= 0 and known.size != (wide, high))
+        for finding in _check_file(split, items[k], known)
+    ]
+
+
 def _check_file(split: str, e: Example | CropExample, facts: Facts) -> list[Finding]:
     """Findings about one image file: unreadable, of another size than its annotation says, or of 10 to 14 bits."""
     if facts.reason or not facts.size:
-        missing = "no such file" if not e.path.is_file() else "no image header"
+        missing = "no such file" if length(str(e.path)) is None else "no image header"
         reason = facts.reason or missing
         kind = "truncated" if "truncated" in reason else "unreadable"
         return [Finding(kind, split, e.path, f"{reason}; replace or remove it", "error")]
@@ -135,44 +160,76 @@ def _check_file(split: str, e: Example | CropExample, facts: Facts) -> list[Find
     return findings
 
 
-def _check_boxes(split: str, e: Example, names: Sequence[str], min_side: float) -> list[Finding]:
+def _check_boxes(split: str, examples: Examples, names: Sequence[str], min_side: float) -> list[Finding]:
     """Findings about boxes that `clean` keeps: below `min_side`, or of an unknown class."""
-    sides = (e.boxes[:, 2:] - e.boxes[:, :2]).min(axis=1, initial=np.inf)
-    findings = []
-    for i in np.flatnonzero((sides > 0) & (sides < min_side)).tolist():
-        detail = f"{_name_box(e, i, names)}: a side of {sides[i]:g} pixels, below {min_side:g}"
-        findings.append(Finding("tiny", split, e.path, detail, "warning"))
-    for i in np.flatnonzero((e.classes < 1) | (e.classes > len(names))).tolist():
-        detail = f"{_name_box(e, i, names)}: the class must be 1..{len(names)} ({', '.join(names)})"
-        findings.append(Finding("unknown-class", split, e.path, detail, "error"))
+    sides = (examples.boxes[:, 2:] - examples.boxes[:, :2]).min(axis=1, initial=np.inf)
+    tiny = (sides > 0) & (sides < min_side)
+    unknown = (examples.classes < 1) | (examples.classes > len(names))
+    findings, owners = [], examples.owners
+    for place in np.unique(owners[tiny | unknown]).tolist():
+        e, first = examples[place], int(examples.ends[place])
+        here = slice(first, int(examples.ends[place + 1]))
+        for i in np.flatnonzero(tiny[here]).tolist():
+            detail = f"{_name_box(e, i, names)}: a side of {sides[first + i]:g} pixels, below {min_side:g}"
+            findings.append(Finding("tiny", split, e.path, detail, "warning"))
+        for i in np.flatnonzero(unknown[here]).tolist():
+            detail = f"{_name_box(e, i, names)}: the class must be 1..{len(names)} ({', '.join(names)})"
+            findings.append(Finding("unknown-class", split, e.path, detail, "error"))
     return findings
 
 
-def _duplicates(tasks: Sequence[tuple[str, Example | CropExample]], threads: int) -> list[Finding]:
-    """Image files with the same bytes in two splits. Only files of the same length are read."""
-    by_length = defaultdict(list)
-    for split, e in tasks:
-        if e.path.is_file():
-            by_length[e.path.stat().st_size].append((split, e))
-    suspects = [t for group in by_length.values() if len({s for s, _ in group}) > 1 for t in group]
+def _duplicates(files: Mapping[str, Sequence[str]], threads: int) -> list[Finding]:
+    """Image files with the same bytes in two splits. files: the path of each item, by split.
+
+    Of files with the same length in two splits, the ends are read; all of a file only where these are equal, too.
+    """
+    suspects = [(split, path) for split in SPLITS for path in files[split]]
     with ThreadPoolExecutor(threads) as pool:
-        digests = list(pool.map(lambda t: hashlib.sha256(t[1].path.read_bytes()).digest(), suspects))
-    by_content = defaultdict(list)
-    for task, digest in zip(suspects, digests, strict=True):
-        by_content[digest].append(task)
+        for mark in (length, _ends, _content):
+            marks = in_blocks(pool, mark, [path for _, path in suspects])
+            suspects, groups = _shared(suspects, marks)
     findings = []
-    for group in by_content.values():
-        one_of = {split: e for split, e in reversed(group)}
+    for group in groups:
+        one_of = {split: path for split, path in reversed(group)}
         for first, second in combinations(filter(one_of.get, SPLITS), 2):
-            other = (
-                f"the same image as {second} {one_of[second].path}: scores of {second} are too optimistic; remove one"
-            )
+            other = f"the same image as {second} {one_of[second]}: scores of {second} are too optimistic; remove one"
             findings += [
-                Finding("duplicate", f"{first}/{second}", e.path, other, "warning")
-                for split, e in group
+                Finding("duplicate", f"{first}/{second}", Path(path), other, "warning")
+                for split, path in group
                 if split == first
             ]
     return findings
+
+
+Place = tuple[str, str]
+
+
+def _shared(suspects: Sequence[Place], marks: Sequence[object]) -> tuple[list[Place], list[list[Place]]]:
+    """Those (split, path) whose mark occurs in two splits, and the same in groups of one mark; None is no mark."""
+    splits: dict[object, set[str]] = defaultdict(set)
+    for (split, _), mark in zip(suspects, marks, strict=True):
+        splits[mark].add(split)
+    groups: dict[object, list[Place]] = defaultdict(list)
+    for place, mark in zip(suspects, marks, strict=True):
+        if mark is not None and len(splits[mark]) > 1:
+            groups[mark].append(place)
+    return [place for group in groups.values() for place in group], list(groups.values())
+
+
+def _ends(path: str) -> bytes | None:
+    """The length and the bytes at both ends, as one digest; None if they can't be read."""
+    try:
+        return hashlib.sha256(f"{length(path)} ".encode() + ends(path)).digest()
+    except OSError:
+        return None
+
+
+def _content(path: str) -> bytes | None:
+    """A digest of all bytes; None if they can't be read."""
+    try:
+        return hashlib.sha256(picture_bytes(path)).digest()
+    except OSError:
+        return None
 
 
 def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
@@ -183,7 +240,7 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
     if isinstance(dataset, DetectionDataset):
         what, counts = "box", {s: class_counts(dataset.splits[s], dataset.num_classes) for s in SPLITS}
     else:
-        labels = {s: [e.label for e in dataset.splits[s]] for s in SPLITS}
+        labels = {s: Crops.of(dataset.splits[s]).labels for s in SPLITS}
         what, counts = "picture", {s: np.bincount(labels[s], minlength=dataset.num_classes) for s in SPLITS}
     for i, name in enumerate(dataset.classes):
         for split in SPLITS:

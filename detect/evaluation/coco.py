@@ -4,22 +4,22 @@ The input boxes are [ymin, xmin, ymax, xmax] in pixels of the image file; COCO g
 The figures equal those of pycocotools (Lin et al. 2014, cocodataset.org/#detection-eval) up to rounding.
 """
 
+import contextlib
+import gc
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
+from detect.data.examples import Example, Examples
 from detect.errors import DataError, printable
-from detect.evaluation.coco_json import Result, Truth, coco_results, coco_truth
+from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
-
-if TYPE_CHECKING:
-    from detect.data.dataset import Example
 
 # key: (array of the evaluator, IoU threshold or None for .50:.95, area range, index into MAX_DETECTIONS)
 FIGURES: dict[str, tuple[str, float | None, str, int]] = {
@@ -41,6 +41,9 @@ MAX_DETECTIONS = (1, 10, MOST_DETECTIONS)
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = ("all", "small", "medium", "large")
+AT_ONCE = 50_000
+"""Detections that are scored at once, class by class: it bounds the memory of the evaluator, and changes no figure."""
+Entry = TypeVar("Entry", Annotation, Result)
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,20 @@ class CocoEvaluator:
     An image that is not added is scored as an image without detections.
     """
 
-    def __init__(self, examples: "Sequence[Example]", classes: Sequence[str]):
+    def __init__(self, examples: Sequence[Example], classes: Sequence[str]):
         """examples: the whole split. classes: names of 1..C, in order.
 
         Raises DataError for two examples with the same id or a class outside 1..C.
         """
-        self.examples = tuple(examples)
+        self.examples = Examples.of(examples)
         self.classes = tuple(classes)
-        self._ids = {example.id for example in self.examples}
+        self._ids = set(self.examples.ids)
         if len(self._ids) != len(self.examples):
-            twice, _ = Counter(example.id for example in self.examples).most_common(1)[0]
+            twice, _ = Counter(self.examples.ids).most_common(1)[0]
             raise DataError(f"image id {twice!r} appears twice in the split; an id must be unique")
-        for example in self.examples:
-            _check_classes(example, len(self.classes))
+        strange = (self.examples.classes < 1) | (self.examples.classes > len(self.classes))
+        if strange.any():
+            _refuse_classes(self.examples[int(self.examples.owners[strange][0])], len(self.classes))
         self.detections: Detections = {}
 
     def add(self, id: str, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
@@ -125,10 +129,12 @@ class CocoEvaluator:
         """Score the detections that were added so far."""
         truth = coco_truth(self.examples, self.classes)
         rankings = rank(self.examples, self.detections, self.classes)
-        return _score(truth, coco_results(self.examples, self.detections), MAX_DETECTIONS, rankings)
+        found = FlatDetections.of(self.examples, self.detections)
+        counts = Counter(found.classes.tolist())
+        return _score(truth, found.results, counts, MAX_DETECTIONS, rankings)
 
 
-def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) -> Scores:
+def ground_truth_check(examples: Sequence[Example], classes: Sequence[str]) -> Scores:
     """Score the ground truth as predictions. An AP of 1.0 shows that the evaluation is correct.
 
     Raises DataError if there is no box to score or AP is below 1, and names the cause if it is known.
@@ -139,9 +145,9 @@ def ground_truth_check(examples: "Sequence[Example]", classes: Sequence[str]) ->
         real = ~example.crowd
         evaluator.add(example.id, example.boxes[real], np.ones(real.sum()), example.classes[real])
         most = max(most, int(real.sum()))
-    truth, results = coco_truth(evaluator.examples, classes), coco_results(evaluator.examples, evaluator.detections)
+    truth, found = coco_truth(evaluator.examples, classes), FlatDetections.of(evaluator.examples, evaluator.detections)
     # An image may have more than 100 boxes of one class; for this check COCO's limit must not exclude any box.
-    scores = _score(truth, results, (*MAX_DETECTIONS[:2], most), {})
+    scores = _score(truth, found.results, Counter(found.classes.tolist()), (*MAX_DETECTIONS[:2], most), {})
     ap = scores.summary["AP"]
     if ap is None:
         raise DataError(f"there is nothing to score: the {len(examples)} images of the split have no box")
@@ -176,21 +182,32 @@ def score_files(truth: Path, results: Path) -> Scores:
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     for number, detection in enumerate(detections, 1):
         detection.update(id=number, area=detection["bbox"][2] * detection["bbox"][3], iscrowd=0)
-    return _score(cast(Truth, dataset), detections, MAX_DETECTIONS, {})
+    groups = _by_category(cast(list[Result], detections))
+    counts = {kind: len(group) for kind, group in groups.items()}
+    found: Callable[[Collection[int]], list[Result]] = lambda kinds: [d for kind in kinds for d in groups.get(kind, ())]  # noqa: E731
+    return _score(cast(Truth, dataset), found, counts, MAX_DETECTIONS, {})
 
 
 def _score(
-    truth: Truth, results: list[Result], max_detections: tuple[int, ...], rankings: dict[str, Ranking]
+    truth: Truth,
+    found: Callable[[Collection[int]], list[Result]],
+    counts: Mapping[int, int],
+    max_detections: tuple[int, ...],
+    rankings: dict[str, Ranking],
 ) -> Scores:
-    """Run the evaluator and read its arrays: precision [T, R, C, areas, limits] and recall [T, C, areas, limits]."""
+    """The figures of precision [T, R, C, areas, limits] and recall [T, C, areas, limits] of all classes.
+
+    found: gives the detections of some categories. counts: how many detections each category has.
+    """
     categories = sorted(truth["categories"], key=lambda category: category["id"])
-    images = {"images": truth["images"], "categories": truth["categories"]}
-    evaluator = COCOeval_faster(COCO(truth), COCO({**images, "annotations": results}), "bbox", print_function=_silent)
-    evaluator.params.maxDets = list(max_detections)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    precision = np.asarray(evaluator.eval["precision"])
-    recall = np.asarray(evaluator.eval["recall"])[:, None]  # an axis of length one, so that both have the same axes
+    boxes = _by_category(truth["annotations"])
+    parts = []
+    with _without_garbage_collection():
+        for group in _groups([category["id"] for category in categories], counts):
+            here = [box for kind in group for box in boxes.get(kind, ())]
+            parts.append(_evaluate(here, found(group), group, max_detections))
+    precision = np.concatenate([part[0] for part in parts], axis=2)
+    recall = np.concatenate([part[1] for part in parts], axis=1)[:, None]  # an axis of length one: both have the same
     arrays = {"precision": precision, "recall": recall}
 
     def figure(key: str, columns: slice) -> float | None:
@@ -200,32 +217,76 @@ def _score(
         values = values[values > -1]
         return float(values.mean()) if values.size else None
 
-    boxes = dict.fromkeys((category["id"] for category in categories), 0)
-    for annotation in truth["annotations"]:
-        boxes[annotation["category_id"]] += not annotation.get("iscrowd", 0)
     per_class: dict[str, dict[str, float | int | None]] = {}
     for index, category in enumerate(categories):
         column = slice(index, index + 1)
         row = {key: figure(key, column) for key in CLASS_FIGURES}
-        per_class[category["name"]] = row | {"boxes": boxes[category["id"]]}
+        real = sum(not box.get("iscrowd", 0) for box in boxes.get(category["id"], ()))
+        per_class[category["name"]] = row | {"boxes": real}
     return Scores(
         classes=tuple(per_class),
         summary={key: figure(key, slice(None)) for key in FIGURES},
         per_class=per_class,
         precision=precision[:, :, :, 0, 2],
         images=len(truth["images"]),
-        detections=len(results),
+        detections=sum(counts.values()),
         rankings=rankings,
     )
 
 
-def _check_classes(example: "Example", count: int) -> None:
-    if len(example.classes) and not 1 <= example.classes.min() <= example.classes.max() <= count:
-        found = f"classes {example.classes.min()}..{example.classes.max()}"
-        raise DataError(f"{_source(example)}: {found}; legal: 1..{count}")
+def _groups(categories: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:
+    """The categories in order, in groups with at most AT_ONCE detections, or of one category."""
+    group: list[int] = []
+    for kind in categories:
+        if group and sum(counts.get(k, 0) for k in (*group, kind)) > AT_ONCE:
+            yield group
+            group = []
+        group.append(kind)
+    yield group
 
 
-def _culprit(examples: "Sequence[Example]", scores: Scores) -> str:
+def _evaluate(
+    boxes: list[Annotation], found: list[Result], categories: Sequence[int], max_detections: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision [T, R, C, areas, limits] and recall [T, C, areas, limits] of some categories.
+
+    Each category is scored on its own, and an image without boxes and detections of it does not count.
+    """
+    images = sorted({int(entry["image_id"]) for entry in (*boxes, *found)})
+    frame = {"images": [{"id": i} for i in images], "categories": [{"id": kind} for kind in categories]}
+    truth, results = (COCO({**frame, "annotations": entries}) for entries in (boxes, found))
+    evaluator = COCOeval_faster(truth, results, "bbox", print_function=_silent)
+    evaluator.params.maxDets = list(max_detections)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
+
+
+def _by_category(entries: Sequence[Entry]) -> dict[int, list[Entry]]:
+    groups: dict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry["category_id"]].append(entry)
+    return groups
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Python looks for cycles again and again while the evaluator makes its many small objects, which have none."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def _refuse_classes(example: Example, count: int) -> None:
+    found = f"classes {example.classes.min()}..{example.classes.max()}"
+    raise DataError(f"{_source(example)}: {found}; legal: 1..{count}")
+
+
+def _culprit(examples: Sequence[Example], scores: Scores) -> str:
     """Name the first box without an area, else the classes with an AP below 1."""
     for example in examples:
         sides = example.boxes[:, 2:] - example.boxes[:, :2]
@@ -238,7 +299,7 @@ def _culprit(examples: "Sequence[Example]", scores: Scores) -> str:
     return f"check the boxes of the classes {', '.join(lost[:5])}"
 
 
-def _source(example: "Example") -> Path:
+def _source(example: Example) -> Path:
     return example.source or example.path
 
 

@@ -5,16 +5,18 @@ file of results is scored against them: cocodataset.org/#format-results.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
+from detect.data.examples import Example, Examples
 from detect.evaluation.matching import NOTHING, Detections
 
 if TYPE_CHECKING:
-    from detect.data.dataset import DetectionDataset, Example
+    from detect.data.dataset import DetectionDataset
 
 ImageId = int | str
 
@@ -101,14 +103,15 @@ def categories_of(classes: Sequence[str], ids: Sequence[int] | None = None) -> l
     return [{"id": int(number), "name": name} for number, name in zip(numbers, classes, strict=True)]
 
 
-def image_ids(examples: "Sequence[Example]") -> list[ImageId]:
+def image_ids(examples: Sequence[Example]) -> list[ImageId]:
     """The id of each image: that of the source if every image has its own there, else its place 1..N."""
-    known = [example.source_id for example in examples]
+    split = Examples.of(examples)
+    known = split.source_ids.tolist() if isinstance(split.source_ids, np.ndarray) else split.source_ids or ()
     ids = [number for number in known if number is not None]
-    return ids if len(set(ids)) == len(known) else list(range(1, len(known) + 1))
+    return ids if len(set(ids)) == len(split) else list(range(1, len(split) + 1))
 
 
-def image_numbers(examples: "Sequence[Example]") -> list[int]:
+def image_numbers(examples: Sequence[Example]) -> list[int]:
     """`image_ids` if all are whole numbers, else 1..N. Evaluators break ties of scores in the order of these."""
     ids = [number for number in image_ids(examples) if isinstance(number, int)]
     return ids if len(ids) == len(examples) else list(range(1, len(examples) + 1))
@@ -124,7 +127,7 @@ def file_names(paths: Sequence[Path], folder: Path | None = None) -> list[str]:
 
 
 def coco_truth(
-    examples: "Sequence[Example]",
+    examples: Sequence[Example],
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
     ids: Sequence[ImageId] | None = None,
@@ -157,17 +160,42 @@ def coco_truth(
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def coco_results(examples: "Sequence[Example]", detections: Detections) -> list[Result]:
+def coco_results(examples: Sequence[Example], detections: Detections) -> list[Result]:
     """Detections by image id as a COCO results list for an evaluator: images `image_numbers`, categories 1..C."""
-    results: list[Result] = []
-    for number, example in zip(image_numbers(examples), examples, strict=True):
-        boxes, scores, classes = detections.get(example.id, NOTHING)
-        for box, score, kind in zip(xywh(boxes), scores.tolist(), classes.tolist(), strict=True):
-            results.append(
-                {"id": len(results) + 1, "image_id": number, "category_id": kind, "bbox": box, "score": score,
-                 "area": box[2] * box[3], "iscrowd": 0}
-            )  # fmt: skip
-    return results
+    return FlatDetections.of(examples, detections).results()
+
+
+@dataclass(frozen=True, eq=False)
+class FlatDetections:
+    """The detections of all images in arrays, in the order of the images.
+
+    images: int64 [n], `image_numbers`. boxes: float32 [n, 4] yxyx. scores: float32 [n]. classes: int32 [n] in 1..C.
+    """
+
+    images: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], detections: Detections) -> "FlatDetections":
+        """The detections by image id of a split."""
+        parts = [detections.get(name, NOTHING) for name in Examples.of(examples).ids]
+        images = np.repeat(np.array(image_numbers(examples), np.int64), [len(scores) for _, scores, _ in parts])
+        boxes, scores, classes = (np.concatenate(part) for part in zip(*[*parts, NOTHING], strict=True))
+        return cls(images, boxes, scores, classes)
+
+    def results(self, categories: Collection[int] | None = None) -> list[Result]:
+        """As COCO's list for an evaluator, in the same order, with ids from 1; None takes all categories."""
+        chosen = slice(None) if categories is None else np.isin(self.classes, list(categories))
+        images, scores, kinds = (part[chosen].tolist() for part in (self.images, self.scores, self.classes))
+        return [
+            {"id": i, "image_id": image, "category_id": kind, "bbox": box, "score": score, "area": box[2] * box[3],
+             "iscrowd": 0}
+            for i, (image, kind, box, score) in enumerate(
+                zip(images, kinds, xywh(self.boxes[chosen]), scores, strict=True), 1
+            )
+        ]  # fmt: skip
 
 
 def rows_of(

@@ -11,10 +11,10 @@ def area(boxes: np.ndarray) -> np.ndarray:
     return areas
 
 
-def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Boxes [n, 4] clipped to an image of `height` x `width` pixels; the input does not change."""
+def clip(boxes: np.ndarray, height: float | np.ndarray, width: float | np.ndarray) -> np.ndarray:
+    """Boxes [n, 4] clipped to an image of `height` x `width` pixels, or each to its own image; the input stays."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    return np.clip(boxes, 0.0, np.array([height, width, height, width], np.float32))
+    return np.clip(boxes, 0.0, np.stack([height, width, height, width], axis=-1).astype(np.float32))
 
 
 def intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:

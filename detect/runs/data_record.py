@@ -1,10 +1,12 @@
 """What a run was trained on, kept in its folder, so that a resume on other data is refused."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset, rows
+from detect.data.examples import Example, Examples
+from detect.data.image_file import stamp
 from detect.data.split import SPLITS
 from detect.errors import first_few
 
@@ -15,7 +17,7 @@ def record(dataset: DetectionDataset) -> dict[str, Any]:
         "name": dataset.name,
         "fingerprint": dataset.fingerprint(),
         "classes": list(dataset.classes),
-        "splits": {split: {e.id: _digest(e) for e in dataset.splits[split]} for split in SPLITS},
+        "splits": {split: _digests(dataset.splits[split]) for split in SPLITS},
     }
 
 
@@ -39,11 +41,10 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found + [f"{kind}: {len(ids)} ({first_few(ids)})" for kind, ids in kinds.items() if ids]
 
 
-def _digest(e: Example) -> str:
-    try:
-        length = e.path.stat().st_size
-    except OSError:
-        length = -1
-    digest = hashlib.sha256(repr((e.width, e.height, length)).encode())
-    digest.update(e.boxes.tobytes() + e.classes.tobytes() + e.crowd.tobytes())
-    return digest.hexdigest()[:12]
+def _digests(examples: Sequence[Example]) -> dict[str, str]:
+    """A digest of each image by its id."""
+    split = Examples.of(examples)
+    found = {}
+    for path, (name, width, height, content) in zip(split.paths, rows(split), strict=True):
+        found[name] = hashlib.sha256(repr((width, height, stamp(path)[0])).encode() + content).hexdigest()[:12]
+    return found

@@ -8,7 +8,7 @@ import pytest
 
 from detect.data.formats.join import read_join
 from detect.data.formats.voc import read_voc
-from detect.data.similar import similar_groups
+from detect.data.similar import DISTANCE, close_pairs, similar_groups
 from detect.errors import ConfigError, DataError
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object>"
@@ -99,3 +99,18 @@ def test_two_folders_of_one_name_keep_their_images_apart(tmp_path):
 def test_joining_nothing(roots, message):
     with pytest.raises((ConfigError, DataError), match=message):
         read_join(roots)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_close_hashes_are_those_that_a_comparison_of_all_finds(seed):
+    """Hashes of one original, which differ in up to 30 bits, among unrelated ones; the first two are equal."""
+    rng = np.random.default_rng(seed)
+    hashes = rng.random((60, 256)) < 0.5
+    for k in range(30):
+        hashes[k] = hashes[59]
+        hashes[k, rng.permutation(256)[:k]] ^= True
+    hashes[1] = hashes[0]
+    apart = (hashes[:, None] != hashes).sum(axis=2)
+    expected = [(i, k, apart[i, k]) for i in range(60) for k in range(i + 1, 60) if apart[i, k] <= DISTANCE]
+    assert list(close_pairs(hashes)) == expected and len(expected) > 30
+    assert list(close_pairs(hashes[:1])) == list(close_pairs(hashes[:0])) == []

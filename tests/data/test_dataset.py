@@ -46,7 +46,7 @@ def test_example_with_more_labels_than_boxes():
 
 def test_missing_splits_are_empty():
     data = dataset(train=[example()])
-    assert data.splits["val"] == () and data.splits["test"] == ()
+    assert not data.splits["val"] and not data.splits["test"]
     assert data.num_classes == 2
 
 

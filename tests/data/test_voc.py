@@ -51,7 +51,7 @@ def test_boxes_become_zero_based_and_y_first(kit):
     assert a.boxes.tolist() == [[0, 0, 40, 60], [20, 10, 25, 30]]
     assert a.source == kit / "Annotations" / "a.xml"
     assert c.boxes.shape == (0, 4)  # background is kept
-    assert data.splits["test"] == ()
+    assert not data.splits["test"]
     assert data.notes == (
         "classes: all names of the annotations, sorted",
         "split: lists of ImageSets/Main (train: train, val: val); no test images",

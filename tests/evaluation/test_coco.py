@@ -11,6 +11,7 @@ import pytest
 
 from detect.data.dataset import DetectionDataset, Example
 from detect.errors import DataError
+from detect.evaluation import coco
 from detect.evaluation.coco import (
     FIGURES,
     CocoEvaluator,
@@ -92,6 +93,19 @@ def test_half_of_the_oracle_equals_the_recorded_figures_of_pycocotools(tmp_path)
     scores = score_files(tmp_path / "truth.json", tmp_path / "results.json")
     assert scores.summary == pytest.approx(half["figures"], abs=1e-9)
     assert list(scores.summary) == list(FIGURES)
+
+
+@pytest.mark.parametrize("at_once", [1, 150, 10**9])
+def test_classes_are_scored_in_groups_of_any_size_with_equal_figures(monkeypatch, at_once):
+    examples, classes, detections = random_case(3)
+    evaluator = CocoEvaluator(examples, classes)
+    for id, found in detections.items():
+        evaluator.add(id, *found)
+    whole = evaluator.result()
+    monkeypatch.setattr(coco, "AT_ONCE", at_once)
+    parts = evaluator.result()
+    assert parts.summary == whole.summary and parts.per_class == whole.per_class
+    np.testing.assert_array_equal(parts.precision, whole.precision)
 
 
 @pytest.mark.parametrize("ids", [(1, 2, 3), (0, 1, 2), (2, 0, 1), (0, 0, 0), (None, None, None)])

@@ -9,7 +9,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, listed_once
-from detect.data.formats import coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
+from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
 from detect.errors import DataError, first_few
 
 FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDataset]]] = {
@@ -17,6 +17,7 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
     "coco": (coco.recognise, coco.read_coco),
     "yolo": (yolo.recognise, yolo.read_yolo),
     "tfrecord": (tfrecord.recognise, tfrecord.read_tfrecord),
+    "arrayrecord": (arrayrecord.recognise, arrayrecord.read_arrayrecord),
     "csv": (tf_csv.recognise, tf_csv.read_csv),
     "labelme": (labelme.recognise, labelme.read_labelme),
     "cvat": (cvat.recognise, cvat.read_cvat),

@@ -2,17 +2,20 @@
 
 import json
 import math
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Records, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import Pictures, existing_folder, find_files, split_of
+from detect.data.examples import Texts, packed_ids
+from detect.data.folder import Pictures, below, existing_folder, find_files, listed_once, split_of
+from detect.data.formats.json_lists import Irregular, entries
 from detect.data.formats.masks import mask_box
 from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
@@ -53,22 +56,27 @@ def read_coco(
     Raises DataError, naming the file, for json that can't be parsed (with the line), keys that are missing or of
     another type, unknown categories or images, an id that occurs twice, a missing picture, and overlapping splits.
     """
-    folder, notes = existing_folder(root), Notes()
-    named = {s: folder / f for s, f in (("train", train), ("val", val), ("test", test)) if f}
+    choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
+    with listed_once():
+        return assemble(_found(existing_folder(root), {"train": train, "val": val, "test": test}, images or {}), choice)
+
+
+def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, str | None]) -> Found:
+    """What the files of the splits hold; those that are given, or those that are found."""
+    notes = Notes()
+    named = {split: folder / file for split, file in given.items() if file}
     files = named or find_jsons(folder)
     if "train" not in files:
         raise DataError(f"dataset.train is missing: name the json of the training images below {folder}")
-    contents = {split: _File(path, read_json(path, notes), notes) for split, path in files.items()}
+    contents = {split: _open(path, notes) for split, path in files.items()}
     titles = _titles(contents)
     records = {}
     for split, file in contents.items():
-        inside = (images or {}).get(split)
+        inside = images.get(split)
         beside = [existing_folder(folder / inside, f"dataset.images.{split}")] if inside else [file.path.parent, folder]
         records[split] = file.records(folder, _Guess(beside, split, folder, notes))
     origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
-    found = Found(folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=files.values())
-    choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
-    return assemble(found, choice)
+    return Found(folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=files.values())
 
 
 def recognise(folder: Path) -> str | None:
@@ -146,37 +154,125 @@ class _Guess:
         places = [f for name in (split, "images", f"images/{split}") if (f := root / name).is_dir()]
         self.pictures = Pictures([*beside, *places], notes)
 
-    def __call__(self, name: str, asked_by: str) -> Path | None:
-        return self.pictures.find(name, asked_by)
+    def __call__(self, name: str, asked_by: str) -> str | None:
+        return self.pictures.locate(name, asked_by)
+
+
+def _open(path: Path, notes: Notes) -> "_File":
+    """Reads a file entry by entry; one that is damaged or unusual is read as a whole, which tells what is wrong."""
+    own = Notes()
+    try:
+        file = _File(path, entries(path, _no_constant), own)
+    except Irregular:
+        own = Notes()
+        file = _File(path, _whole(path, read_json(path, own)), own)
+    notes.join(own)
+    file.notes = notes
+    return file
+
+
+def _whole(path: Path, content: object) -> Iterator[tuple[str, int, Any]]:
+    """The object of a JSON file that is in memory, as `entries` gives it."""
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a COCO file must be one object with images, annotations and categories")
+    for key, value in content.items():
+        yield key, -1, [] if isinstance(value, list) else value
+        for place, entry in enumerate(value if isinstance(value, list) else ()):
+            yield key, place, entry
+
+
+class _Codes:
+    """Ids of one kind as annotations name them, each with a small number. values: the ids; rows: of each annotation."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.known: dict[int, int] = {}  # the same for whole numbers, without a text of each
+        self.values: list[object] = []
+        self.rows = array("q")
+
+    def add(self, value: object) -> None:
+        """The id of the next annotation."""
+        code = self.known.get(value) if type(value) is int else None
+        self.rows.append(self._new(value) if code is None else code)
+
+    def _new(self, value: object) -> int:
+        text = _id(value)
+        code = len(self.values) if text is None else self.numbers.setdefault(text, len(self.values))
+        if code == len(self.values):
+            self.values.append(value)
+        if type(value) is int:
+            self.known[value] = code
+        return code
 
 
 class _File:
     """One COCO file, checked: ids are compared as text, so that 1, "1" and 1.0 are the same id.
 
     categories: name by id as text. numbers: the id as a number, by the same. boxes: how many annotations each has.
+    images: the place of each image by its id as text; file_names, sizes and ids have an item for each image.
     """
 
-    def __init__(self, path: Path, content: Any, notes: Notes):
+    def __init__(self, path: Path, values: Iterable[tuple[str, int, Any]], notes: Notes):
         self.path, self.notes = path, notes
-        if not isinstance(content, dict):
-            raise DataError(f"{path}: a COCO file must be one object with images, annotations and categories")
-        for key, needs in KEYS.items():
-            entries = content.get(key)
-            if not isinstance(entries, list):
-                raise DataError(f"{path}: no list '{key}'; the file has {first_few(content, 10) or 'no keys'}")
-            for k, entry in enumerate(entries):
-                missing = [n for n in needs if not isinstance(entry, dict) or entry.get(n) is None]
-                if missing:
-                    raise DataError(f"{path}: {key}[{k}] has no '{missing[0]}'")
-        self.images = self._by_id(content, "images", "file_name")
-        entries = self._by_id(content, "categories", "name")
-        self.categories = {i: one_name(entry["name"]) for i, entry in entries.items()}
+        lists: dict[str, object] = {}
+        for key, place, value in values:
+            if place >= 0:
+                if key in KEYS:
+                    self._entry(key, place, value)
+            else:
+                lists[key] = value
+                self._begin(key)
+        for key in KEYS:
+            if not isinstance(lists.get(key), list):
+                raise DataError(f"{path}: no list '{key}'; the file has {first_few(lists, 10) or 'no keys'}")
+        self.categories = {i: one_name(entry["name"]) for i, entry in self.titles.items()}
         self.numbers = {i: _number_of(i, k) for k, i in enumerate(self.categories, 1)}
-        self.annotations = content["annotations"]
-        self.boxes = Counter(self._known(k, a, "category_id", self.categories) for k, a in enumerate(self.annotations))
+        self.kinds = self._places("category_id", self.kind_codes, list(self.categories))
+        counts = np.bincount(self.kinds, minlength=len(self.categories)).tolist()
+        self.boxes = dict(zip(self.categories, counts, strict=True))
         for title, count in Counter(self.categories.values()).items():
             if count > 1:
-                self._settle(title, [i for i, other in self.categories.items() if other == title], entries)
+                self._settle(title, [i for i, other in self.categories.items() if other == title], self.titles)
+
+    def _begin(self, key: str) -> None:
+        """Forgets the entries of a list that is given again."""
+        if key == "images":
+            self.images: dict[str, int] = {}
+            self.file_names: list[str] = []
+            self.sizes: list[tuple[int, int]] = []
+            self.ids: list[int | str] = []
+        elif key == "categories":
+            self.titles: dict[str, dict[str, Any]] = {}
+        elif key == "annotations":
+            self.image_codes, self.kind_codes = _Codes(), _Codes()
+            self.corners, self.crowd = array("d"), bytearray()
+
+    def _entry(self, key: str, k: int, entry: Any) -> None:
+        """An entry of one of the lists."""
+        if type(entry) is not dict or None in map(entry.get, KEYS[key]):
+            missing = next(name for name in KEYS[key] if not isinstance(entry, dict) or entry.get(name) is None)
+            raise DataError(f"{self.path}: {key}[{k}] has no '{missing}'")
+        if key == "annotations":
+            self.image_codes.add(entry["image_id"])
+            self.kind_codes.add(entry["category_id"])
+            self.corners.extend(self._box(k, entry))
+            self.crowd.append(self._flag(k, entry, "iscrowd") or self._flag(k, entry, "ignore"))
+            return
+        i, title = _id(entry["id"]), KEYS[key][1]
+        if i is None:
+            raise DataError(f"{self.path}: {key}[{k}]: id is {entry['id']!r}; it must be a number or text")
+        if i in (self.images if key == "images" else self.titles):
+            before = self.file_names[self.images[i]] if key == "images" else self.titles[i][title]
+            raise DataError(f"{self.path}: {key}: the id {i} is given twice: {before}, {entry[title]}; ids must differ")
+        if not isinstance(entry[title], str | int | float):
+            raise DataError(f"{self.path}: {key}[{k}]: {title} is {entry[title]!r}; it must be text")
+        if key == "categories":
+            self.titles[i] = entry
+            return
+        self.images[i] = k
+        self.file_names.append(str(entry["file_name"]))
+        self.sizes.append(self._size(entry))
+        self.ids.append(entry["id"] if isinstance(entry["id"], int | str) else int(entry["id"]))
 
     def _settle(self, title: str, keys: list[str], entries: Mapping[str, dict[str, Any]]) -> None:
         """Leaves out categories without a box that repeat a name, and merges those that differ in blanks alone."""
@@ -193,62 +289,51 @@ class _File:
             )
             self.numbers[i] = self.numbers[kept[0]]
 
-    def _by_id(self, content: dict[str, Any], key: str, title: str) -> dict[str, dict[str, Any]]:
-        """The entries of a list by their id. Raises DataError for an id that is no text or number, or occurs twice."""
-        found: dict[str, dict[str, Any]] = {}
-        for k, entry in enumerate(content[key]):
-            i = _id(entry["id"])
-            if i is None:
-                raise DataError(f"{self.path}: {key}[{k}]: id is {entry['id']!r}; it must be a number or text")
-            if i in found:
-                raise DataError(
-                    f"{self.path}: {key}: the id {i} is given twice: {found[i][title]}, {entry[title]}; ids must differ"
-                )
-            if not isinstance(entry[title], str | int | float):
-                raise DataError(f"{self.path}: {key}[{k}]: {title} is {entry[title]!r}; it must be text")
-            found[i] = entry
-        return found
-
-    def _known(self, k: int, annotation: dict[str, Any], key: str, legal: Mapping[str, object]) -> str:
-        i = _id(annotation[key])
-        if i is None or i not in legal:
+    def _places(self, key: str, codes: _Codes, legal: Sequence[str]) -> np.ndarray:
+        """The place among the legal ids of each annotation's id, int64 [m]."""
+        place = {i: k for k, i in enumerate(legal)}
+        table = np.array([place.get(_id(value) or "", -1) for value in codes.values], np.int64)
+        rows = np.frombuffer(codes.rows, np.int64)
+        for k in np.flatnonzero(table[rows] < 0)[:1].tolist() if len(rows) else ():
             listed = "images" if key == "image_id" else "categories"
+            value = codes.values[rows[k]]
             raise DataError(
-                f"{self.path}: annotations[{k}]: {key} is {annotation[key]!r}, which is no id of {listed}; legal: "
+                f"{self.path}: annotations[{k}]: {key} is {value!r}, which is no id of {listed}; legal: "
                 f"{first_few(legal, 10)}"
             )
-        return i
+        return table[rows] if len(rows) else rows
 
-    def records(self, root: Path, find: _Guess) -> list[Record]:
+    def records(self, root: Path, find: _Guess) -> Records:
         """The images of the file with their boxes, in its order."""
-        objects: dict[str, list[tuple[list[float], str, bool]]] = {i: [] for i in self.images}
-        for k, annotation in enumerate(self.annotations):
-            image = self._known(k, annotation, "image_id", self.images)
-            title = self.categories[self._known(k, annotation, "category_id", self.categories)]
-            crowd = any(self._flag(k, annotation, key) for key in ("iscrowd", "ignore"))
-            objects[image].append((self._box(k, annotation), title, crowd))
-        paths = {i: find(str(entry["file_name"]), f"{self.path}: images") for i, entry in self.images.items()}
-        missing = [str(self.images[i]["file_name"]) for i, path in paths.items() if path is None]
+        owners = self._places("image_id", self.image_codes, list(self.images))
+        order = np.argsort(owners, kind="stable")
+        paths = [find(name, f"{self.path}: images") for name in self.file_names]
+        missing = [name for name, path in zip(self.file_names, paths, strict=True) if path is None]
         if missing:
             raise DataError(
                 f"{self.path}: {len(missing)} of {len(paths)} pictures are missing: {first_few(missing, 3)}; searched "
                 f"below {first_few(find.pictures.folders, 9)}. Set dataset.images.SPLIT to the folder of the pictures"
             )
-        records = []
-        for i, entry in self.images.items():
-            here, path = objects[i], paths[i] or root  # none is missing
-            where = path.relative_to(root) if path.is_relative_to(root) else path
-            boxes = np.array([box for box, _, _ in here], np.float64).reshape(-1, 4)
-            records.append(
-                Record(
-                    path, where.as_posix(), [t for _, t, _ in here], boxes, [c for _, _, c in here], self.path,
-                    self._size(entry), entry["id"] if isinstance(entry["id"], int | str) else int(entry["id"]),
-                )
-            )  # fmt: skip
-        return records
+        titles = {title: k for k, title in enumerate(dict.fromkeys(self.categories.values()))}
+        names = np.array([titles.get(self.categories.get(i, ""), -1) for i in self.boxes], np.int32)[self.kinds]
+        counts = np.bincount(owners, minlength=len(self.images))
+        return Records(
+            Texts.of(path or "" for path in paths),
+            Texts.of(_below(path or "", root) for path in paths),
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
+            tuple(titles),
+            names[order],
+            np.frombuffer(self.corners, np.float64).reshape(-1, 4)[order],
+            np.frombuffer(self.crowd, bool)[order],
+            (self.path,),
+            np.zeros(len(self.images), np.int32),
+            np.array(self.sizes, np.int32).reshape(-1, 2),
+            packed_ids(self.ids),
+            np.zeros(len(self.images), bool),
+        )
 
-    def _size(self, entry: dict[str, Any]) -> tuple[int, int] | None:
-        """(width, height) of an entry of images; None if it has none."""
+    def _size(self, entry: dict[str, Any]) -> tuple[int, int]:
+        """(width, height) of an entry of images; (-1, -1) if it has none."""
         sides = []
         for key in ("width", "height"):
             value = finite(entry.get(key) or 0)
@@ -257,10 +342,13 @@ class _File:
                     f"{self.path}: image {entry['file_name']}: {key} is {entry[key]!r}; it must be a number of pixels"
                 )
             sides.append(round(value))
-        return (sides[0], sides[1]) if all(sides) else None
+        return (sides[0], sides[1]) if all(sides) else (-1, -1)
 
     def _flag(self, k: int, annotation: dict[str, Any], key: str) -> bool:
-        value = flag(annotation.get(key))
+        given = annotation.get(key)
+        if given is None:
+            return False
+        value = bool(given) if type(given) is int and 0 <= given <= 1 else flag(given)
         if value is None:
             raise DataError(f"{self.path}: annotations[{k}]: {key} is {annotation[key]!r}; it must be 0 or 1")
         return value
@@ -274,13 +362,18 @@ class _File:
                 raise DataError(f"{self.path}: annotations[{k}] has no 'bbox', and no segmentation that gives one")
             self.notes.add("boxes made from segmentations", f"annotation {annotation.get('id', k)}")
             return hull
-        numbers = [finite(value) for value in box] if isinstance(box, list) and len(box) == 4 else [None]
+        numbers = list(map(finite, box)) if isinstance(box, list) and len(box) == 4 else [None]
         if None in numbers:
             raise DataError(
                 f"{self.path}: annotations[{k}]: bbox is {box!r}; it must be four numbers [x, y, width, height]"
             )
         x, y, width, height = numbers  # type: ignore[misc]
         return [y, x, y + height, x + width]  # type: ignore[operator,list-item]
+
+
+def _below(path: str, root: Path) -> str:
+    """A path as an id, as `detect.data.folder.below`."""
+    return path.removeprefix(f"{root}/") if path.startswith(f"{root}/") else below(Path(path), root)
 
 
 def _id(value: object) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.formats.label_map import label_map_text
 from detect.data.formats.tfrecord_unpack import picture_suffix
-from detect.data.image_file import header, read_image
+from detect.data.image_file import header, picture_bytes, read_image
 from detect.data.notes import Notes
 from detect.errors import DataError
 from detect.files import replacing, write_text
@@ -60,7 +60,7 @@ def _serialised(example: Example, classes: tuple[str, ...], numbers: tuple[int, 
     def real(values: np.ndarray) -> tf.train.Feature:
         return tf.train.Feature(float_list=tf.train.FloatList(value=values.tolist()))
 
-    picture, kind = _encoded(example)
+    picture, kind = encoded(example)
     sides = np.array([example.height, example.width] * 2, np.float64)
     ymin, xmin, ymax, xmax = (example.boxes.astype(np.float64) / sides).T
     area = (example.boxes[:, 2] - example.boxes[:, 0]) * (example.boxes[:, 3] - example.boxes[:, 1])
@@ -86,10 +86,10 @@ def _serialised(example: Example, classes: tuple[str, ...], numbers: tuple[int, 
     return content
 
 
-def _encoded(example: Example) -> tuple[bytes, str]:
+def encoded(example: Example) -> tuple[bytes, str]:
     """The picture as it is written, and its format."""
     try:
-        content = example.path.read_bytes()
+        content = picture_bytes(example.path)
     except OSError as error:
         raise DataError(f"{example.path}: can't read the image ({error.strerror})") from None
     found = header(example.path)

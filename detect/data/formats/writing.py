@@ -12,8 +12,9 @@ import yaml
 
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.folder import split_named
-from detect.data.image_file import IMAGE_SUFFIXES
+from detect.data.image_file import IMAGE_SUFFIXES, picture_bytes
 from detect.data.notes import Notes
+from detect.data.shards import Picture
 from detect.data.split import SPLITS
 from detect.data.text import printable
 
@@ -102,7 +103,10 @@ def write_yolo(dataset: DetectionDataset, folder: Path, notes: Notes) -> None:
 def copy(source: Path, target: Path) -> None:
     """Copies a picture, and makes the folder for it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    if Picture.at(source):
+        target.write_bytes(picture_bytes(source))
+    else:
+        shutil.copyfile(source, target)
 
 
 def _plain(name: str, split: str | None) -> PurePosixPath:

@@ -1,0 +1,79 @@
+"""Splits in arrays are sequences of the same examples."""
+
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detect.data.examples import CropExample, Crops, Example, Examples, Texts
+
+LISTED = [
+    Example(
+        Path("a.jpg"), 20, 10, [[1, 2, 3, 4], [0, 0, 5, 5]], [2, 1], [False, True], "a", Path("x.json"), (20, 10), 7
+    ),
+    Example(Path("é/\udcff.png"), 5, 6, [], [], [], "é\udcff", None, None, 9),
+    Example(Path("c.jpg"), 7, 8, [[1, 1, 2, 2]], [3], [False], "c", Path("y.json"), None, 8),
+]
+
+
+def plain(example: Example) -> list[object]:
+    return [part.tolist() if isinstance(part, np.ndarray) else part for part in astuple(example)]
+
+
+def test_a_split_gives_back_the_examples():
+    split = Examples.of(LISTED)
+    assert [plain(e) for e in split] == [plain(e) for e in LISTED]
+    assert [plain(split[k]) for k in (0, 1, -1)] == [plain(e) for e in LISTED]
+    assert (len(split), split.counts.tolist(), split.owners.tolist()) == (3, [2, 0, 1], [0, 0, 2])
+    assert split.box_sizes().tolist() == [[20, 10], [20, 10], [7, 8]]
+    assert Examples.of(split) is split
+    assert type(split[0].source_id) is int and type(split[0].width) is int
+
+
+@pytest.mark.parametrize("places", [slice(1, None), slice(None, None, -1), slice(0, 0)])
+def test_a_part_of_a_split(places):
+    assert [plain(e) for e in Examples.of(LISTED)[places]] == [plain(e) for e in LISTED[places]]
+
+
+def test_places_outside_of_a_split():
+    for sequence in (Examples.of(LISTED), Texts.of("abc"), Crops.of([CropExample(Path("a"), 1, None, "a")])):
+        for place in (len(sequence), -len(sequence) - 1):
+            with pytest.raises(IndexError):
+                sequence[place]
+
+
+def test_what_a_split_gives_is_read_only():
+    example = Examples.of(LISTED)[0]
+    for array in (example.boxes, example.classes, example.crowd):
+        with pytest.raises(ValueError):
+            array[0] = 0
+
+
+@pytest.mark.parametrize(
+    "ids", [[None, None], [1, None], ["a", 5], [1 << 70, 2], [True, 3]], ids=["none", "some", "text", "huge", "flag"]
+)
+def test_ids_of_any_kind_stay_as_they_are(ids):
+    given = [Example(Path("a"), 1, 1, [], [], [], str(k), source_id=i) for k, i in enumerate(ids)]
+    found = [example.source_id for example in Examples.of(given)]
+    assert found == ids and list(map(type, found)) == list(map(type, ids))
+
+
+def test_other_boxes_for_the_same_images():
+    split = Examples.of(LISTED)
+    moved = split.with_boxes(split.boxes + 1, np.array([False, True, True]))
+    assert [e.boxes.tolist() for e in moved] == [[[1, 1, 6, 6]], [], [[2, 2, 3, 3]]]
+    assert [e.classes.tolist() for e in moved] == [[1], [], [3]] and moved[0].crowd.tolist() == [True]
+
+
+def test_crops_give_back_the_pictures():
+    box = np.array([1, 2, 3, 4.5], np.float32)
+    listed = [
+        CropExample(Path("a"), 1, None, "a"),
+        CropExample(Path("a"), 0, box, "a#1"),
+        CropExample(Path("b"), 2, box, "b"),
+    ]
+    crops = Crops.of(listed)
+    assert [(c.path, c.label, c.id) for c in crops] == [(c.path, c.label, c.id) for c in listed]
+    assert crops[0].box is None and crops[1].box.tolist() == box.tolist() and list(crops.paths) == ["a", "b"]
+    assert [c.id for c in crops[1:]] == ["a#1", "b"]

@@ -10,4 +10,4 @@ index=$1 hosts=$2 run=$3
 shift 3
 workers=\"${hosts//,/\",\"}\"
 export TF_CONFIG="{\"cluster\": {\"worker\": [$workers]}, \"task\": {\"type\": \"worker\", \"index\": $index}}"
-exec "${DETECT:-detect}" train distribute.kind=multi_worker "hydra.run.dir=$run" "$@"
+exec ${DETECT:-detect} train distribute.kind=multi_worker "hydra.run.dir=$run" "$@"

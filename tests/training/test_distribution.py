@@ -127,9 +127,10 @@ RUN = (
 )
 
 
-def start(data: Path, run: Path, count: int = 2) -> list[subprocess.Popen]:
+def start(data: Path, run: Path, *more: str, count: int = 2) -> list[subprocess.Popen]:
     """Begins `detect train` on each worker."""
-    words = [sys.executable, "-m", "detect.cli", "train", *RUN, f"dataset.root={data}", f"hydra.run.dir={run}"]
+    given = (*RUN, *more, f"dataset.root={data}", f"hydra.run.dir={run}")
+    words = [sys.executable, "-m", "detect.cli", "train", *given]
     return [
         subprocess.Popen(
             words,
@@ -224,3 +225,15 @@ def test_workers_that_differ_are_refused(data, tmp_path):
     for code, text in ends(processes):
         assert code == 2 and "the fingerprint of the configuration of worker 1" in text, text[-2000:]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_names_the_images_of_all_workers(data, tmp_path):
+    run = tmp_path / "run"
+    poison = "hooks=[{_target_: tests.training.poison.Poison}]"
+    found = ends(start(data, run, poison, "classify.enabled=false", "quantize=none"))
+    for code, text in found:
+        message = text.splitlines()[-1]
+        assert code == 2 and "step 7: " in message and "is not finite" in message, text[-2000:]
+        assert len(set(re.findall(r"images/train/\w+\.jpg", message))) == 4, message
+    assert [len(np.load(file)["index"]) for file in run.rglob("diverged_at_7.npz")] == [2, 2]

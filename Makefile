@@ -61,12 +61,13 @@ bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (w
 	@mkdir -p runs/bench
 	$(BIN)/python scripts/bench_input.py runs/bench/input.json
 	$(BIN)/python scripts/bench_training.py runs/bench/training.json
-	$(BIN)/python scripts/bench_evaluation.py --output runs/bench/evaluation.json
+	$(BIN)/python scripts/bench_evaluation.py --pycocotools --rounds 2 --output runs/bench/evaluation.json
 	$(BIN)/python scripts/bench_data.py runs/bench/data.json
 	$(BIN)/python scripts/bench_quantize.py runs/bench/quantize.json
 	$(BIN)/python scripts/bench_peers.py $(PEER)/bin/python runs/bench/peers.json
 	$(BIN)/python scripts/bench_detectors.py runs/bench/detectors.json
 	$(BIN)/python scripts/bench_distribution.py runs/bench/distribution.json
+	$(BIN)/python scripts/bench.py runs/bench
 
 $(PEER)/.installed:
 	@$(PYTHON) -m venv $(PEER)

@@ -17,6 +17,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as `detect.environment` sets them for the command
 
 import hydra
 import numpy as np

@@ -6,7 +6,6 @@ Alternates, in one run: optimiser steps of batch 8, and a 2000 x 2000 float32 ma
 """
 
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -15,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+from detect import environment
+
+environment.for_program()  # as the command sets it, before TensorFlow is imported
 
 BATCH, SIZE, STEPS = 8, 300, 8
 MACS = 1.237e9  # of one image forward, computed layer by layer

@@ -123,11 +123,18 @@ def hooks(cfg: DictConfig) -> list[Hook]:
 def check(run: Run) -> None:
     """Builds hooks, detector and, if it is trained, its fake-quantised twin, so that errors in them come early.
 
-    The networks are left out if there is a single stage, which builds them at once. Raises UserError if the disk has
-    too little room for the run.
+    The networks are left out if there is a single stage, which builds them at once. Raises ConfigError if the devices
+    can't share a batch equally, and UserError if the disk has too little room for the run.
     """
-    cfg = run.cfg
+    cfg, them = run.cfg, replicas(run)
     hooks(cfg)
+    batches = {"schedule.batch_size": cfg.schedule.batch_size}
+    if cfg.classify.enabled:
+        batches["classify.schedule.batch_size"] = cfg.classify.schedule.batch_size
+    if cfg.quantize.enabled:
+        batches["quantize.schedule.batch_size"] = cfg.quantize.schedule.batch_size
+    for key, size in batches.items():
+        them.part(size, key)
     if stages(cfg) > 1:
         architecture = detector(cfg, run.dataset.num_classes)
         disk.demand(run.folder.path, weight_bytes(architecture), stages(cfg))

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from detect.evaluation.evaluators import Alone
 from detect.evaluation.interface import Detect
 from detect.modeling.interface import Architecture, Tensor
 from detect.modeling.replicas import SynchronizedBatchNorm
-from detect.runs.workers import ALONE, Worker
+from detect.runs.workers import ALONE, VARIABLE, Worker
 
 Kind = Literal["none", "mirrored", "multi_worker", "tpu"]
 Devices = Annotated[int, whole(1)] | None
@@ -75,11 +76,14 @@ class Replicas:
         """The number of replicas of this worker."""
         return self.count // self.worker.count
 
-    def part(self, batch_size: int) -> int:
-        """The images of this worker in a global batch. Raises ConfigError if the batch does not divide."""
+    def part(self, batch_size: int, key: str = "schedule.batch_size") -> int:
+        """The images of this worker in a global batch. Raises ConfigError if the batch does not divide.
+
+        key: of the batch size, for the message.
+        """
         if batch_size % self.count:
             raise ConfigError(
-                f"schedule.batch_size={batch_size} is the global batch, and {self.count} replicas share it; legal are "
+                f"{key}={batch_size} is the batch of all devices, and {self.count} of them share it; legal are "
                 f"multiples of {self.count}"
             )
         return batch_size // self.worker.count
@@ -184,8 +188,19 @@ def lost_worker(worker: Worker, run: Path) -> Iterator[None]:
 
 @functools.cache
 def _made(kind: str, devices: int | None) -> tf.distribute.Strategy:
+    told = f"distribute.kind={kind} distribute.devices={'null' if devices is None else devices}"
     if _made.cache_info().currsize:
-        raise ConfigError(f"distribute.kind={kind} devices={devices}: this process trains with another setting already")
+        raise ConfigError(f"{told}: this process trains with another setting already; start a new one")
+    try:
+        return _strategy(kind, devices)
+    except RuntimeError as error:  # devices can't be changed any more
+        raise ConfigError(f"{told}: TensorFlow already runs in this process ({error}); start a new one") from error
+    except (tf.errors.OpError, ValueError) as error:  # a port that is taken, no TPU
+        where = f" with TF_CONFIG={os.environ.get(VARIABLE)}" if kind == "multi_worker" else ""
+        raise ConfigError(f"{told}{where}: {str(error).splitlines()[0]}") from error
+
+
+def _strategy(kind: str, devices: int | None) -> tf.distribute.Strategy:
     if kind == "multi_worker":
         _limit(devices)
         return tf.distribute.MultiWorkerMirroredStrategy()

@@ -182,27 +182,23 @@ def _whole(path: Path, content: object) -> Iterator[tuple[str, int, Any]]:
 
 
 class _Codes:
-    """Ids of one kind as annotations name them, each with a small number. values: the ids; rows: of each annotation."""
+    """Ids of one kind as annotations name them, each with a small number. values: the ids; rows: of each annotation.
+
+    An id that is written in two ways, such as 1 and "1", has two numbers.
+    """
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self.known: dict[int, int] = {}  # the same for whole numbers, without a text of each
+        self.known: dict[int | str, int] = {}
         self.values: list[object] = []
         self.rows = array("q")
 
     def add(self, value: object) -> None:
         """The id of the next annotation."""
-        code = self.known.get(value) if type(value) is int else None
-        self.rows.append(self._new(value) if code is None else code)
-
-    def _new(self, value: object) -> int:
-        text = _id(value)
-        code = len(self.values) if text is None else self.numbers.setdefault(text, len(self.values))
+        known = type(value) is int or type(value) is str  # True equals 1, and a list can't be a key
+        code = self.known.setdefault(value, len(self.values)) if known else len(self.values)  # type: ignore[arg-type]
         if code == len(self.values):
             self.values.append(value)
-        if type(value) is int:
-            self.known[value] = code
-        return code
+        self.rows.append(code)
 
 
 class _File:
@@ -239,7 +235,7 @@ class _File:
         if key == "images":
             self.images: dict[str, int] = {}
             self.file_names: list[str] = []
-            self.sizes: list[tuple[int, int]] = []
+            self.sizes = array("q")
             self.ids: list[int | str] = []
         elif key == "categories":
             self.titles: dict[str, dict[str, Any]] = {}
@@ -271,7 +267,7 @@ class _File:
             return
         self.images[i] = k
         self.file_names.append(str(entry["file_name"]))
-        self.sizes.append(self._size(entry))
+        self.sizes.extend(self._size(entry))
         self.ids.append(entry["id"] if isinstance(entry["id"], int | str) else int(entry["id"]))
 
     def _settle(self, title: str, keys: list[str], entries: Mapping[str, dict[str, Any]]) -> None:
@@ -327,7 +323,7 @@ class _File:
             np.frombuffer(self.crowd, bool)[order],
             (self.path,),
             np.zeros(len(self.images), np.int32),
-            np.array(self.sizes, np.int32).reshape(-1, 2),
+            np.frombuffer(self.sizes, np.int64).reshape(-1, 2).astype(np.int32),
             packed_ids(self.ids),
             np.zeros(len(self.images), bool),
         )

@@ -39,7 +39,7 @@ fuzz: $(INSTALLED) ## damaged files for every reader, and damaged command lines
 	$(BIN)/python scripts/fuzz.py $(or $(CASES),120000) $(or $(SECONDS),1500)
 	$(BIN)/python scripts/fuzz_overrides.py $(or $(CASES),20000) $(or $(SECONDS),1500)
 
-test-faults: $(INSTALLED) ## kills, full disks, damaged files: up to 20 minutes; FAULTS=n kills more
+test-faults: $(INSTALLED) ## kills, full disks, damaged files; FAULTS=n kills more
 	$(BIN)/python scripts/faults.py $(FAULTS)
 
 test-growth: $(INSTALLED) ## memory, open files and run folder over 5,000 steps

@@ -95,7 +95,8 @@ def test_a_smaller_share_lies_in_a_larger_one_and_keeps_the_classes_proportions(
     for smaller, larger in itertools.pairwise(drawn.values()):
         assert {e.id for e in smaller} < {e.id for e in larger}
     assert [sum(e.classes[0] == 2 for e in part) for part in drawn.values()] == [3, 6, 15, 30]
-    assert [e.id for e in drawn[0.5]] == [e.id for e in examples if e in drawn[0.5]], "in the data set's order"
+    half = [e.id for e in drawn[0.5]]
+    assert half == [e.id for e in examples if e.id in half], "in the data set's order"
     assert {e.id for e in share(examples, 0.2, seed=4)} != {e.id for e in drawn[0.2]}
     assert len(share(examples[:3], 0.01, seed=0)) == 1
 

@@ -46,6 +46,7 @@ class Trial:
     """A run, its folder, and what it must end as. data: the data set on disk, which the trial may change.
 
     ignored: parts of the result that were damaged and that nothing needs: they stay as they are.
+    done: the last step of each stage before the latest start.
     """
 
     place: Path
@@ -57,6 +58,7 @@ class Trial:
     seconds: float
 
     ignored: tuple[str, ...] = ()
+    done: dict[str, int] = field(default_factory=dict)
 
     @property
     def run(self) -> Path:
@@ -68,6 +70,7 @@ class Trial:
 
     def start(self, fault: program.Fault = lambda: None) -> int:
         """Begins the run, or goes on with it."""
+        self.done = program.steps_done(self.run)
         if (self.run / ".hydra" / "config.yaml").exists():  # the last file of the command
             return program.start(self.log, ["train", f"resume={self.run}", "trust=[tests]"], fault)
         words = ["train", *self.words, "dataset=yolo", f"dataset.root={self.data}", f"hydra.run.dir={self.run}"]
@@ -98,7 +101,10 @@ class Trial:
         self.row.times += 1
 
     def check_code(self, code: int | None, legal: tuple[int, ...]) -> None:
+        """Checks how a program ended, and counts the steps that it trained again."""
         text = self.log.read_text(errors="replace")
+        for stage, step in re.findall(r"^(\w+): resumed at step (\d+)$", text, re.M):
+            self.row.lost.append(max(self.done.get(stage, 0) - int(step), 0))
         if code not in legal or (code != 0 and TRACEBACK.search(text)):
             raise Failed(f"exit code {code}:\n{text[-1500:]}")
 
@@ -113,10 +119,7 @@ class Trial:
 
     def finish(self) -> None:
         """Goes on until the end, and compares the result."""
-        done = program.steps_done(self.run)
         self.check_code(program.wait(self.start()), (0,))
-        for stage, step in re.findall(r"^(\w+): resumed at step (\d+)$", self.log.read_text(errors="replace"), re.M):
-            self.row.lost.append(max(done.get(stage, 0) - int(step), 0))
         self.compare()
         self.row.bits += 1
 

@@ -63,7 +63,7 @@ def main() -> int:
     table = [tuple(max(row[k] for row in found if low < row[0] <= high) for k in range(len(COLUMNS)))
              for low, high in zip([0, *edges], edges, strict=False)]  # fmt: skip
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(f"{value:,.{k > 2}f}" for k, value in enumerate(row)) + " |" for row in table]
+    lines += ["| " + " | ".join(f"{value:,.{int(k > 2)}f}" for k, value in enumerate(row)) + " |" for row in table]
     grown = [last / max(first, 1e-9) for first, last in zip(table[0][1:4], table[-1][1:4], strict=True)]
     lines += ["", "From the first line to the last: " + ", ".join(f"{100 * (g - 1):+.2f}%" for g in grown)]
     text = "\n".join(lines)

@@ -14,8 +14,7 @@ def for_library() -> None:
 
 
 def for_program() -> None:
-    """Sets all of it for a process that runs nothing else: with the messages, the Keras of `tf.keras`, and the garbage
-    collector.
+    """Sets all of it for a process that runs nothing else: messages, the version of Keras, the garbage collector.
 
     Python looks for unreachable cycles of objects less often. A graph has so many objects, which all stay, that the
     search took a fifth of the time until the first step.

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import cv2
 import fuzz_models
+import fuzz_worker
 import globox
 import numpy as np
 
@@ -244,7 +245,7 @@ def main() -> int:
             else:
                 sample(kind, dataset, root / kind)
         tfrecord_cache.in_child = lambda files, folder: unpack(list(files), folder)  # a process for each case is slow
-        worker = fuzz_models.Worker()
+        worker = fuzz_worker.Worker()
         apart.run = worker.run
         refused = [kind for kind, reader in readers.items() if kind != REFUSED and not can_read(reader)]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

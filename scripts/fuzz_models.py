@@ -1,29 +1,23 @@
 """What `scripts/fuzz.py` damages besides data sets: files of weights, exported models, archives, and files of runs."""
 
-import contextlib
 import io
 import json
-import os
-import pickle
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
 
-from detect import apart
 from detect.data.dataset import DetectionDataset
 from detect.files import write_json
+from detect.reporting.tensorboard import masked_crc
 
-SECONDS = 4  # of a reader in a process of its own; the longest case of `fuzz.py` is a little longer
 SIZE, CLASSES = (32, 48), ("cat", "dog")
 
 
@@ -43,56 +37,6 @@ class Backbone:
 
     def keras_layers(self) -> dict[str, str]:
         return {"conv1": "Conv2d_0", "conv_dw_1": "Conv2d_1_depthwise"}
-
-
-class Worker:
-    """Takes the place of `detect.apart.run`: a process that forks for each file, as a start for each takes long."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
-        )
-
-    def run(
-        self, module: str, arguments: Sequence[str], limits: apart.Limits, content: bytes, output: IO[bytes]
-    ) -> int:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        about = (
-            module,
-            list(arguments),
-            min(limits.seconds, SECONDS),
-            min(limits.bytes, 1 << 30),
-            content,
-            os.getpid(),
-            output.fileno(),
-        )
-        pickle.dump(about, self.process.stdin)
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def serve() -> None:
-    """The worker: reads requests of `Worker.run`, and answers each with the code of a forked process."""
-    import detect.tflite.runner
-    import detect.weights.hdf5  # noqa: F401
-
-    while True:
-        try:
-            module, arguments, seconds, most, content, owner, number = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        child = os.fork()
-        if child == 0:
-            code = 1
-            with contextlib.suppress(Exception), open(f"/proc/{owner}/fd/{number}", "r+b") as output:
-                code = apart.serve(module, apart.Limits(seconds, most), arguments, io.BytesIO(content), output)
-            os._exit(code)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 def readers(root: Path, dataset: DetectionDataset, names: Sequence[str]) -> dict[str, Reader]:
@@ -395,30 +339,10 @@ def repaired(folder: Path) -> Callable[[bytes], bytes]:
             return content
         out = bytearray(content)
         for start, size in places:
-            out[start + size + 1 : start + size + 5] = _masked_crc(content[start : start + size + 1]).to_bytes(
-                4, "little"
-            )
+            out[start + size + 1 : start + size + 5] = masked_crc(content[start : start + size + 1])
         return bytes(out)
 
     return repair
-
-
-def _masked_crc(content: bytes) -> int:
-    """CRC-32C, rotated and moved as in LevelDB's log_format.md."""
-    crc = 0xFFFFFFFF
-    for byte in content:
-        crc = CRC[(crc ^ byte) & 255] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _crc_of_byte(value: int) -> int:
-    for _ in range(8):
-        value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-    return value
-
-
-CRC = [_crc_of_byte(value) for value in range(256)]
 
 
 def rezip(content: bytes) -> bytes:
@@ -426,7 +350,3 @@ def rezip(content: bytes) -> bytes:
     import gzip
 
     return content if content[:2] == b"\x1f\x8b" else gzip.compress(content, 1)
-
-
-if __name__ == "__main__":
-    serve()

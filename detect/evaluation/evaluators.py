@@ -1,7 +1,5 @@
 """Runs a model over a split and scores it."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +8,7 @@ from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.evaluation.classification import ClassificationScores, score_classification
 from detect.evaluation.coco import CocoEvaluator, Scores
-from detect.evaluation.interface import Detect, Workers
+from detect.evaluation.interface import Detect, Value, Workers
 from detect.geometry.frame import Frame
 
 
@@ -19,7 +17,7 @@ class Alone:
 
     shard = (0, 1)
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Value) -> list[Value]:
         """The value alone."""
         return [value]
 
@@ -78,8 +76,8 @@ class DetectionEvaluator:
         if len(parts) == 1:
             return own.result(), own
         whole = CocoEvaluator(self.examples, self.dataset.classes)
-        for name, found in (pair for part in parts for pair in part.items()):
-            whole.add(name, *found)
+        for name, detections in (pair for part in parts for pair in part.items()):
+            whole.add(name, *detections)
         return whole.result(), whole
 
 

@@ -1,11 +1,12 @@
 """What training and reporting ask of an evaluation, and what an evaluation asks of a network."""
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 Found = TypeVar("Found", covariant=True)
+Value = TypeVar("Value")
 
 
 class Detect(Protocol):
@@ -27,7 +28,7 @@ class Workers(Protocol):
     def shard(self) -> tuple[int, int]:
         """(i, n): this process is number i of n."""
 
-    def gather(self, value: Any, /) -> list[Any]:
+    def gather(self, value: Value, /) -> list[Value]:
         """The values that all processes give, in their order. All of them call it."""
 
     def inference(self, detect: Detect, /) -> Detect:

@@ -49,10 +49,11 @@ def moments(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean + shift, tf.maximum(second / number - tf.square(mean), 0.0), values
 
 
-def batch_norm(**settings: Any) -> tf_keras.layers.BatchNormalization:
+def batch_norm(name: str, epsilon: float, scale: bool = True) -> tf_keras.layers.BatchNormalization:
     """A batch norm; within the scope of a strategy with several replicas, it is synchronised over them."""
     several = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    return (SynchronizedBatchNorm if several else tf_keras.layers.BatchNormalization)(**settings)
+    kind = SynchronizedBatchNorm if several else tf_keras.layers.BatchNormalization
+    return kind(name=name, epsilon=epsilon, scale=scale)
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")

@@ -155,10 +155,11 @@ def record(content: bytes) -> bytes:
     TensorBoard's own writer computes it in Python, which takes seconds for the pictures of an evaluation.
     """
     length = struct.pack("<Q", len(content))
-    return length + _masked_crc(length) + content + _masked_crc(content)
+    return length + masked_crc(length) + content + masked_crc(content)
 
 
-def _masked_crc(content: bytes) -> bytes:
+def masked_crc(content: bytes) -> bytes:
+    """CRC-32C, rotated and moved as in LevelDB's log_format.md, in four bytes."""
     crc = google_crc32c.value(content)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 

@@ -23,7 +23,7 @@ from detect.data.interface import Batch, Stream
 from detect.data.pipeline import to_tf
 from detect.errors import ConfigError, UserError
 from detect.evaluation.evaluators import Alone
-from detect.evaluation.interface import Detect
+from detect.evaluation.interface import Detect, Value
 from detect.modeling.interface import Architecture, Tensor
 from detect.modeling.replicas import SynchronizedBatchNorm
 from detect.runs.workers import ALONE, VARIABLE, Worker
@@ -111,7 +111,7 @@ class Replicas:
         if self.count == 1:
             return {name: tf.convert_to_tensor(rows) for name, rows in batch.items()}
 
-        def share(context: Any) -> Tensors:
+        def share(context: tf.distribute.experimental.ValueContext) -> Tensors:
             place = context.replica_id_in_sync_group % self.here
             return {name: tf.convert_to_tensor(np.split(rows, self.here)[place]) for name, rows in batch.items()}
 
@@ -129,7 +129,7 @@ class Replicas:
             return Alone().inference(detect)
         return detect if isinstance(detect, _Inference) else _Inference(detect, self)
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Value) -> list[Value]:
         """The values that all workers give, in their order; all workers call it. Plain values and numpy's arrays."""
         if self.worker.count == 1:
             return [value]
@@ -235,7 +235,7 @@ def _limit(devices: int | None) -> list[str]:
 def _packed(value: Any) -> bytes:
     """JSON with arrays as lists of their type, shape and bytes in hexadecimal digits."""
 
-    def array(x: Any) -> object:
+    def array(x: object) -> object:
         if isinstance(x, np.ndarray):
             return {"dtype": str(x.dtype), "shape": x.shape, "hex": x.tobytes().hex()}
         raise TypeError(f"{type(x).__name__} can't be sent to other workers")

@@ -2,29 +2,20 @@
 
 import json
 import math
-from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Records, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.examples import Texts, packed_ids
-from detect.data.folder import Pictures, below, existing_folder, find_files, listed_once, split_of
+from detect.data.folder import Pictures, existing_folder, find_files, listed_once, split_of
+from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.json_lists import Irregular, entries
-from detect.data.formats.masks import mask_box
-from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
-from detect.data.text import one_name, read_text
+from detect.data.text import read_text
 from detect.errors import DataError, first_few
-
-KEYS = {"categories": ("id", "name"), "images": ("id", "file_name"), "annotations": ("image_id", "category_id")}
-"""The lists of a COCO file, and what each of their entries must have."""
 
 
 def read_coco(
@@ -74,7 +65,7 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
     for split, file in contents.items():
         inside = images.get(split)
         beside = [existing_folder(folder / inside, f"dataset.images.{split}")] if inside else [file.path.parent, folder]
-        records[split] = file.records(folder, _Guess(beside, split, folder, notes))
+        records[split] = file.records(folder, _pictures(beside, split, folder, notes))
     origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     return Found(folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=files.values())
 
@@ -136,7 +127,7 @@ def _is_coco(path: Path) -> bool:
     return found == len(KEYS) or (size > 2 << 20 and found == len(KEYS) - 1 and b'"bbox"' in text)
 
 
-def _titles(contents: "Mapping[str, _File]") -> dict[str, int]:
+def _titles(contents: Mapping[str, CocoFile]) -> dict[str, int]:
     """Number of each class, in the order of the numbers. The first file with a class decides; others are noted."""
     numbers: dict[str, int] = {}
     for file in contents.values():
@@ -147,25 +138,20 @@ def _titles(contents: "Mapping[str, _File]") -> dict[str, int]:
     return dict(sorted(numbers.items(), key=lambda item: item[1]))
 
 
-class _Guess:
-    """Finds the pictures of a json: first as it names them, below the places where tools put them."""
-
-    def __init__(self, beside: Sequence[Path], split: str, root: Path, notes: Notes):
-        places = [f for name in (split, "images", f"images/{split}") if (f := root / name).is_dir()]
-        self.pictures = Pictures([*beside, *places], notes)
-
-    def __call__(self, name: str, asked_by: str) -> str | None:
-        return self.pictures.locate(name, asked_by)
+def _pictures(beside: Sequence[Path], split: str, root: Path, notes: Notes) -> Pictures:
+    """The pictures of a json: first as it names them, below the places where tools put them."""
+    places = [f for name in (split, "images", f"images/{split}") if (f := root / name).is_dir()]
+    return Pictures([*beside, *places], notes)
 
 
-def _open(path: Path, notes: Notes) -> "_File":
+def _open(path: Path, notes: Notes) -> CocoFile:
     """Reads a file entry by entry; one that is damaged or unusual is read as a whole, which tells what is wrong."""
     own = Notes()
     try:
-        file = _File(path, entries(path, _no_constant), own)
+        file = CocoFile(path, entries(path, _no_constant), own)
     except Irregular:
         own = Notes()
-        file = _File(path, _whole(path, read_json(path, own)), own)
+        file = CocoFile(path, _whole(path, read_json(path, own)), own)
     notes.join(own)
     file.notes = notes
     return file
@@ -179,223 +165,3 @@ def _whole(path: Path, content: object) -> Iterator[tuple[str, int, Any]]:
         yield key, -1, [] if isinstance(value, list) else value
         for place, entry in enumerate(value if isinstance(value, list) else ()):
             yield key, place, entry
-
-
-class _Codes:
-    """Ids of one kind as annotations name them, each with a small number. values: the ids; rows: of each annotation.
-
-    An id that is written in two ways, such as 1 and "1", has two numbers.
-    """
-
-    def __init__(self) -> None:
-        self.known: dict[int | str, int] = {}
-        self.values: list[object] = []
-        self.rows = array("q")
-
-    def add(self, value: object) -> None:
-        """The id of the next annotation."""
-        known = type(value) is int or type(value) is str  # True equals 1, and a list can't be a key
-        code = self.known.setdefault(value, len(self.values)) if known else len(self.values)  # type: ignore[arg-type]
-        if code == len(self.values):
-            self.values.append(value)
-        self.rows.append(code)
-
-
-class _File:
-    """One COCO file, checked: ids are compared as text, so that 1, "1" and 1.0 are the same id.
-
-    categories: name by id as text. numbers: the id as a number, by the same. boxes: how many annotations each has.
-    images: the place of each image by its id as text; file_names, sizes and ids have an item for each image.
-    """
-
-    def __init__(self, path: Path, values: Iterable[tuple[str, int, Any]], notes: Notes):
-        self.path, self.notes = path, notes
-        lists: dict[str, object] = {}
-        for key, place, value in values:
-            if place >= 0:
-                if key in KEYS:
-                    self._entry(key, place, value)
-            else:
-                lists[key] = value
-                self._begin(key)
-        for key in KEYS:
-            if not isinstance(lists.get(key), list):
-                raise DataError(f"{path}: no list '{key}'; the file has {first_few(lists, 10) or 'no keys'}")
-        self.categories = {i: one_name(entry["name"]) for i, entry in self.titles.items()}
-        self.numbers = {i: _number_of(i, k) for k, i in enumerate(self.categories, 1)}
-        self.kinds = self._places("category_id", self.kind_codes, list(self.categories))
-        counts = np.bincount(self.kinds, minlength=len(self.categories)).tolist()
-        self.boxes = dict(zip(self.categories, counts, strict=True))
-        for title, count in Counter(self.categories.values()).items():
-            if count > 1:
-                self._settle(title, [i for i, other in self.categories.items() if other == title], self.titles)
-
-    def _begin(self, key: str) -> None:
-        """Forgets the entries of a list that is given again."""
-        if key == "images":
-            self.images: dict[str, int] = {}
-            self.file_names: list[str] = []
-            self.sizes = array("q")
-            self.ids: list[int | str] = []
-        elif key == "categories":
-            self.titles: dict[str, dict[str, Any]] = {}
-        elif key == "annotations":
-            self.image_codes, self.kind_codes = _Codes(), _Codes()
-            self.corners, self.crowd = array("d"), bytearray()
-
-    def _entry(self, key: str, k: int, entry: Any) -> None:
-        """An entry of one of the lists."""
-        if type(entry) is not dict or None in map(entry.get, KEYS[key]):
-            missing = next(name for name in KEYS[key] if not isinstance(entry, dict) or entry.get(name) is None)
-            raise DataError(f"{self.path}: {key}[{k}] has no '{missing}'")
-        if key == "annotations":
-            self.image_codes.add(entry["image_id"])
-            self.kind_codes.add(entry["category_id"])
-            self.corners.extend(self._box(k, entry))
-            self.crowd.append(self._flag(k, entry, "iscrowd") or self._flag(k, entry, "ignore"))
-            return
-        i, title = _id(entry["id"]), KEYS[key][1]
-        if i is None:
-            raise DataError(f"{self.path}: {key}[{k}]: id is {entry['id']!r}; it must be a number or text")
-        if i in (self.images if key == "images" else self.titles):
-            before = self.file_names[self.images[i]] if key == "images" else self.titles[i][title]
-            raise DataError(f"{self.path}: {key}: the id {i} is given twice: {before}, {entry[title]}; ids must differ")
-        if not isinstance(entry[title], str | int | float):
-            raise DataError(f"{self.path}: {key}[{k}]: {title} is {entry[title]!r}; it must be text")
-        if key == "categories":
-            self.titles[i] = entry
-            return
-        self.images[i] = k
-        self.file_names.append(str(entry["file_name"]))
-        self.sizes.extend(self._size(entry))
-        self.ids.append(entry["id"] if isinstance(entry["id"], int | str) else int(entry["id"]))
-
-    def _settle(self, title: str, keys: list[str], entries: Mapping[str, dict[str, Any]]) -> None:
-        """Leaves out categories without a box that repeat a name, and merges those that differ in blanks alone."""
-        kept = [i for i in keys if self.boxes[i]] or keys[:1]
-        for i in keys:
-            if i not in kept:  # such as the supercategory in Roboflow's files
-                self.notes.add("left out, categories without a box that repeat a name", f"{title} (id {i})")
-                del self.categories[i], self.numbers[i]
-        if len(kept) > 1 and len({str(entries[i]["name"]) for i in kept}) < len(kept):
-            raise DataError(f"{self.path}: the category '{title}' is given twice, with the ids {', '.join(kept)}")
-        for i in kept[1:]:
-            self.notes.add(
-                "merged, categories whose names differ in blanks or Unicode form", f"{title} (ids {kept[0]}, {i})"
-            )
-            self.numbers[i] = self.numbers[kept[0]]
-
-    def _places(self, key: str, codes: _Codes, legal: Sequence[str]) -> np.ndarray:
-        """The place among the legal ids of each annotation's id, int64 [m]."""
-        place = {i: k for k, i in enumerate(legal)}
-        table = np.array([place.get(_id(value) or "", -1) for value in codes.values], np.int64)
-        rows = np.frombuffer(codes.rows, np.int64)
-        for k in np.flatnonzero(table[rows] < 0)[:1].tolist() if len(rows) else ():
-            listed = "images" if key == "image_id" else "categories"
-            value = codes.values[rows[k]]
-            raise DataError(
-                f"{self.path}: annotations[{k}]: {key} is {value!r}, which is no id of {listed}; legal: "
-                f"{first_few(legal, 10)}"
-            )
-        return table[rows] if len(rows) else rows
-
-    def records(self, root: Path, find: _Guess) -> Records:
-        """The images of the file with their boxes, in its order."""
-        owners = self._places("image_id", self.image_codes, list(self.images))
-        order = np.argsort(owners, kind="stable")
-        paths = [find(name, f"{self.path}: images") for name in self.file_names]
-        missing = [name for name, path in zip(self.file_names, paths, strict=True) if path is None]
-        if missing:
-            raise DataError(
-                f"{self.path}: {len(missing)} of {len(paths)} pictures are missing: {first_few(missing, 3)}; searched "
-                f"below {first_few(find.pictures.folders, 9)}. Set dataset.images.SPLIT to the folder of the pictures"
-            )
-        titles = {title: k for k, title in enumerate(dict.fromkeys(self.categories.values()))}
-        names = np.array([titles.get(self.categories.get(i, ""), -1) for i in self.boxes], np.int32)[self.kinds]
-        counts = np.bincount(owners, minlength=len(self.images))
-        return Records(
-            Texts.of(path or "" for path in paths),
-            Texts.of(_below(path or "", root) for path in paths),
-            np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
-            tuple(titles),
-            names[order],
-            np.frombuffer(self.corners, np.float64).reshape(-1, 4)[order],
-            np.frombuffer(self.crowd, bool)[order],
-            (self.path,),
-            np.zeros(len(self.images), np.int32),
-            np.frombuffer(self.sizes, np.int64).reshape(-1, 2).astype(np.int32),
-            packed_ids(self.ids),
-            np.zeros(len(self.images), bool),
-        )
-
-    def _size(self, entry: dict[str, Any]) -> tuple[int, int]:
-        """(width, height) of an entry of images; (-1, -1) if it has none."""
-        sides = []
-        for key in ("width", "height"):
-            value = finite(entry.get(key) or 0)
-            if value is None or value < 0:
-                raise DataError(
-                    f"{self.path}: image {entry['file_name']}: {key} is {entry[key]!r}; it must be a number of pixels"
-                )
-            sides.append(round(value))
-        return (sides[0], sides[1]) if all(sides) else (-1, -1)
-
-    def _flag(self, k: int, annotation: dict[str, Any], key: str) -> bool:
-        given = annotation.get(key)
-        if given is None:
-            return False
-        value = bool(given) if type(given) is int and 0 <= given <= 1 else flag(given)
-        if value is None:
-            raise DataError(f"{self.path}: annotations[{k}]: {key} is {annotation[key]!r}; it must be 0 or 1")
-        return value
-
-    def _box(self, k: int, annotation: dict[str, Any]) -> list[float]:
-        """COCO [x, y, width, height] -> [ymin, xmin, ymax, xmax]; without bbox, the box of the segmentation."""
-        box = annotation.get("bbox")
-        if not box:
-            hull = _hull(annotation.get("segmentation"))
-            if hull is None:
-                raise DataError(f"{self.path}: annotations[{k}] has no 'bbox', and no segmentation that gives one")
-            self.notes.add("boxes made from segmentations", f"annotation {annotation.get('id', k)}")
-            return hull
-        numbers = list(map(finite, box)) if isinstance(box, list) and len(box) == 4 else [None]
-        if None in numbers:
-            raise DataError(
-                f"{self.path}: annotations[{k}]: bbox is {box!r}; it must be four numbers [x, y, width, height]"
-            )
-        x, y, width, height = numbers  # type: ignore[misc]
-        return [y, x, y + height, x + width]  # type: ignore[operator,list-item]
-
-
-def _below(path: str, root: Path) -> str:
-    """A path as an id, as `detect.data.folder.below`."""
-    return path.removeprefix(f"{root}/") if path.startswith(f"{root}/") else below(Path(path), root)
-
-
-def _id(value: object) -> str | None:
-    """An id as text: 1, 1.0 and "1" are equal; None for other types."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else None
-    return str(value).strip()
-
-
-def _number_of(key: str, place: int) -> int:
-    """The number of an id; the place in the list if it is not a number."""
-    return int(key) if key.lstrip("-").isdecimal() and len(key) < 12 else place
-
-
-def _hull(segmentation: object) -> list[float] | None:
-    """The box yxyx around polygons [[x, y, x, y, ...], ...] or a mask in COCO's run lengths; None if there is none."""
-    if isinstance(segmentation, dict):
-        return mask_box(segmentation)
-    if not isinstance(segmentation, list) or not segmentation:
-        return None
-    rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    numbers = [[finite(v) for v in ring] if isinstance(ring, list) else [None] for ring in rings]
-    if any(None in ring or len(ring) < 4 or len(ring) % 2 for ring in numbers):
-        return None
-    x = [v for ring in numbers for v in ring[::2] if v is not None]
-    y = [v for ring in numbers for v in ring[1::2] if v is not None]
-    return [min(y), min(x), max(y), max(x)]

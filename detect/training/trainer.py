@@ -181,15 +181,14 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         variables = self.architecture.model.trainable_variables
         with tf.GradientTape() as tape:
             parts, scalars, count = self.architecture.losses(batch, training=True)
+            if self._sums:  # within the tape: synchronised batch norm takes gradients from replica to replica
+                weight = tf.maximum(count, 1.0)
+                parts = {name: value * weight for name, value in parts.items()}
             loss = tf.add_n(list(parts.values()))
             scaled = self.optimizer.get_scaled_loss(loss) if self._scales else loss
         gradients = tape.gradient(scaled, variables)
         if self._scales:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        if self._sums:
-            weight = tf.maximum(count, 1.0)
-            gradients = [None if gradient is None else gradient * weight for gradient in gradients]
-            parts = {name: value * weight for name, value in parts.items()}
         if not self.replicas.sync_batch_norm:
             self._average_statistics()
         return Measured(gradients, parts, scalars, count)

@@ -17,8 +17,8 @@ import pytest
 from tests.training.test_resume import weights
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("ssd", "classifier+sync")
-MORE = ("ssd+sync", "faster_rcnn", "fcos", "fake_quant+sync")
+PARTS = ("ssd", "ssd+sync", "classifier+sync")
+MORE = ("faster_rcnn", "fcos", "fake_quant+sync")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,8 @@ def check(found: dict, alone: dict) -> None:
         losses, norms = np.array(found[part]["losses"]), np.array(found[part]["norms"])
         assert losses[0] == pytest.approx(one["losses"][0], rel=1e-5), part
         assert losses == pytest.approx(np.array(one["losses"]), rel=1e-3), part
-        assert norms[0] == pytest.approx(one["norms"][0], rel=1e-3), part
+        rounding = 1e-3 if "quant" in part else 1e-5  # a value at the edge of a step is rounded to its other side
+        assert norms[0] == pytest.approx(one["norms"][0], rel=rounding), part
         for name, score in one["scores"].items():
             if isinstance(score, float) and "quant" not in part:
                 assert found[part]["scores"][name] == pytest.approx(score, abs=0.02), (part, name)

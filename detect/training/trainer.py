@@ -13,6 +13,7 @@ from detect.data.interface import Batch, Stream
 from detect.data.pipeline import to_tf
 from detect.errors import UserError
 from detect.modeling.interface import Architecture
+from detect.training import kernel_gradient
 from detect.training.schedule import Schedule
 
 Tensors = dict[str, tf.Tensor]
@@ -95,11 +96,12 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
 
     def _replica_step(self, batch: Tensors) -> Tensors:
         variables = self.architecture.model.trainable_variables
-        with tf.GradientTape() as tape:
+        single = self.strategy.num_replicas_in_sync == 1
+        with kernel_gradient.differentiated(single and kernel_gradient.helps()) as gradients_of:
             parts, scalars = self.architecture.losses(batch, training=True)
             loss = tf.add_n(list(parts.values()))
             scaled = loss / self.strategy.num_replicas_in_sync
-        gradients = tape.gradient(scaled, variables)
+        gradients = gradients_of(scaled, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return {
             "loss/total": loss,

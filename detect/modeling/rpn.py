@@ -88,7 +88,7 @@ class ProposalGenerator:
             total=self.count,
             min_size=self.min_size,
         )
-        return Proposals(tf.where(real[..., tf.newaxis], boxes, 0.0), real)
+        return Proposals(tf.stop_gradient(tf.where(real[..., tf.newaxis], boxes, 0.0)), real)
 
 
 def recalls(proposals: Proposals, boxes, classes) -> dict:

@@ -16,6 +16,7 @@ from detect.errors import UserError
 from detect.modeling import replicas as others
 from detect.modeling.interface import Architecture, Figures, Tensor
 from detect.modeling.precision import needs_loss_scale
+from detect.training import kernel_gradient
 from detect.training.distribution import Replicas, Tensors
 from detect.training.schedule import Schedule
 
@@ -179,14 +180,15 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
     def _measure(self, batch: Tensors | None) -> Measured:
         assert batch is not None
         variables = self.architecture.model.trainable_variables
-        with tf.GradientTape() as tape:
+        fast = self.replicas.count == 1 and kernel_gradient.helps()
+        with kernel_gradient.differentiated(fast) as gradients_of:
             parts, scalars, count = self.architecture.losses(batch, training=True)
             if self._sums:  # within the tape: synchronised batch norm takes gradients from replica to replica
                 weight = tf.maximum(count, 1.0)
                 parts = {name: value * weight for name, value in parts.items()}
             loss = tf.add_n(list(parts.values()))
             scaled = self.optimizer.get_scaled_loss(loss) if self._scales else loss
-        gradients = tape.gradient(scaled, variables)
+        gradients = gradients_of(scaled, variables)
         if self._scales:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         if not self.replicas.sync_batch_norm:

@@ -10,7 +10,7 @@ PEER := build/torchvision
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults test-growth lint format fuzz audit docs bench lock clean
+.PHONY: help install demo test test-slow test-faults test-growth lint format fuzz audit docs bench bench-gpu lock clean
 
 help: ## what make can do
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (w
 	$(BIN)/python scripts/bench_detectors.py runs/bench/detectors.json
 	$(BIN)/python scripts/bench_distribution.py runs/bench/distribution.json
 	$(BIN)/python scripts/bench.py runs/bench
+
+bench-gpu: $(INSTALLED) $(PEER)/.installed ## speed on a GPU by precision, XLA, batch, beside torchvision
+	@mkdir -p runs/bench
+	$(BIN)/python scripts/bench_gpu.py $(PEER)/bin/python runs/bench/gpu.json
 
 $(PEER)/.installed:
 	@$(PYTHON) -m venv $(PEER)

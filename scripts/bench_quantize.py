@@ -82,7 +82,7 @@ def stepper(architecture: Any, schedule: Any, batch: dict[str, Any]) -> Step:
 
     def step() -> float:
         start = time.perf_counter()
-        float(trainer._step(batch)["loss/total"])
+        float(trainer.take([batch])["loss/total"])
         return time.perf_counter() - start
 
     return step

@@ -20,6 +20,14 @@ def memory_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+def gpu_memory_mb() -> int | None:
+    """The peak memory of the first GPU in MB; None without one."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) >> 20 if gpus else None
+
+
 def main() -> None:
     """Builds, traces and takes a first step, prints a description, then takes steps on request."""
     batch_size, overrides = int(sys.argv[1]), sys.argv[2:]
@@ -30,6 +38,7 @@ def main() -> None:
 
     from detect.config.check import CONFIG_DIR
     from detect.modeling import cost
+    from detect.modeling.precision import computing_in
     from detect.training import build
     from detect.training.trainer import Trainer
 
@@ -37,7 +46,8 @@ def main() -> None:
         cfg = hydra.compose("train", ["init=none", *overrides])
     start = time.perf_counter()
     build.set_up(cfg)
-    detector = build.detector(cfg, num_classes=CLASSES)
+    with computing_in(cfg.precision):
+        detector = build.detector(cfg, num_classes=CLASSES)
     schedule = build.instantiate(cfg.schedule)
     schedule.prepare(detector)
     trainer = Trainer(detector, schedule, stream=None)
@@ -55,7 +65,7 @@ def main() -> None:
 
     def step() -> float:
         began = time.perf_counter()
-        float(trainer._step(batch)["loss/total"])
+        float(trainer.take([batch])["loss/total"])
         return time.perf_counter() - began
 
     step()
@@ -72,7 +82,8 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     for line in sys.stdin:
         seconds = [step() for _ in range(int(line))]
-        print(json.dumps({"seconds": seconds, "peak_memory_mb": memory_mb()}), flush=True)
+        used = {"peak_memory_mb": memory_mb(), "peak_gpu_memory_mb": gpu_memory_mb()}
+        print(json.dumps({"seconds": seconds, **used}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The peer of `train_step.py`: optimiser steps of a torchvision detector, with the same work and the same protocol.
 
 Usage: PYTHON train_step_torchvision.py NAME BATCH SIZE (`make bench` makes a venv with torchvision)
+On a GPU, it uses automatic mixed precision and channels last.
 Prints a json line when it is ready; then, for each line N on standard input, takes N steps and prints their seconds.
 """
 
@@ -69,19 +70,29 @@ def main() -> None:
     start = time.perf_counter()
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    model = build(name, size).train()
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    model = build(name, size).train().to(device)
+    if on_gpu:
+        model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    images = [torch.rand(3, size, size) for _ in range(batch)]
-    targets = [{"boxes": torch.tensor(BOXES), "labels": torch.tensor([1, 2, 3])} for _ in range(batch)]
+    images = [torch.rand(3, size, size, device=device) for _ in range(batch)]
+    target = {"boxes": torch.tensor(BOXES, device=device), "labels": torch.tensor([1, 2, 3], device=device)}
+    targets = [dict(target) for _ in range(batch)]
+    scaler = torch.amp.GradScaler(enabled=on_gpu)
     macs = [0]
     count_macs(model, macs)
 
     def step() -> float:
         began = time.perf_counter()
-        loss = sum(model(images, targets).values())
+        with torch.autocast(device.type, dtype=torch.float16, enabled=on_gpu):
+            loss = sum(model(images, targets).values())
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if on_gpu:
+            torch.cuda.synchronize()
         return time.perf_counter() - began
 
     step()
@@ -94,7 +105,8 @@ def main() -> None:
     for line in sys.stdin:
         seconds = [step() for _ in range(int(line))]
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(json.dumps({"seconds": seconds, "peak_memory_mb": memory}), flush=True)
+        gpu = torch.cuda.max_memory_allocated() >> 20 if on_gpu else None
+        print(json.dumps({"seconds": seconds, "peak_memory_mb": memory, "peak_gpu_memory_mb": gpu}), flush=True)
 
 
 if __name__ == "__main__":

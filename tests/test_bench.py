@@ -1,6 +1,7 @@
 """The table that joins the figures of the benchmarks."""
 
 import importlib.util
+import io
 import json
 import sys
 from pathlib import Path
@@ -37,3 +38,28 @@ def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, ca
     assert capsys.readouterr().out == (tmp_path / "bench.md").read_text()
     joined = json.loads((tmp_path / "bench.json").read_text())
     assert joined["benchmarks"] == figures and "versions" in joined
+
+
+def test_a_worker_of_the_benchmarks_takes_steps(monkeypatch, capsys):
+    """The protocol of train_step.py: a description, then seconds for each number of steps on standard input."""
+    spec = importlib.util.spec_from_file_location("train_step", SCRIPT.parent / "train_step.py")
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    words = ["detector.size=[96,96]", "backbone.depth_multiplier=0.25", "detector.neck.channels=[]"]
+    monkeypatch.setattr(sys, "argv", ["train_step.py", "2", *words])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("2\n1\n"))
+    worker.main()
+    about, *answers = map(json.loads, capsys.readouterr().out.splitlines())
+    assert about["size"] == 96 and about["macs"] > 1e6
+    assert [len(answer["seconds"]) for answer in answers] == [2, 1]
+
+
+def test_without_a_gpu_nothing_is_measured(monkeypatch):
+    from detect.runs import provenance
+
+    monkeypatch.setattr(provenance, "gpu_models", list)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    bench_gpu = importlib.import_module("bench_gpu")
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "python", "gpu.json"])
+    with pytest.raises(SystemExit, match="no GPU"):
+        bench_gpu.main()

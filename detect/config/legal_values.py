@@ -118,6 +118,7 @@ RUN_KEYS: dict[str, Legal] = {
     "threads": whole(1, 1024, null=True),
     "max_boxes": whole(1, 10_000, null=True),
     "deterministic": SWITCH,
+    "jit_compile": SWITCH,
     "precision": one_of("float32", "bfloat16", "float16"),
     "distribute.kind": one_of("none", "mirrored", "multi_worker", "tpu"),
     "distribute.devices": whole(1, 1024, null=True),

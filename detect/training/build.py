@@ -1,5 +1,7 @@
 """Builds the parts of a configuration (networks, schedules, hooks, training batches), and sets up TensorFlow."""
 
+import os
+
 import tensorflow as tf
 import tf_keras
 from hydra.errors import InstantiationException
@@ -27,6 +29,7 @@ instantiate = trust.instantiate
 
 def set_up(cfg: DictConfig, worker: Worker = ALONE) -> None:
     """Sets seeds, determinism, threads, memory growth and devices before the first operation; clears Keras' state."""
+    compile_clusters(bool(cfg.get("jit_compile")))  # runs of older versions have no such key
     if cfg.threads:
         limit_threads(cfg.threads)
     tf.get_logger().setLevel("ERROR")  # TensorFlow warns that the jobs of a sweep trace one function again and again
@@ -37,6 +40,14 @@ def set_up(cfg: DictConfig, worker: Worker = ALONE) -> None:
     tf_keras.utils.set_random_seed(cfg.seed)
     if cfg.deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def compile_clusters(wanted: bool) -> None:
+    """Lets XLA compile groups of operations, or not, in the functions that are traced from now on. An operation that it
+    can't compile, such as the suppression of boxes, stays as it is."""
+    if wanted:  # without this, XLA leaves processors out
+        os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit")
+    tf.config.optimizer.set_jit("autoclustering" if wanted else False)
 
 
 def limit_threads(number: int) -> None:

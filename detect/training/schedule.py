@@ -25,7 +25,8 @@ class Schedule:
 
     steps, warmup, evaluate_every, checkpoint_every, log_every: in optimiser steps.
     batch_size: the images that are computed at once, on all replicas together. accumulate: batches whose gradients one
-    optimiser step adds up, as those of one batch; batch norm sees each of them by itself.
+    optimiser step adds up, as those of one batch; batch norm sees each of them by itself. evaluate_batch: the images
+    that are scored at once; None takes `batch_size`.
     rate: the peak learning rate, at step `warmup` (the first step is step 0). Before, the rate rises in a line from 0;
     None takes a warm-up that suits `steps` (`default_warmup`).
     decay: of the steps after the warm-up. `cosine` falls to 0 at step `steps`. `step` multiplies the rate by
@@ -61,6 +62,7 @@ class Schedule:
     checkpoint_every: Count = 200
     log_every: Count = 10
     accumulate: Annotated[int, whole(1, 1024)] = 1
+    evaluate_batch: Annotated[int, whole(1, 4096)] | None = None
     patience: Count | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +84,11 @@ class Schedule:
         """The images of one optimiser step."""
         return self.batch_size * self.accumulate
 
+    @property
+    def scored_images(self) -> int:
+        """The images that are scored at once."""
+        return self.evaluate_batch or self.batch_size
+
     def used(self) -> dict[str, Any]:
         """All settings as plain values by their names, with the values that None stands for."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -90,6 +97,7 @@ class Schedule:
         settings = {key: value if isinstance(value, (str, int, float)) else str(value) for key, value in given}
         return values | {
             "warmup": self.warmup_steps,
+            "evaluate_batch": self.scored_images,
             "step_at": list(self.step_at),
             "optimizer": {"name": getattr(kind, "__name__", str(kind)), **settings},
             "ema_decay": self._or_average(self.ema_decay),

@@ -127,7 +127,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     replicas.prepare(classifier)
     split, detect = selection_split(dataset), replicas.inference(classifier.detect)
     evaluator = ClassificationEvaluator(
-        detect, classifier.size, dataset, split, schedule.batch_size, threads(cfg), replicas
+        detect, classifier.size, dataset, split, schedule.scored_images, threads(cfg), replicas
     )
     stage = Stage(
         run,
@@ -229,7 +229,7 @@ def detection_stage(
     split, frame = selection_split(dataset), Frame(detector.size, detector.resize)
     replicas = build.replicas(run)
     detect = replicas.inference(detector.detect)
-    evaluator = DetectionEvaluator(detect, frame, dataset, split, schedule.batch_size, threads(cfg), replicas)
+    evaluator = DetectionEvaluator(detect, frame, dataset, split, schedule.scored_images, threads(cfg), replicas)
     watched = Watched(dataset, split, evaluator.detect)
     return Stage(
         run,
@@ -257,7 +257,7 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         outcome = stage.fit(logger)
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
-        batch_size, workers = stage.schedule.batch_size, build.replicas(run)
+        batch_size, workers = stage.schedule.scored_images, build.replicas(run)
         found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, workers)
         earlier = [run.folder.stage(name) for name in (CLASSIFY, DETECTOR) if name != stage.folder.name]
         spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)

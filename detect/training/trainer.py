@@ -127,7 +127,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             begun = time.perf_counter()
             batches = [self._next_batch() for _ in range(self.accumulate)]
             waited = time.perf_counter() - begun
-            unread.append(Taken(step, batches, self._take(batches), start, waited))
+            unread.append(Taken(step, batches, self.take(batches), start, waited))
             if self.reads_each or step + 1 == first + int(num_steps) or self.interrupted:
                 rows += self._read(unread)
             if self.interrupted:
@@ -160,8 +160,8 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         parts = [self.replicas.rows(batch) for batch in batches]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _take(self, batches: Sequence[Tensors]) -> Tensors:
-        """Takes one step. Returns its figures."""
+    def take(self, batches: Sequence[Tensors]) -> Tensors:
+        """Takes one optimiser step on `schedule.accumulate` batches. Returns its figures, on the device."""
         asked = tf.constant(float(self._asked))
         if self.accumulate == 1:
             return self._step(batches[0], asked)  # type: ignore[no-any-return]

@@ -116,6 +116,15 @@ def test_accumulated_batches_are_one_batch(data, alone):
     assert found["losses"] == pytest.approx(alone["ssd"]["losses"], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_xla_compiles_the_same_step(data, alone, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")  # XLA tells when it compiles
+    process = begin(data, "none", None, parts=("ssd",), more=["jit_compile=true"])
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0 and "Compiled cluster using XLA" in err, err[-3000:]
+    assert json.loads(out)["ssd"]["losses"] == pytest.approx(alone["ssd"]["losses"], rel=1e-4)
+
+
 RUN = (
     *("dataset=yolo", "init=none", "backbone._target_=tests.tiny_backbone.Tiny", "trust=[tests]", "threads=1"),
     *("detector.size=[96,96]", "detector.neck.channels=[]", "classify.classifier.size=[32,32]", "augment=none"),

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from detect.config.trust import trusting
+from detect.data import given_images
 from detect.data.dataset import Example
-from detect.data.image_file import read_image
+from detect.data.given_images import pixels
 from detect.errors import WeightsError
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.geometry.frame import Frame
@@ -22,7 +23,6 @@ from detect.tflite import detection_output, package
 from detect.training.finished import load_architecture
 from detect.weights import claims, saved_model
 
-Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Find = Callable[[list[np.ndarray]], list[Found]]
 BATCH = 8
@@ -143,13 +143,14 @@ class Detector:
 
         return cls(find, settings.classes, settings.size, str(file), category_ids=settings.category_ids)
 
-    def __call__(self, images: Image | Iterable[Image], score: float = 0.0) -> list[Detections]:
-        """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out detections below `score`."""
-        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            images = [images]
-        images, found = list(images), []
+    def __call__(self, images: Any, score: float = 0.0) -> list[Detections]:
+        """images: one or several, of any sizes: paths, a folder, PIL images, uint8 arrays and tensors in RGB or grey.
+
+        Leaves out detections below `score`. Raises DataError, naming the image, for anything else.
+        """
+        images, found = given_images.listed(images), list[Detections]()
         for start in range(0, len(images), BATCH):
-            batch = [_array(image) for image in images[start : start + BATCH]]
+            batch = [pixels(image, f"image {start + k}") for k, image in enumerate(images[start : start + BATCH])]
             for boxes, scores, classes in self._find(batch):
                 if len(classes) and not 1 <= classes.min() <= classes.max() <= len(self.classes):
                     odd = {int(c) for c in classes} - set(range(1, len(self.classes) + 1))
@@ -180,11 +181,3 @@ def _serve(module: Any, image: np.ndarray) -> Found:
 
 def _line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-def _array(image: Image) -> np.ndarray:
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image must be uint8 [H, W, 3] in RGB, but this is {image.dtype} {list(image.shape)}")
-    return image

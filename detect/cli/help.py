@@ -1,6 +1,7 @@
 """The text of `detect --help` and `detect VERB --help`, in 80 columns."""
 
 import textwrap
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ MOST_USED = (
 """Keys that the help of a verb shows if its configuration has them, after those of the top level."""
 
 
+COLUMN = 35
+"""Where the comments of keys begin."""
+
+
 def overview() -> str:
     """`detect --help`: a line for each verb, then all examples."""
     lines = ["Train object detectors in two stages, score, inspect and export them.", "", "Usage: detect VERB ..."]
@@ -90,8 +95,15 @@ def verb_help(command: "Command") -> str:
         lines += ["", "Keys (KEY=VALUE):"]
     for key in keys:
         value = {"None": "null", "True": "true", "False": "false"}.get(str(values[key]), str(values[key]))
-        line = f"  {key + '=' + value:<32} {_comment(key, name, chosen)}".rstrip()
-        lines.append(line if len(line) < 80 else line[:75].rstrip() + " ...")
+        given, comment = f"  {key}={value}", textwrap.wrap(_comment(key, name, chosen), 79 - COLUMN)
+        if len(given) >= COLUMN:  # the comment begins below
+            lines += textwrap.wrap(given, 79, initial_indent="", subsequent_indent="    ", break_on_hyphens=False)
+            given = ""
+        lines += [
+            f"{left:<{COLUMN}}{text}".rstrip()
+            for left, text in zip_longest([given], comment, fillvalue="")
+            if left or text
+        ]
     return "\n".join([*lines, "", *FLAGS.splitlines()])
 
 

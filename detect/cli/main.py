@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from detect import environment
+from detect.cli import completion
 from detect.cli.help import VERBS, overview, verb_help
 from detect.errors import InUse, Unfinished, UserError, printable, printable_lines
 
@@ -36,6 +37,10 @@ def main() -> int:
     if name == "--version":
         print(f"detect {importlib.metadata.version('detect')}")
         return 0
+    if name in completion.FLAGS:
+        if (asked := completion.begin(sys.argv[1:])) is None:
+            return 0
+        name, arguments = asked
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -110,7 +115,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         checked, trusted = command.checked, command.trusted
         alone = command.first if command.first is not None and not command.multirun else None
         kept = unstarted.ancestor(Path(str(alone.hydra.run.dir))) if alone is not None else None
-        sys.argv = [f"detect {config_name}", *command.argv]
+        sys.argv = ["detect" if options.shell_completion else f"detect {config_name}", *command.argv]
         decorate = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)
 
         @functools.wraps(function)  # Hydra names the job after the function's module

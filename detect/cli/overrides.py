@@ -83,6 +83,11 @@ def read(argv: list[str], config_name: str) -> Command:
 
     parser.error = refuse  # type: ignore[assignment,method-assign]
     options = parser.parse_intermixed_args(argv)
+    asked = [f"--{name}" for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, name)]
+    if len(asked) > 1:
+        raise ConfigError(
+            f"{' and '.join(asked)} can't be given together; --cfg job shows the configuration of one run"
+        )
     if options.experimental_rerun:
         raise ConfigError("--experimental-rerun reads a pickle, which can run code: use resume=RUN")
     if options.config_path:

@@ -1,15 +1,15 @@
 """Legal values: how annotations express them, and the legal values of keys that are not arguments of a `_target_`.
 
 The legal values of an argument are its annotation in the signature, and nowhere else: `Literal["same", "valid"]`,
-`Annotated[int, whole(1)]`, `bool`, with `| None` if null is legal. `detect.config.signatures` reads the annotation
-from source text, before TensorFlow is imported. A constructor that checks its values itself calls `demand` with the
-same annotation. Other annotations are not checked here.
+`Annotated[int, whole(1)]`, `bool`, with `| None` if null is legal; `Sequence`, `tuple` and `Mapping` of these.
+`detect.config.signatures` reads the annotation from source text, before TensorFlow is imported. A constructor that
+checks its values itself calls `demand` with the same annotation. Other annotations are not checked here.
 """
 
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -71,6 +71,17 @@ TEXT = Legal(str, null=True)
 PLAIN: dict[object, Legal] = {bool: SWITCH, int: whole(), float: number()}
 """The legal values of plain annotations. `str` is left out: YAML reads a folder called 2007 as a number."""
 
+
+@dataclass(frozen=True)
+class Values:
+    """Of a list: it has one value for each of these names. `Annotated[Sequence[int], Values("height", "width")]`."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str):
+        object.__setattr__(self, "names", names)
+
+
 Share = Annotated[float, number(0, 1)]
 Count = Annotated[int, whole(1)]
 Multiplier = Annotated[float, number(0, 16, above=True)]
@@ -93,17 +104,84 @@ def legal_of(hint: object) -> Legal | None:
 
 
 def refusals(key: str, value: object, hint: object, default: object = ...) -> list[str]:
-    """Messages for values that an argument's annotation does not allow, also for list items (`size.0`).
+    """Messages for values that an argument's annotation does not allow, also for items of lists (`size.0`).
 
     default: the default of the argument; a value that equals it is always legal.
     """
     if value == "???" or (value is default or (value == default and type(value) is type(default))):
         return []
-    (item,) = (typing.get_args(hint) or (None,)) if typing.get_origin(hint) in (Sequence, list) else (None,)
-    if item is not None and isinstance(value, list):
-        return [message for i, each in enumerate(value) for message in refusals(f"{key}.{i}", each, item)]
-    legal = legal_of(hint)
-    return [] if legal is None or legal.admits(value) else [legal.refusal(key, value)]
+    members = _members(hint)
+    containers = [member for member in members if _container(member) is not None]
+    if not containers:
+        legal = legal_of(hint)
+        return [] if legal is None or legal.admits(value) else [legal.refusal(key, value)]
+    if value is None and types.NoneType in members:
+        return []
+    alike = [member for member in containers if isinstance(value, _container(member) or ())]
+    if alike:
+        return min((_in_container(key, value, member) for member in alike), key=len)
+    others = [member for member in members if member not in containers and member is not types.NoneType]
+    if others and not isinstance(value, list | dict):
+        found = [refusals(key, value, member) for member in others]
+        return min(found, key=len)
+    if others and any(legal_of(member) is None for member in others):
+        return []
+    told = [*map(_told, containers), *(str(legal_of(member)) for member in others)]
+    null = " or null" if types.NoneType in members else ""
+    return [f"{key}={'null' if value is None else value} is not legal: expected {' or '.join(told)}{null}"]
+
+
+def _members(hint: object) -> list[Any]:
+    """The members of a union; any other annotation is the only one."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return [each for member in typing.get_args(hint) for each in _members(member)] if union else [hint]
+
+
+def _container(hint: object) -> type | None:
+    """What YAML has for an annotation of several values: list, dict; None for that of a single value."""
+    if typing.get_origin(hint) is Annotated:
+        return _container(typing.get_args(hint)[0])
+    origin = typing.get_origin(hint) or hint
+    if origin in (Sequence, list, tuple):
+        return list
+    return dict if origin in (Mapping, dict) else None
+
+
+def _in_container(key: str, value: Any, hint: object) -> list[str]:
+    """Messages for the items of a list or of a mapping."""
+    inner, arguments = hint, typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        inner, arguments = arguments[0], typing.get_args(arguments[0])
+    if isinstance(value, dict):
+        items = [(str(name), each, arguments[1]) for name, each in value.items()] if len(arguments) == 2 else []
+    elif typing.get_origin(inner) is tuple and (number := _length(hint)) is not None:
+        if len(value) != number:
+            return [f"{key}={value} is not legal: expected {_told(hint)}"]
+        items = [(str(i), each, kind) for i, (each, kind) in enumerate(zip(value, arguments, strict=True))]
+    else:
+        if (number := _length(hint)) not in (None, len(value)):
+            return [f"{key}={value} is not legal: expected {_told(hint)}"]
+        items = [(str(i), each, kind) for i, each in enumerate(value) for kind in arguments[:1]]
+    return [message for name, each, kind in items for message in refusals(f"{key}.{name}", each, kind)]
+
+
+def _length(hint: object) -> int | None:
+    """The number of values that an annotation asks for; None if it is free."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return next((len(each.names) for each in arguments if isinstance(each, Values)), _length(arguments[0]))
+    return len(arguments) if typing.get_origin(hint) is tuple and ... not in arguments else None
+
+
+def _told(hint: object) -> str:
+    """What a container must be, as text."""
+    if _container(hint) is dict:
+        return "keys with values, as {KEY:VALUE}"
+    names = next((", ".join(each.names) for each in typing.get_args(hint) if isinstance(each, Values)), None)
+    if names:
+        return f"[{names}]"
+    number = _length(hint)
+    return "a list, as [A,B]" if number is None else f"a list of {number} values"
 
 
 def demand(key: str, value: object, hint: object) -> None:

@@ -15,10 +15,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 
+from detect.config.legal_values import Values
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.coco import read_coco
 from detect.data.split import SPLITS
@@ -67,9 +69,9 @@ class Style:
 def make_digits(
     cache: str | Path,
     images: dict[str, int] | None = None,
-    sides: Sequence[int] = (160, 256),
-    digits: Sequence[int] = (3, 6),
-    height: Sequence[float] = (0.2, 0.45),
+    sides: Annotated[Sequence[int], Values("least", "most")] = (160, 256),
+    digits: Annotated[Sequence[int], Values("least", "most")] = (3, 6),
+    height: Annotated[Sequence[float], Values("least", "most")] = (0.2, 0.45),
     margin: float = 0.06,
     overlap: float = 0.02,
     seed: int = 0,

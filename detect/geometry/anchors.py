@@ -2,12 +2,12 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detect.config.legal_values import demand
+from detect.config.legal_values import Values, demand
 from detect.errors import ConfigError
 from detect.geometry.anchor_fitting import fit_layout
 from detect.geometry.boxes import area
@@ -148,7 +148,7 @@ class GridAnchors:
         scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         base: float = 256.0,
-        offset: Sequence[float] = (0.0, 0.0),
+        offset: Annotated[Sequence[float], Values("y", "x")] = (0.0, 0.0),
         stride: float | None = None,
     ):
         for name, given in (("scales", scales), ("aspect_ratios", aspect_ratios)):

@@ -2,11 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import tensorflow as tf
 
+from detect.config.legal_values import Values
+
 EPSILON = 1e-8  # pixels, added to the sides before a division and a logarithm (official.vision.ops.box_ops)
 LARGEST = math.log(1000.0 / 16)  # of log h'/h and log w'/w in `BoxCoder.decode`
+
+
+Scales = Annotated[Sequence[float], Values("dy", "dx", "log h", "log w")]
 
 
 class BoxCoder:
@@ -17,7 +23,7 @@ class BoxCoder:
     scales: the factors of dy, dx, log h, log w.
     """
 
-    def __init__(self, scales: Sequence[float] = (10.0, 10.0, 5.0, 5.0)):
+    def __init__(self, scales: Scales = (10.0, 10.0, 5.0, 5.0)):
         self.scales = list(scales)
 
     def encode(self, boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:

@@ -9,10 +9,10 @@ from typing import Annotated, Literal, get_args
 import cv2
 import numpy as np
 
-from detect.config.legal_values import demand, whole
+from detect.config.legal_values import Values, demand, whole
 
 Mode = Literal["stretch", "keep_aspect", "zoo"]
-Size = Sequence[Annotated[int, whole(96, 4096)]]
+Size = Annotated[Sequence[Annotated[int, whole(96, 4096)]], Values("height", "width")]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 

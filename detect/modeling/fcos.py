@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.geometry.frame import Frame
+from detect.geometry.frame import Frame, Size
 from detect.geometry.points import Points, strides
 from detect.modeling import cost
 from detect.modeling.interface import (
@@ -147,7 +147,7 @@ class FCOS(Detector):
         self,
         backbone: Backbone,
         num_classes: int,
-        size: Sequence[int],
+        size: Size,
         neck: Neck,
         head: Head,
         target_assigner: PointAssigner,

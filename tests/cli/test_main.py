@@ -205,6 +205,10 @@ def test_unknown_flag_names_the_nearest(refused):
     assert "unrecognized arguments: --multirunn; did you mean --multirun?" in refused("--multirunn", "seed=1")
 
 
+def test_two_flags_that_exclude_each_other_are_one_message(refused):
+    assert refused("--multirun", "--cfg", "job").startswith("--multirun and --cfg can't be given together")
+
+
 def test_transforms_are_open(program):
     blur = "+augment.transforms.blur={_target_:albumentations.Blur,p:0.1}"
     assert program(blur, "augment.transforms.blur.p=.2", "~augment.transforms.flip") == 0

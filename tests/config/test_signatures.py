@@ -1,12 +1,15 @@
 """Signatures from source text equal those that Python itself finds after an import."""
 
 import inspect
+import re
 import sys
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import pytest
 
-from detect.config.legal_values import legal_of, refusals
+from detect.config.legal_values import Values, legal_of, refusals, whole
 from detect.config.signatures import static_signature
 
 SOURCE = '''
@@ -168,3 +171,43 @@ def test_annotations_are_read_as_far_as_they_can_be_told(tmp_path):
     }
     assert refusals("size", [1, 10], hints["size"]) == ["size.1=10 is not legal: expected a whole number from 1 to 9"]
     assert [hints[name] for name in ("thing", "mixed", "called", "free")] == [inspect.Parameter.empty] * 4
+
+
+LIST, PAIR = Sequence[float], Annotated[Sequence[Annotated[int, whole(1, 9)]], Values("height", "width")]
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "said"),
+    [
+        (PAIR, [1, 9], None),
+        (PAIR, [1], r"\[height, width\]"),
+        (PAIR, [], r"\[height, width\]"),
+        (PAIR, [1, 2, 3], r"\[height, width\]"),
+        (PAIR, 5, r"k=5 .*\[height, width\]"),
+        (PAIR, "5", r"\[height, width\]"),
+        (PAIR, None, r"k=null .*\[height, width\]"),
+        (PAIR, {"a": 1}, r"\[height, width\]"),
+        (PAIR, [1, 10], "k.1=10 .*from 1 to 9"),
+        (LIST | None, None, None),
+        (LIST | None, 1.0, "a list.* or null"),
+        (LIST | float, 1.0, None),
+        (LIST | float, "a", "a number"),
+        (LIST | Sequence[LIST], [[1.0], [2.0]], None),
+        (LIST | Sequence[LIST], [[1.0], ["a"]], "k.1.0=a"),
+        (tuple[float, int], [0.5, 1], None),
+        (tuple[float, int], [0.5, 1.5], "k.1=1.5 .*whole"),
+        (tuple[float, int], [0.5], "a list of 2"),
+        (tuple[int, ...], [1, 2, 3], None),
+        (tuple[int, ...], [1, "a"], "k.1=a"),
+        (Mapping[str, int], {"a": 1}, None),
+        (Mapping[str, int], {"a": "b"}, "k.a=b .*whole"),
+        (Mapping[str, int], [1], "KEY:VALUE"),
+        (Mapping[str, int], "a:1", "KEY:VALUE"),
+        (str | Sequence[str], "2007", None),
+        (str | Sequence[str], ["a"], None),
+        (str, [1], None),
+    ],
+)
+def test_lists_and_mappings(hint, value, said):
+    found = refusals("k", value, hint)
+    assert (not found) == (said is None) and (said is None or re.search(said, found[0])), found

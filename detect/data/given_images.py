@@ -1,0 +1,58 @@
+"""What people hold as images (files, folders, arrays, tensors, PIL images), as RGB pixels."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as pil
+from PIL import ImageOps
+
+from detect.data.folder import find_images
+from detect.data.image_file import read_image
+from detect.errors import DataError
+
+LEGAL = "legal are a path, a PIL image, and a uint8 array or tensor [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] in RGB"
+
+
+def listed(images: Any) -> list[Any]:
+    """The images one by one, not read yet: of a single image, of an iterable or batch of them, of a folder.
+
+    Raises DataError for a folder without an image.
+    """
+    if isinstance(images, str | Path):
+        folder = Path(images).expanduser()
+        if not folder.is_dir():
+            return [images]
+        if not (found := find_images(folder)):
+            raise DataError(f"{images}: the folder has no image")
+        return list(found)
+    if isinstance(images, pil.Image) or (hasattr(images, "shape") and len(images.shape) < 4):
+        return [images]
+    if not isinstance(images, Iterable):
+        raise DataError(f"{type(images).__name__}: this is no image; {LEGAL}, or several of them")
+    return list(images)
+
+
+def pixels(image: Any, name: str = "the image") -> np.ndarray:
+    """uint8 [H, W, 3] in RGB. Grey becomes three equal channels, and an alpha channel is left out, as in files.
+
+    name: for messages. Raises DataError for what is no such image.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, pil.Image):
+        sixteen = image.mode.startswith(("I", "F"))
+        image = ImageOps.exif_transpose(image)
+        image = np.asarray(image if sixteen else image.convert("RGB"))
+    if not hasattr(image, "__array__"):
+        raise DataError(f"{name}: {type(image).__name__} is no image; {LEGAL}")
+    array = np.asarray(image)
+    if array.dtype != np.uint8:
+        hint = "; multiply values from 0 to 1 by 255" if np.issubdtype(array.dtype, np.floating) else ""
+        raise DataError(f"{name}: its values are {array.dtype}; they must be uint8, from 0 to 255{hint}")
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise DataError(f"{name}: its shape is {list(np.shape(image))}; {LEGAL}")
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array[..., :3])

@@ -35,11 +35,12 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
 
 def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
     run = start_run(cfg, folder, command)  # a bad configuration and bad data stop here
-    from detect.training import build, distribution, stages  # imports TensorFlow
+    from detect.training import budget, build, distribution, stages  # imports TensorFlow
 
     build.set_up(cfg, run.worker)
     with distribution.lost_worker(run.worker, folder):
         build.agree(run)
+        run = budget.fitted(run)
         build.check(run)  # what can't be built stops here, not after stage 1
         weights = stages.first_weights(cfg)
         if cfg.classify.enabled:

@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ from detect.advice import rules
 from detect.config.compose import compose
 from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
-from detect.data.interface import Stream
 from detect.data.statistics import Coverage
 from detect.errors import WeightsError
-from detect.modeling.interface import Architecture, Detector
+from detect.modeling.interface import Detector
 from detect.runs import provenance
 from detect.runs.folder import RunFolder
 from detect.runs.start import Run
@@ -26,7 +24,6 @@ log = logging.getLogger("detect")
 NETWORKS = {"inception_v2": 24, "mobilenet_v2": 22, "mobilenet_v1": 21}
 """Backbones of SSD to try if none is named, the best first, with their published AP on COCO."""
 BATCH_SIZE, STAGE_1_STEPS, EVALUATIONS, LEAST_STEPS = 8, 200, 5, 50
-UNTIMED_STEPS = 2
 
 
 @dataclass
@@ -123,7 +120,7 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
 
     Raises WeightsError if `init` is a file of another network.
     """
-    from detect.training import build  # imports TensorFlow
+    from detect.training import budget, build  # imports TensorFlow
     from detect.weights.sources import FromFile
     from detect.weights.transfer import transfer
 
@@ -138,7 +135,7 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
     fit_anchors(cfg, dataset, proposed, detector)
     run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
     timed = ["classify", "detector"] if proposed.values["classify"]["enabled"] else ["detector"]
-    proposed.seconds = {stage: seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
+    proposed.seconds = {stage: budget.seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
 
 
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
@@ -179,27 +176,6 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
             f"threads={'null' if cfg.threads is None else cfg.threads}",
         ]
         return compose(words, config_dir=folder)
-
-
-def seconds_a_step(run: Run, stage: str, steps: int) -> float:
-    """The mean duration of a training step of a stage with its input, after some steps for tracing and warm-up."""
-    from detect.training import build
-    from detect.training.trainer import Trainer
-
-    if stage == "classify":
-        pictures, schedule = build.stage_1_dataset(run), build.instantiate(run.cfg.classify.schedule)
-        architecture: Architecture = build.classifier(run.cfg, pictures.num_classes)
-        stream: Stream = build.classification_stream(run, architecture, schedule, pictures)
-    else:
-        schedule = build.instantiate(run.cfg.schedule)
-        architecture = detector = build.detector(run.cfg, run.dataset.num_classes)
-        stream = build.training_stream(run, detector, schedule)
-    schedule.prepare(architecture)
-    trainer = Trainer(architecture, schedule, stream)
-    trainer.train(UNTIMED_STEPS)
-    start = time.perf_counter()
-    trainer.train(steps)
-    return (time.perf_counter() - start) / steps
 
 
 def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None) -> list[str]:

@@ -48,6 +48,10 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError, which names every missing value, illegal value and argument that a `_target_` lacks."""
     tree = plain(cfg)
     problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree)]
+    if tree.get("minutes") is not None and tree.get("epochs") is not None:
+        problems.append(
+            f"minutes={tree['minutes']} and epochs={tree['epochs']} contradict each other: give one of them"
+        )
     problems += [*schedules.problems(tree), *arms.problems(tree)]
     if problems:
         raise ConfigError("\n".join(problems))

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import check, hydra_node, retarget, trust
 from detect.config.grammar import Job, jobs, parse, quoted
+from detect.config.other_words import meant
 from detect.config.tree import Tree, below, container, leaves, nearest, nodes, targets
 from detect.errors import ConfigError
 from detect.files import absolute
@@ -166,7 +167,8 @@ class Composer:
             if key.replace(".", "/") in self.groups and isinstance(override.value(), str):
                 raise ConfigError(f"{line}: {key} is a group: write {key.replace('.', '/')}={override.value()}")
         elif not (opened and (override.is_add() or override.is_force_add())):
-            near = nearest(key, legal | set(self.groups))
+            names = legal | set(self.groups)
+            near = meant(key, names) or nearest(key, names)
             adds = opened and not override.is_delete() and not near
             raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
 

@@ -191,6 +191,8 @@ def demand(key: str, value: object, hint: object) -> None:
 
 
 RUN_KEYS: dict[str, Legal] = {
+    "minutes": number(0, above=True, null=True),
+    "epochs": number(0, above=True, null=True),
     "seed": whole(0, 2**31 - 1),
     "resume": TEXT,
     "threads": whole(1, 1024, null=True),

@@ -162,6 +162,11 @@ class RunFolder:
         return self.path / ".hydra"
 
     @property
+    def shared_budget(self) -> Path:
+        """The steps of each stage that fit `minutes` or `epochs`: {"steps": {...}, "configured": {...}}."""
+        return self.shared / "budget.json"
+
+    @property
     def log(self) -> Path:
         """The lines of the console, with their time."""
         return self.path / "train.log"

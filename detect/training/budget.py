@@ -1,0 +1,145 @@
+"""Fits the schedules of a run to a budget: `minutes` of training on this machine, or `epochs` of the detector.
+
+The steps are decided once, at the start, from timed steps and the size of the data set. `budget.json` in the run folder
+keeps them, so that a resumed run has the same. All keys of a schedule that count steps change by the same factor.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tf_keras
+from omegaconf import DictConfig, OmegaConf
+
+from detect.data.interface import Stream
+from detect.errors import ConfigError
+from detect.files import replacing
+from detect.modeling.interface import Architecture, Detector
+from detect.quantization.rewrite import fake_quant
+from detect.runs import forms
+from detect.runs.dataset import selection_split
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED
+from detect.runs.start import Run
+from detect.training import build
+from detect.training.trainer import Trainer
+
+log = logging.getLogger("detect")
+
+NODES = {CLASSIFY: "classify.schedule", DETECTOR: "schedule", QUANTIZED: "quantize.schedule"}
+"""The schedule of each stage in the configuration."""
+COUNTED = ("evaluate_every", "checkpoint_every", "warmup")
+UNTIMED_STEPS, TIMED_STEPS, LEAST_STEPS, PATIENCE = 2, 6, 50, 3
+FORM: forms.Form = {"steps": {"*": "number"}, "configured": {"*": "number"}}
+
+
+def fitted(run: Run) -> Run:
+    """The run with schedules that fit `minutes` or `epochs`; the same run if neither is given.
+
+    A detector without `patience` gets PATIENCE. Raises ConfigError if the budget is too small to train in.
+    """
+    cfg = run.cfg
+    if cfg.get("minutes") is None and cfg.get("epochs") is None:  # runs of older versions have no such keys
+        return run
+    stages = [CLASSIFY] * bool(cfg.classify.enabled)
+    stages += [DETECTOR] * bool(not cfg.quantize.enabled or cfg.quantize.float_stage)
+    stages += [QUANTIZED] * bool(cfg.quantize.enabled)
+    configured = {stage: int(OmegaConf.select(cfg, NODES[stage]).steps) for stage in stages}
+    file = run.folder.shared_budget
+    saved = forms.read(file, FORM) if file.is_file() else None
+    if saved is None:
+        steps = _by_epochs(run) if cfg.epochs is not None else _by_minutes(run, configured)
+        if run.worker.is_chief:
+            with replacing(file) as new:
+                new.write_text(json.dumps({"steps": steps, "configured": configured}))
+        saved = {"steps": steps, "configured": configured}
+    else:
+        build.replicas(run).agree("the budget", saved["steps"])
+    # A run that is extended by name (resume=RUN schedule.steps=N) has the steps that were asked for.
+    steps = {s: int(n) for s, n in saved["steps"].items() if configured.get(s) == saved["configured"].get(s)}
+    return replace(run, cfg=scaled(cfg, steps))
+
+
+def scaled(cfg: DictConfig, steps: Mapping[str, int]) -> DictConfig:
+    """The configuration with these steps of each stage; evaluations, saves and warm-up move with them."""
+    cfg = cfg.copy()
+    for stage, number in steps.items():
+        schedule = OmegaConf.select(cfg, NODES[stage])
+        factor = number / schedule.steps
+        schedule.steps = number
+        for key in COUNTED:
+            if schedule[key]:  # a warm-up of null suits the steps anyway
+                schedule[key] = max(1, round(schedule[key] * factor))
+        if stage == DETECTOR and schedule.patience is None:
+            schedule.patience = PATIENCE
+    return cfg
+
+
+def _by_epochs(run: Run) -> dict[str, int]:
+    schedule, images = run.cfg.schedule, len(run.dataset.splits["train"])
+    steps = max(1, math.ceil(run.cfg.epochs * images / (schedule.batch_size * schedule.accumulate)))
+    log.info("epochs=%s of %d images: %d steps of the detector", run.cfg.epochs, images, steps)
+    return {DETECTOR: steps}
+
+
+def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
+    """The steps of each stage, in the proportions of the configuration, after a look at this machine's speed."""
+    seconds = {stage: seconds_a_step(run, stage) for stage in configured}
+    scoring = _seconds_of_scores(run)
+    training = sum(seconds[stage] * configured[stage] for stage in configured)
+    found: list[float] = build.replicas(run).gather([training, scoring])[0]  # worker 0 decides
+    factor = (run.cfg.minutes * 60 - found[1]) / found[0]
+    steps = {stage: round(number * factor) for stage, number in configured.items()}
+    if min(steps.values()) < LEAST_STEPS:
+        least = (max(LEAST_STEPS / number for number in configured.values()) * found[0] + found[1]) / 60
+        raise ConfigError(
+            f"minutes={run.cfg.minutes} is too little here: {LEAST_STEPS} steps in each stage and the scores need "
+            f"{least:.1f} minutes; give more, or a smaller network, input (detector.size) or data set"
+        )
+    told = ", ".join(f"{stage} {number} steps of {seconds[stage]:.2f} s" for stage, number in steps.items())
+    log.info("minutes=%s: %s, and %.0f s of scores", run.cfg.minutes, told, found[1])
+    return steps
+
+
+def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
+    """The mean duration of a training step of a stage with its input, after some steps for tracing and warm-up."""
+    cfg, replicas = run.cfg, build.replicas(run)
+    schedule = build.instantiate(OmegaConf.select(cfg, NODES[stage]))
+    with replicas.strategy.scope():
+        if stage == CLASSIFY:
+            pictures = build.stage_1_dataset(run)
+            architecture: Architecture = build.classifier(cfg, pictures.num_classes)
+            stream: Stream = build.classification_stream(run, architecture, schedule, pictures)
+        else:
+            architecture = detector = build.detector(cfg, run.dataset.num_classes)
+            if stage == QUANTIZED:
+                detector.adopt(fake_quant(detector.model, build.quantization(cfg)))
+            stream = build.training_stream(run, detector, schedule)
+    schedule.prepare(architecture)
+    replicas.prepare(architecture)
+    trainer = Trainer(architecture, schedule, stream, replicas)
+    trainer.train(UNTIMED_STEPS)
+    start = time.perf_counter()
+    trainer.train(steps)
+    tf_keras.backend.clear_session()
+    return (time.perf_counter() - start) / steps
+
+
+def _seconds_of_scores(run: Run) -> float:
+    """The time of all scorings of the detector: during training, and of the best checkpoint."""
+    schedule: Any = build.instantiate(run.cfg.schedule)
+    detector: Detector = build.detector(run.cfg, run.dataset.num_classes)
+    detect, images = build.replicas(run).inference(detector.detect), schedule.scored_images
+    batch = np.zeros((images, *detector.size, 3), np.uint8)
+    detect(batch)
+    start = time.perf_counter()
+    detect(batch)["scores"].numpy()
+    each: float = (time.perf_counter() - start) / images
+    tf_keras.backend.clear_session()
+    sizes = {name: len(examples) for name, examples in run.dataset.splits.items()}
+    times = schedule.steps // schedule.evaluate_every
+    return float(each * (sizes[selection_split(run.dataset)] * times + sizes["val"] + sizes["test"]))

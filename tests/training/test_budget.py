@@ -1,0 +1,102 @@
+"""`minutes` and `epochs`: the steps that they stand for, decided once for a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detect.config.compose import compose
+from detect.errors import ConfigError, DataError
+from detect.runs.dataset import dataset_of
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
+from detect.runs.start import Run
+from detect.training import budget
+
+WORDS = ("dataset=digits", "dataset.images={train:20,val:4,test:6}", "init=none", "schedule.batch_size=4")
+
+
+def run(folder: Path, *words: str) -> Run:
+    cfg = compose([*WORDS, *words])
+    return Run(RunFolder(folder), cfg, dataset_of(cfg, False), {})
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Seconds of a step of each stage and of all scores, in place of those of this machine; the stages asked for."""
+    asked = []
+
+    def seconds(run, stage):
+        asked.append(stage)
+        return {CLASSIFY: 0.1, DETECTOR: 0.4, QUANTIZED: 0.5}[stage]
+
+    monkeypatch.setattr(budget, "seconds_a_step", seconds)
+    monkeypatch.setattr(budget, "_seconds_of_scores", lambda run: 30.0)
+    return asked
+
+
+def test_without_a_budget_nothing_changes(tmp_path):
+    given = run(tmp_path)
+    assert budget.fitted(given) is given and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("epochs", "accumulate", "steps"), [(3, 1, 15), (0.5, 1, 3), (3, 2, 8)])
+def test_epochs(tmp_path, epochs, accumulate, steps):
+    found = budget.fitted(run(tmp_path, f"epochs={epochs}", f"schedule.accumulate={accumulate}")).cfg
+    assert found.schedule.steps == steps and found.schedule.patience == budget.PATIENCE
+    assert found.classify.schedule.steps == 300, "stage 1 stays"
+
+
+def test_minutes_are_shared_in_the_proportions_of_the_configuration(tmp_path, timed):
+    words = ["minutes=10", "schedule.warmup=100", "classify.schedule.patience=7"]
+    found = budget.fitted(run(tmp_path, *words)).cfg
+    factor = (600 - 30) / (300 * 0.1 + 1000 * 0.4)
+    assert timed == [CLASSIFY, DETECTOR]
+    assert found.schedule.steps == round(1000 * factor) and found.classify.schedule.steps == round(300 * factor)
+    assert found.schedule.evaluate_every == found.schedule.checkpoint_every == round(200 * factor)
+    assert found.schedule.warmup == round(100 * factor) and found.classify.schedule.warmup is None
+    assert found.schedule.patience == budget.PATIENCE and found.classify.schedule.patience == 7
+
+
+def test_all_stages_that_run_are_timed(tmp_path, timed):
+    budget.fitted(run(tmp_path, "minutes=60", "quantize=int8", "classify.enabled=false"))
+    assert timed == [DETECTOR, QUANTIZED]
+
+
+def test_a_resumed_run_has_the_same_steps_and_times_nothing(tmp_path, timed):
+    first = budget.fitted(run(tmp_path, "minutes=10")).cfg
+    timed.clear()
+    assert budget.fitted(run(tmp_path, "minutes=10")).cfg == first and timed == []
+    extended = budget.fitted(run(tmp_path, "minutes=10", "schedule.steps=5000")).cfg
+    assert extended.schedule.steps == 5000 and extended.classify.schedule.steps == first.classify.schedule.steps
+
+
+def test_too_little_is_refused_with_what_is_needed(tmp_path, timed):
+    # 50 of 300 steps in stage 1 mean a sixth of everything
+    with pytest.raises(ConfigError, match=rf"minutes=1 .* {((30 + 400) / 6 + 30) / 60:.1f} minutes"):
+        budget.fitted(run(tmp_path, "minutes=1"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_both_and_values_that_are_not_legal_are_refused(tmp_path):
+    for words in (["minutes=1", "epochs=1"], ["minutes=0"], ["epochs=-1"]):
+        with pytest.raises(ConfigError, match=r"minutes=|epochs="):
+            compose([*WORDS, *words])
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"steps": 3, "configured": {}}'])
+def test_a_damaged_file_is_one_message(tmp_path, text):
+    (tmp_path / "budget.json").write_text(text)
+    with pytest.raises(DataError, match=r"budget\.json"):
+        budget.fitted(run(tmp_path, "minutes=10"))
+
+
+@pytest.mark.slow
+def test_the_training_takes_the_minutes(tmp_path):
+    from detect.train import main
+
+    words = ("detector.size=[96,96]", "backbone.depth_multiplier=0.25", "classify.classifier.size=[32,32]")
+    main(compose([*WORDS, *words, "minutes=1.5", "schedule.patience=100"]), tmp_path / "run")
+    summaries = [
+        json.loads((tmp_path / "run" / name).read_text()) for name in ("classify/summary.json", "summary.json")
+    ]
+    assert 60 < sum(summary["seconds"] for summary in summaries) < 120

@@ -121,21 +121,30 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
     Raises WeightsError if `init` is a file of another network.
     """
     from detect.training import budget, build  # imports TensorFlow
-    from detect.weights.sources import FromFile
-    from detect.weights.transfer import transfer
 
     train = composed(cfg, proposed)
     build.set_up(train)
-    detector = build.detector(train, dataset.num_classes)
-    weights = build.instantiate(train.init)
+    fit_anchors(cfg, dataset, proposed, started(train, dataset))
+    run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
+    timed = ["classify", "detector"] if proposed.values["classify"]["enabled"] else ["detector"]
+    proposed.seconds = {stage: budget.seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
+
+
+def started(train: DictConfig, dataset: DetectionDataset) -> Detector:
+    """The detector of a training configuration, with the weights of `init` if that names a file.
+
+    Raises WeightsError if it is a file of another network.
+    """
+    from detect.training import build
+    from detect.weights.sources import FromFile
+    from detect.weights.transfer import transfer
+
+    detector, weights = build.detector(train, dataset.num_classes), build.instantiate(train.init)
     if isinstance(weights, FromFile):
         arrays = weights.read(build.instantiate(train.backbone))
         layers, skip = detector.backbone_layers, weights.skip
         transfer(detector.model, arrays, source=weights.describe(), layers=layers, scope=weights.scope, skip=skip)
-    fit_anchors(cfg, dataset, proposed, detector)
-    run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
-    timed = ["classify", "detector"] if proposed.values["classify"]["enabled"] else ["detector"]
-    proposed.seconds = {stage: budget.seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
+    return detector
 
 
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:

@@ -12,6 +12,7 @@ from detect.cli import job
 from detect.cli.main import verb
 from detect.config.check import refuse_inside_data
 from detect.config.tree import container
+from detect.data.dataset import DetectionDataset
 from detect.data.statistics import outline, statistics
 from detect.errors import ConfigError, DataError
 from detect.runs.dataset import open_dataset
@@ -34,6 +35,8 @@ def main(cfg: DictConfig) -> None:
         raise DataError(f"data set {dataset.name}: there is no box in its {about['images']} training images")
     for line in [*dataset.describe(), *statistics(dataset).lines(), *rules.imbalance(dataset)]:
         log.info(line)
+    if cfg.propose == "rate":
+        return advise_rate(cfg, dataset, folder)
     like = nearest(about, network(cfg))
     found = ["nearest cell of the studies in experiments/:", *like.lines()] if like else ["no study to compare with"]
     for line in ["", *found, ""]:
@@ -45,6 +48,17 @@ def main(cfg: DictConfig) -> None:
     file = rules.write_experiment(folder, cfg.name, rules.experiment_text(head, chosen.choices, chosen.values))
     for line in [*about_it, *expected(chosen), f"wrote {file}; train it with", f"  {command}"]:
         log.info(line)
+
+
+def advise_rate(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> None:
+    """Prints the learning rate of a range test of the first network, and writes its curve."""
+    from detect.advice import rate  # imports TensorFlow
+
+    found = rate.test_range(cfg, dataset, options()[-1], given())
+    written = rate.write(found, folder)
+    log.info("the loss falls fastest at a rate of %s (%d steps)", rate.text(found.suggested), len(found.rates))
+    log.info("try: schedule.rate=%s", rate.text(found.suggested))
+    log.info("wrote %s", " and ".join(map(str, written)))
 
 
 def options() -> list[dict[str, str]]:

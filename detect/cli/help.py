@@ -42,7 +42,11 @@ EXAMPLES = {
         "detect convert dataset.root=DIR to=coco output=NEW",
         "detect convert run=RUN images=FOLDER to=voc output=NEW",
     ],
-    "advise": ["detect advise dataset=voc dataset.root=DIR", "detect advise ... init=FILE minutes=20 backbone=vgg16"],
+    "advise": [
+        "detect advise dataset=voc dataset.root=DIR",
+        "detect advise ... init=FILE minutes=20 backbone=vgg16",
+        "detect advise rate dataset.root=DIR",
+    ],
     "report": ["detect report runs=runs/sweep output=experiments/NAME"],
     "fetch": ["detect fetch", "detect fetch mobilenet_v1_1.0_224"],
     "doctor": ["detect doctor"],

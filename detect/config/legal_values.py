@@ -221,6 +221,7 @@ RUN_KEYS: dict[str, Legal] = {
     "stage": one_of("detector", "quantized", null=True),
     "score": number(0, 1),
     "only": one_of("network", "data", "quantize", null=True),
+    "propose": one_of("experiment", "rate"),
     "decode": SWITCH,
     "overwrite": SWITCH,
     "format": one_of("saved_model", "tflite"),

@@ -7,6 +7,7 @@ init.scope=detector also loads the heads, so stage 1 is left out: classify.enabl
 fetch NAME          means fetch name=NAME
 report STUDY        means report study=STUDY
 inspect WHAT        means inspect only=WHAT, for example `inspect quantize`
+advise rate         means advise propose=rate
 export quantize=X   means export quantization=X, because `quantize` is a group of `train`
 """
 
@@ -61,6 +62,8 @@ def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
         return [line.replace("quantize", "quantization", 1)]
     if config_name == "inspect" and line in ONLY:
         return [f"only={line}"]
+    if config_name == "advise" and line == "rate":
+        return ["propose=rate"]
     if config_name == "report" and "=" not in line:
         return [f"study={quoted(line)}"]
     if config_name != "fetch" or "=" in line:

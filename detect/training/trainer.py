@@ -105,7 +105,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
 
     @property
     def rate(self) -> float:
-        """The learning rate of the next step."""
+        """The learning rate of the last step; before the first one, that of the first."""
         return float(self._plain.learning_rate.numpy())
 
     def stop(self) -> None:

@@ -1,0 +1,44 @@
+"""`detect advise rate`: the steepest fall by hand, and the curve of a small network."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from detect.advice.rate import LOWEST, RangeTest, Rising, running_mean, text
+from detect.errors import DataError
+from detect.training.build import instantiate
+
+
+def test_the_running_mean_of_a_constant_is_the_constant():
+    assert running_mean([3.0] * 5) == pytest.approx(np.full(5, 3.0))
+    assert running_mean([1.0, 2.0]) == pytest.approx([1.0, (0.9 * 0.1 * 1 + 0.1 * 2) / (1 - 0.81)])
+
+
+def test_the_rate_of_the_steepest_fall():
+    rates = np.geomspace(1e-6, 1, 13)  # two steps for each power of ten
+    losses = np.array([9, 9, 9, 9, 8, 6, 3, 2, 1, 1, 2, 5, 9.0])  # between the fifth and the sixth, and on to the next
+    assert RangeTest(rates, losses).suggested == pytest.approx(rates[5])
+    assert text(0.00123) == "0.0012" and text(1e-5) == "1e-05"
+    with pytest.raises(DataError, match="falls at no rate"):
+        _ = RangeTest(rates, np.arange(13.0)).suggested
+
+
+def test_the_rate_rises_over_all_steps():
+    schedule = Rising(steps=100, batch_size=1, optimizer=instantiate, rate=1.0)
+    rates = [float(schedule.learning_rate()(step)) for step in (0, 1, 99)]
+    assert rates == pytest.approx([LOWEST, LOWEST * 10 ** (6 / 99), 1.0], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_command_writes_the_curve(tmp_path):
+    words = ["detector.size=[96,96]", "backbone.depth_multiplier=.25", "init=none", "dataset=digits", "threads=1"]
+    command = [sys.executable, "-m", "detect.cli", "advise", "rate", *words, f"output={tmp_path}"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    with (tmp_path / "rate.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert 50 < len(rows) <= 100 and float(rows[0]["rate"]) == pytest.approx(1e-6)
+    assert (tmp_path / "rate.png").stat().st_size > 1000
+    assert 1e-5 < float(said.split("schedule.rate=")[1].split()[0]) < 0.5

@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> float | None:
     from detect.reporting import scores as scoring  # imports TensorFlow
     from detect.reporting import suspects
 
-    detector = Detector.load(source, cfg.stage)
+    detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
     if detector.classes != dataset.classes:
         raise DataError(
             f"{source} has the classes {list(detector.classes)}; the data set must have the same, but it has "
@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> float | None:
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.splits[cfg.split])
-    scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found)
+    scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     write_json(folder / f"{cfg.split}_scores.json", scores)
     log.info("pictures, scores and detections are in %s", folder)

@@ -161,11 +161,11 @@ def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
     return render(figure)
 
 
-def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def confusion_figure(matrix: np.ndarray, names: Sequence[str], told: str = "") -> np.ndarray:
     """A confusion matrix [n, n] (rows truth, columns prediction): counts in cells coloured by their share of the row.
 
     names: names of the n rows, with "background" first if the matrix has it. Its cell [0, 0] has no count and shows a
-    dash. With more than 30 rows the cells are too small for counts.
+    dash. With more than 30 rows the cells are too small for counts. told: which detections count, for the title.
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -180,7 +180,8 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
         ticks, labels, rotation=40 if count > 3 else 0, ha="right" if count > 3 else "center", fontsize=size
     )
     axis.set_yticks(ticks, labels, fontsize=size)
-    axis.set(xlabel="predicted", ylabel="truth", title="confusion (counts; colour: share of the row)")
+    title = "confusion (counts; colour: share of the row)" + (f"\n{told}" if told else "")
+    axis.set(xlabel="predicted", ylabel="truth", title=title)
     axis.grid(False)
     for row in range(count) if count <= 30 else ():
         for column in range(count):

@@ -16,11 +16,14 @@ from detect.evaluation.confusion import confusion_matrix
 from detect.evaluation.evaluators import Alone, DetectionEvaluator
 from detect.evaluation.interface import Detect, Workers
 from detect.evaluation.matching import NOTHING, Detections
-from detect.evaluation.suspected_labels import image_faults
+from detect.evaluation.suspected_labels import CONFIDENT, SAME, image_faults
+from detect.evaluation.thresholds import Shipped, Thresholds
 from detect.files import write_json
 from detect.geometry.frame import Frame
 from detect.reporting import pictures as draw
+from detect.reporting.f1_figure import f1_figure
 from detect.reporting.logger import RunLogger
+from detect.runs.folder import THRESHOLDS
 
 log = logging.getLogger("detect")
 SHOWN_SCORE = 0.3  # detections with a lower score are not drawn
@@ -34,23 +37,43 @@ def score_splits(
     dataset: DetectionDataset,
     splits: Sequence[str],
     batch_size: int,
+    chosen_on: str,
     workers: Workers | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`.
+    """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`, and the thresholds.
 
     detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it. workers: as there.
+    chosen_on: the split of `splits` that thresholds are chosen on.
     """
     workers = workers or Alone()
     once = workers.inference(detect)
-    evaluators = {s: DetectionEvaluator(once, frame, dataset, s, batch_size, workers=workers) for s in splits}
-    return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
+    found = {s: DetectionEvaluator(once, frame, dataset, s, batch_size, workers=workers)() for s in splits}
+    thresholds = Thresholds.choose({split: scores.rankings for split, (scores, _) in found.items()}, chosen_on)
+    shipped = thresholds.shipped()
+    figures = {split: keep_scores(folder, split, dataset, *pair, shipped) for split, pair in found.items()}
+    for line in thresholds.lines():
+        log.info(line)
+    write_json(folder / THRESHOLDS, thresholds.to_dict())
+    return figures
 
 
-def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Scores, found: CocoEvaluator) -> dict:
-    """Logs a split's scores, writes its pictures and COCO results into `folder`, and returns the figures."""
+def keep_scores(
+    folder: Path,
+    split: str,
+    dataset: DetectionDataset,
+    scores: Scores,
+    found: CocoEvaluator,
+    shipped: Shipped | None = None,
+) -> dict[str, Any]:
+    """Logs a split's scores, writes its pictures and COCO results into `folder`, and returns the figures.
+
+    shipped: the thresholds that the detector carries, for the pictures.
+    """
     log.info("%s: %s", split, scores.table())
-    draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections))
+    level = shipped.score if shipped else CONFIDENT
+    draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections, level))
     draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
+    draw.save(folder / f"{split}_f1_curves.png", f1_figure(scores.rankings, shipped))
     shown = evenly_spread(dataset.splits[split], SHOWN_IMAGES)
     names = [example.path.name for example in shown]
     sheet = draw.contact_sheet(beside(shown, found.detections, dataset.classes), 2, captions=names)
@@ -61,10 +84,13 @@ def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Sco
     return scores.summary | {"per_class": scores.per_class}
 
 
-def confusion_picture(dataset: DetectionDataset, split: str, detections: dict) -> np.ndarray:
-    """The confusion matrix of a split, background first."""
-    matrix = confusion_matrix(dataset.splits[split], detections, dataset.num_classes)
-    return draw.confusion_figure(matrix, (BACKGROUND, *dataset.classes))
+def confusion_picture(
+    dataset: DetectionDataset, split: str, detections: Detections, level: float = CONFIDENT
+) -> np.ndarray:
+    """The confusion matrix of a split, background first. level: the lowest score of a detection that counts."""
+    matrix = confusion_matrix(dataset.splits[split], detections, dataset.num_classes, SAME, level)
+    told = f"score at least {level:.2f}, IoU at least {SAME:.2f}"
+    return draw.confusion_figure(matrix, (BACKGROUND, *dataset.classes), told)
 
 
 def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: Detections) -> list[np.ndarray]:

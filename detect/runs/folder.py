@@ -162,6 +162,11 @@ class RunFolder:
         return self.path / SUMMARY
 
     @property
+    def thresholds(self) -> Path:
+        """The scores from which detections of the last stage are shown."""
+        return self.path / THRESHOLDS
+
+    @property
     def hydra(self) -> Path:
         """The folder with the files of `detect.config.resume.SAVED`."""
         return self.path / ".hydra"
@@ -247,14 +252,14 @@ class RunFolder:
         """
         from detect.evaluation.thresholds import Shipped
 
-        folder = self.path if stage == self.last_stage() else self.stage(stage).path
-        if not (folder / THRESHOLDS).exists():
+        path = self.thresholds if stage == self.last_stage() else self.stage(stage).path / THRESHOLDS
+        if not path.exists():
             return None
-        said = forms.read(folder / THRESHOLDS, {})
+        said = forms.read(path, {})
         try:
             return Shipped.read(said.get("shipped"), len(self.class_names()))
         except ValueError as error:
-            raise DataError(f"{folder / THRESHOLDS}: {error}") from error
+            raise DataError(f"{path}: {error}") from error
 
     def changes(self) -> list[dict[str, Any]]:
         """The entries of the history, the first one first. Raises DataError if the file is damaged."""

@@ -258,7 +258,11 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
         batch_size, workers = stage.schedule.batch_size, build.replicas(run)
-        found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, split, workers)
+        show: scores.Show = lambda name, picture: logger.images(f"final/{name}", outcome["steps"], picture)  # noqa: E731
+        found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, split, workers, show)
+        for name in splits:
+            lost = found[name]["errors"]["gains"]
+            logger.final(outcome["steps"], {f"{name}_errors/{kind}": gain for kind, gain in lost.items()})
         earlier = [run.folder.stage(name) for name in (CLASSIFY, DETECTOR) if name != stage.folder.name]
         spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}

@@ -27,7 +27,7 @@ def error_figure(split: ErrorSplit, most_classes: int = 12) -> np.ndarray:
     told = "n/a" if split.ap50 is None else f"{split.ap50:.3f}"
     left.set(title="errors (their number), by size of the object", xlabel=f"gain of AP50 without them; AP50 is {told}")
     left.set_xlim(0, max(1e-3, 1.1 * max(*split.gains.values(), *special)))
-    left.legend(fontsize=8, loc="lower right", framealpha=0.8)
+    left.legend(fontsize=8, loc="center right", framealpha=0.8)
     worst = sorted(split.by_class, key=lambda name: -max(split.by_class[name].values()))[:most_classes]
     grid = np.array([[split.by_class[name][kind] for kind in KINDS] for name in worst]).reshape(-1, len(KINDS))
     right.imshow(grid, cmap="Blues", vmin=0, vmax=max(1e-3, grid.max(initial=0)), aspect="auto")

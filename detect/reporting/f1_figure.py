@@ -37,8 +37,10 @@ def f1_figure(rankings: Mapping[str, Ranking], shipped: Shipped | None, most_cla
             axes[0].plot(levels, values, color="0.85", linewidth=0.8)
     whole = pooled(list(rankings.values()))
     points = [Curve.of(whole).at(level) for level in levels]
+    there = levels <= whole.scores.max(initial=0)  # above it, there is no precision
     for key, shade in {"f1": (0.1, 0.1, 0.1), "precision": line_color(2), "recall": line_color(7)}.items():
-        axes[1].plot(levels, [getattr(point, key) for point in points], color=shade, linewidth=1.8, label=key)
+        shares = np.array([getattr(point, key) for point in points])
+        axes[1].plot(levels[there], shares[there], color=shade, linewidth=1.8, label=key)
     if shipped:
         for axis in axes[:2]:
             axis.axvline(shipped.score, color="0.3", linewidth=1, linestyle="--")

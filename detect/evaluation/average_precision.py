@@ -30,21 +30,22 @@ class Ranked:
 
         weights: int [R, images], how often each of R resamples holds each image.
         """
-        weights = np.asarray(weights, np.int64)
+        weights = np.asarray(weights, np.int32)
         step = max(1, AT_ONCE // max(1, len(self.images), weights.shape[1]))
         parts = [self._ap(weights[start : start + step]) for start in range(0, len(weights), step)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.hits)))
 
     def _ap(self, weights: np.ndarray) -> np.ndarray:
-        boxes = weights @ self.boxes
+        boxes = weights @ np.asarray(self.boxes, np.int64)
         of_detection = weights[:, self.images]
-        everyone = np.cumsum(of_detection, axis=1) if self.counted.all() else None
+        everyone = np.cumsum(of_detection, axis=1, dtype=np.int32)
         needed = _needed(boxes)
         result = np.empty((len(weights), len(self.hits)))
         for place, (hits, counted) in enumerate(zip(self.hits, self.counted, strict=True)):
-            at = np.flatnonzero(hits)
-            shown = (np.cumsum(of_detection * counted, axis=1) if everyone is None else everyone)[:, at]
-            true = np.cumsum(of_detection[:, at], axis=1)
+            at, ignored = np.flatnonzero(hits), np.flatnonzero(~counted)
+            left_out = np.cumsum(of_detection[:, ignored], axis=1, dtype=np.int32)
+            left_out = np.pad(left_out, ((0, 0), (1, 0)))[:, np.searchsorted(ignored, at)]
+            shown, true = everyone[:, at] - left_out, np.cumsum(of_detection[:, at], axis=1, dtype=np.int64)
             result[:, place] = _interpolated(true, shown, needed)
         result[boxes == 0] = np.nan
         return result

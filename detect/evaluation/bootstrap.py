@@ -1,8 +1,8 @@
 """How sure AP is: its interval over resamples of the images (Efron 1979), and of the difference of two detectors.
 
 A resample draws as many images as there are, with replacement. All detectors get the same resamples, so that images
-that are hard for both do not widen the interval of their difference. An interval tells what very many test images of the
-same kind would give, not what another training would give.
+that are hard for both do not widen the interval of their difference. An interval tells what very many test images of
+the same kind would give, not what another training would give.
 
 AP of few images is too high on average, and AP of their resamples is higher again, by about as much. So the interval is
 the pivotal one (Davison & Hinkley 1997, section 5.2): the value less the distances of the resamples' percentiles from
@@ -31,7 +31,7 @@ ALL = ""
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure on the images, and the bounds of its interval. value: None if it is n/a; low, high: without resamples."""
+    """A figure on the images, and the bounds of its interval. value: None if it is n/a; bounds: without resamples."""
 
     value: float | None
     low: float | None

@@ -101,4 +101,4 @@ def test_a_thousand_resamples_of_many_images_take_seconds():
     ranked_classes(examples, detections, classes)
     before = time.process_time()
     resampled(examples, detections, classes, RESAMPLES)
-    assert time.process_time() - before < 60
+    assert time.process_time() - before < 15

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 VERBS = {
     "train": "train a detector: classifier, then detector, then scores",
     "evaluate": "score a run or a file: COCO figures, suspected labels",
+    "compare": "compare detectors on the same test images",
     "predict": "draw boxes on images and write COCO json",
     "export": "write a model that runs without this package",
     "inspect": "show the data, the network, or the effect of int8 on a run",
@@ -27,6 +28,7 @@ EXAMPLES = {
         "detect train -m seed=0,1,2",
     ],
     "evaluate": ["detect evaluate run=RUN", "detect evaluate model=FILE.tflite dataset=voc dataset.root=DIR"],
+    "compare": ["detect compare RUN RUN", "detect compare RUN RUN/tflite RUN/tflite_ptq split=test"],
     "predict": [
         "detect predict run=RUN images=FOLDER",
         "detect predict model=FILE.tflite images=FOLDER annotations=FILE.json",

@@ -86,9 +86,16 @@ def suspects(dataset: DetectionDataset, split: str, detections: Detections) -> l
         limit of `detect.data.similar`.
     """
     examples = dataset.splits[split]
+    return _ordered([*contradicted(examples, detections), *_of_twins(examples)])
+
+
+def contradicted(examples: Sequence[Example], detections: Detections) -> list[Suspect]:
+    """Those of `suspects` that the detections show, without near-duplicates: no image is read."""
     listed = [s for k, e in enumerate(examples) for s in _of_image(k, e, detections.get(e.id, NOTHING))]
-    listed += _never_found(examples, detections)
-    listed += _of_twins(examples)
+    return _ordered([*listed, *_never_found(examples, detections)])
+
+
+def _ordered(listed: Sequence[Suspect]) -> list[Suspect]:
     return sorted(listed, key=lambda s: (-s.score, REASONS.index(s.reason), s.place))
 
 

@@ -91,6 +91,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TFLITE_MODEL).write_bytes(file.content)
     np.savetxt(folder / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
+    report["options"]["class_agnostic"] = cfg.class_agnostic
     about = {"format": "tflite", "representative": len(training), **report, **provenance.collect()}
     about["versions"] |= {"ai-edge-litert": provenance.version("ai-edge-litert")}
     write_beside(folder, detector.classes, about)

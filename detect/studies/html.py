@@ -21,8 +21,8 @@ h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .5rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
-  overflow-wrap: anywhere; }
-th { overflow-wrap: normal; }
+  overflow-wrap: break-word; }
+td.wordy { overflow-wrap: anywhere; }
 td.figure { white-space: nowrap; }
 td.figure.long { white-space: normal; overflow-wrap: normal; min-width: 6.5em; }
 tbody tr:last-child td { border-bottom: 0; }
@@ -33,18 +33,20 @@ figure { margin: 1.5rem 0; }
 img { max-width: 100%; height: auto; display: block; background: #fff; border: 1px solid var(--line);
   border-radius: 6px; }
 figcaption { color: var(--pale); font-size: .875rem; margin-top: .4rem; }
-pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: .8rem; overflow-x: auto;
-  font-size: .8125rem; }
+pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: .8rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8125rem; }
 ul { font-size: .875rem; padding-left: 1.2rem; overflow-wrap: anywhere; }
 @media (max-width: 60rem) {
-  .wide { border: 0; overflow-x: visible; }
-  table, tbody, tr, td { display: block; width: 100%; }
-  thead { display: none; }
-  tbody tr { border: 1px solid var(--line); border-radius: 6px; margin: 0 0 .7rem; padding: .2rem 0; }
-  tbody tr td, tbody tr td.figure { border: 0; display: flex; justify-content: space-between; gap: 1rem;
-    text-align: right; white-space: normal; padding: .12rem .6rem; }
-  td::before { content: attr(data-head); color: var(--pale); text-align: left; overflow-wrap: normal; }
-  td.empty { display: none !important; }
+  table:not(.few), table:not(.few) tbody, table:not(.few) tr, table:not(.few) td { display: block; width: 100%; }
+  table:not(.few) thead { display: none; }
+  table:not(.few) tbody tr { border-bottom: 1px solid var(--line); padding: .35rem 0; }
+  table:not(.few) tbody tr:last-child { border: 0; }
+  table:not(.few) tbody tr td { border: 0; display: flex; justify-content: space-between; gap: 1rem;
+    text-align: right; white-space: normal; padding: .1rem .6rem; }
+  table:not(.few) td:first-child { font-weight: 600; }
+  table:not(.few) td::before { content: attr(data-head); color: var(--pale); text-align: left; font-weight: 400;
+    overflow-wrap: normal; }
+  table td.empty { display: none !important; }
 }
 table.many tbody tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); padding: .4rem 0;
   border-bottom: 1px solid var(--line); }
@@ -55,6 +57,9 @@ table.many td::before { content: attr(data-head); display: block; color: var(--p
 """
 MANY = 14
 """A table with more columns is shown as lists, at any width."""
+FEW = 3
+"""A table with at most so many columns stays a table on a narrow screen."""
+WORD = 24  # characters of a word that may be broken anywhere
 LONG = 16
 """A figure with more characters, such as one with its interval, may go on in a second line."""
 NUMERIC = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?%?( [±/(\[].*|, n = .*)?|n/a|-|no pair|")
@@ -76,14 +81,14 @@ def page(title: str, parts: Sequence[Part]) -> str:
 
 def _table(table: Table) -> str:
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.heads)
-    kinds = [_kind(column) for column in columns]
+    kinds = [_kind(column) if place else "" for place, column in enumerate(columns)]  # the first column names the rows
     head = "".join(f"<th{_class(kind)}>{_text(text)}</th>" for kind, text in zip(kinds, table.heads, strict=True))
     rows = (
         "".join(_cell(kind, name, text) for kind, name, text in zip(kinds, table.heads, row, strict=True))
         for row in table.rows
     )
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    many = "many" if len(table.heads) > MANY else ""
+    many = "many" if len(table.heads) > MANY else "few" if len(table.heads) <= FEW else ""
     note = f'\n<p class="note">{_text(table.note)}</p>' if table.note else ""
     return (
         f'{_caption(table.caption)}<div class="wide"><table{_class(many)}>\n<thead><tr>{head}</tr></thead>\n'
@@ -106,7 +111,10 @@ def _kind(column: Sequence[str]) -> str:
 
 
 def _cell(kind: str, head: str, text: str) -> str:
-    kind = kind if text else f"{kind} empty".strip()
+    if not text:
+        kind = f"{kind} empty".strip()
+    if max(map(len, text.split()), default=0) > WORD:
+        kind = f"{kind} wordy".strip()
     return f'<td{_class(kind)} data-head="{_text(head)}">{_text(text)}</td>'
 
 
@@ -117,7 +125,7 @@ def _class(kind: str) -> str:
 def _figure(figure: Figure) -> str:
     data = base64.b64encode(figure.content).decode()
     alt = _text(figure.caption)
-    picture = f'<img src="data:image/{figure.kind};base64,{data}" alt="{alt}" loading="lazy">'
+    picture = f'<img src="data:image/{figure.kind};base64,{data}" alt="{alt}">'
     return f"<figure>{picture}<figcaption>{alt}</figcaption></figure>"
 
 

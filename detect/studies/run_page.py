@@ -108,9 +108,9 @@ def parts(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> list[Part]:
 
 def facts(run: FinishedRun, splits: Sequence[str]) -> Table:
     """The facts of a model card (Mitchell et al. 2019); what only people know is left open."""
-    about, saved = run.summary, RunFolder(run.folder).saved_config()
+    about, folder = run.summary, RunFolder(run.folder)
     dataset = about["dataset"]
-    size = (saved.get("detector") or {}).get("size")
+    size = (folder.saved_config().get("detector") or {}).get("size") if folder.is_run else None
     minutes = run.seconds / 60
     stages = [name for name, stage in ((CLASSIFY, run.stage_1), ("float detector", run.float_stage)) if stage]
     rows = [

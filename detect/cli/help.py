@@ -15,7 +15,7 @@ VERBS = {
     "inspect": "show the data, the network, or the effect of int8 on a run",
     "convert": "write a data set, or boxes of a detector, in another format",
     "advise": "propose an experiment that fits a data set and this machine",
-    "report": "write table, csv and curves of one study",
+    "report": "write table, csv and curves of a study, or the page of a run",
     "fetch": "download published weights into the cache, or list them",
     "doctor": "show versions, devices and missing packages",
 }
@@ -44,7 +44,7 @@ EXAMPLES = {
         "detect convert run=RUN images=FOLDER to=voc output=NEW",
     ],
     "advise": ["detect advise dataset=voc dataset.root=DIR", "detect advise ... init=FILE minutes=20 backbone=vgg16"],
-    "report": ["detect report runs=runs/sweep output=experiments/NAME"],
+    "report": ["detect report runs=runs/sweep output=experiments/NAME", "detect report run=RUN"],
     "fetch": ["detect fetch", "detect fetch mobilenet_v1_1.0_224"],
     "doctor": ["detect doctor"],
 }

@@ -13,6 +13,7 @@ from detect.errors import DataError
 from detect.evaluation.matching import Detections
 from detect.files import read_json
 
+LARGEST = 1e9  # pixels
 TRUTH, FOUND = "_ground_truth.json", "_detections.json"
 
 
@@ -55,7 +56,10 @@ def scored(truth: Mapping[str, Any], results: list[Mapping[str, Any]]) -> Scored
     names = {row["id"]: example.id for row, example in zip(truth["images"], examples, strict=True)}
     found: dict[str, list[tuple[list[float], float, int]]] = {name: [] for name in names.values()}
     for row in results:
-        found[names[row["image_id"]]].append((_yxyx(row["bbox"]), float(row["score"]), kinds[row["category_id"]]))
+        score = float(row["score"])
+        if not 0 <= score <= 1:
+            raise ValueError(f"score {row['score']} is not in 0..1")
+        found[names[row["image_id"]]].append((_yxyx(row["bbox"]), score, kinds[row["category_id"]]))
     detections = {name: _arrays(rows) for name, rows in found.items()}
     return Scored(examples, tuple(str(row["name"]) for row in categories), detections, tuple(kinds))
 
@@ -76,4 +80,7 @@ def _arrays(rows: list[tuple[list[float], float, int]]) -> tuple[np.ndarray, np.
 def _yxyx(box: list[float]) -> list[float]:
     """[x, y, width, height] to [ymin, xmin, ymax, xmax], in float64: float32 corners come back as they were."""
     x, y, width, height = (float(v) for v in box)
-    return [y, x, y + height, x + width]
+    corners = [y, x, y + height, x + width]
+    if not all(abs(v) < LARGEST for v in corners):  # False for NaN
+        raise ValueError(f"bbox {box} is not a box in pixels")
+    return corners

@@ -3,6 +3,7 @@
 It is made from the files in the folder of the run alone: no image of the data set is read, and nothing is run.
 """
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import cv2
 
+from detect.config.tree import plain
 from detect.data.image_file import read_image
 from detect.errors import DataError, UserError
 from detect.evaluation.bootstrap import COVERAGE, RESAMPLES, Resampled, resampled
@@ -19,13 +21,13 @@ from detect.evaluation.matching import rank
 from detect.evaluation.scored_files import TRUTH, Scored
 from detect.evaluation.suspected_labels import contradicted
 from detect.evaluation.thresholds import Thresholds
-from detect.files import write_text
+from detect.files import csv_text, write_text
 from detect.reporting import suspects
 from detect.runs import forms
 from detect.runs.folder import CLASSIFY, RunFolder
 from detect.studies.blocks import Figure, Listing, Part, Table
 from detect.studies.commands import command
-from detect.studies.csv_file import host, read_csv, versions
+from detect.studies.csv_file import host, versions
 from detect.studies.export_rows import file_kind, latencies
 from detect.studies.html import page
 from detect.studies.records import FinishedRun, collect
@@ -78,6 +80,8 @@ def write_page(folder: Path) -> Path:
 def parts(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> list[Part]:
     """The tables and pictures of the page, in their order."""
     splits = [split for split in ("test", "val", "train") if split in run.summary["scores"]]
+    if not splits:
+        raise DataError(f"{run.folder}: its summary has scores of no split; legal are test, val and train")
     evidence = [Evidence.of(run, split) for split in splits]
     first, thresholds = evidence[0], chosen(run, evidence)
     found: list[Part | None] = [
@@ -110,12 +114,14 @@ def facts(run: FinishedRun, splits: Sequence[str]) -> Table:
     """The facts of a model card (Mitchell et al. 2019); what only people know is left open."""
     about, folder = run.summary, RunFolder(run.folder)
     dataset = about["dataset"]
-    size = (folder.saved_config().get("detector") or {}).get("size") if folder.is_run else None
+    detector = plain(folder.saved_config()).get("detector") if folder.is_run else None
+    size = detector.get("size") if isinstance(detector, dict) else None
+    frame = f", frame of {' x '.join(map(str, size))} pixels" if isinstance(size, list) else ""
     minutes = run.seconds / 60
     stages = [name for name, stage in ((CLASSIFY, run.stage_1), ("float detector", run.float_stage)) if stage]
     rows = [
         ("Task", "object detection: boxes, classes and scores in photographs"),
-        ("Network", f"{about.get('network') or ''}, frame of {' x '.join(map(str, size)) if size else '?'} pixels"),
+        ("Network", f"{about.get('network') or 'a detector'}{frame}"),
         ("Classes", str(dataset.get("classes") or "")),
         ("Data", f"{dataset.get('name') or ''} (fingerprint {dataset['fingerprint']}), scored on {', '.join(splits)}"),
         ("Training", f"{about['steps']} steps, seed {run.seed}, {minutes:.1f} minutes; best at {about['best_step']}"),
@@ -227,11 +233,12 @@ def suspected(folder: Path, one: Evidence) -> Table | None:
     listed = folder / "evaluation" / suspects.CSV
     caption, heads = "**Suspected labels**", ("file", "reason", "label", "found", "suspicion")
     if listed.is_file():
-        found = read_csv(listed)
-        keys = ("file", "reason", "label", "found", "score")
-        if found and not set(keys) <= found[0].keys():
-            return None
-        rows = [tuple(row[key] or "" for key in keys) for row in found[:MOST_SUSPECTS]]
+        try:
+            found = list(csv.DictReader(listed.read_text(encoding="utf-8").splitlines()))
+            keys = ("file", "reason", "label", "found", "score")
+            rows = [tuple(csv_text(row[key] or "") for key in keys) for row in found[:MOST_SUSPECTS]]
+        except (ValueError, KeyError, csv.Error) as error:
+            raise DataError(f"{listed} is not a list of suspected labels: {type(error).__name__}: {error}") from error
         return Table(heads, tuple(rows), caption, f"The first of {len(found)} in evaluation/{suspects.CSV}.")
     if one.scored is None:
         return None

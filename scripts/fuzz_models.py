@@ -198,6 +198,18 @@ def make_run(folder: Path, dataset: DetectionDataset) -> None:
     run.config.write_text("name: run\nschedule: {steps: 20, rate: 0.1}\n")
     write_json(run.classes, [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}])
     write_json(run.data, data_record.record(dataset))
+    calibration = {"slope": 0.5, "bias": -1.0, "error_before": 0.2, "error_after": 0.1}
+    shipped = {"score": 0.5, "split": "val", "per_class": [0.25, None], "calibration": calibration}
+    write_json(run.thresholds, {"split": "val", "shipped": shipped})
+    totals = {"variables": 2, "parameters": 20}
+    kinds = ("loaded", "skipped", "missing", "unexpected", "mismatched")
+    write_json(stage.ledger, {"source": "a file", "totals": dict.fromkeys(kinds, totals)})
+    box = {"image_id": 1, "category_id": 3, "bbox": [1.5, 2.5, 20.5, 10.5]}
+    categories = [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
+    image = {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}
+    truth = {"images": [image], "categories": categories, "annotations": [box | {"id": 1, "iscrowd": 0}]}
+    write_json(folder / "val_ground_truth.json", truth)
+    write_json(folder / "val_detections.json", [box | {"score": 0.75}])
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text("- schedule.steps=20\n- name=run\n")
     (folder / "export").mkdir()
@@ -278,8 +290,10 @@ def read_run(folder: Path, _: Path) -> object:
     from detect.runs.folder import RunFolder
     from detect.studies.curves import read_curve
     from detect.studies.export_rows import export_rows, measured_rows
+    from detect.studies.html import page
     from detect.studies.records import collect
     from detect.studies.rows import run_rows
+    from detect.studies.run_page import parts
 
     run, errors = RunFolder(folder), []
     dataset = SimpleNamespace(name="x", classes=CLASSES, splits={}, fingerprint=lambda: "")
@@ -289,6 +303,7 @@ def read_run(folder: Path, _: Path) -> object:
         run.class_names,
         run.category_ids,
         run.objective,
+        lambda: run.threshold("detector"),
         lambda: run.stage("detector").summary_figure("seconds"),
         lambda: run.refuse_other_data(dataset),
     ):
@@ -300,6 +315,7 @@ def read_run(folder: Path, _: Path) -> object:
     curves = {r.folder: curve for r in records.runs if (curve := read_curve(r))}
     for r in records.runs:
         r.overrides  # noqa: B018 (reads a file)
+        page("a run", parts(r, records.exports))
     return run_rows(records.runs, ("val",), curves), export_rows(records), measured_rows(records)
 
 

@@ -79,8 +79,8 @@ def write(dataset: DetectionDataset, kind: str, folder: Path, notes: Notes) -> N
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def found_by(source: Path, images: str, score: float) -> DetectionDataset:
-    """The boxes that a detector finds with at least `score`, as a data set whose images are all in train."""
+def found_by(source: Path, images: str, score: float | str) -> DetectionDataset:
+    """The boxes that `Detector.shown` chooses, as a data set whose images are all in train."""
     photographs = find_photographs(images)
     from detect.detector import Detector  # imports TensorFlow
 
@@ -93,12 +93,12 @@ def found_by(source: Path, images: str, score: float) -> DetectionDataset:
             bad.append(str(error))
             continue
         width, height = image_size(path) or (0, 0)
-        shown = found.scores >= score
+        shown = detector.shown(found, score)
         crowd = np.zeros(int(shown.sum()), bool)
         examples.append(Example(path, width, height, found.boxes[shown], found.classes[shown], crowd, name))
     if not examples:
         raise DataError(f"images={images}: no image could be read: {first_few(bad, 3)}")
-    note = f"boxes: found by {source} with a score of {score:g} or more"
+    note = f"boxes: found by {source}: {detector.showing(score)}"
     notes = (note, *(f"left out: {reason}" for reason in bad))
     return DetectionDataset(source.name, detector.classes, {"train": tuple(examples)}, notes, detector.category_ids)
 

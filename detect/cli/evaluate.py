@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -10,6 +11,9 @@ from detect.errors import ConfigError, DataError
 from detect.files import write_json
 from detect.runs.dataset import check_ground_truth, open_dataset
 from detect.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from detect.evaluation.coco import Scores
 
 log = logging.getLogger("detect")
 
@@ -41,7 +45,7 @@ def main(cfg: DictConfig) -> float | None:
     from detect.reporting import scores as scoring  # imports TensorFlow
     from detect.reporting import suspects
 
-    detector = Detector.load(source, cfg.stage)
+    detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
     if detector.classes != dataset.classes:
         raise DataError(
             f"{source} has the classes {list(detector.classes)}; the data set must have the same, but it has "
@@ -50,11 +54,26 @@ def main(cfg: DictConfig) -> float | None:
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.splits[cfg.split])
-    scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found)
+    if run is not None and not cfg.get("dataset"):
+        keep_threshold(run, cfg, figures)
+    scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     write_json(folder / f"{cfg.split}_scores.json", scores)
     log.info("pictures, scores and detections are in %s", folder)
     return scores["AP"]
+
+
+def keep_threshold(run: RunFolder, cfg: DictConfig, figures: "Scores") -> None:
+    """Stores the thresholds of a run that has none, as one of an earlier version, if `split` is val."""
+    plain = bool(cfg.run) and cfg.stage is None and cfg.class_agnostic is None
+    if not plain or cfg.split != "val" or run.thresholds.exists():
+        return
+    from detect.evaluation.thresholds import Thresholds
+
+    found = Thresholds.choose({cfg.split: figures.rankings}, cfg.split)
+    for line in found.lines():
+        log.info(line)
+    write_json(run.thresholds, found.to_dict())
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
 VERBS = {
     "train": "train a detector: classifier, then detector, then scores",
     "evaluate": "score a run or a file: COCO figures, suspected labels",
+    "compare": "compare detectors on the same test images",
     "predict": "draw boxes on images and write COCO json",
     "export": "write a model that runs without this package",
     "inspect": "show the data, the network, or the effect of int8 on a run",
     "convert": "write a data set, or boxes of a detector, in another format",
     "advise": "propose an experiment that fits a data set and this machine",
-    "report": "write table, csv and curves of one study",
+    "report": "write table, csv and curves of a study, or the page of a run",
     "fetch": "download published weights into the cache, or list them",
     "doctor": "show versions, devices and missing packages",
 }
@@ -28,6 +29,7 @@ EXAMPLES = {
         "detect train -m seed=0,1,2",
     ],
     "evaluate": ["detect evaluate run=RUN", "detect evaluate model=FILE.tflite dataset=voc dataset.root=DIR"],
+    "compare": ["detect compare RUN RUN", "detect compare RUN RUN/tflite RUN/tflite_ptq split=test"],
     "predict": [
         "detect predict run=RUN images=FOLDER",
         "detect predict model=FILE.tflite images=FOLDER annotations=FILE.json",
@@ -47,7 +49,7 @@ EXAMPLES = {
         "detect advise ... init=FILE minutes=20 backbone=vgg16",
         "detect advise rate dataset.root=DIR",
     ],
-    "report": ["detect report runs=runs/sweep output=experiments/NAME"],
+    "report": ["detect report runs=runs/sweep output=experiments/NAME", "detect report run=RUN"],
     "fetch": ["detect fetch", "detect fetch mobilenet_v1_1.0_224"],
     "doctor": ["detect doctor"],
 }

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
@@ -17,6 +18,9 @@ from detect.errors import ConfigError, DataError, Unfinished, first_few
 from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.coco_json import Category, ImageId, Row, categories_of, file_names, rows_of
 from detect.files import write_json
+
+if TYPE_CHECKING:
+    from detect.detector import Detector
 
 log = logging.getLogger("detect")
 LISTED = 4  # detections on the console for each image
@@ -61,7 +65,8 @@ def main(cfg: DictConfig) -> None:
     ids = annotations.image_ids(names) if annotations else list(range(1, len(names) + 1))
     from detect.detector import Detector  # imports TensorFlow
 
-    detector = Detector.load(source)
+    detector = Detector.load(source, class_agnostic=cfg.class_agnostic)
+    detector = detector.calibrated() if cfg.calibrated else detector
     categories = categories_of(detector.classes, detector.category_ids)
     if annotations:
         categories = annotations.categories(detector.classes, detector.category_ids)
@@ -149,9 +154,11 @@ class Job:
     folder: Path
 
 
-def write(detector, job: Job, score: float) -> None:
-    """Draws boxes with a score of at least `score`. The JSON file holds all detections."""
+def write(detector: "Detector", job: Job, score: float | str) -> None:
+    """Draws the boxes that `Detector.shown` chooses. The JSON file holds all detections."""
     from detect.reporting import pictures
+
+    log.info("drawn are %s", printable(detector.showing(score)))
 
     rows: list[Row] = []
     bad: list[str] = []
@@ -159,7 +166,7 @@ def write(detector, job: Job, score: float) -> None:
         try:
             image = read_image(path)
             (found,) = detector(image)
-            shown = found.scores >= score
+            shown = detector.shown(found, score)
             boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
             pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))
         except (DataError, OSError) as error:
@@ -167,7 +174,8 @@ def write(detector, job: Job, score: float) -> None:
             log.warning("%s", printable(bad[-1]))
             continue
         rows += rows_of(number, name, (found.boxes, found.scores, found.classes), job.categories)
-        named = [f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True) if s >= score]
+        drawn = zip(found.names, found.scores, shown, strict=True)
+        named = [f"{n} {s:.2f}" for n, s, visible in drawn if visible]
         log.info("%s: %s", printable(name), printable(first_few(named, LISTED) or "nothing"))
     write_json(job.folder / RESULTS, rows, indent=None)
     done = len(job.paths) - len(bad)

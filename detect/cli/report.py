@@ -1,4 +1,5 @@
-"""Writes the tables, CSV, curves and page of a study from its run folders or its CSV: `detect report [STUDY]`."""
+"""Writes the tables, CSV, curves and page of a study from its run folders or its CSV: `detect report [STUDY]`. With
+`run=RUN`, it writes the page of one run."""
 
 import logging
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
-from detect.errors import ConfigError
+from detect.errors import ConfigError, printable
 from detect.runs.folder import EXPORT, MEASURED, SUMMARY
 
 log = logging.getLogger("detect")
@@ -17,9 +18,17 @@ ROWS = (None, "runs", "exports", "measured")
 
 @verb("report")
 def main(cfg: DictConfig) -> None:
-    """Writes results.csv, table.md, pictures and report.html. Replaces the marked table of a README.md."""
+    """Writes results.csv, table.md, pictures and report.html. Replaces the marked table of a README.md.
+
+    With `run=RUN`, it writes the page of that run only.
+    """
     from detect.studies.writer import rewrite, write
 
+    if cfg.run is not None:
+        from detect.studies.run_page import write_page
+
+        log.info("wrote %s", printable(write_page(Path(cfg.run).expanduser())))
+        return
     if cfg.rows not in ROWS:
         raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")
     if cfg.runs is None and cfg.study is None:

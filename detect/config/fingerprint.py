@@ -15,6 +15,9 @@ from detect.config.tree import Tree, leaves, plain
 UNFINGERPRINTED = ("resume", "trust", "name", "study", "rates.*", "log", "log.*", "logs", "logs.*", "distribute.*")
 """Globs of keys that change neither the data nor the result of a run."""
 
+ADDED = {"*.postprocess.class_agnostic": False}
+"""Globs of keys that runs of version 0.1 lack, and the value that does what these did: with it, a key is left out."""
+
 ABSENT = "no such key"
 
 
@@ -45,4 +48,9 @@ def _digest(tree: Tree) -> str:
 
 def _decisive(cfg: DictConfig) -> Tree:
     """The resolved configuration by dotted key, without UNFINGERPRINTED keys."""
-    return {k: v for k, v in leaves(plain(cfg)) if not any(fnmatch.fnmatchcase(k, g) for g in UNFINGERPRINTED)}
+    left_out = [(glob, None) for glob in UNFINGERPRINTED] + list(ADDED.items())
+    return {
+        key: value
+        for key, value in leaves(plain(cfg))
+        if not any(fnmatch.fnmatchcase(key, glob) and own in (None, value) for glob, own in left_out)
+    }

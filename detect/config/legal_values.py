@@ -18,7 +18,10 @@ from detect.errors import ConfigError
 
 @dataclass(frozen=True)
 class Legal:
-    """The legal values of one key. `above` makes `low` illegal, `null` allows null, `choices` replaces the bounds."""
+    """The legal values of one key. `above` makes `low` illegal, `null` allows null, `choices` replaces the bounds.
+
+    words: texts that are legal besides numbers.
+    """
 
     kind: type = float
     low: float = -math.inf
@@ -26,10 +29,13 @@ class Legal:
     above: bool = False
     choices: tuple[Any, ...] = ()
     null: bool = False
+    words: tuple[str, ...] = ()
 
     def admits(self, value: object) -> bool:
         if value is None:
             return self.null
+        if isinstance(value, str) and value in self.words:
+            return True
         if self.choices:
             return any(value == choice and type(value) is type(choice) for choice in self.choices)
         if self.kind is bool or self.kind is str:
@@ -47,7 +53,7 @@ class Legal:
             text = "a whole number" if self.kind is int else "a number"
             text += f" above {self.low}" if self.above else f" from {self.low}" if self.low > -math.inf else ""
             text += f" to {self.high}" if self.high < math.inf else ""
-        return text + (" or null" if self.null else "")
+        return " or ".join([text, *self.words, *(["null"] if self.null else [])])
 
     def refusal(self, key: str, value: object) -> str:
         """The message for a value that is not legal."""
@@ -58,8 +64,10 @@ def whole(low: float = -math.inf, high: float = math.inf, null: bool = False) ->
     return Legal(int, low, high, null=null)
 
 
-def number(low: float = -math.inf, high: float = math.inf, above: bool = False, null: bool = False) -> Legal:
-    return Legal(float, low, high, above, null=null)
+def number(
+    low: float = -math.inf, high: float = math.inf, above: bool = False, null: bool = False, words: Sequence[str] = ()
+) -> Legal:
+    return Legal(float, low, high, above, null=null, words=tuple(words))
 
 
 def one_of(*names: str, null: bool = False) -> Legal:
@@ -219,7 +227,9 @@ RUN_KEYS: dict[str, Legal] = {
     "quantize.float_stage": SWITCH,
     "split": one_of("train", "val", "test"),
     "stage": one_of("detector", "quantized", null=True),
-    "score": number(0, 1),
+    "score": number(0, 1, words=("auto", "per_class")),
+    "calibrated": SWITCH,
+    "class_agnostic": Legal(bool, null=True),
     "only": one_of("network", "data", "quantize", null=True),
     "propose": one_of("experiment", "rate"),
     "decode": SWITCH,

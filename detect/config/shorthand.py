@@ -6,6 +6,7 @@ init.scope=detector also loads the heads, so stage 1 is left out: classify.enabl
                     float detector is complete, so stage 2 is left out as well: quantize.float_stage=false
 fetch NAME          means fetch name=NAME
 report STUDY        means report study=STUDY
+compare RUN RUN     means compare runs=[RUN,RUN]
 inspect WHAT        means inspect only=WHAT, for example `inspect quantize`
 advise rate         means advise propose=rate
 export quantize=X   means export quantization=X, because `quantize` is a group of `train`
@@ -41,6 +42,8 @@ def written_out(
     Raises ConfigError for an `init` that is neither an option, nor a published name, nor a file or folder.
     """
     options, names = groups.get("init", []), catalogue(folders)
+    if config_name == "compare":
+        lines = _compared(lines)
     worded = [line for given in lines for line in _word(given, names, config_name)]
     found = [line for given in worded for line in _init(given, options, names, multirun)]
     if "init.scope=detector" in found and "classify" in groups:
@@ -69,6 +72,14 @@ def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
     if config_name != "fetch" or "=" in line:
         return [line]
     return [f"name={quoted(line)}", *_held(names.get(line, PUBLIC), "init/archives@archives")]
+
+
+def _compared(lines: Iterable[str]) -> list[str]:
+    """Writes out the words of `detect compare` as one list."""
+    lines = list(lines)
+    words = [line for line in lines if "=" not in line]
+    others = [line for line in lines if "=" in line]
+    return [*others, f"runs=[{','.join(quoted(word) for word in words)}]"] if words else others
 
 
 def _held(option: str, group: str) -> list[str]:

@@ -66,7 +66,8 @@ def rank(
     for example in examples:
         np.add.at(boxes, example.classes[~example.crowd], 1)
         if example.id in detections:
-            parts.append(_hits(example, *detections[example.id], threshold))
+            scores, kinds, hits, counted = matched(example, *detections[example.id], [threshold])
+            parts.append((scores[counted[0]], kinds[counted[0]], hits[0, counted[0]]))
     scores, kinds, hits = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
     scores, kinds, hits = scores[order], kinds[order], hits[order]
@@ -76,10 +77,13 @@ def rank(
     }
 
 
-def _hits(
-    example: "Example", boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, classes and hits of the detections of one image, best first, without those that COCO ignores."""
+def matched(
+    example: "Example", boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, thresholds: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Scores [n], classes [n], hits bool [T, n] and counted bool [T, n] of the detections of one image, best first.
+
+    Of each class, the MOST_DETECTIONS best are there. counted: False for those that COCO ignores at a threshold.
+    """
     order = np.argsort(-scores, kind="stable")
     if len(order) > MOST_DETECTIONS:
         of_class = classes[order][:, None] == np.unique(classes)
@@ -88,6 +92,9 @@ def _hits(
     boxes, scores, classes = boxes[order], scores[order], classes[order]
     same = classes[:, None] == example.classes
     real = ~example.crowd
-    hit = greedy_match(iou(boxes, example.boxes[real]) * same[:, real], threshold) >= 0
-    keep = hit | ~in_crowd(boxes, example.boxes[~real], threshold, same[:, ~real])
-    return scores[keep], classes[keep], hit[keep]
+    shared, crowds = iou(boxes, example.boxes[real]) * same[:, real], example.boxes[~real]
+    hits = np.array([greedy_match(shared, threshold) >= 0 for threshold in thresholds]).reshape(
+        len(thresholds), len(boxes)
+    )
+    ignored = np.array([in_crowd(boxes, crowds, threshold, same[:, ~real]) for threshold in thresholds])
+    return scores, classes, hits, hits | ~ignored.reshape(len(thresholds), len(boxes))

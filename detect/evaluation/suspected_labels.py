@@ -63,6 +63,11 @@ class Faults:
     confused: int
     weight: float
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.missed + self.extra + self.confused
+
     def __str__(self) -> str:
         told = ((self.missed, "missed"), (self.extra, "without a box"), (self.confused, "of another class"))
         return ", ".join(f"{count} {what}" for count, what in told if count)
@@ -81,17 +86,26 @@ def suspects(dataset: DetectionDataset, split: str, detections: Detections) -> l
         limit of `detect.data.similar`.
     """
     examples = dataset.splits[split]
+    return _ordered([*contradicted(examples, detections), *_of_twins(examples)])
+
+
+def contradicted(examples: Sequence[Example], detections: Detections) -> list[Suspect]:
+    """Those of `suspects` that the detections show, without near-duplicates: no image is read."""
     listed = [s for k, e in enumerate(examples) for s in _of_image(k, e, detections.get(e.id, NOTHING))]
-    listed += _never_found(examples, detections)
-    listed += _of_twins(examples)
+    return _ordered([*listed, *_never_found(examples, detections)])
+
+
+def _ordered(listed: Sequence[Suspect]) -> list[Suspect]:
     return sorted(listed, key=lambda s: (-s.score, REASONS.index(s.reason), s.place))
 
 
-def image_faults(example: Example, found: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Faults:
-    """The faults of detections (boxes, scores, classes) with a score of at least CONFIDENT, matched as in
+def image_faults(
+    example: Example, found: tuple[np.ndarray, np.ndarray, np.ndarray], level: float = CONFIDENT
+) -> Faults:
+    """The faults of detections (boxes, scores, classes) with a score of at least `level`, matched as in
     `detect.evaluation.confusion`."""
     order = np.argsort(-found[1], kind="stable")
-    order = order[found[1][order] >= CONFIDENT]
+    order = order[found[1][order] >= level]
     boxes, scores, classes = (part[order] for part in found)
     truth, labels = example.boxes[~example.crowd], example.classes[~example.crowd]
     match = greedy_match(iou(boxes, truth), SAME)

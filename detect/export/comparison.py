@@ -13,6 +13,7 @@ from detect.evaluation import agreement, sqnr
 from detect.evaluation.evaluators import DetectionEvaluator
 from detect.export.images import Images
 from detect.geometry.frame import Frame
+from detect.modeling import nms
 from detect.runs.folder import DETECTOR, RunFolder
 from detect.tflite.accuracy import compared
 from detect.training import finished
@@ -47,6 +48,8 @@ def score(
         own = checkpoint.exists(run.stage(DETECTOR).best)
         origin = {"float_stage": "detector" if own else "quantized"}
         networks["float"] = finished.load_architecture(run, DETECTOR) if own else finished.float_twin(run)
+        if cfg.class_agnostic is not None:
+            nms.set_class_agnostic(networks["float"].postprocess, cfg.class_agnostic)
     figures = {}
     for name, network in networks.items():
         evaluator = DetectionEvaluator(network.detect, Frame(network.size, network.resize), same, split, SCORING_BATCH)

@@ -63,8 +63,11 @@ def check_stage(cfg: DictConfig) -> None:
 
 def default_name(cfg: DictConfig) -> str:
     """The name of the export's folder in the run folder: `saved_model` or `tflite`, and the settings that differ."""
+    together = "class_agnostic" if cfg.class_agnostic else ""
     if cfg.format == "saved_model":
-        return "saved_model_qat" if cfg.quantization == "qat" else "saved_model"
-    batch = "" if cfg.batch else "any_batch"
-    parts = [cfg.quantization, "per_tensor" if cfg.weights == "per_tensor" else "", cfg.nms or "none", batch]
-    return "_".join(["tflite", *(part for part in parts if part not in ("", "none"))])
+        parts = ["qat" if cfg.quantization == "qat" else "", together]
+    else:
+        batch = "" if cfg.batch else "any_batch"
+        kernels = "per_tensor" if cfg.weights == "per_tensor" else ""
+        parts = [cfg.quantization, kernels, cfg.nms or "none", batch, together]
+    return "_".join([cfg.format, *(part for part in parts if part not in ("", "none"))])

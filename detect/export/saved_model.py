@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from detect.evaluation.thresholds import Shipped
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 from detect.runs.folder import DETECTOR_JSON
@@ -20,9 +21,10 @@ def save(
     origin: str,
     folder: Path,
     category_ids: Sequence[int] | None = None,
+    threshold: Shipped | None = None,
 ) -> None:
-    """Writes a SavedModel, with its class names, their numbers in the user's own files (None: 1..C) and the name of
-    its run (`origin`) in a file beside it.
+    """Writes a SavedModel, with its class names, their numbers in the user's own files (None: 1..C), the thresholds
+    and the name of its run (`origin`) in a file beside it.
 
     The signature is that of the Object Detection API: `input_tensor`, uint8 [B, H, W, 3] of any size ->
     `detection_boxes` [B, N, 4] normalised to that image, `detection_scores`, `detection_classes` from 1,
@@ -48,6 +50,8 @@ def save(
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
     ids = list(category_ids or range(1, len(classes) + 1))
     about = {"classes": list(classes), "category_ids": ids, "size": frame.size, "resize": frame.mode, "run": origin}
+    about["class_agnostic"] = bool(getattr(architecture.postprocess, "class_agnostic", False))
+    about["threshold"] = threshold.to_dict() if threshold else None
     about["sha256"] = hashes(folder)
     (folder / DETECTOR_JSON).write_text(json.dumps(about, indent=2), encoding="utf-8")
 

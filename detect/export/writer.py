@@ -32,7 +32,8 @@ def write(cfg: DictConfig, folder: Path) -> None:
     Raises ConfigError for a model that differs from the run by more than its limits.
     """
     logging.getLogger("tensorflow").setLevel("ERROR")
-    detector = Detector.load(cfg.run, QUANTIZED if cfg.quantization == "qat" else DETECTOR)
+    stage = QUANTIZED if cfg.quantization == "qat" else DETECTOR
+    detector = Detector.load(cfg.run, stage, class_agnostic=cfg.class_agnostic)
     if detector.architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model can't be exported again; name the run folder")
     (write_saved_model if cfg.format == "saved_model" else write_tflite)(cfg, detector, folder)
@@ -45,11 +46,11 @@ def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None
     source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
     with tempfile.TemporaryDirectory() as place:
         new = Path(place) / "saved_model"
-        graph.save(architecture, detector.classes, detector.name, new, detector.category_ids)
+        graph.save(architecture, detector.classes, detector.name, new, detector.category_ids, detector.threshold)
         shipped = Detector.load(new)
         report: dict[str, Any] = {
             "format": "saved_model",
-            "options": {"quantize": cfg.quantization, "batch": None},
+            "options": {"quantize": cfg.quantization, "batch": None, "class_agnostic": cfg.class_agnostic},
             "bytes": sum(file.stat().st_size for file in new.rglob("*") if file.is_file()),
             "operators": operators.of_saved_model(new),
             "parity": {"source": source, "frames": len(frames), **comparison.parity(cfg, detector, shipped, frames)},
@@ -74,7 +75,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
 
     architecture = detector.architecture
     options = package.Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
-    settings = Settings.of(architecture, detector.classes, options.nms, detector.category_ids)
+    settings = Settings.of(architecture, detector.classes, options.nms, detector.category_ids, detector.threshold)
     dataset = images.data_of(cfg, detector.classes)
     source, real, training = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     plain = package.Options(nms=options.nms, batch=options.batch)
@@ -90,6 +91,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TFLITE_MODEL).write_bytes(file.content)
     np.savetxt(folder / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
+    report["options"]["class_agnostic"] = cfg.class_agnostic
     about = {"format": "tflite", "representative": len(training), **report, **provenance.collect()}
     about["versions"] |= {"ai-edge-litert": provenance.version("ai-edge-litert")}
     write_beside(folder, detector.classes, about)

@@ -222,7 +222,8 @@ class Suppression(Protocol):
 
     method: `greedy` suppresses each class with the four numbers below; TFLite files support no other method.
     iou: a box whose IoU with a better one of its class is higher is dropped. score: boxes below it are dropped first.
-    per_class, total: the most boxes kept of each class, and in all.
+    per_class, total: the most boxes kept of each class, and in all. class_agnostic: all classes are one; then
+    `per_class` does not count.
     """
 
     method: str
@@ -230,6 +231,7 @@ class Suppression(Protocol):
     score: float
     per_class: int
     total: int
+    class_agnostic: bool
 
     def __call__(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """boxes: float32 [B, A, 4] or [B, A, C, 4]; scores: float32 [B, A, C]; size: that of the frame in pixels.

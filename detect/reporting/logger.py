@@ -71,6 +71,10 @@ class RunLogger:
         for number, picture in enumerate(pictures):
             self._board["eval"].image(tag if len(pictures) == 1 else f"{tag}/{number}", step, picture)
 
+    def final(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """Show figures of the finished stage in TensorBoard, under tags of their own."""
+        self._board["eval"].scalars(step, _known(figures))
+
     def text(self, tag: str, text: str) -> None:
         """Show text (Markdown) in TensorBoard."""
         self._board["train"].text(tag, text)

@@ -61,6 +61,10 @@ def draw_boxes(
     return canvas
 
 
+Panel = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
+"""Heading, boxes [n, 4] yxyx in pixels of the image, classes [n], and scores [n] or None."""
+
+
 def side_by_side(
     image: np.ndarray,
     truth: tuple[np.ndarray, np.ndarray],
@@ -72,17 +76,26 @@ def side_by_side(
 
     truth: boxes [n, 4] yxyx in pixels of the image, classes [n]. predictions: boxes, classes, scores.
     """
+    return panels(image, [("ground truth", *truth, None), ("predictions", *predictions)], names, width)
+
+
+def panels(
+    image: np.ndarray,
+    shown: Sequence[Panel],
+    names: Sequence[str],
+    width: int,
+) -> np.ndarray:
+    """The image several times in a row, each `width` pixels wide, under headings with the number of boxes."""
     scale = width / image.shape[1]
     small = _resize(image, width, max(1, round(image.shape[0] * scale)))
-    left = draw_boxes(small, np.asarray(truth[0]) * scale, truth[1], names=names)
-    right = draw_boxes(small, np.asarray(predictions[0]) * scale, predictions[1], predictions[2], names)
     gap = np.full((small.shape[0], 6, 3), PAPER, np.uint8)
-    row = np.concatenate([left, gap, right], axis=1)
+    drawn = [draw_boxes(small, np.asarray(b) * scale, kinds, scores, names) for _, b, kinds, scores in shown]
+    row = np.concatenate([part for each in drawn for part in (each, gap)][:-1], axis=1)
     size = max(11, round(width * 0.03))
     heading = np.full((text_size("X", size)[0] + 4, row.shape[1], 3), PAPER, np.uint8)
-    counts = f"ground truth: {len(truth[0])}", f"predictions: {len(predictions[0])}"
-    for text, start in zip(counts, (0, width + gap.shape[1]), strict=True):
-        paint_label(heading, fit_text(text, size, width), 2, start, size, PAPER, opacity=1)
+    for number, (text, boxes, _, _) in enumerate(shown):
+        label = fit_text(f"{text}: {len(boxes)}", size, width)
+        paint_label(heading, label, 2, number * (width + gap.shape[1]), size, PAPER, opacity=1)
     return np.concatenate([heading, row])
 
 
@@ -161,11 +174,11 @@ def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
     return render(figure)
 
 
-def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def confusion_figure(matrix: np.ndarray, names: Sequence[str], told: str = "") -> np.ndarray:
     """A confusion matrix [n, n] (rows truth, columns prediction): counts in cells coloured by their share of the row.
 
     names: names of the n rows, with "background" first if the matrix has it. Its cell [0, 0] has no count and shows a
-    dash. With more than 30 rows the cells are too small for counts.
+    dash. With more than 30 rows the cells are too small for counts. told: which detections count, for the title.
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -180,7 +193,8 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
         ticks, labels, rotation=40 if count > 3 else 0, ha="right" if count > 3 else "center", fontsize=size
     )
     axis.set_yticks(ticks, labels, fontsize=size)
-    axis.set(xlabel="predicted", ylabel="truth", title="confusion (counts; colour: share of the row)")
+    title = "confusion (counts; colour: share of the row)" + (f"\n{told}" if told else "")
+    axis.set(xlabel="predicted", ylabel="truth", title=title)
     axis.grid(False)
     for row in range(count) if count <= 30 else ():
         for column in range(count):

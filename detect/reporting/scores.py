@@ -1,7 +1,7 @@
 """Scores of a detector on splits, with their pictures."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,24 @@ from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.coco_json import results_file, truth_file
 from detect.evaluation.confusion import confusion_matrix
+from detect.evaluation.error_split import error_split
 from detect.evaluation.evaluators import Alone, DetectionEvaluator
 from detect.evaluation.interface import Detect, Workers
 from detect.evaluation.matching import NOTHING, Detections
-from detect.evaluation.suspected_labels import image_faults
+from detect.evaluation.suspected_labels import CONFIDENT, SAME, image_faults
+from detect.evaluation.thresholds import Shipped, Thresholds
 from detect.files import write_json
 from detect.geometry.frame import Frame
 from detect.reporting import pictures as draw
+from detect.reporting.error_figure import error_figure
+from detect.reporting.f1_figure import f1_figure
 from detect.reporting.logger import RunLogger
+from detect.runs.folder import THRESHOLDS
 
 log = logging.getLogger("detect")
 SHOWN_SCORE = 0.3  # detections with a lower score are not drawn
 SHOWN_IMAGES = 8
+Show = Callable[[str, np.ndarray], None]
 
 
 def score_splits(
@@ -34,37 +40,69 @@ def score_splits(
     dataset: DetectionDataset,
     splits: Sequence[str],
     batch_size: int,
+    chosen_on: str,
     workers: Workers | None = None,
+    show: Show | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`.
+    """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`, and the thresholds.
 
     detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it. workers: as there.
+    chosen_on: the split of `splits` that thresholds are chosen on. show: gets some pictures, with a name for each.
     """
     workers = workers or Alone()
     once = workers.inference(detect)
-    evaluators = {s: DetectionEvaluator(once, frame, dataset, s, batch_size, workers=workers) for s in splits}
-    return {split: keep_scores(folder, split, dataset, *evaluator()) for split, evaluator in evaluators.items()}
+    found = {s: DetectionEvaluator(once, frame, dataset, s, batch_size, workers=workers)() for s in splits}
+    thresholds = Thresholds.choose({split: scores.rankings for split, (scores, _) in found.items()}, chosen_on)
+    shipped = thresholds.shipped()
+    figures = {split: keep_scores(folder, split, dataset, *pair, shipped, show) for split, pair in found.items()}
+    for line in thresholds.lines():
+        log.info(line)
+    write_json(folder / THRESHOLDS, thresholds.to_dict())
+    return figures
 
 
-def keep_scores(folder: Path, split: str, dataset: DetectionDataset, scores: Scores, found: CocoEvaluator) -> dict:
-    """Logs a split's scores, writes its pictures and COCO results into `folder`, and returns the figures."""
+def keep_scores(
+    folder: Path,
+    split: str,
+    dataset: DetectionDataset,
+    scores: Scores,
+    found: CocoEvaluator,
+    shipped: Shipped | None = None,
+    show: Show | None = None,
+) -> dict[str, Any]:
+    """Logs a split's scores, writes its pictures and COCO results into `folder`, and returns the figures.
+
+    shipped: the thresholds that the detector carries, for the pictures. show: as in `score_splits`.
+    The figures are COCO's, those of each class in `per_class`, and those of `error_split` in `errors`.
+    """
+    examples = dataset.splits[split]
+    errors = error_split(examples, found.detections, dataset.classes)
     log.info("%s: %s", split, scores.table())
-    draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections))
+    log.info("%s: %s", split, errors.table())
+    level = shipped.score if shipped else CONFIDENT
+    draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections, level))
     draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
-    shown = evenly_spread(dataset.splits[split], SHOWN_IMAGES)
+    for name, picture in (("f1_curves", f1_figure(scores.rankings, shipped)), ("errors", error_figure(errors))):
+        draw.save(folder / f"{split}_{name}.png", picture)
+        if show:
+            show(f"{split}_{name}", picture)
+    shown = evenly_spread(examples, SHOWN_IMAGES)
     names = [example.path.name for example in shown]
     sheet = draw.contact_sheet(beside(shown, found.detections, dataset.classes), 2, captions=names)
     draw.save(folder / f"{split}_predictions.png", sheet)
-    keep_worst(folder / f"{split}_worst.png", dataset.splits[split], found.detections, dataset.classes)
+    keep_worst(folder / f"{split}_worst.png", examples, found.detections, dataset.classes)
     write_json(folder / f"{split}_detections.json", results_file(dataset, split, found.detections), indent=None)
     write_json(folder / f"{split}_ground_truth.json", truth_file(dataset, split), indent=None)
-    return scores.summary | {"per_class": scores.per_class}
+    return scores.summary | {"per_class": scores.per_class, "errors": errors.to_dict()}
 
 
-def confusion_picture(dataset: DetectionDataset, split: str, detections: dict) -> np.ndarray:
-    """The confusion matrix of a split, background first."""
-    matrix = confusion_matrix(dataset.splits[split], detections, dataset.num_classes)
-    return draw.confusion_figure(matrix, (BACKGROUND, *dataset.classes))
+def confusion_picture(
+    dataset: DetectionDataset, split: str, detections: Detections, level: float = CONFIDENT
+) -> np.ndarray:
+    """The confusion matrix of a split, background first. level: the lowest score of a detection that counts."""
+    matrix = confusion_matrix(dataset.splits[split], detections, dataset.num_classes, SAME, level)
+    told = f"score at least {level:.2f}, IoU at least {SAME:.2f}"
+    return draw.confusion_figure(matrix, (BACKGROUND, *dataset.classes), told)
 
 
 def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: Detections) -> list[np.ndarray]:

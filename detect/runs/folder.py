@@ -3,6 +3,7 @@
     RUN/config.yaml classes.json data.json lock failed.txt summary.json results.png VAL_predictions.png ...
     RUN/.hydra/                          the configuration and the overrides, with Hydra's names
     RUN/train.log history.json           the lines of the console, and what `resume=RUN` changed
+    RUN/thresholds.json report.html      the scores from which detections are shown, and the page of the run
     RUN/workers/1/ ...                   the log and the curves of each further worker (`distribute`)
     RUN/classify/ detector/ quantized/   one folder for each stage
         metrics.jsonl tensorboard/       the figures during training
@@ -33,6 +34,7 @@ from detect.runs.workers import Worker
 
 if TYPE_CHECKING:  # it imports numpy, and the command line imports this module before it refuses a typo
     from detect.data.dataset import DetectionDataset
+    from detect.evaluation.thresholds import Shipped
 
 log = logging.getLogger("detect")
 
@@ -41,6 +43,9 @@ SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
 
 CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
 """The stages, in the order in which they are trained."""
+
+THRESHOLDS = "thresholds.json"
+"""Beside the scores of a stage: the scores from which its detections are shown."""
 
 TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
 """In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
@@ -157,6 +162,11 @@ class RunFolder:
         return self.path / SUMMARY
 
     @property
+    def thresholds(self) -> Path:
+        """The scores from which detections of the last stage are shown."""
+        return self.path / THRESHOLDS
+
+    @property
     def hydra(self) -> Path:
         """The folder with the files of `detect.config.resume.SAVED`."""
         return self.path / ".hydra"
@@ -239,6 +249,22 @@ class RunFolder:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             write_json(self.history, [*history, {"time": now, **entry, "scores": scores}])
         self.summary.unlink(missing_ok=True)
+
+    def threshold(self, stage: str) -> "Shipped | None":
+        """The threshold that was chosen for a stage with boxes; None if the stage has none.
+
+        Raises DataError if the file is damaged.
+        """
+        from detect.evaluation.thresholds import Shipped
+
+        path = self.thresholds if stage == self.last_stage() else self.stage(stage).path / THRESHOLDS
+        if not path.exists():
+            return None
+        said = forms.read(path, {})
+        try:
+            return Shipped.read(said.get("shipped"), len(self.class_names()))
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
 
     def changes(self) -> list[dict[str, Any]]:
         """The entries of the history, the first one first. Raises DataError if the file is damaged."""

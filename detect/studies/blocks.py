@@ -26,7 +26,21 @@ class Listing:
     code: bool = True
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A picture of a page. content: the bytes of a PNG or JPEG file."""
+
+    caption: str
+    content: bytes
+
+    @property
+    def kind(self) -> str:
+        """`png` or `jpeg`."""
+        return "jpeg" if self.content.startswith(b"\xff\xd8") else "png"
+
+
 Block = Table | Listing
+Part = Block | Figure
 
 
 def markdown(blocks: Sequence[Block]) -> str:

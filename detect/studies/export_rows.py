@@ -46,15 +46,16 @@ def file_kind(about: Mapping[str, Any], folder: Path) -> str:
     """`ptq per_tensor, tflite_op`: the options that distinguish an exported file from others of the same run."""
     options = about.get("options") or {}
     kind = options.get("quantize", "none")
+    together = ["class-agnostic"] if options.get("class_agnostic") else []
     if about.get("format") == "saved_model":
-        return "SavedModel" if kind == "none" else f"SavedModel {kind}"
+        return ", ".join(["SavedModel" if kind == "none" else f"SavedModel {kind}", *together])
     if not options:
         return folder.name
     words = [*([about["by"]] if "by" in about else []), "float32" if kind == "none" else kind]
     words += ["per_tensor"] if options.get("weights") == "per_tensor" else []
     ends = [options["nms"]] if options.get("nms", "none") != "none" else []
     ends += ["any batch"] if options.get("batch", 1) is None else []
-    return ", ".join([" ".join(words), *ends])
+    return ", ".join([" ".join(words), *ends, *together])
 
 
 def latencies(measured: Mapping[str, Mapping[str, float]] | float | None) -> Row:

@@ -9,7 +9,7 @@ HOST: dict[str, Form] = {
     "host?": {"cpu?": ANY, "cores?": ANY, "memory_gb?": ANY, "gpus?": [ANY]},
     "versions?": {"*": ANY},
 }
-SCORES = {**dict.fromkeys(FIGURES, FIGURE), "per_class": {"*": {"AP": FIGURE, "AP50": FIGURE}}}
+SCORES = {**dict.fromkeys(FIGURES, FIGURE), "per_class": {"*": {"AP": FIGURE, "AP50": FIGURE, "boxes?": "count"}}}
 STAGE: Form = {"seconds?": "amount", "steps?": "count"}
 RUN: Form = {
     "scores": {"*": SCORES},
@@ -27,6 +27,7 @@ RUN: Form = {
     "fraction?": "amount",
     "budget?": "count",
     "git?": {"commit?": "text"},
+    "init?": {"weights?": "text"},
     "cost?": {"extra_steps?": "number", "stage_1_macs?": "number", "detector_macs?": "number"},
     **HOST,
 }  # fmt: skip

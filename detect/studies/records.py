@@ -97,6 +97,11 @@ class FinishedRun:
         return [str(line) for line in lines]
 
     @property
+    def debugs(self) -> bool:
+        """Whether the run only tried something out: the group `debug`."""
+        return any(line.startswith("debug=") and line != "debug=null" for line in self.overrides)
+
+    @property
     def earlier_seconds(self) -> float:
         """Seconds of training before the last stage."""
         return sum((NO_STAGE | stage)["seconds"] for stage in (self.stage_1, self.float_stage))

@@ -43,6 +43,7 @@ def run_row(run: FinishedRun, split: str) -> Row:
         "arm": run.arm,
         "seed": run.seed,
         "split": split,
+        "run": run.folder.name,
         **{name: rounded(scores[name]) for name in FIGURES},
         **{name: rounded(value) for name, value in classes.items()},
         "minutes": round(run.seconds / 60, 2),

@@ -36,10 +36,12 @@ def each_run(rows: Sequence[TextRow]) -> Table:
     """A row for each run: the main figures, AP and AP50 of each class, minutes of training."""
     classes = _classes(rows)
     staged = any(row.get("stage", "detector") != "detector" for row in rows)
-    heads = ["split", "arm", *(["stage"] if staged else []), "seed", *FIGURES, *classes, "minutes"]
+    named = any(row.get("run") for row in rows)  # a CSV of an earlier version does not name the folders
+    further = [key for key, there in (("run", named), ("stage", staged)) if there]
+    heads = ["split", "arm", *further, "seed", *FIGURES, *classes, "minutes"]
     lines = []
     for row in rows:
-        cells = [row["split"], row["arm"], *([row["stage"]] if staged else []), row["seed"]]
+        cells = [row["split"], row["arm"], *(row.get(key) or "" for key in further), row["seed"]]
         cells += [show(row[name]) for name in FIGURES]
         cells += [" / ".join(show(row[f"{name} {key}"]) for key in ("AP", "AP50")).strip(" /") for name in classes]
         lines.append((*cells, f"{float(row['minutes']):.1f}"))

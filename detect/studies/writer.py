@@ -1,13 +1,14 @@
 """Writes a study from its run folders or from its CSV: CSV, Markdown, pictures, page and TensorBoard's layout."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detect.errors import DataError
+from detect.errors import DataError, first_few
 from detect.files import write_text
 from detect.studies import csv_file, pictures
-from detect.studies.blocks import Block, Listing, Table, markdown
+from detect.studies.blocks import Block, Figure, Listing, Table, markdown
 from detect.studies.curves import read_curve
 from detect.studies.export_rows import export_rows, measured_rows
 from detect.studies.export_tables import export_tables, measured_tables
@@ -16,6 +17,7 @@ from detect.studies.records import Records, collect
 from detect.studies.rows import run_rows
 from detect.studies.tables import ORIGINS, all_commands, origins, run_tables
 
+log = logging.getLogger("detect")
 MARKS = "<!-- table -->", "<!-- end of table -->"
 KINDS = {"runs": run_tables, "measured": measured_tables, "exports": export_tables}
 """Kinds of rows -> the function that makes their tables. The first kind that a study has is in its results.csv."""
@@ -39,12 +41,16 @@ def write(
     Returns the first table. Raises DataError if there is nothing to report.
     """
     records, output = collect(runs), Path(output)
-    kept = [run for run in records.runs if any(split in run.summary["scores"] for split in splits)]
+    tried = [run for run in records.runs if run.debugs]
+    if tried:
+        log.info("%d debug runs are left out: %s", len(tried), first_few(run.folder.name for run in tried))
+    kept = [run for run in records.runs if run not in tried and any(s in run.summary["scores"] for s in splits)]
     records = Records(kept, records.exports, records.measured)
     wanted = [kind for kind in KINDS if getattr(records, kind) and rows in (None, kind)]
     if not wanted:
         what = {"measured": "measured.json", "exports": "export.json"}.get(rows or "", "finished run with scores on ")
-        raise DataError(f"runs={runs}: no {what}{', '.join(splits) if what.endswith(' ') else ''}")
+        told = f"; {len(tried)} runs with debug= are left out" if tried else ""
+        raise DataError(f"runs={runs}: no {what}{', '.join(splits) if what.endswith(' ') else ''}{told}")
     curves = {run.folder: curve for run in records.runs if run.study and (curve := read_curve(run))}
     makers = {
         "runs": lambda: run_rows(records.runs, splits, curves, baseline),
@@ -83,7 +89,8 @@ def report_page(folder: Path, blocks: Sequence[Block]) -> str:
     """The HTML page of a study: its tables and pictures, and for single runs also commands and origins."""
     rows = csv_file.read_csv(folder / RESULTS)
     further: list[Block] = [*all_commands(rows), *([] if _tells_origin(blocks) else origins(rows))]
-    return page(folder.resolve().name, [*blocks, *further], pictures.found(folder))
+    figures = [Figure(caption, path.read_bytes()) for caption, path in pictures.found(folder)]
+    return page(folder.resolve().name, [*blocks[:1], *figures, *blocks[1:], *further])
 
 
 def tables(folder: Path) -> list[Block]:

@@ -36,21 +36,18 @@ def build(settings: Settings) -> bytes:
 
 
 def in_graph(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """`NonMaxSuppression` with TFLite's own operations: one NON_MAX_SUPPRESSION_V4 for each class."""
+    """`NonMaxSuppression` with TFLite's own operations: one NON_MAX_SUPPRESSION_V4 for each class, or one for all."""
     frame = tf.constant([*settings.size, *settings.size], tf.float32)
 
     def end(codes: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-        boxes, scores = (x[0] for x in settings.decode(codes, logits))
-        found = [_one_class(settings, boxes, scores[:, i]) for i in range(len(settings.classes))]
-        kinds = np.repeat(np.arange(len(found), dtype=np.float32), settings.per_class)
-        boxes, scores = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
+        boxes, scores, kinds = (_together if settings.class_agnostic else _apart)(settings, codes, logits)
         # As in `NonMaxSuppression`, boxes are clipped after the suppression, and those outside the frame are dropped.
         boxes = tf.clip_by_value(boxes, 0.0, frame)
         inside = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) > 0
-        scores, best = tf.math.top_k(tf.where(inside, scores, 0.0), min(settings.total, len(kinds)))
+        scores, best = tf.math.top_k(tf.where(inside, scores, 0.0), min(settings.total, kinds.shape[0]))
         real = scores > 0
         boxes = tf.where(real[:, tf.newaxis], tf.gather(boxes, best) / frame, 0.0)
-        kinds = tf.where(real, tf.gather(tf.constant(kinds), best), 0.0)
+        kinds = tf.where(real, tf.gather(kinds, best), 0.0)
         count = tf.reduce_sum(tf.cast(real, tf.float32))
         values = (boxes, kinds, scores, count)
         return {name: value[tf.newaxis] for name, value in zip(OUTPUTS, values, strict=True)}
@@ -58,22 +55,40 @@ def in_graph(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, t
     return end
 
 
-def _one_class(settings: Settings, boxes, scores):
-    """The `per_class` best boxes [n, 4] and scores [n] of a class, padded with zeros."""
+def _apart(settings: Settings, codes, logits):
+    """The best boxes [n, 4], scores [n] and classes [n] from 0 of each class, one class after the other."""
+    boxes, scores = (x[0] for x in settings.decode(codes, logits))
+    found = [_suppressed(settings, boxes, scores[:, i], settings.per_class) for i in range(len(settings.classes))]
+    kinds = np.repeat(np.arange(len(found), dtype=np.float32), settings.per_class)
+    boxes, scores = (tf.concat(parts, axis=0) for parts in zip(*(one[:2] for one in found), strict=True))
+    return boxes, scores, tf.constant(kinds)
+
+
+def _together(settings: Settings, codes, logits):
+    """The same of all classes together: the best class of each anchor competes, as in `suppress_together`."""
+    boxes, scores = (x[0] for x in settings.decode(codes, logits))
+    kinds = tf.cast(tf.argmax(scores, axis=1, output_type=tf.int32), tf.float32)
+    boxes, scores, picked = _suppressed(settings, boxes, tf.reduce_max(scores, axis=1), 2 * settings.total)
+    return boxes, scores, tf.gather(kinds, picked)
+
+
+def _suppressed(settings: Settings, boxes, scores, most: int):
+    """The `most` best boxes [n, 4] and scores [n], padded with zeros, and their places in the input."""
     picked, count = tf.raw_ops.NonMaxSuppressionV4(
         boxes=boxes,
         scores=scores,
-        max_output_size=settings.per_class,
+        max_output_size=most,
         iou_threshold=settings.iou,
         score_threshold=settings.score,
         pad_to_max_output_size=True,
     )
-    real = tf.range(settings.per_class) < count
-    return tf.gather(boxes, picked), tf.where(real, tf.gather(scores, picked), 0.0)
+    real = tf.range(most) < count
+    return tf.gather(boxes, picked), tf.where(real, tf.gather(scores, picked), 0.0), picked
 
 
 def tflite_op(settings: Settings) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """The custom operation that TFLite's detection examples expect; it decodes, and suppresses each class.
+    """The custom operation that TFLite's detection examples expect; it decodes, and suppresses each class or, with
+    `class_agnostic`, the best class of each anchor.
 
     It does not clip boxes: those outside the frame take places among the `total` best, and `detections` drops them.
     """
@@ -112,7 +127,8 @@ def right_threads(settings: Settings, threads: int) -> int:
     56058; still so in TensorFlow 2.20 and ai-edge-litert 2.3). It is correct with one thread, or with at least as many
     threads as classes.
     """
-    return 1 if settings.nms == "tflite_op" and threads < len(settings.classes) else threads
+    divided = settings.nms == "tflite_op" and not settings.class_agnostic
+    return 1 if divided and threads < len(settings.classes) else threads
 
 
 def _implements(settings: Settings) -> str:
@@ -133,7 +149,7 @@ def _implements(settings: Settings) -> str:
     }
     attributes = [(name, f"i: {value}") for name, value in whole.items()]
     attributes += [(name, f"f: {value:.9g}") for name, value in real.items()]
-    attributes.append(("use_regular_nms", "b: true"))
+    attributes.append(("use_regular_nms", f"b: {str(not settings.class_agnostic).lower()}"))
     text = " ".join(f'attr {{ key: "{name}" value {{ {value} }} }}' for name, value in attributes)
     return f'name: "{OP}" {text}'
 

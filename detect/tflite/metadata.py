@@ -10,6 +10,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import ConfigError, WeightsError
+from detect.evaluation.thresholds import Shipped
 from detect.geometry.box_coder import CODERS
 from detect.geometry.frame import Mode
 from detect.modeling.interface import Detector
@@ -22,6 +23,8 @@ ENTRY, ANCHORS = "detect.json", "detect.geometry.anchors"  # names in the file's
 FORMAT = 1
 NMS = ("none", "tflite_op", "in_graph")
 MOST = 1 << 16  # detections of an image
+EARLIER: dict[str, Any] = {"boxes": "offsets", "category_ids": (), "class_agnostic": False, "threshold": None}
+"""The values of fields that files of earlier versions lack."""
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
@@ -42,6 +45,7 @@ LEGAL: dict[str, Callable[[Any], bool]] = {
     "score": lambda v: _is_number(v, 0, 1),
     "per_class": _is_count,
     "total": _is_count,
+    "class_agnostic": lambda v: type(v) is bool,
 }
 """Of each field that is not described by `detect.weights.claims`, whether a file's value is legal."""
 
@@ -54,7 +58,8 @@ class Settings:
     size: (height, width) of the frame; resize: a mode of `detect.geometry.frame.Frame`.
     boxes: the kind of the codes, a name of `detect.geometry.box_coder.CODERS`; scales: those of that coder.
     scores: the rule from logits to scores, a name of `detect.modeling.losses.SCORES`.
-    iou, score, per_class, total: those of the suppression (`detect.modeling.nms`).
+    iou, score, per_class, total, class_agnostic: those of the suppression (`detect.modeling.nms`).
+    threshold: the scores from which detections are shown; None if the run has none.
     nms: the outputs of the file: `none` gives codes and logits; `in_graph` and `tflite_op` give detections.
     anchors: float32 [A, 4] in pixels of the frame, in the order of the codes.
     """
@@ -72,10 +77,17 @@ class Settings:
     anchors: np.ndarray
     boxes: str = "offsets"
     category_ids: tuple[int, ...] = ()
+    class_agnostic: bool = False
+    threshold: Shipped | None = None
 
     @classmethod
     def of(
-        cls, detector: Detector, classes: Sequence[str], nms: str = "none", category_ids: Sequence[int] = ()
+        cls,
+        detector: Detector,
+        classes: Sequence[str],
+        nms: str = "none",
+        category_ids: Sequence[int] = (),
+        threshold: Shipped | None = None,
     ) -> "Settings":
         """The settings of a trained detector. Raises ConfigError if TFLite has no operations for it."""
         decoding, suppression = detector.decoding(), detector.postprocess
@@ -95,6 +107,8 @@ class Settings:
             anchors=np.asarray(detector.anchors, np.float32),
             boxes=decoding.boxes,
             category_ids=tuple(category_ids),
+            class_agnostic=bool(getattr(suppression, "class_agnostic", False)),
+            threshold=threshold,
         )
 
     def with_nms(self, nms: str) -> "Settings":
@@ -115,7 +129,7 @@ class Settings:
 
     def detect(self, codes: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detections in pixels of the frame, as the detector's own `detect` returns them."""
-        suppress = NonMaxSuppression(self.iou, self.score, self.per_class, self.total)
+        suppress = NonMaxSuppression(self.iou, self.score, self.per_class, self.total, self.class_agnostic)
         return suppress(*self.decode(codes, logits), self.size)
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,9 +163,10 @@ class Settings:
             said = json.loads(found[ENTRY])
             if said["format"] != FORMAT:
                 raise WeightsError(f"{name}: its {ENTRY} is of format {said['format']}, this program reads {FORMAT}")
-            said = {"boxes": "offsets", "category_ids": ()} | said  # files of earlier versions have neither
+            said = EARLIER | said
             fields = {key: said[key] for key in cls.__dataclass_fields__ if key != "anchors"}
             claims.check_description(said, f"{name}: its {ENTRY}")
+            fields["threshold"] = Shipped.read(said["threshold"], len(said["classes"]))
             fields |= {key: tuple(fields[key]) for key in ("classes", "category_ids", "size", "scales")}
             anchors = np.frombuffer(found[ANCHORS], "<f4").reshape(said["anchors"]["shape"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from detect.config import arms
 from detect.config.tree import plain
 from detect.data.interface import Stream
-from detect.errors import ConfigError
+from detect.errors import ConfigError, UserError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
 from detect.modeling import cost
@@ -28,6 +28,7 @@ from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder, StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, write_summary
+from detect.studies import run_page
 from detect.training import build, saved_states
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
 from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
@@ -258,7 +259,11 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
         batch_size, workers = stage.schedule.scored_images, build.replicas(run)
-        found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, workers)
+        show: scores.Show = lambda name, picture: logger.images(f"final/{name}", outcome["steps"], picture)  # noqa: E731
+        found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, split, workers, show)
+        for name in splits:
+            lost = found[name]["errors"]["gains"]
+            logger.final(outcome["steps"], {f"{name}_errors/{kind}": gain for kind, gain in lost.items()})
         earlier = [run.folder.stage(name) for name in (CLASSIFY, DETECTOR) if name != stage.folder.name]
         spent = outcome["seconds"] + sum(folder.summary_figure("seconds") for folder in earlier)
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}
@@ -267,7 +272,17 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
     pictures.results_figure(stage.folder.metrics, results.path / "results.png")
     # The last file: it ends the stage.
     write_summary(results.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
+    if isinstance(results, RunFolder) and run.worker.is_chief:
+        write_report(results)
     return found[split]["AP"] or 0.0
+
+
+def write_report(folder: RunFolder) -> None:
+    """Writes the page of the finished run. A page that can't be made is a warning, as the run itself is complete."""
+    try:
+        log.info("the page of the run is %s", run_page.write_page(folder.path))
+    except UserError as error:
+        log.warning("the run has no page: %s", error)
 
 
 def initialise(

@@ -49,14 +49,14 @@ def planted(monkeypatch, tmp_path):
     """A function that makes a run folder of some classes whose detector finds planted boxes; it returns the folder."""
     from detect.detector import Detector
 
-    def make(detections, categories=((1, "cat"), (2, "dog"))) -> Path:
+    def make(detections, categories=((1, "cat"), (2, "dog")), threshold=None) -> Path:
         run = tmp_path / "run"
         run.mkdir(exist_ok=True)
         (run / "config.yaml").write_text("{}")
         (run / "classes.json").write_text(json.dumps([{"id": number, "name": name} for number, name in categories]))
         ids, names = zip(*categories, strict=True)
-        detector = Detector(Planted(detections), names, SIZE, "planted", category_ids=ids)
-        monkeypatch.setattr(Detector, "load", classmethod(lambda *_: detector))
+        detector = Detector(Planted(detections), names, SIZE, "planted", category_ids=ids, threshold=threshold)
+        monkeypatch.setattr(Detector, "load", classmethod(lambda *_, **__: detector))
         return run
 
     return make

@@ -10,6 +10,8 @@ import pytest
 
 from detect.cli import overrides
 from detect.errors import ConfigError, DataError, Unfinished
+from detect.evaluation.calibration import Calibration
+from detect.evaluation.thresholds import Shipped
 from tests.cli.conftest import call, picture
 
 FOUND = {1: [([4, 4, 20, 20], 0.9, 1)], 2: [([4, 4, 20, 20], 0.8, 2)], 3: [([4, 4, 20, 20], 0.7, 1)]}
@@ -188,3 +190,42 @@ def test_two_pictures_of_one_entry_are_refused(planted, tmp_path):
     file = annotations(tmp_path / "file.json", [(139, "a.jpg")])
     with pytest.raises(DataError, match=r"one/a\.jpg and two/a\.jpg both fit its image 139"):
         call("predict", f"run={run}", f"images={photos}", f"output={tmp_path}/out", f"annotations={file}")
+
+
+CALIBRATION = Calibration(1.0, -1.0, 0.2, 0.1)  # a score of .5 becomes 1 / (1 + e) = .269
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "drawn"),
+    [
+        ([], "a score of 0.450 or more: highest F1 on val", "cat 0.50"),
+        (["score=per_class"], "a score of its class or more: cat 0.600, dog 0.450; highest", "nothing"),
+        (["score=0.3"], "a score of 0.3 or more", "cat 0.50, dog 0.40"),
+        (["calibrated=true"], "a score of 0.231 or more: highest F1 on val", "cat 0.27"),
+    ],
+)
+def test_the_stored_threshold_decides_what_is_drawn(planted, tmp_path, caplog, words, told, drawn):
+    found = {1: [([4, 4, 20, 20], 0.5, 1), ([30, 4, 40, 20], 0.4, 2)]}
+    run = planted(found, threshold=Shipped(0.45, (0.6, None), "val", CALIBRATION))
+    picture(tmp_path / "a.jpg", 1)
+    with caplog.at_level("INFO", "detect"):
+        call("predict", f"run={run}", f"images={tmp_path}/a.jpg", f"output={tmp_path}/out", *words)
+    assert any(told in line for line in caplog.messages) and f"a.jpg: {drawn}" in caplog.messages
+    assert len(rows(tmp_path / "out")) == 2  # the json has all
+
+
+def test_a_detector_without_a_threshold_says_what_it_takes(planted, tmp_path, caplog):
+    run = planted({1: [([4, 4, 20, 20], 0.31, 1), ([30, 4, 40, 20], 0.29, 2)]})
+    picture(tmp_path / "a.jpg", 1)
+    with caplog.at_level("INFO", "detect"):
+        call("predict", f"run={run}", f"images={tmp_path}/a.jpg", f"output={tmp_path}/out")
+    assert "drawn are detections with a score of 0.3 or more: no threshold was stored with planted" in caplog.messages
+    assert "a.jpg: cat 0.31" in caplog.messages
+    with pytest.raises(ConfigError, match="calibrated=true: no calibration was stored"):
+        call("predict", f"run={run}", f"images={tmp_path}/a.jpg", f"output={tmp_path}/out", "calibrated=true")
+
+
+@pytest.mark.parametrize("value", ["2", "best", "null"])
+def test_a_score_is_a_share_or_a_word(value):
+    with pytest.raises(ConfigError, match=r"score=.* expected a number from 0 to 1 or auto or per_class"):
+        overrides.prepare(overrides.read(["run=x", "images=y", f"score={value}"], "predict"))

@@ -75,7 +75,7 @@ def test_runs_may_be_named(place):
     make_run(place / "a", "one")
     make_run(place / "b", "two")
     call("study=mine", "runs=[a,b]")
-    assert "| test | one | 0 |" in Path("experiments/mine/table.md").read_text()
+    assert "| test | one | a | 0 |" in Path("experiments/mine/table.md").read_text()
     call("runs=b", "output=only")
     assert "one" not in Path("only/table.md").read_text()
 
@@ -86,7 +86,7 @@ def test_without_runs_the_tables_are_made_from_the_csv(place, words):
     assert Path("experiments/old/table.md").read_text() == TABLE
     assert Path("experiments/old/README.md").read_text() == f"<!-- table -->\n{TABLE}<!-- end of table -->\n"
     assert Path("experiments/old/results.csv").read_text() == CSV
-    assert "<td>mine</td>" in Path("experiments/old/report.html").read_text()
+    assert '<td data-head="arm">mine</td>' in Path("experiments/old/report.html").read_text()
 
 
 def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):

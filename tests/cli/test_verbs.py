@@ -91,6 +91,47 @@ def test_evaluate_refuses_a_split_without_images_and_an_unknown_run(small_run, t
         call("evaluate", f"model={tmp_path}")
 
 
+def test_the_run_has_a_page_a_split_of_errors_and_thresholds(small_run):
+    folder, console = small_run
+    scores = json.loads((folder / "summary.json").read_text())["scores"]["test"]
+    assert (
+        set(scores["errors"]["gains"]) == set(scores["errors"]["by_size"]["small"]) == set(scores["errors"]["counts"])
+    )
+    said = json.loads((folder / "thresholds.json").read_text())
+    assert said["split"] == "val" and ("show detections from score" in console) == (said["shipped"] is not None)
+    assert f"the page of the run is {folder}/report.html" in console
+    page = (folder / "report.html").read_text()
+    assert "<h2>Errors on test</h2>" in page and page.count("data:image/") >= 6
+    for name in ("test_f1_curves.png", "test_errors.png"):
+        assert (folder / name).exists()
+    events = b"".join(path.read_bytes() for path in (folder / "detector" / "tensorboard" / "eval").iterdir())
+    assert b"final/test_errors" in events and b"test_errors/missed" in events
+    assert max(map(len, console.splitlines())) <= 200
+
+
+def test_the_threshold_goes_into_the_exported_file_and_its_suppression_stays(small_run, exported, tmp_path):
+    from detect.detector import Detector
+
+    folder = tmp_path / "run"
+    shutil.copytree(small_run[0], folder)
+    shipped = {"score": 0.125, "per_class": [0.25] + [None] * 9, "split": "val", "calibration": None}
+    (folder / "thresholds.json").write_text(json.dumps({"shipped": shipped}))
+    call("export", f"run={folder}", "class_agnostic=true", "scored=0", "compared=2", "timings=1")
+    call("export", f"run={folder}", "format=tflite", "scored=0", "compared=2", "timings=1", "class_agnostic=true")
+    run = Detector.load(folder, class_agnostic=True)
+    plain = Detector.load(folder)
+    assert run.architecture.postprocess.class_agnostic and not plain.architecture.postprocess.class_agnostic
+    for name in ("saved_model_class_agnostic", "tflite_class_agnostic"):
+        file = Detector.load(folder / name)
+        assert file.threshold == run.threshold and file.threshold.score == 0.125
+        assert json.loads((folder / name / "export.json").read_text())["options"]["class_agnostic"] is True
+    with pytest.raises(ConfigError, match="detect export run=RUN class_agnostic=false"):
+        call("predict", f"model={folder}/saved_model_class_agnostic", f"images={folder}", "class_agnostic=false")
+    with pytest.raises(ConfigError, match="detect export run=RUN class_agnostic=true"):
+        Detector.load(exported, class_agnostic=True)
+    assert Detector.load(folder / "tflite_class_agnostic", class_agnostic=False).threshold == run.threshold
+
+
 def test_predict_draws_every_image_and_writes_coco_json(small_run, photographs, tmp_path):
     call("predict", f"run={small_run[0]}", f"images={photographs}/c*.png", f"output={tmp_path}", "score=0.01")
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["chelsea.png", "coffee.png"]

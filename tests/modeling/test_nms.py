@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from detect.modeling.nms import NonMaxSuppression
@@ -96,3 +97,46 @@ def test_detections_equal_the_api_graph():
         found = NonMaxSuppression()(kept["decoded"][np.newaxis] * np.float32(300), scores, (300, 300))
         np.testing.assert_allclose(found["scores"], kept["detection_scores"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(found["boxes"][0] / 300, kept["detection_boxes"], rtol=0, atol=1e-5)
+
+
+def test_one_object_gets_one_class_if_classes_compete():
+    both = [[0.8, 0.1], [0.2, 0.9]]
+    found = run([BOX, NEAR], both, total=5, score=0.5, class_agnostic=True)
+    assert found["classes"].tolist() == [2, 0, 0, 0, 0] and found["count"] == 1
+    np.testing.assert_array_equal(found["boxes"][0], NEAR)
+    assert run([BOX, NEAR], both, total=5, score=0.05)["count"] == 2  # each class keeps its best box
+    assert run([BOX, NEAR], both, total=5, score=0.05, class_agnostic=True)["count"] == 1
+
+
+def together(boxes, scores, iou, score, total):
+    """Greedy suppression of all pairs of a box [A, C, 4] and a class, one by one, in Python."""
+    pairs = sorted(((-s, a, c) for (a, c), s in np.ndenumerate(scores) if s > score))
+    kept = []
+    for negative, a, c in pairs:
+        if all(one_iou(boxes[a, c], boxes[i, k]) <= iou for _, i, k in kept):
+            kept.append((-negative, a, c))
+    return kept[:total]
+
+
+def one_iou(a, b):
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = np.prod(np.maximum(sides, 0))
+    return shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+
+
+@pytest.mark.parametrize("own_boxes", [False, True])
+def test_classes_that_compete_equal_a_loop_over_all_pairs(own_boxes):
+    rng = np.random.default_rng(1)
+    corners = rng.uniform(0, 60, (2, 40, 3 if own_boxes else 1, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(15, 40, corners.shape)], axis=-1).astype(np.float32)
+    scores = rng.uniform(0, 1, (2, 40, 3)).astype(np.float32)
+    suppress = NonMaxSuppression(0.4, 0.2, 100, 25, class_agnostic=True)
+    found = suppress(boxes if own_boxes else boxes[:, :, 0], scores, (100, 100))
+    for i in range(2):
+        wanted = together(np.broadcast_to(boxes[i], (40, 3, 4)), scores[i], 0.4, 0.2, 25)
+        count = int(found["count"][i])
+        assert count == len(wanted) > 5
+        assert found["classes"].numpy()[i, :count].tolist() == [c + 1 for _, _, c in wanted]
+        np.testing.assert_allclose(found["scores"].numpy()[i, :count], [s for s, _, _ in wanted], rtol=1e-6)
+        wanted_boxes = [np.clip(np.broadcast_to(boxes[i], (40, 3, 4))[a, c], 0, 100) for _, a, c in wanted]
+        np.testing.assert_allclose(found["boxes"].numpy()[i, :count], wanted_boxes)

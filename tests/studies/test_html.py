@@ -4,7 +4,7 @@ import base64
 import re
 from html.parser import HTMLParser
 
-from detect.studies.blocks import Listing, Table, markdown
+from detect.studies.blocks import Figure, Listing, Table, markdown
 from detect.studies.html import page
 
 BLOCKS = [
@@ -36,24 +36,34 @@ class Checked(HTMLParser):
             self.cells.append(data)
 
 
-def test_page_is_whole_and_needs_nothing_else(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"a picture")
-    text = page("a <study>", BLOCKS, [("its curves", tmp_path / "x.png")])
+def test_page_is_whole_and_needs_nothing_else():
+    text = page("a <study>", [*BLOCKS, Figure("its curves", b"a picture"), Figure("faces", b"\xff\xd8jpeg")])
     found = Checked(text)
     assert found.cells == ["arm", "AP", "C <crops>", "0.460 ± 0.050", "a|b", "n/a"]
     assert ("img", "src", "data:image/png;base64," + base64.b64encode(b"a picture").decode()) in found.attributes
+    assert ("img", "src", "data:image/jpeg;base64," + base64.b64encode(b"\xff\xd8jpeg").decode()) in found.attributes
+    assert ("td", "data-head", "arm") in found.attributes
     assert "<h1>a &lt;study&gt;</h1>" in text and "a &amp; note" in text and "<li>host: X</li>" in text
     assert "<script" not in text and not re.search(r"https?:|url\(|src=\"(?!data:)|href=", text)
     assert "width=device-width" in text and "prefers-color-scheme: dark" in text
 
 
 def test_figures_stand_right_and_words_left():
-    text = page("s", BLOCKS, [])
-    assert '<th>arm</th><th class="figure">AP</th>' in text and '<td class="figure">n/a</td>' in text
+    text = page("s", BLOCKS)
+    assert '<th>arm</th><th class="figure">AP</th>' in text and '<td class="figure" data-head="AP">n/a</td>' in text
+
+
+def test_wide_tables_are_lists_and_narrow_ones_stay_tables():
+    def table(columns, cell="1"):
+        return page("s", [Table(tuple(f"c{k}" for k in range(columns)), ((cell,) * columns,))])
+
+    assert '<table class="few">' in table(3) and "<table>" in table(4) and '<table class="many">' in table(15)
+    assert 'class="wordy"' in table(4, "x" * 25) and 'class="wordy"' not in table(4, "x y" * 12)
+    assert 'class="figure empty"' in table(4, "")
 
 
 def test_an_empty_table():
-    Checked(page("s", [Table(("a", "b"), ())], []))
+    Checked(page("s", [Table(("a", "b"), ())]))
 
 
 def test_markdown():

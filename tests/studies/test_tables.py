@@ -155,16 +155,16 @@ def test_runs_on_their_own_have_a_line_each(tmp_path, make_run):
     make_run(tmp_path / "a", "mine", study=None)
     rows = rows_of(tmp_path, tmp_path / "results.csv")
     (table,) = run_tables(rows)
-    assert table.heads == ("split", "arm", "seed", "AP", "AP50", "AP75", "AR100", "cat", "minutes")
-    assert table.rows[1] == ("val", "mine", "0", "0.400", "0.200", "0.250", "0.250", "0.400 / n/a", "0.3")
-    assert markdown([table]).startswith("| split | arm | seed | AP |") and markdown([table]).count("\n") == 4
+    assert table.heads == ("split", "arm", "run", "seed", "AP", "AP50", "AP75", "AR100", "cat", "minutes")
+    assert table.rows[1] == ("val", "mine", "a", "0", "0.400", "0.200", "0.250", "0.250", "0.400 / n/a", "0.3")
+    assert markdown([table]).startswith("| split | arm | run | seed | AP |") and markdown([table]).count("\n") == 4
 
 
 def test_runs_on_their_own_beside_a_study_are_no_cell_of_it(tmp_path, make_run):
     for name, study in (("a", None), ("b", None), ("c", "study")):
         make_run(tmp_path / name, study=study)
     alone, means = run_tables(rows_of(tmp_path, tmp_path / "results.csv"))[:2]
-    assert len(alone.rows) == 2 * 2 and alone.heads[:3] == ("split", "arm", "seed")
+    assert len(alone.rows) == 2 * 2 and alone.heads[:4] == ("split", "arm", "run", "seed")
     assert [row[:4] for row in means.rows] == [("cats", "100%", "B generic", "1")]
 
 

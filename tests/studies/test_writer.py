@@ -135,3 +135,14 @@ def test_two_hundred_runs_cost_seconds_and_no_tensorflow(tmp_path, make_run):
     seconds, gigabytes, tensorflow = done.stdout.split()
     assert float(seconds) < 20 and float(gigabytes) < 1 and tensorflow == "False"
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2 * 200
+
+
+def test_debug_runs_are_left_out_and_rows_name_their_folders(tmp_path, make_run, caplog):
+    caplog.set_level("INFO")
+    make_run(tmp_path / "runs" / "real", study=None, name="mine")
+    make_run(tmp_path / "runs" / "tried", study=None, name="mine", overrides=("debug=step",), seed=1)
+    text = write(tmp_path / "runs", tmp_path / "out")
+    assert "| run |" in text and "real" in text and "tried" not in text
+    assert "1 debug runs are left out: tried" in caplog.text
+    with pytest.raises(DataError, match="1 runs with debug= are left out"):
+        write(tmp_path / "runs" / "tried", tmp_path / "out")

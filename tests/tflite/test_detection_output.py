@@ -9,6 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import flexbuffers
 
 from detect.errors import WeightsError
+from detect.modeling.nms import NonMaxSuppression
 from detect.tflite import detection_output, flatbuffer
 from detect.tflite.metadata import Settings
 
@@ -100,3 +101,27 @@ def test_two_threads_and_three_classes():
     assert set(one[0]) == set(three[0]) == {0, 1, 2} and set(two[0]) == {0, 1}
     assert [detection_output.right_threads(settings, threads) for threads in (1, 2, 3, 4)] == [1, 1, 3, 4]
     assert detection_output.right_threads(settings.with_nms("in_graph"), 2) == 2
+
+
+@pytest.mark.parametrize("nms", ["none", "in_graph", "tflite_op"])
+def test_a_file_whose_classes_compete_equals_the_detector(settings, nms):
+    settings = replace(settings, nms=nms, iou=0.6, class_agnostic=True)
+    codes, logits = heads(len(settings.anchors))
+    logits[..., 2] += 2.0
+    suppress = NonMaxSuppression(settings.iou, settings.score, 100, settings.total, class_agnostic=True)
+    found = suppress(*settings.decode(tf.constant(codes), tf.constant(logits)), settings.size)
+    wanted = {name: value.numpy()[0] for name, value in found.items()}
+    outputs = {"codes": codes, "logits": logits}
+    if nms != "none":
+        outputs = run(detection_output.build(settings), codes, logits, threads=2)
+    boxes, scores, classes = detection_output.detections(settings, outputs)
+    count = len(boxes)
+    assert 20 < count <= wanted["count"] == 30 and set(classes) == {1, 2}
+    assert (count < 30) == (nms == "tflite_op")  # boxes outside the frame are among the best 30 of the operation
+    np.testing.assert_allclose(scores, wanted["scores"][:count], atol=1e-6)
+    np.testing.assert_allclose(boxes, wanted["boxes"][:count], atol=1e-3)
+    assert classes.tolist() == wanted["classes"][:count].tolist()
+    assert detection_output.right_threads(settings, 2) == 2  # this form of the operation divides nothing
+    apart = replace(settings, nms="none", class_agnostic=False)
+    others = detection_output.detections(apart, {"codes": codes, "logits": logits})
+    assert others[1].tolist() != scores.tolist()

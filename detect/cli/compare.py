@@ -1,0 +1,87 @@
+"""Compares detectors on the same test images: `detect compare RUN RUN`."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from detect.cli.main import verb
+from detect.errors import ConfigError, DataError, UserError, printable
+from detect.runs.folder import RunFolder
+
+log = logging.getLogger("detect")
+
+
+@verb("compare")
+def main(cfg: DictConfig) -> None:
+    """Prints the differences with their intervals, and writes tables and a sheet of images."""
+    from detect.evaluation.comparison import Contender, compare
+    from detect.evaluation.scored_files import Scored
+    from detect.reporting import comparison_files
+
+    given = [str(one) for one in cfg.runs or ()]
+    if len(given) < 2:
+        raise ConfigError("compare: name two or more run folders: detect compare RUN RUN")
+    folders = [place(Path(one).expanduser(), cfg.split) for one in given]
+    if len(set(folders)) < len(folders):
+        raise ConfigError(f"compare: {given[0]} and another one are the same; name different detectors")
+    pairs = zip(given, folders, strict=True)
+    contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder)) for name, folder in pairs]
+    found = compare(contenders)
+    log.info("%s: %s", cfg.split, printable_table(found.lines()))
+    output = Path(cfg.output).expanduser() if cfg.output else folders[0] / "comparison"
+    comparison_files.write(output, found, cfg.split, image_files(folders, cfg.split))
+    log.info("tables and images are in %s", printable(output))
+
+
+def place(source: Path, split: str) -> Path:
+    """The folder of a scored split: of a run, of `detect evaluate`, or of an exported model that it has scored."""
+    from detect.evaluation.scored_files import TRUTH
+
+    near = source.parent if source.is_file() else source
+    folders = [near, near / "evaluation"]
+    if not source.exists():
+        raise ConfigError(f"runs: {source} does not exist; legal is a run folder or an exported model")
+    for folder in folders if not source.is_file() else folders[1:]:
+        if (folder / f"{split}{TRUTH}").is_file():
+            return folder
+    kind = "run" if RunFolder(source).is_run else "model"
+    raise DataError(f"{source} has no scores on {split}: make them with detect evaluate {kind}={source} split={split}")
+
+
+def level(folder: Path) -> float:
+    """The threshold of the run that a folder belongs to; else that of `predict` for a detector without one."""
+    from detect.evaluation.thresholds import FALLBACK
+
+    for run in (RunFolder(one) for one in (folder, *folder.absolute().parents[:2])):
+        if run.is_run and run.thresholds.exists():
+            stored = run.threshold(run.last_stage() or "")
+            return stored.score if stored else FALLBACK
+    return FALLBACK
+
+
+def image_files(folders: Sequence[Path], split: str) -> dict[str, Path]:
+    """The image file of each name in the files of a split, from the data set of the first run that still has it."""
+    from detect.evaluation.coco_json import file_names
+    from detect.runs.dataset import dataset_of
+
+    for run in (RunFolder(one) for folder in folders for one in (folder, *folder.absolute().parents[:2])):
+        if not run.is_run or not run.saved_config().get("dataset"):
+            continue
+        try:
+            paths = [example.path for example in dataset_of(run.saved_config(), decode=False).splits[split]]
+        except UserError as error:
+            log.warning("%s: no sheet of its images: %s", run.path, error)
+            continue
+        return dict(zip(file_names(paths), paths, strict=True))
+    return {}
+
+
+def printable_table(lines: Sequence[str]) -> str:
+    """Lines with names of strangers, safe for a console."""
+    return "\n".join(printable(line) for line in lines)
+
+
+if __name__ == "__main__":
+    main()

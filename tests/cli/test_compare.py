@@ -1,0 +1,157 @@
+"""Two detectors on the same images, from the files that scoring leaves; and what is refused."""
+
+import copy
+import csv
+import functools
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from detect.config.compose import compose
+from detect.config.shorthand import written_out
+from detect.errors import ConfigError, DataError
+from tests.cli.conftest import call, picture
+
+TRUTH = {
+    "images": [{"id": n, "file_name": f"{n}.png", "width": 64, "height": 48} for n in (1, 2, 3)],
+    "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [4, 4, 20, 20], "iscrowd": 0},
+        {"id": 2, "image_id": 2, "category_id": 5, "bbox": [30, 10, 20, 30], "iscrowd": 0},
+        {"id": 3, "image_id": 3, "category_id": 3, "bbox": [10, 10, 30, 30], "iscrowd": 0},
+    ],
+}
+
+
+@functools.cache
+def missing_data() -> str:
+    """The configuration of a run whose data set is gone."""
+    return OmegaConf.to_yaml(compose(["dataset=voc", "dataset.root=/none"], "train"))
+
+
+def result(box, score=0.9):
+    return {"image_id": box["image_id"], "category_id": box["category_id"], "bbox": box["bbox"], "score": score}
+
+
+ALL = [result(box) for box in TRUTH["annotations"]]
+
+
+def run(folder: Path, results, truth=TRUTH, threshold=None) -> Path:
+    """A folder with the files that `compare` reads."""
+    folder.mkdir(parents=True)
+    (folder / "test_ground_truth.json").write_text(json.dumps(truth))
+    (folder / "test_detections.json").write_text(json.dumps(results))
+    (folder / "config.yaml").write_text(missing_data())
+    if threshold is not None:
+        (folder / "classes.json").write_text(json.dumps(TRUTH["categories"]))
+        shipped = {"score": threshold, "split": "val", "per_class": [None, None]}
+        (folder / "thresholds.json").write_text(json.dumps({"shipped": shipped}))
+    return folder
+
+
+def test_the_words_are_the_runs():
+    assert written_out(["a", "b c", "split=val"], "compare", {}, []) == ["split=val", "runs=['a','b c']"]
+    assert written_out(["runs=[a,b]"], "compare", {}, []) == ["runs=[a,b]"]
+
+
+def test_tables_and_images_of_two_detectors(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    a = run(tmp_path / "a", [*ALL[:2], result(TRUTH["annotations"][2], 0.2)], threshold=0.15)
+    b = run(tmp_path / "b", [*ALL[:2], result(TRUTH["annotations"][0] | {"bbox": [40, 30, 9, 9]}, 0.95)])
+    files = {f"{n}.png": picture(tmp_path / f"{n}.png", n) for n in (1, 2, 3)}
+    monkeypatch.setattr("detect.cli.compare.image_files", lambda *_: files)
+    call("compare", f"runs=[{a},{b}]", f"output={tmp_path}/out")
+    rows = {(r["figure"], r["class"]): r for r in csv.DictReader((tmp_path / "out" / "comparison.csv").open())}
+    whole = rows["AP", "all classes"]
+    assert float(whole[str(a)]) == 1.0
+    # Of the cats, one of two is found, after a false one: precision .5 up to recall .5. All dogs are found.
+    assert float(whole[str(b)]) == pytest.approx((51 / 101 / 2 + 1) / 2)
+    assert float(whole[f"{b} difference"]) == pytest.approx(float(whole[str(b)]) - 1)
+    assert float(rows["AP50", "dog"][f"{b} difference"]) == 0.0
+    images = list(csv.DictReader((tmp_path / "out" / "images.csv").open()))
+    assert [(row["file"], row["difference"]) for row in images] == [("1.png", "1"), ("3.png", "1")]
+    assert images[0][f"{b} without a box"] == "1" and images[1][f"{b} missed"] == "1"
+    levels = json.loads((tmp_path / "out" / "comparison.json").read_text())["levels"]
+    assert levels == {str(a): 0.15, str(b): 0.3}
+    assert cv2.imread(str(tmp_path / "out" / "differences.png")) is not None
+    console = "\n".join(record.getMessage() for record in caplog.records)
+    assert re.search(r"AP +all classes +1\.000 +0\.626 +-0\.374 \[", console)
+    assert [line for line in console.splitlines() if len(line) > 80 and "pytest" not in line] == []
+
+
+def test_without_the_images_there_is_no_sheet(tmp_path):
+    a, b = run(tmp_path / "a", ALL), run(tmp_path / "b", ALL[:1])
+    call("compare", f"runs=[{a},{b}]")
+    assert sorted(p.name for p in (a / "comparison").iterdir()) == ["comparison.csv", "comparison.json", "images.csv"]
+
+
+def test_images_are_the_same_by_name_in_any_order_and_with_any_ids(tmp_path):
+    other = copy.deepcopy(TRUTH)
+    other["images"] = [image | {"id": 10 * image["id"]} for image in other["images"]][::-1]
+    other["annotations"] = [box | {"image_id": 10 * box["image_id"]} for box in other["annotations"]]
+    a = run(tmp_path / "a", ALL)
+    b = run(tmp_path / "b", [row | {"image_id": 10 * row["image_id"]} for row in ALL], other)
+    call("compare", f"runs=[{a},{b}]")
+    rows = list(csv.DictReader((a / "comparison" / "comparison.csv").open()))
+    assert all(float(row[str(b)]) == 1.0 for row in rows)
+
+
+def changed(**parts):
+    return copy.deepcopy(TRUTH) | parts
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (
+            changed(images=TRUTH["images"][:2], annotations=TRUTH["annotations"][:2]),
+            r"1 images are only in .*a: 3\.png",
+        ),
+        (changed(categories=[{"id": 3, "name": "cat"}, {"id": 5, "name": "cow"}]), r"dog only in .*a; cow only in .*b"),
+        (changed(images=[TRUTH["images"][0] | {"width": 65}, *TRUTH["images"][1:]]), r"another size .*: 1\.png"),
+        (changed(annotations=TRUTH["annotations"][1:]), r"1 images have other boxes .*: 1\.png"),
+        (
+            changed(annotations=[TRUTH["annotations"][0] | {"bbox": [4, 4, 20, 21]}, *TRUTH["annotations"][1:]]),
+            r"1 images have other boxes .*: 1\.png",
+        ),
+    ],
+)
+def test_other_test_data_are_refused_and_named(tmp_path, truth, message):
+    found = [row for row in ALL if row["image_id"] in {image["id"] for image in truth["images"]}]
+    a, b = run(tmp_path / "a", ALL), run(tmp_path / "b", found, truth)
+    with pytest.raises(DataError, match=message):
+        call("compare", f"runs=[{a},{b}]")
+
+
+def test_what_is_no_pair_of_scored_detectors_is_refused(tmp_path):
+    a = run(tmp_path / "a", ALL)
+    with pytest.raises(ConfigError, match="two or more run folders"):
+        call("compare", f"runs=[{a}]")
+    with pytest.raises(ConfigError, match="the same"):
+        call("compare", f"runs=[{a},{a}/]")
+    with pytest.raises(ConfigError, match="does not exist"):
+        call("compare", f"runs=[{a},{tmp_path}/none]")
+    with pytest.raises(DataError, match=r"no scores on val: make them with detect evaluate run=.*split=val"):
+        call("compare", f"runs=[{a},{run(tmp_path / 'b', ALL)}]", "split=val")
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"images": 3}', '{"images":[],"categories":[{}],"annotations":[]}'])
+def test_damaged_files_are_refused(tmp_path, text):
+    a, b = run(tmp_path / "a", ALL), run(tmp_path / "b", ALL)
+    (b / "test_ground_truth.json").write_text(text)
+    with pytest.raises(DataError, match=r"test_ground_truth\.json"):
+        call("compare", f"runs=[{a},{b}]")
+
+
+def test_three_detectors_are_compared_with_the_first(tmp_path):
+    folders = [run(tmp_path / name, ALL[:count]) for name, count in (("a", 2), ("b", 3), ("c", 1))]
+    call("compare", f"runs=[{','.join(map(str, folders))}]", f"output={tmp_path}/out")
+    row = next(csv.DictReader((tmp_path / "out" / "comparison.csv").open()))
+    values = [float(row[str(folder)]) for folder in folders]
+    differences = [float(row[f"{folder} difference"]) for folder in folders[1:]]
+    np.testing.assert_allclose(differences, [values[1] - values[0], values[2] - values[0]])

@@ -1,0 +1,105 @@
+"""The page of a run from its files: what it says, what it leaves out, and that it needs nothing else."""
+
+import json
+import re
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from detect.errors import DataError
+from detect.studies import run_page
+from tests.studies.test_html import Checked
+
+CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "<b>dog"}]
+
+
+def scored(folder, split, images=6):
+    """A cat in each image, found in all but the last, and a dog where there is none in the first."""
+    truth = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48} for n in range(images)],
+        "categories": CATEGORIES,
+        "annotations": [
+            {"id": n + 1, "image_id": n, "category_id": 1, "bbox": [4, 4, 40, 40], "iscrowd": 0} for n in range(images)
+        ],
+    }
+    results = [
+        {"image_id": n, "category_id": 1, "bbox": [4, 4, 40, 40], "score": 0.9 - n / 10} for n in range(images - 1)
+    ]
+    results.append({"image_id": 0, "category_id": 2, "bbox": [50, 2, 10, 10], "score": 0.8})
+    (folder / f"{split}_ground_truth.json").write_text(json.dumps(truth))
+    (folder / f"{split}_detections.json").write_text(json.dumps(results))
+
+
+@pytest.fixture
+def run(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", study=None, network="SSD MobileNetV1")
+    for split in ("val", "test"):
+        scored(folder, split)
+    (folder / "config.yaml").write_text("detector: {size: [96, 128]}\n")
+    kinds = ("loaded", "skipped", "missing", "unexpected", "mismatched")
+    totals = {kind: {"variables": k, "parameters": 1000 * k} for k, kind in enumerate(kinds)}
+    (folder / "detector" / "transfer.json").write_text(json.dumps({"source": "a file", "totals": totals}))
+    for name in ("results", "test_worst"):
+        cv2.imwrite(str(folder / f"{name}.png"), np.zeros((30, 1600, 3), np.uint8))
+    return folder
+
+
+def cells(folder):
+    text = run_page.write_page(folder).read_text(encoding="utf-8")
+    assert not re.search(r"https?:|url\(|src=\"(?!data:)|href=|<script", text)
+    return text, Checked(text).cells
+
+
+def test_what_the_page_says(run):
+    export = {"bytes": 2_500_000, "format": "tflite", "options": {"quantize": "ptq", "class_agnostic": True}}
+    export |= {"scores": {"split": "test", "images": 6, "file": {"AP": 0.5}, "run": {"AP": 0.625}}}
+    (run / "tflite_ptq").mkdir()
+    (run / "tflite_ptq" / "export.json").write_text(json.dumps(export | {"latency_ms": {"1": {"file": 12.34}}}))
+    text, found = cells(run)
+    for caption in ("Model card", "Data", "Start of the weights", "Scores", "Classes on test", "Errors on test",
+                    "Suspected labels", "Exported files", "Command", "Where it ran"):  # fmt: skip
+        assert f"<h2>{caption}</h2>" in text, caption
+    assert found.count("to be filled in") == 5 and "SSD MobileNetV1, frame of 96 x 128 pixels" in found
+    # Of the split `test`, AP of the summary is .3; the files say that 5 of 6 cats are found and nothing before them.
+    assert any(re.fullmatch(r"0\.832 \[0\.\d{3}, [01]\.\d{3}\]", cell) for cell in found)
+    row = found[found.index("cat") :][:9]
+    assert row[3:7] == ["0.250", "0.909", "1.000", "0.833"]  # score, F1, precision, recall
+    row = found[found.index("background") :][:3]
+    assert row == ["background", "1", "0.000"]
+    assert found[found.index("missed") + 1] == "1"
+    row = found[found.index("tflite_ptq") :][:7]
+    assert row == ["tflite_ptq", "ptq, class-agnostic", "0.500", "0.625", "6", "2.50", "12.3"]
+    row = found[found.index("a file") - 1 :][:4]
+    assert row == ["detector", "a file", "0 (0)", "1 (1,000)"]
+    assert "<b>dog" in found and "0.jpg" in found  # a dog without a box is a suspected label
+    assert text.count("data:image/png") == 1 and text.count("data:image/jpeg") == 1
+
+
+def test_a_list_of_evaluate_is_taken(run):
+    (run / "evaluation").mkdir()
+    lines = "rank,file,image_id,reason,score,label,found\n1,far.jpg,3,never found,0.75,cat,\n"
+    (run / "evaluation" / "suspected_labels.csv").write_text(lines)
+    text, found = cells(run)
+    assert "far.jpg" in found and "The first of 1 in evaluation/suspected_labels.csv." in text
+
+
+def test_a_run_without_these_files_has_a_page_of_its_summary(tmp_path, make_run):
+    text, found = cells(make_run(tmp_path / "run", study=None))
+    assert "0.300" in found and "Errors on test" not in text and "Score to show from" not in text
+
+
+def test_what_is_no_finished_run_is_refused(tmp_path, run):
+    with pytest.raises(DataError, match="no finished run"):
+        run_page.write_page(run / "detector")
+    (run / "test_detections.json").write_text("[{}]")
+    with pytest.raises(DataError, match=r"test_ground_truth\.json"):
+        run_page.write_page(run)
+
+
+def test_the_page_of_a_small_run_takes_less_than_two_seconds(run):
+    run_page.write_page(run)
+    before = time.process_time()
+    run_page.write_page(run)
+    assert time.process_time() - before < 2

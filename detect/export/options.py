@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from detect.errors import ConfigError
 from detect.runs.folder import TFLITE_MODEL, RunFolder
 
+TARGETS = ("mediapipe", "edge_tpu")  # clients whose rules a TFLite file can be held to
 LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
 
 
@@ -39,6 +40,26 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(
             f"batch={told}: legal are 1, and with nms=none null (any number); a SavedModel takes any number"
         )
+    check_target(cfg)
+
+
+def check_target(cfg: DictConfig) -> None:
+    """Raises ConfigError if the settings alone tell that the file is not for the client that `target` names."""
+    if cfg.target not in (None, *TARGETS):
+        raise ConfigError(f"target={cfg.target}: legal are null, {', '.join(TARGETS)}")
+    if cfg.target is None:
+        return
+    told = f"target={cfg.target}"
+    if cfg.format != "tflite":
+        raise ConfigError(f"{told}: it takes a TFLite file; give format=tflite")
+    if cfg.target == "mediapipe" and cfg.nms in (None, "none"):
+        raise ConfigError(f"{told}: it wants detections; give nms=in_graph or nms=tflite_op")
+    if cfg.target == "mediapipe" and cfg.input == "int8":
+        raise ConfigError(f"{told} input=int8: it gives images of uint8 or float32; leave input=null")
+    if cfg.target == "edge_tpu" and cfg.quantization not in ("ptq", "qat"):
+        raise ConfigError(f"{told} quantize={cfg.quantization}: it computes in int8; give quantize=ptq or quantize=qat")
+    if cfg.target == "edge_tpu" and cfg.batch != 1:
+        raise ConfigError(f"{told} batch=null: it takes tensors of fixed shapes; leave batch=1")
 
 
 def check_stage(cfg: DictConfig) -> None:

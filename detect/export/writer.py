@@ -86,7 +86,8 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / TFLITE_MODEL).write_bytes(file.content)
         report["scores"] = comparison.score(cfg, dataset, Detector.load(place), architecture)
-    judge(cfg, package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
+    unequal = (package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
+    judge(cfg, package.unfit(report["targets"], cfg.target), *unequal)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TFLITE_MODEL).write_bytes(file.content)
     np.savetxt(folder / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")

@@ -16,6 +16,8 @@ from detect.data.image_file import read_image
 from detect.errors import WeightsError
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.geometry.frame import Frame
+from detect.portable import runner as portable
+from detect.portable.packages import MODEL
 from detect.reporting.progress import ProgressLine
 from detect.runs.folder import DETECTOR, DETECTOR_JSON, TFLITE_MODEL, RunFolder
 from detect.tflite import detection_output, package
@@ -26,6 +28,7 @@ Image = np.ndarray | str | Path
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Find = Callable[[list[np.ndarray]], list[Found]]
 BATCH = 8
+PORTABLE = (".onnx", ".xml")
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,21 @@ class Detector:
         self._find = find
 
     @classmethod
-    def load(cls, path: str | Path, stage: str | None = None, trust: Sequence[str] = ()) -> "Detector":
-        """Loads the best checkpoint of a run folder, an exported SavedModel folder, or an exported TFLite file or its
-        folder.
+    def load(
+        cls, path: str | Path, stage: str | None = None, trust: Sequence[str] = (), threads: int | None = None
+    ) -> "Detector":
+        """Loads the best checkpoint of a run folder, or an export: a SavedModel folder, a TFLite or ONNX file, an
+        OpenVINO model (`.xml`), or the folder of one.
 
         stage: for a run: `detector`, the float stage, or `quantized`; None is the last stage of the run.
         trust: for a run: your own modules that its configuration names.
+        threads: of an exported file; None is the number of cores. A SavedModel uses those of TensorFlow.
         Raises WeightsError for any other path, and for a run that has no best checkpoint yet.
         """
-        folder = Path(path).expanduser()
-        if folder.is_file():
-            return cls._from_tflite(folder)
-        if (folder / TFLITE_MODEL).exists():
-            return cls._from_tflite(folder / TFLITE_MODEL)
+        folder, count = Path(path).expanduser(), threads or os.cpu_count() or 1
+        file = next((folder / name for name in (TFLITE_MODEL, *MODEL.values()) if (folder / name).is_file()), folder)
+        if file.is_file():
+            return (cls._from_portable if file.suffix in PORTABLE else cls._from_tflite)(file, count)
         if (folder / "saved_model.pb").exists():
             return cls._from_saved_model(folder)
         if RunFolder(folder).is_run:
@@ -86,7 +91,7 @@ class Detector:
                 return cls._from_run(RunFolder(folder), stage)
         raise WeightsError(
             f"{path}: this is neither a run folder (with config.yaml) nor an export of `detect export`: a SavedModel "
-            "(with saved_model.pb) or a TFLite file"
+            "(with saved_model.pb), or a TFLite, ONNX or OpenVINO file"
         )
 
     @classmethod
@@ -132,9 +137,30 @@ class Detector:
         return cls(find, about["classes"], about["size"], str(folder), category_ids=about.get("category_ids"))
 
     @classmethod
-    def _from_tflite(cls, file: Path) -> "Detector":
-        """Loads a file into ai-edge-litert, with as many threads as the machine has cores."""
-        runner, settings = package.open_file(file, os.cpu_count() or 1)
+    def _from_portable(cls, file: Path, threads: int) -> "Detector":
+        """Loads an ONNX file into onnxruntime, or an OpenVINO model."""
+        model = portable.open_file(file, threads)
+        frame = Frame(model.size, model.about["resize"], exact=True)
+        scale = np.array(frame.size * 2, np.float32)
+
+        def find(images: list[np.ndarray]) -> list[Found]:
+            frames = np.stack([np.rint(frame.fit(image)).astype(np.uint8) for image in images])
+            try:
+                outputs = model.run(frames)
+            except Exception as error:  # each library has errors of its own
+                raise WeightsError(f"{file}: it can't be run: {_line(error)}") from error
+            return [
+                frame.found(boxes * scale, scores, classes, *image.shape[:2])
+                for image, (boxes, scores, classes) in zip(images, _rows(outputs), strict=True)
+            ]
+
+        about = model.about
+        return cls(find, about["classes"], frame.size, str(file), category_ids=about.get("category_ids"))
+
+    @classmethod
+    def _from_tflite(cls, file: Path, threads: int) -> "Detector":
+        """Loads a file into ai-edge-litert."""
+        runner, settings = package.open_file(file, threads)
         frame = Frame(settings.size, settings.resize, exact=True)
 
         def find(images: list[np.ndarray]) -> list[Found]:
@@ -173,9 +199,18 @@ class Detector:
 
 def _serve(module: Any, image: np.ndarray) -> Found:
     outputs = module.signatures["serving_default"](tf.constant(image[np.newaxis]))
-    count = detection_output.as_count(outputs["num_detections"].numpy(), outputs["detection_scores"].shape[1])
-    boxes, scores, classes = (outputs[f"detection_{n}"][0, :count].numpy() for n in ("boxes", "scores", "classes"))
-    return boxes * np.array(image.shape[:2] * 2, np.float32), scores, classes.astype(np.int32)
+    ((boxes, scores, classes),) = _rows({name: value.numpy() for name, value in outputs.items()})
+    return boxes * np.array(image.shape[:2] * 2, np.float32), scores, classes
+
+
+def _rows(outputs: dict[str, np.ndarray]) -> list[Found]:
+    """The detections of each image in the outputs of a SavedModel, ONNX or OpenVINO, as shares of the frame."""
+    rows = []
+    for index, told in enumerate(outputs["num_detections"]):
+        count = detection_output.as_count(told, outputs["detection_scores"].shape[1])
+        boxes, scores, classes = (outputs[f"detection_{n}"][index, :count] for n in ("boxes", "scores", "classes"))
+        rows.append((boxes, scores, classes.astype(np.int32)))
+    return rows
 
 
 def _line(error: Exception) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.errors import ConfigError
+from detect.portable.packages import MODEL, require
 from detect.runs.folder import TFLITE_MODEL, RunFolder
 
-TARGETS = ("mediapipe", "edge_tpu")  # clients whose rules a TFLite file can be held to
 LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
 
 
@@ -28,13 +28,18 @@ def destination(cfg: DictConfig) -> Path:
 
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError for settings that contradict each other, before TensorFlow is imported."""
-    if str(cfg.output or "").endswith(".tflite"):
-        raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {TFLITE_MODEL}")
-    if cfg.format == "saved_model":
-        legal = {"quantization": ("none", "qat"), "nms": (None, "in_graph"), "input": (None,), "heads": (None,)}
+    named = {".tflite": TFLITE_MODEL, ".onnx": MODEL["onnx"], ".xml": MODEL["openvino"]}
+    if file := named.get(Path(str(cfg.output or "")).suffix):
+        raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {file}")
+    if cfg.format != "tflite":
+        kinds = ("none", "qat") if cfg.format == "saved_model" else ("none",)
+        legal = {"quantization": kinds, "nms": (None, "in_graph"), "input": (None,), "heads": (None,)}
         given = [f"{key}={cfg[key]}" for key, values in legal.items() if cfg[key] not in values]
         if given:
-            raise ConfigError(f"{', '.join(given)} is for format=tflite; a SavedModel is float, with its NMS inside")
+            name = "a SavedModel" if cfg.format == "saved_model" else f"format={cfg.format}"
+            raise ConfigError(f"{', '.join(given)} is for format=tflite; {name} is float, with its NMS inside")
+        if cfg.format != "saved_model":
+            require(cfg.format, f"format={cfg.format}", writes=True)
     elif cfg.batch not in (1, None) or (cfg.batch is None and cfg.nms not in (None, "none")):
         told = "null" if cfg.batch is None else cfg.batch
         raise ConfigError(
@@ -45,8 +50,6 @@ def check(cfg: DictConfig) -> None:
 
 def check_target(cfg: DictConfig) -> None:
     """Raises ConfigError if the settings alone tell that the file is not for the client that `target` names."""
-    if cfg.target not in (None, *TARGETS):
-        raise ConfigError(f"target={cfg.target}: legal are null, {', '.join(TARGETS)}")
     if cfg.target is None:
         return
     told = f"target={cfg.target}"
@@ -84,6 +87,8 @@ def check_stage(cfg: DictConfig) -> None:
 
 def default_name(cfg: DictConfig) -> str:
     """The name of the export's folder in the run folder: `saved_model` or `tflite`, and the settings that differ."""
+    if cfg.format in MODEL:
+        return str(cfg.format)
     if cfg.format == "saved_model":
         return "saved_model_qat" if cfg.quantization == "qat" else "saved_model"
     batch = "" if cfg.batch else "any_batch"

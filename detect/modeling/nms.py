@@ -72,7 +72,8 @@ def suppress(
     clipped = tf.clip_by_value(kept.nmsed_boxes, 0.0, frame)
     sides = tf.reduce_min(clipped[..., 2:] - clipped[..., :2], axis=-1)
     real = tf.sequence_mask(kept.valid_detections, most) & (sides > 0) & (sides >= min_size)
-    first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)[:, :total]
+    keys = tf.where(real, most, 0) - tf.range(most)  # no two are equal: OpenVINO's sort is not stable
+    first = tf.argsort(keys, axis=1, direction="DESCENDING")[:, :total]
     found = (clipped, kept.nmsed_scores, kept.nmsed_classes, real)
     boxes, scores, classes, real = (tf.gather(x, first, batch_dims=1) for x in found)
     return boxes, scores, classes, real

@@ -1,9 +1,9 @@
 """Whether the Edge TPU's compiler can map a file to the chip, by the documented rules.
 
-Source: "TensorFlow models on the Edge TPU" (coral.ai/docs/edgetpu/models-intro), its model requirements and its table of
-supported operations. The compiler itself may leave an operation on the processor for reasons that are not documented,
-such as a large RESHAPE, so it has the last word. It makes one part for the chip: after the first operation that is not
-mapped, all that depend on it run on the processor.
+Source: "TensorFlow models on the Edge TPU" (coral.ai/docs/edgetpu/models-intro), its model requirements and its table
+of supported operations. The compiler itself may leave an operation on the processor for reasons that are not
+documented, such as a large RESHAPE, so it has the last word. It makes one part for the chip: after the first operation
+that is not mapped, all that depend on it run on the processor.
 """
 
 import math
@@ -118,11 +118,40 @@ def _alpha(operation: Operation) -> str | None:
     return "has a slope for each place" if math.prod(operation.shape(operation.inputs[1])[:-1]) != 1 else None
 
 
+# fmt: off
+PLAIN = (
+    "ADD", "EXPAND_DIMS", "L2_NORMALIZATION", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "QUANTIZE", "RELU", "RELU6",
+    "RELU_N1_TO_1", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "RSQRT", "SLICE", "SPACE_TO_DEPTH",
+    "SQUARED_DIFFERENCE", "SQUEEZE", "SUB", "TANH", "TRANSPOSE", "UNIDIRECTIONAL_SEQUENCE_LSTM",
+)
+# fmt: on
 LIMITS: Mapping[str, Limit | None] = {
     **dict.fromkeys(
-        "ADD EXPAND_DIMS L2_NORMALIZATION LOGISTIC MAXIMUM MINIMUM MUL QUANTIZE RELU RELU6 RELU_N1_TO_1 RESHAPE "
-        "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SPACE_TO_DEPTH SQUARED_DIFFERENCE SQUEEZE SUB TANH "
-        "TRANSPOSE UNIDIRECTIONAL_SEQUENCE_LSTM".split()
+        [
+            "ADD",
+            "EXPAND_DIMS",
+            "L2_NORMALIZATION",
+            "LOGISTIC",
+            "MAXIMUM",
+            "MINIMUM",
+            "MUL",
+            "QUANTIZE",
+            "RELU",
+            "RELU6",
+            "RELU_N1_TO_1",
+            "RESHAPE",
+            "RESIZE_BILINEAR",
+            "RESIZE_NEAREST_NEIGHBOR",
+            "RSQRT",
+            "SLICE",
+            "SPACE_TO_DEPTH",
+            "SQUARED_DIFFERENCE",
+            "SQUEEZE",
+            "SUB",
+            "TANH",
+            "TRANSPOSE",
+            "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        ]
     ),
     "AVERAGE_POOL_2D": _no_activation,
     "CONCATENATION": _joined,
@@ -160,7 +189,7 @@ def fault(operation: Operation) -> str | None:
 
 
 def _first(operation: Operation) -> bool:
-    """Whether it is the QUANTIZE of a float image: the compiler leaves it to the processor, and the rest to the chip."""
+    """Whether it is the QUANTIZE of a float image: the compiler leaves it alone to the processor."""
     image = {int(i) for i in operation.model.subgraphs[0].inputs}
     return operation.name == "QUANTIZE" and set(operation.inputs) <= image
 

@@ -1,16 +1,16 @@
 """Writes tables of a flatbuffer schema without generated code."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import flatbuffers
 import numpy as np
 from flatbuffers import number_types
 
-Value = "str | np.generic | np.ndarray | Fields | Sequence[Fields]"
-Fields = Mapping[int, Value]  # type: ignore[valid-type]
+Fields: TypeAlias = "Mapping[int, str | np.generic | np.ndarray | Fields | Sequence[Fields]]"
 """A table: the numbers of its fields in the schema, from 0, and their values. A table is a mapping, a vector of tables
-a list of mappings, a scalar a numpy number of the field's type, and a vector of scalars a numpy array. The two fields of
-a union are its type (`np.uint8`) and, with the next number, its table."""
+is a list of mappings, a scalar is a numpy number of the field's type, and a vector of scalars is a numpy array. A union
+has two fields: its type (`np.uint8`) and, with the next number, its table."""
 
 FLAGS = {
     np.dtype(np.bool_): number_types.BoolFlags,
@@ -42,7 +42,7 @@ def _table(builder: flatbuffers.Builder, fields: Fields) -> int:
     return int(builder.EndObject())
 
 
-def _placed(builder: flatbuffers.Builder, value: Value) -> int:  # type: ignore[valid-type]
+def _placed(builder: flatbuffers.Builder, value: "str | np.generic | np.ndarray | Fields | Sequence[Fields]") -> int:
     """The offset of a value that is not a scalar; 0 for a scalar, which is in the table itself."""
     if isinstance(value, np.generic):
         return 0

@@ -1,8 +1,8 @@
 """TFLite Metadata of a detector's file: what clients such as MediaPipe read before they run it.
 
 The metadata are a flatbuffer in the entry `TFLITE_METADATA` of the file. The class names are in a ZIP archive after the
-end of the file's own flatbuffer, where the interpreter does not look. The numbers of fields and enumerations are those of
-version 1 of the public schema (`metadata_schema.fbs`, identifier `M001`).
+end of the file's own flatbuffer, where the interpreter does not look. The numbers of fields and enumerations are those
+of version 1 of the public schema (`metadata_schema.fbs`, identifier `M001`).
 """
 
 import io
@@ -28,12 +28,16 @@ ENDS = ("location", "category", "score", "number of detections")
 
 def entries(settings: Settings) -> dict[str, bytes]:
     """The entry of the file's metadata."""
-    labels = {0: LABELS, 1: "the name of each class", 2: DESCRIPTIONS if settings.nms == "none" else VALUE_LABELS}
-    graph: dict[int, object] = {2: [_image(settings)], 3: _heads() if settings.nms == "none" else _ends(labels)}
+    kind = DESCRIPTIONS if settings.nms == "none" else VALUE_LABELS
+    labels: tables.Fields = {0: LABELS, 1: "the name of each class", 2: kind}
+    graph: dict[int, list[tables.Fields]] = {
+        2: [_image(settings)],
+        3: _heads() if settings.nms == "none" else _ends(labels),
+    }
     if settings.nms == "none":
         graph[4] = [labels]
     said = f"finds {len(settings.classes)} classes of objects; {'raw heads' * (settings.nms == 'none')}".rstrip("; ")
-    root = {0: "ObjectDetector", 1: said, 3: [graph], 7: PARSER}
+    root: tables.Fields = {0: "ObjectDetector", 1: said, 3: [graph], 7: PARSER}
     return {ENTRY: tables.write(root, IDENTIFIER)}
 
 
@@ -50,23 +54,27 @@ def with_labels(content: bytes, settings: Settings) -> bytes:
 def _image(settings: Settings) -> tables.Fields:
     """The input: an RGB image whose levels 0..255 are neither shifted nor scaled."""
     height, width = settings.size
-    size = {0: np.uint32(width), 1: np.uint32(height)}
-    levels = {0: np.zeros(1, np.float32), 1: np.ones(1, np.float32)}  # mean, standard deviation
+    size: tables.Fields = {0: np.uint32(width), 1: np.uint32(height)}
+    levels: tables.Fields = {0: np.zeros(1, np.float32), 1: np.ones(1, np.float32)}  # mean, standard deviation
     said = f"RGB image of {height} x {width} pixels, levels 0..255; resize: {settings.resize}"
-    content = {0: IMAGE, 1: {0: RGB, 1: size}}
-    unit = {0: NORMALIZATION, 1: levels}
-    stats = {0: np.full(1, 255, np.float32), 1: np.zeros(1, np.float32)}
+    content: tables.Fields = {0: IMAGE, 1: {0: RGB, 1: size}}
+    unit: tables.Fields = {0: NORMALIZATION, 1: levels}
+    stats: tables.Fields = {0: np.full(1, 255, np.float32), 1: np.zeros(1, np.float32)}
     return {0: "image", 1: said, 3: content, 4: [unit], 5: stats}
 
 
 def _ends(labels: tables.Fields) -> list[tables.Fields]:
     """The outputs after the suppression, of which clients expect four."""
-    each = {0: np.int32(2), 1: np.int32(2)}  # the range of dimensions: one value for each detection
-    box = {0: CORNERS, 1: BOUNDARIES, 2: RATIO}
+    each: tables.Fields = {0: np.int32(2), 1: np.int32(2)}  # the range of dimensions: one value for each detection
+    box: tables.Fields = {0: CORNERS, 1: BOUNDARIES, 2: RATIO}
     said = ("boxes as shares of the frame", "classes, counted from 0", "scores, best first", "how many are detections")
-    contents = ({0: BOX, 1: box, 2: each}, {0: FEATURE, 1: {}, 2: each}, {0: FEATURE, 1: {}, 2: each}, {})
-    outputs = [{0: name, 1: text, 3: c} for name, text, c in zip(ENDS, said, contents, strict=True)]
-    outputs[1][6] = [labels]
+    number: tables.Fields = {0: FEATURE, 1: {}, 2: each}
+    contents: list[tables.Fields] = [{0: BOX, 1: box, 2: each}, number, number, {}]
+    files: dict[str, list[tables.Fields]] = {"category": [labels]}
+    outputs: list[tables.Fields] = []
+    for name, text, content in zip(ENDS, said, contents, strict=True):
+        output: tables.Fields = {0: name, 1: text, 3: content}
+        outputs.append({**output, 6: files[name]} if name in files else output)
     return outputs
 
 

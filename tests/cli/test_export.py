@@ -186,7 +186,6 @@ def test_a_data_set_that_has_other_classes_now(small_run, tmp_path, caplog):
         (["target=mediapipe", "format=tflite", "quantization=ptq", "nms=in_graph", "input=int8"], "leave input=null"),
         (["target=edge_tpu", "format=tflite"], "target=edge_tpu quantize=none: it computes in int8"),
         (["target=edge_tpu", "format=tflite", "quantization=ptq", "batch=null"], "leave batch=1"),
-        (["target=coral"], "target=coral: legal are null, mediapipe, edge_tpu"),
     ],
 )
 def test_a_target_refuses_settings_before_the_work(settings, told):

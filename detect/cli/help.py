@@ -11,6 +11,7 @@ VERBS = {
     "evaluate": "score a run or a file: COCO figures, suspected labels",
     "predict": "draw boxes on images and write COCO json",
     "export": "write a model that runs without this package",
+    "benchmark": "compare all formats: AP, size, time, memory",
     "inspect": "show the data, the network, or the effect of int8 on a run",
     "convert": "write a data set, or boxes of a detector, in another format",
     "advise": "propose an experiment that fits a data set and this machine",
@@ -32,6 +33,7 @@ EXAMPLES = {
         "detect predict model=FILE.tflite images=FOLDER annotations=FILE.json",
     ],
     "export": ["detect export run=RUN", "detect export run=RUN format=tflite quantize=ptq nms=tflite_op"],
+    "benchmark": ["detect benchmark run=RUN", "detect benchmark model=[FILE.tflite,FILE] images=0"],
     "inspect": [
         "detect inspect dataset=voc dataset.root=DIR",
         "detect inspect network backbone=inception_v2",

@@ -15,6 +15,7 @@ from detect.data.dataset import Example
 from detect.data.image_file import read_image
 from detect.errors import WeightsError
 from detect.evaluation.coco import CocoEvaluator, Scores
+from detect.geometry import tiles
 from detect.geometry.frame import Frame
 from detect.portable import runner as portable
 from detect.portable.packages import MODEL
@@ -169,14 +170,19 @@ class Detector:
 
         return cls(find, settings.classes, settings.size, str(file), category_ids=settings.category_ids)
 
-    def __call__(self, images: Image | Iterable[Image], score: float = 0.0) -> list[Detections]:
-        """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out detections below `score`."""
+    def __call__(
+        self, images: Image | Iterable[Image], score: float = 0.0, tile: int | str | None = None
+    ) -> list[Detections]:
+        """images: paths, or uint8 [H, W, 3] RGB arrays of any sizes. Leaves out detections below `score`.
+
+        tile: cuts large images into tiles of this side, or `auto` (`detect.geometry.tiles`), beside the whole image.
+        """
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
             images = [images]
         images, found = list(images), []
         for start in range(0, len(images), BATCH):
             batch = [_array(image) for image in images[start : start + BATCH]]
-            for boxes, scores, classes in self._find(batch):
+            for boxes, scores, classes in self._found(batch, tile):
                 if len(classes) and not 1 <= classes.min() <= classes.max() <= len(self.classes):
                     odd = {int(c) for c in classes} - set(range(1, len(self.classes) + 1))
                     raise WeightsError(f"{self.name}: it finds class {min(odd)}; legal are 1 to {len(self.classes)}")
@@ -185,12 +191,29 @@ class Detector:
                 found.append(Detections(boxes[kept], scores[kept], classes[kept], names))
         return found
 
-    def evaluate(self, examples: Sequence[Example]) -> tuple[Scores, CocoEvaluator]:
+    def _found(self, images: list[np.ndarray], tile: int | str | None) -> list[Found]:
+        if tile is None:
+            return self._find(images)
+        return [self._tiled(image, tiles.side_of(tile, image.shape, self.size)) for image in images]
+
+    def _tiled(self, image: np.ndarray, side: int | None) -> Found:
+        """The detections of one image and of its tiles, joined."""
+        if side is None:
+            return self._find([image])[0]
+        height, width = image.shape[:2]
+        windows = [(0, 0, height, width), *tiles.places(height, width, side)]
+        parts: list[Found] = []
+        for start in range(0, len(windows), BATCH):
+            crops = [np.ascontiguousarray(image[t:b, x:r]) for t, x, b, r in windows[start : start + BATCH]]
+            parts += self._find(crops)
+        return tiles.joined(parts, windows)
+
+    def evaluate(self, examples: Sequence[Example], tile: int | str | None = None) -> tuple[Scores, CocoEvaluator]:
         """Scores the detector on the images of a split; returns the scores, and the evaluator with all detections."""
         evaluator, progress = CocoEvaluator(examples, self.classes), ProgressLine("evaluate", len(examples), 30.0)
         for start in range(0, len(examples), BATCH):
             batch = examples[start : start + BATCH]
-            for example, found in zip(batch, self([e.path for e in batch]), strict=True):
+            for example, found in zip(batch, self([e.path for e in batch], tile=tile), strict=True):
                 evaluator.add(example.id, found.boxes, found.scores, found.classes)
             progress.update(start + len(batch), {})
         progress.close()

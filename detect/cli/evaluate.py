@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> float | None:
         )
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    figures, found = detector.evaluate(dataset.splits[cfg.split])
+    figures, found = detector.evaluate(dataset.splits[cfg.split], cfg.tile)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found)
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     write_json(folder / f"{cfg.split}_scores.json", scores)

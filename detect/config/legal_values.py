@@ -154,6 +154,7 @@ RUN_KEYS: dict[str, Legal] = {
     "compared": whole(1, 10_000),
     "timings": whole(1, 100_000),
     "scored": whole(0),
+    "every": whole(1),
     "batch": whole(1, 1, null=True),
     "strict": SWITCH,
 }

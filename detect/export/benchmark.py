@@ -28,7 +28,7 @@ from detect.weights import checkpoint
 log = logging.getLogger("detect")
 FILES = {TFLITE_MODEL: "tflite", MODEL["onnx"]: "onnx", MODEL["openvino"]: "openvino"}
 SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".xml": "openvino"}
-NAMED = 27  # characters of a name on the console
+NAMED = 24  # characters of a name on the console
 
 
 def find_models(run: Path | None, models: Sequence[Path]) -> dict[str, Model]:

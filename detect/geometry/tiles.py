@@ -63,4 +63,5 @@ def _covered(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
     least = np.minimum(areas, np.prod(box[2:] - box[:2]))
-    return np.prod(np.maximum(sides, 0), axis=1) / np.maximum(least, 1e-9)
+    shares: np.ndarray = np.prod(np.maximum(sides, 0), axis=1) / np.maximum(least, 1e-9)
+    return shares

@@ -73,7 +73,7 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     for name in ("PHOTOS", "runs/STUDY", "advice/experiment", "DIR/experiment", "DIR/dataset", "mypackage"):
         (folder / name).mkdir(parents=True)
-    for name in ("FILE", "FILE.tflite", "frozen_inference_graph.pb", "PHOTOS/a.jpg"):
+    for name in ("FILE", "FILE.tflite", "FILE.mp4", "frozen_inference_graph.pb", "PHOTOS/a.jpg"):
         (folder / name).write_bytes(b"")
     for name in ("advice/experiment/advised.yaml", "DIR/experiment/NAME.yaml"):
         data = "defaults:\n  - override /dataset: digits\n"

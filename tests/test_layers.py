@@ -17,6 +17,7 @@ LAYERS = [
     "detector",
     "training",
     "studies",
+    "portable",
     "tflite",
     "weights",
     "quantization",

@@ -53,8 +53,8 @@ def main(cfg: DictConfig) -> float | None:
         )
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    figures, found = detector.evaluate(dataset.splits[cfg.split])
-    if run is not None and not cfg.get("dataset"):
+    figures, found = detector.evaluate(dataset.splits[cfg.split], cfg.tile)
+    if run is not None and not cfg.get("dataset") and cfg.tile is None:
         keep_threshold(run, cfg, figures)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))

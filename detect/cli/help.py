@@ -13,6 +13,7 @@ VERBS = {
     "compare": "compare detectors on the same test images",
     "predict": "draw boxes on images and write COCO json",
     "export": "write a model that runs without this package",
+    "benchmark": "compare all formats: AP, size, time, memory",
     "inspect": "show the data, the network, or the effect of int8 on a run",
     "convert": "write a data set, or boxes of a detector, in another format",
     "advise": "propose an experiment that fits a data set and this machine",
@@ -35,6 +36,7 @@ EXAMPLES = {
         "detect predict model=FILE.tflite images=FOLDER annotations=FILE.json",
     ],
     "export": ["detect export run=RUN", "detect export run=RUN format=tflite quantize=ptq nms=tflite_op"],
+    "benchmark": ["detect benchmark run=RUN", "detect benchmark model=[FILE.tflite,FILE] images=0"],
     "inspect": [
         "detect inspect dataset=voc dataset.root=DIR",
         "detect inspect network backbone=inception_v2",

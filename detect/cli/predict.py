@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
+from detect.cli import video
 from detect.cli.main import verb
 from detect.data.folder import find_files
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, examine, read_image
@@ -54,8 +55,12 @@ def main(cfg: DictConfig) -> None:
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "predictions").expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={folder}: this is a file; name a folder")
+    if bool(cfg.watch) == (cfg.images is not None):
+        raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")
     if isinstance(cfg.images, ListConfig):
         raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
+    if cfg.watch or video.is_video(str(cfg.images)):
+        return moving(cfg, source, folder)
     photographs = without_output(find_photographs(str(cfg.images)), folder)
     annotations = AnnotationFile(Path(cfg.annotations).expanduser()) if cfg.annotations else None
     names = photographs.names
@@ -63,15 +68,41 @@ def main(cfg: DictConfig) -> None:
     inputs = [*photographs.paths, *([annotations.path] if annotations else [])]
     refuse_overwriting([*targets, folder / RESULTS], inputs)
     ids = annotations.image_ids(names) if annotations else list(range(1, len(names) + 1))
-    from detect.detector import Detector  # imports TensorFlow
-
-    detector = Detector.load(source, class_agnostic=cfg.class_agnostic)
-    detector = detector.calibrated() if cfg.calibrated else detector
+    detector = opened(cfg, source)
     categories = categories_of(detector.classes, detector.category_ids)
     if annotations:
         categories = annotations.categories(detector.classes, detector.category_ids)
     folder.mkdir(parents=True, exist_ok=True)
-    write(detector, Job(photographs.paths, names, ids, targets, categories, folder), cfg.score)
+    write(detector, Job(photographs.paths, names, ids, targets, categories, folder), cfg.score, cfg.tile)
+
+
+def opened(cfg: DictConfig, source: Path) -> "Detector":
+    """The detector of a run or of a file, with the suppression and the scores that were asked for."""
+    from detect.detector import Detector  # imports TensorFlow
+
+    detector = Detector.load(source, class_agnostic=cfg.class_agnostic)
+    detector = detector.calibrated() if cfg.calibrated else detector
+    log.info("drawn are %s", printable(detector.showing(cfg.score)))
+    return detector
+
+
+def moving(cfg: DictConfig, source: Path, folder: Path) -> None:
+    """Predicts on a video, a camera, a stream or a watched folder."""
+    if cfg.annotations:
+        raise ConfigError("annotations= is for images; a video and a watched folder have none")
+    watched = Path(str(cfg.watch)).expanduser() if cfg.watch else None
+    if watched and not watched.is_dir():
+        raise ConfigError(f"watch={watched}: this is no folder")
+    if watched and folder.resolve() == watched.resolve():
+        raise ConfigError(f"output={folder}: its pictures would be taken as images; name another folder")
+    if not watched:
+        video.open_video(str(cfg.images)).release()  # before TensorFlow is imported
+    detector, shown = opened(cfg, source), video.Shown(cfg.score, cfg.tile)
+    folder.mkdir(parents=True, exist_ok=True)
+    if watched:
+        video.watch(detector, watched, folder, shown)
+    else:
+        video.predict_video(detector, str(cfg.images), folder, cfg.every, shown)
 
 
 def find_photographs(what: str) -> Photographs:
@@ -154,18 +185,16 @@ class Job:
     folder: Path
 
 
-def write(detector: "Detector", job: Job, score: float | str) -> None:
+def write(detector: "Detector", job: Job, score: float | str, tile: int | str | None = None) -> None:
     """Draws the boxes that `Detector.shown` chooses. The JSON file holds all detections."""
     from detect.reporting import pictures
-
-    log.info("drawn are %s", printable(detector.showing(score)))
 
     rows: list[Row] = []
     bad: list[str] = []
     for path, name, number, target in zip(job.paths, job.names, job.ids, job.targets, strict=True):
         try:
             image = read_image(path)
-            (found,) = detector(image)
+            (found,) = detector(image, tile=tile)
             shown = detector.shown(found, score)
             boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
             pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))

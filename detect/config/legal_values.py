@@ -234,7 +234,8 @@ RUN_KEYS: dict[str, Legal] = {
     "propose": one_of("experiment", "rate"),
     "decode": SWITCH,
     "overwrite": SWITCH,
-    "format": one_of("saved_model", "tflite"),
+    "format": one_of("saved_model", "tflite", "onnx", "openvino"),
+    "target": one_of("mediapipe", "edge_tpu", null=True),
     "to": one_of("voc", "coco", "yolo", "tfrecord", "arrayrecord"),
     "quantization": one_of("none", "float16", "dynamic", "ptq", "qat"),
     "weights": one_of("per_channel", "per_tensor"),
@@ -245,6 +246,7 @@ RUN_KEYS: dict[str, Legal] = {
     "compared": whole(1, 10_000),
     "timings": whole(1, 100_000),
     "scored": whole(0),
+    "every": whole(1),
     "batch": whole(1, 1, null=True),
     "strict": SWITCH,
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.errors import ConfigError
+from detect.portable.packages import MODEL, require
 from detect.runs.folder import TFLITE_MODEL, RunFolder
 
 LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
@@ -27,18 +28,41 @@ def destination(cfg: DictConfig) -> Path:
 
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError for settings that contradict each other, before TensorFlow is imported."""
-    if str(cfg.output or "").endswith(".tflite"):
-        raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {TFLITE_MODEL}")
-    if cfg.format == "saved_model":
-        legal = {"quantization": ("none", "qat"), "nms": (None, "in_graph"), "input": (None,), "heads": (None,)}
+    named = {".tflite": TFLITE_MODEL, ".onnx": MODEL["onnx"], ".xml": MODEL["openvino"]}
+    if file := named.get(Path(str(cfg.output or "")).suffix):
+        raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {file}")
+    if cfg.format != "tflite":
+        kinds = ("none", "qat") if cfg.format == "saved_model" else ("none",)
+        legal = {"quantization": kinds, "nms": (None, "in_graph"), "input": (None,), "heads": (None,)}
         given = [f"{key}={cfg[key]}" for key, values in legal.items() if cfg[key] not in values]
         if given:
-            raise ConfigError(f"{', '.join(given)} is for format=tflite; a SavedModel is float, with its NMS inside")
+            name = "a SavedModel" if cfg.format == "saved_model" else f"format={cfg.format}"
+            raise ConfigError(f"{', '.join(given)} is for format=tflite; {name} is float, with its NMS inside")
+        if cfg.format != "saved_model":
+            require(cfg.format, f"format={cfg.format}", writes=True)
     elif cfg.batch not in (1, None) or (cfg.batch is None and cfg.nms not in (None, "none")):
         told = "null" if cfg.batch is None else cfg.batch
         raise ConfigError(
             f"batch={told}: legal are 1, and with nms=none null (any number); a SavedModel takes any number"
         )
+    check_target(cfg)
+
+
+def check_target(cfg: DictConfig) -> None:
+    """Raises ConfigError if the settings alone tell that the file is not for the client that `target` names."""
+    if cfg.target is None:
+        return
+    told = f"target={cfg.target}"
+    if cfg.format != "tflite":
+        raise ConfigError(f"{told}: it takes a TFLite file; give format=tflite")
+    if cfg.target == "mediapipe" and cfg.nms in (None, "none"):
+        raise ConfigError(f"{told}: it wants detections; give nms=in_graph or nms=tflite_op")
+    if cfg.target == "mediapipe" and cfg.input == "int8":
+        raise ConfigError(f"{told} input=int8: it gives images of uint8 or float32; leave input=null")
+    if cfg.target == "edge_tpu" and cfg.quantization not in ("ptq", "qat"):
+        raise ConfigError(f"{told} quantize={cfg.quantization}: it computes in int8; give quantize=ptq or quantize=qat")
+    if cfg.target == "edge_tpu" and cfg.batch != 1:
+        raise ConfigError(f"{told} batch=null: it takes tensors of fixed shapes; leave batch=1")
 
 
 def check_stage(cfg: DictConfig) -> None:
@@ -64,6 +88,8 @@ def check_stage(cfg: DictConfig) -> None:
 def default_name(cfg: DictConfig) -> str:
     """The name of the export's folder in the run folder: `saved_model` or `tflite`, and the settings that differ."""
     together = "class_agnostic" if cfg.class_agnostic else ""
+    if cfg.format in MODEL:
+        return "_".join([cfg.format, *([together] if together else [])])
     if cfg.format == "saved_model":
         parts = ["qat" if cfg.quantization == "qat" else "", together]
     else:

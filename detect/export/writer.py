@@ -1,4 +1,4 @@
-"""Writes a trained detector as a SavedModel or a TFLite file, with its measurements: `detect export run=RUN`."""
+"""Writes a trained detector in one of four formats, with its measurements: `detect export run=RUN`."""
 
 import logging
 import shutil
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from detect.data.dataset import DetectionDataset
 from detect.detector import Detector
 from detect.errors import ConfigError, printable
 from detect.export import comparison, images
@@ -17,6 +18,7 @@ from detect.export import saved_model as graph
 from detect.export.options import ANCHORS, LABELS
 from detect.files import write_json
 from detect.geometry.frame import Frame
+from detect.portable.packages import MODEL, WRITES
 from detect.runs import provenance
 from detect.runs.folder import DETECTOR, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
 from detect.tflite import accuracy, operators, package, parity
@@ -36,7 +38,7 @@ def write(cfg: DictConfig, folder: Path) -> None:
     detector = Detector.load(cfg.run, stage, class_agnostic=cfg.class_agnostic)
     if detector.architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model can't be exported again; name the run folder")
-    (write_saved_model if cfg.format == "saved_model" else write_tflite)(cfg, detector, folder)
+    WRITERS[cfg.format](cfg, detector, folder)
 
 
 def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None:
@@ -47,26 +49,66 @@ def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None
     with tempfile.TemporaryDirectory() as place:
         new = Path(place) / "saved_model"
         graph.save(architecture, detector.classes, detector.name, new, detector.category_ids, detector.threshold)
-        shipped = Detector.load(new)
-        report: dict[str, Any] = {
-            "format": "saved_model",
-            "options": {"quantize": cfg.quantization, "batch": None, "class_agnostic": cfg.class_agnostic},
-            "bytes": sum(file.stat().st_size for file in new.rglob("*") if file.is_file()),
-            "operators": operators.of_saved_model(new),
-            "parity": {"source": source, "frames": len(frames), **comparison.parity(cfg, detector, shipped, frames)},
-            "scores": comparison.score(cfg, dataset, shipped, architecture),
-            "latency_ms": parity.timed(lambda: shipped(images.photographs()[0]), cfg.timings),
-            "settings": {"classes": detector.classes, "size": architecture.size, "resize": architecture.resize}
-            | {"suppression": vars(architecture.postprocess)},
-        }
+        compared = (dataset, source, frames)
+        report = {"operators": operators.of_saved_model(new)} | measured(cfg, detector, new, compared)
         judge(cfg, comparison.disagreement(report["parity"]))
         shutil.copytree(new, folder, dirs_exist_ok=True)
     write_beside(folder, detector.classes, {**report, **provenance.collect()})
+    if problem := accuracy.complaint(report["scores"], cfg.quantization):
+        log.warning("%s: the resize inside the file rounds some pixels differently", problem)
+    tell(report)
+
+
+def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
+    """Writes an ONNX file or an OpenVINO model with decoding and suppression inside; it takes frames."""
+    from detect.portable import convert  # optional packages
+
+    architecture, dataset = detector.architecture, images.data_of(cfg, detector.classes)
+    source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
+    about = convert.describe(architecture, detector.classes, detector.name, detector.category_ids, detector.threshold)
+    content = convert.to_onnx(architecture, about)
+    with tempfile.TemporaryDirectory() as place:
+        new = Path(place) / cfg.format
+        new.mkdir()
+        if cfg.format == "onnx":
+            (new / MODEL["onnx"]).write_bytes(content)
+        else:
+            convert.write_openvino(content, about, new)
+        compared = (dataset, source, frames)
+        report = {"operators": convert.operators(content)} | measured(cfg, detector, new, compared)
+        judge(cfg, comparison.disagreement(report["parity"]), accuracy.complaint(report["scores"], cfg.quantization))
+        shutil.copytree(new, folder, dirs_exist_ok=True)
+    about_run = provenance.collect()
+    about_run["versions"] |= {name: provenance.version(name) for name in WRITES[cfg.format]}
+    write_beside(folder, detector.classes, {**report, **about_run})
+    tell(report)
+
+
+Compared = tuple[DetectionDataset | None, str, images.Images]
+"""The data set of a run, or None; and the source of the compared frames, and these frames."""
+
+
+def measured(cfg: DictConfig, detector: Detector, new: Path, compared: Compared) -> dict[str, Any]:
+    """The figures in `export.json` of a model with decoding and suppression, which is in the folder `new`."""
+    architecture, (dataset, source, frames) = detector.architecture, compared
+    shipped = Detector.load(new)
+    return {
+        "format": cfg.format,
+        "options": {"quantize": cfg.quantization, "batch": None, "class_agnostic": cfg.class_agnostic},
+        "bytes": sum(file.stat().st_size for file in new.rglob("*") if file.is_file()),
+        "parity": {"source": source, "frames": len(frames), **comparison.parity(cfg, detector, shipped, frames)},
+        "scores": comparison.score(cfg, dataset, shipped, architecture),
+        "latency_ms": parity.timed(lambda: shipped(images.photographs()[0]), cfg.timings),
+        "settings": {"classes": detector.classes, "size": architecture.size, "resize": architecture.resize}
+        | {"suppression": vars(architecture.postprocess)},
+    }
+
+
+def tell(report: dict[str, Any]) -> None:
+    """The figures of `measured`, for the console."""
     log.info("scores differ by %.1e of the largest from the run's", report["parity"]["relative"])
     if report["scores"]:
         log.info(accuracy.line(report["scores"]))
-    if problem := accuracy.complaint(report["scores"], cfg.quantization):
-        log.warning("%s: the resize inside the file rounds some pixels differently", problem)
     log.info("size %.1f MB, latency of one photograph %.1f ms", report["bytes"] / 1e6, report["latency_ms"])
 
 
@@ -87,7 +129,8 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / TFLITE_MODEL).write_bytes(file.content)
         report["scores"] = comparison.score(cfg, dataset, Detector.load(place), architecture)
-    judge(cfg, package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
+    unequal = (package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
+    judge(cfg, package.unfit(report["targets"], cfg.target), *unequal)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TFLITE_MODEL).write_bytes(file.content)
     np.savetxt(folder / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
@@ -113,3 +156,12 @@ def write_beside(folder: Path, classes: Sequence[str], report: dict[str, Any]) -
     (folder / LABELS).write_text("\n".join(map(printable, classes)) + "\n", encoding="utf-8")
     write_json(folder / EXPORT, report)
     log.info("wrote %s", folder)
+
+
+WRITERS = {
+    "saved_model": write_saved_model,
+    "tflite": write_tflite,
+    "onnx": write_portable,
+    "openvino": write_portable,
+}
+"""What writes each format."""

@@ -146,6 +146,8 @@ def _within(
     boxes = tf.clip_by_value(boxes, 0.0, frame)
     sides = tf.reduce_min(boxes[..., 2:] - boxes[..., :2], axis=-1)
     real &= (sides > 0) & (sides >= min_size)
-    first = tf.argsort(tf.cast(real, tf.int32), axis=1, direction="DESCENDING", stable=True)[:, :total]
+    most = boxes.shape[1]
+    keys = tf.where(real, most, 0) - tf.range(most)  # no two are equal: OpenVINO's sort is not stable
+    first = tf.argsort(keys, axis=1, direction="DESCENDING")[:, :total]
     boxes, scores, classes, real = (tf.gather(x, first, batch_dims=1) for x in (boxes, scores, classes, real))
     return boxes, scores, classes, real

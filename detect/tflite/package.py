@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import ConfigError, WeightsError
 from detect.evaluation.sqnr import Limit
-from detect.tflite import accuracy, detection_output, flatbuffer, operators, trial
+from detect.tflite import accuracy, detection_output, edge_tpu, flatbuffer, operators, task_metadata, trial
 from detect.tflite import parity as checks
 from detect.tflite.convert import INT8, convert, float_kernels
 from detect.tflite.metadata import Settings
@@ -76,8 +76,8 @@ def build(model: tf_keras.Model, settings: Settings, options: Options, frames: S
         operators.refuse_float_convolutions(graph, float_kernels(model) if options.quantize == "qat" else {})
     body = flatbuffer.write(graph)
     whole = detection_output.attach(flatbuffer.read(body), settings)
-    flatbuffer.set_metadata(whole, settings.entries())
-    return File(flatbuffer.write(whole), body)
+    flatbuffer.set_metadata(whole, settings.entries() | task_metadata.entries(settings))
+    return File(task_metadata.with_labels(flatbuffer.write(whole), settings), body)
 
 
 def report(
@@ -124,6 +124,10 @@ def report(
         "parity": parity,
         "layers": [] if options.quantize == "none" else checks.layers(reference.body, file.body, frames[:LAYER_FRAMES]),
         "latency_ms": checks.latency(timed, frames[0], THREADS, runs),
+        "targets": {
+            "mediapipe": task_metadata.objections(settings, options.takes or ""),
+            "edge_tpu": edge_tpu.report(parsed),
+        },
         "settings": settings.to_dict(),
     }
 
@@ -157,6 +161,14 @@ def disagreement(parity: dict[str, Any]) -> str | None:
     )
 
 
+def unfit(targets: dict[str, Any], target: str | None) -> str | None:
+    """Why a file is not for the client that `target` names, from the part `targets` of its report; None if it is."""
+    if target == "edge_tpu":
+        return edge_tpu.problem(targets["edge_tpu"])
+    told = "; ".join(targets["mediapipe"]) if target == "mediapipe" else ""
+    return f"MediaPipe does not take the file: {told}" if told else None
+
+
 def table(report: dict[str, Any]) -> list[str]:
     """The report for the console, in 80 columns."""
     parity, latency = report["parity"], report["latency_ms"]
@@ -180,7 +192,10 @@ def table(report: dict[str, Any]) -> list[str]:
     for threads, times in latency.items():
         beside = f" (float32: {times['float32']:.2f} ms)" if "float32" in times else ""
         lines.append(f"latency, {threads} thread{'s' if threads != '1' else ' '}  {times['file']:.2f} ms{beside}")
-    return lines
+    refused = "; ".join(report["targets"]["mediapipe"])
+    told = f"MediaPipe  {'does not take it: ' + refused if refused else 'its ObjectDetector takes this file'}"
+    lines += textwrap.wrap(told, 80, subsequent_indent=" " * 11)
+    return lines + [edge_tpu.line(report["targets"]["edge_tpu"])] * (report["options"]["quantize"] in INT8)
 
 
 def short(tensor: str) -> str:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, DataError, WeightsError
-from detect.export import images
+from detect.export import images, options
 
 LEFT_OUT = ("last", "tensorboard", "classify", "*.png")
 
@@ -176,3 +176,20 @@ def test_a_data_set_that_has_other_classes_now(small_run, tmp_path, caplog):
     report = json.loads((run / "tflite" / "export.json").read_text())
     assert report["scores"] is None and report["parity"]["source"] == "photographs of scikit-image"
     assert "nothing is scored, and photographs are compared" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        (["target=mediapipe"], "target=mediapipe: it takes a TFLite file; give format=tflite"),
+        (["target=mediapipe", "format=tflite"], "target=mediapipe: it wants detections; give nms=in_graph"),
+        (["target=mediapipe", "format=tflite", "quantization=ptq", "nms=in_graph", "input=int8"], "leave input=null"),
+        (["target=edge_tpu", "format=tflite"], "target=edge_tpu quantize=none: it computes in int8"),
+        (["target=edge_tpu", "format=tflite", "quantization=ptq", "batch=null"], "leave batch=1"),
+    ],
+)
+def test_a_target_refuses_settings_before_the_work(settings, told):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("export", [*settings, "run=x"])
+    with pytest.raises(ConfigError, match=told):
+        options.check(cfg)

@@ -1,0 +1,62 @@
+"""Compares all formats of a detector: `detect benchmark run=RUN`."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, ListConfig
+
+from detect.cli.main import verb
+from detect.data.subset import evenly_spread
+from detect.errors import ConfigError, DataError
+from detect.runs.dataset import check_ground_truth, open_dataset
+from detect.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from detect.export.timing import Model
+
+log = logging.getLogger("detect")
+
+
+@verb("benchmark")
+def main(cfg: DictConfig) -> None:
+    """Prints a row for each model, and writes benchmark.json and benchmark.csv."""
+    named = list(cfg.model) if isinstance(cfg.model, ListConfig) else [cfg.model] if cfg.model else []
+    run = Path(cfg.run).expanduser() if cfg.run else None
+    if run is None and not named:
+        raise ConfigError("benchmark: name a run folder (run=RUN), exported models (model=[FILE,FILE]), or both")
+    if run is not None and not RunFolder(run).is_run:
+        raise ConfigError(f"run={run}: this is no run folder, which has a config.yaml; name exports with model=[...]")
+    folder = Path(cfg.output or (run / "benchmark" if run else "benchmark")).expanduser()
+    dataset = open_dataset(cfg) if cfg.get("dataset") else open_dataset(RunFolder(run).saved_config()) if run else None
+    examples = evenly_spread(dataset.splits.get(cfg.split, ()), cfg.images) if dataset and cfg.images else []
+    if dataset and cfg.images and not examples:
+        filled = [name for name, found in dataset.splits.items() if found]
+        raise ConfigError(f"split={cfg.split}: data set {dataset.name} has images in {', '.join(filled)} only")
+    if dataset and examples:
+        check_ground_truth(dataset)
+    from detect.export import benchmark  # imports TensorFlow
+
+    models = benchmark.find_models(run, [Path(str(name)).expanduser() for name in named])
+    if dataset and examples:
+        _check_classes(models, dataset.classes)
+    rows = benchmark.benchmark(models, examples, cfg.runs, cfg.threads)
+    benchmark.write(rows, len(examples), folder)
+    for line in benchmark.table(rows):
+        log.info("%s", line)
+    log.info("%d images, %d runs of each time; wrote benchmark.json and .csv into %s", len(examples), cfg.runs, folder)
+
+
+def _check_classes(models: Mapping[str, "Model"], classes: Sequence[str]) -> None:
+    """Raises DataError if a model has other classes than the data set."""
+    from detect.detector import Detector
+
+    for name, model in models.items():
+        found = Detector.load(model.path, model.stage if model.kind == "run" else None).classes
+        if found != tuple(classes):
+            raise DataError(f"{name} has the classes {list(found)}; the data set has {list(classes)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""`detect predict` on a video, a camera or a stream, and on images that appear in a folder."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from detect.data.image_file import IMAGE_SUFFIXES, read_image
+from detect.data.text import printable
+from detect.errors import ConfigError, DataError, first_few
+from detect.evaluation.coco_json import Row, categories_of, rows_of
+from detect.files import write_json
+from detect.reporting.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from detect.detector import Detections, Detector
+
+log = logging.getLogger("detect")
+SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+STREAMS = ("rtsp://", "rtmp://", "http://", "https://", "udp://")
+RATE = 25.0  # frames a second, of a source that does not tell it
+LOOK = 0.5  # seconds between two looks into a watched folder
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How images are predicted. score: of the least box that is drawn, `auto` or `per_class`.
+
+    tile: see `detect.geometry.tiles`.
+    """
+
+    score: float | str
+    tile: int | str | None
+
+
+def is_video(what: str) -> bool:
+    """Whether `images=` names a video file, a camera by its number, or a stream."""
+    return what.isdigit() or what.startswith(STREAMS) or Path(what).suffix.lower() in SUFFIXES
+
+
+def open_video(what: str) -> cv2.VideoCapture:
+    """The opened video, camera or stream. Raises DataError if OpenCV can't open it."""
+    if not what.isdigit() and not what.startswith(STREAMS) and not Path(what).is_file():
+        raise DataError(f"images={what}: there is no such file")
+    capture = cv2.VideoCapture(int(what) if what.isdigit() else what)
+    if not capture.isOpened():
+        kind = "camera" if what.isdigit() else "stream" if what.startswith(STREAMS) else "video"
+        raise DataError(f"images={what}: OpenCV can't open this {kind}")
+    return capture
+
+
+def frames(capture: cv2.VideoCapture, every: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(number from 0, RGB uint8 [H, W, 3]) of each n-th frame, to the end or to Ctrl-C."""
+    number = 0
+    while capture.grab():
+        if number % every == 0:
+            ok, frame = capture.retrieve()
+            if not ok:
+                return
+            yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        number += 1
+
+
+def predict_video(detector: "Detector", what: str, folder: Path, every: int, shown: Shown) -> None:
+    """Writes a video with boxes, and `NAME.json`: COCO's results of each predicted frame, with its number and time.
+
+    Ctrl-C ends a camera or a stream; what was predicted is written. Raises DataError if no frame can be read.
+    """
+    capture = open_video(what)
+    name = f"camera{what}" if what.isdigit() else Path(what.split("?")[0]).stem or "stream"
+    rate = capture.get(cv2.CAP_PROP_FPS) or RATE
+    total = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) // every
+    target = folder / f"{name}.mp4"
+    if target.exists() and Path(what).exists() and target.samefile(what):
+        raise ConfigError(f"output={folder}: it would overwrite the input {what}; name another folder")
+    categories = categories_of(detector.classes, detector.category_ids)
+    rows: list[dict[str, object]] = []
+    writer, count, started = None, 0, time.perf_counter()
+    progress = ProgressLine("predict", total, 30.0)
+    try:
+        for number, image in frames(capture, every):
+            (found,) = detector(image, tile=shown.tile)
+            drawn = _drawn(detector, image, found, shown.score)
+            if writer is None:
+                writer = _writer(target, rate / every, drawn.shape)
+            writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            found_rows = rows_of(number, name, (found.boxes, found.scores, found.classes), categories)
+            rows += [{**row, "seconds": round(number / rate, 3)} for row in found_rows]
+            count += 1
+            progress.update(count, {"images/s": count / (time.perf_counter() - started)})
+    except KeyboardInterrupt:
+        log.info("ended by Ctrl-C")
+    finally:
+        progress.close()
+        capture.release()
+        if writer is not None:
+            writer.release()
+    if not count:
+        raise DataError(f"images={what}: no frame can be read")
+    write_json(folder / f"{name}.json", rows, indent=None)
+    speed = count / (time.perf_counter() - started)
+    log.info("%d frames, %.1f images/s; %s and %s are in %s", count, speed, target.name, f"{name}.json", folder)
+
+
+def _writer(target: Path, rate: float, shape: Sequence[int]) -> cv2.VideoWriter:
+    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, (shape[1], shape[0]))
+    if not writer.isOpened():
+        raise ConfigError(f"output={target.parent}: OpenCV can't write {target.name} here")
+    return writer
+
+
+def _drawn(detector: "Detector", image: np.ndarray, found: "Detections", score: float | str) -> np.ndarray:
+    from detect.reporting import pictures
+
+    kept = detector.shown(found, score)
+    return pictures.draw_boxes(image, found.boxes[kept], found.classes[kept], found.scores[kept], detector.classes)
+
+
+def settled(folder: Path, seen: dict[Path, tuple[int, int]], done: set[Path]) -> list[Path]:
+    """The images in a folder that are new, and whose size and time are those of the look before.
+
+    seen: what the look before saw, and is changed; a file that is still written changes between two looks.
+    """
+    ready = []
+    for path in sorted(folder.iterdir()):
+        if path in done or path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        try:
+            about = path.stat()
+        except OSError:  # it was moved away
+            continue
+        now = (about.st_size, about.st_mtime_ns)
+        if seen.get(path) == now and about.st_size:
+            ready.append(path)
+        seen[path] = now
+    return ready
+
+
+def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks: int | None = None) -> None:
+    """Predicts on the images of a folder as they appear, until Ctrl-C. Writes a picture of each, and detections.json.
+
+    An image is read when it did not change between two looks. One that can't be read is named and passed over.
+    looks: the number of looks, for tests; None is without end.
+    """
+    from detect.reporting import pictures
+
+    categories = categories_of(detector.classes, detector.category_ids)
+    rows: list[Row] = []
+    seen: dict[Path, tuple[int, int]] = {}
+    done: set[Path] = set()
+    log.info("watching %s; Ctrl-C ends", printable(source))
+    try:
+        while looks is None or looks > 0:
+            for path in settled(source, seen, done):
+                done.add(path)
+                try:
+                    image = read_image(path)
+                except (DataError, OSError) as error:
+                    log.warning("%s: %s", printable(path.name), printable(error))
+                    continue
+                (found,) = detector(image, tile=shown.tile)
+                pictures.save(folder / f"{path.name}.png", _drawn(detector, image, found, shown.score))
+                rows += rows_of(len(done), path.name, (found.boxes, found.scores, found.classes), categories)
+                write_json(folder / "detections.json", rows, indent=None)
+                rest = zip(found.names, found.scores, detector.shown(found, shown.score), strict=True)
+                named = [f"{name} {score:.2f}" for name, score, kept in rest if kept]
+                log.info("%s: %s", printable(path.name), printable(first_few(named, 4) or "nothing"))
+            time.sleep(LOOK)
+            looks = None if looks is None else looks - 1
+    except KeyboardInterrupt:
+        log.info("ended by Ctrl-C: %d images, results are in %s", len(done), printable(folder))

@@ -1,0 +1,157 @@
+"""Every format of a detector side by side: AP, size, time, memory, and agreement with the run."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.data.dataset import Example
+from detect.data.image_file import read_image
+from detect.detector import Detector
+from detect.errors import ConfigError
+from detect.evaluation import agreement
+from detect.evaluation.coco import CocoEvaluator
+from detect.export import timing
+from detect.export.images import photographs
+from detect.export.timing import Model
+from detect.files import read_json, write_csv, write_json
+from detect.geometry.frame import Frame
+from detect.portable.packages import MODEL
+from detect.runs import provenance
+from detect.runs.folder import DETECTOR, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
+from detect.weights import checkpoint
+
+log = logging.getLogger("detect")
+FILES = {TFLITE_MODEL: "tflite", MODEL["onnx"]: "onnx", MODEL["openvino"]: "openvino"}
+SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".xml": "openvino"}
+NAMED = 24  # characters of a name on the console
+
+
+def find_models(run: Path | None, models: Sequence[Path]) -> dict[str, Model]:
+    """The models by short names: the run and all exports in its folder, and those that are named besides."""
+    found: dict[str, Model] = {}
+    if run is not None:
+        stages = [s for s in (DETECTOR, QUANTIZED) if checkpoint.exists(RunFolder(run).stage(s).best)]
+        found |= {f"run ({stage})" if stages[1:] else "run": Model("run", run, stage) for stage in stages}
+        for report in sorted(run.glob(f"*/{EXPORT}")):
+            found[report.parent.name] = recognised(report.parent)
+    for path in models:
+        name = path.name if path.is_dir() or path.parent.name in ("", ".") else f"{path.parent.name}/{path.name}"
+        found[name if name not in found else str(path)] = recognised(path)
+    return found
+
+
+def recognised(path: Path) -> Model:
+    """The kind of a model, and its file. Raises ConfigError if there is none."""
+    if path.is_file() and path.suffix in SUFFIXES:
+        return Model(SUFFIXES[path.suffix], path, _stage(path.with_name(EXPORT)))
+    for name, kind in FILES.items():
+        if (path / name).is_file():
+            return Model(kind, path / name, _stage(path / EXPORT))
+    if (path / "saved_model.pb").is_file():
+        return Model("saved_model", path, _stage(path / EXPORT))
+    if RunFolder(path).is_run:
+        return Model("run", path)
+    raise ConfigError(f"model={path}: legal are a .tflite, .onnx or .xml file, a folder of an export, or a run")
+
+
+def _stage(report: Path) -> str:
+    """The stage of a run that a file was made from, as its export.json tells."""
+    options = read_json(report).get("options", {}) if report.is_file() else {}
+    return QUANTIZED if options.get("quantize") == "qat" else DETECTOR
+
+
+def size_of(model: Model) -> int | None:
+    """The bytes that ship; None of a run, which does not."""
+    kind, path = model.kind, model.path
+    if kind == "run":
+        return None
+    files = [path, path.with_suffix(".bin")] if kind == "openvino" else [path]
+    if kind == "saved_model":
+        files = [file for file in path.rglob("*") if file.name != EXPORT and file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def benchmark(
+    models: Mapping[str, Model], examples: Sequence[Example], runs: int, threads: int | None
+) -> list[dict[str, Any]]:
+    """A row for each model.
+
+    examples: scored; without any, AP and agreement are None. runs: of each time. threads: the second number of threads;
+    None is the number of cores. The time is that of one image of the size of the frame in the model alone.
+    """
+    rows: list[dict[str, Any]] = []
+    runs_of: dict[str, list[agreement.Frame]] = {}  # the detections of the stages of the run
+    for name, model in models.items():
+        detector = Detector.load(model.path, model.stage if model.kind == "run" else None)
+        found, ap = _detections(detector, examples)
+        if model.kind == "run":
+            runs_of.setdefault(model.stage, found)
+        reference = runs_of.get(model.stage)
+        same = agreement.agreement(reference, found, 1.0) if reference else None
+        rows.append(
+            {"name": name, "kind": model.kind, "bytes": size_of(model), "AP": ap, "size": list(detector.size)}
+            | {"partners": same and same["partners"]}
+            | {"largest_score_difference": same and same["largest_score_difference"]}
+        )
+        log.info("scored %s", name)
+    image = read_image(examples[0].path) if examples else photographs()[0]
+    for count in dict.fromkeys((1, threads or os.cpu_count() or 1)):
+        for size in dict.fromkeys(tuple(row["size"]) for row in rows):
+            alike = {row["name"]: models[row["name"]] for row in rows if tuple(row["size"]) == size}
+            frame = np.rint(Frame(size, "stretch").fit(image)).astype(np.uint8)
+            measured = timing.measure(alike, frame, count, runs)
+            for row in rows:
+                if row["name"] in measured:
+                    row.setdefault("threads", {})[str(count)] = measured[row["name"]]
+    return rows
+
+
+def _detections(detector: Detector, examples: Sequence[Example]) -> tuple[list[agreement.Frame], float | None]:
+    """The detections of each image, boxes as shares of its longer side, and AP."""
+    evaluator = CocoEvaluator(examples, detector.classes) if examples else None
+    found: list[agreement.Frame] = []
+    for example in examples:
+        image = read_image(example.path)
+        (one,) = detector(image)
+        found.append((one.boxes / max(image.shape[:2]), one.scores, one.classes))
+        assert evaluator is not None
+        evaluator.add(example.id, one.boxes, one.scores, one.classes)
+    return found, evaluator.result().summary["AP"] if evaluator else None
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows for the console, in 80 columns."""
+    counts = list(rows[0]["threads"])
+    titles = "".join(f"{f'ms {n} thread' + 's' * (n != '1'):>15}" for n in counts)
+    lines = [f"{'':<{NAMED}}{'MB':>6}{'AP':>7}{'same':>6}{titles}{'memory':>7}"]
+    for row in rows:
+        name = row["name"] if len(row["name"]) < NAMED else f"{row['name'][: NAMED - 2]}…"
+        size = "-" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}"
+        ap = "-" if row["AP"] is None else f"{row['AP']:.3f}"
+        same = "-" if row["partners"] is None else f"{row['partners']:.0%}"
+        times = "".join(f"{_time(row['threads'][n]):>15}" for n in counts)
+        lines.append(f"{name:<{NAMED}}{size:>6}{ap:>7}{same:>6}{times}{row['threads'][counts[0]]['memory_mb']:>7.0f}")
+    return lines
+
+
+def _time(measured: Mapping[str, float]) -> str:
+    """Median and half the distance of the quartiles."""
+    return f"{measured['ms']:.1f} ±{(measured['high'] - measured['low']) / 2:.1f}"
+
+
+def write(rows: Sequence[Mapping[str, Any]], images: int, folder: Path) -> None:
+    """Writes `benchmark.json` and `benchmark.csv`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"images": images, "models": list(rows), **provenance.collect()}
+    write_json(folder / "benchmark.json", json.loads(json.dumps(about)))
+    counts = list(rows[0]["threads"])
+    plain = ["name", "kind", "bytes", "AP", "partners", "largest_score_difference"]
+    figures = [(n, key) for n in counts for key in ("ms", "low", "high", "memory_mb")]
+    columns = [*plain, *(f"{key}_{n}" for n, key in figures)]
+    lines = [[*(row[key] for key in plain), *(row["threads"][n][key] for n, key in figures)] for row in rows]
+    write_csv(folder / "benchmark.csv", columns, lines)

@@ -1,0 +1,170 @@
+"""Times exported models beside each other: each in a process of its own, asked in turn, one at a time.
+
+`python -m detect.export.timing KIND PATH STAGE THREADS SHAPE` is such a process. It loads the model with the library of
+its format alone, so that its memory is that of a program that ships. Then each line of its standard input is one run.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.errors import WeightsError
+
+KINDS = ("run", "saved_model", "tflite", "onnx", "openvino")
+WARM_UP = 3  # runs that are not counted
+UNIT = (1 << 20) if sys.platform == "darwin" else (1 << 10)  # of ru_maxrss, per MB: bytes or kB
+
+
+@dataclass(frozen=True)
+class Model:
+    """kind: one of KINDS. path: the run folder, SavedModel folder or file. stage: of a run (`Detector.load`)."""
+
+    kind: str
+    path: Path
+    stage: str = "detector"
+
+
+def measure(models: Mapping[str, Model], frame: np.ndarray, threads: int, runs: int) -> dict[str, dict[str, Any]]:
+    """{name: {"ms": median, "low", "high": quartiles, "memory_mb": peak}} of models with so many threads.
+
+    frame: uint8 [height, width, 3], or of any size for models of several frames (see `benchmark`). runs: at least 2.
+    Raises WeightsError, which names the model, if one can't be run.
+    """
+    workers: dict[str, Worker] = {}
+    try:
+        for name, model in models.items():
+            workers[name] = Worker(name, model, frame, threads)
+        times: dict[str, list[float]] = {name: [] for name in workers}
+        for number in range(WARM_UP + runs):
+            for name, worker in workers.items():
+                taken = worker.ask("run")["ms"]
+                if number >= WARM_UP:
+                    times[name].append(taken)
+        return {name: _spread(times[name]) | worker.ask("memory") for name, worker in workers.items()}
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+def _spread(times: Sequence[float]) -> dict[str, float]:
+    low, middle, high = np.percentile(times, [25, 50, 75])
+    return {"ms": float(middle), "low": float(low), "high": float(high)}
+
+
+class Worker:
+    """A process that holds one model and waits."""
+
+    def __init__(self, name: str, model: Model, frame: np.ndarray, threads: int):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        words = [model.kind, str(model.path), model.stage, str(threads), json.dumps(frame.shape)]
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "detect.export.timing", *words],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(np.ascontiguousarray(frame, np.uint8).tobytes())
+        self.answer()
+
+    def ask(self, word: str) -> dict[str, Any]:
+        """Sends a line and waits for the answer."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{word}\n".encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return self.answer()
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """The next line of the process. Raises WeightsError if it has ended, or tells a problem."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        said = json.loads(line) if line else {"problem": f"its process ended with code {self.process.wait()}"}
+        if "problem" in said:
+            raise WeightsError(f"{self.name}: it can't be timed: {said['problem']}")
+        return dict(said)
+
+    def end(self) -> None:
+        """Ends the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def loaded(model: Model, threads: int, frame: np.ndarray) -> Callable[[], object]:
+    """One run of a model on the frame."""
+    kind, path = model.kind, model.path
+    if kind == "tflite":
+        from detect.tflite.runner import Runner
+
+        runner = Runner(path.read_bytes(), threads, name=str(path))
+        runner.set(frame)
+        return runner.invoke
+    if kind in ("onnx", "openvino"):
+        from detect.portable.runner import OPENERS
+
+        opened, images = OPENERS[kind](path, threads), frame[np.newaxis]
+        return lambda: opened.run(images)
+    from detect import environment
+
+    environment.for_program()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    if kind == "saved_model":
+        module, batch = tf.saved_model.load(str(path)), tf.constant(frame[np.newaxis])
+        return lambda: module.signatures["serving_default"](batch)
+    from detect.detector import Detector
+
+    detector = Detector.load(path, model.stage)
+    return lambda: detector(frame)
+
+
+def peak() -> float:
+    """The most memory in MB that this process has had. On Linux, `ru_maxrss` would begin with that of its parent."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    told = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
+    return told[0] if told else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
+
+
+def serve(words: Sequence[str]) -> None:
+    """The process of a `Worker`."""
+    model, threads, shape = Model(words[0], Path(words[1]), words[2]), int(words[3]), json.loads(words[4])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    frame = np.frombuffer(sys.stdin.buffer.read(int(np.prod(shape))), np.uint8).reshape(shape)
+
+    def say(**values: float | str) -> None:
+        print(json.dumps(values), file=answers, flush=True)
+
+    try:
+        run = loaded(model, threads, frame)
+        say()
+        for line in sys.stdin.buffer:
+            if line.strip() == b"memory":
+                say(memory_mb=peak())
+                continue
+            before = time.perf_counter()
+            run()
+            say(ms=1000 * (time.perf_counter() - before))
+    except Exception as error:  # any library may raise anything
+        say(problem=(str(error).strip() or type(error).__name__).splitlines()[0][:300])
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])

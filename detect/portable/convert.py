@@ -1,0 +1,91 @@
+"""Writes a detector with its decoding and suppression as an ONNX graph, and makes an OpenVINO model of that."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from detect.errors import ConfigError
+from detect.evaluation.thresholds import Shipped
+from detect.modeling.interface import Detector
+from detect.portable.packages import MODEL
+from detect.portable.runner import ENTRY
+from detect.runs.folder import DETECTOR_JSON
+from detect.tflite.quiet import quiet
+from detect.weights.download import sha256_of
+
+OPSET = 17  # of ONNX; onnxruntime reads it since 1.12
+
+
+def describe(
+    architecture: Detector,
+    classes: Sequence[str],
+    origin: str,
+    category_ids: Sequence[int] | None,
+    threshold: Shipped | None = None,
+) -> dict[str, Any]:
+    """What a model says of itself: class names, their numbers in the user's files (None: 1..C), frame, run, thresholds,
+    and whether an object gets one class."""
+    ids = list(category_ids or range(1, len(classes) + 1))
+    size = [int(side) for side in architecture.size]
+    about = {"classes": list(classes), "category_ids": ids, "size": size, "resize": architecture.resize, "run": origin}
+    about["class_agnostic"] = bool(getattr(architecture.postprocess, "class_agnostic", False))
+    return about | {"threshold": threshold.to_dict() if threshold else None}
+
+
+def to_onnx(architecture: Detector, about: dict[str, Any]) -> bytes:
+    """The bytes of an ONNX file, with `about` in its metadata.
+
+    `image`, uint8 [B, height, width, 3], RGB frames -> `detection_boxes` [B, N, 4] normalised to the frame,
+    `detection_scores` [B, N], `detection_classes` [B, N] from 1, `num_detections` [B], all float32.
+    Raises ConfigError if an operation of the network has no counterpart in ONNX.
+    """
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it tells of each step
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *architecture.size, 3], tf.uint8, name="image")])
+    def serve(image):
+        found = architecture.detect(tf.cast(image, tf.float32))
+        size = tf.constant([*architecture.size] * 2, tf.float32)  # from outside, it would become an input
+        return {
+            "detection_boxes": found["boxes"] / size,
+            "detection_classes": tf.cast(found["classes"], tf.float32),
+            "detection_scores": found["scores"],
+            "num_detections": tf.cast(found["count"], tf.float32),
+        }
+
+    try:
+        with quiet():
+            model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
+    except (ValueError, RuntimeError, NotImplementedError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise ConfigError(f"format=onnx: tf2onnx refuses this network: {reason}") from error
+    entry = model.metadata_props.add()
+    entry.key, entry.value = ENTRY, json.dumps(about)
+    return bytes(model.SerializeToString())
+
+
+def operators(content: bytes) -> dict[str, dict[str, int]]:
+    """{operation: {"none": how many}} of an ONNX file; its operations have no type of their own."""
+    import onnx
+
+    counts = Counter(node.op_type for node in onnx.load_model_from_string(content).graph.node)
+    return {name: {"none": count} for name, count in sorted(counts.items())}
+
+
+def write_openvino(content: bytes, about: dict[str, Any], folder: Path) -> None:
+    """Writes `model.xml`, `model.bin` with float32 weights, and the description with their hashes. content: ONNX."""
+    import openvino
+
+    source = folder / MODEL["onnx"]
+    source.write_bytes(content)
+    openvino.save_model(openvino.convert_model(source), folder / MODEL["openvino"], compress_to_fp16=False)
+    source.unlink()
+    files = sorted(folder.glob("model.*"))
+    hashes = {"sha256": {file.name: sha256_of(file) for file in files}}
+    (folder / DETECTOR_JSON).write_text(json.dumps(about | hashes, indent=2), encoding="utf-8")

@@ -1,0 +1,73 @@
+"""Finds objects with a TFLite file of `detect export`, on a Raspberry Pi or any other small computer.
+
+It needs ai-edge-litert, numpy and Pillow, and not this package:
+
+    pip install ai-edge-litert numpy pillow
+    python pi_detect.py model.tflite photo.jpg --score 0.5
+
+The file is one of `nms=in_graph`, with float32 or int8 weights; it carries its class names and its frame. For each
+object a line is printed: the image, the class, the score, and left, top, right, bottom in pixels of the image.
+"""
+
+import argparse
+import io
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+
+
+class Detector:
+    """A TFLite file that ends with detections. names: the class names, from the archive behind the file."""
+
+    def __init__(self, file: Path, threads: int = 1):
+        content = file.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            self.names = archive.read("labels.txt").decode("utf-8").splitlines()
+        self.interpreter = Interpreter(model_content=content, num_threads=threads)
+        self.run = self.interpreter.get_signature_runner()
+        if "detection_boxes" not in self.run.get_output_details():
+            raise SystemExit(f"{file}: it ends with raw heads; export it with nms=in_graph")
+        details = self.run.get_input_details()["image"]
+        (_, self.height, self.width, _), self.type = details["shape"], details["dtype"]
+        if self.type == np.int8:
+            raise SystemExit(f"{file}: it takes int8 images; export it without input=int8")
+
+    def __call__(self, image: Image.Image, score: float) -> list[tuple[str, float, tuple[int, int, int, int]]]:
+        """(class, score, (left, top, right, bottom) in pixels) of each object with at least this score, best first."""
+        frame = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BILINEAR)
+        found = self.run(image=np.asarray(frame, self.type)[np.newaxis])
+        count = int(found["num_detections"][0])
+        scale = np.array([image.height, image.width] * 2)
+        boxes = np.clip(found["detection_boxes"][0, :count], 0, 1) * scale
+        rows = zip(boxes, found["detection_classes"][0, :count], found["detection_scores"][0, :count], strict=True)
+        return [
+            (self.names[int(kind)], float(sure), (round(left), round(top), round(right), round(bottom)))
+            for (top, left, bottom, right), kind, sure in rows
+            if sure >= score
+        ]
+
+
+def main() -> None:
+    """Prints a line for each object, and the time of each image."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("--score", type=float, default=0.5, help="the least score of what is printed")
+    parser.add_argument("--threads", type=int, default=4, help="a Raspberry Pi has 4 cores")
+    arguments = parser.parse_args()
+    detector = Detector(arguments.model, arguments.threads)
+    for path in arguments.images:
+        with Image.open(path) as image:
+            started = time.perf_counter()
+            found = detector(image, arguments.score)
+        print(f"{path}: {len(found)} objects, {1000 * (time.perf_counter() - started):.0f} ms")
+        for name, sure, box in found:
+            print(f"  {name} {sure:.2f} {' '.join(map(str, box))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""`detect predict` on a video and on a watched folder, with a planted detector."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from detect.cli import video
+from detect.errors import ConfigError, DataError
+from tests.cli.conftest import call, picture
+
+FOUND = {1: [([4, 4, 20, 20], 0.9, 1)], 2: [([4, 4, 20, 20], 0.2, 2)]}
+
+
+def film(path, numbers):
+    """A video of 10 frames a second whose frames are images of these numbers."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    assert writer.isOpened()
+    for number in numbers:
+        writer.write(np.full((48, 64, 3), (90, 120, 10 * number), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("every, numbers", [(1, [0, 1, 2, 3]), (2, [0, 2])])
+def test_a_video(planted, tmp_path, every, numbers):
+    run, source = planted(FOUND), film(tmp_path / "film.mp4", [1, 2, 1, 2])
+    call("predict", f"run={run}", f"images={source}", f"every={every}", f"output={tmp_path}/out")
+    rows = json.loads((tmp_path / "out/film.json").read_text())
+    assert [row["image_id"] for row in rows] == numbers
+    assert [row["seconds"] for row in rows] == [number / 10 for number in numbers]
+    assert rows[0]["category"] == "cat" and rows[0]["bbox"] == [4, 4, 16, 16]
+    capture = cv2.VideoCapture(str(tmp_path / "out/film.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (len(numbers), 10.0 / every)
+    ok, frame = capture.read()
+    plain = np.array([90, 120, 10])
+    changed = np.abs(frame.astype(int) - plain).max(axis=2) > 60
+    assert ok and changed[3:22, 3:22].any() and not changed[30:, 40:].any()  # the box is drawn
+
+
+def test_what_is_a_video():
+    named = {"0": True, "a.MP4": True, "rtsp://host/x": True, "photos": False, "a.jpg": False, "*.png": False}
+    assert {name: video.is_video(name) for name in named} == named
+
+
+def test_bad_videos_are_refused_before_the_model(tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(DataError, match=r"bad\.mp4: OpenCV can't open this video"):
+        call("predict", "run=x", f"images={tmp_path}/bad.mp4")
+    with pytest.raises(DataError, match=r"none\.mp4: there is no such file"):
+        call("predict", "run=x", f"images={tmp_path}/none.mp4")
+    with pytest.raises(ConfigError, match="name what to predict"):
+        call("predict", "run=x")
+    with pytest.raises(ConfigError, match="this is no folder"):
+        call("predict", "run=x", f"watch={tmp_path}/none")
+
+
+def test_a_video_is_not_overwritten(planted, tmp_path):
+    run, source = planted(FOUND), film(tmp_path / "film.mp4", [1])
+    before = source.read_bytes()
+    with pytest.raises(ConfigError, match="it would overwrite the input"):
+        call("predict", f"run={run}", f"images={source}", f"output={tmp_path}")
+    assert source.read_bytes() == before
+
+
+def test_a_file_counts_when_it_no_longer_changes(tmp_path):
+    seen, done = {}, set()
+    picture(tmp_path / "a.png", 1)
+    (tmp_path / "text.txt").write_text("x")
+    assert video.settled(tmp_path, seen, done) == []
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(content[:50])
+    assert video.settled(tmp_path, seen, done) == [tmp_path / "a.png"]
+    done.add(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(content)
+    assert video.settled(tmp_path, seen, done) == []
+    assert video.settled(tmp_path, seen, done) == [tmp_path / "b.png"]
+
+
+def test_watching_ends_with_ctrl_c(planted, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(video, "LOOK", 0.05)
+    caplog.set_level("INFO")
+    run, source, output = planted(FOUND), tmp_path / "in", tmp_path / "out"
+    picture(source / "a.png", 1)
+
+    def later():
+        time.sleep(0.5)
+        shutil.copy(source / "a.png", source / "b.png")
+        (source / "bad.png").write_bytes(b"\x89PNG cut")
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=later).start()
+    call("predict", f"run={run}", f"watch={source}", f"output={output}")
+    assert sorted(path.name for path in output.iterdir()) == ["a.png.png", "b.png.png", "detections.json"]
+    assert {row["file_name"] for row in json.loads((output / "detections.json").read_text())} == {"a.png", "b.png"}
+    assert "ended by Ctrl-C: 3 images" in caplog.text and "bad.png: " in caplog.text

@@ -1,0 +1,83 @@
+"""`detect benchmark`: the models that it finds, their times in processes of their own, and the table."""
+
+import importlib
+import json
+
+import hydra
+import numpy as np
+import pytest
+
+from detect.config.check import CONFIG_DIR
+from detect.errors import ConfigError, WeightsError
+from detect.export import benchmark, timing
+from detect.export.timing import Model
+
+
+def call(*overrides: str) -> None:
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        importlib.import_module("detect.cli.benchmark").main(hydra.compose("benchmark", list(overrides)))
+
+
+def test_models_are_recognised_by_their_files(tmp_path):
+    for name in ("a/model.onnx", "b/model.tflite", "c/model.xml", "d/saved_model.pb", "run/config.yaml"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "b/export.json").write_text('{"options": {"quantize": "qat"}}')
+    found = benchmark.find_models(None, [tmp_path / name for name in ("a", "b", "c", "d", "a/model.onnx")])
+    assert {name: model.kind for name, model in found.items()} == {
+        "a": "onnx", "b": "tflite", "c": "openvino", "d": "saved_model", "a/model.onnx": "onnx"
+    }  # fmt: skip
+    assert (found["a"].stage, found["b"].stage) == ("detector", "quantized")
+    assert benchmark.recognised(tmp_path / "run").kind == "run"
+    with pytest.raises(ConfigError, match=r"empty: legal are a \.tflite, \.onnx or \.xml file"):
+        benchmark.recognised(tmp_path / "empty")
+
+
+def test_processes_are_asked_in_turn_and_tell_their_memory(tmp_path):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 3], tf.uint8, name="image")])
+    def network(image):
+        return {"sum": tf.reduce_sum(tf.cast(image, tf.float32))}
+
+    file = tmp_path / "a.tflite"
+    file.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()]).convert())
+    frame = np.zeros((8, 8, 3), np.uint8)
+    found = timing.measure({"one": Model("tflite", file), "two": Model("tflite", file)}, frame, 1, 5)
+    for row in found.values():
+        assert 0 < row["low"] <= row["ms"] <= row["high"]
+        assert 20 < row["memory_mb"] < 400  # far less than a process with TensorFlow
+    (tmp_path / "bad.tflite").write_bytes(b"x" * 100)
+    with pytest.raises(WeightsError, match=r"bad: it can't be timed: .*not a TFLite file"):
+        timing.measure({"bad": Model("tflite", tmp_path / "bad.tflite")}, frame, 1, 2)
+
+
+def test_the_table_fits_80_columns():
+    times = {"ms": 1234.56, "low": 1100.0, "high": 1300.0, "memory_mb": 1234.0}
+    row = {"bytes": 123_456_789, "AP": 0.5, "partners": 1.0, "threads": {"1": times, "16": times}}
+    lines = benchmark.table([{"name": "x" * 60, **row}, {**row, "name": "run", "bytes": None, "AP": None}])
+    assert {len(line) for line in lines} == {80}
+    assert "1234.6 ±100.0" in lines[1] and lines[2].split()[:3] == ["run", "-", "-"]
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="name a run folder"):
+        call()
+    with pytest.raises(ConfigError, match="this is no run folder"):
+        call(f"run={tmp_path}")
+
+
+@pytest.mark.slow
+def test_a_run_and_its_file(small_run, tmp_path):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose(
+            "export", [f"run={small_run[0]}", "format=tflite", "nms=in_graph", f"output={tmp_path}/file"]
+        )
+    importlib.import_module("detect.cli.export").main(cfg)
+    call(f"run={small_run[0]}", f"model={tmp_path}/file", "runs=3", f"output={tmp_path}/out")
+    said = json.loads((tmp_path / "out/benchmark.json").read_text())
+    run, file = (row for row in said["models"] if row["name"] in ("run", "file"))
+    assert (run["partners"], said["images"]) == (1.0, 4)
+    assert file["AP"] == pytest.approx(run["AP"], abs=1e-3) and file["partners"] > 0.95
+    assert file["threads"]["1"]["memory_mb"] < run["threads"]["1"]["memory_mb"] / 2
+    assert (tmp_path / "out/benchmark.csv").read_text().startswith("name,kind,bytes,AP,partners,")

@@ -1,0 +1,66 @@
+"""Tiles cover a picture, and what is found in them is joined once."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detect.detector import Detector
+from detect.geometry import tiles
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(20, 300))
+def test_tiles_cover_every_object_that_is_smaller_than_the_overlap(height, width, side):
+    windows = tiles.places(height, width, side)
+    rng = np.random.default_rng(height * width + side)
+    small = max(1, int(side * tiles.OVERLAP) - 1)
+    for _ in range(5):
+        top, left = rng.integers(0, max(1, height - small + 1)), rng.integers(0, max(1, width - small + 1))
+        bottom, right = min(top + small, height), min(left + small, width)
+        assert any(t <= top and x <= left and b >= bottom and r >= right for t, x, b, r in windows)
+    assert all(b - t <= side and r - x <= side for t, x, b, r in windows)
+
+
+def test_places_by_hand():
+    assert tiles.places(100, 180, 100) == [(0, 0, 100, 100), (0, 80, 100, 180)]
+    assert tiles.places(50, 50, 100) == [(0, 0, 50, 50)]
+
+
+def test_the_side():
+    assert tiles.side_of(None, (4000, 3000), (300, 300)) is None
+    assert tiles.side_of("auto", (600, 600), (300, 300)) is None
+    assert tiles.side_of("auto", (1200, 900), (300, 300)) == 300
+    assert tiles.side_of("auto", (4000, 3000), (300, 300)) == 500
+    assert tiles.side_of(400, (300, 400), (300, 300)) is None
+    assert tiles.side_of(400, (300, 401), (300, 300)) == 400
+
+
+def test_parts_of_an_object_are_joined():
+    whole = (np.array([[10, 10, 30, 30]], np.float32), np.array([0.9]), np.array([1]))
+    cut = (np.array([[0, 0, 10, 10], [0, 0, 10, 10]], np.float32), np.array([0.8, 0.7]), np.array([1, 2]))
+    boxes, scores, classes = tiles.joined([whole, cut], [(0, 0, 50, 50), (20, 20, 50, 50)])
+    assert boxes.tolist() == [[10, 10, 30, 30], [20, 20, 30, 30]]  # the second is of another class
+    assert (scores.tolist(), classes.tolist()) == ([0.9, 0.7], [1, 2])
+    empty = (np.zeros((0, 4), np.float32), np.zeros(0), np.zeros(0, np.int32))
+    assert len(tiles.joined([empty], [(0, 0, 5, 5)])[1]) == 0
+
+
+def test_a_detector_that_shrinks_finds_small_objects_in_tiles():
+    """It sees frames of 64 pixels, and only white squares that have at least 4 pixels of a side there."""
+
+    def find(images):
+        found = []
+        for image in images:
+            scale = max(image.shape[:2]) / 64
+            ys, xs = np.nonzero(image[..., 0])
+            boxes = np.array([[ys.min(), xs.min(), ys.max() + 1, xs.max() + 1]] if len(ys) else [], np.float32)
+            boxes = boxes.reshape(-1, 4)
+            boxes = boxes[(boxes[:, 2] - boxes[:, 0]) / scale >= 4]
+            found.append((boxes, np.full(len(boxes), 0.9, np.float32), np.ones(len(boxes), np.int32)))
+        return found
+
+    image = np.zeros((640, 512, 3), np.uint8)
+    image[300:310, 400:410] = 255  # 1.6% of the side: 1 pixel of the frame
+    detector = Detector(find, ["square"], (64, 64), "planted")
+    assert len(detector(image)[0].scores) == 0
+    (found,) = detector(image, tile="auto")
+    np.testing.assert_array_equal(found.boxes, [[300, 400, 310, 410]])

@@ -1,0 +1,115 @@
+"""ONNX and OpenVINO exports of a small run: they find what the run finds. Skipped where the packages are missing."""
+
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pytest
+
+from detect.config.check import CONFIG_DIR
+from detect.detector import Detector
+from detect.errors import ConfigError, WeightsError
+from detect.portable import packages, runner
+from detect.runs.folder import DETECTOR
+
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+
+
+def call(verb: str, *overrides: str) -> object:
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return importlib.import_module(f"detect.cli.{verb}").main(hydra.compose(verb, list(overrides)))
+
+
+@pytest.fixture(scope="module", params=["onnx", "openvino"])
+def exported(request, small_run, tmp_path_factory) -> Path:
+    """The folder of an export."""
+    for name in ("tf2onnx", "onnx", PACKAGES[request.param]):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'detect[{request.param}]'")
+    folder = tmp_path_factory.mktemp("portable") / request.param
+    call("export", f"run={small_run[0]}", f"format={request.param}", f"output={folder}", "timings=10", "compared=4")
+    return folder
+
+
+def test_the_export_is_described(exported):
+    report = json.loads((exported / "export.json").read_text())
+    kind = report["format"]
+    assert kind == exported.name and (exported / packages.MODEL[kind]).is_file()
+    assert report["parity"]["relative"] < 1e-4 and report["operators"]["Conv"]["none"] > 10
+    assert report["scores"]["difference"] == pytest.approx(0, abs=1e-4)
+    assert report["versions"]["tf2onnx"] and report["latency_ms"] > 0
+    assert (exported / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
+
+
+def test_it_finds_what_the_run_finds(exported, small_run):
+    images = [np.random.default_rng(i).integers(0, 256, (90 + 40 * i, 200, 3), np.uint8) for i in range(3)]
+    run, file = (
+        Detector.load(small_run[0], DETECTOR),
+        Detector.load(exported / packages.MODEL[exported.name], threads=1),
+    )
+    assert (file.classes, file.size, file.category_ids) == (run.classes, run.size, run.category_ids)
+    for ours, theirs in zip(run(images), file(images), strict=True):
+        assert len(ours.scores) == len(theirs.scores) > 0
+        np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-5)
+
+
+def test_verbs_take_it(exported, small_run, tmp_path):
+    model = exported / packages.MODEL[exported.name]
+    ap = call(
+        "evaluate", f"model={model}", "dataset=digits", "dataset.images={train:16,val:4,test:4}", f"output={tmp_path}"
+    )
+    run = call("evaluate", f"run={small_run[0]}", f"output={tmp_path / 'run'}")
+    assert ap == pytest.approx(run, abs=1e-4)
+
+
+def test_a_damaged_file_is_refused(exported, tmp_path):
+    source = packages.MODEL[exported.name]
+    for file in exported.glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = (exported / source).read_bytes()
+    (tmp_path / source).write_bytes(content[: len(content) // 2])
+    with pytest.raises(WeightsError, match=source):
+        Detector.load(tmp_path / source)
+
+
+def test_a_changed_description_is_refused(exported):
+    if exported.name == "onnx":
+        import onnx
+
+        model = onnx.load(exported / "model.onnx")
+        del model.metadata_props[:]
+        bare = exported.parent / "bare.onnx"
+        onnx.save(model, bare)
+        with pytest.raises(WeightsError, match="an ONNX file of another program"):
+            Detector.load(bare)
+        model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+        outside = model.graph.initializer[0].external_data.add()
+        outside.key, outside.value = "location", "../secret"
+        bare.write_bytes(model.SerializeToString())
+        with pytest.raises(WeightsError, match="keeps numbers in other files"):
+            Detector.load(bare)
+    else:
+        about = json.loads((exported / "detector.json").read_text())
+        about["sha256"]["model.bin"] = "0" * 64
+        (exported / "detector.json").write_text(json.dumps(about))
+        with pytest.raises(WeightsError, match=r"model\.bin: it is not what it was"):
+            Detector.load(exported)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_missing_package_names_the_command(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=rf"format={kind}: tf2onnx, onnx, .* pip install 'detect\[{kind}\]'"):
+        call("export", f"format={kind}", "run=x")
+    file = tmp_path / packages.MODEL[kind]
+    file.write_bytes(b"")
+    with pytest.raises(ConfigError, match=rf"pip install 'detect\[{kind}\]'"):
+        runner.open_file(file, 1)
+
+
+@pytest.mark.parametrize("setting", ["quantization=ptq", "nms=none", "input=int8", "nms=tflite_op"])
+def test_what_is_for_tflite_alone(setting):
+    with pytest.raises(ConfigError, match="is for format=tflite; format=onnx is float, with its NMS inside"):
+        call("export", "format=onnx", "run=x", setting)

@@ -15,6 +15,7 @@ LAYERS = [
     "advice",
     "export",
     "detector",
+    "loaders",
     "training",
     "studies",
     "portable",

@@ -11,6 +11,7 @@ import tf_keras
 from detect.detector import Detector
 from detect.export.saved_model import bilinear, save
 from detect.geometry.frame import MODES
+from detect.modeling.nms import NonMaxSuppression
 from detect.runs.folder import DETECTOR_JSON
 
 SHAPES = [(90, 160), (160, 90), (120, 120), (400, 640)]
@@ -20,6 +21,8 @@ class White:
     """A detector of one class whose only box is around the bright pixels of the frame, and one that lies beyond."""
 
     size = (96, 128)
+
+    postprocess = NonMaxSuppression()
 
     def __init__(self, resize: str):
         self.resize = resize

@@ -13,6 +13,7 @@ LAYERS = [
     "cli",
     "train",
     "advice",
+    "migration",
     "export",
     "detector",
     "training",
@@ -29,6 +30,7 @@ LAYERS = [
     "config",
     "apart",
     "environment",
+    "text_format",
     "files",
     "errors",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import tf_keras
 
+from detect.config.legal_values import Epsilon
 from detect.errors import ConfigError
 from detect.modeling.backbones.layers import ConvScope, scaled_depth
 from detect.modeling.interface import Backbone, Maps
@@ -26,6 +27,7 @@ class ExtraFeatureMaps:
     channels: the channels of each extra map; None takes the backbone's default.
     depth_multiplier, min_depth: scale `channels` (the zoo: 1.0 and 16).
     separable: the 3x3 is depthwise, with batch norm and ReLU6, and a 1x1 follows (SSDLite: Sandler 2018, 6.2).
+    epsilon: of batch norm.
     """
 
     def __init__(
@@ -35,10 +37,11 @@ class ExtraFeatureMaps:
         depth_multiplier: float = 1.0,
         min_depth: int = 16,
         separable: bool = False,
+        epsilon: Epsilon = 0.001,
     ):
         self.maps, self.channels = maps, channels
         self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
-        self.separable = separable
+        self.separable, self.epsilon = separable, epsilon
 
     def source(self, name: str) -> str:
         """What the map `name` is made from."""
@@ -57,7 +60,7 @@ class ExtraFeatureMaps:
 
     def _extra(self, x, base: str, i: int, channels: int):
         """The name and the tensor of the next map after x."""
-        scope = ConvScope(stddev=0.03)
+        scope = ConvScope(stddev=0.03, epsilon=self.epsilon)
         depth, half = self._depth(channels), self._depth(channels / 2)
         x = scope.conv(x, half, 1, f"{base}_1_Conv2d_{i}_1x1_{half}")
         name = f"{base}_2_Conv2d_{i}_3x3_s2_{depth}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from detect.config.legal_values import Count, Multiplier
+from detect.config.legal_values import Count, Epsilon, Multiplier
 from detect.modeling.backbones.inception import Builder, Conv, Module, Pool, after
 from detect.modeling.backbones.layers import ConvScope, InputScaling, Rectifier, scale_input
 
@@ -89,6 +89,7 @@ class InceptionV2:
         scale: bool = False,
         stem_norm: bool = False,
         activation: Rectifier = "relu",
+        epsilon: Epsilon = 0.001,
     ):
         self.depth_multiplier, self.min_depth, self.input_scaling = depth_multiplier, min_depth, input_scaling
         self.scale, self.stem_norm, self.activation = scale, stem_norm, activation
@@ -107,7 +108,7 @@ class InceptionV2:
 
     @property
     def _builder(self) -> Builder:
-        scope = ConvScope(scale=self.scale, activation=self.activation)
+        scope = ConvScope(scale=self.scale, activation=self.activation, epsilon=self.epsilon)
         return Builder(scope, "same", self.depth_multiplier, self.min_depth)
 
     def _walk(self, x) -> Iterator[tuple]:

@@ -1,4 +1,4 @@
-"""Protobuf's text format, without descriptors: `name: value` and `name { ... }`, as pipeline.config and label maps have.
+"""Protobuf's text format, without descriptors: `name: value` and `name { ... }`, in pipeline.config and label maps.
 
 The names of fields and the types of values are not checked here; those who read a message know them.
 """

@@ -5,8 +5,8 @@ Usage: python scripts/api_detector.py PIPELINE.config FOLDER [CLASSES]      (scr
 It needs an environment of its own, with Python 3.11 and PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python:
     pip install tensorflow-cpu==2.15.* tf_keras==2.15.* tf-slim "numpy<2" matplotlib pandas lxml scipy pillow
     pip install --no-deps tf-models-research-object-detection==2.8.0.post1
-Feature extractors whose name ends in `_keras` are built by TensorFlow 2 and give an object-based checkpoint, as those of
-the TF 2 zoo are; all others are built as a graph of TensorFlow 1 and give a checkpoint by names. CLASSES replaces the
+Feature extractors whose name ends in `_keras` are built by TensorFlow 2 and give an object-based checkpoint, as those
+of the TF 2 zoo are; all others are a graph of TensorFlow 1 and give a checkpoint by names. CLASSES replaces the
 number of classes. In Faster R-CNN every sampler takes all that it may take, so that nothing is drawn at random.
 """
 
@@ -48,7 +48,6 @@ def prepare(keras: bool):
         module = importlib.import_module(f"tf_keras.src.legacy_tf_layers{name}")
         sys.modules[f"tf_keras.legacy_tf_layers{name}"] = module
     import object_detection
-
     from tensorflow.python.framework import ops
 
     ops.Tensor = tf.Tensor  # tf-slim looks there
@@ -59,7 +58,15 @@ def prepare(keras: bool):
 
 
 def random_value(name: str, shape: list[int]) -> np.ndarray:
-    """Random numbers that follow from the name of a variable alone; they keep the signal at the size of 1."""
+    """Random numbers that follow from the name of a variable alone; they keep the signal at the size of 1.
+
+    They have the 8 bits of a bfloat16, so that a checkpoint of them compresses well.
+    """
+    return (drawn(name, shape).astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+def drawn(name: str, shape: list[int]) -> np.ndarray:
+    """The same before rounding."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
     kind = name.rpartition("/")[2]
     if len(shape) in (2, 4):
@@ -69,9 +76,14 @@ def random_value(name: str, shape: list[int]) -> np.ndarray:
 
 
 def inputs(size: tuple[int, int], classes: int) -> dict[str, np.ndarray]:
-    """Random images of the frame's size, and boxes in shares of the frame with classes from 1."""
+    """Random images of the frame's size, and boxes in shares of the frame with classes from 1.
+
+    The boxes are nearly square in pixels, so that each has an anchor with an IoU of .5: a box without one is matched to
+    its best anchor, and rounding decides between several anchors that contain it.
+    """
     random = np.random.default_rng(0)
-    sides = random.uniform(0.1, 0.6, (IMAGES, BOXES, 2))
+    sides = random.uniform(0.15, 0.6, (IMAGES, BOXES, 1)) * random.uniform(0.85, 1.0, (IMAGES, BOXES, 2))
+    sides *= min(size) / np.array(size)
     low = random.uniform(0, 1, (IMAGES, BOXES, 2)) * (1 - sides)
     return {
         "images": random.integers(0, 256, (IMAGES, *size, 3), np.uint8),

@@ -4,7 +4,8 @@ Usage: python scripts/migrate_table.py FOLDER [--api PYTHON] [--work FOLDER] [--
 It prints a table: file, result, why or how far apart. With --api, scripts/api_detector.py runs in that environment for
 every file that translates, and its answers are kept in --work, so that a second run is short. `equal` means: all
 variables load by name and shape, anchors agree to 1e-5 of the frame's shorter side, outputs to an SQNR of 60 dB, losses
-to 1e-3 of their value, and 98% of the detections agree (class, score to 1e-3, box to half a pixel).
+to 1e-3 of their value, and 98% of the detections agree: class, score to 1e-3, box to a hundredth of its side or half a
+pixel.
 """
 
 import argparse
@@ -120,7 +121,8 @@ def agreeing(ours, theirs, frame) -> float:
     hits = total = 0
     for image, count in enumerate(theirs["found.num_detections"].astype(int)):
         boxes = theirs["found.detection_boxes"][image, :count] * frame
-        near = np.abs(boxes[:, None] - ours["boxes"][image][None]).max(-1) <= 0.5
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        near = np.abs(boxes[:, None] - ours["boxes"][image][None]).max(-1) <= np.maximum(0.5, 0.01 * sides)[:, None]
         same = theirs["found.detection_classes"][image, :count, None] + 1 == ours["classes"][image][None]
         close = np.abs(theirs["found.detection_scores"][image, :count, None] - ours["scores"][image][None]) <= 1e-3
         hits, total = hits + int((near & same & close).any(1).sum()), total + count
@@ -149,7 +151,10 @@ def main() -> None:
         except UserError as error:
             result, why = "error", str(error).splitlines()[0]
         except subprocess.CalledProcessError as error:
-            result, why = "the API fails", error.stderr.decode(errors="replace").strip().splitlines()[-1]
+            result, why = (
+                "the API fails",
+                (error.stderr.decode(errors="replace").strip() or str(error)).splitlines()[-1],
+            )
         counts[result] = counts.get(result, 0) + 1
         print(f"| {file.name} | {result} | {why} |", flush=True)
     print(f"\n{sum(counts.values())} files: {', '.join(f'{n} {result}' for result, n in sorted(counts.items()))}")

@@ -95,8 +95,8 @@ def _crop(given: Message, into: Translation) -> Transform:
     if not 0 <= low <= high or not 0 < aspect[0] <= aspect[1]:
         raise given.error("min_area", "expected min_area <= max_area and 0 < min_aspect_ratio <= max_aspect_ratio")
     into.differ(
-        f"random_crop_image: a patch overlaps a box by an IoU of {covered:g}; the API's covers that share of a box; a box "
-        f"stays if min_visibility of its area does, not {kept:g}"
+        f"random_crop_image: a patch overlaps a box by an IoU of {covered:g}; the API's covers that share of a box; a "
+        f"box stays if min_visibility of its area does, not {kept:g}"
     )
     sides = [math.sqrt(max(low, 1e-4)), math.sqrt(max(high, 1e-4))]
     return _patch(sides, aspect, [covered], 1 - _share(given, "random_coef", 0.0))

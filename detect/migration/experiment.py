@@ -15,7 +15,7 @@ WIDTH = 118
 
 
 def name_of(file: Path) -> str:
-    """The name of an experiment for a pipeline.config: that of the file, or of its folder if the file's tells nothing."""
+    """The name of an experiment: that of the file, or of its folder if the file is called pipeline.config."""
     stem = file.stem if file.stem != "pipeline" else file.resolve().parent.name
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-") or "migrated"
 

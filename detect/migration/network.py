@@ -53,6 +53,12 @@ def feature_extractor(ssd: Message, into: Translation) -> int:
         if message.flag(name, default):
             raise message.missing(name, name)
     multiplier, least = message.number("depth_multiplier", 1.0), message.whole("min_depth", 16)
+    if (
+        message.text("type").startswith("ssd_mobilenet_v1")
+        and message.text("type").endswith("_keras")
+        and multiplier != 1
+    ):
+        raise message.missing("depth_multiplier", "a MobileNet v1 of TensorFlow 2 whose depth multiplier applies twice")
     into.choices["backbone"] = found.backbone
     into.values["backbone"] = {"depth_multiplier": multiplier, "min_depth": least} | found.values
     _hyperparams(message, found, into)
@@ -113,6 +119,8 @@ def _pyramid(message: Message, neck: dict[str, Any], into: Translation) -> int:
         "levels": high - low + 1,
         "channels": fpn.whole("additional_layer_depth", 256),
     }
+    if message.text("type").endswith("_keras"):
+        into.values["detector"]["neck"]["carry"] = "smoothed"
     return high - low + 1
 
 

@@ -1,5 +1,6 @@
 """The training of a pipeline.config: steps, optimiser, learning rate, quantisation, weights to start from, data."""
 
+import itertools
 import math
 import os
 from typing import Any
@@ -124,7 +125,7 @@ def _manual(given: Message, values: dict[str, Any], into: Translation) -> None:
         values["rate"] = drops.pop(0)[1]
     drops = [drop for drop in drops if drop[0] < values["steps"]]
     rates = [values["rate"], *(rate for _, rate in drops)]
-    factors = [after / before for before, after in zip(rates[:-1], rates[1:], strict=True)]
+    factors = [after / before for before, after in itertools.pairwise(rates)]
     _steps([step for step, _ in drops], factors, values, into)
 
 
@@ -222,9 +223,7 @@ def weights(train: Message, into: Translation) -> None:
     into.choices["init"] = "path"
     into.values["init"] = {"path": path, "scope": scope}
     if kind != "classification" and not everything:
-        into.differ(
-            "the heads: they start from the checkpoint, too; the API's type 'detection' loads the feature extractor alone"
-        )
+        into.differ("the heads: they start from the checkpoint, too; the API's type 'detection' leaves them random")
 
 
 def data(pipeline: Message, into: Translation) -> None:

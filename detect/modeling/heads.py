@@ -124,9 +124,9 @@ class SharedPredictor:
         depths, counts = {x.shape[-1] for x in maps}, set(per_cell)
         if len(depths) != 1 or len(counts) != 1:
             raise ConfigError(
-                f"detector.head: the maps have {sorted(depths)} channels and {sorted(counts)} anchors in a cell: shared "
-                "predictors need maps of one depth with the same anchors, for example those of detector/neck=fpn and "
-                "detector/anchors=multiscale"
+                f"detector.head: the maps have {sorted(depths)} channels and {sorted(counts)} anchors in a cell; "
+                "shared predictors need maps of one depth with the same anchors, for example those of "
+                "detector/neck=fpn and detector/anchors=multiscale"
             )
         depth, anchors = self.channels or maps[0].shape[-1], per_cell[0]
         names = ("PredictionTower",) if self.one_tower else ("BoxPredictionTower", "ClassPredictionTower")
@@ -144,8 +144,8 @@ class SharedPredictor:
 
     def _conv(self, name: str, filters: int, bias: float | None = None) -> Tensor:
         """A layer that is called on every map; with a bias if batch norm does not follow."""
-        normal = tf_keras.initializers.TruncatedNormal(stddev=self.stddev)
-        kernels = {"depthwise_initializer": normal, "pointwise_initializer": normal}
+        names = ("depthwise_initializer", "pointwise_initializer") if self.separable else ("kernel_initializer",)
+        kernels = {kernel: tf_keras.initializers.TruncatedNormal(stddev=self.stddev) for kernel in names}
         kind = layers.SeparableConv2D if self.separable else layers.Conv2D
         return kind(
             filters,
@@ -154,7 +154,7 @@ class SharedPredictor:
             use_bias=bias is not None or not self.normalise,
             bias_initializer=tf_keras.initializers.Constant(bias or 0.0),
             name=f"{SHARED}/{name}",
-            **(kernels if self.separable else {"kernel_initializer": normal}),
+            **kernels,
         )
 
     def _walk(self, tower: Sequence[Tensor], x: Tensor, scope: str, place: int) -> Tensor:

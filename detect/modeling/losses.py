@@ -116,7 +116,7 @@ class FocalClassification:
 
 
 def _targets(classes: Tensor, columns: int, background: Background) -> Tensor:
-    """One-hot targets float32 [B, A, columns] of classes int32 [B, A]; in column 0, 1 for background only with `one`."""
+    """One-hot targets float32 [B, A, columns] of classes int32 [B, A]; column 0 has a 1 only with `one`."""
     return tf.one_hot(classes if background == "one" else tf.where(classes > 0, classes, -1), columns)
 
 

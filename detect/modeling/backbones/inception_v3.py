@@ -114,6 +114,7 @@ class InceptionV3:
         (35, 17, 8). Both take the same weights. Raises ConfigError for another value.
     scale: whether batch norm has gamma. Slim's and Keras' classifiers have no gamma, the API's SSD has it.
     activation: `relu`, or `relu6` as in the SSD of the Object Detection API.
+    epsilon: of batch norm; 0.01 in one of the API's SSDs on Inception v3.
     """
 
     slim_scope = "InceptionV3"

@@ -12,13 +12,14 @@ from detect.errors import DataError
 DEEPEST = 20
 """The deepest nesting of messages that is read."""
 _TOKEN = re.compile(
-    r"""(?P<gap>[\s,;]+|\#[^\n]*) | (?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*') | (?P<sign>[{}<>\[\]:])
+    r"""(?P<gap>\s+|\#[^\n]*) | (?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*') | (?P<sign>[{}<>\[\]:,;])
     | (?P<word>[^\s,;{}<>\[\]:"'\#]+)""",
     re.VERBOSE,
 )
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _CLOSING = {"{": "}", "<": ">"}
+SEPARATORS = (",", ";")
 Token = tuple[str, str, int]
 """Kind (text, sign or word; empty at the end), content, line."""
 END: Token = ("", "", 0)
@@ -77,6 +78,8 @@ class _Parser:
         fields: list[Field] = []
         while True:
             kind, name, line = self.take()
+            if kind == "sign" and name in SEPARATORS:
+                continue
             if (kind, name) in (END[:2], ("sign", end)):
                 if name != end:
                     raise self.error(opened, f"the file ends before the '{end}' that closes an item")
@@ -115,6 +118,8 @@ class _Parser:
         if depth >= DEEPEST:
             raise self.error(line, f"lists are nested deeper than {DEEPEST}")
         while (token := self.take())[:2] != ("sign", "]"):
+            if token[:2] == ("sign", ","):
+                continue
             if token[0] not in ("word", "text") and token[1] not in _CLOSING:
                 raise self.error(line, f"the list of {name[:80]} is not closed by ']'")
             yield self.value(name, token, line, depth + 1)

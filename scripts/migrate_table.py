@@ -9,6 +9,7 @@ pixel.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,14 @@ def composed(file: Path):
         place.write_text(experiment.text(file, "", found), encoding="utf-8")
         more = ALL if found.choices["detector"] == "faster_rcnn" else ()
         return compose(["experiment=it", "dataset.root=x", "init=none", *more], config_dir=folder)
+
+
+def network(file: Path) -> str:
+    """All that a file says about its detector, as text: files with equal texts have the same detector."""
+    found = translate(read(file))
+    options = {group: option for group, option in found.choices.items() if group.startswith(("detector", "backbone"))}
+    values = {node: found.values[node] for node in ("detector", "backbone")}
+    return json.dumps([options, values, "_keras" in file.read_text()], sort_keys=True)
 
 
 def asked(file: Path, options: argparse.Namespace) -> Path:
@@ -140,12 +149,21 @@ def main() -> None:
     options = parser.parse_args()
     print("| file | result | why, or how far apart |\n|---|---|---|")
     counts: dict[str, int] = {}
+    compared: dict[str, tuple[str, str, str]] = {}
     for file in sorted(options.folder.rglob("*.config")):
         if options.only not in file.name:
             continue
         try:
             composed(file)
-            result, why = compare(file, options) if options.api else ("translated", "")
+            key = network(file)
+            if not options.api:
+                result, why = "translated", ""
+            elif key in compared:
+                first, result, why = compared[key]
+                why = f"the same values as {first}"
+            else:
+                result, why = compare(file, options)
+                compared[key] = file.name, result, why
         except NoCounterpart as error:
             result, why = "refused", error.part
         except UserError as error:

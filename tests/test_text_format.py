@@ -98,7 +98,7 @@ def test_what_protobuf_writes(data):
 def test_damaged_texts_are_refused_or_read():
     sound = "model { ssd { num_classes: 3 a: [1, 2] b: 'x' \"y\" } }\ntrain { rate: .5 }\n" * 3
     draw = random.Random(0)
-    signs = list("{}[]<>:,;'\"\\#\n 0a") + ["\x00", "é"]
+    signs = [*"{}[]<>:,;'\"\\#\n 0a", "\x00", "é"]
     for _ in range(3000):
         text = list(sound)
         for _ in range(draw.randint(1, 6)):

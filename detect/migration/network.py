@@ -119,8 +119,11 @@ def _pyramid(message: Message, neck: dict[str, Any], into: Translation) -> int:
         "levels": high - low + 1,
         "channels": fpn.whole("additional_layer_depth", 256),
     }
-    if message.text("type").endswith("_keras"):
+    kind = message.text("type")
+    if kind.endswith("_keras"):
         into.values["detector"]["neck"]["carry"] = "smoothed"
+    if neck["separable"] and kind != "ssd_mobilenet_v2_fpn_keras":
+        into.values["backbone"]["reduced_tail"] = True
     return high - low + 1
 
 

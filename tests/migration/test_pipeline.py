@@ -201,7 +201,9 @@ model { faster_rcnn {
   num_classes: 2
   image_resizer { keep_aspect_ratio_resizer { min_dimension: 96 max_dimension: 160 } }
   feature_extractor { type: 'faster_rcnn_inception_v2' }
-  first_stage_anchor_generator { grid_anchor_generator { scales: [0.25, 0.5] aspect_ratios: [1.0] height: 128 width: 128 } }
+  first_stage_anchor_generator {
+    grid_anchor_generator { scales: [0.25, 0.5] aspect_ratios: [1.0] height: 128 width: 128 }
+  }
   first_stage_box_predictor_conv_hyperparams { initializer { truncated_normal_initializer { stddev: 0.01 } } }
   first_stage_max_proposals: 50 first_stage_localization_loss_weight: 2.0
   initial_crop_size: 14 maxpool_kernel_size: 2 maxpool_stride: 2

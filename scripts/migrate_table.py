@@ -9,6 +9,7 @@ pixel.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -91,7 +92,9 @@ def compare(file: Path, options: argparse.Namespace) -> tuple[str, str]:
     strays = [name for name in ledger.skipped if "Predictor" in name]
     with np.load(folder / "answers.npz") as theirs:
         limits = distances(detector, theirs)
-    shown = ", ".join(f"{name} {value:.2g}" for name, (value, _) in limits.items())
+    shown = ", ".join(
+        f"{name} {value:.0f} dB" if "SQNR" in name else f"{name} {value:.1g}" for name, (value, _) in limits.items()
+    )
     far = [
         name for name, (value, limit) in limits.items() if not (value >= limit if "SQNR" in name else value <= limit)
     ]
@@ -148,33 +151,31 @@ def main() -> None:
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     print("| file | result | why, or how far apart |\n|---|---|---|")
+    files = [file for file in sorted(options.folder.rglob("*.config")) if options.only in file.name]
+    groups: dict[str, Path] = {}  # of files with the same detector, the one that is compared: the first with answers
+    for file in sorted(files, key=lambda file: not (options.work / file.stem / "answers.npz").is_file()):
+        with contextlib.suppress(UserError):
+            groups.setdefault(network(file), file)
     counts: dict[str, int] = {}
-    compared: dict[str, tuple[str, str, str]] = {}
-    for file in sorted(options.folder.rglob("*.config")):
-        if options.only not in file.name:
-            continue
+    compared: dict[Path, tuple[str, str]] = {}
+    for file in files:
         try:
             composed(file)
-            key = network(file)
-            if not options.api:
-                result, why = "translated", ""
-            elif key in compared:
-                first, result, why = compared[key]
-                why = f"the same values as {first}"
-            else:
-                result, why = compare(file, options)
-                compared[key] = file.name, result, why
+            result, why = "translated", ""
+            if options.api:
+                one = groups[network(file)]
+                if one not in compared:
+                    compared[one] = compare(one, options)
+                result, why = compared[one] if one == file else (compared[one][0], f"the network of {one.stem}")
         except NoCounterpart as error:
             result, why = "refused", error.part
         except UserError as error:
             result, why = "error", str(error).splitlines()[0]
         except subprocess.CalledProcessError as error:
-            result, why = (
-                "the API fails",
-                (error.stderr.decode(errors="replace").strip() or str(error)).splitlines()[-1],
-            )
+            told = error.stderr.decode(errors="replace").strip() or str(error)
+            result, why = "the API fails", told.splitlines()[-1]
         counts[result] = counts.get(result, 0) + 1
-        print(f"| {file.name} | {result} | {why} |", flush=True)
+        print(f"| {file.stem} | {result} | {why} |", flush=True)
     print(f"\n{sum(counts.values())} files: {', '.join(f'{n} {result}' for result, n in sorted(counts.items()))}")
 
 

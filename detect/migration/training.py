@@ -11,6 +11,8 @@ from detect.migration.translation import Translation
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 STEPS = 200_000
 """Of a file without num_steps, which would train without end."""
+LEAST_EVERY = 500
+"""Steps between evaluations, and between checkpoints; a twentieth of the training if that is more."""
 MOST_DROPS = 200
 """The most drops of a staircase that are written out."""
 OPTIMIZERS = {"rms_prop_optimizer": "rmsprop", "momentum_optimizer": "sgd", "adam_optimizer": "adamw"}
@@ -27,7 +29,8 @@ def schedule(train: Message, weight_decay: float, into: Translation) -> None:
         into.differ(f"schedule.steps: {STEPS}; without num_steps the API trains until it is stopped")
     values = into.values.setdefault("schedule", {})
     values |= {"steps": steps, "batch_size": train.whole("batch_size", 32)}
-    values |= {"evaluate_every": max(steps // 20, 1), "checkpoint_every": max(steps // 20, 1)}
+    every = max(steps // 20, min(steps, LEAST_EVERY))
+    values |= {"evaluate_every": every, "checkpoint_every": every}
     clip = train.number("gradient_clipping_by_norm", 0.0)
     values |= {
         "clip_norm": clip or None,

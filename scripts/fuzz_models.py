@@ -92,6 +92,24 @@ def make_checkpoint(folder: Path, _: DetectionDataset) -> None:
     checkpoint.write(folder / "net.ckpt", arrays | {"global_step": np.array(3, np.int64)})
 
 
+def make_objects(folder: Path, _: DetectionDataset) -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.layers.Conv2D(4, 3, name="conv1", input_shape=(8, 8, 3))])
+    tf.train.Checkpoint(model=model).write(str(folder / "net.ckpt"))
+
+
+def make_pipeline(folder: Path, _: DetectionDataset) -> None:
+    shutil.copy(Path(__file__).parent.parent / "tests/migration/fixtures/tiny_fpn.config", folder)
+
+
+def read_pipeline(folder: Path, file: Path) -> object:
+    from detect.migration.pipeline import read, translate
+
+    return translate(read(file))
+
+
 def make_v1(folder: Path, _: DetectionDataset) -> None:
     import tensorflow as tf
 
@@ -324,6 +342,8 @@ MAKERS: dict[str, tuple[Callable[[Path, DetectionDataset], None], Callable[[Path
     "keras and other zips": (make_zip, read_weights),
     "frozen graph": (make_graph, read_weights),
     "checkpoint": (make_checkpoint, read_checkpoint),
+    "object checkpoint": (make_objects, read_checkpoint),
+    "pipeline config": (make_pipeline, read_pipeline),
     "V1 checkpoint": (make_v1, read_checkpoint),
     "tar": (make_tar, read_tar),
     "catalogue": (make_catalogue, read_catalogue),

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = ("frozen graph", "checkpoint", "V1 checkpoint", "tar", "catalogue", "h5", "run folder", "keras and other zips")
+MODELS = (
+    "frozen graph",
+    "checkpoint",
+    "V1 checkpoint",
+    "object checkpoint",
+    "tar",
+    "catalogue",
+    "pipeline config",
+    "h5",
+    "run folder",
+    "keras and other zips",
+)
 SLOW = ("tflite", "saved model", "older saved model")
 
 

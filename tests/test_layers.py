@@ -13,6 +13,7 @@ LAYERS = [
     "cli",
     "train",
     "advice",
+    "migration",
     "export",
     "detector",
     "loaders",
@@ -31,6 +32,7 @@ LAYERS = [
     "config",
     "apart",
     "environment",
+    "text_format",
     "files",
     "errors",
 ]

@@ -106,7 +106,7 @@ def _path_as_it_is(line: str, config_name: str) -> str:
     So a name with brackets or commas needs no quotes: `images=IMG[1].jpg`.
     """
     key, _, value = line.partition("=")
-    keys = ("run", "model", "output", "annotations", *(["images"] if config_name == "predict" else []))
+    keys = ("run", "model", "output", "annotations", "config", *(["images"] if config_name == "predict" else []))
     if key not in keys or not value or value[0] in "'\"":
         return line
     if os.path.exists(os.path.expanduser(value)):

@@ -94,7 +94,9 @@ Share = Annotated[float, number(0, 1)]
 Count = Annotated[int, whole(1)]
 Multiplier = Annotated[float, number(0, 16, above=True)]
 HeldOut = Annotated[float, number(0, 0.9)]
-"""Annotations of arguments: a fraction; a count from 1; a multiplier of channels; a share of images held out."""
+Epsilon = Annotated[float, number(0, 1, above=True)]
+"""Annotations of arguments: a fraction; a count from 1; a multiplier of channels; a share of images held out; the
+epsilon of batch norm."""
 
 
 def legal_of(hint: object) -> Legal | None:

@@ -7,6 +7,7 @@ init.scope=detector also loads the heads, so stage 1 is left out: classify.enabl
 fetch NAME          means fetch name=NAME
 report STUDY        means report study=STUDY
 compare RUN RUN     means compare runs=[RUN,RUN]
+migrate FILE        means migrate config=FILE
 inspect WHAT        means inspect only=WHAT, for example `inspect quantize`
 advise rate         means advise propose=rate
 export quantize=X   means export quantization=X, because `quantize` is a group of `train`
@@ -60,15 +61,17 @@ def catalogue(folders: Iterable[Path]) -> dict[str, str]:
 
 
 def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
-    """Writes out the word that `detect fetch`, `report` and `inspect` take without a key, and `export quantize=`."""
+    """Writes out the word that `detect fetch`, `report`, `migrate` and `inspect` take without a key, and `export
+    quantize=`."""
     if config_name == "export" and line.startswith("quantize="):
         return [line.replace("quantize", "quantization", 1)]
     if config_name == "inspect" and line in ONLY:
         return [f"only={line}"]
     if config_name == "advise" and line == "rate":
         return ["propose=rate"]
-    if config_name == "report" and "=" not in line:
-        return [f"study={quoted(line)}"]
+    words = {"report": "study", "migrate": "config"}
+    if config_name in words and "=" not in line:
+        return [f"{words[config_name]}={quoted(line)}"]
     if config_name != "fetch" or "=" in line:
         return [line]
     return [f"name={quoted(line)}", *_held(names.get(line, PUBLIC), "init/archives@archives")]

@@ -13,10 +13,11 @@ from detect.geometry.anchor_fitting import fit_layout
 from detect.geometry.boxes import area
 
 Place = Literal["last", "second"]
+Spacing = Literal["even", "exact"]
 
 
 def grid_anchors(
-    sizes: ArrayLike, map_shape: tuple[int, int], stride: Sequence[float], offset: tuple[float, float]
+    sizes: ArrayLike, map_shape: tuple[int, int], stride: Sequence[float], offset: Sequence[float]
 ) -> np.ndarray:
     """The boxes of every (height, width) in `sizes` [K, 2], centred on every cell of a feature map.
 
@@ -190,6 +191,8 @@ class MultiscaleAnchors:
     scales_per_octave: anchors of one shape on a level; their sides form a geometric series below twice the smallest.
     aspect_ratios: width / height. In a cell the scales of the first ratio come first (the API's order).
     min_level: the first map has stride 2 ** min_level.
+    spacing: of the cells, if a side of the frame is no multiple of a level's stride. `even` divides the frame evenly,
+        as SSDAnchors does; `exact` keeps the stride and puts the first centre at 0, as the API does.
     """
 
     def __init__(
@@ -198,12 +201,14 @@ class MultiscaleAnchors:
         scales_per_octave: int = 2,
         aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
         min_level: int = 3,
+        spacing: Spacing = "even",
     ):
+        demand("anchors.spacing", spacing, Spacing)
         if anchor_scale <= 0 or scales_per_octave < 1:
             raise ConfigError(f"anchors: {anchor_scale=} and {scales_per_octave=} must be above 0")
         if not aspect_ratios or min(aspect_ratios) <= 0:
             raise ConfigError(f"anchors.aspect_ratios={list(aspect_ratios)}: give at least one, all above 0")
-        self.anchor_scale, self.min_level = anchor_scale, min_level
+        self.anchor_scale, self.min_level, self.spacing = anchor_scale, min_level, spacing
         self.octave = [2.0 ** (i / scales_per_octave) for i in range(scales_per_octave)]
         self.aspect_ratios = list(aspect_ratios)
 
@@ -212,17 +217,16 @@ class MultiscaleAnchors:
         return [len(self.octave) * len(self.aspect_ratios)] * maps
 
     def __call__(self, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> np.ndarray:
-        """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of (height, width).
-
-        The cells divide the frame evenly, as in SSDAnchors. (If a side is not a multiple of the stride, the API uses
-        the exact stride and an offset of 0.)
-        """
+        """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of (height, width)."""
         ratios, scales = np.meshgrid(self.aspect_ratios, self.octave, indexing="ij")
         boxes = []
         for level, (rows, columns) in enumerate(map_shapes, start=self.min_level):
-            stride = (size[0] / rows, size[1] / columns)
+            stride, offset = [size[0] / rows, size[1] / columns], [size[0] / rows / 2, size[1] / columns / 2]
+            for side in range(2):
+                if self.spacing == "exact" and size[side] % 2**level:
+                    stride[side], offset[side] = float(2**level), 0.0
             sizes = anchor_sizes(scales.ravel(), ratios.ravel(), self.anchor_scale * 2**level)
-            boxes.append(grid_anchors(sizes, (rows, columns), stride, (stride[0] / 2, stride[1] / 2)))
+            boxes.append(grid_anchors(sizes, (rows, columns), stride, offset))
         return np.concatenate(boxes)
 
     def fitted(self, boxes: np.ndarray, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> None:

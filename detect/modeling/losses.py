@@ -1,12 +1,15 @@
 """Per-anchor losses. A classification loss also turns its logits into scores."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import tensorflow as tf
 
+from detect.config.legal_values import demand
 from detect.errors import ConfigError
 from detect.modeling.interface import ClassificationLoss, Tensor
 
+Background = Literal["ignored", "zero", "one"]
 EPSILON = 1e-7  # square pixels, added to areas (torchvision)
 
 
@@ -50,6 +53,15 @@ class SigmoidClassification:
         return SCORES[self.scoring](logits)
 
 
+class ZeroBackgroundSigmoid(SigmoidClassification):
+    """The same with the target 0 in every column for background anchors (the API's encode_background_as_zeros)."""
+
+    def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
+        targets = _targets(classes, logits.shape[-1], "zero")
+        return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), axis=-1)
+
+
 class SoftmaxClassification:
     """Softmax cross-entropy over background and classes (Liu 2016, equation 3)."""
 
@@ -67,27 +79,45 @@ class SoftmaxClassification:
 class FocalClassification:
     """Sigmoid focal loss over the C classes (Lin 2017); it is used without a sampler.
 
-    alpha: the weight of the positives (the background has 1 - alpha). gamma: how much easy anchors are down-weighted.
-    prior: the initial probability of an object, which sets the predictor's class biases.
+    alpha: the weight of the positives (the background has 1 - alpha); None weights both by 1.
+    gamma: how much easy anchors are down-weighted.
+    prior: the initial probability of an object, which sets the predictor's class biases; None: they are 0.
+    background: what column 0 learns. `ignored`: nothing. `zero`: that it is 0, as in the API with
+        encode_background_as_zeros; `one`: to find the background, as in the API without it.
     """
 
     scoring = "sigmoid"
 
-    def __init__(self, alpha: float = 0.75, gamma: float = 2.0, prior: float = 0.01):
-        self.alpha, self.gamma, self.prior = alpha, gamma, prior
+    def __init__(
+        self,
+        alpha: float | None = 0.75,
+        gamma: float = 2.0,
+        prior: float | None = 0.01,
+        background: Background = "ignored",
+    ):
+        demand("classification_loss.background", background, Background)
+        self.alpha, self.gamma, self.prior, self.background = alpha, gamma, prior, background
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """logits: float32 [B, A, C + 1] (the background column is not used); classes: int32 [B, A]. Returns [B, A]."""
-        logits = logits[..., 1:]
-        targets = tf.one_hot(classes - 1, logits.shape[-1])
+        """logits: float32 [B, A, C + 1] with column 0 for the background; classes: int32 [B, A]. Returns [B, A]."""
+        targets = _targets(classes, logits.shape[-1], self.background)
+        if self.background == "ignored":
+            logits, targets = logits[..., 1:], targets[..., 1:]
         probabilities, positive = tf.sigmoid(logits), targets > 0
         wrong = 1.0 - tf.where(positive, probabilities, 1.0 - probabilities)
         entropy = wrong**self.gamma * tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
-        return tf.reduce_sum(tf.where(positive, self.alpha, 1.0 - self.alpha) * entropy, axis=-1)
+        if self.alpha is not None:
+            entropy *= tf.where(positive, self.alpha, 1.0 - self.alpha)
+        return tf.reduce_sum(entropy, axis=-1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Scores of the C classes: float32 [B, A, C]."""
         return SCORES[self.scoring](logits)
+
+
+def _targets(classes: Tensor, columns: int, background: Background) -> Tensor:
+    """One-hot targets float32 [B, A, columns] of classes int32 [B, A]; column 0 has a 1 only with `one`."""
+    return tf.one_hot(classes if background == "one" else tf.where(classes > 0, classes, -1), columns)
 
 
 class SmoothL1:

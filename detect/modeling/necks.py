@@ -6,14 +6,17 @@ names, in a few words, the layers that make a map that is not an end point.
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import tf_keras
 
+from detect.config.legal_values import Epsilon, demand
 from detect.errors import ConfigError
 from detect.modeling.backbones.layers import ConvScope, scaled_depth
 from detect.modeling.interface import Backbone, Maps
 
 layers = tf_keras.layers
+Carry = Literal["sum", "smoothed"]
 
 
 class ExtraFeatureMaps:
@@ -26,6 +29,7 @@ class ExtraFeatureMaps:
     channels: the channels of each extra map; None takes the backbone's default.
     depth_multiplier, min_depth: scale `channels` (the zoo: 1.0 and 16).
     separable: the 3x3 is depthwise, with batch norm and ReLU6, and a 1x1 follows (SSDLite: Sandler 2018, 6.2).
+    epsilon: of batch norm.
     """
 
     def __init__(
@@ -35,10 +39,11 @@ class ExtraFeatureMaps:
         depth_multiplier: float = 1.0,
         min_depth: int = 16,
         separable: bool = False,
+        epsilon: Epsilon = 0.001,
     ):
         self.maps, self.channels = maps, channels
         self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
-        self.separable = separable
+        self.separable, self.epsilon = separable, epsilon
 
     def source(self, name: str) -> str:
         """What the map `name` is made from."""
@@ -57,7 +62,7 @@ class ExtraFeatureMaps:
 
     def _extra(self, x, base: str, i: int, channels: int):
         """The name and the tensor of the next map after x."""
-        scope = ConvScope(stddev=0.03)
+        scope = ConvScope(stddev=0.03, epsilon=self.epsilon)
         depth, half = self._depth(channels), self._depth(channels / 2)
         x = scope.conv(x, half, 1, f"{base}_1_Conv2d_{i}_1x1_{half}")
         name = f"{base}_2_Conv2d_{i}_3x3_s2_{depth}"
@@ -122,6 +127,8 @@ class FPN:
     levels: the number of maps, 3 or more; 5 maps end at stride 128.
     channels: the channels of every map. depth_multiplier, min_depth: scale them.
     separable: False makes the 3x3 convolutions full ones (as in RetinaNet).
+    carry: what is upsampled after the first time: the `sum` (the paper, and the API in TensorFlow 1), or the `smoothed`
+        sum, after its 3x3 (the API in TensorFlow 2).
     """
 
     def __init__(
@@ -132,12 +139,14 @@ class FPN:
         depth_multiplier: float = 1.0,
         min_depth: int = 16,
         separable: bool = True,
+        carry: Carry = "sum",
     ):
+        demand("neck.carry", carry, Carry)
         if levels < 3:
             raise ConfigError(f"neck.levels={levels}: legal are whole numbers from 3, the maps of a pyramid")
         self.maps, self.levels, self.channels = maps, levels, channels
         self.depth_multiplier, self.min_depth = depth_multiplier, min_depth
-        self.separable = separable
+        self.separable, self.carry = separable, carry
 
     def source(self, name: str) -> str:
         """What the map `name` is made from."""
@@ -158,7 +167,8 @@ class FPN:
         for level in range(last - 1, 0, -1):
             lateral = linear.conv(fine_to_coarse[level - 1], depth, 1, f"fpn/projection_{level}")
             x = layers.Add(name=f"fpn/top_down_{level}")([_upsampled(x, lateral, level), lateral])
-            maps[f"fpn/smoothing_{level}"] = conv(x, depth, 3, f"fpn/smoothing_{level}")
+            smoothed = maps[f"fpn/smoothing_{level}"] = conv(x, depth, 3, f"fpn/smoothing_{level}")
+            x = smoothed if self.carry == "smoothed" else x
         maps = dict(reversed(maps.items()))
         number = int(re.findall(r"\d+", names[-1])[-1])  # layer_19 is followed by bottom_up_Conv2d_20
         x = top

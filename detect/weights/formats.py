@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import WeightsError
-from detect.weights import anchor_order, checkpoint, frozen_graph, keras_file
+from detect.weights import anchor_order, checkpoint, frozen_graph, keras_file, objects
 from detect.weights.names import Arrays, our_arrays
 
 LEGAL = (
-    "Legal are a run folder of this program, a checkpoint by variable names (TF-slim, TF 1 Object Detection API), a "
+    "Legal are a run folder of this program, a checkpoint of TF-slim or of the Object Detection API (TF 1 and TF 2), a "
     "frozen graph of that API (.pb), and an .h5 of tf_keras.applications."
 )
 REFUSED = {
@@ -86,6 +86,8 @@ def read(place: Path, form: str, backbone: Any) -> Arrays:
     """Arrays by our names. place, form: the result of `locate`. Raises WeightsError."""
     if form == "h5":
         return keras_file.read(place, backbone)
+    if form == "checkpoint" and objects.is_one(place):
+        return objects.read(place, backbone.keras_layers())
     arrays = checkpoint.read(place) if form == "checkpoint" else frozen_graph.read(place)
     told = anchor_order.told_by_checkpoint if form == "checkpoint" else anchor_order.told_by_file
     found = our_arrays(arrays, backbone.slim_scope)

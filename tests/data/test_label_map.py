@@ -79,7 +79,7 @@ def test_the_parser_of_protobuf_reads_the_same(path):
         ("item { id: 0 name: 'a' }", r":1: 'a' has the id 0, which is background"),
         ("item { id: 1 }", r":1: the item 1 has no name"),
         ("item { id: 1 id: 2 name: 'a' }", r":1: the item has id twice"),
-        ("item { id: 1 name: 'a'", r": the file ends before the '}'"),
+        ("item { id: 1 name: 'a'", r":1: the file ends before the '}'"),
         ("item { id: 1 name: 'a }\n}", r":1: ''a }' can't be read; is a quote missing\?"),
         ("item { id: 1 name: }", r":1: name has no value"),
         ("item { id: [1 name: 'a' }", r":1: the list of id is not closed"),

@@ -194,3 +194,13 @@ def test_own_scales_layouts_and_no_interpolated_anchor():
 def test_settings_that_make_no_anchors_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_exact_strides_of_a_pyramid_as_in_the_api():
+    """320 px at level 7: cells of 128 px from 0. Level 6 divides the frame, so that both forms are equal there."""
+    even, exact = (
+        MultiscaleAnchors(2.0, 1, (1.0,), 6, spacing)([(5, 5), (3, 3)], (320, 320)) for spacing in ("even", "exact")
+    )
+    np.testing.assert_array_equal(even[:25], exact[:25])
+    centres = (exact[25:, :2] + exact[25:, 2:]) / 2
+    np.testing.assert_array_equal(centres, [[128 * row, 128 * column] for row in range(3) for column in range(3)])

@@ -5,7 +5,7 @@ import pytest
 import tf_keras
 
 from detect.errors import ConfigError
-from detect.modeling.heads import ConvPredictor, SeparablePredictor
+from detect.modeling.heads import ConvPredictor, SeparablePredictor, SharedPredictor
 
 
 def build(num_classes=2, kind=ConvPredictor, **settings):
@@ -88,3 +88,40 @@ def test_class_biases_start_from_the_prior(prior, bias, kind):
     model = build(prior=prior, kind=kind)
     np.testing.assert_allclose(model.get_layer("BoxPredictor_0/ClassPredictor").bias, np.full(9, bias), rtol=1e-6)
     np.testing.assert_array_equal(model.get_layer("BoxPredictor_0/BoxEncodingPredictor").bias, np.zeros(12))
+
+
+def shared(sizes=((4, 4), (2, 2)), depth=8, anchors=(2, 2), **settings):
+    maps = [tf_keras.Input((*size, depth)) for size in sizes]
+    return tf_keras.Model(maps, SharedPredictor(**settings)(maps, anchors, 3, 0.01))
+
+
+@pytest.mark.parametrize(
+    ("one_tower", "names"), [(True, ["Prediction"]), (False, ["BoxPrediction", "ClassPrediction"])]
+)
+def test_shared_kernels_and_a_norm_for_each_map(one_tower, names):
+    model = shared(one_tower=one_tower, convolutions=2, channels=16)
+    scope = "WeightSharedConvolutionalBoxPredictor"
+    towers = [f"{scope}/{name}Tower/conv2d_{i}" for name in names for i in range(2)]
+    kernels = [*towers, f"{scope}/BoxPredictor", f"{scope}/ClassPredictor"]
+    norms = [f"{tower}/BatchNorm/feature_{k}" for tower in towers for k in range(2)]
+    assert sorted(layer.name for layer in model.layers if layer.weights) == sorted([*kernels, *norms])
+    bias = model.get_layer(f"{scope}/ClassPredictor").bias
+    np.testing.assert_allclose(bias, np.log(0.01 / 0.99), rtol=1e-6)
+    assert all((model.get_layer(tower).bias is None) for tower in towers)
+
+
+def test_shared_predictions_are_those_of_one_map_alone():
+    model = shared(convolutions=1, normalise=False, separable=True)
+    image = np.random.default_rng(0).normal(size=(1, 2, 2, 8)).astype(np.float32)
+    codes, logits = model([np.zeros((1, 4, 4, 8), np.float32), image])
+    alone = shared(sizes=((2, 2),), anchors=(2,), convolutions=1, normalise=False, separable=True)
+    alone.set_weights(model.get_weights())
+    for ours, theirs in zip((codes[:, 32:], logits[:, 32:]), alone(image), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_maps_that_can_not_share():
+    with pytest.raises(ConfigError, match="shared predictors need maps of one depth"):
+        shared(anchors=(2, 3))
+    with pytest.raises(ConfigError, match=r"head\.kernel=1: legal is 3"):
+        SharedPredictor(kernel=1, separable=True)

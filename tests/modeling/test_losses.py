@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect.modeling.losses import FocalClassification, SigmoidClassification, SmoothL1, SoftmaxClassification
+from detect.modeling.losses import (
+    FocalClassification,
+    SigmoidClassification,
+    SmoothL1,
+    SoftmaxClassification,
+    ZeroBackgroundSigmoid,
+)
 
 LOG2, LOG3 = np.log(2), np.log(3)
 EVEN = np.zeros((1, 2, 3), np.float32)  # two anchors, background and two classes, all alike
@@ -66,3 +72,20 @@ def test_smooth_l1(delta, expected):
     codes = np.array([[[0.5, -2.0, 0.0, 1.0]]], np.float32)
     targets = np.array([[[0.0, 0.0, 0.0, 1.0]]], np.float32)
     np.testing.assert_allclose(SmoothL1(delta)(codes, targets), [[expected]], rtol=1e-6)
+
+
+def test_what_column_0_learns():
+    logits = tf.constant([[[2.0, -1.0], [0.0, 1.0]]])  # an anchor of class 1, then one of the background
+    classes = tf.constant([[1, 0]])
+
+    def entropy(logit, target):
+        return float(np.log1p(np.exp(-logit if target else logit)))
+
+    zero = [entropy(2, 0) + entropy(-1, 1), entropy(0, 0) + entropy(1, 0)]
+    one = [zero[0], entropy(0, 1) + entropy(1, 0)]
+    ignored = [entropy(-1, 1), entropy(1, 0)]
+    np.testing.assert_allclose(ZeroBackgroundSigmoid()(logits, classes)[0], zero, rtol=1e-5)
+    np.testing.assert_allclose(SigmoidClassification()(logits, classes)[0], one, rtol=1e-5)
+    for background, wanted in (("zero", zero), ("one", one), ("ignored", ignored)):
+        loss = FocalClassification(alpha=None, gamma=0.0, background=background)
+        np.testing.assert_allclose(loss(logits, classes)[0], wanted, rtol=1e-5)

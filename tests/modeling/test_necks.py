@@ -208,3 +208,13 @@ def test_small_frames_have_as_many_maps_as_ssd300():
 def test_the_neck_of_vgg16_refuses_other_backbones(end_points):
     with pytest.raises(ConfigError, match=r"detector/neck=vgg16 .*backbone=vgg16"):
         VGGFeatureMaps()(end_points, MobileNetV1)
+
+
+@pytest.mark.parametrize("carry", ["sum", "smoothed"])
+def test_what_a_pyramid_carries_down(carry):
+    """The second upsampling begins at the sum of its level, or behind the 3x3 of that sum."""
+    image = tf_keras.Input((96, 128, 3))
+    backbone = MobileNetV1(0.25)
+    model = tf_keras.Model(image, FPN(levels=3, channels=8, carry=carry)(backbone(image), backbone))
+    (before,) = model.get_layer("fpn/upsampling_1").inbound_nodes[0].parent_nodes
+    assert before.layer.name == {"sum": "fpn/top_down_2", "smoothed": "fpn/smoothing_2/Relu6"}[carry]

@@ -22,6 +22,7 @@ ONLY_ON = {"ssd300_vgg16": "vgg16"}
 # The coarsest maps of a pyramid are for objects of 256 px and more. This frame has no room for such objects.
 SMALLER = {
     "ssd_fpn": ["detector.neck.levels=3", "detector.anchors.anchor_scale=1"],
+    "ssd_fpnlite": ["detector.neck.levels=3", "detector.anchors.anchor_scale=1", "detector.neck.channels=32"],
     "faster_rcnn": ["detector.proposals.count=40", "detector.box_sampler.size=16"],  # crops are what takes the time
     "fcos": ["detector.neck.levels=3", "detector.target_assigner.ranges=[16,32]", "detector.neck.channels=32"],
 }

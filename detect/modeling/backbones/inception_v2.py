@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from detect.config.legal_values import Count, Multiplier
+from detect.config.legal_values import Count, Epsilon, Multiplier
 from detect.modeling.backbones.inception import Builder, Conv, Module, Pool, after
 from detect.modeling.backbones.layers import ConvScope, InputScaling, Rectifier, scale_input
 
@@ -71,6 +71,7 @@ class InceptionV2:
     scale: whether batch norm has gamma. Slim's classifier has no gamma, the Object Detection API's detectors have it.
     stem_norm: whether the first convolution has batch norm, as in the API's detectors; slim's classifier has a bias.
     activation: `relu`, or `relu6` as in the API's SSD.
+    epsilon: of batch norm.
     """
 
     slim_scope = "InceptionV2"
@@ -89,9 +90,10 @@ class InceptionV2:
         scale: bool = False,
         stem_norm: bool = False,
         activation: Rectifier = "relu",
+        epsilon: Epsilon = 0.001,
     ):
         self.depth_multiplier, self.min_depth, self.input_scaling = depth_multiplier, min_depth, input_scaling
-        self.scale, self.stem_norm, self.activation = scale, stem_norm, activation
+        self.scale, self.stem_norm, self.activation, self.epsilon = scale, stem_norm, activation, epsilon
 
     def __call__(self, image) -> dict:
         """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
@@ -107,7 +109,7 @@ class InceptionV2:
 
     @property
     def _builder(self) -> Builder:
-        scope = ConvScope(scale=self.scale, activation=self.activation)
+        scope = ConvScope(scale=self.scale, activation=self.activation, epsilon=self.epsilon)
         return Builder(scope, "same", self.depth_multiplier, self.min_depth)
 
     def _walk(self, x) -> Iterator[tuple]:

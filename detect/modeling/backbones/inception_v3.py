@@ -1,6 +1,6 @@
 """Inception v3 (Szegedy et al. 2016). With padding `valid` it equals slim's `inception_v3_base`; names are slim's."""
 
-from detect.config.legal_values import Count, Multiplier, demand
+from detect.config.legal_values import Count, Epsilon, Multiplier, demand
 from detect.modeling.backbones.inception import Builder, Conv, Fork, Module, Pool, after, conv_names
 from detect.modeling.backbones.layers import ConvScope, InputScaling, Padding, Rectifier, scale_input
 
@@ -114,6 +114,7 @@ class InceptionV3:
         (35, 17, 8). Both take the same weights. Raises ConfigError for another value.
     scale: whether batch norm has gamma. Slim's and Keras' classifiers have no gamma, the API's SSD has it.
     activation: `relu`, or `relu6` as in the SSD of the Object Detection API.
+    epsilon: of batch norm; 0.01 in one of the API's SSDs on Inception v3.
     """
 
     slim_scope = "InceptionV3"
@@ -132,10 +133,11 @@ class InceptionV3:
         padding: Padding = "same",
         scale: bool = False,
         activation: Rectifier = "relu",
+        epsilon: Epsilon = 0.001,
     ):
         demand("backbone.padding", padding, Padding)
         self.depth_multiplier, self.min_depth, self.input_scaling = depth_multiplier, min_depth, input_scaling
-        self.padding, self.scale, self.activation = padding, scale, activation
+        self.padding, self.scale, self.activation, self.epsilon = padding, scale, activation, epsilon
 
     def __call__(self, image) -> dict:
         """image: float32 [B, H, W, 3] in 0..255. Returns every end point by its slim name, in order."""
@@ -158,5 +160,5 @@ class InceptionV3:
 
     @property
     def _builder(self) -> Builder:
-        scope = ConvScope(scale=self.scale, activation=self.activation)
+        scope = ConvScope(scale=self.scale, activation=self.activation, epsilon=self.epsilon)
         return Builder(scope, self.padding, self.depth_multiplier, self.min_depth)

@@ -17,6 +17,8 @@ class MobileNetV1:
 
     depth_multiplier: scales the channels of every layer (> 0).
     min_depth: the fewest channels that a layer keeps (slim: 8).
+    reduced_tail: the last two blocks have 512 and 256 channels, as in the Object Detection API's FPNLite; ImageNet
+        weights do not fit it.
     input_scaling: `signed` ([-1, 1], as in all networks of TF-slim), `unit`, `mean` or `none`.
     """
 
@@ -29,10 +31,15 @@ class MobileNetV1:
     roi_crop = (14, 2)
 
     def __init__(
-        self, depth_multiplier: Multiplier = 1.0, min_depth: Count = 8, input_scaling: InputScaling = "signed"
+        self,
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 8,
+        reduced_tail: bool = False,
+        input_scaling: InputScaling = "signed",
     ):
         self.depth_multiplier = depth_multiplier
         self.min_depth = min_depth
+        self.reduced_tail = reduced_tail
         self.input_scaling = input_scaling
 
     def __call__(self, image) -> dict:
@@ -63,7 +70,8 @@ class MobileNetV1:
         if first == 0:
             x = self._scope.conv(x, self._depth(32), 3, "Conv2d_0", stride=2)
             yield "Conv2d_0", x
-        for i, (channels, stride) in enumerate(SEPARABLE_BLOCKS, start=1):
+        blocks = (*SEPARABLE_BLOCKS[:-2], (512, 2), (256, 1)) if self.reduced_tail else SEPARABLE_BLOCKS
+        for i, (channels, stride) in enumerate(blocks, start=1):
             if i >= first:
                 x = self._scope.depthwise(x, 3, f"Conv2d_{i}_depthwise", stride)
                 yield f"Conv2d_{i}_depthwise", x

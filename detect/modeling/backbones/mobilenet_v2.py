@@ -19,6 +19,8 @@ class MobileNetV2:
     scale_last: whether a depth multiplier below 1 also scales the last convolution. Slim does so by default, and the
         Object Detection API always. False keeps its 1280 channels, as in the paper, in Keras and in slim's
         `finegrain_classification_mode`; the published ImageNet weights for multipliers below 1.0 have this mode.
+    reduced_tail: the last convolution has 256 channels, as in the Object Detection API's FPNLite of TensorFlow 1;
+        ImageNet weights do not fit it.
     input_scaling: `signed` ([-1, 1], as in all networks of TF-slim), `unit`, `mean` or `none`.
     """
 
@@ -35,11 +37,13 @@ class MobileNetV2:
         depth_multiplier: Multiplier = 1.0,
         min_depth: Count = 8,
         scale_last: bool = True,
+        reduced_tail: bool = False,
         input_scaling: InputScaling = "signed",
     ):
         self.depth_multiplier = depth_multiplier
         self.min_depth = min_depth
         self.scale_last = scale_last
+        self.reduced_tail = reduced_tail
         self.input_scaling = input_scaling
 
     def __call__(self, image) -> dict:
@@ -66,7 +70,8 @@ class MobileNetV2:
             for expansion, channels, count, stride in STAGES
             for i in range(count)
         ]
-        last = self._depth(1280) if self.scale_last or self.depth_multiplier > 1 else 1280
+        channels = 256 if self.reduced_tail else 1280
+        last = self._depth(channels) if self.scale_last or self.depth_multiplier > 1 else channels
         return Chain(self._depth(32), tuple(blocks), last, "relu6")
 
     def _depth(self, channels: int) -> int:

@@ -1,0 +1,68 @@
+"""Translates a pipeline.config of the TF Object Detection API into an experiment: `detect migrate pipeline.config`."""
+
+import logging
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detect.cli.main import verb
+from detect.config.check import CONFIG_DIR
+from detect.config.compose import compose
+from detect.errors import ConfigError, printable
+from detect.files import absolute, write_text
+from detect.migration import experiment
+from detect.migration.pipeline import read, translate
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger("detect")
+
+
+@verb("migrate")
+def main(cfg: "DictConfig") -> Path:
+    """Writes the experiment, checks that it composes, and prints what differs; returns the file."""
+    source = absolute(cfg.config, "config")
+    if not source.is_file():
+        raise ConfigError(f"config={cfg.config}: there is no such file")
+    folder, name = place(str(cfg.output), cfg.name, source)
+    found = translate(read(source))
+    found.put("name", name)
+    if (CONFIG_DIR / "experiment" / f"{name}.yaml").is_file():
+        raise ConfigError(f"name={name}: an experiment of this program has this name; give another one")
+    command = f"detect train --config-dir {folder} experiment={name}"
+    file = folder / "experiment" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, experiment.text(source, command, found))
+    try:
+        compose([f"experiment={name}", *(f"{key}=x" for key in needed(found.values))], config_dir=folder)
+    except ConfigError as error:
+        file.unlink()
+        raise ConfigError(f"{source}: its values are not legal here: {error}") from error
+    for line in experiment.notes(found):
+        for part in textwrap.wrap(line, 79, subsequent_indent="  "):
+            log.info("%s", printable(part))
+    log.info("wrote %s; train it with", file)
+    log.info("  %s", command + "".join(f" {key}={value}" for key, value in needed(found.values).items()))
+    return file
+
+
+def place(output: str, name: str | None, source: Path) -> tuple[Path, str]:
+    """The folder for --config-dir, and the name of the experiment. Raises ConfigError for another kind of file."""
+    folder = Path(output).expanduser()
+    if folder.suffix in (".yaml", ".yml"):
+        if folder.suffix == ".yml" or folder.parent.name != "experiment" or name is not None:
+            raise ConfigError(f"output={output}: legal are a folder, and a file DIR/experiment/NAME.yaml without name=")
+        return folder.parent.parent, folder.stem
+    if folder.is_file():
+        raise ConfigError(f"output={output}: it is a file; legal are a folder, and a file DIR/experiment/NAME.yaml")
+    return folder, experiment.name_of(source) if name is None else str(name)
+
+
+def needed(values: dict[str, Any]) -> dict[str, str]:
+    """The keys that the experiment leaves to the user, and what to give."""
+    return {"dataset.root": "DIR"} if values["dataset"]["root"] == "???" else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""`detect migrate` from the command line: the file that it writes, what it tells, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detect.config.compose import compose
+from detect.errors import ConfigError
+from tests.cli.conftest import call
+
+CONFIG = Path(__file__).parent.parent / "migration" / "fixtures" / "tiny_fpn.config"
+
+
+@pytest.fixture
+def migrate(caplog):
+    """Runs the verb in this process and returns what it logs."""
+
+    def run(*words: str) -> str:
+        caplog.clear()
+        with caplog.at_level("INFO", "detect"):
+            call("migrate", *words)
+        return "\n".join(record.getMessage() for record in caplog.records)
+
+    return run
+
+
+def test_the_experiment_composes_and_the_account_fits_the_console(tmp_path, migrate):
+    told = migrate(f"config={CONFIG}", f"output={tmp_path}/out")
+    assert f"detect train --config-dir {tmp_path}/out experiment=tiny_fpn" in told
+    assert "- init: random weights, as fine_tune_checkpoint is a placeholder" in told
+    account = told.partition("\nwrote ")[0].splitlines()
+    assert account[0] == "Differs from the file:" and max(map(len, account)) <= 79
+    text = (tmp_path / "out" / "experiment" / "tiny_fpn.yaml").read_text()
+    assert text.startswith("# @package _global_\n# Translated from tiny_fpn.config") and "???" not in text
+    cfg = compose(["experiment=tiny_fpn"], config_dir=tmp_path / "out")
+    assert cfg.detector.head.one_tower and cfg.name == "tiny_fpn" and cfg.dataset.root == "data"
+
+
+@pytest.mark.parametrize(
+    ("output", "more", "file"),
+    [
+        ("a/experiment/mine.yaml", [], "a/experiment/mine.yaml"),
+        ("b", ["name=mine"], "b/experiment/mine.yaml"),
+        ("b", [], "b/experiment/my_model.yaml"),  # the folder's name tells more than pipeline.config
+    ],
+)
+def test_places(tmp_path, migrate, output, more, file):
+    source = tmp_path / "my model" / "pipeline.config"
+    source.parent.mkdir()
+    source.write_bytes(CONFIG.read_bytes())
+    migrate(f"config='{source}'", f"output={tmp_path}/{output}", *more)
+    assert (tmp_path / file).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["output=x.yaml"], "legal are a folder, and a file DIR/experiment/NAME.yaml"),
+        (["output={config}"], "it is a file"),
+        (["name=demo"], "an experiment of this program has this name"),
+        (["config=absent.config"], "there is no such file"),
+    ],
+)
+def test_refusals(migrate, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        migrate(*[f"config={CONFIG}"] * ("config=" not in words[0]), *(word.format(config=CONFIG) for word in words))
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_that_are_not_legal_here_leave_no_file(tmp_path, migrate):
+    bad = tmp_path / "bad.config"
+    bad.write_text(CONFIG.read_text().replace("height: 96", "height: 32"))
+    with pytest.raises(ConfigError, match=r"bad\.config: its values are not legal here: .*detector\.size"):
+        migrate(f"config={bad}", f"output={tmp_path}/out")
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_a_word_without_a_key_is_the_file(tmp_path):
+    bad = tmp_path / "bad.config"
+    bad.write_text("model { center_net { } }\n")
+    command = [sys.executable, "-m", "detect.cli", "migrate", str(bad)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr == f"detect migrate: {bad}:1: model.center_net: center_net has no counterpart here\n"

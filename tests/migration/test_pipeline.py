@@ -1,0 +1,288 @@
+"""From a pipeline.config to values: each rule on a small file, and a whole network against the API's own."""
+
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detect.config.compose import compose
+from detect.errors import ConfigError, UserError
+from detect.evaluation.sqnr import sqnr
+from detect.migration import experiment
+from detect.migration.message import NoCounterpart
+from detect.migration.pipeline import read, translate
+from scripts.api_detector import inputs
+
+FIXTURES = Path(__file__).parent / "fixtures"
+TINY = (FIXTURES / "tiny_fpn.config").read_text()
+HYPER = """conv_hyperparams {
+  activation: RELU_6 regularizer { l2_regularizer { weight: 0.00004 } }
+  initializer { truncated_normal_initializer { stddev: 0.03 } } batch_norm { scale: true decay: 0.9997 epsilon: 0.001 }
+}"""
+SSD = f"""
+model {{ ssd {{
+  num_classes: 2
+  box_coder {{ faster_rcnn_box_coder {{ y_scale: 5.0 }} }}
+  matcher {{ argmax_matcher {{ matched_threshold: 0.6 unmatched_threshold: 0.4 force_match_for_each_row: true }} }}
+  anchor_generator {{ ssd_anchor_generator {{ num_layers: 6 aspect_ratios: 1.0 aspect_ratios: 2.0 }} }}
+  image_resizer {{ fixed_shape_resizer {{ height: 96 width: 128 }} }}
+  box_predictor {{ convolutional_box_predictor {{ kernel_size: 3 use_dropout: false {HYPER} }} }}
+  feature_extractor {{ type: 'ssd_mobilenet_v1' depth_multiplier: 0.25 min_depth: 16 {HYPER} }}
+  loss {{
+    classification_loss {{ weighted_sigmoid {{ }} }} localization_loss {{ weighted_smooth_l1 {{ delta: 0.5 }} }}
+    hard_example_miner {{ num_hard_examples: 100 iou_threshold: 0.9 loss_type: CLASSIFICATION
+      max_negatives_per_positive: 3 min_negatives_per_image: 1 }}
+    classification_weight: 1.5 localization_weight: 2.0
+  }}
+  post_processing {{ batch_non_max_suppression {{ score_threshold: 0.1 iou_threshold: 0.5 max_detections_per_class: 9
+    max_total_detections: 20 }} score_converter: SIGMOID }}
+}} }}
+train_config {{
+  batch_size: 8 num_steps: 1000
+  optimizer {{ rms_prop_optimizer {{ learning_rate {{ exponential_decay_learning_rate {{
+    initial_learning_rate: 0.004 decay_steps: 400 decay_factor: 0.5 }} }} momentum_optimizer_value: 0.8 }} }}
+  fine_tune_checkpoint: "weights/model.ckpt" from_detection_checkpoint: true
+  data_augmentation_options {{ random_horizontal_flip {{ }} }}
+  data_augmentation_options {{ ssd_random_crop {{ }} }}
+  data_augmentation_options {{ random_pad_image {{ }} }}
+}}
+train_input_reader {{ label_map_path: "data/map.pbtxt" tf_record_input_reader {{ input_path: "data/train.record" }} }}
+"""
+
+
+@pytest.fixture
+def translated(tmp_path):
+    def make(text, *changes):
+        for before, after in changes:
+            assert before in text, before
+            text = text.replace(before, after)
+        file = tmp_path / "it.config"
+        file.write_text(text)
+        return translate(read(file))
+
+    return make
+
+
+def composed(found, folder, *more):
+    """The configuration of a translation, as `detect train` checks it."""
+    (folder / "experiment").mkdir(exist_ok=True)
+    (folder / "experiment" / "it.yaml").write_text(experiment.text(Path("x.config"), "", found))
+    return compose(["experiment=it", *more], config_dir=folder)
+
+
+def test_an_ssd_with_its_training(translated, tmp_path):
+    found = translated(SSD)
+    cfg = composed(found, tmp_path)
+    d, s = cfg.detector, cfg.schedule
+    assert list(d.size) == [96, 128] and d.resize == "zoo" and not cfg.classify.enabled
+    assert (cfg.backbone.depth_multiplier, cfg.backbone.min_depth, d.neck.depth_multiplier) == (0.25, 16, 0.25)
+    assert (d.head.kernel, d.head.stddev, list(d.anchors.aspect_ratios)) == (3, 0.03, [1.0, 2.0])
+    assert (d.target_assigner.matcher.positive, d.target_assigner.matcher.negative) == (0.6, 0.4)
+    assert list(d.target_assigner.box_coder.scales) == [5.0, 10.0, 5.0, 5.0]
+    assert (d.classification_weight, d.localization_weight, d.localization_loss.delta) == (1.5, 2.0, 0.5)
+    assert (d.sampler.candidates, d.sampler.nms_iou, d.sampler.negatives_per_positive, d.sampler.min_negatives) == (
+        *(100, 0.9),
+        *(3.0, 1),
+    )
+    assert (d.postprocess.iou, d.postprocess.score, d.postprocess.per_class, d.postprocess.total) == (0.5, 0.1, 9, 20)
+    assert (s.steps, s.batch_size, s.rate, s.decay, list(s.step_at), s.step_factor) == (
+        *(1000, 8, 0.004),
+        *("step", [0.4, 0.8], 0.5),
+    )
+    assert (s.optimizer.momentum, s.ema_decay, s.batch_norm_decay, s.weight_decay) == (0.8, 0.9999, 0.9997, 4e-5)
+    assert (cfg.init.path, cfg.init.scope, cfg.dataset.root) == ("weights/model.ckpt", "detector", "data")
+    assert list(cfg.augment.transforms) == ["random_horizontal_flip", "ssd_random_crop"]
+    assert [re.sub(r" \(.*", "", line) for line in found.left_out] == [
+        "train_config.data_augmentation_options.random_pad_image"
+    ]
+    assert any("TFRecord file below data" in line for line in found.differs)
+
+
+def test_another_start_of_a_translated_experiment(translated, tmp_path):
+    weights = FIXTURES / "tiny_fpn.config"
+    assert composed(translated(SSD), tmp_path, f"init={weights}").init.path == str(weights)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "part"),
+    [
+        ("'ssd_mobilenet_v1'", "'ssd_resnet50_v1_fpn'", "the feature extractor ssd_resnet50_v1_fpn"),
+        ("min_depth: 16", "min_depth: 16 use_explicit_padding: true", "use_explicit_padding"),
+        ("min_depth: 16", "min_depth: 16 pad_to_multiple: 50", "padding of 96x128 px to a multiple of 50"),
+        ("weighted_sigmoid ", "bootstrapped_sigmoid ", "bootstrapped_sigmoid"),
+        ("weighted_smooth_l1 ", "weighted_iou ", "weighted_iou"),
+        ("loss_type: CLASSIFICATION", "", "hard examples by the loss BOTH"),
+        ("score_converter: SIGMOID", "", "scores by IDENTITY of a network that learns by SIGMOID"),
+        ("max_total_detections: 20", "use_class_agnostic_nms: true", "a suppression over all classes together"),
+        ("kernel_size: 3", "kernel_size: 5", "a predictor of 5x5"),
+        ("epsilon: 0.001", "epsilon: 0.01", "batch norm of the feature extractor with an epsilon of 0.01"),
+        ("fixed_shape_resizer { height: 96 width: 128 }", "identity_resizer { }", "identity_resizer"),
+        ("model { ssd", "model { center_net", "center_net"),
+        ("num_classes: 2", "num_classes: 2 add_background_class: false", "add_background_class: false"),
+    ],
+)
+def test_parts_without_counterpart(translated, before, after, part):
+    with pytest.raises(NoCounterpart) as error:
+        translated(SSD, (before, after))
+    assert error.value.part == part
+    assert re.match(r".*it\.config:\d+: model\.", str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "wanted"),
+    [
+        ("constant_learning_rate { learning_rate: .1 }", 10, {"rate": 0.1, "decay": "constant", "warmup": 0}),
+        (
+            "cosine_decay_learning_rate { learning_rate_base: .1 total_steps: 90 warmup_steps: 5 }",
+            90,
+            {"rate": 0.1, "decay": "cosine", "warmup": 5},
+        ),
+        (
+            "manual_step_learning_rate { initial_learning_rate: .1 schedule { step: 20 learning_rate: .01 } "
+            "schedule { step: 60 learning_rate: .001 } schedule { step: 500 learning_rate: .0001 } }",
+            80,
+            {"rate": 0.1, "decay": "step", "step_at": [0.25, 0.75], "step_factor": pytest.approx(0.1)},
+        ),
+        (
+            "manual_step_learning_rate { initial_learning_rate: .01 schedule { step: 20 learning_rate: .1 } "
+            "schedule { step: 50 learning_rate: .05 } warmup: true }",
+            100,
+            {"rate": 0.1, "decay": "step", "warmup": 20, "step_at": [0.5], "step_factor": pytest.approx(0.5)},
+        ),
+        (
+            "exponential_decay_learning_rate { initial_learning_rate: .1 decay_steps: 800720 }",
+            200000,
+            {"rate": 0.1, "decay": "constant"},
+        ),
+        (
+            "exponential_decay_learning_rate { initial_learning_rate: 1 decay_steps: 1 decay_factor: .99 }",
+            1000,
+            {"decay": "step", "step_factor": pytest.approx(0.99**4.995)},
+        ),
+    ],
+)
+def test_learning_rates(translated, rate, steps, wanted):
+    old = re.search(r"exponential_decay_learning_rate \{.*?\}", SSD, re.DOTALL).group()
+    found = translated(SSD, (old, rate), ("num_steps: 1000", f"num_steps: {steps}"))
+    assert {key: found.values["schedule"][key] for key in wanted} == wanted
+
+
+def test_quantisation(translated, tmp_path):
+    rewriter = SSD + "graph_rewriter { quantization { delay: 600 } }"
+    cfg = composed(translated(rewriter), tmp_path)
+    assert cfg.quantize.enabled and not cfg.quantize.float_stage and not cfg.quantize.spec.per_channel
+    assert (cfg.quantize.spec.delay, cfg.quantize.schedule.steps, cfg.quantize.schedule.rate) == (600, 1000, 0.004)
+    assert cfg.quantize.schedule.optimizer.momentum == 0.8
+    found = translated(rewriter, ("delay: 600", "delay: 1000"))
+    assert "quantize" not in found.values and any("quantisation: none" in line for line in found.differs)
+
+
+def test_losses_of_the_classes(translated):
+    def loss(text, *changes):
+        return translated(SSD, ("weighted_sigmoid { }", text), *changes).values["detector"]["classification_loss"]
+
+    zeros = ("num_classes: 2", "num_classes: 2 encode_background_as_zeros: true")
+    assert loss("weighted_sigmoid { }", zeros) == {"_target_": "detect.modeling.losses.ZeroBackgroundSigmoid"}
+    focal = {"_target_": "detect.modeling.losses.FocalClassification", "gamma": 2.0}
+    assert loss("weighted_sigmoid_focal { }") == {**focal, "alpha": None, "background": "one", "prior": None}
+    bias = ("kernel_size: 3", "kernel_size: 3 class_prediction_bias_init: -4.6")
+    prior = pytest.approx(0.009952, abs=1e-6)
+    assert loss("weighted_sigmoid_focal { alpha: .7 }", zeros, bias) == {
+        **focal, "alpha": 0.7, "background": "zero", "prior": prior,
+    }  # fmt: skip
+    softmax = loss("weighted_softmax { }", ("score_converter: SIGMOID", "score_converter: SOFTMAX"))
+    assert softmax == {"_target_": "detect.modeling.losses.SoftmaxClassification"}
+
+
+FASTER = """
+model { faster_rcnn {
+  num_classes: 2
+  image_resizer { keep_aspect_ratio_resizer { min_dimension: 96 max_dimension: 160 } }
+  feature_extractor { type: 'faster_rcnn_inception_v2' }
+  first_stage_anchor_generator {
+    grid_anchor_generator { scales: [0.25, 0.5] aspect_ratios: [1.0] height: 128 width: 128 }
+  }
+  first_stage_box_predictor_conv_hyperparams { initializer { truncated_normal_initializer { stddev: 0.01 } } }
+  first_stage_max_proposals: 50 first_stage_localization_loss_weight: 2.0
+  initial_crop_size: 14 maxpool_kernel_size: 2 maxpool_stride: 2
+  second_stage_box_predictor { mask_rcnn_box_predictor { fc_hyperparams { op: FC } } }
+  second_stage_post_processing { batch_non_max_suppression { iou_threshold: 0.6 } score_converter: SOFTMAX }
+} }
+train_config { batch_size: 1 num_steps: 10 gradient_clipping_by_norm: 10.0
+  optimizer { momentum_optimizer { learning_rate { constant_learning_rate { } } } use_moving_average: false } }
+"""
+
+
+def test_a_faster_rcnn(translated, tmp_path):
+    cfg = composed(translated(FASTER), tmp_path, "dataset.root=x")
+    d = cfg.detector
+    assert (list(d.size), d.resize, d.add_truth, d.roi.method, d.roi.crop, d.roi.pool) == (
+        *([96, 160], "keep_aspect", False),
+        *("crop_and_resize", 14, 2),
+    )
+    assert (list(d.anchors.scales), d.anchors.base, d.anchors.stride, d.proposals.count) == ([0.25, 0.5], 128, 16, 50)
+    assert (d.rpn_localization_weight, d.box_localization_weight, d.rpn_sampler.size) == (2.0, 1.0, 256)
+    assert (cfg.schedule.batch_norm, cfg.schedule.clip_norm, cfg.schedule.ema_decay) == ("frozen", 10.0, 0.0)
+    with pytest.raises(NoCounterpart, match="masks"):
+        translated(FASTER, ("num_classes: 2", "num_classes: 2 number_of_stages: 3"))
+
+
+def test_every_damaged_file_is_refused_or_translated(tmp_path):
+    import random
+
+    draw, file = random.Random(1), tmp_path / "it.config"
+    words = re.findall(r"\S+", SSD)
+    for _ in range(300):
+        damaged = list(words)
+        for _ in range(draw.randint(1, 3)):
+            place = draw.randrange(len(damaged))
+            damaged[place : place + draw.randint(0, 1)] = [draw.choice([*words, "-1", "1e30", "'x'", "inf", "{", "}"])]
+        file.write_text("\n".join(damaged))
+        try:
+            translate(read(file))
+        except UserError as error:
+            assert "it.config" in str(error)
+
+
+def test_files_that_are_no_pipeline(tmp_path):
+    file = tmp_path / "x.config"
+    for content in (b"", b"item { id: 1 }", b"\x00\xff\x80"):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"x\.config"):
+            read(file)
+
+
+def test_the_whole_network_equals_the_apis_own(tmp_path):
+    """A checkpoint of TensorFlow 2, outputs, losses and detections that scripts/api_detector.py made."""
+    from detect.training import build
+    from detect.weights.sources import FromFile
+    from detect.weights.transfer import transfer
+
+    with tarfile.open(FIXTURES / "tiny_fpn.tar.xz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    cfg = composed(translate(read(FIXTURES / "tiny_fpn.config")), tmp_path, "init=none")
+    detector, given = build.detector(cfg, 3), inputs((96, 128), 3)
+    arrays = FromFile(str(tmp_path / "ckpt-1")).read(build.instantiate(cfg.backbone))
+    ledger = transfer(detector.model, arrays, source="x", layers=detector.backbone_layers, scope="detector")
+    assert (len(ledger.loaded), len(ledger.skipped)) == (len(detector.model.weights), 0)
+    frame = np.array([96, 128, 96, 128], np.float32)
+    with np.load(tmp_path / "answers.npz") as theirs:
+        np.testing.assert_allclose(detector.anchors[::8], theirs["anchors"] * frame, atol=1e-3)
+        outputs = detector.model.predict(given["images"].astype(np.float32), verbose=0)
+        assert sqnr(theirs["box_encodings"], outputs["codes"][:, ::8]) > 60
+        assert sqnr(theirs["class_predictions_with_background"], outputs["logits"][:, ::8]) > 60
+        batch = {"image": given["images"], "boxes": given["boxes"] * frame, "classes": given["classes"]}
+        parts = detector.losses(batch, training=False).parts
+        for name in ("classification", "localization"):
+            assert float(parts[name]) == pytest.approx(float(theirs[f"loss.Loss.{name}_loss"]), rel=1e-4)
+        found = {name: value.numpy() for name, value in detector.detect(given["images"]).items()}
+        np.testing.assert_allclose(found["scores"], theirs["found.detection_scores"], atol=1e-4)
+        for image in range(2):  # equal scores may come in any order
+            boxes, classes = (
+                theirs["found.detection_boxes"][image] * frame,
+                theirs["found.detection_classes"][image] + 1,
+            )
+            near = np.abs(boxes[:, None] - found["boxes"][image]).max(axis=-1) < 0.05
+            assert (near & (classes[:, None] == found["classes"][image])).any(axis=1).all()

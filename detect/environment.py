@@ -16,6 +16,17 @@ def for_library() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpu else "3")
 
 
+def onednn_with_avx2() -> bool:
+    """Whether TensorFlow uses oneDNN on a processor with AVX2 and without AVX-512: some of its kernels are slow there."""
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "1":
+        return False
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return " avx2" in described and " avx512f" not in described
+
+
 def for_program() -> None:
     """Sets all of it for a process that runs nothing else: also the version of Keras and the garbage collector.
 

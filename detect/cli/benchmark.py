@@ -23,6 +23,9 @@ log = logging.getLogger("detect")
 def main(cfg: DictConfig) -> None:
     """Prints a row for each model, and writes benchmark.json and benchmark.csv."""
     named = list(cfg.model) if isinstance(cfg.model, ListConfig) else [cfg.model] if cfg.model else []
+    for key, least in (("runs", 2), ("images", 0), ("threads", 1)):
+        if cfg[key] is not None and not (type(cfg[key]) is int and cfg[key] >= least):
+            raise ConfigError(f"{key}={cfg[key]}: legal are whole numbers from {least}")
     run = Path(cfg.run).expanduser() if cfg.run else None
     if run is None and not named:
         raise ConfigError("benchmark: name a run folder (run=RUN), exported models (model=[FILE,FILE]), or both")

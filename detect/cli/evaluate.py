@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from detect.cli.main import verb
 from detect.errors import ConfigError, DataError
 from detect.files import write_json
+from detect.geometry import tiles
 from detect.runs.dataset import check_ground_truth, open_dataset
 from detect.runs.folder import RunFolder
 
@@ -24,6 +25,7 @@ def main(cfg: DictConfig) -> float | None:
     source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
+    tiles.check(cfg.tile)
     places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless a user moved it
     run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
     if cfg.get("dataset"):

@@ -19,6 +19,7 @@ from detect.errors import ConfigError, DataError, Unfinished, first_few
 from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.coco_json import Category, ImageId, Row, categories_of, file_names, rows_of
 from detect.files import write_json
+from detect.geometry import tiles
 
 if TYPE_CHECKING:
     from detect.detector import Detector
@@ -55,6 +56,7 @@ def main(cfg: DictConfig) -> None:
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "predictions").expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={folder}: this is a file; name a folder")
+    tiles.check(cfg.tile)
     if bool(cfg.watch) == (cfg.images is not None):
         raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")
     if isinstance(cfg.images, ListConfig):

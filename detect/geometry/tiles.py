@@ -4,12 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detect.errors import ConfigError
+
 OVERLAP = 0.2  # of a tile's side: an object that is smaller is whole in at least one tile
 COVERED = 0.5  # a box is dropped if a better one of its class covers this share of the smaller of the two
+LEAST = 32  # pixels: the least side of a tile
 MOST = 8  # tiles along the longer side, with `auto`
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Window = tuple[int, int, int, int]
 """top, left, bottom, right in pixels."""
+
+
+def check(tile: object) -> None:
+    """Raises ConfigError unless it is None, `auto` or a side in pixels."""
+    if tile not in (None, "auto") and not (type(tile) is int and tile >= LEAST):
+        raise ConfigError(f"tile={tile}: legal are null, auto, or a whole number of pixels from {LEAST}")
 
 
 def side_of(tile: int | str | None, shape: Sequence[int], frame: Sequence[int]) -> int | None:

@@ -8,12 +8,12 @@ result differs in the order of a sum.
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+
+from detect import environment
 
 LEAST_CHANNELS, LEAST_PAIRS, LEAST_CELLS = 32, 2048, 1300
 """Of both sides of a kernel, their product, and the cells of the output. Smaller convolutions gain nothing."""
@@ -24,13 +24,7 @@ NAME = "Conv2DByPlaces"
 @functools.cache
 def helps() -> bool:
     """Whether the sum over places is faster here: with oneDNN, on a processor whose instructions are AVX2 at most."""
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "1":
-        return False
-    try:
-        described = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return " avx2" in described and " avx512f" not in described and not tf.config.list_physical_devices("GPU")
+    return environment.onednn_with_avx2() and not tf.config.list_physical_devices("GPU")
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ def test_the_table_fits_80_columns():
 def test_what_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="name a run folder"):
         call()
+    with pytest.raises(ConfigError, match="runs=1: legal are whole numbers from 2"):
+        call("model=x", "runs=1")
     with pytest.raises(ConfigError, match="this is no run folder"):
         call(f"run={tmp_path}")
 

@@ -1,10 +1,12 @@
 """Tiles cover a picture, and what is found in them is joined once."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detect.detector import Detector
+from detect.errors import ConfigError
 from detect.geometry import tiles
 
 
@@ -32,6 +34,12 @@ def test_the_side():
     assert tiles.side_of("auto", (4000, 3000), (300, 300)) == 500
     assert tiles.side_of(400, (300, 400), (300, 300)) is None
     assert tiles.side_of(400, (300, 401), (300, 300)) == 400
+
+
+@pytest.mark.parametrize("tile", ["some", 0, 31, True, 99.5])
+def test_what_is_no_tile(tile):
+    with pytest.raises(ConfigError, match=f"tile={tile}: legal are null, auto, or"):
+        tiles.check(tile)
 
 
 def test_parts_of_an_object_are_joined():

@@ -22,6 +22,7 @@ LAYERS = [
     "quantization",
     "reporting",
     "runs",
+    "loggers",
     "evaluation",
     "modeling",
     "data",

@@ -3,6 +3,7 @@
     RUN/config.yaml classes.json data.json lock failed.txt summary.json results.png VAL_predictions.png ...
     RUN/.hydra/                          the configuration and the overrides, with Hydra's names
     RUN/train.log history.json           the lines of the console, and what `resume=RUN` changed
+    RUN/loggers.json                     the ids of the run in MLflow and W&B, if they are switched on
     RUN/workers/1/ ...                   the log and the curves of each further worker (`distribute`)
     RUN/classify/ detector/ quantized/   one folder for each stage
         metrics.jsonl tensorboard/       the figures during training
@@ -160,6 +161,11 @@ class RunFolder:
     def hydra(self) -> Path:
         """The folder with the files of `detect.config.resume.SAVED`."""
         return self.path / ".hydra"
+
+    @property
+    def loggers(self) -> Path:
+        """The file with the ids that logging services gave the run: {"mlflow": "0f3...", "wandb": "a81..."}."""
+        return self.path / "loggers.json"
 
     @property
     def log(self) -> Path:

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import tf_keras
 from omegaconf import DictConfig
@@ -85,7 +85,21 @@ class Stage:
 
     def logger(self) -> RunLogger:
         """The logger for the figures of the stage."""
-        return RunLogger(self.folder.path, self.schedule.steps, self.folder.name, console=self.run.worker.is_chief)
+        name, shown = self.folder.name, self.run.worker.is_chief
+        return RunLogger(self.folder.path, self.schedule.steps, name, console=shown, services=self.run.loggers)
+
+    def tell_results(
+        self, results: StageFolder | RunFolder, outcome: Outcome, scores: dict[str, dict[str, Any]]
+    ) -> None:
+        """Gives the loggers of the run the scores by split, the cost and the files of the finished stage.
+
+        results: the folder with its `summary.json`; that of the run for the last stage.
+        """
+        found = {f"{split}/{name}": value for split, of in scores.items() for name, value in of.items()}
+        numbers = {k: float(v) for k, v in {**found, **outcome}.items() if isinstance(v, int | float)}
+        files = [*sorted(results.path.glob("*.png")), results.summary]
+        last = isinstance(results, RunFolder)
+        self.run.loggers.results("" if last else self.folder.name, numbers, [results.config, *files] if last else files)
 
 
 def first_weights(cfg: DictConfig) -> WeightSource:
@@ -146,7 +160,9 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         "macs": step_macs(classifier, schedule) * outcome["steps"],
     }
     pictures.results_figure(folder.metrics, folder.path / "results.png")
-    write_summary(folder.summary, run, outcome, {split: evaluator().to_dict()}, schedule.used(), **cost_of_it)
+    found = {split: evaluator().to_dict()}
+    write_summary(folder.summary, run, outcome, found, schedule.used(), **cost_of_it)
+    stage.tell_results(folder, outcome, found)
     return best
 
 
@@ -267,6 +283,7 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
     pictures.results_figure(stage.folder.metrics, results.path / "results.png")
     # The last file: it ends the stage.
     write_summary(results.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
+    stage.tell_results(results, outcome, found)
     return found[split]["AP"] or 0.0
 
 

@@ -48,7 +48,7 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError, which names every missing value, illegal value and argument that a `_target_` lacks."""
     tree = plain(cfg)
     problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree)]
-    problems += [*schedules.problems(tree), *arms.problems(tree)]
+    problems += [*schedules.problems(tree), *schedules.profile_problems(tree), *arms.problems(tree)]
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -25,6 +25,10 @@ UNFINGERPRINTED = (
     "distribute.*",
     "logger",
     "logger.*",
+    "validation_loss",
+    "graph",
+    "profile",
+    "profile.*",
 )
 """Globs of keys that change neither the data nor the result of a run."""
 

@@ -54,6 +54,7 @@ class WandB(Logger):
             )
 
     def begin(self, run: Described) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")  # else its lines break into the progress line
         import wandb
 
         known = run.remembered("wandb")

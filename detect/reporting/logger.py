@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RunLogger:
-    """Writes <folder>/metrics.jsonl and <folder>/tensorboard/{train,eval}, and prints the progress line.
+    """Writes <folder>/metrics.jsonl and <folder>/{train,eval} for TensorBoard, and prints the progress line.
 
     Every stage has its own folder, because its steps start from 0. Use it as a context manager, or call `close`:
     otherwise a terminal stays without its cursor.
@@ -48,8 +48,7 @@ class RunLogger:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._metrics = self.folder / "metrics.jsonl"
         self._file: IO[str] | None = None
-        board = self.folder / "tensorboard"
-        self._board = {kind: EventWriter(board / kind) for kind in ("train", "eval")}
+        self._board = {kind: EventWriter(self.board(kind)) for kind in ("train", "eval")}
         self._progress = ProgressLine(stage, total_steps, every) if console else None
 
     def __enter__(self) -> "RunLogger":
@@ -83,6 +82,14 @@ class RunLogger:
             name = tag if len(pictures) == 1 else f"{tag}/{number}"
             self._board["eval"].image(name, step, picture)
             self._services.picture(self.stage, name, step, picture)
+
+    def board(self, kind: str) -> Path:
+        """The folder of the event files of a kind, `train` or `eval`. TensorBoard names the curves by its path."""
+        return self.folder / kind
+
+    def graph(self, serialized: bytes) -> None:
+        """Show a graph in TensorBoard. serialized: a GraphDef."""
+        self._board["train"].graph(serialized)
 
     def text(self, tag: str, text: str) -> None:
         """Show text (Markdown) in TensorBoard."""

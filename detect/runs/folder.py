@@ -6,7 +6,7 @@
     RUN/loggers.json                     the ids of the run in MLflow and W&B, if they are switched on
     RUN/workers/1/ ...                   the log and the curves of each further worker (`distribute`)
     RUN/classify/ detector/ quantized/   one folder for each stage
-        metrics.jsonl tensorboard/       the figures during training
+        metrics.jsonl train/ eval/       the figures during training; the folders are for TensorBoard
         last/ best.*                     the whole state, and the best weights by name
         transfer.json summary.json       the source of its weights, its scores and its cost
 
@@ -46,7 +46,7 @@ CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
 TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
 """In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
 
-METRICS, TENSORBOARD, LAST, BEST, FAILED = "metrics.jsonl", "tensorboard", "last", "best", "failed.txt"
+METRICS, LAST, BEST, FAILED = "metrics.jsonl", "last", "best", "failed.txt"
 WORKERS = "workers"
 
 
@@ -71,11 +71,6 @@ class StageFolder:
     def metrics(self) -> Path:
         """The file with one JSON line for each row of figures."""
         return self.path / METRICS
-
-    @property
-    def tensorboard(self) -> Path:
-        """The event files, in `train` and `eval`."""
-        return self.path / TENSORBOARD
 
     @property
     def last(self) -> Path:

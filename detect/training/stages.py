@@ -74,7 +74,7 @@ class Stage:
     def fit(self, logger: RunLogger) -> Outcome:
         """Trains the stage and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
         schedule, evaluation = self.schedule, self.evaluation
-        hooks = [Logging(schedule.log_every), *self.shown, *self.hooks, evaluation]
+        hooks = [Logging(schedule.log_every), *build.shown(self.run.cfg), *self.shown, *self.hooks, evaluation]
         if schedule.patience is not None:
             hooks.append(EarlyStop(schedule.patience, evaluation))
         hooks += [*build.hooks(self.run.cfg), Checkpointing(schedule.checkpoint_every)]
@@ -149,7 +149,14 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         classifier,
         schedule,
         build.classification_stream(run, classifier, schedule, dataset),
-        TopOne(schedule.evaluate_every, evaluator, dataset, split, folder.path / "confusion.png"),
+        TopOne(
+            schedule.evaluate_every,
+            evaluator,
+            dataset,
+            split,
+            folder.path / "confusion.png",
+            build.stage_1_held_out_loss(run, classifier, schedule, dataset, split),
+        ),
         lambda i: dataset.splits["train"][i].id,
         shown=[FirstBatch(lambda i: dataset.classes[dataset.splits["train"][i].label])],
     )
@@ -247,13 +254,14 @@ def detection_stage(
     detect = replicas.inference(detector.detect)
     evaluator = DetectionEvaluator(detect, frame, dataset, split, schedule.scored_images, threads(cfg), replicas)
     watched = Watched(dataset, split, evaluator.detect)
+    losses = build.held_out_loss(run, detector, schedule, split)
     return Stage(
         run,
         folder,
         detector,
         schedule,
         stream,
-        AveragePrecision(schedule.evaluate_every, evaluator, watched, delay, cfg.histograms),
+        AveragePrecision(schedule.evaluate_every, evaluator, watched, delay, cfg.histograms, losses),
         lambda i: dataset.splits["train"][i].id,
         shown=[ShowConfig(plain(cfg)), FirstBatch(lambda i: dataset.splits["train"][i].path.name, dataset.classes)],
         summary=summary,

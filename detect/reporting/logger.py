@@ -136,14 +136,15 @@ class RunLogger:
         self._close_file()
 
     def _record(self, kind: str, step: int, scalars: Mapping[str, float | None]) -> None:
-        row = {"stage": self.stage, "kind": kind, "step": int(step), "time": round(time.time(), 3)}
         figures = {key: None if value is None else float(value) for key, value in scalars.items()}
+        row: dict[str, str | float | None] = {"stage": self.stage, "kind": kind, "step": int(step)}
+        row |= {"time": round(time.time(), 3), **figures}
         if self._file is None:
             _drop_half_line(self._metrics)
             # Line buffered: the operating system has each written row, so it is safe if the process is killed.
             self._file = self._metrics.open("a", buffering=1)
-        self._file.write(strict_json(row | figures) + "\n")
-        self._services.row(row | figures)
+        self._file.write(strict_json(row) + "\n")
+        self._services.row(row)
         group = "training/" if kind == "train" else "scores/"
         tags = {key if "/" in key else group + key: value for key, value in _known(figures).items()}
         self._board[kind].scalars(step, tags)

@@ -98,8 +98,10 @@ class Stage:
         found = {f"{split}/{name}": value for split, of in scores.items() for name, value in of.items()}
         numbers = {k: float(v) for k, v in {**found, **outcome}.items() if isinstance(v, int | float)}
         files = [*sorted(results.path.glob("*.png")), results.summary]
-        last = isinstance(results, RunFolder)
-        self.run.loggers.results("" if last else self.folder.name, numbers, [results.config, *files] if last else files)
+        stage = self.folder.name
+        if isinstance(results, RunFolder):  # of the last stage
+            stage, files = "", [results.config, *files]
+        self.run.loggers.results(stage, numbers, files)
 
 
 def first_weights(cfg: DictConfig) -> WeightSource:

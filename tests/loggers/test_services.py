@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import struct
+import time
 
 import numpy as np
 import pytest
@@ -122,26 +124,51 @@ def test_wandb_offline_goes_on_with_the_same_run(folder):
     assert list((folder / "wandb").glob("offline-run-*/files/summary.json"))
 
 
+def scanned(content):
+    """The records of a W&B file: blocks of 32768 bytes of pieces, each with a head of checksum, length and kind.
+
+    This is LevelDB's log format after a head of seven bytes (github.com/google/leveldb, doc/log_format.md).
+    """
+    place, parts = 7, []
+    while place + 7 <= len(content):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        parts.append(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield b"".join(parts)
+            parts = []
+
+
 def records(folder):
-    """The content of the only W&B file, as W&B's own reader gives it."""
+    """The content of the only W&B file. W&B's own process writes its end a little after the run has ended."""
+    for _ in range(300):
+        if "exit" in (found := records_now(folder)):
+            break
+        time.sleep(0.1)
+    return found
+
+
+def records_now(folder):
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
-    store, found = DataStore(), {"history": [], "config": {}, "summary": {}}
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
+    found = {"history": [], "config": {}, "summary": {}}
+    for data in scanned(file.read_bytes()):
         record = wandb_internal_pb2.Record.FromString(data)
         if record.WhichOneof("record_type") == "history":
-            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            found["history"].append(items)
+            found["history"].append(values_of(record.history.item))
+        found["config"] |= values_of(record.config.update)
+        found["summary"] |= values_of(record.summary.update)
         if record.HasField("run"):
             found |= {"run": record.run.run_id, "project": record.run.project}
-            found["config"] |= {i.key: json.loads(i.value_json) for i in record.run.config.update}
-        for item in record.config.update:
-            found["config"][item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
-        for item in record.summary.update:
-            found["summary"][item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+            found["config"] |= values_of(record.run.config.update)
         if record.HasField("exit"):
             found["exit"] = record.exit.exit_code
     return found
+
+
+def values_of(items):
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}

@@ -173,12 +173,16 @@ class SentRows:
     def __init__(self, kept: Sequence[Row], undone: Sequence[Row], new: bool):
         self.missed = list(kept) if new else []
         self._last: dict[object, float] = {}
-        for row in () if new else undone:
+        for row in () if new else [*kept, *undone]:
             self._last[row["kind"]] = max(self._last.get(row["kind"], 0.0), _step(row))
 
     def wants(self, row: Row) -> bool:
         """Whether the service has not got this row."""
         return _step(row) > self._last.get(row["kind"], -1.0)
+
+    def wants_picture(self, step: int) -> bool:
+        """Whether the service has not got the pictures of a step: those of an evaluation, or of the start (step 0)."""
+        return step > self._last.get("eval", 0.0 if self._last else -1.0)
 
 
 def _step(row: Row) -> float:

@@ -92,6 +92,8 @@ def test_a_service_gets_rows_once():
     assert known.missed == [] and new.missed == rows[:2]
     assert [known.wants(row) for row in rows[2:]] == [False, False, False, True]
     assert all(new.wants(row) for row in rows[2:])
+    assert [known.wants_picture(step) for step in (0, 1, 2, 3)] == [False, False, False, True]
+    assert new.wants_picture(0) and SentRows((), (), False).wants_picture(0)
 
 
 def test_ids_are_kept_and_damaged_ones_are_not_used(tmp_path):

@@ -73,6 +73,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows([csv_cell(value) for value in row] for row in rows)
 
 
+def append_csv(path: Path, row: Sequence[object]) -> None:
+    """Appends a row to a table of `write_csv`, with a cell for each of its columns."""
+    with Path(path).open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerow([csv_cell(value) for value in row])
+
+
 def csv_cell(value: object) -> object:
     """A cell without control characters. Text that a spreadsheet would take for a formula begins with an apostrophe.
 

@@ -42,11 +42,12 @@ def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
         build.agree(run)
         run = budget.fitted(run)
         build.check(run)  # what can't be built stops here, not after stage 1
-        weights = stages.first_weights(cfg)
-        if cfg.classify.enabled:
-            weights = stages.train_classifier(run, weights)
-        if not cfg.quantize.enabled:
-            return stages.train_detector(run, weights)
-        if cfg.quantize.float_stage:
-            stages.train_detector(run, weights)
-        return stages.train_quantized(run, weights)
+        with run.loggers.running(run.described()):
+            weights = stages.first_weights(cfg)
+            if cfg.classify.enabled:
+                weights = stages.train_classifier(run, weights)
+            if not cfg.quantize.enabled:
+                return stages.train_detector(run, weights)
+            if cfg.quantize.float_stage:
+                stages.train_detector(run, weights)
+            return stages.train_quantized(run, weights)

@@ -31,6 +31,7 @@ ABSTRACTS = {  # sentences for the list of the groups
     "experiment": "complete, named settings",
     "hydra": "launchers and sweepers for `-m`",
     "init": "the weights that training starts from",
+    "logger": "what gets the figures of a run, beside TensorBoard",
     "quantize": "stage 3: training with fake quantisation",
     "schedule": "steps, batch size, learning rate and optimiser",
 }

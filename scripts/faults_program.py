@@ -201,7 +201,7 @@ def _result(run: Path) -> dict[str, object]:
         content = json.loads(summary.read_text())
         kept = {key: content.get(key) for key in ("scores", "steps", "best", "best_step")}
         found[str(summary.relative_to(run))] = json.loads(json.dumps(kept))
-    left = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts]
+    left = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and ".tfevents." not in path.name]
     left = [name for name in left if name not in ("train.log", "failed.txt", "history.json")]
     # The state before the last one may be that of a signal, at another step.
     found["files"] = sorted(re.sub(r"ckpt-\d+", "ckpt", name) for name in left)

@@ -34,7 +34,7 @@ def measure(process: psutil.Process, run: Path) -> tuple[float, ...] | None:
     sizes = {path: path.stat().st_size for path in run.rglob("*") if path.is_file() and "ckpt-" not in path.name}
     # While a state is saved there is one more: the folder counts as it is between two saves.
     states = sorted((path.stat().st_size for path in run.glob("*/last/ckpt-*.data*")), reverse=True)[:2]
-    logs = sum(size for path, size in sizes.items() if "tensorboard" in path.parts or path.suffix in (".jsonl", ".log"))
+    logs = sum(size for path, size in sizes.items() if ".tfevents." in path.name or path.suffix in (".jsonl", ".log"))
     memory, files = process.memory_info().rss, process.num_fds()
     return json.loads(lines[-2])["step"], memory / 1e6, files, (sum(sizes.values()) + sum(states)) / 1e6, logs / 1e6
 

@@ -210,7 +210,7 @@ def test_tensorboard(tmp_path):
         logger.hparams({"name": "a\x1b"}, {"test/AP\x1b": 0.1})
         logger.text("config\x1b", "\x1b[31m")
     for kind in ("train", "eval"):
-        board = EventAccumulator(str(tmp_path / "tensorboard" / kind))
+        board = EventAccumulator(str(tmp_path / kind))
         board.Reload()
         tags = [tag for listed in board.Tags().values() if isinstance(listed, list) for tag in listed]
         assert tags and not any(harmful(tag) or "\n" in tag for tag in tags)

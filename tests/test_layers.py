@@ -25,6 +25,7 @@ LAYERS = [
     "quantization",
     "reporting",
     "runs",
+    "loggers",
     "evaluation",
     "modeling",
     "data",

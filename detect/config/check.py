@@ -52,7 +52,7 @@ def check(cfg: DictConfig) -> None:
         problems.append(
             f"minutes={tree['minutes']} and epochs={tree['epochs']} contradict each other: give one of them"
         )
-    problems += [*schedules.problems(tree), *arms.problems(tree)]
+    problems += [*schedules.problems(tree), *schedules.profile_problems(tree), *arms.problems(tree)]
     if problems:
         raise ConfigError("\n".join(problems))
 

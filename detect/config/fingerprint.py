@@ -12,7 +12,24 @@ from omegaconf import DictConfig
 
 from detect.config.tree import Tree, leaves, plain
 
-UNFINGERPRINTED = ("resume", "trust", "name", "study", "rates.*", "log", "log.*", "logs", "logs.*", "distribute.*")
+UNFINGERPRINTED = (
+    "resume",
+    "trust",
+    "name",
+    "study",
+    "rates.*",
+    "log",
+    "log.*",
+    "logs",
+    "logs.*",
+    "distribute.*",
+    "logger",
+    "logger.*",
+    "validation_loss",
+    "graph",
+    "profile",
+    "profile.*",
+)
 """Globs of keys that change neither the data nor the result of a run."""
 
 ADDED = {"*.postprocess.class_agnostic": False}

@@ -214,6 +214,8 @@ RUN_KEYS: dict[str, Legal] = {
     "distribute.devices": whole(1, 1024, null=True),
     "distribute.sync_batch_norm": SWITCH,
     "histograms": SWITCH,
+    "validation_loss": whole(0, 100_000),
+    "graph": SWITCH,
     "study": TEXT,
     "arm.start": one_of("generic", "random"),
     "arm.extra": SWITCH,

@@ -20,6 +20,17 @@ def problems(tree: Tree) -> Iterator[str]:
             yield from contradictions(path, node)
 
 
+def profile_problems(tree: Tree) -> Iterator[str]:
+    """Messages for a `profile` that is not the first and the last of some steps of the detector's stage."""
+    asked, steps = tree.get("profile"), (tree.get("schedule") or {}).get("steps")
+    if asked is None or not isinstance(steps, int):
+        return
+    whole = isinstance(asked, list) and all(type(step) is int for step in asked)
+    if not whole or len(asked) != 2 or not 1 <= asked[0] <= asked[1] <= steps:
+        legal = f"[FROM,TO], two steps from 1 to schedule.steps={steps}, or null"
+        yield f"profile={asked} is not legal: expected {legal}"
+
+
 def contradictions(path: str, values: Mapping[str, Any]) -> Iterator[str]:
     """Messages for a warm-up that never ends and for drops out of order. values: by key; each is legal by itself.
 

@@ -39,6 +39,7 @@ KEY = "trust"
 PARTS = (
     *("detect.modeling.*", "detect.geometry.anchors", "detect.geometry.box_coder", "detect.geometry.points"),
     *("detect.data.augment", "detect.training.schedule", "detect.quantization.spec", "detect.weights.sources"),
+    *("detect.loggers.csv_file", "detect.loggers.mlflow", "detect.loggers.wandb"),
 )
 """Globs of modules whose public classes a configuration may name. They build objects and write no file."""
 

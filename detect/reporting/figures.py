@@ -78,7 +78,8 @@ def draw_curves(axis: "Axes", title: str, lines: Mapping[str, Curve], most: int 
         )
     axis.set(title=title, xlabel="step", ylim=(0, 1.12 * top if top > 0 else 1))
     if not single:
-        axis.legend(fontsize=8, loc="best", framealpha=0.8)
+        # Beside the curves, because a curve can cross every corner.
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
 
 def layers_figure(

@@ -14,6 +14,7 @@ import numpy as np
 
 from detect.evaluation.coco import Scores
 from detect.files import strict_json, write_text
+from detect.loggers.interface import Loggers
 from detect.reporting.progress import ProgressLine
 from detect.reporting.tensorboard import EventWriter
 
@@ -22,23 +23,32 @@ if TYPE_CHECKING:
 
 
 class RunLogger:
-    """Writes <folder>/metrics.jsonl and <folder>/tensorboard/{train,eval}, and prints the progress line.
+    """Writes <folder>/metrics.jsonl and <folder>/{train,eval} for TensorBoard, and prints the progress line.
 
     Every stage has its own folder, because its steps start from 0. Use it as a context manager, or call `close`:
     otherwise a terminal stays without its cursor.
     """
 
-    def __init__(self, folder: Path, total_steps: int, stage: str, console: bool = True, every: float = 30.0):
+    def __init__(
+        self,
+        folder: Path,
+        total_steps: int,
+        stage: str,
+        console: bool = True,
+        every: float = 30.0,
+        services: Loggers | None = None,
+    ):
         """folder: folder of the stage. total_steps: steps of the stage. stage: its name in rows and on the console.
 
         console: False prints nothing. every: seconds between two progress lines if the output is not a terminal.
+        services: the loggers of the run that get the same figures and pictures.
         """
+        self._services = services or Loggers()
         self.folder, self.stage = Path(folder), stage
         self.folder.mkdir(parents=True, exist_ok=True)
         self._metrics = self.folder / "metrics.jsonl"
         self._file: IO[str] | None = None
-        board = self.folder / "tensorboard"
-        self._board = {kind: EventWriter(board / kind) for kind in ("train", "eval")}
+        self._board = {kind: EventWriter(self.board(kind)) for kind in ("train", "eval")}
         self._progress = ProgressLine(stage, total_steps, every) if console else None
 
     def __enter__(self) -> "RunLogger":
@@ -69,7 +79,17 @@ class RunLogger:
         """Show RGB uint8 pictures [h, w, 3] under one tag in TensorBoard; a single array is one picture."""
         pictures = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
         for number, picture in enumerate(pictures):
-            self._board["eval"].image(tag if len(pictures) == 1 else f"{tag}/{number}", step, picture)
+            name = tag if len(pictures) == 1 else f"{tag}/{number}"
+            self._board["eval"].image(name, step, picture)
+            self._services.picture(self.stage, name, step, picture)
+
+    def board(self, kind: str) -> Path:
+        """The folder of the event files of a kind, `train` or `eval`. TensorBoard names the curves by its path."""
+        return self.folder / kind
+
+    def graph(self, serialized: bytes) -> None:
+        """Show a graph in TensorBoard. serialized: a GraphDef."""
+        self._board["train"].graph(serialized)
 
     def final(self, step: int, figures: Mapping[str, float | None]) -> None:
         """Show figures of the finished stage in TensorBoard, under tags of their own."""
@@ -103,11 +123,13 @@ class RunLogger:
     def resume_at(self, step: int) -> None:
         """Remove the records of this stage after `step`, because these steps run again."""
         self._close_file()
+        rows = read_metrics(self._metrics) if self._metrics.exists() else []
+        kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= step]
         if self._metrics.exists():
-            kept = [row for row in read_metrics(self._metrics) if row["stage"] != self.stage or row["step"] <= step]
             write_text(self._metrics, "".join(strict_json(row) + "\n" for row in kept))
         for writer in self._board.values():
             writer.restart(step + 1)
+        self._services.begin_stage(self.stage, self.folder, kept, [row for row in rows if row not in kept])
 
     def close(self) -> None:
         """End the progress line and flush everything; calling it twice does no harm."""
@@ -118,13 +140,15 @@ class RunLogger:
         self._close_file()
 
     def _record(self, kind: str, step: int, scalars: Mapping[str, float | None]) -> None:
-        row = {"stage": self.stage, "kind": kind, "step": int(step), "time": round(time.time(), 3)}
         figures = {key: None if value is None else float(value) for key, value in scalars.items()}
+        row: dict[str, str | float | None] = {"stage": self.stage, "kind": kind, "step": int(step)}
+        row |= {"time": round(time.time(), 3), **figures}
         if self._file is None:
             _drop_half_line(self._metrics)
             # Line buffered: the operating system has each written row, so it is safe if the process is killed.
             self._file = self._metrics.open("a", buffering=1)
-        self._file.write(strict_json(row | figures) + "\n")
+        self._file.write(strict_json(row) + "\n")
+        self._services.row(row)
         group = "training/" if kind == "train" else "scores/"
         tags = {key if "/" in key else group + key: value for key, value in _known(figures).items()}
         self._board[kind].scalars(step, tags)

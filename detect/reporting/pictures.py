@@ -217,8 +217,11 @@ def results_figure(metrics: Path, output: Path | None = None) -> np.ndarray:
     series = {kind: series_of(part) for kind, part in (("train", train), ("eval", evaluations))}
     per_class = {key: value for key, value in series["eval"].items() if "_AP/" in key}
     summary = {key: value for key, value in series["eval"].items() if key not in per_class and _main_figure(key)}
+    losses = {key: value for key, value in series["train"].items() if key.startswith("loss/")}
+    if losses and (held_out := series["eval"].get("loss/total")):
+        losses["loss/total, validation"] = held_out
     panels = [
-        ("loss", {key: value for key, value in series["train"].items() if key.startswith("loss/")}),
+        ("loss", losses),
         ("scores", summary),
         ("AP per class", per_class),
         *((title, {key: series["train"][key]}) for key, title in SINGLE_PANELS.items() if key in series["train"]),
@@ -226,7 +229,7 @@ def results_figure(metrics: Path, output: Path | None = None) -> np.ndarray:
     panels = [(title, lines) for title, lines in panels if lines]
     columns = min(3, max(1, len(panels)))
     height = -(-max(1, len(panels)) // columns)
-    figure, axes = new_figure(height, columns, 4.2 * columns, 3.1 * height)
+    figure, axes = new_figure(height, columns, 5.6 * columns, 3.1 * height)
     axes = np.atleast_1d(axes).ravel()
     for axis in axes[len(panels) :]:
         axis.axis("off")

@@ -57,6 +57,13 @@ class EventWriter:
 
         self._add(0, text_pb(printable(tag), printable_lines(markdown)))
 
+    def graph(self, serialized: bytes) -> None:
+        """Write a graph, a serialised GraphDef."""
+        from tensorboard.compat.proto import event_pb2
+
+        self._write(event_pb2.Event(wall_time=time.time(), graph_def=serialized))
+        self.flush()
+
     def histogram(self, tag: str, step: int, values: np.ndarray, buckets: int = 50) -> None:
         """Write the distribution of an array; numbers that are not finite are left out."""
         flat = np.asarray(values, np.float64).ravel()
@@ -80,7 +87,7 @@ class EventWriter:
 
         # The trial is STUDY/DATA/RUN/STAGE: it is readable, and two runs with equal settings have two rows.
         shown = {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}
-        trial = "/".join(self.folder.resolve().parts[-6:-2])
+        trial = "/".join(self.folder.resolve().parts[-5:-1])
         self._add(0, hparams_pb(shown, trial_id=printable(trial)))
         if metrics:
             self.scalars(0, {f"final/{key}": value for key, value in metrics.items()})

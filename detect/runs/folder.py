@@ -4,9 +4,10 @@
     RUN/.hydra/                          the configuration and the overrides, with Hydra's names
     RUN/train.log history.json           the lines of the console, and what `resume=RUN` changed
     RUN/thresholds.json report.html      the scores from which detections are shown, and the page of the run
+    RUN/budget.json loggers.json         the steps that fit `minutes` or `epochs`; the ids of the run in MLflow and W&B
     RUN/workers/1/ ...                   the log and the curves of each further worker (`distribute`)
     RUN/classify/ detector/ quantized/   one folder for each stage
-        metrics.jsonl tensorboard/       the figures during training
+        metrics.jsonl train/ eval/       the figures during training; the folders are for TensorBoard
         last/ best.*                     the whole state, and the best weights by name
         transfer.json summary.json       the source of its weights, its scores and its cost
 
@@ -50,7 +51,7 @@ THRESHOLDS = "thresholds.json"
 TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
 """In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
 
-METRICS, TENSORBOARD, LAST, BEST, FAILED = "metrics.jsonl", "tensorboard", "last", "best", "failed.txt"
+METRICS, LAST, BEST, FAILED = "metrics.jsonl", "last", "best", "failed.txt"
 WORKERS = "workers"
 
 
@@ -75,11 +76,6 @@ class StageFolder:
     def metrics(self) -> Path:
         """The file with one JSON line for each row of figures."""
         return self.path / METRICS
-
-    @property
-    def tensorboard(self) -> Path:
-        """The event files, in `train` and `eval`."""
-        return self.path / TENSORBOARD
 
     @property
     def last(self) -> Path:
@@ -175,6 +171,11 @@ class RunFolder:
     def shared_budget(self) -> Path:
         """The steps of each stage that fit `minutes` or `epochs`: {"steps": {...}, "configured": {...}}."""
         return self.shared / "budget.json"
+
+    @property
+    def loggers(self) -> Path:
+        """The file with the ids that logging services gave the run: {"mlflow": "0f3...", "wandb": "a81..."}."""
+        return self.path / "loggers.json"
 
     @property
     def log(self) -> Path:

@@ -2,16 +2,20 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import IO
 
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from detect.config import trust
 from detect.config.resume import Command
+from detect.config.tree import leaves, plain
 from detect.data.dataset import DetectionDataset
-from detect.errors import DataError
+from detect.errors import ConfigError, DataError
+from detect.loggers.interface import Described, Logger, Loggers
 from detect.runs import provenance
 from detect.runs.dataset import check_ground_truth, dataset_of
 from detect.runs.folder import RunFolder
@@ -26,6 +30,7 @@ class Run:
 
     lock: an open file; the folder is locked for this process as long as this object exists.
     worker: this process among those that train the run together.
+    loggers: the services that get its figures.
     """
 
     folder: RunFolder
@@ -34,6 +39,12 @@ class Run:
     provenance: Mapping[str, object]
     lock: IO[str] | None = None
     worker: Worker = ALONE
+    loggers: Loggers = field(default_factory=Loggers)
+
+    def described(self) -> Described:
+        """The run, for logging services."""
+        name, study = self.cfg.name, self.cfg.study
+        return Described(self.folder.path, self.folder.loggers, name, study, dict(leaves(plain(self.cfg))))
 
 
 def finished(cfg: DictConfig, folder: Path) -> float | None:
@@ -56,6 +67,7 @@ def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> 
     own = worker(cfg)
     place = RunFolder(folder).of_worker(own)
     place.check_path()
+    services = loggers(cfg, own)
     dataset = dataset_of(cfg, cfg.decode)
     for line in dataset.describe():
         log.info(line)
@@ -67,7 +79,31 @@ def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> 
     keep_log(place.log)
     place.extend(cfg)
     place.save(cfg, dataset, command)
-    return Run(place, cfg, dataset, provenance.collect() | ({"command": command.line} if command else {}), lock, own)
+    origin = provenance.collect() | ({"command": command.line} if command else {})
+    return Run(place, cfg, dataset, origin, lock, own, services)
+
+
+def loggers(cfg: DictConfig, own: Worker = ALONE) -> Loggers:
+    """The loggers of the group `logger`, ready to begin; only worker 0 has any.
+
+    Raises ConfigError for an entry that is none, and if one can't work, for example without its package.
+    """
+    made: dict[str, Logger] = {}
+    for name, node in (cfg.get("logger") or {}).items():  # runs of older versions have no such key
+        if node is None:
+            continue
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            raise ConfigError(f"logger.{name}={node} is not legal: expected an option of the group logger")
+        try:
+            logger = trust.instantiate(node)
+        except InstantiationException as error:
+            raise ConfigError(f"logger.{name}: {error.__cause__ or error}") from error
+        if not isinstance(logger, Logger):
+            raise ConfigError(f"logger.{name}._target_={node._target_}: expected a detect.loggers.interface.Logger")
+        made[str(name)] = logger
+    found = Loggers(made if own.is_chief else {})
+    found.check()
+    return found
 
 
 def keep_log(path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 from detect.errors import ConfigError, DataError, first_few
-from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, LAST, MEASURED, SUMMARY, TENSORBOARD, RunFolder
+from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, LAST, MEASURED, SUMMARY, RunFolder
 from detect.runs.forms import check, read
 from detect.studies import forms
 
-PASSED_OVER = {TENSORBOARD, LAST, "__pycache__"}
+PASSED_OVER = {LAST, "__pycache__"}
 NO_STAGE = {"seconds": 0.0, "steps": 0}
 
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from detect.config import trust
 from detect.config.fingerprint import fingerprint
+from detect.data.augment import Augment
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import ClassificationStream, DetectionStream
 from detect.errors import ConfigError
@@ -21,7 +22,9 @@ from detect.runs.start import Run
 from detect.runs.workers import ALONE, Worker
 from detect.training import distribution
 from detect.training.distribution import Replicas
+from detect.training.evaluations import HeldOutLoss
 from detect.training.loop import Hook
+from detect.training.profile import Profile, ShowGraph
 from detect.training.schedule import Schedule
 
 instantiate = trust.instantiate
@@ -131,6 +134,12 @@ def hooks(cfg: DictConfig) -> list[Hook]:
     return made
 
 
+def shown(cfg: DictConfig) -> list[Hook]:
+    """The hooks that show the network's graph and a profile of some steps in TensorBoard, if the user asks for them."""
+    asked = cfg.get("profile")  # runs of older versions have neither key
+    return [*([ShowGraph()] if cfg.get("graph") else []), *([Profile(*asked)] if asked else [])]
+
+
 def check(run: Run) -> None:
     """Builds hooks, detector and, if it is trained, its fake-quantised twin, so that errors in them come early.
 
@@ -188,6 +197,57 @@ def classification_stream(
         threads=threads(run.cfg),
         balanced=run.cfg.classify.balanced,
     )
+
+
+def held_out_batches(run: Run, schedule: Schedule, images: int) -> tuple[int, int]:
+    """(images of this worker in a batch, number of batches) for the loss on held-out images.
+
+    images: those of the split. At most `validation_loss` of them are used, in whole batches, each image once; (0, 0) if
+    they are fewer than the devices.
+    """
+    most = min(run.cfg.get("validation_loss") or 0, images)  # runs of older versions have no such key
+    count = replicas(run).count
+    size = min(schedule.batch_size, most) // count * count
+    return (size // run.worker.count, most // size) if size else (0, 0)
+
+
+def held_out_loss(run: Run, architecture: Detector, schedule: Schedule, split: str) -> HeldOutLoss | None:
+    """The loss on a fixed few images of a split of the run; None if the configuration leaves it out."""
+    size, batches = held_out_batches(run, schedule, len(run.dataset.splits[split]))
+    if not batches:
+        return None
+    stream = DetectionStream(
+        run.dataset.splits[split],
+        size=architecture.size,
+        batch_size=size,
+        augment=Augment(),
+        seed=run.cfg.seed,
+        max_boxes=run.cfg.max_boxes,
+        threads=threads(run.cfg),
+        shard=run.worker.shard,
+        resize=architecture.resize,
+    )
+    return HeldOutLoss(stream, batches)
+
+
+def stage_1_held_out_loss(
+    run: Run, architecture: Architecture, schedule: Schedule, dataset: ClassificationDataset, split: str
+) -> HeldOutLoss | None:
+    """The same for the classifier, on a split of its own data set."""
+    size, batches = held_out_batches(run, schedule, len(dataset.splits[split]))
+    if not batches:
+        return None
+    stream = ClassificationStream(
+        dataset.splits[split],
+        num_classes=dataset.num_classes,
+        size=architecture.size,
+        batch_size=size,
+        augment=Augment(),
+        seed=run.cfg.seed,
+        threads=threads(run.cfg),
+        shard=run.worker.shard,
+    )
+    return HeldOutLoss(stream, batches)
 
 
 def training_stream(run: Run, architecture: Detector, schedule: Schedule, whole: bool = False) -> DetectionStream:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.data.interface import Stream
 from detect.evaluation.classification import ClassificationScores
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.interface import Detect, Evaluator
@@ -39,10 +40,25 @@ class ShowConfig(Hook):
         fit.logger.text("config", f"```\n{json.dumps(self.config, indent=2)}\n```")
 
 
+class HeldOutLoss:
+    """The training loss on a fixed few images of the split that is scored.
+
+    stream: these images without augmentation. batches: how many of its batches are used, always the same ones.
+    """
+
+    def __init__(self, stream: Stream, batches: int):
+        self.stream, self.batches = stream, batches
+
+    def __call__(self, fit: Fit) -> dict[str, float]:
+        """The loss and its parts, with the names of the training figures, so that TensorBoard has both in a chart."""
+        return fit.trainer.held_out_losses(self.stream.batch(k) for k in range(self.batches))
+
+
 class TopOne(Evaluation):
     """The mean class accuracy of a classifier on a split.
 
-    confusion: the picture file with the confusion matrix of the last evaluation.
+    confusion: the picture file with the confusion matrix of the last evaluation. losses: the loss beside that of
+    training; None leaves it out.
     """
 
     def __init__(
@@ -52,13 +68,17 @@ class TopOne(Evaluation):
         dataset: ClassificationDataset,
         split: str,
         confusion: Path,
+        losses: HeldOutLoss | None = None,
     ):
         super().__init__(every)
         self.evaluator, self.dataset, self.split, self.confusion = evaluator, dataset, split, confusion
+        self.losses = losses
 
     def score(self, fit: Fit) -> float:
         found, split = self.evaluator(), self.split
-        fit.logger.evaluation(fit.step, {f"{split}/top1": found.top1, f"{split}/mean": found.mean}, found.table())
+        figures = {f"{split}/top1": found.top1, f"{split}/mean": found.mean}
+        losses = self.losses(fit) if self.losses else {}
+        fit.logger.evaluation(fit.step, figures | losses, found.table())
         picture = pictures.confusion_figure(found.confusion, self.dataset.classes)
         pictures.save(self.confusion, picture)
         if self.draws(fit):
@@ -82,7 +102,7 @@ class AveragePrecision(Evaluation):
     """COCO's AP of a detector on a split, with its figures, tables and pictures.
 
     delay: the first step at which a fake-quantised model rounds; earlier scores do not count for the best weights.
-    histograms: also show the distributions of the weights.
+    histograms: also show the distributions of the weights. losses: as for `TopOne`.
     """
 
     def __init__(
@@ -92,9 +112,11 @@ class AveragePrecision(Evaluation):
         watched: Watched,
         delay: float = 0,
         histograms: bool = False,
+        losses: HeldOutLoss | None = None,
     ):
         super().__init__(every)
         self.evaluator, self.watched, self.delay, self.histograms = evaluator, watched, delay, histograms
+        self.losses = losses
 
     def score(self, fit: Fit) -> float | None:
         step, logger = fit.step, fit.logger
@@ -102,7 +124,8 @@ class AveragePrecision(Evaluation):
         found, evaluator = self.evaluator()
         figures = {f"{split}/{name}": value for name, value in found.summary.items() if value is not None}
         per_class = {f"{split}_AP/{name}": row["AP"] for name, row in found.per_class.items() if row["AP"] is not None}
-        logger.evaluation(step, figures | per_class, found.table())
+        losses = self.losses(fit) if self.losses else {}
+        logger.evaluation(step, figures | per_class | losses, found.table())
         if self.draws(fit):
             logger.images("predictions", step, scores.truth_beside_predictions(dataset, split, evaluator.detections))
             logger.images("confusion", step, scores.confusion_picture(dataset, split, evaluator.detections))

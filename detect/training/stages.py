@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import tf_keras
 from omegaconf import DictConfig
@@ -75,7 +75,7 @@ class Stage:
     def fit(self, logger: RunLogger) -> Outcome:
         """Trains the stage and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
         schedule, evaluation = self.schedule, self.evaluation
-        hooks = [Logging(schedule.log_every), *self.shown, *self.hooks, evaluation]
+        hooks = [Logging(schedule.log_every), *build.shown(self.run.cfg), *self.shown, *self.hooks, evaluation]
         if schedule.patience is not None:
             hooks.append(EarlyStop(schedule.patience, evaluation))
         hooks += [*build.hooks(self.run.cfg), Checkpointing(schedule.checkpoint_every)]
@@ -86,7 +86,23 @@ class Stage:
 
     def logger(self) -> RunLogger:
         """The logger for the figures of the stage."""
-        return RunLogger(self.folder.path, self.schedule.steps, self.folder.name, console=self.run.worker.is_chief)
+        name, shown = self.folder.name, self.run.worker.is_chief
+        return RunLogger(self.folder.path, self.schedule.steps, name, console=shown, services=self.run.loggers)
+
+    def tell_results(
+        self, results: StageFolder | RunFolder, outcome: Outcome, scores: dict[str, dict[str, Any]]
+    ) -> None:
+        """Gives the loggers of the run the scores by split, the cost and the files of the finished stage.
+
+        results: the folder with its `summary.json`; that of the run for the last stage.
+        """
+        found = {f"{split}/{name}": value for split, of in scores.items() for name, value in of.items()}
+        numbers = {k: float(v) for k, v in {**found, **outcome}.items() if isinstance(v, int | float)}
+        files = [*sorted(results.path.glob("*.png")), results.summary]
+        stage = self.folder.name
+        if isinstance(results, RunFolder):  # of the last stage
+            stage, files = "", [results.config, *files]
+        self.run.loggers.results(stage, numbers, files)
 
 
 def first_weights(cfg: DictConfig) -> WeightSource:
@@ -136,7 +152,14 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         classifier,
         schedule,
         build.classification_stream(run, classifier, schedule, dataset),
-        TopOne(schedule.evaluate_every, evaluator, dataset, split, folder.path / "confusion.png"),
+        TopOne(
+            schedule.evaluate_every,
+            evaluator,
+            dataset,
+            split,
+            folder.path / "confusion.png",
+            build.stage_1_held_out_loss(run, classifier, schedule, dataset, split),
+        ),
         lambda i: dataset.splits["train"][i].id,
         shown=[FirstBatch(lambda i: dataset.classes[dataset.splits["train"][i].label])],
     )
@@ -147,7 +170,9 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         "macs": step_macs(classifier, schedule) * outcome["steps"],
     }
     pictures.results_figure(folder.metrics, folder.path / "results.png")
-    write_summary(folder.summary, run, outcome, {split: evaluator().to_dict()}, schedule.used(), **cost_of_it)
+    found = {split: evaluator().to_dict()}
+    write_summary(folder.summary, run, outcome, found, schedule.used(), **cost_of_it)
+    stage.tell_results(folder, outcome, found)
     return best
 
 
@@ -232,13 +257,14 @@ def detection_stage(
     detect = replicas.inference(detector.detect)
     evaluator = DetectionEvaluator(detect, frame, dataset, split, schedule.scored_images, threads(cfg), replicas)
     watched = Watched(dataset, split, evaluator.detect)
+    losses = build.held_out_loss(run, detector, schedule, split)
     return Stage(
         run,
         folder,
         detector,
         schedule,
         stream,
-        AveragePrecision(schedule.evaluate_every, evaluator, watched, delay, cfg.histograms),
+        AveragePrecision(schedule.evaluate_every, evaluator, watched, delay, cfg.histograms, losses),
         lambda i: dataset.splits["train"][i].id,
         shown=[ShowConfig(plain(cfg)), FirstBatch(lambda i: dataset.splits["train"][i].path.name, dataset.classes)],
         summary=summary,
@@ -274,6 +300,7 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
     write_summary(results.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
     if isinstance(results, RunFolder) and run.worker.is_chief:
         write_report(results)
+    stage.tell_results(results, outcome, found)
     return found[split]["AP"] or 0.0
 
 

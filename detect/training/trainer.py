@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ Row = dict[str, float]
 SECONDS, WAITED, STOP = "seconds", "waited", "stop"
 """In the figures of a step: how long it took, which part of that it waited for its batch, and whether a worker asked
 for an end."""
+COUNT = "count"
+"""Of held-out batches: what the sums of their losses are divided by."""
 
 
 class Diverged(UserError):
@@ -96,6 +98,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         self._batches: Iterator[Tensors] | None = None
         self._step = tf.function(self._whole_step, autograph=False)
         self._first = tf.function(lambda batch: self.strategy.run(self._measure, args=(batch,)), autograph=False)
+        self._held_out = tf.function(lambda batch: self.strategy.run(self._sums_of, args=(batch,)), autograph=False)
         self._next = tf.function(lambda *given: self.strategy.run(self._add, args=given), autograph=False)
 
     @property
@@ -159,6 +162,26 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
     def _rows(self, batches: Sequence[Tensors]) -> Batch:
         parts = [self.replicas.rows(batch) for batch in batches]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def held_out_losses(self, batches: Iterable[Batch]) -> Row:
+        """The parts of the loss over batches of which nothing is learned, and their sum.
+
+        Batch norm uses its moving statistics, as in evaluation, and nothing changes. The parts are those of all images
+        together: sums of the batches, divided by the sum of their counts.
+        """
+        found: Row = {}
+        for batch in batches:
+            for name, values in self._held_out(self.replicas.divided(batch)).items():
+                value = self.strategy.experimental_local_results(values)[0]
+                found[name] = found.get(name, 0.0) + float(value)
+        count = max(found.pop(COUNT), 1.0)
+        parts = {f"loss/{name}": value / count for name, value in found.items()}
+        return {"loss/total": sum(parts.values()), **parts}
+
+    def _sums_of(self, batch: Tensors) -> Tensors:
+        parts, _, count = self.architecture.losses(batch, training=False)
+        sums = {name: value * tf.maximum(count, 1.0) for name, value in parts.items()} | {COUNT: count}
+        return dict(zip(sums, others.total(list(sums.values())), strict=True))
 
     def take(self, batches: Sequence[Tensors]) -> Tensors:
         """Takes one optimiser step on `schedule.accumulate` batches. Returns its figures, on the device."""

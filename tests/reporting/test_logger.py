@@ -48,7 +48,7 @@ def board(tmp_path_factory):
         logger.histograms(30, Model())
     loaded = {}
     for kind in ("train", "eval"):
-        loaded[kind] = EventAccumulator(str(folder / "tensorboard" / kind), {"tensors": 0, "images": 0})
+        loaded[kind] = EventAccumulator(str(folder / kind), {"tensors": 0, "images": 0})
         loaded[kind].Reload()
     return loaded
 

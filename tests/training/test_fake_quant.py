@@ -96,7 +96,7 @@ def test_summary_and_hparams_have_the_schedule_of_stage_3(quantized):
     used = json.loads((folder / "summary.json").read_text())["schedule"]
     expected = {"steps": 4, "rate": 0.0001, "warmup": 0, "batch_size": 4, "decay": "cosine", "ema_decay": 0.0}
     assert {key: used[key] for key in expected} == expected and used["optimizer"]["name"] == "AdamW"
-    board = EventAccumulator(str(folder / "quantized" / "tensorboard" / "eval"), {"tensors": 0})
+    board = EventAccumulator(str(folder / "quantized" / "eval"), {"tensors": 0})
     board.Reload()
     content = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     shown = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams

@@ -48,7 +48,7 @@ def test_a_run_folder_holds_everything(small_run):
     ledger = json.loads((folder / "detector" / "transfer.json").read_text())
     assert len(ledger["loaded"]) == 135 and not ledger["missing"]
     assert max(map(len, console.splitlines())) <= 120
-    assert list((folder / "detector" / "tensorboard").rglob("events*"))
+    assert list((folder / "detector" / "train").rglob("events*"))
 
 
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(small_run, small_overrides, tmp_path):

@@ -31,6 +31,7 @@ ABSTRACTS = {  # sentences for the list of the groups
     "experiment": "complete, named settings",
     "hydra": "launchers and sweepers for `-m`",
     "init": "the weights that training starts from",
+    "mixing": "training images that are made of several: mosaic, copy-paste, mixup",
     "quantize": "stage 3: training with fake quantisation",
     "schedule": "steps, batch size, learning rate and optimiser",
 }

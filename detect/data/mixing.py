@@ -65,7 +65,7 @@ class Scene(NamedTuple):
 
     def moved(self, down: float, right: float) -> "Scene":
         """The same image with boxes that are moved by some pixels."""
-        return self._replace(boxes=self.boxes + (down, right, down, right))
+        return self._replace(boxes=self.boxes + np.array([down, right] * 2))
 
     def seen(self, min_visibility: float) -> "Scene":
         """The same image without the boxes of which too little is to be seen, or nothing."""
@@ -230,9 +230,7 @@ class Mixing:
     Raises ConfigError for a `fade` above `until`.
     """
 
-    def __init__(
-        self, mosaic: Mosaic, copy_paste: CopyPaste, mixup: MixUp, until: Share = 0.9, fade: Share = 0.0
-    ):
+    def __init__(self, mosaic: Mosaic, copy_paste: CopyPaste, mixup: MixUp, until: Share = 0.9, fade: Share = 0.0):
         if fade > until:
             raise ConfigError(f"mixing.fade={fade} is not legal: expected at most mixing.until={until}")
         self.parts = (mosaic, copy_paste, mixup)
@@ -245,9 +243,9 @@ class Mixing:
 
     def strength(self, progress: float) -> float:
         """The factor of all probabilities after a share of the steps."""
-        if progress >= self.until and self.until < 1:
-            return 0.0
-        return min(1.0, (self.until - progress) / self.fade) if self.fade else 1.0
+        if self.fade:
+            return min(1.0, max(0.0, (self.until - progress) / self.fade))
+        return 0.0 if progress >= self.until < 1 else 1.0
 
     def mix(
         self,

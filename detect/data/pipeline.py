@@ -204,13 +204,12 @@ class DetectionStream(_Stream):
         repeat_threshold: float | None = None,
     ):
         frame = Frame(size, resize, exact)
-        split = Examples.of(examples)
+        self._split = split = Examples.of(examples)
         super().__init__(split, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode, frame)
         mixes = mixing is not None and mixing.images > 1
         if exact and (augment.transforms or mixes):
-            raise ValueError(
-                f"exact=True is for evaluation, without mixing and transforms; augment has {', '.join(augment.transforms)}"
-            )
+            names = ", ".join(augment.transforms) or "none"
+            raise ValueError(f"exact=True is for evaluation, without mixing and transforms; augment has {names}")
         self.mixing, self.steps = mixing if mixes else None, steps
         self._factors = repeat_factors(split, repeat_threshold) if repeat_threshold and shuffle else None
         if self._factors is not None:
@@ -251,7 +250,7 @@ class DetectionStream(_Stream):
         generator = np.random.default_rng((seed, MIXED))
 
         def draw() -> Scene:
-            return Scene.of(*self._read(self.examples[self._any(generator)]))
+            return Scene.of(*self._read(self._split[self._any(generator)]))
 
         progress = step / self.steps if self.steps else 0.0
         return self.mixing.mix(

@@ -1,9 +1,9 @@
 """How often an epoch shows each image, so that rare classes are seen more often: repeat-factor sampling.
 
 The factors are those of LVIS (Gupta et al. 2019, section 3.4): r(c) = max(1, sqrt(t / f(c))) for a class c that a share
-f(c) of the images shows, and of an image the largest r(c) of its classes. Factors are no whole numbers. They are rounded
-by systematic sampling (Madow 1949), so that all epochs have the same number of draws: that makes the batch of a step
-a function of seed and step alone.
+f(c) of the images shows, and of an image the largest r(c) of its classes. Factors are no whole numbers. Systematic
+sampling (Madow 1949) rounds them, so that all epochs have the same number of draws: that makes the batch of a step a
+function of seed and step alone.
 """
 
 import numpy as np

@@ -287,8 +287,9 @@ def _span(side: int, space: int, ends: bool, rng: np.random.Generator) -> tuple[
 def _ramp(length: int, start: float, end: float) -> np.ndarray:
     """float32 [length]: 1 in pixels that touch start..end, falling to 0 at both ends."""
     before, after = np.arange(1, length + 1), np.arange(length, 0, -1)
-    rise = np.minimum(before / (np.floor(start) + 1), 1)
-    fall = np.minimum(after / (length - np.ceil(end) + 1), 1)
+    start, end = np.floor(start + 1e-6), np.ceil(end - 1e-6)  # pixels, whatever the last bits say
+    rise = np.minimum(before / (start + 1), 1)
+    fall = np.minimum(after / (length - end + 1), 1)
     return np.minimum(rise, fall).astype(np.float32)
 
 

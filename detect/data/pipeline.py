@@ -215,6 +215,8 @@ class DetectionStream(_Stream):
         if self._factors is not None:
             self.epoch_draws = draws(self._factors)
             self._chances = np.cumsum(self._factors)
+            told = "repeat_threshold=%s: an epoch draws its %d images %d times, some up to %d times"
+            log.info(told, repeat_threshold, len(split), self.epoch_draws, int(np.ceil(self._factors.max())))
         counts = np.bincount(split.owners[~split.crowd], minlength=len(split))
         most = int(counts.max())
         images = 1 if self.mixing is None else self.mixing.images

@@ -17,7 +17,7 @@ def for_library() -> None:
 
 
 def onednn_with_avx2() -> bool:
-    """Whether TensorFlow uses oneDNN on a processor with AVX2 and without AVX-512, where some of its kernels are slow."""
+    """Whether TensorFlow uses oneDNN on a processor with AVX2 and without AVX-512: some kernels are slow there."""
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "1":
         return False
     try:

@@ -32,6 +32,7 @@ ABSTRACTS = {  # sentences for the list of the groups
     "hydra": "launchers and sweepers for `-m`",
     "init": "the weights that training starts from",
     "logger": "what gets the figures of a run, beside TensorBoard",
+    "mixing": "training images that are made of several: mosaic, copy-paste, mixup",
     "quantize": "stage 3: training with fake quantisation",
     "schedule": "steps, batch size, learning rate and optimiser",
 }

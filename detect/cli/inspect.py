@@ -98,6 +98,7 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
         max_boxes=cfg.max_boxes,
         threads=threads(cfg),
         resize=cfg.detector.resize,
+        mixing=instantiate(cfg.mixing),
     )
     batch = stream.batch(0)
     pictures = [

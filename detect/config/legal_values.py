@@ -207,6 +207,7 @@ RUN_KEYS: dict[str, Legal] = {
     "resume": TEXT,
     "threads": whole(1, 1024, null=True),
     "max_boxes": whole(1, 10_000, null=True),
+    "repeat_threshold": number(0, 1, above=True, null=True),
     "deterministic": SWITCH,
     "jit_compile": SWITCH,
     "precision": one_of("float32", "bfloat16", "float16"),

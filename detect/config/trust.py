@@ -38,7 +38,8 @@ from detect.errors import ConfigError
 KEY = "trust"
 PARTS = (
     *("detect.modeling.*", "detect.geometry.anchors", "detect.geometry.box_coder", "detect.geometry.points"),
-    *("detect.data.augment", "detect.training.schedule", "detect.quantization.spec", "detect.weights.sources"),
+    *("detect.data.augment", "detect.data.mixing", "detect.data.scale_jitter"),
+    *("detect.training.schedule", "detect.quantization.spec", "detect.weights.sources"),
     *("detect.loggers.csv_file", "detect.loggers.mlflow", "detect.loggers.wandb"),
 )
 """Globs of modules whose public classes a configuration may name. They build objects and write no file."""

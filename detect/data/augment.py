@@ -66,10 +66,18 @@ class Augment:
         self._unshared()
 
     def apply(
-        self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, frame: Frame, seed: int
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        classes: np.ndarray,
+        frame: Frame,
+        seed: int,
+        visible: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] RGB, boxes float32 [n, 4] yxyx in its pixels, classes int32 [n] -> the same three in
         the frame, with m <= n boxes. All boxes are inside the part of the frame that the image fills.
+
+        visible: [n], the share of each object's area that its box holds already, for `min_visibility`; None is 1.
 
         Raises DataError if the transforms fail on this image, ConfigError if they change its type or channels.
         """
@@ -80,7 +88,7 @@ class Augment:
             image, rows = self._draw(image, rows, frame, seed)
         else:
             image = frame.scale(image)
-        kept, index = self._settle(rows, image.shape[:2], len(boxes))
+        kept, index = self._settle(rows, image.shape[:2], len(boxes), visible)
         return frame.pad(image), kept, np.asarray(classes, np.int32)[index]
 
     def _draw(self, image: np.ndarray, rows: np.ndarray, frame: Frame, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +117,9 @@ class Augment:
             f"boxes: {type(failure).__name__}: {failure}"
         ) from failure
 
-    def _settle(self, rows: np.ndarray, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _settle(
+        self, rows: np.ndarray, size: tuple[int, int], count: int, visible: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows that the geometry returns -> the boxes to keep, in pixels of the resized image's `size`, and the index
         of each in the input."""
         index = rows[:, 4].round().astype(np.int64)
@@ -120,7 +130,8 @@ class Augment:
         clipped = np.minimum(np.maximum(whole, 0), frame)  # np.clip and np.prod take several times as long
         all_sides, sides = whole[:, 2:] - whole[:, :2], clipped[:, 2:] - clipped[:, :2]
         shorter = np.minimum(sides[:, 0], sides[:, 1])
-        cut = (sides[:, 0] * sides[:, 1] < self.min_visibility * all_sides[:, 0] * all_sides[:, 1]) | (shorter <= 0)
+        seen = sides[:, 0] * sides[:, 1] if visible is None else sides[:, 0] * sides[:, 1] * visible[index]
+        cut = (seen < self.min_visibility * all_sides[:, 0] * all_sides[:, 1]) | (shorter <= 0)
         keep = ~cut & (shorter >= self.min_size)
         lost = count - len(rows) + int(np.count_nonzero(cut))
         with self._lock:

@@ -25,6 +25,8 @@ from detect.data.augment import Augment
 from detect.data.examples import CropExample, Crops, Example, Examples
 from detect.data.image_file import image_size, read_image
 from detect.data.interface import Batch, Stream
+from detect.data.mixing import Mixing, Scene
+from detect.data.repeats import draws, repeat_factors, repeated
 from detect.errors import DataError, UserError
 from detect.geometry.frame import Frame
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 Draw = tuple[int, int] | None  # (epoch, place drawn in it); None is a row of padding
+MIXED = 77  # beside an image's seed: the generator of `mixing` is not one of `Augment`
 
 log = logging.getLogger("detect")
 
@@ -60,6 +63,7 @@ class _Stream(ABC):
         if not (batch_size >= 1 and threads >= 1 and 0 <= shard[0] < shard[1]):
             raise ValueError(f"batch_size={batch_size}, threads={threads}, shard={shard}")
         self.examples = examples
+        self.epoch_draws = len(examples)
         self.frame = frame or Frame(size)
         self.size = self.frame.size
         self.batch_size = int(batch_size)
@@ -74,13 +78,13 @@ class _Stream(ABC):
     @property
     def epoch_steps(self) -> int:
         """Number of steps in which all shards together draw every example."""
-        return -(-len(self.examples) // (self.batch_size * self.shard[1]))
+        return -(-self.epoch_draws // (self.batch_size * self.shard[1]))
 
     def batch(self, step: int) -> Batch:
         """The batch of a training step (from 0). Shard i of n is the i-th part of a batch that is n times as large."""
         first = (step * self.shard[1] + self.shard[0]) * self.batch_size
-        places = (divmod(first + row, len(self.examples)) for row in range(self.batch_size))
-        return self._build([(epoch, int(self._order(epoch)[place])) for epoch, place in places])
+        places = (divmod(first + row, self.epoch_draws) for row in range(self.batch_size))
+        return self._build([(epoch, int(self._order(epoch)[place])) for epoch, place in places], step)
 
     def iterate(self, start_step: int = 0, steps: int | None = None) -> Iterator[Batch]:
         """Batches `start_step`, `start_step + 1`, ... (`steps` of them, or endless). The threads build them ahead.
@@ -111,7 +115,8 @@ class _Stream(ABC):
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _build(self, draws: Sequence[Draw]) -> Batch:
+    def _build(self, draws: Sequence[Draw], step: int | None = None) -> Batch:
+        """The batch of some draws. step: the training step, None in evaluation."""
         batch = {name: np.full((self.batch_size, *s), pad, dtype) for name, (s, dtype, pad) in self.spec.items()}
         for row, draw in enumerate(draws):
             if draw is not None:
@@ -120,15 +125,15 @@ class _Stream(ABC):
                 batch["index"][row] = index
                 if "seed" in batch:
                     batch["seed"][row] = seed % 2**31
-                self._fill(batch, row, self.examples[index], seed)
+                self._fill(batch, row, self.examples[index], seed, step)
         return batch
 
     @abstractmethod
-    def _fill(self, batch: Batch, row: int, example: Any, seed: int) -> None:
-        """Writes an example, augmented with this seed, into a row of the batch."""
+    def _fill(self, batch: Batch, row: int, example: Any, seed: int, step: int | None) -> None:
+        """Writes an example, augmented with this seed, into a row of the batch of a training step."""
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The order of an epoch, int [n]. The last four are kept, because a batch may contain two epochs."""
+        """The order of an epoch, int [epoch_draws]. The last four are kept, because a batch may contain two epochs."""
         with self._lock:
             if epoch not in self._orders:
                 while len(self._orders) >= 4:
@@ -141,10 +146,16 @@ class _Stream(ABC):
         return generator.permutation(n) if self.shuffle else np.arange(n)
 
     def _apply(
-        self, image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, seed: int, path: Path
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        classes: np.ndarray,
+        seed: int,
+        path: Path,
+        visible: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         try:
-            return self.augment.apply(image, boxes, classes, self.frame, seed)
+            return self.augment.apply(image, boxes, classes, self.frame, seed, visible)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
@@ -167,6 +178,11 @@ class DetectionStream(_Stream):
     reduced_decode: decode large JPEGs at 1/2, 1/4 or 1/8 if the result is still twice as high and wide as the frame.
     resize, exact: mode and levels of the frame (`geometry.frame.Frame`); exact images of `zoo` are float32
         and are for evaluation only.
+    mixing: makes training images of several; `index` is then the place of the first. Without a limit, `max_boxes` is as
+        large as the most boxes of an image, times the images that one is made of. steps: the number of training
+        batches, which decides when `mixing` ends; None never ends it.
+    repeat_threshold: a class that a smaller share of the images shows is rare, and an epoch repeats its images
+        (`data.repeats`), each time with other augmentation. None: an epoch has every image once.
     """
 
     def __init__(
@@ -183,17 +199,28 @@ class DetectionStream(_Stream):
         reduced_decode: bool = False,
         resize: str = "stretch",
         exact: bool = False,
+        mixing: Mixing | None = None,
+        steps: int | None = None,
+        repeat_threshold: float | None = None,
     ):
         frame = Frame(size, resize, exact)
-        split = Examples.of(examples)
+        self._split = split = Examples.of(examples)
         super().__init__(split, size, batch_size, augment, seed, threads, shuffle, shard, reduced_decode, frame)
-        if exact and augment.transforms:
-            raise ValueError(
-                f"exact=True is for evaluation, without transforms; augment has {', '.join(augment.transforms)}"
-            )
+        mixes = mixing is not None and mixing.images > 1
+        if exact and (augment.transforms or mixes):
+            names = ", ".join(augment.transforms) or "none"
+            raise ValueError(f"exact=True is for evaluation, without mixing and transforms; augment has {names}")
+        self.mixing, self.steps = mixing if mixes else None, steps
+        self._factors = repeat_factors(split, repeat_threshold) if repeat_threshold and shuffle else None
+        if self._factors is not None:
+            self.epoch_draws = draws(self._factors)
+            self._chances = np.cumsum(self._factors)
+            told = "repeat_threshold=%s: an epoch draws its %d images %d times, some up to %d times"
+            log.info(told, repeat_threshold, len(split), self.epoch_draws, int(np.ceil(self._factors.max())))
         counts = np.bincount(split.owners[~split.crowd], minlength=len(split))
         most = int(counts.max())
-        self.max_boxes = max(1, most if max_boxes is None else int(max_boxes))
+        images = 1 if self.mixing is None else self.mixing.images
+        self.max_boxes = max(1, most * images if max_boxes is None else int(max_boxes))
         if most > self.max_boxes:
             over = int((counts > self.max_boxes).sum())
             message = "%d images have more than max_boxes=%d boxes (up to %d); the further boxes are left out"
@@ -206,7 +233,40 @@ class DetectionStream(_Stream):
             "seed": ((), np.int32, 0),
         }
 
-    def _fill(self, batch: Batch, row: int, example: Example, seed: int) -> None:
+    def _draw_order(self, generator: np.random.Generator) -> np.ndarray:
+        return super()._draw_order(generator) if self._factors is None else repeated(self._factors, generator)
+
+    def _fill(self, batch: Batch, row: int, example: Example, seed: int, step: int | None) -> None:
+        image, boxes, classes = self._read(example)
+        visible = None
+        if self.mixing is not None and step is not None:
+            image, boxes, classes, visible = self._mixed(Scene.of(image, boxes, classes), seed, step)
+        image, boxes, classes = self._apply(image, boxes, classes, seed, example.path, visible)
+        batch["image"][row] = image
+        batch["boxes"][row, : len(boxes)] = boxes[: self.max_boxes]
+        batch["classes"][row, : len(classes)] = classes[: self.max_boxes]
+
+    def _mixed(self, scene: Scene, seed: int, step: int) -> Scene:
+        """What `mixing` makes of an image in a training step."""
+        assert self.mixing is not None
+        generator = np.random.default_rng((seed, MIXED))
+
+        def draw() -> Scene:
+            return Scene.of(*self._read(self._split[self._any(generator)]))
+
+        progress = step / self.steps if self.steps else 0.0
+        return self.mixing.mix(
+            scene, draw, self.frame, generator, progress, self.augment.min_visibility, self.max_boxes
+        )
+
+    def _any(self, generator: np.random.Generator) -> int:
+        """The place of any example, with the chances that an epoch gives it."""
+        if self._factors is None:
+            return int(generator.integers(len(self.examples)))
+        return int(np.searchsorted(self._chances, generator.random() * self._chances[-1], "right"))
+
+    def _read(self, example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The image of a file, the boxes in its pixels and their classes, without crowds."""
         reduction = self._reduction(example.height, example.width)
         image = read_image(example.path, reduction)
         excess = np.subtract(image.shape[:2], (example.height / reduction, example.width / reduction))
@@ -216,11 +276,7 @@ class DetectionStream(_Stream):
                 f"{example.width}x{example.height} px; `detect inspect` lists all such files"
             )
         scale = np.array(image.shape[:2] * 2) / (example.height, example.width, example.height, example.width)
-        boxes = example.boxes[~example.crowd] * scale
-        image, boxes, classes = self._apply(image, boxes, example.classes[~example.crowd], seed, example.path)
-        batch["image"][row] = image
-        batch["boxes"][row, : len(boxes)] = boxes[: self.max_boxes]
-        batch["classes"][row, : len(classes)] = classes[: self.max_boxes]
+        return image, example.boxes[~example.crowd] * scale, example.classes[~example.crowd]
 
 
 class ClassificationStream(_Stream):
@@ -274,7 +330,7 @@ class ClassificationStream(_Stream):
             drawn.append(np.concatenate([members[:0], *repeated])[:share])
         return generator.permutation(np.concatenate(drawn))
 
-    def _fill(self, batch: Batch, row: int, example: CropExample, seed: int) -> None:
+    def _fill(self, batch: Batch, row: int, example: CropExample, seed: int, step: int | None) -> None:
         box = example.box
         if self.reduced_decode and box is None:
             width, height = image_size(example.path) or (1, 1)

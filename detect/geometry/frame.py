@@ -48,9 +48,13 @@ class Frame:
 
     def scale(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> [*used(H, W), 3] of `dtype`: the image without the padding."""
+        return self.scale_to(image, self.used(*image.shape[:2]))
+
+    def scale_to(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """uint8 [H, W, 3] -> [*size, 3] of `dtype`: the image at another size, with the kernel of the mode."""
         if self.mode != "zoo":
-            return resize(image, self.used(*image.shape[:2]))
-        scaled = resize_tf1(image, self.size)
+            return resize(image, size)
+        scaled = resize_tf1(image, size)
         return scaled if self.dtype == np.float32 else np.rint(scaled).astype(np.uint8)
 
     def pad(self, scaled: np.ndarray) -> np.ndarray:

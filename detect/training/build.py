@@ -141,13 +141,14 @@ def shown(cfg: DictConfig) -> list[Hook]:
 
 
 def check(run: Run) -> None:
-    """Builds hooks, detector and, if it is trained, its fake-quantised twin, so that errors in them come early.
+    """Builds hooks, augmentation, detector and, if it is trained, its fake-quantised twin, so that errors come early.
 
     The networks are left out if there is a single stage, which builds them at once. Raises ConfigError if the devices
     can't share a batch equally, and UserError if the disk has too little room for the run.
     """
     cfg, them = run.cfg, replicas(run)
     hooks(cfg)
+    instantiate(cfg.augment), instantiate(cfg.get("mixing"))
     batches = {"schedule.batch_size": cfg.schedule.batch_size}
     if cfg.classify.enabled:
         batches["classify.schedule.batch_size"] = cfg.classify.schedule.batch_size
@@ -250,8 +251,13 @@ def stage_1_held_out_loss(
     return HeldOutLoss(stream, batches)
 
 
-def training_stream(run: Run, architecture: Detector, schedule: Schedule, whole: bool = False) -> DetectionStream:
-    """The augmented training images as batches for a detector: this worker's part of each, or all of it (`whole`)."""
+def training_stream(
+    run: Run, architecture: Detector, schedule: Schedule, whole: bool = False, mixed: bool = True
+) -> DetectionStream:
+    """The augmented training images as batches for a detector: this worker's part of each, or all of it (`whole`).
+
+    mixed: whether the images are mixed, if the configuration says so.
+    """
     part = replicas(run).part(schedule.batch_size)
     return DetectionStream(
         run.dataset.splits["train"],
@@ -263,4 +269,7 @@ def training_stream(run: Run, architecture: Detector, schedule: Schedule, whole:
         threads=threads(run.cfg),
         shard=(0, 1) if whole else run.worker.shard,
         resize=architecture.resize,
+        mixing=instantiate(run.cfg.get("mixing")) if mixed else None,  # runs of older versions have no such key
+        steps=schedule.steps * schedule.accumulate,
+        repeat_threshold=run.cfg.get("repeat_threshold"),
     )

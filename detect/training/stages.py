@@ -225,9 +225,10 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
     replicas.prepare(detector)
     with replicas.strategy.scope():
         detector.adopt(fake_quant(detector.model, spec))
-    stream = build.training_stream(run, detector, schedule)
+    mixed = not cfg.quantize.float_stage  # else the float stage has ended with images as they are
+    stream = build.training_stream(run, detector, schedule, mixed=mixed)
     if loaded and cfg.quantize.calibrate:
-        whole = build.training_stream(run, detector, schedule, whole=True)
+        whole = build.training_stream(run, detector, schedule, whole=True, mixed=mixed)
         images = (whole.batch(k)["image"] for k in range(cfg.quantize.calibrate))
         log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
     summary: dict[str, object] = {

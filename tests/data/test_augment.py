@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from detect.data.augment import Augment, RandomIoUCrop
+from detect.data.scale_jitter import ScaleJitter
 from detect.errors import ConfigError, DataError
 from detect.geometry.frame import Frame, resize
 
@@ -194,3 +195,43 @@ def test_messages():
     with pytest.raises(DataError, match=r"\(big\) fail on an image of 120x90 px with 1 boxes: CropSizeError"):
         Augment({"big": A.RandomCrop(500, 500)}).apply(noise(), *one([0, 0, 9, 9]), FRAME, seed=0)
     assert Augment({"off": None}).transforms == {}
+
+
+def test_scale_jitter_by_hand():
+    """A factor of 2 shows a part of half the sides; a factor of 1/2 puts the image on a canvas of its old size."""
+    picture = noise(60, 80)
+    for seed in range(20):
+        larger = Augment({"jitter": ScaleJitter(scale=(2, 2))}, min_visibility=0)
+        image, boxes, _ = larger.apply(picture, *one([0, 0, 60, 80]), Frame((30, 40)), seed)
+        np.testing.assert_array_equal(boxes, [[0, 0, 30, 40]])
+        places = [(y, x) for y in range(31) for x in range(41) if np.array_equal(picture[y, x], image[0, 0])]
+        assert any(np.array_equal(picture[y : y + 30, x : x + 40], image) for y, x in places)
+        smaller = Augment({"jitter": ScaleJitter(scale=(0.5, 0.5), fill=(1, 2, 3))})
+        image, boxes, _ = smaller.apply(picture, *one([0, 0, 60, 80]), Frame((60, 80)), seed)
+        ymin, xmin, ymax, xmax = boxes[0].round().astype(int).tolist()
+        assert (ymax - ymin, xmax - xmin) == (30, 40)
+        np.testing.assert_array_equal(image[ymin:ymax, xmin:xmax], resize(picture, (30, 40)))
+        image[ymin:ymax, xmin:xmax] = (1, 2, 3)
+        assert np.all(image == (1, 2, 3))
+
+
+@pytest.mark.parametrize("mode", ["stretch", "keep_aspect", "zoo"])
+def test_scale_jitter_moves_the_box_with_its_object(mode):
+    picture = np.zeros((300, 400, 3), np.uint8)
+    picture[60:180, 240:300] = 255
+    augment = Augment({"jitter": ScaleJitter(scale=(0.3, 2.5), fill=(0, 0, 0))}, min_visibility=0.2)
+    areas = []
+    for seed in range(60):
+        image, boxes, _ = augment.apply(picture, *one([60, 240, 180, 300]), Frame((160, 200), mode), seed)
+        for box in boxes:
+            rows, columns = np.nonzero(image[..., 0] > 127)
+            np.testing.assert_allclose(
+                box, [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], atol=1.6 if mode == "zoo" else 1.1
+            )
+            areas.append(np.prod(box[2:] - box[:2]))
+    assert len(areas) > 40 and max(areas) > 6 * min(areas)
+
+
+def test_scale_jitter_refuses_a_range_that_falls():
+    with pytest.raises(ConfigError, match=r"scale=\[2.0, 1.0\] of ScaleJitter.*low <= high"):
+        ScaleJitter(scale=(2, 1))

@@ -1,0 +1,38 @@
+"""Mixed images and repeated classes from the command line: a run that uses them all, and what is refused before it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def train(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "detect.cli", "train", *overrides, f"hydra.run.dir={folder}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_a_run_mixes_and_repeats(small_overrides, tmp_path):
+    steps = ["classify.enabled=false", "schedule.steps=4", "schedule.evaluate_every=4"]
+    options = ["mixing=strong", "augment=scale_jitter", "repeat_threshold=0.5"]
+    done = train(tmp_path / "run", *small_overrides, *steps, *options)
+    assert done.returncode == 0, done.stderr
+    assert "repeat_threshold=0.5: an epoch draws its 16 images" in done.stdout
+    assert (tmp_path / "run" / "detector" / "first_batch.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mixing.mosaic.p=2", "mixing.mosaic.p=2 is not legal: expected a number from 0 to 1"),
+        ("repeat_threshold=0", "repeat_threshold=0 is not legal: expected a number above 0 to 1 or null"),
+        ("mixing.fade=0.95", "mixing.fade=0.95 is not legal: expected at most mixing.until=0.9"),
+        ("mixing.mosaic.scale=[1,0.5]", "mixing.mosaic.scale=[1, 0.5] is not legal: expected [low, high]"),
+    ],
+)
+def test_what_is_not_legal_is_refused_before_training(small_overrides, tmp_path, override, message):
+    done = train(tmp_path / "run", *small_overrides, override)
+    assert done.returncode != 0 and message in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "classify").exists()

@@ -87,7 +87,8 @@ class SharedPredictor:
     separable: all of them are separable (the zoo's FPNLite); this needs kernel 3.
     one_tower: boxes and classes share one tower, too (FPNLite); otherwise each has its own (RetinaNet).
     normalise: batch norm in the towers; without it their convolutions have biases.
-    stddev: of the truncated normal initialiser of the kernels.
+    stddev: of the truncated normal initialiser of the kernels; the 1x1 of separable convolutions have Glorot's uniform
+        one, as in the API of TensorFlow 2.
     """
 
     def __init__(
@@ -144,8 +145,7 @@ class SharedPredictor:
 
     def _conv(self, name: str, filters: int, bias: float | None = None) -> Tensor:
         """A layer that is called on every map; with a bias if batch norm does not follow."""
-        names = ("depthwise_initializer", "pointwise_initializer") if self.separable else ("kernel_initializer",)
-        kernels = {kernel: tf_keras.initializers.TruncatedNormal(stddev=self.stddev) for kernel in names}
+        kernel = "depthwise_initializer" if self.separable else "kernel_initializer"
         kind = layers.SeparableConv2D if self.separable else layers.Conv2D
         return kind(
             filters,
@@ -154,7 +154,7 @@ class SharedPredictor:
             use_bias=bias is not None or not self.normalise,
             bias_initializer=tf_keras.initializers.Constant(bias or 0.0),
             name=f"{SHARED}/{name}",
-            **kernels,
+            **{kernel: tf_keras.initializers.TruncatedNormal(stddev=self.stddev)},
         )
 
     def _walk(self, tower: Sequence[Tensor], x: Tensor, scope: str, place: int) -> Tensor:

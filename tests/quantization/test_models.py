@@ -38,6 +38,7 @@ SLOW = {
     "ssdlite_mobilenet_v2": lambda: detector("mobilenet_v2", "ssdlite"),
     "fpn": lambda: detector("mobilenet_v2", "ssd_fpn", "detector.neck.levels=3", "detector.anchors.anchor_scale=1"),
     "fcos": lambda: detector("mobilenet_v2", "fcos", "detector.neck.levels=3", "detector.neck.channels=16"),
+    "fpnlite": lambda: detector("mobilenet_v2", "ssd_fpnlite", "detector.neck.levels=3", "detector.neck.channels=16"),
     "ssd300_vgg16": lambda: detector("vgg16", "ssd300_vgg16"),
     "faster_rcnn_mobilenet_v1": lambda: detector("mobilenet_v1", "faster_rcnn"),
     "faster_rcnn_mobilenet_v3": lambda: detector("mobilenet_v3_large", "faster_rcnn"),

@@ -15,6 +15,7 @@ from detect.data.given_images import pixels
 from detect.errors import ConfigError, WeightsError, first_few
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.thresholds import FALLBACK, Shipped
+from detect.files import expanded
 from detect.geometry import tiles
 from detect.loaders import Find, Found
 from detect.reporting.progress import ProgressLine
@@ -81,7 +82,7 @@ class Detector:
         suppression can't be changed, because it is inside a file.
         """
         with trusting(trust):
-            return cls(**vars(loaders.load(Path(path).expanduser(), stage, class_agnostic, threads)))
+            return cls(**vars(loaders.load(expanded(path), stage, class_agnostic, threads)))
 
     def __call__(self, images: Any, score: float = 0.0, tile: int | str | None = None) -> list[Detections]:
         """images: one or several, of any sizes: paths, a folder, PIL images, uint8 arrays and tensors in RGB or grey.

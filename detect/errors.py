@@ -31,6 +31,15 @@ class Unfinished(UserError):
     """A part of the work could not be done, such as a damaged image; all other parts are done and written."""
 
 
+DISTRIBUTION = "tf-detect"
+"""The name of the package for pip. On PyPI, `detect` is another package."""
+
+
+def to_install(extra: str) -> str:
+    """The command that installs an optional part, for messages."""
+    return f"pip install -e '.[{extra}]', in the checkout of detect"
+
+
 def first_few(items: Iterable[object], most: int = 5, between: str = ", ", last: str = " and") -> str:
     """The first items as text, and the number of the others: `a, b and 3 more`."""
     named = [str(item) for item in items]

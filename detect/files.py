@@ -15,7 +15,12 @@ from detect.errors import ConfigError, DataError, printable
 
 def cache_folder(cache: str | Path | None = None) -> Path:
     """`cache`, else the folder that DETECT_CACHE names, else ~/.cache/detect."""
-    return Path(cache or os.environ.get("DETECT_CACHE") or "~/.cache/detect").expanduser()
+    return expanded(cache or os.environ.get("DETECT_CACHE") or "~/.cache/detect")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the user's own folder in place of `~`. One of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path):
         assert f"detect/experiments/{file.relative_to(ROOT / 'experiments').as_posix()}" in names
     assert {Path(name).suffix for name in names if name.startswith("detect/experiments/")} == {".csv"}
     outside = {name.split("/")[0] for name in names}
-    assert outside == {"detect", "detect-0.2.0.dist-info", "detect-0.2.0.data"}
+    assert outside == {"detect", "tf_detect-0.2.0.dist-info", "tf_detect-0.2.0.data"}
     assert any(name.endswith("share/detect/requirements.lock") for name in names)
 
 

@@ -14,6 +14,7 @@ from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage
 from detect.errors import WeightsError
+from detect.files import expanded
 from detect.modeling.interface import Detector
 from detect.runs import provenance
 from detect.runs.folder import RunFolder
@@ -90,7 +91,7 @@ def propose(
         node = container(cfg[group])
         values[group] = {k: v for k, v in node.items() if not k.startswith("_") and k != "archives"}
     if "root" in values["dataset"]:
-        values["dataset"]["root"] = str(Path(str(cfg.dataset.root)).expanduser().resolve())
+        values["dataset"]["root"] = str(expanded(str(cfg.dataset.root)).resolve())
     steps = rules.steps(len(dataset.splits["train"]), BATCH_SIZE)
     heads = cfg.init.get("scope") == "detector"  # heads come with the weights: stage 1 would change their backbone
     values |= {

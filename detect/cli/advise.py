@@ -15,6 +15,7 @@ from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import outline, statistics
 from detect.errors import ConfigError, DataError
+from detect.files import expanded
 from detect.runs.dataset import open_dataset
 from detect.runs.summary import network
 from detect.studies.nearest import nearest
@@ -27,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
-    folder = Path(cfg.output).expanduser()
+    folder = expanded(cfg.output)
     refuse_inside_data(cfg, folder, "output")
     dataset = open_dataset(cfg, cfg.decode)
     about = outline(dataset)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
@@ -10,6 +9,7 @@ from omegaconf import DictConfig, ListConfig
 from detect.cli.main import verb
 from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError
+from detect.files import expanded
 from detect.runs.dataset import check_ground_truth, open_dataset
 from detect.runs.folder import RunFolder
 
@@ -26,12 +26,12 @@ def main(cfg: DictConfig) -> None:
     for key, least in (("runs", 2), ("images", 0), ("threads", 1)):
         if cfg[key] is not None and not (type(cfg[key]) is int and cfg[key] >= least):
             raise ConfigError(f"{key}={cfg[key]}: legal are whole numbers from {least}")
-    run = Path(cfg.run).expanduser() if cfg.run else None
+    run = expanded(cfg.run) if cfg.run else None
     if run is None and not named:
         raise ConfigError("benchmark: name a run folder (run=RUN), exported models (model=[FILE,FILE]), or both")
     if run is not None and not RunFolder(run).is_run:
         raise ConfigError(f"run={run}: this is no run folder, which has a config.yaml; name exports with model=[...]")
-    folder = Path(cfg.output or (run / "benchmark" if run else "benchmark")).expanduser()
+    folder = expanded(cfg.output or (run / "benchmark" if run else "benchmark"))
     dataset = open_dataset(cfg) if cfg.get("dataset") else open_dataset(RunFolder(run).saved_config()) if run else None
     examples = evenly_spread(dataset.splits.get(cfg.split, ()), cfg.images) if dataset and cfg.images else []
     if dataset and cfg.images and not examples:
@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
         check_ground_truth(dataset)
     from detect.export import benchmark  # imports TensorFlow
 
-    models = benchmark.find_models(run, [Path(str(name)).expanduser() for name in named])
+    models = benchmark.find_models(run, [expanded(str(name)) for name in named])
     if dataset and examples:
         _check_classes(models, dataset.classes)
     rows = benchmark.benchmark(models, examples, cfg.runs, cfg.threads)

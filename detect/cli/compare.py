@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.errors import ConfigError, DataError, UserError, printable
+from detect.files import expanded
 from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
@@ -23,14 +24,14 @@ def main(cfg: DictConfig) -> None:
     given = [str(one) for one in cfg.runs or ()]
     if len(given) < 2:
         raise ConfigError("compare: name two or more run folders: detect compare RUN RUN")
-    folders = [place(Path(one).expanduser(), cfg.split) for one in given]
+    folders = [place(expanded(one), cfg.split) for one in given]
     if len(set(folders)) < len(folders):
         raise ConfigError(f"compare: {given[0]} and another one are the same; name different detectors")
     pairs = zip(given, folders, strict=True)
     contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder)) for name, folder in pairs]
     found = compare(contenders)
     log.info("%s: %s", cfg.split, printable_table(found.lines()))
-    output = Path(cfg.output).expanduser() if cfg.output else folders[0] / "comparison"
+    output = expanded(cfg.output) if cfg.output else folders[0] / "comparison"
     comparison_files.write(output, found, cfg.split, image_files(folders, cfg.split))
     log.info("tables and images are in %s", printable(output))
 

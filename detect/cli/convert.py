@@ -21,6 +21,7 @@ from detect.data.notes import Notes
 from detect.data.text import printable
 from detect.errors import ConfigError, DataError, first_few
 from detect.evaluation.coco_files import write_coco
+from detect.files import expanded
 from detect.runs.dataset import read_dataset
 
 log = logging.getLogger("detect")
@@ -44,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     source = cfg.run or cfg.model
     if bool(source) != bool(cfg.images):
         raise ConfigError("convert: boxes of a detector need both: a detector (run=RUN) and images=PATH")
-    folder = Path(cfg.output).expanduser()
+    folder = expanded(cfg.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"output={cfg.output}: the folder is not empty; name a new one")
     if source:

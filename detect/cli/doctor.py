@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detect.cli.main import verb
+from detect.errors import to_install
 from detect.runs import provenance
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def device_problems() -> list[str]:
     """A problem if the driver lists a GPU that TensorFlow can't use."""
     if not provenance.gpu_models() or gpu_names():
         return []
-    return ["TensorFlow does not see the GPU: pip install 'detect[gpu]' (CUDA), and check the driver with nvidia-smi"]
+    return [f"TensorFlow does not see the GPU: {to_install('gpu')} (CUDA), and check the driver with nvidia-smi"]
 
 
 def missing(lock: dict[str, str]) -> list[str]:

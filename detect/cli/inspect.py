@@ -18,6 +18,7 @@ from detect.data.statistics import coverage, statistics
 from detect.data.subset import evenly_spread
 from detect.data.validate import check, clean, summarise
 from detect.errors import ConfigError, DataError
+from detect.files import expanded
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 from detect.reporting import pictures as draw
@@ -169,7 +170,7 @@ def report_layers(cfg: DictConfig) -> None:
     from detect.quantization.spec import Spec
     from detect.training import finished  # imports TensorFlow
 
-    run = Path(cfg.run).expanduser()
+    run = expanded(cfg.run)
     architecture = finder.Detector.load(run, cfg.stage or "detector").architecture
     if architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model has no Keras layers; name the run folder")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from detect import environment
 from detect.cli import completion
 from detect.cli.help import VERBS, overview, verb_help
-from detect.errors import InUse, Unfinished, UserError, printable, printable_lines
+from detect.errors import DISTRIBUTION, InUse, Unfinished, UserError, printable, printable_lines
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -35,7 +35,7 @@ def main() -> int:
         print(overview())
         return 0
     if name == "--version":
-        print(f"detect {importlib.metadata.version('detect')}")
+        print(f"detect {importlib.metadata.version(DISTRIBUTION)}")
         return 0
     if name in completion.FLAGS:
         if (asked := completion.begin(sys.argv[1:])) is None:

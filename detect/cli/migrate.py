@@ -9,7 +9,7 @@ from detect.cli.main import verb
 from detect.config.check import CONFIG_DIR
 from detect.config.compose import compose
 from detect.errors import ConfigError, printable
-from detect.files import absolute, write_text
+from detect.files import absolute, expanded, write_text
 from detect.migration import experiment
 from detect.migration.pipeline import read, translate
 
@@ -49,7 +49,7 @@ def main(cfg: "DictConfig") -> Path:
 
 def place(output: str, name: str | None, source: Path) -> tuple[Path, str]:
     """The folder for --config-dir, and the name of the experiment. Raises ConfigError for another kind of file."""
-    folder = Path(output).expanduser()
+    folder = expanded(output)
     if folder.suffix in (".yaml", ".yml"):
         if folder.suffix == ".yml" or folder.parent.name != "experiment" or name is not None:
             raise ConfigError(f"output={output}: legal are a folder, and a file DIR/experiment/NAME.yaml without name=")

@@ -18,7 +18,7 @@ from detect.data.text import printable
 from detect.errors import ConfigError, DataError, Unfinished, first_few
 from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.coco_json import Category, ImageId, Row, categories_of, file_names, rows_of
-from detect.files import write_json
+from detect.files import expanded, write_json
 from detect.geometry import tiles
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def main(cfg: DictConfig) -> None:
     """
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")
-    source = Path(cfg.run or cfg.model).expanduser()
-    folder = Path(cfg.output or (source.parent if source.is_file() else source) / "predictions").expanduser()
+    source = expanded(cfg.run or cfg.model)
+    folder = expanded(cfg.output or (source.parent if source.is_file() else source) / "predictions")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={folder}: this is a file; name a folder")
     tiles.check(cfg.tile)
@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.watch or video.is_video(str(cfg.images)):
         return moving(cfg, source, folder)
     photographs = without_output(find_photographs(str(cfg.images)), folder)
-    annotations = AnnotationFile(Path(cfg.annotations).expanduser()) if cfg.annotations else None
+    annotations = AnnotationFile(expanded(cfg.annotations)) if cfg.annotations else None
     names = photographs.names
     targets = destinations(names, folder)
     inputs = [*photographs.paths, *([annotations.path] if annotations else [])]
@@ -92,7 +92,7 @@ def moving(cfg: DictConfig, source: Path, folder: Path) -> None:
     """Predicts on a video, a camera, a stream or a watched folder."""
     if cfg.annotations:
         raise ConfigError("annotations= is for images; a video and a watched folder have none")
-    watched = Path(str(cfg.watch)).expanduser() if cfg.watch else None
+    watched = expanded(str(cfg.watch)) if cfg.watch else None
     if watched and not watched.is_dir():
         raise ConfigError(f"watch={watched}: this is no folder")
     if watched and folder.resolve() == watched.resolve():
@@ -113,7 +113,7 @@ def find_photographs(what: str) -> Photographs:
     A named file, and a file of an image format that is not read, is among them: it must not be missed. Raises DataError
     if there is no image.
     """
-    path = Path(what).expanduser()
+    path = expanded(what)
     if path.is_dir():
         base, files = path, find_files(path)
     elif path.exists():

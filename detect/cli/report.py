@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.errors import ConfigError, printable
+from detect.files import expanded
 from detect.runs.folder import EXPORT, MEASURED, SUMMARY
 
 log = logging.getLogger("detect")
@@ -27,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.run is not None:
         from detect.studies.run_page import write_page
 
-        log.info("wrote %s", printable(write_page(Path(cfg.run).expanduser())))
+        log.info("wrote %s", printable(write_page(expanded(cfg.run))))
         return
     if cfg.rows not in ROWS:
         raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")

@@ -25,6 +25,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.formats.coco import read_coco
 from detect.data.split import SPLITS
 from detect.errors import ConfigError, DataError
+from detect.files import expanded
 from detect.geometry.boxes import iou
 
 log = logging.getLogger("detect")
@@ -98,7 +99,7 @@ def make_digits(
     _check(images, style)
     settings = {"recipe": RECIPE, "images": images, "seed": seed, **vars(style)}
     mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    folder = Path(cache).expanduser() / f"digits-{mark}"
+    folder = expanded(cache) / f"digits-{mark}"
     if not folder.is_dir():
         log.info("making the digits data set in %s", folder)
         _make_atomically(folder, images, style, seed, settings)

@@ -16,6 +16,7 @@ from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.text import loose, one_name
 from detect.errors import DataError, first_few
+from detect.files import expanded
 
 SPLIT_FOLDERS = {
     "train": ("train", "training", "trainset", "train_set"),
@@ -53,7 +54,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
     """`folder` as a Path with ~ expanded. Raises DataError naming it if it is missing, not a folder or empty."""
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if not path.is_dir():
         raise DataError(f"{key}={folder}: no such folder" if not path.exists() else f"{key}={folder}: not a folder")
     if not any(path.iterdir()):

@@ -11,6 +11,7 @@ from PIL import ImageOps
 from detect.data.folder import find_images
 from detect.data.image_file import read_image
 from detect.errors import DataError
+from detect.files import expanded
 
 LEGAL = "legal are a path, a PIL image, and a uint8 array or tensor [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] in RGB"
 
@@ -21,7 +22,7 @@ def listed(images: Any) -> list[Any]:
     Raises DataError for a folder without an image.
     """
     if isinstance(images, str | Path):
-        folder = Path(images).expanduser()
+        folder = expanded(images)
         if not folder.is_dir():
             return [images]
         if not (found := find_images(folder)):

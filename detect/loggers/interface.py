@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from detect.errors import ConfigError, DataError, printable
+from detect.errors import ConfigError, DataError, printable, to_install
 from detect.files import read_json, write_json
 
 log = logging.getLogger("detect")
@@ -79,7 +79,7 @@ class Logger:
             name = self.extra or self.package
             raise ConfigError(
                 f"logger={name}: the package {self.package} is not installed; install it with "
-                f"`pip install 'detect[{name}]'` or `pip install {self.package}`, or leave logger={name} out"
+                f"`{to_install(name)}`, or `pip install {self.package}`, or leave logger={name} out"
             )
 
     def begin(self, run: Described) -> None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from detect.errors import ConfigError
+from detect.errors import ConfigError, to_install
 
 MODEL = {"onnx": "model.onnx", "openvino": "model.xml"}
 """The file of each format in the folder of an export. OpenVINO's weights are in `model.bin` beside it."""
@@ -18,4 +18,4 @@ def require(kind: str, what: str, writes: bool = False) -> None:
     """
     wanted = (WRITES if writes else READS)[kind]
     if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"{what}: {', '.join(missing)} is not installed: pip install 'detect[{kind}]'")
+        raise ConfigError(f"{what}: {', '.join(missing)} is not installed: {to_install(kind)}")

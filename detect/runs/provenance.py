@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from detect.errors import DISTRIBUTION
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 """The folder that holds the package: a checkout with .git, or the site-packages of an installation."""
 
@@ -83,8 +85,9 @@ def versions() -> dict[str, str | None]:
 
 
 def version(name: str) -> str | None:
+    """The installed version of a distribution, or of this package (`detect`); None if it is not installed."""
     try:
-        return importlib.metadata.version(name)
+        return importlib.metadata.version(DISTRIBUTION if name == "detect" else name)
     except importlib.metadata.PackageNotFoundError:
         return None
 

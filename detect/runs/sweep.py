@@ -29,7 +29,7 @@ import psutil
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from detect.config.grammar import quoted
-from detect.errors import ConfigError, InUse, UserError
+from detect.errors import ConfigError, InUse, UserError, to_install
 from detect.runs.folder import FAILED, RunFolder
 from detect.runs.signals import handled
 
@@ -64,7 +64,7 @@ def check_plugins(cfg: DictConfig) -> None:
             found = None
         if found is None:
             extra = EXTRAS.get(option.partition("_")[0])
-            hint = f": pip install 'detect[{extra}]'" if extra else ""
+            hint = f": {to_install(extra)}" if extra else ""
             raise ConfigError(f"hydra/{group}={option}: the module {module} is not installed{hint}")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from detect.errors import WeightsError
+from detect.files import expanded
 from detect.weights import table
 from detect.weights.transfer import transfer
 
@@ -96,7 +97,7 @@ def find(path: str | Path) -> Path:
 
     path: a prefix, one of a checkpoint's files, or a folder with one checkpoint. Raises WeightsError if there is none.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_dir():
         found = sorted(file.with_suffix("") for file in path.glob("*.index") if not file.name.startswith("."))
         if len(found) != 1:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import WeightsError
+from detect.files import expanded
 from detect.quantization.spec import RANGE_VARIABLES
 from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
 from detect.weights import checkpoint, formats
@@ -63,7 +64,7 @@ class FromFile:
 
     def place(self) -> tuple[Path, str]:
         """The file or the prefix of a checkpoint, and the format. Raises WeightsError if there is none."""
-        folder = Path(self.path).expanduser()
+        folder = expanded(self.path)
         if folder.is_dir():
             for best in BEST:
                 if checkpoint.exists(folder / best):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from detect.cli import doctor
+from detect.errors import to_install
 from detect.runs import provenance
 
 
@@ -60,7 +61,7 @@ def test_gpu_that_tensorflow_does_not_see(monkeypatch):
     monkeypatch.setattr(provenance, "gpu_models", lambda: ["NVIDIA T4"])
     monkeypatch.setattr(doctor, "gpu_names", lambda: [])
     assert doctor.device_problems() == [
-        "TensorFlow does not see the GPU: pip install 'detect[gpu]' (CUDA), and check the driver with nvidia-smi"
+        f"TensorFlow does not see the GPU: {to_install('gpu')} (CUDA), and check the driver with nvidia-smi"
     ]
 
 

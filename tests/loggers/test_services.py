@@ -16,7 +16,7 @@ from detect.reporting.logger import RunLogger
 
 def needs(package):
     missing = importlib.util.find_spec(package) is None
-    return pytest.mark.skipif(missing, reason=f"needs the package {package}: pip install 'detect[{package}]'")
+    return pytest.mark.skipif(missing, reason=f"needs the package {package}: pip install -e '.[{package}]'")
 
 
 def train(folder, service, first, last, resume_at=None, parameters=None, stop=False):

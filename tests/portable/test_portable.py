@@ -27,7 +27,7 @@ def call(verb: str, *overrides: str) -> object:
 def exported(request, small_run, tmp_path_factory) -> Path:
     """The folder of an export."""
     for name in ("tf2onnx", "onnx", PACKAGES[request.param]):
-        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'detect[{request.param}]'")
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[{request.param}]'")
     folder = tmp_path_factory.mktemp("portable") / request.param
     call("export", f"run={small_run[0]}", f"format={request.param}", f"output={folder}", "timings=10", "compared=4")
     return folder

@@ -11,6 +11,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, listed_once
 from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
 from detect.errors import DataError, first_few
+from detect.files import expanded
 
 FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDataset]]] = {
     "voc": (voc.recognise, voc.read_voc),
@@ -49,7 +50,7 @@ def read_auto(
     Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
     Raises DataError if no format fits, or if two fit.
     """
-    place = Path(root).expanduser()
+    place = expanded(root)
     folder = place if place.is_file() else _inner(existing_folder(root))
     with listed_once():
         kind, why = recognised(folder)

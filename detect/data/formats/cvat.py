@@ -17,6 +17,7 @@ from detect.data.formats.voc_xml import parse_xml
 from detect.data.notes import Notes
 from detect.data.text import first_bytes, one_name
 from detect.errors import DataError, first_few
+from detect.files import expanded
 
 SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid")
 """The shapes that give a box."""
@@ -67,7 +68,7 @@ def read_cvat(
     Raises DataError, naming the file and the image, for malformed XML (with the line), <track> (CVAT for video), a
     label that the task does not have, a value that is no number, a subset that is no split, and a missing picture.
     """
-    notes, place = Notes(), Path(root).expanduser()
+    notes, place = Notes(), expanded(root)
     folder = place.parent if place.is_file() else existing_folder(root)
     paths = [place] if place.is_file() else _find(folder)
     records: dict[str, list[Record]] = {}

@@ -10,6 +10,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
 from detect.data.split import SPLITS
 from detect.errors import ConfigError
+from detect.files import expanded
 
 
 def read_join(
@@ -50,7 +51,7 @@ def read_join(
                 )
                 for e in examples
             ]  # fmt: skip
-    found = Found(Path(roots[0]).expanduser(), splits, "each folder's own", used=None)
+    found = Found(expanded(roots[0]), splits, "each folder's own", used=None)
     choice = Selection(classes, rename, name or "+".join(sorted(titles)), exif="displayed")
     joined = assemble(found, choice)
     return DetectionDataset(joined.name, joined.classes, joined.splits, (*joined.notes, *notes))

@@ -25,6 +25,7 @@ from detect.data.notes import Notes
 from detect.data.split import SPLITS
 from detect.data.text import first_bytes, one_name, read_text
 from detect.errors import ConfigError, DataError, first_few
+from detect.files import expanded
 
 SUFFIXES = (".csv", ".tsv")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -102,7 +103,7 @@ def read_csv(
     with too few or too many values, and two names of one picture. Raises ConfigError for first_pixel with a file
     without a header.
     """
-    notes, place = Notes(), Path(root).expanduser()
+    notes, place = Notes(), expanded(root)
     if place.is_file():
         folder, files = place.parent, {"train": place}
     else:

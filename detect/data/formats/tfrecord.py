@@ -21,6 +21,7 @@ from detect.data.formats.tfrecord_cache import unpacked
 from detect.data.notes import Notes
 from detect.data.text import loose, one_name
 from detect.errors import DataError, first_few
+from detect.files import expanded
 
 _NAME = re.compile(r"\.(records?|tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz|\.gzip)?$", re.IGNORECASE)
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\D*$)")
@@ -69,7 +70,7 @@ def read_tfrecord(
     lengths, a coordinate that is no share of the picture, a class that the label map does not have, a class whose text
     and label differ, and a file name that two records have.
     """
-    notes, place = Notes(), Path(root).expanduser()
+    notes, place = Notes(), expanded(root)
     if place.is_file():
         folder, files = place.parent, {place: "train"}
     else:

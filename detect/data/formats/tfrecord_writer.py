@@ -12,7 +12,7 @@ from detect.data.formats.tfrecord_unpack import picture_suffix
 from detect.data.image_file import header, picture_bytes, read_image
 from detect.data.notes import Notes
 from detect.errors import DataError
-from detect.files import replacing, write_text
+from detect.files import expanded, replacing, write_text
 
 LABEL_MAP = "label_map.pbtxt"
 
@@ -30,7 +30,7 @@ def write_tfrecord(dataset: DetectionDataset, folder: str | Path, notes: Notes |
     """
     import tensorflow as tf
 
-    place = Path(folder).expanduser()
+    place = expanded(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise DataError(
             f"{place}: it must be a new or an empty folder, so that no TFRecord file of another data set is in it"

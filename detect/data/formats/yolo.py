@@ -20,6 +20,7 @@ from detect.data.notes import Notes
 from detect.data.split import SPLITS
 from detect.data.text import loose, read_lines, read_text
 from detect.errors import DataError, first_few
+from detect.files import expanded
 
 YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
@@ -48,7 +49,7 @@ def read_yolo(
     its key points, which are left out. Raises DataError naming the file and the line of the error.
     """
     notes = Notes()
-    place = Path(root).expanduser()
+    place = expanded(root)
     path = place if place.is_file() else _description(existing_folder(root))
     listing = listing_of(path, notes)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)

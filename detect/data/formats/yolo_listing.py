@@ -15,6 +15,7 @@ from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_lines, read_text
 from detect.errors import DataError, first_few
+from detect.files import expanded
 
 KEYS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """The key of each split in a data.yaml or an obj.data, the usual one first."""
@@ -183,7 +184,7 @@ def _points(shape: object, path: Path) -> int:
 def _home(text: str) -> Path:
     """A path with ~ expanded; as it is written, if it names an unknown user."""
     try:
-        return Path(text).expanduser()
+        return expanded(text)
     except RuntimeError:
         return Path(text)
 

@@ -83,19 +83,27 @@ def test_a_file_counts_when_it_no_longer_changes(tmp_path):
     assert video.settled(tmp_path, seen, done) == [tmp_path / "b.png"]
 
 
-def test_watching_ends_with_ctrl_c(planted, tmp_path, caplog, monkeypatch):
+def test_watching_ends_with_ctrl_c(planted, tmp_path, caplog, monkeypatch, request):
     monkeypatch.setattr(video, "LOOK", 0.05)
     caplog.set_level("INFO")
     run, source, output = planted(FOUND), tmp_path / "in", tmp_path / "out"
     picture(source / "a.png", 1)
 
+    def until(happened):
+        deadline = time.time() + 120
+        while not happened() and time.time() < deadline:
+            time.sleep(0.05)
+
     def later():
-        time.sleep(0.5)
+        until((output / "a.png.png").exists)
         shutil.copy(source / "a.png", source / "b.png")
         (source / "bad.png").write_bytes(b"\x89PNG cut")
-        time.sleep(1.0)
+        until(lambda: (output / "b.png.png").exists() and "bad.png: " in caplog.text)
+        time.sleep(0.2)  # the files of this look are written
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process of pytest-xdist ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     threading.Thread(target=later).start()
     call("predict", f"run={run}", f"watch={source}", f"output={output}")
     assert sorted(path.name for path in output.iterdir()) == ["a.png.png", "b.png.png", "detections.json"]

@@ -72,6 +72,7 @@ def small_overrides() -> list[str]:
         "classify.schedule.batch_size=8",
         "classify.schedule.warmup=0",
         "classify.schedule.evaluate_every=3",
+        "validation_loss=0",
         "threads=2",
     ]
 

@@ -104,7 +104,7 @@ def test_the_run_has_a_page_a_split_of_errors_and_thresholds(small_run):
     assert "<h2>Errors on test</h2>" in page and page.count("data:image/") >= 6
     for name in ("test_f1_curves.png", "test_errors.png"):
         assert (folder / name).exists()
-    events = b"".join(path.read_bytes() for path in (folder / "detector" / "tensorboard" / "eval").iterdir())
+    events = b"".join(path.read_bytes() for path in (folder / "detector" / "eval").iterdir())
     assert b"final/test_errors" in events and b"test_errors/missed" in events
     assert max(map(len, console.splitlines())) <= 200
 
@@ -188,7 +188,7 @@ def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photograp
     from detect.geometry.frame import Frame
 
     run = tmp_path / mode
-    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify"))
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "train", "eval", "classify"))
     cfg = OmegaConf.load(run / "config.yaml")
     OmegaConf.update(cfg, "detector.resize", mode, force_add=True)
     OmegaConf.save(cfg, run / "config.yaml")
@@ -359,7 +359,7 @@ def test_evaluate_scores_the_tflite_file_itself(small_run, tflite, tmp_path, cap
 
 def test_evaluate_finds_the_run_that_an_export_lies_in(small_run, tflite, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify", "detector"))
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "train", "eval", "classify", "detector"))
     shutil.copytree(tflite["float32"], run / "tflite")
     call("evaluate", f"model={run}/tflite/model.tflite", "split=val")
     assert (run / "tflite" / "evaluation" / "val_scores.json").exists()
@@ -410,7 +410,7 @@ def test_export_of_a_run_that_never_trained(small_run, tmp_path):
 def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
     """ptq needs training images; any other file is compared on photographs."""
     run = tmp_path / "run"
-    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify"))
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "train", "eval", "classify"))
     cfg = OmegaConf.load(run / "config.yaml")
     cfg.dataset = {"_target_": "detect.data.formats.voc.read_voc", "root": str(tmp_path / "gone")}
     OmegaConf.save(cfg, run / "config.yaml")

@@ -524,7 +524,7 @@ def test_report_writes_table_csv_and_curves(small_run, tmp_path):
     assert float(rows[0]["AP"]) == round(summary["scores"]["test"]["AP"], 4)
     assert rows[0]["arm"] == "train" and rows[0]["seed"] == "0" and float(rows[0]["minutes"]) > 0
     text = (tmp_path / "README.md").read_text()
-    assert "old" not in text and "| test | train | 0 |" in text and text.endswith("verdict\n")
+    assert "old" not in text and "| test | train | uninterrupted | 0 |" in text and text.endswith("verdict\n")
     assert (tmp_path / "curves.png").exists()
 
 

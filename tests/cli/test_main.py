@@ -160,7 +160,7 @@ def test_flags_and_overrides_may_alternate(program, capsys):
     ("arguments", "message"),
     [
         (["schedul.steps=3"], "unknown key schedul.steps; did you mean schedule.steps?"),
-        (["steps=3"], "unknown key steps; did you mean schedule.steps?"),
+        (["steps=3"], "unknown key steps; here it is schedule.steps"),
         (["+schedule.stepss=3"],
          "unknown key schedule.stepss: sample_data.Plan has no argument stepss; did you mean steps?"),
         (["+augment.stepss=3"], "unknown key augment.stepss; did you mean augment.transforms?"),

@@ -110,7 +110,7 @@ def test_ids_are_kept_and_damaged_ones_are_not_used(tmp_path):
 def test_a_missing_package_is_said_at_once(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for logger, name in ((MLflow(), "mlflow"), (WandB(mode="offline"), "wandb")):
-        with pytest.raises(ConfigError, match=rf"logger={name}.*pip install 'detect\[{name}\]'"):
+        with pytest.raises(ConfigError, match=rf"logger={name}.*pip install -e '\.\[{name}\]'"):
             logger.check()
 
 

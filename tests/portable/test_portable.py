@@ -101,11 +101,11 @@ def test_a_changed_description_is_refused(exported):
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_a_missing_package_names_the_command(kind, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=rf"format={kind}: tf2onnx, onnx, .* pip install 'detect\[{kind}\]'"):
+    with pytest.raises(ConfigError, match=rf"format={kind}: tf2onnx, onnx, .* pip install -e '\.\[{kind}\]'"):
         call("export", f"format={kind}", "run=x")
     file = tmp_path / packages.MODEL[kind]
     file.write_bytes(b"")
-    with pytest.raises(ConfigError, match=rf"pip install 'detect\[{kind}\]'"):
+    with pytest.raises(ConfigError, match=rf"pip install -e '\.\[{kind}\]'"):
         runner.open_file(file, 1)
 
 

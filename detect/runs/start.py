@@ -75,12 +75,20 @@ def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> 
         raise DataError(f"data set {dataset.name}: it has no training images")
     place.refuse_other_data(dataset)
     check_ground_truth(dataset)
-    lock = place.claim()  # after the checks, so that bad data leaves no folder
+    origin = provenance.collect() | ({"command": command.line} if command else {})
+    return Run(place, cfg, dataset, origin, _begun(place, cfg, dataset, command), own, services)
+
+
+def _begun(place: RunFolder, cfg: DictConfig, dataset: DetectionDataset, command: Command | None) -> IO[str]:
+    """Claims the folder, after the checks, so that bad data leaves none, and writes its first files. Returns the lock.
+
+    No variable of `start_run` holds the lock: an error that was caught below it can keep its frame alive.
+    """
+    lock = place.claim()
     keep_log(place.log)
     place.extend(cfg)
     place.save(cfg, dataset, command)
-    origin = provenance.collect() | ({"command": command.line} if command else {})
-    return Run(place, cfg, dataset, origin, lock, own, services)
+    return lock
 
 
 def loggers(cfg: DictConfig, own: Worker = ALONE) -> Loggers:

@@ -31,9 +31,10 @@ def helps() -> bool:
 def differentiated(fast: bool) -> Iterator[Callable[..., Any]]:
     """Inside this context, a loss is computed. Yields the function that then gives its gradients: (loss, variables).
 
-    fast: kernels by places, where it suits; only within a graph. An operation without a gradient of its own makes all
+    fast: kernels by places, where it suits; within a graph alone. An operation without a gradient of its own makes all
         kernels those of TensorFlow.
     """
+    fast = fast and not tf.executing_eagerly()
     graph = tf.compat.v1.get_default_graph()
     with graph.gradient_override_map({"Conv2D": NAME} if fast else {}), tf.GradientTape() as tape:
         yield functools.partial(_fast, tape) if fast else tape.gradient

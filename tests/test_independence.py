@@ -44,7 +44,9 @@ def naming(source: str, target: str) -> list[int]:
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.rpartition(".")[2])
 def test_only_its_own_file_names_a_meta_architecture(target):
     own = PACKAGE.parent / Path(*target.split(".")[:-1]).with_suffix(".py")
-    sources = {file: file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py")}
+    # `migration` names the messages of the Object Detection API, which are called so, too.
+    files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "migration"]
+    sources = {file: file.read_text(encoding="utf-8") for file in files}
     found = {f.relative_to(PACKAGE).as_posix(): naming(source, target) for f, source in sources.items() if f != own}
     assert {file: lines for file, lines in found.items() if lines} == {}
     assert f"class {target.rpartition('.')[2]}(" in sources[own]

@@ -109,6 +109,7 @@ def test_the_run_has_a_page_a_split_of_errors_and_thresholds(small_run):
     assert max(map(len, console.splitlines())) <= 200
 
 
+@pytest.mark.slow
 def test_the_threshold_goes_into_the_exported_file_and_its_suppression_stays(small_run, exported, tmp_path):
     from detect.detector import Detector
 

@@ -11,7 +11,7 @@ from detect import loaders
 from detect.config.trust import trusting
 from detect.data import given_images
 from detect.data.dataset import Example
-from detect.data.given_images import pixels
+from detect.data.given_images import Images, pixels
 from detect.errors import ConfigError, WeightsError, first_few
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.thresholds import FALLBACK, Shipped
@@ -84,7 +84,7 @@ class Detector:
         with trusting(trust):
             return cls(**vars(loaders.load(expanded(path), stage, class_agnostic, threads)))
 
-    def __call__(self, images: Any, score: float = 0.0, tile: int | str | None = None) -> list[Detections]:
+    def __call__(self, images: Images, score: float = 0.0, tile: int | str | None = None) -> list[Detections]:
         """images: one or several, of any sizes: paths, a folder, PIL images, uint8 arrays and tensors in RGB or grey.
 
         Leaves out detections below `score`. Raises DataError, naming the image, for anything else.

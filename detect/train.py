@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from detect.config.resume import Command
 from detect.runs import disk, unstarted
 from detect.runs.folder import RunFolder
-from detect.runs.start import finished, start_run
+from detect.runs.start import Run, finished, start_run
 from detect.runs.workers import worker
 
 
@@ -34,20 +34,26 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
 
 
 def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
-    run = start_run(cfg, folder, command)  # a bad configuration and bad data stop here
-    from detect.training import budget, build, distribution, stages  # imports TensorFlow
+    with start_run(cfg, folder, command) as run:  # a bad configuration and bad data stop here
+        from detect.training import build, distribution  # imports TensorFlow
 
-    build.set_up(cfg, run.worker)
-    with distribution.lost_worker(run.worker, folder):
-        build.agree(run)
-        run = budget.fitted(run)
-        build.check(run)  # what can't be built stops here, not after stage 1
-        with run.loggers.running(run.described()):
-            weights = stages.first_weights(cfg)
-            if cfg.classify.enabled:
-                weights = stages.train_classifier(run, weights)
-            if not cfg.quantize.enabled:
-                return stages.train_detector(run, weights)
-            if cfg.quantize.float_stage:
-                stages.train_detector(run, weights)
-            return stages.train_quantized(run, weights)
+        build.set_up(cfg, run.worker)
+        with distribution.lost_worker(run.worker, folder):
+            return _stages(run)
+
+
+def _stages(run: Run) -> float:
+    from detect.training import budget, build, initial_weights, stages
+
+    build.agree(run)
+    run = budget.fitted(run)
+    build.check(run)  # what can't be built stops here, not after stage 1
+    with run.loggers.running(run.described()):
+        weights = initial_weights.first_weights(run.cfg)
+        if run.cfg.classify.enabled:
+            weights = stages.train_classifier(run, weights)
+        if not run.cfg.quantize.enabled:
+            return stages.train_detector(run, weights)
+        if run.cfg.quantize.float_stage:
+            stages.train_detector(run, weights)
+        return stages.train_quantized(run, weights)

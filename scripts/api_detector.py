@@ -152,17 +152,17 @@ def by_objects(tf, build, model, given, classes, folder: Path) -> dict[str, np.n
     """TensorFlow 2: eager values, an object-based checkpoint."""
     network = build(model, is_training=False)
     answers(tf, network, given, classes, losses=False, detections=False)  # makes the variables
-    for each in {id(v): v for v in network.trainable_variables + list(moving(tf, network))}.values():
+    for each in {id(v): v for v in network.trainable_variables + list(moving(network))}.values():
         each.assign(random_value(each.name.split(":")[0], each.shape.as_list()))
     result = answers(tf, network, given, classes, losses=True, detections=True)
     tf.train.Checkpoint(model=network).save(str(folder / "ckpt"))
     return {name: value.numpy() for name, value in result.items()}
 
 
-def moving(tf, network):
+def moving(network):
     """The statistics of batch norm, which are no trainable variables."""
     for module in network.submodules:
-        if isinstance(module, tf.keras.layers.BatchNormalization):
+        if hasattr(module, "moving_variance"):
             yield from module.variables
 
 

@@ -41,7 +41,7 @@ from detect.runs.start import Run
 from detect.tflite import accuracy, detection_output, flatbuffer, operators, package
 from detect.tflite.metadata import Settings
 from detect.tflite.quiet import quiet
-from detect.training import build, stages
+from detect.training import build, initial_weights, stages
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
 
@@ -111,7 +111,7 @@ def train(run: Run, source: Path) -> tuple[Any, Any]:
     in_float, detector = (build.detector(cfg, run.dataset.num_classes) for _ in range(2))
     schedule = build.quantized_schedule(cfg)
     for architecture in (in_float, detector):
-        stages.initialise(architecture, weights, cfg, folder)
+        initial_weights.initialise(architecture, weights, cfg, folder)
     schedule.prepare(detector)
     detector.adopt(tfmot_twin(detector.model))
     about = {"init": {"weights": weights.describe()}, "tfmot": provenance.version("tensorflow-model-optimization")}

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from detect.cli.main import verb
 from detect.errors import ConfigError, printable
 from detect.files import expanded
-from detect.runs.folder import EXPORT, MEASURED, SUMMARY
+from detect.runs.folder import EXPORT, MEASURED
+from detect.runs.stage_folder import SUMMARY
 
 log = logging.getLogger("detect")
 STUDIES, RUNS = Path("experiments"), Path("runs")

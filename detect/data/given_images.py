@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 import numpy as np
 from PIL import Image as pil
@@ -13,10 +13,22 @@ from detect.data.image_file import read_image
 from detect.errors import DataError
 from detect.files import expanded
 
+
+class ArrayLike(Protocol):
+    """An array or a tensor of any library."""
+
+    def __array__(self) -> np.ndarray: ...
+
+
+Given = str | Path | pil.Image | ArrayLike
+"""An image as people hold it."""
+Images = Given | Iterable[Given]
+"""One or several; a batch of arrays is an iterable of its images."""
+
 LEGAL = "legal are a path, a PIL image, and a uint8 array or tensor [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] in RGB"
 
 
-def listed(images: Any) -> list[Any]:
+def listed(images: Images) -> list[Given]:
     """The images one by one, not read yet: of a single image, of an iterable or batch of them, of a folder.
 
     Raises DataError for a folder without an image.
@@ -29,13 +41,13 @@ def listed(images: Any) -> list[Any]:
             raise DataError(f"{images}: the folder has no image")
         return list(found)
     if isinstance(images, pil.Image) or (hasattr(images, "shape") and len(images.shape) < 4):
-        return [images]
+        return [cast(Given, images)]
     if not isinstance(images, Iterable):
         raise DataError(f"{type(images).__name__}: this is no image; {LEGAL}, or several of them")
     return list(images)
 
 
-def pixels(image: Any, name: str = "the image") -> np.ndarray:
+def pixels(image: Given, name: str = "the image") -> np.ndarray:
     """uint8 [H, W, 3] in RGB. Grey becomes three equal channels, and an alpha channel is left out, as in files.
 
     name: for messages. Raises DataError for what is no such image.

@@ -49,7 +49,7 @@ class ScaleJitter(A.DualTransform):
         corner = self.random_generator.integers(0, sides - size + 1)
         return {"shrinks": factor < 1, "window": (*corner.tolist(), *(corner + size).tolist())}
 
-    def apply(self, img: np.ndarray, shrinks: bool, window: tuple[int, int, int, int], **params: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, shrinks: bool, window: tuple[int, int, int, int], **params: object) -> np.ndarray:
         """The part of the image, or the canvas with the image on it."""
         ymin, xmin, ymax, xmax = window
         if not shrinks:

@@ -64,7 +64,7 @@ class Calibration:
         return cls(slope, bias, error(scores[seen], hits[seen]), error(after, hits[seen]))
 
     @classmethod
-    def read(cls, said: Any) -> "Calibration | None":
+    def read(cls, said: object) -> "Calibration | None":
         """The calibration in a JSON value; None for null. Raises ValueError, which says what is legal."""
         if said is None:
             return None
@@ -72,7 +72,7 @@ class Calibration:
         values: list[Any] = [said.get(name) if isinstance(said, Mapping) else None for name in names]
         if not all(type(v) in (int, float) and math.isfinite(v) and abs(v) <= STEEPEST for v in values):
             raise ValueError(f"its calibration must have {', '.join(names)}, numbers of at most {STEEPEST:g}")
-        if not said["slope"] > 0:
+        if not values[0] > 0:
             raise ValueError("its calibration must have a slope above 0")
         return cls(*(float(v) for v in values))
 

@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from detect.data.augment import Augment
+from detect.data.classification_stream import ClassificationStream
 from detect.data.dataset import ClassificationDataset, DetectionDataset
-from detect.data.pipeline import ClassificationStream, DetectionStream
+from detect.data.pipeline import DetectionStream
 from detect.evaluation.classification import ClassificationScores, score_classification
 from detect.evaluation.coco import CocoEvaluator, Scores
 from detect.evaluation.interface import Detect, Value, Workers

@@ -91,7 +91,7 @@ class Shipped:
         return asdict(self)
 
     @classmethod
-    def read(cls, said: Any, classes: int) -> "Shipped | None":
+    def read(cls, said: object, classes: int) -> "Shipped | None":
         """The thresholds in a JSON value; None for null. Raises ValueError, which says what is legal."""
         if said is None:
             return None

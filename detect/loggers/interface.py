@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,3 +188,26 @@ class SentRows:
 
 def _step(row: Row) -> float:
     return float(row["step"] or 0)
+
+
+class RowLogger(Logger, ABC):
+    """A logger of a service that keeps the rows of a run, so that each row is sent once, also by a resumed run.
+
+    `begin` of a subclass sets `_new`: whether the service has nothing of the run yet.
+    """
+
+    def __init__(self) -> None:
+        self._new, self._rows = True, SentRows((), (), True)
+
+    def begin_stage(self, stage: str, folder: Path, kept: Sequence[Row], undone: Sequence[Row]) -> None:
+        self._rows = SentRows(kept, undone, self._new)
+        for row in self._rows.missed:
+            self._send(row)
+
+    def row(self, row: Row) -> None:
+        if self._rows.wants(row):
+            self._send(row)
+
+    @abstractmethod
+    def _send(self, row: Row) -> None:
+        """Sends a row to the service."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detect.errors import printable
-from detect.loggers.interface import Described, Logger, Row, SentRows, State, figures_of
+from detect.loggers.interface import Described, Row, RowLogger, State, figures_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -21,7 +21,7 @@ MOST_PARAMETERS, LONGEST_PARAMETER, LONGEST_KEY = 100, 500, 200
 """Limits of every MLflow store: parameters in a request, and characters of a value and of a key."""
 
 
-class MLflow(Logger):
+class MLflow(RowLogger):
     """Writes an MLflow run for each run, with the figures of all its stages.
 
     MLFLOW_TRACKING_URI names the store: a server, or a folder. Without it, the store is the folder `mlruns` of the
@@ -36,10 +36,10 @@ class MLflow(Logger):
         pictures: whether the pictures of evaluations are sent. files: whether scores, pictures and configuration are
         sent as artefacts at the end of a stage.
         """
+        super().__init__()
         self.experiment, self.pictures, self.files = experiment, pictures, files
         self._client: MlflowClient | None = None
-        self._run, self._new = "", True
-        self._rows = SentRows((), (), True)
+        self._run = ""
 
     def begin(self, run: Described) -> None:
         for name, value in (("MAX_RETRIES", "2"), ("TIMEOUT", "20")):  # else a lost server costs minutes at each row
@@ -78,15 +78,6 @@ class MLflow(Logger):
         changed = [RunTag(f"changed.{k}", v) for k, v in shown.items() if k in before and before[k] != v]
         if changed:
             client.log_batch(self._run, tags=changed[:MOST_PARAMETERS])
-
-    def begin_stage(self, stage: str, folder: Path, kept: Sequence[Row], undone: Sequence[Row]) -> None:
-        self._rows = SentRows(kept, undone, self._new)
-        for row in self._rows.missed:
-            self._send(row)
-
-    def row(self, row: Row) -> None:
-        if self._rows.wants(row):
-            self._send(row)
 
     def _send(self, row: Row) -> None:
         named = {f"{row['stage']}/{row['kind']}/{name}": value for name, value in figures_of(row).items()}

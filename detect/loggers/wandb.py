@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from detect.errors import ConfigError, printable
-from detect.loggers.interface import Described, Logger, Row, SentRows, State, figures_of
+from detect.loggers.interface import Described, Row, RowLogger, State, figures_of
 
 if TYPE_CHECKING:
     import wandb
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HOST = "api.wandb.ai"
 
 
-class WandB(Logger):
+class WandB(RowLogger):
     """Writes a W&B run for each run, with the figures of all its stages. Its own files are in RUN/wandb.
 
     The account, the team and the server are those of WANDB_API_KEY or `wandb login`, WANDB_ENTITY and WANDB_BASE_URL. A
@@ -40,10 +40,10 @@ class WandB(Logger):
         the pictures of evaluations are sent. files: whether scores, pictures and configuration are sent at the end of
         a stage.
         """
+        super().__init__()
         self.project, self.mode, self.pictures, self.files = project, mode, pictures, files
         self._run: wandb.Run | None = None
-        self._folder, self._new = Path(), True
-        self._rows = SentRows((), (), True)
+        self._folder = Path()
 
     def check(self) -> None:
         super().check()
@@ -78,13 +78,7 @@ class WandB(Logger):
     def begin_stage(self, stage: str, folder: Path, kept: Sequence[Row], undone: Sequence[Row]) -> None:
         self._known.define_metric(f"{stage}/step", hidden=True)  # each stage counts its steps from 0
         self._known.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
-        self._rows = SentRows(kept, undone, self._new)
-        for row in self._rows.missed:
-            self._send(row)
-
-    def row(self, row: Row) -> None:
-        if self._rows.wants(row):
-            self._send(row)
+        super().begin_stage(stage, folder, kept, undone)
 
     def _send(self, row: Row) -> None:
         stage = row["stage"]

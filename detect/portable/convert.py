@@ -62,7 +62,7 @@ def to_onnx(architecture: Detector, about: dict[str, Any]) -> bytes:
     try:
         with quiet():
             model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
-    except (ValueError, RuntimeError, NotImplementedError, KeyError) as error:
+    except (ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise ConfigError(f"format=onnx: tf2onnx refuses this network: {reason}") from error
     entry = model.metadata_props.add()

@@ -31,6 +31,7 @@ from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError
 from detect.files import read_json, write_json, write_text
 from detect.runs import forms
+from detect.runs.stage_folder import METRICS, SUMMARY, StageFolder, summary_of
 from detect.runs.workers import Worker
 
 if TYPE_CHECKING:  # it imports numpy, and the command line imports this module before it refuses a typo
@@ -39,8 +40,8 @@ if TYPE_CHECKING:  # it imports numpy, and the command line imports this module 
 
 log = logging.getLogger("detect")
 
-SUMMARY, EXPORT, MEASURED = "summary.json", "export.json", "measured.json"
-"""The files that `detect report` reads: from a run or a stage, an exported model, or any other measurement."""
+EXPORT, MEASURED = "export.json", "measured.json"
+"""The files that `detect report` reads beside SUMMARY: from an exported model, or any other measurement."""
 
 CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
 """The stages, in the order in which they are trained."""
@@ -51,70 +52,7 @@ THRESHOLDS = "thresholds.json"
 TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
 """In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
 
-METRICS, LAST, BEST, FAILED = "metrics.jsonl", "last", "best", "failed.txt"
-WORKERS = "workers"
-
-
-@dataclass(frozen=True)
-class StageFolder:
-    """The files of one stage."""
-
-    path: Path
-    run: "RunFolder"
-
-    @property
-    def name(self) -> str:
-        """The name of the stage: classify, detector or quantized."""
-        return self.path.name
-
-    @property
-    def shared(self) -> Path:
-        """The stage's folder of worker 0, whose states, best weights and scores are those of all workers."""
-        return self.run.shared / self.name
-
-    @property
-    def metrics(self) -> Path:
-        """The file with one JSON line for each row of figures."""
-        return self.path / METRICS
-
-    @property
-    def last(self) -> Path:
-        """The folder of the whole state; only the same run reads it."""
-        return self.shared / LAST
-
-    @property
-    def best(self) -> Path:
-        """The prefix of the checkpoint with the best weights, stored by name."""
-        return self.shared / BEST
-
-    @property
-    def ledger(self) -> Path:
-        """The ledger: where the weights come from."""
-        return self.path / "transfer.json"
-
-    @property
-    def summary(self) -> Path:
-        """The scores and the cost of a finished stage."""
-        return self.path / SUMMARY
-
-    @property
-    def first_batch(self) -> Path:
-        """A picture of the first augmented batch."""
-        return self.path / "first_batch.png"
-
-    def diverged(self, step: int) -> Path:
-        """The file with the batch whose loss was not finite."""
-        return self.path / f"diverged_at_{step}.npz"
-
-    def summary_figure(self, name: str) -> float:
-        """A figure of the stage's summary, such as `seconds`; 0 if the stage is not finished."""
-        summary = _summary(self.shared / SUMMARY, {f"{name}?": "number"})
-        return float((summary or {}).get(name) or 0)
-
-    def scores(self) -> dict[str, Any] | None:
-        """The scores of a finished stage; None if the stage is not finished."""
-        summary = _summary(self.shared / SUMMARY, forms.ENDED)
-        return summary["scores"] if summary else None
+FAILED, WORKERS = "failed.txt", "workers"
 
 
 @dataclass(frozen=True)
@@ -246,7 +184,7 @@ class RunFolder:
         entry = {"changed": {key: list(pair) for key, pair in changed.items()}}
         history = self.changes()
         if not history or history[-1]["changed"] != entry["changed"]:
-            scores = (_summary(self.summary, forms.SCORED) or {}).get("scores")
+            scores = (summary_of(self.summary, forms.SCORED) or {}).get("scores")
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             write_json(self.history, [*history, {"time": now, **entry, "scores": scores}])
         self.summary.unlink(missing_ok=True)
@@ -283,7 +221,7 @@ class RunFolder:
 
     def objective(self) -> float | None:
         """AP of a finished run on the split that chose the checkpoint; None if the run is not finished."""
-        summary = _summary(self.summary, forms.SCORED)
+        summary = summary_of(self.summary, forms.SCORED)
         if summary is None:
             return None
         scores = summary["scores"]
@@ -303,11 +241,13 @@ class RunFolder:
         Raises InUse if another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = (self.path / "lock").open("w")
+        lock = (self.path / "lock").open("a")  # the text of another process stays
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.close()
             raise InUse(f"run folder {self.path}: another process is training in it") from error
+        lock.truncate(0)
         lock.write(f"{os.getpid()} on {socket.gethostname()}, {time.time_ns()}\n")
         lock.flush()
         return lock
@@ -344,14 +284,3 @@ class RunFolder:
             return {}
         asked = EXTENDABLE if cfg.get("resume") else ()
         return extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
-
-
-def _summary(path: Path, form: forms.Form) -> dict[str, Any] | None:
-    """The content of a summary.json. None without one, and for a damaged one: then the scores are made again."""
-    if not path.exists():
-        return None
-    try:
-        return forms.read(path, form)
-    except DataError as error:
-        log.warning("%s; its scores are made again", error)
-        return None

@@ -26,9 +26,9 @@ log = logging.getLogger("detect")
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its folder, configuration, data set and origin.
+    """A training run: its folder, configuration, data set and origin. As a context, it ends its lock.
 
-    lock: an open file; the folder is locked for this process as long as this object exists.
+    lock: an open file; the folder is locked for this process as long as it is open.
     worker: this process among those that train the run together.
     loggers: the services that get its figures.
     """
@@ -40,6 +40,13 @@ class Run:
     lock: IO[str] | None = None
     worker: Worker = ALONE
     loggers: Loggers = field(default_factory=Loggers)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.lock is not None:
+            self.lock.close()
 
     def described(self) -> Described:
         """The run, for logging services."""
@@ -76,19 +83,15 @@ def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> 
     place.refuse_other_data(dataset)
     check_ground_truth(dataset)
     origin = provenance.collect() | ({"command": command.line} if command else {})
-    return Run(place, cfg, dataset, origin, _begun(place, cfg, dataset, command), own, services)
-
-
-def _begun(place: RunFolder, cfg: DictConfig, dataset: DetectionDataset, command: Command | None) -> IO[str]:
-    """Claims the folder, after the checks, so that bad data leaves none, and writes its first files. Returns the lock.
-
-    No variable of `start_run` holds the lock: an error that was caught below it can keep its frame alive.
-    """
-    lock = place.claim()
-    keep_log(place.log)
-    place.extend(cfg)
-    place.save(cfg, dataset, command)
-    return lock
+    lock = place.claim()  # after the checks, so that bad data leaves no folder
+    try:
+        keep_log(place.log)
+        place.extend(cfg)
+        place.save(cfg, dataset, command)
+    except BaseException:
+        lock.close()
+        raise
+    return Run(place, cfg, dataset, origin, lock, own, services)
 
 
 def loggers(cfg: DictConfig, own: Worker = ALONE) -> Loggers:

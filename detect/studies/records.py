@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from detect.errors import ConfigError, DataError, first_few
-from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, LAST, MEASURED, SUMMARY, RunFolder
+from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, MEASURED, RunFolder
 from detect.runs.forms import check, read
+from detect.runs.stage_folder import LAST, SUMMARY
 from detect.studies import forms
 
 PASSED_OVER = {LAST, "__pycache__"}

@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 from detect.config import trust
 from detect.config.fingerprint import fingerprint
 from detect.data.augment import Augment
+from detect.data.classification_stream import ClassificationStream
 from detect.data.dataset import ClassificationDataset
-from detect.data.pipeline import ClassificationStream, DetectionStream
+from detect.data.pipeline import DetectionStream
 from detect.errors import ConfigError
 from detect.modeling.interface import Architecture, Classifier, Detector
 from detect.quantization.rewrite import fake_quant

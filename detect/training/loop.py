@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from detect.errors import UserError
 from detect.reporting.logger import RunLogger
-from detect.runs.folder import StageFolder
 from detect.runs.signals import handled
+from detect.runs.stage_folder import StageFolder
 from detect.training.saved_states import SavedStates
 from detect.training.schedule import Schedule
 from detect.training.trainer import SECONDS, WAITED, Diverged, Row, Trainer, means

@@ -3,17 +3,15 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import tf_keras
-from omegaconf import DictConfig
 
-from detect.config import arms
 from detect.config.tree import plain
 from detect.data.interface import Stream
-from detect.errors import ConfigError, UserError
+from detect.errors import UserError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
 from detect.modeling import cost
@@ -25,20 +23,21 @@ from detect.reporting import pictures, scores
 from detect.reporting.logger import RunLogger
 from detect.runs import disk
 from detect.runs.dataset import selection_split, threads
-from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder, StageFolder
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
+from detect.runs.stage_folder import StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, write_summary
 from detect.studies import run_page
-from detect.training import build, saved_states
+from detect.training import build
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
 from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
+from detect.training.initial_weights import initialise
 from detect.training.loop import Fit, Hook, Spent
 from detect.training.schedule import Schedule
 from detect.training.trainer import Trainer
-from detect.weights import anchor_order, checkpoint, class_heads
+from detect.weights import checkpoint
 from detect.weights.interface import WeightSource
-from detect.weights.sources import FromFile, NoWeights
-from detect.weights.transfer import transfer
+from detect.weights.sources import FromFile
 
 log = logging.getLogger("detect")
 
@@ -103,14 +102,6 @@ class Stage:
         if isinstance(results, RunFolder):  # of the last stage
             stage, files = "", [results.config, *files]
         self.run.loggers.results(stage, numbers, files)
-
-
-def first_weights(cfg: DictConfig) -> WeightSource:
-    """The source of the first stage's weights: `init`, unless the arm of an ablation starts from random values."""
-    weights: WeightSource = NoWeights() if cfg.arm.start == "random" else build.instantiate(cfg.init)
-    if cfg.arm.name is not None:
-        log.info(arms.description(cfg.arm, weights.describe()))
-    return weights
 
 
 def step_macs(architecture: Architecture, schedule: Schedule) -> int:
@@ -311,52 +302,3 @@ def write_report(folder: RunFolder) -> None:
         log.info("the page of the run is %s", run_page.write_page(folder.path))
     except UserError as error:
         log.warning("the run has no page: %s", error)
-
-
-def initialise(
-    architecture: Architecture, weights: WeightSource, cfg: DictConfig, folder: StageFolder, classes: Sequence[str] = ()
-) -> bool:
-    """Copies weights by name and shape, writes the ledger and logs the chosen start. Returns whether it copied.
-
-    classes: the class names of a detector.
-
-    Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2.
-    """
-    if saved_states.steps(folder.last):
-        log.info("start: resume %s", folder.name)
-        return False
-    if weights.scope == "detector" and not architecture.detects:
-        raise ConfigError(
-            "init.scope=detector also loads a detector's heads, and stage 1 would change the backbone before them: "
-            "leave stage 1 out (classify.enabled=false), or load only the backbone (init.scope=backbone)"
-        )
-    arrays = weights.read(build.instantiate(cfg.backbone))
-    if arrays is None:
-        log.info("start: from scratch (random weights)")
-        return False
-    before = getattr(arrays, "classes", None)
-    log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
-    ledger = transfer(
-        architecture.model,
-        arrays,
-        source=weights.describe(),
-        layers=architecture.backbone_layers,
-        scope=weights.scope,
-        skip=weights.skip,
-        classes=classes,
-    )
-    folder.path.mkdir(parents=True, exist_ok=True)
-    ledger.save(folder.ledger)
-    for line in [*ledger.lines(), *class_heads.account(ledger, weights.scope, before, classes)]:
-        log.info(line)
-    if weights.scope == "detector":
-        warn_of_other_anchors(cast(Detector, architecture), getattr(arrays, "anchors", None), weights.describe())
-    return True
-
-
-def warn_of_other_anchors(detector: Detector, told: anchor_order.Told | None, source: str) -> None:
-    """Logs a warning if the heads in a file were trained for other anchors than the detector's. told: by the file."""
-    shapes = [(int(x.shape[1]), int(x.shape[2])) for x in detector.maps.values()]
-    warning = anchor_order.complaint(detector.anchor_generator, shapes, detector.size, told, source)
-    if warning:
-        log.warning(warning)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.core.framework.graph_pb2 import GraphDef
 
 from detect.geometry.anchors import SSDAnchors
 from detect.weights.wire import Walk
@@ -26,7 +27,7 @@ Told = list[list[tuple[float, float]]] | np.ndarray
 """(scale, ratio) of each anchor of a cell, for each map; or all anchors, as STORED."""
 
 
-def told_by_graph(graph: Any) -> Told | None:
+def told_by_graph(graph: GraphDef) -> Told | None:
     """The anchors that a GraphDef of the Object Detection API computes or stores; None if it tells none.
 
     Its MultipleGridAnchorGenerator divides the scales of a map's anchors by the square roots of their ratios: both are
@@ -65,7 +66,7 @@ def told_by_checkpoint(prefix: Path) -> Told | None:
 
 def _told(file: Path, path: Sequence[int]) -> Told | None:
     """path: the fields that lead to the GraphDef in the file."""
-    graph, walk, size = tf.compat.v1.GraphDef(), Walk(), 0
+    graph, walk, size = GraphDef(), Walk(), 0
     with file.open("rb") as stream:
         content = memoryview(stream.read())
     for field in path:

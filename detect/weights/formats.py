@@ -114,7 +114,7 @@ def _kind_of_zip(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, OverflowError, struct.error):
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, OverflowError, struct.error):
         return "zip"
     if "config.json" in names and any(name.endswith(".h5") for name in names):
         return "keras"

@@ -11,7 +11,7 @@ import pytest
 
 from detect.config.check import CONFIG_DIR
 from detect.data.subset import limit
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, InUse
 from detect.runs.dataset import check_ground_truth, open_dataset, selection_split
 from detect.runs.folder import RunFolder
 from detect.runs.start import finished, start_run
@@ -113,8 +113,11 @@ def test_nothing_is_written_below_the_data(folder, monkeypatch):
 def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_path_factory):
     place = RunFolder(tmp_path_factory.mktemp("run"))
     cfg = compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3")
-    first = start_run(cfg, place.path)
-    del first
+    with start_run(cfg, place.path):
+        claimed = place.claimed_by()
+        with pytest.raises(InUse, match="another process"):
+            start_run(cfg, place.path)
+        assert claimed and place.claimed_by() == claimed, "a refused process leaves the lock as it is"
     gone = sorted((folder / "Annotations").iterdir())[0]
     text = gone.read_text()
     gone.unlink()
@@ -129,7 +132,8 @@ def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_pa
     with pytest.raises(DataError, match=rf"images with other boxes, .*: 1 \({gone.stem}\)"):
         start_run(cfg, place.path)
     gone.write_text(text)
-    start_run(cfg, place.path)
+    with start_run(cfg, place.path):
+        pass
     with pytest.raises(DataError, match=r"images in another split: .* -> "):
         start_run(
             compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3", "dataset.split_seed=3"),
@@ -139,15 +143,16 @@ def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_pa
 
 def test_an_extension_is_written_into_the_history(folder, tmp_path_factory):
     place = RunFolder(tmp_path_factory.mktemp("run"))
-    begun = start_run(compose(folder, "schedule.steps=10"), place.path)
+    with start_run(compose(folder, "schedule.steps=10"), place.path):
+        pass
     place.summary.write_text('{"scores": {"val": {"AP": 0.5}}}')
     longer = compose(folder, "schedule.steps=20")
     with pytest.raises(ConfigError, match=r"schedule\.steps: the run has 10, this command has 20"):
         place.extensions(longer)
     asked = compose(folder, "schedule.steps=20", f"resume={place.path}")
     assert finished(asked, place.path) is None and finished(compose(folder, "schedule.steps=10"), place.path) == 0.5
-    del begun
-    start_run(asked, place.path)
+    with start_run(asked, place.path):
+        pass
     (entry,) = json.loads(place.history.read_text())
     assert entry["changed"] == {"schedule.steps": [10, 20]} and entry["scores"] == {"val": {"AP": 0.5}}
     assert not place.summary.exists() and place.saved_config().schedule.steps == 20

@@ -108,7 +108,7 @@ def test_the_share_of_an_image_does_not_hang_on_the_images_order():
 
 def test_crops_come_from_the_share_of_the_run_alone(tmp_path):
     """Every image has a grey of its own: the pixels of stage 1's batches tell which images they were cut from."""
-    from detect.data.pipeline import ClassificationStream
+    from detect.data.classification_stream import ClassificationStream
 
     for i in range(20):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((48, 64, 3), 10 * i + 5, np.uint8))

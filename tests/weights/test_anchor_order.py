@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from detect.geometry.anchors import GridAnchors, SSDAnchors
-from detect.training.stages import warn_of_other_anchors
+from detect.training.initial_weights import warn_of_other_anchors
 from detect.weights import checkpoint
 from detect.weights.anchor_order import complaint, told_by_checkpoint, told_by_graph
 from detect.weights.sources import FromFile

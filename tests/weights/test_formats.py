@@ -136,7 +136,7 @@ def test_folders_with_several_files_or_none(model, tmp_path):
 
 @pytest.mark.parametrize("version", [63, 255])
 def test_a_zip_of_a_version_that_nobody_reads(tmp_path, version):
-    """Python's zipfile raises NotImplementedError for it."""
+    """Python's zipfile raises a kind of RuntimeError for it."""
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:

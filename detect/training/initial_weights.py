@@ -1,0 +1,76 @@
+"""How a stage starts: from a state of this run, from weights that are copied by name, or from random values."""
+
+import logging
+from collections.abc import Sequence
+from typing import cast
+
+from omegaconf import DictConfig
+
+from detect.config import arms
+from detect.errors import ConfigError
+from detect.modeling.interface import Architecture, Detector
+from detect.runs.stage_folder import StageFolder
+from detect.training import build, saved_states
+from detect.weights import anchor_order, class_heads
+from detect.weights.interface import WeightSource
+from detect.weights.sources import NoWeights
+from detect.weights.transfer import transfer
+
+log = logging.getLogger("detect")
+
+
+def first_weights(cfg: DictConfig) -> WeightSource:
+    """The source of the first stage's weights: `init`, unless the arm of an ablation starts from random values."""
+    weights: WeightSource = NoWeights() if cfg.arm.start == "random" else build.instantiate(cfg.init)
+    if cfg.arm.name is not None:
+        log.info(arms.description(cfg.arm, weights.describe()))
+    return weights
+
+
+def initialise(
+    architecture: Architecture, weights: WeightSource, cfg: DictConfig, folder: StageFolder, classes: Sequence[str] = ()
+) -> bool:
+    """Copies weights by name and shape, writes the ledger and logs the chosen start. Returns whether it copied.
+
+    classes: the class names of a detector.
+
+    Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2.
+    """
+    if saved_states.steps(folder.last):
+        log.info("start: resume %s", folder.name)
+        return False
+    if weights.scope == "detector" and not architecture.detects:
+        raise ConfigError(
+            "init.scope=detector also loads a detector's heads, and stage 1 would change the backbone before them: "
+            "leave stage 1 out (classify.enabled=false), or load only the backbone (init.scope=backbone)"
+        )
+    arrays = weights.read(build.instantiate(cfg.backbone))
+    if arrays is None:
+        log.info("start: from scratch (random weights)")
+        return False
+    before = getattr(arrays, "classes", None)
+    log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
+    ledger = transfer(
+        architecture.model,
+        arrays,
+        source=weights.describe(),
+        layers=architecture.backbone_layers,
+        scope=weights.scope,
+        skip=weights.skip,
+        classes=classes,
+    )
+    folder.path.mkdir(parents=True, exist_ok=True)
+    ledger.save(folder.ledger)
+    for line in [*ledger.lines(), *class_heads.account(ledger, weights.scope, before, classes)]:
+        log.info(line)
+    if weights.scope == "detector":
+        warn_of_other_anchors(cast(Detector, architecture), getattr(arrays, "anchors", None), weights.describe())
+    return True
+
+
+def warn_of_other_anchors(detector: Detector, told: anchor_order.Told | None, source: str) -> None:
+    """Logs a warning if the heads in a file were trained for other anchors than the detector's. told: by the file."""
+    shapes = [(int(x.shape[1]), int(x.shape[2])) for x in detector.maps.values()]
+    warning = anchor_order.complaint(detector.anchor_generator, shapes, detector.size, told, source)
+    if warning:
+        log.warning(warning)

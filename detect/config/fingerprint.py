@@ -10,6 +10,7 @@ import json
 
 from omegaconf import DictConfig
 
+from detect.config.signatures import static_signature
 from detect.config.tree import Tree, leaves, plain
 
 UNFINGERPRINTED = (
@@ -32,8 +33,8 @@ UNFINGERPRINTED = (
 )
 """Globs of keys that change neither the data nor the result of a run."""
 
-ADDED = {"*.postprocess.class_agnostic": False}
-"""Globs of keys that runs of version 0.1 lack, and the value that does what these did: with it, a key is left out."""
+SINCE = {"minutes": None, "epochs": None, "jit_compile": False, "precision": "float32", "repeat_threshold": None}
+"""Keys of the run level that older runs lack, and the value that does what these runs did."""
 
 ABSENT = "no such key"
 
@@ -53,10 +54,33 @@ def digest(cfg: DictConfig) -> str:
 
 def changes(then: DictConfig, now: DictConfig) -> dict[str, tuple[object, object]]:
     """The keys that make two fingerprints differ, with both values; ABSENT is that of a missing key. Raises as
-    `fingerprint` does."""
+    `fingerprint` does.
+
+    A key that an older run lacks is no change if its value does what the older run did: the default of the constructor,
+    that of SINCE, or images that are not mixed.
+    """
     before, after = _decisive(then), _decisive(now)
     pairs = {key: (before.get(key, ABSENT), after.get(key, ABSENT)) for key in sorted(before.keys() | after.keys())}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    return {
+        key: pair
+        for key, pair in pairs.items()
+        if pair[0] != pair[1] and not (pair[0] is ABSENT and _as_before(key, before, after))
+    }
+
+
+def _as_before(key: str, before: Tree, after: Tree) -> bool:
+    """Whether a key that only `after` has does what a run without it did."""
+    if key in SINCE:
+        return bool(after[key] == SINCE[key])
+    if key.startswith("mixing."):
+        return not any(after[other] for other in after if fnmatch.fnmatchcase(other, "mixing.*.p"))
+    node, _, argument = key.rpartition(".")
+    target = f"{node}._target_"
+    signature = static_signature(str(after[target])) if target in after else None
+    if signature is None or before.get(target) != after[target] or argument not in signature.parameters:
+        return False
+    default = signature.parameters[argument].default
+    return bool((list(default) if isinstance(default, tuple) else default) == after[key])
 
 
 def _digest(tree: Tree) -> str:
@@ -65,9 +89,4 @@ def _digest(tree: Tree) -> str:
 
 def _decisive(cfg: DictConfig) -> Tree:
     """The resolved configuration by dotted key, without UNFINGERPRINTED keys."""
-    left_out = [(glob, None) for glob in UNFINGERPRINTED] + list(ADDED.items())
-    return {
-        key: value
-        for key, value in leaves(plain(cfg))
-        if not any(fnmatch.fnmatchcase(key, glob) and own in (None, value) for glob, own in left_out)
-    }
+    return {k: v for k, v in leaves(plain(cfg)) if not any(fnmatch.fnmatchcase(k, g) for g in UNFINGERPRINTED)}

@@ -124,12 +124,14 @@ class RunLogger:
         """Remove the records of this stage after `step`, because these steps run again."""
         self._close_file()
         rows = read_metrics(self._metrics) if self._metrics.exists() else []
-        kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= step]
+        kept, undone = list[dict](), list[dict]()
+        for row in rows:
+            (kept if row["stage"] != self.stage or row["step"] <= step else undone).append(row)
         if self._metrics.exists():
             write_text(self._metrics, "".join(strict_json(row) + "\n" for row in kept))
         for writer in self._board.values():
             writer.restart(step + 1)
-        self._services.begin_stage(self.stage, self.folder, kept, [row for row in rows if row not in kept])
+        self._services.begin_stage(self.stage, self.folder, kept, undone)
 
     def close(self) -> None:
         """End the progress line and flush everything; calling it twice does no harm."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tf_keras
 
 from detect.config.tree import plain
@@ -277,7 +278,10 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
         batch_size, workers = stage.schedule.scored_images, build.replicas(run)
-        show: scores.Show = lambda name, picture: logger.images(f"final/{name}", outcome["steps"], picture)  # noqa: E731
+
+        def show(name: str, picture: np.ndarray) -> None:
+            logger.images(f"final/{name}", outcome["steps"], picture)
+
         found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, split, workers, show)
         for name in splits:
             lost = found[name]["errors"]["gains"]

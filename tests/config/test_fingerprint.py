@@ -31,3 +31,27 @@ def test_what_may_change_changes_no_fingerprint_but_the_digest(glob):
     first, second = (OmegaConf.from_dotlist([f"{key}={value}", "seed=0"]) for value in ("a", "b"))
     assert changes(first, second) == {} and fingerprint(first) == fingerprint(second)
     assert digest(first) != digest(second)
+
+
+SCHEDULE = {"_target_": "detect.training.schedule.Schedule", "steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("added", "same"),
+    [
+        ({"schedule": {"evaluate_batch": None, "step_at": [0.6, 0.85]}}, True),  # the constructor's defaults
+        ({"schedule": {"evaluate_batch": 4}}, False),
+        ({"schedule": {"no_such_argument": None}}, False),
+        ({"jit_compile": False, "minutes": None, "precision": "float32"}, True),
+        ({"jit_compile": True}, False),
+        ({"epochs": 3}, False),
+        ({"mixing": {"_target_": "a.B", "mosaic": {"p": 0.0}, "mixup": {"p": 0.0}, "until": 0.9}}, True),
+        ({"mixing": {"_target_": "a.B", "mosaic": {"p": 0.0}, "mixup": {"p": 0.5}, "until": 0.9}}, False),
+        ({"other": {"_target_": "detect.training.schedule.Schedule", "accumulate": 1}}, False),  # a part that is new
+    ],
+)
+def test_a_key_that_an_older_run_lacks_is_no_change_if_it_does_the_same(added, same):
+    then = OmegaConf.create({"seed": 0, "schedule": SCHEDULE})
+    now = OmegaConf.merge(then, added)
+    assert (changes(then, now) == {}) == same
+    assert changes(now, then) != {}, "a run that has the key must keep it"

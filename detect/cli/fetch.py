@@ -44,15 +44,23 @@ def command(entry: Entry) -> str:
     )
 
 
+def facts(entry: Entry) -> str:
+    """Size, licence and hash of an archive, as far as a source states them."""
+    size = "size not stated" if entry.size is None else f"{entry.size / 1e6:.1f} MB"
+    known = "hash kept at the first fetch" if entry.sha256 is None else f"sha256 {entry.sha256[:16]}..."
+    return f"{size}, {entry.licence or 'licence not stated'}, {known}"
+
+
 def listing(entries: dict[str, Entry]) -> list[str]:
-    """Lines with each name and the overrides that build its network."""
+    """Lines with each name, the overrides that build its network, and the facts of its archive."""
     lines = []
     for detector, title in ((False, "ImageNet classifiers:"), (True, "Detectors (init.scope=detector for the heads):")):
         lines += [title]
         for entry in entries.values():
             if entry.detector == detector:
                 lines += [f"  {entry.name}"]
-                lines += textwrap.wrap(entry.use, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
+                for text in (entry.use, facts(entry)):
+                    lines += textwrap.wrap(text, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return [*lines, "Fetch one with `detect fetch NAME`; init=NAME fetches it, too."]
 
 

@@ -18,13 +18,13 @@ from hydra.core.singleton import Singleton
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from hydra.version import VersionBase
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import check, hydra_node, retarget, trust
 from detect.config.grammar import Job, jobs, parse, quoted
 from detect.config.other_words import meant
-from detect.config.tree import Tree, below, container, leaves, nearest, nodes, targets
+from detect.config.tree import Tree, below, container, leaves, nearest, nodes, read_yaml, targets, yaml_problem
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -130,6 +130,9 @@ class Composer:
         if lines not in self._cache:
             try:
                 self._cache[lines] = self._composed(lines)
+            except yaml.YAMLError as error:  # of a file of the user
+                file = getattr(getattr(error, "problem_mark", None) or error, "name", "a YAML file")
+                raise ConfigError(f"{file}: the file is damaged ({yaml_problem(error)})") from error
             except (ValueError, TypeError, OSError, RecursionError, OmegaConfBaseException) as error:
                 told = (str(error).splitlines() or [type(error).__name__])[0]
                 raise ConfigError(f"can't compose {' '.join(lines)[:300]}: {told[:500]}") from error
@@ -230,7 +233,7 @@ def _is_global(group: str, option: str | None) -> bool:
 
 def _placed(file: Path, package: str) -> Tree:
     """The content of a YAML file below the keys of its package, without its defaults list."""
-    loaded = OmegaConf.load(file)
+    loaded = read_yaml(file)
     content = {k: v for k, v in container(loaded).items() if k != "defaults"}
     for name in reversed(package.split(".") if package else []):
         content = {name: content}

@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from detect.config import trust
-from detect.config.tree import below, nodes
+from detect.config.tree import below, nodes, read_yaml
 from detect.errors import ConfigError
 
 GUARDED = ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging", "job.env_set", "job.name")
@@ -105,7 +105,7 @@ def refuse_search_path(files: Iterable[Path], given: Sequence[Override]) -> None
     """
     places = [(o.input_line, o.value()) for o in given if o.key_or_group == "hydra.searchpath" and not o.is_delete()]
     for file in files:
-        loaded = OmegaConf.load(file)
+        loaded = read_yaml(file)
         asked: Any = OmegaConf.to_container(loaded) if isinstance(loaded, DictConfig) else {}
         hydra = asked.get("hydra")
         places.append((f"{file}: hydra.searchpath", hydra.get("searchpath") if isinstance(hydra, dict) else hydra))

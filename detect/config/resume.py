@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detect.config import check
 from detect.config.fingerprint import changes
 from detect.config.grammar import parse, quoted
-from detect.config.tree import load_yaml
+from detect.config.tree import load_yaml, read_yaml
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -91,7 +91,7 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
     """
     asked = [line for line in lines if line.startswith("resume=") and line != "resume=null"]
     primary = check.CONFIG_DIR / f"{config_name}.yaml"
-    if not asked or (primary.is_file() and "resume" not in OmegaConf.load(primary)):
+    if not asked or (primary.is_file() and "resume" not in read_yaml(primary)):
         return tuple(lines), None
     if multirun:
         raise ConfigError("resume=RUN resumes one run: leave out -m and give one run folder of the sweep")

@@ -16,10 +16,8 @@ export quantize=X   means export quantization=X, because `quantize` is a group o
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from detect.config.grammar import quoted
-from detect.config.tree import nearest
+from detect.config.tree import nearest, read_yaml
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -57,7 +55,7 @@ def written_out(
 def catalogue(folders: Iterable[Path]) -> dict[str, str]:
     """Names of the published weights, and the option of the group `init/archives` that holds each."""
     files = [file for folder in folders for file in sorted(folder.glob("init/archives/*.yaml"))]
-    return {str(name): file.stem for file in files for name in OmegaConf.load(file)}
+    return {str(name): file.stem for file in files for name in read_yaml(file)}
 
 
 def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:

@@ -19,15 +19,31 @@ RESERVED = frozenset(("_target_", "_convert_", "_recursive_", "_partial_", "_arg
 """Keys of a node with a `_target_` that Hydra reads; they are not arguments."""
 
 
+def read_yaml(file: Path, need: str = "") -> DictConfig | ListConfig:
+    """The content of a YAML file. Raises ConfigError, which names the file and the line, if it is damaged.
+
+    need: the end of the message.
+    """
+    try:
+        return OmegaConf.load(file)
+    except (yaml.YAMLError, ValueError, OSError, RecursionError, OmegaConfBaseException) as error:
+        end = f"; {need}" if need else ""
+        raise ConfigError(f"{file}: the file is damaged ({yaml_problem(error)}){end}") from error
+
+
+def yaml_problem(error: Exception) -> str:
+    """What is wrong in a YAML file, and where: `line 2: found duplicate key a`."""
+    mark = getattr(error, "problem_mark", None)
+    told = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    return f"line {mark.line + 1}: {told}" if mark else str(told)
+
+
 def load_yaml(file: Path, need: str = "it must hold a mapping of keys to values") -> DictConfig:
     """The configuration in a YAML file. Raises ConfigError, which names the file, if it is damaged or holds none.
 
     need: the end of the message.
     """
-    try:
-        cfg = OmegaConf.load(file)
-    except (yaml.YAMLError, ValueError, OSError, RecursionError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{file}: the file is damaged ({str(error).splitlines()[0]}); {need}") from error
+    cfg = read_yaml(file, need)
     if not isinstance(cfg, DictConfig) or not cfg:
         raise ConfigError(f"{file}: the file is empty or damaged; {need}")
     return cfg

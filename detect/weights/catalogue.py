@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from detect.weights.download import sha256_of
 log = logging.getLogger("detect")
 
 
-KINDS: dict[str, Any] = {"backbone": Mapping, "detector": bool, "sha256": str | None}  # the others are text
+KINDS: dict[str, Any] = {  # the others are text
+    **{"backbone": Mapping, "detector": bool, "sha256": str | None, "size": int | None, "licence": str | None}
+}
 LEGAL = defaultdict(lambda: "text", backbone="a mapping", detector="true or false", sha256="a hash or null")
+LEGAL |= {"size": "a number of bytes or null", "licence": "text or null"}
 SAFE = ("https://", "file://")  # what arrives from there is what the address names
 
 
@@ -33,6 +36,7 @@ class Entry:
     address, sha256: of the tar archive. sha256=None: the hash of the first archive that is fetched is kept, and later
         archives must have it; this needs an address by https, or a file.
     file: start of the names of the wanted files in the archive, with their folders.
+    size: of the archive in bytes. licence: of the weights. None, or no such key, where no source states them.
     """
 
     name: str
@@ -43,19 +47,23 @@ class Entry:
     address: str
     sha256: str | None
     file: str
+    size: int | None = None
+    licence: str | None = None
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> "Entry":
-        """Makes an entry from a mapping with every field except the name. Raises ConfigError for another mapping, and
-        for values of another type."""
+        """Makes an entry from a mapping with every field except the name; those with a default may be left out.
+
+        Raises ConfigError for another mapping, and for values of another type.
+        """
         if not isinstance(values, Mapping):
             raise ConfigError(f"catalogue: {name} is {values!r}; legal is a mapping")
-        wanted = {field.name for field in fields(cls)} - {"name"}
-        if set(values) != wanted:
-            odd = sorted(set(values) ^ wanted)
+        known = {field.name for field in fields(cls)} - {"name"}
+        wanted = {field.name for field in fields(cls) if field.default is MISSING} - {"name"}
+        if odd := sorted((wanted - set(values)) | (set(values) - known)):
             raise ConfigError(f"catalogue: {name} must have {', '.join(sorted(wanted))}; wrong are {', '.join(odd)}")
         for field in fields(cls):
-            value = values.get(field.name, name)
+            value = values.get(field.name, name if field.name == "name" else field.default)
             if not isinstance(value, KINDS.get(field.name, str)):
                 raise ConfigError(f"catalogue: {field.name} of {name} is {value!r}; legal is {LEGAL[field.name]}")
         return cls(name, **values)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from detect.cli.fetch import listing
+from detect.cli.fetch import facts, listing
 from detect.cli.overrides import first_job, prepare, read
 from detect.weights import checkpoint
 from detect.weights.catalogue import Entry
@@ -57,9 +57,13 @@ def test_the_list_fits_a_terminal():
 def test_the_list_has_every_name_once():
     values = {"slim_scope": "V", "backbone": {}, "use": "u", "address": "a", "sha256": None, "file": "f"}
     entries = {name: Entry.of(name, values | {"detector": name == "b"}) for name in "ab"}
-    assert listing(entries)[:6] == [
-        "ImageNet classifiers:", "  a", "      u", "Detectors (init.scope=detector for the heads):", "  b", "      u"
-    ]  # fmt: skip
+    unknown = "      size not stated, licence not stated, hash kept at the first fetch"
+    heads = "ImageNet classifiers:", "Detectors (init.scope=detector for the heads):"
+    assert listing(entries)[:8] == [heads[0], "  a", "      u", unknown, heads[1], "  b", "      u", unknown]
+    told = {"size": 94_321_559, "licence": "Apache-2.0", "sha256": "0123456789abcdef" * 4}
+    assert (
+        facts(Entry.of("a", values | told | {"detector": False})) == "94.3 MB, Apache-2.0, sha256 0123456789abcdef..."
+    )
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

@@ -201,3 +201,23 @@ def test_own_targets_train_a_step(mylib, small_overrides):
     )
     assert done.returncode == 0, done.stderr
     assert (mylib / "run" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: 1\na: 2\n", "line 2: found duplicate key a"),
+        (b"a: [1\n", "line 2"),
+        (b"a: *x\n", "alias"),
+        (b"\0", "x0000"),
+    ],
+)
+@pytest.mark.parametrize("place", ["experiment/bad.yaml", "backbone/bad.yaml", "init/archives/bad.yaml"])
+def test_a_damaged_file_of_the_user_is_named_with_its_line(tmp_path, place, content, said):
+    file = tmp_path / place
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    group = file.parent.relative_to(tmp_path).as_posix()
+    chosen = [] if group == "init/archives" else [f"{group}=bad"]
+    with pytest.raises(ConfigError, match=rf"{re.escape(str(file))}: the file is damaged \(.*{said}"):
+        compose(["dataset=digits", *chosen], config_dir=tmp_path)

@@ -46,6 +46,13 @@ class Operation:
         data = self.model.buffers[self.tensor(index).buffer].data
         return data is not None and len(data) > 0
 
+    def zeros(self, index: int) -> bool:
+        """Whether all values of an 8-bit constant stand for 0."""
+        tensor = self.tensor(index)
+        scaling = tensor.quantization
+        zero = 0 if scaling is None or scaling.zeroPoint is None else int(scaling.zeroPoint[0])
+        return bool(np.all(np.asarray(self.model.buffers[tensor.buffer].data, np.uint8) == zero % 256))
+
     def whole(self, place: int) -> list[int]:
         """The values of an int32 constant among the inputs, flat; [] if there is none."""
         if place >= len(self.inputs) or not self.constant(self.inputs[place]):
@@ -78,6 +85,8 @@ def _joined(operation: Operation) -> str | None:
     fixed = [index for index in operation.inputs if operation.constant(index)]
     if fixed and len(operation.inputs) != 2:
         return "joins a constant with several tensors"
+    if not all(operation.zeros(index) for index in fixed):
+        return "joins a constant that is not all zeros"
     return _no_activation(operation)
 
 
@@ -126,33 +135,7 @@ PLAIN = (
 )
 # fmt: on
 LIMITS: Mapping[str, Limit | None] = {
-    **dict.fromkeys(
-        [
-            "ADD",
-            "EXPAND_DIMS",
-            "L2_NORMALIZATION",
-            "LOGISTIC",
-            "MAXIMUM",
-            "MINIMUM",
-            "MUL",
-            "QUANTIZE",
-            "RELU",
-            "RELU6",
-            "RELU_N1_TO_1",
-            "RESHAPE",
-            "RESIZE_BILINEAR",
-            "RESIZE_NEAREST_NEIGHBOR",
-            "RSQRT",
-            "SLICE",
-            "SPACE_TO_DEPTH",
-            "SQUARED_DIFFERENCE",
-            "SQUEEZE",
-            "SUB",
-            "TANH",
-            "TRANSPOSE",
-            "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        ]
-    ),
+    **dict.fromkeys(PLAIN),
     "AVERAGE_POOL_2D": _no_activation,
     "CONCATENATION": _joined,
     "CONV_2D": _alike_dilation,

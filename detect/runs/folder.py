@@ -73,7 +73,7 @@ class RunFolder:
 
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage of STAGES."""
-        return StageFolder(self.path / name, self)
+        return StageFolder(self.path / name, self.shared / name)
 
     @property
     def config(self) -> Path:

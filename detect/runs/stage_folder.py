@@ -3,13 +3,10 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detect.errors import DataError
 from detect.runs import forms
-
-if TYPE_CHECKING:
-    from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 
@@ -18,20 +15,19 @@ SUMMARY, METRICS, LAST, BEST = "summary.json", "metrics.jsonl", "last", "best"
 
 @dataclass(frozen=True)
 class StageFolder:
-    """The files of one stage."""
+    """The files of one stage.
+
+    path: The folder that this process writes.
+    shared: The stage's folder of worker 0, whose states, best weights and scores are those of all workers.
+    """
 
     path: Path
-    run: "RunFolder"
+    shared: Path
 
     @property
     def name(self) -> str:
         """The name of the stage: classify, detector or quantized."""
         return self.path.name
-
-    @property
-    def shared(self) -> Path:
-        """The stage's folder of worker 0, whose states, best weights and scores are those of all workers."""
-        return self.run.shared / self.name
 
     @property
     def metrics(self) -> Path:

@@ -191,7 +191,7 @@ class Fit:
         log.warning("signal %s: saving after this step", signal.Signals(number).name)
 
     def _interrupt(self) -> NoReturn:
-        go_on = f"detect train resume={self.folder.run.shared}"
+        go_on = f"detect train resume={self.folder.shared.parent}"
         log.warning("stopped at step %d, all is saved; continue with: %s", self.step, go_on)
         raise Interrupted
 

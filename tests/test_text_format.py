@@ -88,7 +88,7 @@ def test_what_protobuf_writes(data):
     def count(fields):
         return sum(1 + (count(field.value) if isinstance(field.value, list) else 0) for field in fields)
 
-    lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
+    lines = [line.strip() for line in text.split("\n") if line]
     assert count(parse(text, "x")) == sum(line != "}" for line in lines)
     strings = [v for v in data if isinstance(v, str)]
     found = [f.value[0].value for f in parse(text, "x") if isinstance(f.value, list) and f.value]

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from detect.errors import ConfigError
 from detect.modeling import replicas
 from detect.quantization.activations import FakeQuant
 from detect.quantization.grids import Step, steps
@@ -41,12 +42,19 @@ class Folded(Stepped):
         super().__init__(spec, **kwargs)
         self.convolution = layers.deserialize(convolution) if isinstance(convolution, dict) else convolution
         self.norm = layers.deserialize(norm) if isinstance(norm, dict) else norm
+        self.shares_kernel = False  # with another layer, which folds it with another batch norm
         self.between = None
         if isinstance(self.convolution, layers.SeparableConv2D):
             self.between = FakeQuant(self.spec, name=f"{self.name}/depthwise/fake_quant")
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """The arguments of the constructor. Raises ConfigError if a kernel is shared: each copy would have its own."""
+        if self.shares_kernel:
+            raise ConfigError(
+                f"{self.name}: Keras can't save or clone this fake-quantised model, because the kernel of "
+                f"{self.convolution.name} is folded with several batch norms; save its weights with save_weights, or "
+                "the float model, and call fake_quant again"
+            )
         parts = {"convolution": self.convolution, "norm": self.norm}
         return {**super().get_config(), **{key: part and layers.serialize(part) for key, part in parts.items()}}
 

@@ -33,8 +33,8 @@ def fake_quant(model: tf_keras.Model, spec: Spec | None) -> tf_keras.Model:
     their input; the inputs of a concatenation share a range. A batch norm that follows no kernel becomes a depthwise
     1x1 convolution. Inputs and outputs of the model keep names and structure, and variables keep their names. The
     variables of ranges are named `.../range_*` (`detect.quantization.spec.RANGE_VARIABLES`). The twin is float32, also
-    if the model has another or mixed precision. Keras can save, load and clone it, and the copy gives the same bits,
-    except where a kernel is folded with several batch norms.
+    if the model has another or mixed precision. Keras can save, load and clone it, and the copy gives the same bits.
+    Where a kernel is folded with several batch norms, saving and cloning raise ConfigError; weights can be saved.
 
     With `training=True` the twin is contrib's training graph, with `training=False` its evaluation graph, which is
     scored and exported. `detect.quantization.callbacks` tells the twin the step, for the delay and the freezes.
@@ -207,9 +207,11 @@ class _Builder:
         if key not in self.folded:
             kernel = None if unit.kind == "scale" else self._layer(first.layer, linear=unit.kind == "linear")
             copied = None if norm is None else self._layer(norm.layer)
-            taken = any(layer.name == first.name for layer in self.folded.values())
-            name = norm.name if taken and norm is not None else first.name + "/plain" * taken
+            sharers = [layer for (other, _), layer in self.folded.items() if other == key[0]]
+            name = norm.name if sharers and norm is not None else first.name + "/plain" * bool(sharers)
             self.folded[key] = Folded(self.spec, kernel, copied, name=name)
+            for layer in [*sharers, self.folded[key]] if sharers else ():
+                layer.shares_kernel = True
         return self._call(self.folded[key], x)
 
     def _call(self, layer, x):

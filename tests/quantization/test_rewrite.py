@@ -303,3 +303,9 @@ def test_a_convolution_that_maps_share_is_folded_with_each_batch_norm(norms, shu
     gradients = tape.gradient(loss, twin.trainable_variables)
     assert all(g is not None and np.any(g) for v, g in zip(twin.trainable_variables, gradients, strict=True)
                if "shared/kernel" in v.name)  # fmt: skip
+    if norms == 2:
+        for copied in (twin.get_config, lambda: tf_keras.models.clone_model(twin)):
+            with pytest.raises(ConfigError, match="kernel of shared is folded with several batch norms"):
+                copied()
+    else:
+        assert len(tf_keras.models.clone_model(twin).weights) == len(twin.weights)

@@ -1,6 +1,9 @@
 """The blocks of a report: tables and lists of lines, and their Markdown. The page shows the same blocks."""
 
+import io
+import itertools
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +49,51 @@ Part = Block | Figure
 def markdown(blocks: Sequence[Block]) -> str:
     """The blocks in order as Markdown."""
     return "\n".join(_table(block) if isinstance(block, Table) else _listing(block) for block in blocks)
+
+
+def console(block: Block, width: int = 80) -> str:
+    """A block as plain text of at most `width` characters a line.
+
+    Columns that do not fit stand below, with the columns before the first figure again, at most twice. A last line names
+    the others.
+    """
+    if isinstance(block, Listing):
+        return "\n".join([block.caption, *(f"  {line}" for line in map(printable, block.lines))])
+    cells = [[printable(cell) for cell in row] for row in (block.heads, *block.rows)]
+    figures = (
+        k
+        for k, column in enumerate(zip(*cells[1:], strict=True))
+        if any(re.match(r"[+-]?\d+\.\d", cell) for cell in column)
+    )
+    first = next(figures, 1)  # the columns before it are labels
+    widths = [min(max(map(len, column)), width // 3) for column in zip(*cells, strict=True)]
+    while sum(widths[:first]) + 2 * first > width * 2 // 3 - 2:
+        widths[widths.index(max(widths[:first]))] -= 1
+    parts, rest = [], list(range(first, len(widths)))
+    while not parts or (rest and len(parts) < 3):
+        ends = itertools.accumulate(widths[k] + 2 for k in [*range(first), *rest])
+        fitting = sum(end - 2 <= width for end in ends)
+        shown, rest = [*range(first), *rest][:fitting], rest[fitting - first :]
+        parts.append(_plain(cells, shown, widths, width))
+    left_out = ", ".join(cells[0][k] for k in rest)
+    remarks = block.note, f"table.md also has: {left_out}" if left_out else ""
+    return "\n".join(filter(None, [block.caption, "\n".join(parts), *(textwrap.fill(line, width) for line in remarks)]))
+
+
+def _plain(cells: Sequence[Sequence[str]], shown: Sequence[int], widths: Sequence[int], width: int) -> str:
+    """Columns of a table without lines. A cell that is wider than its column goes on in the next line."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as Columns
+
+    columns = Columns(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    for k in shown:
+        columns.add_column(escape(cells[0][k]), width=widths[k], overflow="fold")
+    for row in cells[1:]:
+        columns.add_row(*(escape(row[k]) for k in shown))
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None, legacy_windows=False).print(columns)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 def _table(table: Table) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from detect.errors import DataError, first_few
 from detect.files import write_text
 from detect.studies import csv_file, pictures
-from detect.studies.blocks import Block, Figure, Listing, Table, markdown
+from detect.studies.blocks import Block, Figure, Listing, Table, console, markdown
 from detect.studies.curves import read_curve
 from detect.studies.export_rows import export_rows, measured_rows
 from detect.studies.export_tables import export_tables, measured_tables
@@ -38,7 +38,7 @@ def write(
     output: folder of the study; it may be the folder of the runs. The marked table of a README.md in it is replaced.
     rows: only `runs`, `exports` or `measured`. baseline: the arm that other arms are compared with; None is `generic`.
     If `runs` is one folder, TensorBoard's layout of the arms is written to it.
-    Returns the first table. Raises DataError if there is nothing to report.
+    Returns the first table for the console. Raises DataError if there is nothing to report.
     """
     records, output = collect(runs), Path(output)
     tried = [run for run in records.runs if run.debugs]
@@ -71,7 +71,8 @@ def write(
 
 
 def rewrite(folder: Path) -> str:
-    """Writes table.md, the marked table of README.md and report.html from the CSV files; returns the first table.
+    """Writes table.md, the marked table of README.md and report.html from the CSV files; returns the first table for
+    the console.
 
     Raises DataError for a folder without results.csv, and for a CSV file that a report did not write.
     """
@@ -82,7 +83,7 @@ def rewrite(folder: Path) -> str:
     if readme.exists() and (marked := readme_with(readme.read_text(encoding="utf-8"), text)) is not None:
         write_text(readme, marked)
     write_text(folder / "report.html", report_page(folder, blocks))
-    return markdown(blocks[:1])
+    return console(blocks[0])
 
 
 def report_page(folder: Path, blocks: Sequence[Block]) -> str:

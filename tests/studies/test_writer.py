@@ -142,7 +142,7 @@ def test_debug_runs_are_left_out_and_rows_name_their_folders(tmp_path, make_run,
     make_run(tmp_path / "runs" / "real", study=None, name="mine")
     make_run(tmp_path / "runs" / "tried", study=None, name="mine", overrides=("debug=step",), seed=1)
     text = write(tmp_path / "runs", tmp_path / "out")
-    assert "| run |" in text and "real" in text and "tried" not in text
+    assert "run  " in text and "real" in text and "tried" not in text
     assert "1 debug runs are left out: tried" in caplog.text
     with pytest.raises(DataError, match="1 runs with debug= are left out"):
         write(tmp_path / "runs" / "tried", tmp_path / "out")

@@ -1,0 +1,51 @@
+"""Blocks of a report as plain text for the console."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detect.studies.blocks import Listing, Table, console
+
+words = st.text("abc [*]/", max_size=60)
+numbers = st.floats(-1, 1).map("{:.3f}".format)
+
+
+@st.composite
+def tables(draw) -> Table:
+    kinds = [draw(st.sampled_from([words, numbers])) for _ in range(draw(st.integers(1, 14)))]
+    rows = draw(st.lists(st.tuples(*kinds), max_size=4))
+    return Table(tuple(f"head{k}" for k in range(len(kinds))), tuple(rows), caption="A caption", note="A note. " * 20)
+
+
+@settings(max_examples=80, deadline=None)
+@given(tables(), st.integers(60, 120))
+def test_no_line_is_wider_and_no_column_is_lost(table, width):
+    """A column stands in the table or in the last line. Folded heads may be in two lines."""
+    text = console(table, width)
+    assert all(len(line) <= width for line in text.splitlines())
+    letters = "".join(text.split())
+    assert text.startswith("A caption") and "Anote.Anote." in letters
+    left_out = text.partition("table.md also has: ")[2].replace("\n", " ").split(", ") if "table.md" in text else []
+    for k, head in enumerate(table.heads):
+        assert head in left_out or all(letter in letters for letter in f"head{k}")
+
+
+def test_columns_that_do_not_fit_stand_below_with_the_labels():
+    heads = ("arm", "seed", *(f"figure {k}" for k in range(12)))
+    table = Table(heads, (("mine", "0", *(f"0.{k:02d}0" for k in range(12))),))
+    assert console(table, 40).splitlines() == [
+        "arm   seed  figure 0  figure 1",
+        "mine  0     0.000     0.010",
+        "",
+        "arm   seed  figure 2  figure 3",
+        "mine  0     0.020     0.030",
+        "",
+        "arm   seed  figure 4  figure 5",
+        "mine  0     0.040     0.050",
+        "",
+        "table.md also has: figure 6, figure 7,",
+        "figure 8, figure 9, figure 10, figure 11",
+    ]
+
+
+def test_a_listing_is_indented():
+    assert console(Listing("Commands", ("detect train",))) == "Commands\n  detect train"

@@ -54,22 +54,20 @@ def markdown(blocks: Sequence[Block]) -> str:
 def console(block: Block, width: int = 80) -> str:
     """A block as plain text of at most `width` characters a line.
 
-    Columns that do not fit stand below, with the columns before the first figure again, at most twice. A last line names
-    the others.
+    Columns that do not fit stand below, with the columns before the first figure again, at most twice. A last line
+    names the others.
     """
     if isinstance(block, Listing):
         return "\n".join([block.caption, *(f"  {line}" for line in map(printable, block.lines))])
     cells = [[printable(cell) for cell in row] for row in (block.heads, *block.rows)]
-    figures = (
-        k
-        for k, column in enumerate(zip(*cells[1:], strict=True))
-        if any(re.match(r"[+-]?\d+\.\d", cell) for cell in column)
-    )
-    first = next(figures, 1)  # the columns before it are labels
+    columns = zip(*cells[1:], strict=True)
+    figures = (k for k, column in enumerate(columns) if any(re.match(r"[+-]?\d+\.\d", cell) for cell in column))
+    first = min(next(figures, 1), 6)  # the columns before it are labels
     widths = [min(max(map(len, column)), width // 3) for column in zip(*cells, strict=True)]
     while sum(widths[:first]) + 2 * first > width * 2 // 3 - 2:
         widths[widths.index(max(widths[:first]))] -= 1
-    parts, rest = [], list(range(first, len(widths)))
+    parts: list[str] = []
+    rest = list(range(first, len(widths)))
     while not parts or (rest and len(parts) < 3):
         ends = itertools.accumulate(widths[k] + 2 for k in [*range(first), *rest])
         fitting = sum(end - 2 <= width for end in ends)

@@ -37,6 +37,7 @@ ALSO_CHECKED = {
     ("inception_v3", "ssd"): "the API's anchors (padding=valid)",
     ("mobilenet_v2", "ssdlite"): "the zoo graph's detections",
     ("mobilenet_v3_large", "ssdlite"): "torchvision's size and MACs",
+    ("mobilenet_v2", "ssd_fpnlite"): "the API's variables, anchors, losses and detections",
     ("mobilenet_v2", "fcos"): "torchvision's targets and losses",
     ("vgg16", "ssd300_vgg16"): "torchvision's size and MACs",
 }
@@ -53,6 +54,7 @@ def cases() -> list[tuple[str, str, int, tuple[str, ...]]]:
             rows.append((backbone, "ssd300_vgg16", 8, ("detector=ssd300_vgg16",)))
         if backbone == "mobilenet_v2":
             rows.append((backbone, "ssd_fpn", 8, ("detector=ssd_fpn", "detector.size=[320,320]")))
+            rows.append((backbone, "ssd_fpnlite", 8, ("detector=ssd_fpnlite", "detector.size=[320,320]")))
             rows.append((backbone, "fcos", 8, ("detector=fcos", "detector.size=[320,320]")))
         rows.append((backbone, "faster_rcnn", 2, FASTER_RCNN))
     return rows

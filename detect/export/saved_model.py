@@ -31,7 +31,7 @@ def save(
     `num_detections`.
     """
     module = tf.Module()
-    module.model = architecture.model
+    module.weights = architecture.model.variables  # Keras would trace each layer of a model once more
     frame = Frame(architecture.size, architecture.resize)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])

@@ -55,6 +55,7 @@ class FakeQuant(Stepped):
         self.add_step(self.spec.delay, freezes)
         super().build(input_shape)
 
+    @tf.autograph.experimental.do_not_convert
     def call(
         self,
         x,

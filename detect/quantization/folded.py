@@ -106,6 +106,7 @@ class Folded(Stepped):
             raise AttributeError(f"{self.name} has no batch norm")
         return self.norm
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, x, number: int = 0, training=None):
         """x: float32 [B, H, W, C], or [B, ..., C] for a dense layer. number: of this call among the layer's calls."""
         training = static(training, self)

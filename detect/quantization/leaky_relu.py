@@ -27,6 +27,7 @@ class RoundedLeakyReLU(Stepped):
         """The arguments of the constructor."""
         return {**super().get_config(), "alpha": self.alpha}
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, x, number: int = 0, training=None):
         """x: float32 of any shape. number: of this call among the layer's calls."""
         source, target = steps(self, number)

@@ -132,7 +132,7 @@ def test_a_copy_rounds_as_the_model(kind, tmp_path):
     files.assert_copies_agree(twin, IMAGES, tmp_path, [kind])
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def test_a_twin_of_mixed_precision_is_float32(policy):
     try:
         tf_keras.mixed_precision.set_global_policy(policy)
@@ -154,11 +154,15 @@ def train(twin: tf_keras.Model, steps: int) -> None:
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
 
-STATES = [("moving_average", 0), ("moving_average", 1), ("moving_average", 10), ("calibrated", 10), ("learned", 10)]
+STATES = [("moving_average", 0, False), ("moving_average", 1, True), ("calibrated", 10, True), ("learned", 10, False)]
+RANGES = {"moving_average": (0, 1, 10), "calibrated": (10,), "learned": (10,)}
+OTHERS = [(r, n, c) for r, steps in RANGES.items() for n in steps for c in (True, False) if (r, n, c) not in STATES]
 
 
-@pytest.mark.parametrize(("ranges", "steps"), STATES)
-@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize(
+    ("ranges", "steps", "per_channel"),
+    [*STATES, *(pytest.param(*state, marks=pytest.mark.slow) for state in OTHERS)],
+)
 def test_any_state_of_training(ranges, steps, per_channel):
     """Untrained, after a few steps, and with each kind of ranges."""
     model = network(lambda a, b: copied(layers.ReLU(6.0)(layers.BatchNormalization()(a)), b))

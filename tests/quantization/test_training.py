@@ -31,7 +31,10 @@ def loss_of(model, images):
     return sum(tf.reduce_mean((outputs[name] - wanted[name]) ** 2) for name in wanted)
 
 
-@pytest.mark.parametrize("spec", [preset("int8"), preset("contrib_2017"), Spec(4, 4, ranges="learned")], ids=str)
+OTHERS = [pytest.param(spec, marks=pytest.mark.slow) for spec in (preset("contrib_2017"), Spec(4, 4, ranges="learned"))]
+
+
+@pytest.mark.parametrize("spec", [preset("int8"), *OTHERS], ids=str)
 def test_a_loop_of_ones_own_learns(convnet, images, spec):
     twin, optimizer = fake_quant(convnet, spec), tf_keras.optimizers.Adam(0.01)
 

@@ -34,7 +34,9 @@ def save(
     module.weights = architecture.model.variables  # Keras would trace each layer of a model once more
     frame = Frame(architecture.size, architecture.resize)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
+    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")]
+
+    @tf.function(input_signature=signature, autograph=False)
     def serve(input_tensor):
         image, used = fit_in_graph(input_tensor, frame)
         found = architecture.detect(image)

@@ -48,7 +48,9 @@ def to_onnx(architecture: Detector, about: dict[str, Any]) -> bytes:
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it tells of each step
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *architecture.size, 3], tf.uint8, name="image")])
+    signature = [tf.TensorSpec([None, *architecture.size, 3], tf.uint8, name="image")]
+
+    @tf.function(input_signature=signature, autograph=False)
     def serve(image):
         found = architecture.detect(tf.cast(image, tf.float32))
         size = tf.constant([*architecture.size] * 2, tf.float32)  # from outside, it would become an input

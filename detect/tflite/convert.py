@@ -119,7 +119,9 @@ def _converter(
 ) -> "tf.lite.TFLiteConverter":
     """graph: an evaluation graph of the model; if given, it is converted, not the model itself."""
 
-    @tf.function(input_signature=[tf.TensorSpec([batch, *model.input_shape[1:]], TYPES[takes], name="image")])
+    signature = [tf.TensorSpec([batch, *model.input_shape[1:]], TYPES[takes], name="image")]
+
+    @tf.function(input_signature=signature, autograph=False)
     def network(image):
         levels = tf.cast(image, tf.float32)
         if takes == "int8":

@@ -12,6 +12,7 @@ from detect.config import schedules as rules
 from detect.config.legal_values import Count, Share, demand, number, whole
 from detect.errors import ConfigError
 from detect.modeling.interface import Architecture
+from detect.training.fused import FUSED
 
 Decay = Literal["cosine", "step", "constant"]
 Average = Annotated[float, number(0, 0.999999)]
@@ -92,9 +93,8 @@ class Schedule:
     def used(self) -> dict[str, Any]:
         """All settings as plain values by their names, with the values that None stands for."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        kind = getattr(self.optimizer, "func", self.optimizer)  # Hydra gives a functools.partial
-        given = getattr(self.optimizer, "keywords", {}).items()
-        settings = {key: value if isinstance(value, (str, int, float)) else str(value) for key, value in given}
+        kind, given = self._named_optimizer
+        settings = {key: value if isinstance(value, str | int | float) else str(value) for key, value in given.items()}
         return values | {
             "warmup": self.warmup_steps,
             "evaluate_batch": self.scored_images,
@@ -103,6 +103,11 @@ class Schedule:
             "ema_decay": self._or_average(self.ema_decay),
             "batch_norm_decay": self._or_average(self.batch_norm_decay),
         }
+
+    @property
+    def _named_optimizer(self) -> tuple[Callable[..., tf_keras.optimizers.Optimizer], dict[str, Any]]:
+        """The class, and the arguments that the configuration gives it: Hydra makes a functools.partial of both."""
+        return getattr(self.optimizer, "func", self.optimizer), getattr(self.optimizer, "keywords", {})
 
     def _or_average(self, decay: float | None) -> float:
         return self.average_decay if decay is None else decay
@@ -125,7 +130,9 @@ class Schedule:
     def build_optimizer(self) -> tf_keras.optimizers.Optimizer:
         """The optimiser with its schedule, clipping, weight decay and weight average."""
         decay = self._or_average(self.ema_decay)
-        optimizer = self.optimizer(
+        kind, given = self._named_optimizer
+        optimizer = FUSED.get(kind, kind)(
+            **given,
             learning_rate=self.learning_rate(),
             weight_decay=self.weight_decay,
             global_clipnorm=self.clip_norm,

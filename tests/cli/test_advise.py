@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from detect.advice import rules
+from detect.cli.overrides import prepare, read
 from detect.data.dataset import DetectionDataset, Example
+from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
 
 
@@ -101,7 +103,8 @@ def test_the_proposal_trains_as_it_is(advised, tmp_path):
 
 
 def test_weights_of_another_network_are_refused_and_minutes_checked(tmp_path):
-    assert "minutes=0 is not legal" in detect("advise", "dataset=digits", "minutes=0", code=2).stderr
+    with pytest.raises(ConfigError, match="minutes=0 is not legal"):
+        prepare(read(["dataset=digits", "minutes=0"], "advise"))
     other = tmp_path / "other.h5"
     other.write_bytes(b"no weights")
     small = ["dataset=digits", "backbone=vgg16", "backbone.depth_multiplier=0.25", "decode=false"]

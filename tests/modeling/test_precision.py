@@ -67,7 +67,7 @@ def trained():
     return cfg, stream, detector.model.get_weights()
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_the_losses_of_a_trained_network_are_within_one_percent(trained, precision):
     cfg, stream, weights = trained
     losses = {}

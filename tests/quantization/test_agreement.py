@@ -125,7 +125,7 @@ def copied(x, y):
     return layers.Dense(3, activation="sigmoid")(layers.Flatten()(layers.AveragePooling2D()(layers.ReLU(2.0)(x))))
 
 
-@pytest.mark.parametrize("kind", ["keras", "h5", "tf", "clone"])
+@pytest.mark.parametrize("kind", ["keras", "h5", "clone", pytest.param("tf", marks=pytest.mark.slow)])
 def test_a_copy_rounds_as_the_model(kind, tmp_path):
     twin = fake_quant(network(copied), Spec())
     calibrate(twin, [IMAGES])

@@ -40,7 +40,7 @@ def check(data: st.DataObject, copies: tuple[str, ...] = ("clone", "keras")) -> 
     return builder
 
 
-@settings(SAME, max_examples=6)
+@settings(SAME, max_examples=3)
 @given(st.data())
 def test_some_graphs(data):
     check(data, copies=("clone",))

@@ -111,6 +111,7 @@ def test_the_layer_whose_range_a_dead_channel_sets_is_named(uneven, flat_frames)
     assert culprits(layer_damage(model, flat_frames, Spec(ranges="calibrated"))) == []
 
 
+@pytest.mark.slow
 def test_it_equals_networks_in_which_only_that_layer_is_rounded(convnet, images):
     frames = images.numpy()[:3]
     before = [weight.copy() for weight in convnet.get_weights()]

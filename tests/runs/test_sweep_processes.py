@@ -139,6 +139,7 @@ def test_the_next_sweep_waits_for_cells_of_a_dead_one(program):
     assert len(list(program.folder.glob("*/summary.json"))) == 2
 
 
+@pytest.mark.slow
 def test_a_second_sweep_in_a_folder_leaves_no_mark(program):
     process = program.start()
     cells = program.cells(1)
@@ -187,7 +188,7 @@ def test_a_cell_that_is_refused_late_is_not_recorded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_to_the_main_process_lets_the_cells_save(program, number, launcher):
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
@@ -202,6 +203,7 @@ def test_a_signal_to_the_main_process_lets_the_cells_save(program, number, launc
     assert all(ended(cell, 1) for cell in cells) and not list(program.folder.glob("*/failed.txt"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_a_cell_once(program):
     """A terminal sends SIGINT to its whole process group; a second signal would stop the cell before it has saved."""
     process = program.start()
@@ -219,6 +221,7 @@ def test_a_lock_is_looked_at_without_a_change(tmp_path):
     assert not sweep.in_use(tmp_path)
 
 
+@pytest.mark.slow
 def test_modules_of_ones_own_reach_the_cells_by_the_command_line_alone(program):
     (program.place / "of_cells.py").write_text("class Message:\n    def __init__(self, text): ...\n")
     own = ["hooks=[{_target_: of_cells.Message, text: a}]", "trust=[of_cells]"]

@@ -121,6 +121,7 @@ def test_the_whole_graph_is_loaded(ours):
     assert not ledger.skipped
 
 
+@pytest.mark.slow
 def test_the_backbone_alone_or_other_classes(shared):
     _, ledger = build(shared / GRAPH, 1, "backbone")
     assert ledger.totals()["loaded"] == (260, 2_257_984) and len(ledger.skipped) == 144

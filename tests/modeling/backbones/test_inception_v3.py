@@ -82,9 +82,8 @@ def test_layers_bear_slims_names_and_are_plain(full, small):
     assert {layer.epsilon for layer in full.layers if "BatchNorm" in layer.name} == {1e-3}
 
 
-@pytest.mark.parametrize(
-    "api", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["classifier", "variant of the API's SSD"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("api", [False, True], ids=["classifier", "variant of the API's SSD"])
 def test_random_weights_give_what_slim_gives(api, images, tmp_path):
     backbone = InceptionV3(0.25, padding="valid", scale=api, activation="relu6" if api else "relu")
     found, expected = slim.features_of_both(

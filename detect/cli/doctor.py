@@ -1,19 +1,22 @@
 """`detect doctor`: installed and locked versions, devices, and missing packages with the commands that install them."""
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detect.cli.main import verb
-from detect.errors import to_install
+from detect.errors import DISTRIBUTION, to_install
 from detect.runs import provenance
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 LOCK = "requirements.lock"
+NOT_SHOWN = {"dev", "docs", "gpu"}  # what only work on `detect` itself needs, and what the line of the GPU tells
 
 NEEDED = {
     "tensorflow": "tensorflow",
@@ -41,7 +44,7 @@ NEEDED = {
 def main(cfg: "DictConfig") -> None:
     """Prints the tables; the exit code is 1 if something is missing."""
     lock = locked_versions()
-    print("\n".join([*package_table(lock), "", *machine_table(cfg.devices)]))
+    print("\n".join([*package_table(lock), "", *extra_table(), "", *machine_table(cfg.devices)]))
     problems = missing(lock) + (device_problems() if cfg.devices else [])
     if problems:
         print("\n".join(["", "Missing:", *(f"  {problem}" for problem in problems)]))
@@ -80,6 +83,27 @@ def package_table(lock: dict[str, str]) -> list[str]:
         brings = ", ".join(m for m, d in NEEDED.items() if d == name and m in ("official", "orbit"))
         lines.append(f"{name:<24}{found or '-':<14}{wanted:<14}{remark or (brings and f'({brings})')}".rstrip())
     return lines
+
+
+def extra_table() -> list[str]:
+    """One line for each optional part: its packages with their versions, or the command that installs it."""
+    from packaging.requirements import Requirement
+
+    lines = [f"{'optional part':<24}packages"]
+    try:
+        about = importlib.metadata.metadata(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return [*lines, f"{'':<24}not known: detect is not installed"]
+    wanted = [Requirement(line) for line in about.get_all("Requires-Dist") or ()]
+    for extra in set(about.get_all("Provides-Extra") or ()) - NOT_SHOWN:
+        markers = [(r.name, r.marker) for r in wanted if r.marker and not r.marker.evaluate({"extra": ""})]
+        names = [name for name, marker in markers if marker.evaluate({"extra": extra})]
+        found = {name: provenance.version(name) for name in names}
+        lacks = [name for name, version in found.items() if version is None]
+        have = ", ".join(f"{name} {version}" for name, version in found.items())
+        told = to_install(extra).partition(",")[0] if lacks else have
+        lines.append(textwrap.fill(f"{extra:<24}{told}", 80, subsequent_indent=" " * 24))
+    return [lines[0], *sorted(lines[1:])]
 
 
 def machine_table(devices: bool) -> list[str]:

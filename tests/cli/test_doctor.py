@@ -48,6 +48,22 @@ def test_nothing_missing(capsys):
         assert word in text
 
 
+def test_each_optional_part_is_there_or_has_its_command(monkeypatch):
+    lines = doctor.extra_table()
+    parts = {line.split()[0]: line for line in lines[1:] if not line.startswith(" ")}
+    assert {"onnx", "openvino", "mlflow", "wandb", "sweep", "ray"} <= set(parts) and "dev" not in parts
+    assert max(map(len, "\n".join(lines).splitlines())) <= 80
+    find = provenance.version
+    monkeypatch.setattr(
+        provenance, "version", lambda name: "1.0" if name in ("onnx", "tf2onnx", "onnxruntime") else find(name)
+    )
+    (line,) = (line for line in doctor.extra_table() if line.startswith("onnx "))
+    assert line.split(maxsplit=1)[1] == "onnx 1.0, onnxruntime 1.0, tf2onnx 1.0"
+    monkeypatch.setattr(provenance, "version", lambda name: None if name == "onnx" else find(name))
+    (line,) = (line for line in doctor.extra_table() if line.startswith("onnx "))
+    assert line.split(maxsplit=1)[1] == "pip install -e '.[onnx]'"
+
+
 def test_missing_package_names_the_remedy_and_the_exit_code_is_1(monkeypatch, capsys):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlxtend" else find(name))

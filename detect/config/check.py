@@ -4,8 +4,10 @@ The check runs before TensorFlow is imported, so nothing here imports it. Signat
 """
 
 import fnmatch
+import functools
 import importlib
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config import arms, schedules, trust
-from detect.config.legal_values import RUN_KEYS, refusals
+from detect.config.legal_values import RUN_KEYS, Legal, refusals
 from detect.config.signatures import static_signature
 from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
 from detect.errors import ConfigError
@@ -140,9 +142,15 @@ def _out_of_range(tree: Tree) -> Iterator[str]:
     """Messages for illegal values of run-level keys. A key inside a `_target_` is not run-level, whatever its name."""
     called = targets(tree)
     for key, value in nodes(tree):
-        for glob, legal in RUN_KEYS.items():
-            if value != "???" and fnmatch.fnmatchcase(key, glob) and not below(key, called) and not legal.admits(value):
+        for legal in _legal_of(key):
+            if value != "???" and not below(key, called) and not legal.admits(value):
                 yield legal.refusal(key, value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _legal_of(key: str) -> tuple[Legal, ...]:
+    """The rules of RUN_KEYS for a dotted key."""
+    return tuple(legal for glob, legal in RUN_KEYS.items() if fnmatch.fnmatchcase(key, glob))
 
 
 def _target_problems(tree: Tree) -> Iterator[str]:
@@ -169,16 +177,25 @@ def _illegal_arguments(path: str, node: Mapping[str, Any]) -> list[str]:
 
 def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     """albumentations checks values when it builds a transform: this builds it now, and names the key."""
-    if not str(node["_target_"]).startswith("albumentations."):
-        return
+    if str(node["_target_"]).startswith("albumentations."):
+        yield from _refused(path, json.dumps(node, default=str))
+
+
+@functools.lru_cache(maxsize=512)
+def _refused(path: str, text: str) -> tuple[str, ...]:
+    """text: the transform as JSON. The jobs of a sweep mostly have the same transforms."""
+    node = json.loads(text)
     try:
-        trust.instantiate(dict(node), _convert_="all")
+        trust.instantiate(node, _convert_="all")
     except Exception as error:
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
             causes.append(cause)
         details: list[Any] = next((cause.errors() for cause in causes if hasattr(cause, "errors")), [])
-        for detail in details:
-            yield f"{'.'.join([path, *map(str, detail['loc'])])}={detail['input']} is not legal: {detail['msg']}"
         if not details:
-            yield f"{path}: {node['_target_']}: {causes[-1]}"
+            return (f"{path}: {node['_target_']}: {causes[-1]}",)
+        return tuple(
+            f"{'.'.join([path, *map(str, detail['loc'])])}={detail['input']} is not legal: {detail['msg']}"
+            for detail in details
+        )
+    return ()

@@ -13,6 +13,7 @@ advise rate         means advise propose=rate
 export quantize=X   means export quantization=X, because `quantize` is a group of `train`
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -55,7 +56,13 @@ def written_out(
 def catalogue(folders: Iterable[Path]) -> dict[str, str]:
     """Names of the published weights, and the option of the group `init/archives` that holds each."""
     files = [file for folder in folders for file in sorted(folder.glob("init/archives/*.yaml"))]
-    return {str(name): file.stem for file in files for name in read_yaml(file)}
+    return {name: file.stem for file in files for name in _names(file, file.stat().st_mtime_ns)}
+
+
+@functools.lru_cache(maxsize=64)
+def _names(file: Path, changed: int) -> tuple[str, ...]:
+    """The top keys of a YAML file, which was changed at that time."""
+    return tuple(map(str, read_yaml(file)))
 
 
 def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:

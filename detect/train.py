@@ -5,9 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.config.resume import Command
-from detect.runs import disk, unstarted
+from detect.runs import disk, start, unstarted
 from detect.runs.folder import RunFolder
-from detect.runs.start import Run, finished, start_run
+from detect.runs.start import Run, start_run
 from detect.runs.workers import worker
 
 
@@ -31,6 +31,21 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     except Exception:
         unstarted.remove(own, kept)
         raise
+
+
+def finished(cfg: DictConfig, folder: Path) -> float | None:
+    """AP of a run that is already finished in its folder; None if there is work to do.
+
+    A page that is missing is written: the program may have been stopped after the last score.
+    Raises ConfigError, which names each key, if the folder holds a run of another configuration.
+    """
+    score = start.finished(cfg, folder)
+    if score is not None and worker(cfg).is_chief:
+        from detect.studies import run_page
+
+        if not (folder / run_page.PAGE).exists():
+            run_page.leave(folder)
+    return score
 
 
 def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from detect import train
 from detect.cli import job
 from detect.cli.main import verb
-from detect.runs import start, sweep
+from detect.runs import sweep
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,7 +16,7 @@ def main(cfg: "DictConfig") -> float | None:
     """Returns AP on the validation images: the objective of a sweep."""
     folder = job.folder()
     if job.is_cell():
-        score = start.finished(cfg, folder)
+        score = train.finished(cfg, folder)
         return sweep.run_cell(folder, job.words()) if score is None else score
     return train.main(cfg, folder, job.command(cfg))
 

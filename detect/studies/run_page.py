@@ -4,6 +4,7 @@ It is made from the files in the folder of the run alone: no image of the data s
 """
 
 import csv
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from detect.studies.csv_file import host, versions
 from detect.studies.export_rows import file_kind, latencies
 from detect.studies.html import page
 from detect.studies.records import FinishedRun, collect
+
+log = logging.getLogger("detect")
 
 PAGE = "report.html"
 PHOTOGRAPHS = (1280, 82)
@@ -75,6 +78,14 @@ def write_page(folder: Path) -> Path:
         raise DataError(f"run={folder}: there is no finished run; it has a summary.json with scores of a detector")
     write_text(folder / PAGE, page(run.summary["name"], parts(run, records.exports)))
     return folder / PAGE
+
+
+def leave(folder: Path) -> None:
+    """Writes the page of a finished run. A page that can't be made is a warning, as the run itself is complete."""
+    try:
+        log.info("the page of the run is %s", write_page(folder))
+    except UserError as error:
+        log.warning("the run has no page: %s", error)
 
 
 def parts(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> list[Part]:

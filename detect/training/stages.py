@@ -12,7 +12,6 @@ import tf_keras
 
 from detect.config.tree import plain
 from detect.data.interface import Stream
-from detect.errors import UserError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
 from detect.modeling import cost
@@ -295,14 +294,6 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
     # The last file: it ends the stage.
     write_summary(results.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
     if isinstance(results, RunFolder) and run.worker.is_chief:
-        write_report(results)
+        run_page.leave(results.path)
     stage.tell_results(results, outcome, found)
     return found[split]["AP"] or 0.0
-
-
-def write_report(folder: RunFolder) -> None:
-    """Writes the page of the finished run. A page that can't be made is a warning, as the run itself is complete."""
-    try:
-        log.info("the page of the run is %s", run_page.write_page(folder.path))
-    except UserError as error:
-        log.warning("the run has no page: %s", error)

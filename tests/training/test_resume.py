@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,16 @@ def test_sigterm_saves_and_resume_goes_on(small_overrides, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert list((folder / "detector" / "last").glob("*.index"))
+
+
+def test_a_page_that_a_kill_has_prevented_is_written_on_resume(small_run, tmp_path):
+    """The summary is complete, and the program was killed before it wrote the page."""
+    folder = tmp_path / "run"
+    shutil.copytree(small_run[0], folder, ignore=shutil.ignore_patterns("report.html"))
+    command = [sys.executable, "-m", "detect.cli", "train", f"resume={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "finished before" in done.stdout, done.stderr
+    assert (folder / "report.html").stat().st_size > 10_000
 
 
 def test_resume_with_another_configuration_is_refused(small_run):

@@ -209,8 +209,12 @@ def _try(words: list[str], verb: str, tally: Tally) -> None:
         tally.longest, tally.slowest = took, [verb, *words]
 
 
+class _Hang(BaseException):
+    """No error that a program may catch: it must not become a refusal."""
+
+
 def _hang(number: int, frame: object) -> None:
-    raise TimeoutError(f"longer than {LONGEST} s")
+    raise _Hang(f"longer than {LONGEST} s")
 
 
 def report(tally: Tally) -> int:
@@ -218,6 +222,7 @@ def report(tally: Tally) -> int:
     print("| command lines | legal | refused | other errors | longest, s |\n|---|---|---|---|---|")
     errors = sum(tally.failures.values())
     print(f"| {tally.cases} | {tally.legal} | {tally.refused} | {errors} | {tally.longest:.2f} |")
+    print(f"\nlongest: {tally.slowest!r:.300}")
     for trace, count in tally.failures.most_common(20):
         print(f"\n{count} times, first {tally.examples[trace]!r:.300}:\n{trace[-1500:]}")
     return int(bool(tally.failures) or tally.longest > LONGEST)

@@ -91,7 +91,7 @@ def _overlap(place: np.ndarray, others: np.ndarray) -> float:
     return float(np.prod(np.maximum(sides, 0), axis=1).sum())
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _mask(text: str, size: int) -> np.ndarray:
     """Opacity of a line of text in 0..1, float32 [h, w], with a margin. Lines of one size have the same height.
 

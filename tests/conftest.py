@@ -1,19 +1,44 @@
 """Fixtures shared by all tests: where the optional real data lies, and quiet, repeatable libraries."""
 
+import copy
 import fcntl
+import functools
 import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from detect.config.check import CONFIG_DIR
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as the program sets it
 gc.set_threshold(50_000, 10, 10)  # as the program sets it
 
+
+_load = OmegaConf.load
+
+
+@functools.cache
+def _loaded(file: str, changed: int, size: int) -> DictConfig | ListConfig:
+    return _load(file)
+
+
+def _load_once(file: str | Path | IO[str]) -> DictConfig | ListConfig:
+    """Parses a packaged YAML file once in a session: a thousand tests compose a configuration."""
+    name = str(getattr(file, "name", file))
+    if not name.startswith(f"{CONFIG_DIR}{os.sep}"):
+        return _load(file)
+    about = os.stat(name)
+    return copy.deepcopy(_loaded(name, about.st_mtime_ns, about.st_size))
+
+
+OmegaConf.load = staticmethod(_load_once)
 
 LONG = (
     "cli/test_verbs.py",

@@ -29,9 +29,10 @@ def detector(backbone: str, kind: str, *more: str):
 
 
 MODELS = {
-    "ssd_mobilenet_v1": lambda: detector("mobilenet_v1", "ssd", "detector.neck.depth_multiplier=0.25"),
+    "applications_mobilenet": lambda: applications.MobileNet(SHAPE, alpha=0.25, weights=None, classes=5),
 }
 SLOW = {
+    "ssd_mobilenet_v1": lambda: detector("mobilenet_v1", "ssd", "detector.neck.depth_multiplier=0.25"),
     "ssd_inception_v2": lambda: detector("inception_v2", "ssd"),  # a separable stem without batch norm
     "ssd_inception_v3": lambda: detector("inception_v3", "ssd"),
     "ssd_mobilenet_v3": lambda: detector("mobilenet_v3_small", "ssd"),
@@ -45,7 +46,6 @@ SLOW = {
     "faster_rcnn_inception_v3": lambda: detector("inception_v3", "faster_rcnn"),
     "faster_rcnn_vgg16": lambda: detector("vgg16", "faster_rcnn"),
     "applications_mobilenet_v3": lambda: applications.MobileNetV3Small(SHAPE, weights=None, classes=5),
-    "applications_mobilenet": lambda: applications.MobileNet(SHAPE, alpha=0.25, weights=None, classes=5),
     "applications_mobilenet_v2": lambda: applications.MobileNetV2(SHAPE, alpha=0.35, weights=None, classes=5),
     "applications_mobilenet_v3_large": lambda: applications.MobileNetV3Large(SHAPE, weights=None, classes=5),
     "applications_inception_v3": lambda: applications.InceptionV3(input_shape=SHAPE, weights=None, classes=5),

@@ -110,6 +110,7 @@ def test_fit_with_the_callback(convnet, images):
     assert moved(ranges[3], ranges[4]) and not moved(ranges[4], ranges[5])
 
 
+@pytest.mark.slow
 def test_a_second_fit_goes_on_with_the_steps(convnet, images):
     twin = fake_quant(convnet, Spec(delay=3))
     twin.compile("sgd", "mse")

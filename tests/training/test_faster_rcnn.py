@@ -55,6 +55,7 @@ def test_both_stages_run_and_the_second_starts_from_the_first(run):
     assert len(ledger["loaded"]) == 135 and not ledger["missing"]  # the layers of the box head, too
 
 
+@pytest.mark.slow
 def test_the_exported_model_equals_the_run(run, tmp_path):
     """On images of the frame's size; the resize of others is rounded differently in a graph."""
     from detect.cli import export

@@ -148,6 +148,7 @@ def test_another_network_is_named(tmp_path):
         fill(build(MobileNetV1(0.25)), tmp_path / "x.h5", MobileNetV1(0.25))
 
 
+@pytest.mark.slow
 def test_the_generic_inception_gives_what_keras_gives(shared):
     """This file wants [0, 1]: the backbone scales with 1/255 where Keras is given x/255."""
     from skimage import data

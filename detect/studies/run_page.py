@@ -84,7 +84,7 @@ def leave(folder: Path) -> None:
     """Writes the page of a finished run. A page that can't be made is a warning, as the run itself is complete."""
     try:
         log.info("the page of the run is %s", write_page(folder))
-    except UserError as error:
+    except (UserError, OSError) as error:
         log.warning("the run has no page: %s", error)
 
 

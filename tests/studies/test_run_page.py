@@ -103,3 +103,12 @@ def test_the_page_of_a_small_run_takes_less_than_two_seconds(run):
     before = time.process_time()
     run_page.write_page(run)
     assert time.process_time() - before < 2
+
+
+def test_a_page_that_can_not_be_written_is_a_warning(monkeypatch, caplog, tmp_path):
+    def full(folder):
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(run_page, "write_page", full)
+    run_page.leave(tmp_path)
+    assert caplog.text.count("the run has no page: [Errno 28] No space left") == 1

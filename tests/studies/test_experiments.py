@@ -66,7 +66,7 @@ def test_committed_tables_are_those_of_the_csv(folder):
 def test_a_planted_disagreement_is_found(tmp_path):
     folder = next(folder for folder in STUDIES if folder.name == "digits_demo")
     text = (folder / "results.csv").read_text()
-    (tmp_path / "results.csv").write_text(text.replace("0.6102", "0.6112"))
+    (tmp_path / "results.csv").write_text(text.replace(",0.5918,", ",0.5928,"))
     lines = zip((folder / "table.md").read_text().splitlines(), markdown(tables(tmp_path)).splitlines(), strict=True)
     ((committed, made),) = [pair for pair in lines if pair[0] != pair[1]]
-    assert committed.startswith("| test | demo | 0 | 0.610 |") and made.startswith("| test | demo | 0 | 0.611 |")
+    assert "| 0.592 |" in committed and "| 0.593 |" in made

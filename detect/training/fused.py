@@ -22,7 +22,7 @@ class AdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]  # tf_keras has no
         finally:
             del self._scalars
 
-    def update_step(self, gradient: Any, variable: Any) -> None:
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates a variable and its moments. A sparse gradient and AMSGrad take the operations of tf_keras."""
         if self.amsgrad or isinstance(gradient, tf.IndexedSlices) or variable.dtype != tf.float32:
             super().update_step(gradient, variable)

@@ -12,6 +12,7 @@ from detect.files import cache_folder
 from detect.weights.archive import unpack
 from detect.weights.cache import fetch, plain_name
 from detect.weights.download import sha256_of
+from detect.weights.interface import Network
 
 log = logging.getLogger("detect")
 
@@ -68,7 +69,7 @@ class Entry:
                 raise ConfigError(f"catalogue: {field.name} of {name} is {value!r}; legal is {LEGAL[field.name]}")
         return cls(name, **values)
 
-    def suits(self, backbone: Any) -> bool:
+    def suits(self, backbone: Network) -> bool:
         """Whether the entry is for the backbone's network, with the same variant and depth multiplier."""
         same = all(getattr(backbone, key, value) == value for key, value in self.backbone.items())
         return self.slim_scope == backbone.slim_scope and same

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from detect.errors import WeightsError, printable
 
@@ -43,7 +42,7 @@ def numbers(name: str, shapes: Iterable[Sequence[int]], size: int) -> int:
     return total
 
 
-def check_description(said: Any, name: str) -> None:
+def check_description(said: object, name: str) -> None:
     """Raises WeightsError unless `said`, from a json, has the classes of a detector, their ids and its frame.
 
     classes: texts. category_ids: as many whole numbers, or none. size: height and width in pixels. name: of the file.
@@ -71,5 +70,5 @@ def check_description(said: Any, name: str) -> None:
         raise WeightsError(f"{name}: it has {len(said['category_ids'])} ids for {len(said['classes'])} classes")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return printable(repr(value)[:80])

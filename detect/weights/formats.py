@@ -4,10 +4,10 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from detect.errors import WeightsError
 from detect.weights import anchor_order, checkpoint, frozen_graph, keras_file, objects
+from detect.weights.interface import Network
 from detect.weights.names import Arrays, our_arrays
 
 LEGAL = (
@@ -82,7 +82,7 @@ def locate(path: Path) -> tuple[Path, str]:
     return checkpoint.find(path), "checkpoint"
 
 
-def read(place: Path, form: str, backbone: Any) -> Arrays:
+def read(place: Path, form: str, backbone: Network) -> Arrays:
     """Arrays by our names. place, form: the result of `locate`. Raises WeightsError."""
     if form == "h5":
         return keras_file.read(place, backbone)

@@ -2,18 +2,18 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from detect.weights import hdf5
 from detect.weights.hdf5 import Found
+from detect.weights.interface import Network
 from detect.weights.names import Arrays
 
 COUNTED = ("conv2d", "batch_normalization")  # Keras numbers layers with these names: conv2d, conv2d_1, ...
 
 
-def read(file: Path, backbone: Any) -> Arrays:
+def read(file: Path, backbone: Network) -> Arrays:
     """All arrays by our names.
 
     backbone: its `keras_layers()` gives our names of the layers. Layers of the file after the last of them belong to a

@@ -19,7 +19,7 @@ from detect.quantization.spec import RANGE_VARIABLES
 from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
 from detect.weights import checkpoint, formats
 from detect.weights.catalogue import Entry, obtain
-from detect.weights.interface import Scope
+from detect.weights.interface import Network, Scope
 from detect.weights.names import Arrays
 
 BEST = ("detector/best", "quantized/best", "classify/best", "best")  # in a run folder, or in the folder of one stage
@@ -31,7 +31,7 @@ class NoWeights:
     scope: Scope = "backbone"
     skip: tuple[str, ...] = ()
 
-    def read(self, backbone: Any) -> None:
+    def read(self, backbone: Network) -> None:
         return None
 
     def describe(self) -> str:
@@ -51,7 +51,7 @@ class FromFile:
         self.path, self.skip = path, tuple(skip)
         self.scope: Scope = scope
 
-    def read(self, backbone: Any) -> Arrays:
+    def read(self, backbone: Network) -> Arrays:
         """Arrays by our names; ranges of a fake-quantised model are left out. Raises WeightsError."""
         path, kind = self.place()
         arrays = formats.read(path, kind, backbone)
@@ -99,7 +99,7 @@ class Published:
         self.name, self.cache, self.skip = name, cache, tuple(skip)
         self.scope: Scope = scope
 
-    def read(self, backbone: Any) -> Arrays:
+    def read(self, backbone: Network) -> Arrays:
         """Arrays by our names. Raises WeightsError if the file can't be fetched or belongs to another network."""
         entry = self._choose(backbone)
         self.name = entry.name
@@ -108,7 +108,7 @@ class Published:
     def describe(self) -> str:
         return f"published weights {self.name or ', '.join(self.archives)}"
 
-    def _choose(self, backbone: Any) -> Entry:
+    def _choose(self, backbone: Network) -> Entry:
         if self.name is None:
             fit = [entry for entry in self.archives.values() if not entry.detector and entry.suits(backbone)]
             if fit:
@@ -125,7 +125,7 @@ class Published:
             raise WeightsError(f"init.name={self.name} is a classifier without detector heads: use init.scope=backbone")
         return entry
 
-    def _nothing_for(self, backbone: Any) -> str:
+    def _nothing_for(self, backbone: Network) -> str:
         classifiers = [entry for entry in self.archives.values() if not entry.detector]
         same = [f"{e.name} ({e.use})" for e in classifiers if e.slim_scope == backbone.slim_scope]
         multiplier = getattr(backbone, "depth_multiplier", 1.0)

@@ -7,7 +7,7 @@ from detect.studies.csv_file import NO_FIGURE
 from detect.studies.rows import CROPS, GENERIC, MATCHED, NEVER
 from detect.studies.statistics import Estimate, estimate, paired
 
-LETTERS = {"random": "A", "generic": "B", "generic_extra": "B+", "crops": "C", "random_crops": "D"}
+LETTERS = {"random": "A", "generic": "B", "generic_extra": "B+", "crops": "C", "random_crops": "D", "images": "E"}
 """The letters of the arms in the protocol of the two-stage ablation."""
 
 TextRow = Mapping[str, str]

@@ -1,4 +1,5 @@
-"""`detect doctor`: installed and locked versions, devices, and missing packages with the commands that install them."""
+"""`detect doctor`: installed and locked versions, devices, and missing packages with the commands that install them.
+With `run=RUN`, it says why the detector of a run finds nothing."""
 
 import importlib.metadata
 import importlib.util
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detect.cli.main import verb
-from detect.errors import DISTRIBUTION, to_install
+from detect.errors import DISTRIBUTION, printable, to_install
+from detect.files import expanded
 from detect.runs import provenance
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ NEEDED = {
 
 @verb("doctor")
 def main(cfg: "DictConfig") -> None:
-    """Prints the tables; the exit code is 1 if something is missing."""
+    """Prints the tables. The exit code is 1 if something is missing, or if a number says why a run finds nothing."""
+    if cfg.run is not None:
+        return examine(expanded(cfg.run))
     lock = locked_versions()
     print("\n".join([*package_table(lock), "", *extra_table(), "", *machine_table(cfg.devices)]))
     problems = missing(lock) + (device_problems() if cfg.devices else [])
@@ -50,6 +54,20 @@ def main(cfg: "DictConfig") -> None:
         print("\n".join(["", "Missing:", *(f"  {problem}" for problem in problems)]))
         raise SystemExit(1)
     print("\nNothing is missing.")
+
+
+def examine(folder: Path) -> None:
+    """Prints what a run's numbers say, in the order in which they should be read."""
+    from detect.studies.diagnosis import diagnose
+
+    found = diagnose(folder)
+    for number, row in enumerate(found.findings, 1):
+        mark = {True: "right", False: "WRONG", None: "?"}[row.right]
+        told = f"{row.found}; wanted: {row.wanted}" if row.right is False else row.found
+        print(textwrap.fill(f"{number}. {row.question:<36}{mark:<7}{printable(told)}", 80, subsequent_indent=" " * 46))
+    print("\n" + textwrap.fill(found.verdict(), 80))
+    if not found.detects and found.first_wrong is not None:
+        raise SystemExit(1)
 
 
 def locked_versions() -> dict[str, str]:

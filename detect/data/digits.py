@@ -221,7 +221,10 @@ def _share(labels: np.ndarray, split: str, seed: int) -> np.ndarray:
 
 def _photograph(name: str) -> np.ndarray:
     """A photograph inside an installed package, uint8 RGB [h, w, 3]."""
-    return np.ascontiguousarray(cv2.imread(str(_packaged(name)), cv2.IMREAD_COLOR)[..., ::-1])
+    image = cv2.imread(str(_packaged(name)), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{_packaged(name)}: not readable as a picture; install detect's locked packages again")
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _packaged(name: str) -> Path:

@@ -40,7 +40,7 @@ def test_lock_of_an_installed_wheel(monkeypatch, tmp_path):
 
 
 def test_nothing_missing(capsys):
-    doctor.main(SimpleNamespace(devices=False))
+    doctor.main(SimpleNamespace(devices=False, run=None))
     text = capsys.readouterr().out
     assert text.endswith("\nNothing is missing.\n")
     assert max(map(len, text.splitlines())) <= 80
@@ -68,7 +68,7 @@ def test_missing_package_names_the_remedy_and_the_exit_code_is_1(monkeypatch, ca
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlxtend" else find(name))
     with pytest.raises(SystemExit) as ended:
-        doctor.main(SimpleNamespace(devices=False))
+        doctor.main(SimpleNamespace(devices=False, run=None))
     assert ended.value.code == 1
     assert "mlxtend: pip install 'mlxtend==" in capsys.readouterr().out
 

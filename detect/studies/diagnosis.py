@@ -1,0 +1,250 @@
+"""Why a detector finds nothing: the numbers of its run folder, in the order in which they should be read.
+
+A fault early in the order makes the later numbers wrong, too: labels that no anchor matches give a loss that falls and
+a detector that finds nothing. So the first number that is out of its range is the one to mend.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from detect.config.tree import plain
+from detect.errors import ConfigError, DataError
+from detect.reporting.logger import read_metrics
+from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
+from detect.runs.stage_folder import StageFolder
+
+MATCHES = ("anchors/positives_per_image", "rpn/positives_per_image", "points/positives_per_image")
+CLASSIFICATION = ("loss/box_classification", "loss/classification")
+RECALL = "rpn/recall_50"
+
+FEWEST_MATCHES = 1.0
+LEAST_FALL = 0.1
+LEAST_RECALL = 0.8
+FROZEN_RATE = 5e-4
+LEAST_AP50 = 0.3
+MOST_FIXED = 0.5
+"""The limits. `docs/questions/faster_rcnn_detects_nothing.md` names the run that each of them comes from."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question to the run.
+
+    found: what its files say. wanted: the range of a run that detects. right: None if the run does not tell.
+    remedy: what to change if it is not right.
+    """
+
+    question: str
+    found: str
+    wanted: str
+    right: bool | None
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings of a run, in the order in which they should be read. ap50: of the last evaluation, or None."""
+
+    findings: tuple[Finding, ...]
+    ap50: float | None
+
+    @property
+    def detects(self) -> bool:
+        """Whether the last evaluation has found a good part of the objects."""
+        return self.ap50 is not None and self.ap50 >= LEAST_AP50
+
+    @property
+    def first_wrong(self) -> Finding | None:
+        """The finding to act on."""
+        return next((finding for finding in self.findings if finding.right is False), None)
+
+    def verdict(self) -> str:
+        """The conclusion in one or two sentences."""
+        score = "It was not scored yet." if self.ap50 is None else f"AP50 on val is {self.ap50:.3f}."
+        first = self.first_wrong
+        if self.detects:
+            score += " The detector detects."
+        if first is not None:
+            number = self.findings.index(first) + 1
+            return f"{score} Row {number} is the first that is not as it should be: {first.remedy}."
+        if self.detects:
+            return score
+        return f"{score} No row is out of its range: train longer, and look at {DETECTOR}/first_batch.png."
+
+
+def diagnose(folder: Path) -> Diagnosis:
+    """Reads the folder of a run, finished or not; nothing is trained and no image is read.
+
+    Raises ConfigError for a folder that is no run, and DataError for one whose detector has not begun or whose files
+    are damaged.
+    """
+    run = RunFolder(folder)
+    if not run.is_run:
+        raise ConfigError(f"run={folder}: legal is the folder of a run, which has a config.yaml")
+    stage = next((run.stage(name) for name in (DETECTOR, QUANTIZED) if run.stage(name).metrics.exists()), None)
+    if stage is None:
+        raise DataError(f"run={folder}: its detector is not trained yet; there is no {DETECTOR}/metrics.jsonl")
+    try:
+        rows = read_metrics(stage.metrics)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{stage.metrics}: not readable: {error}") from error
+    cfg, ledger = plain(run.saved_config()), _ledger(stage)
+    trained = [row for row in rows if row.get("kind") == "train"]
+    scored = [row for row in rows if row.get("kind") == "eval" and _figure(row, "val/AP50") is not None]
+    findings = (
+        _matches(trained),
+        _finite(stage, trained),
+        _weights(ledger, cfg),
+        _learning(ledger, cfg),
+        _rate(cfg),
+        _falls(trained),
+        *_proposals(trained),
+        _steps(scored),
+    )
+    return Diagnosis(findings, _figure(scored[-1], "val/AP50") if scored else None)
+
+
+def _figure(row: Row, key: str) -> float | None:
+    value = row.get(key)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _values(rows: Sequence[Row], keys: Sequence[str]) -> list[float]:
+    """The figures of the first of `keys` that the rows have."""
+    for key in keys:
+        found = [value for row in rows if (value := _figure(row, key)) is not None]
+        if found:
+            return found
+    return []
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """The mean over the first and over the last tenth."""
+    tenth = max(1, len(values) // 10)
+    return _mean(values[:tenth]), _mean(values[-tenth:])
+
+
+def _matches(rows: Sequence[Row]) -> Finding:
+    found = _values(rows, MATCHES)
+    return Finding(
+        "Do anchors match the boxes?",
+        f"{_mean(found):.1f} matches in an image" if found else "not known",
+        f"at least {FEWEST_MATCHES:g}",
+        _mean(found) >= FEWEST_MATCHES if found else None,
+        "fit the anchors or the frame to the boxes, and check the labels: detect inspect, detect advise",
+    )
+
+
+def _finite(stage: StageFolder, rows: Sequence[Row]) -> Finding:
+    losses = _values(rows, ["loss/total"])
+    diverged = sorted(stage.path.glob("diverged_at_*.npz"))
+    found = f"not finite: {diverged[0].name}" if diverged else f"{losses[-1]:.3g}" if losses else "not known"
+    right = None if not (losses or diverged) else not diverged and all(map(math.isfinite, losses))
+    return Finding("Is the loss a number?", found, "finite", right, "divide schedule.rate by three")
+
+
+def _ledger(stage: StageFolder) -> dict[str, dict[str, Any]]:
+    """Names and shapes of a ledger by kind; {} for random weights. Raises DataError for a damaged file."""
+    if not stage.ledger.exists():
+        return {}
+    try:
+        ledger = json.loads(stage.ledger.read_text(encoding="utf-8"))
+        return {kind: dict(ledger[kind]) for kind in ("loaded", "skipped", "missing", "mismatched")}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"{stage.ledger}: this is not the ledger of a stage: {error}") from error
+
+
+def _weights(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
+    loaded, lost = 0, 0
+    if ledger:
+        globs = [str(glob) for glob in cfg["init"].get("skip") or ()]
+        left_out = [name for name in ledger["skipped"] if any(fnmatchcase(name, glob) for glob in globs)]
+        loaded, lost = len(ledger["loaded"]), len(ledger["missing"]) + len(ledger["mismatched"]) + len(left_out)
+    return Finding(
+        "Did all weights load?",
+        f"{loaded} of {loaded + lost} variables loaded" if loaded + lost else "none: random weights",
+        "all variables of the backbone",
+        loaded > 0 and not lost,
+        "give weights that fill the whole backbone: init=FILE, without init.skip",
+    )
+
+
+def _learning(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
+    until = cfg["schedule"]["freeze_until"]
+    share = _fixed_share(ledger.get("loaded", {}), until) if until else 0.0
+    known = "a part that is not known" if share is None else f"{share:.0%} of its parameters"
+    return Finding(
+        "Does the backbone learn?",
+        f"{known} fixed, up to {until}" if until else "all of it",
+        f"at most {MOST_FIXED:.0%} of its parameters fixed",
+        None if share is None else share <= MOST_FIXED,
+        "let the backbone learn: schedule.freeze_until=null",
+    )
+
+
+def _fixed_share(shapes: Mapping[str, Sequence[int]], until: str) -> float | None:
+    """The share of the parameters up to a layer, in the order of the network; None without variables of that layer."""
+    places = [place for place, name in enumerate(shapes) if name.startswith(until.split("/")[0] + "/")]
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    return sum(sizes[: places[-1] + 1]) / sum(sizes) if places else None
+
+
+def _rate(cfg: Mapping[str, Any]) -> Finding:
+    schedule = cfg["schedule"]
+    frozen, rate = schedule["batch_norm"] == "frozen", float(schedule["rate"])
+    return Finding(
+        "Does the rate suit batch norm?",
+        f"{'frozen' if frozen else 'trained'}, rate {rate:g}",
+        f"a frozen one: at most {FROZEN_RATE:g}",
+        not (frozen and rate > FROZEN_RATE),
+        "train batch norm (schedule.batch_norm=trainable), or divide schedule.rate by three",
+    )
+
+
+def _falls(rows: Sequence[Row]) -> Finding:
+    found = _values(rows, CLASSIFICATION)
+    first, last = _ends(found) if found else (0.0, 0.0)
+    return Finding(
+        "Does the loss of the classes fall?",
+        f"from {first:.3f} to {last:.3f}" if found else "not known",
+        f"by {LEAST_FALL:.0%} or more",
+        last <= (1 - LEAST_FALL) * first if len(found) > 1 else None,
+        "divide schedule.rate by three; detect advise rate measures a suitable one",
+    )
+
+
+def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
+    found = _values(rows, [RECALL])
+    if found:
+        last = _ends(found)[1]
+        yield Finding(
+            "Do proposals reach the boxes?",
+            f"recall {last:.2f} at IoU .5",
+            f"at least {LEAST_RECALL:g}",
+            last >= LEAST_RECALL,
+            "train longer, and fit detector.anchors to the boxes; the box head can't find what is not proposed",
+        )
+
+
+def _steps(scored: Sequence[Row]) -> Finding:
+    figures = [value for row in scored if (value := _figure(row, "val/AP")) is not None]
+    best = max(range(len(figures)), key=figures.__getitem__) if figures else 0
+    rising = len(figures) > 2 and best == len(figures) - 1 and figures[-1] > 1.1 * figures[-2]
+    return Finding(
+        "Has it stopped to get better?",
+        f"best at evaluation {best + 1} of {len(figures)}" if figures else "not known",
+        "AP of the last two alike",
+        None if len(figures) < 3 else not rising,
+        "train longer: schedule.steps",
+    )

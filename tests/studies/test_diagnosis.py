@@ -1,0 +1,128 @@
+"""Each fault of a run is named by its own row, and the first one is the verdict."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from detect.errors import ConfigError, DataError
+from detect.studies.diagnosis import diagnose
+
+CONFIG = """
+init: {_target_: detect.weights.sources.PathSource, skip: %(skip)s}
+schedule: {rate: %(rate)s, batch_norm: %(batch_norm)s, freeze_until: %(freeze)s}
+"""
+SHAPES = {"a/kernel": [3, 3, 3, 8], "b/kernel": [1, 1, 8, 16], "c/kernel": [1, 1, 16, 64]}  # 216, 128, 1024
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Makes the folder of a run that detects, with the given changes."""
+
+    def make(
+        skip="[]", rate=0.001, batch_norm="trainable", freeze="null", matches=2.0, loss=(2.0, 0.5), recall=(0.5, 0.95),
+        ap50=(0.1, 0.4, 0.42), skipped=(), ledger=SHAPES, diverged=False, kind="rpn",
+    ):  # fmt: skip
+        values = {"skip": skip, "rate": rate, "batch_norm": batch_norm, "freeze": freeze}
+        (tmp_path / "config.yaml").write_text(CONFIG % values)
+        stage = tmp_path / "detector"
+        stage.mkdir(exist_ok=True)
+        rows = []
+        for k in range(20):
+            share = k / 19
+            row = {"kind": "train", "step": k + 1, f"{kind}/positives_per_image": matches, "loss/total": 3.0}
+            row["loss/classification"] = loss[0] + share * (loss[1] - loss[0])
+            if recall:
+                row["rpn/recall_50"] = recall[0] + share * (recall[1] - recall[0])
+            rows.append(row)
+        rows += [{"kind": "eval", "step": 10 * k, "val/AP50": v, "val/AP": v / 2} for k, v in enumerate(ap50)]
+        (stage / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if ledger is not None:
+            kinds = {"loaded": ledger, "skipped": {name: [1] for name in skipped}, "missing": {}, "mismatched": {}}
+            (stage / "transfer.json").write_text(json.dumps({"source": "x", "totals": {}, **kinds}))
+        if diverged:
+            (stage / "diverged_at_7.npz").write_bytes(b"")
+        return tmp_path
+
+    return make
+
+
+def wrong(folder) -> list[str]:
+    return [finding.question for finding in diagnose(folder).findings if finding.right is False]
+
+
+def test_a_run_that_detects(make_run):
+    found = diagnose(make_run())
+    assert [f.right for f in found.findings] == [True] * 8 and found.first_wrong is None
+    assert found.detects and "0.420" in found.verdict()
+
+
+@pytest.mark.parametrize(
+    ("changed", "question"),
+    [
+        ({"matches": 0.2}, "Do anchors match"),
+        ({"matches": 0.2, "kind": "anchors", "recall": None}, "Do anchors match"),
+        ({"diverged": True}, "Is the loss a number"),
+        ({"skip": "['b/*']", "skipped": ("b/kernel", "b/bias", "Logits/kernel")}, "Did all weights load"),
+        ({"ledger": None}, "Did all weights load"),
+        ({"freeze": "c/concat"}, "Does the backbone learn"),
+        ({"batch_norm": "frozen", "rate": 0.001}, "Does the rate suit"),
+        ({"loss": (2.0, 1.9)}, "Does the loss of the classes fall"),
+        ({"recall": (0.1, 0.6)}, "Do proposals reach"),
+        ({"ap50": (0.01, 0.02, 0.05)}, "Has it stopped"),
+    ],
+)
+def test_a_fault_is_named_by_its_own_row(make_run, changed, question):
+    folder = make_run(**({"ap50": (0.01, 0.02, 0.02)} | changed))
+    (only,) = wrong(folder)
+    assert only.startswith(question)
+    found = diagnose(folder)
+    assert not found.detects and found.first_wrong.remedy in found.verdict()
+
+
+def test_early_layers_may_be_fixed(make_run):
+    """Up to b: 344 of 1368 parameters."""
+    (row,) = (f for f in diagnose(make_run(freeze="b/relu")).findings if "learn?" in f.question)
+    assert row.right and row.found.startswith("25% ")
+    (row,) = (f for f in diagnose(make_run(freeze="z")).findings if "learn?" in f.question)
+    assert row.right is None
+
+
+def test_the_first_of_two_faults_is_the_verdict(make_run):
+    found = diagnose(make_run(loss=(2.0, 2.0), matches=0.0, ap50=(0.0,)))
+    assert found.first_wrong.question.startswith("Do anchors match") and "Row 1 " in found.verdict()
+
+
+def test_a_run_that_has_just_begun(make_run):
+    folder = make_run(ap50=())
+    metrics = folder / "detector" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().splitlines()[0] + '\n{"kind": "tr')
+    found = diagnose(folder)
+    assert "not scored yet" in found.verdict() and found.first_wrong.question.startswith("Do proposals")
+
+
+def test_what_is_no_run_is_refused(make_run, tmp_path):
+    with pytest.raises(ConfigError, match=r"run=.*config\.yaml"):
+        diagnose(tmp_path)
+    folder = make_run()
+    (folder / "detector" / "transfer.json").write_text("[]")
+    with pytest.raises(DataError, match=r"transfer\.json"):
+        diagnose(folder)
+    (folder / "detector" / "metrics.jsonl").write_text("x\ny\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl"):
+        diagnose(folder)
+    (folder / "detector" / "metrics.jsonl").unlink()
+    with pytest.raises(DataError, match="not trained yet"):
+        diagnose(folder)
+
+
+def test_from_the_command_line(make_run):
+    folder = make_run(freeze="c/concat", ap50=(0.0, 0.01, 0.01))
+    command = [sys.executable, "-m", "detect.cli", "doctor", f"run={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and max(map(len, done.stdout.splitlines())) <= 80
+    assert "WRONG  100% of its parameters" in done.stdout and "schedule.freeze_until=null" in done.stdout
+    make_run()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "The detector detects" in done.stdout

@@ -231,9 +231,10 @@ def _packaged(name: str) -> Path:
     """A file `PACKAGE/PATH` of an installed package, found without the slow import of the package."""
     package, inside = name.split("/", 1)
     spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None or not Path(spec.origin).with_name(inside).is_file():
+    file = Path(spec.origin).parent / inside if spec and spec.origin else None
+    if file is None or not file.is_file():
         raise DataError(f"the digits data set needs {inside} of package {package}; install detect's locked packages")
-    return Path(spec.origin).with_name(inside)
+    return file
 
 
 def _compose(

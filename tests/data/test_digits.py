@@ -12,15 +12,6 @@ from detect.geometry.boxes import iou
 
 FEW = {"train": 12, "val": 3, "test": 6}
 
-TABLE = digits._digits()  # read once: parsing it takes two seconds
-
-
-@pytest.fixture(scope="module", autouse=True)
-def table():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "_digits", lambda: TABLE)
-        yield
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
@@ -60,7 +51,7 @@ def test_every_picture_has_three_to_six_digits_with_little_overlap(data):
 
 def test_the_label_is_the_digit_in_the_box(data):
     """The ink of a box, found as what differs most from its surroundings, is like the digit that the json names."""
-    shapes, labels = TABLE
+    shapes, labels = digits._digits()
     content = json.loads((folder_of(data) / "train.json").read_text())
     likeness = []
     for annotation in content["annotations"]:
@@ -82,7 +73,7 @@ def test_splits_share_no_digit_and_no_photograph(data):
     assert not used["train"] & used["test"] and not used["train"] & used["val"] and not used["val"] & used["test"]
     names = [n for titles in PHOTOGRAPHS.values() for n in titles]
     assert len(set(names)) == len(names)
-    shares = {s: set(digits._share(TABLE[1], s, 0).tolist()) for s in DIGIT_SHARES}
+    shares = {s: set(digits._share(digits._digits()[1], s, 0).tolist()) for s in DIGIT_SHARES}
     assert {s: len(rows) for s, rows in shares.items()} == {"train": 3500, "val": 500, "test": 1000}
     assert len(set.union(*shares.values())) == 5000
 

@@ -29,7 +29,7 @@ from detect.modeling.precision import computing_in
 from detect.modeling.roi import RoiCrop
 from detect.modeling.rpn import ProposalGenerator, Proposals, recalls
 from detect.modeling.sampler import BalancedSampler
-from detect.modeling.target_assigner import TargetAssigner
+from detect.modeling.target_assigner import TargetAssigner, recall
 
 BorderAnchors = Literal["drop", "keep"]
 FIRST_STAGE, SECOND_STAGE = ("features", "objectness", "rpn_codes"), ("logits", "codes")  # outputs of the model
@@ -215,7 +215,10 @@ class FasterRCNN(Detector):
             "rpn_classification": _mean(self.classification_loss(objectness, targets.classes) * drawn, count),
             "rpn_localization": _mean(self.localization_loss(codes, targets.codes) * positives, count),
         }
-        return parts, {"rpn/positives_per_image": _per_image(positives)}
+        return parts, {
+            "rpn/positives_per_image": _per_image(positives),
+            "anchors/recall_50": recall(anchors, boxes, classes, 0.5),
+        }
 
     def _box_losses(self, features, proposals: Proposals, boxes, classes, seed, training: bool):
         sampled, targets_of_sampled, drawn = self._sample(proposals, boxes, classes, seed)

@@ -8,9 +8,9 @@ import tf_keras
 
 from detect.config.legal_values import Count, Share, number, whole
 from detect.geometry.box_coder import BoxCoder
-from detect.geometry.overlap import overlap
 from detect.modeling.backbones.layers import ConvScope
 from detect.modeling.nms import suppress
+from detect.modeling.target_assigner import recall
 
 layers = tf_keras.layers
 
@@ -96,12 +96,5 @@ def recalls(proposals: Proposals, boxes, classes) -> dict:
 
     It is 1 if the batch has no boxes, so that means over batches stay finite.
     """
-    covered = tf.where(proposals.real[..., tf.newaxis], overlap(proposals.boxes, boxes), -1.0)
-    best, real = tf.reduce_max(covered, axis=1), classes > 0
-    count = tf.math.count_nonzero(real, dtype=tf.float32)
-
-    def recall(iou: float):
-        found = tf.math.count_nonzero(real & (best >= iou), dtype=tf.float32)
-        return tf.where(count > 0, tf.math.divide_no_nan(found, count), 1.0)
-
-    return {"rpn/recall_50": recall(0.5), "rpn/recall_70": recall(0.7)}
+    padded = tf.where(proposals.real[..., tf.newaxis], proposals.boxes, 0.0)  # an empty box covers nothing
+    return {f"rpn/recall_{name}": recall(padded, boxes, classes, iou) for name, iou in (("50", 0.5), ("70", 0.7))}

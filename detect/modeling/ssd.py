@@ -23,7 +23,7 @@ from detect.modeling.interface import (
 )
 from detect.modeling.losses import check_scoring
 from detect.modeling.precision import computing_in
-from detect.modeling.target_assigner import TargetAssigner
+from detect.modeling.target_assigner import TargetAssigner, recall
 
 
 class SSD(Detector):
@@ -111,6 +111,7 @@ class SSD(Detector):
         scalars = {
             "anchors/positives_per_image": matches / images,
             "anchors/negatives_per_image": tf.reduce_sum(counted * (1 - targets.matched)) / images,
+            "anchors/recall_50": recall(self.anchors, batch["boxes"], batch["classes"], 0.5),
         }
         return Losses(parts, scalars, matches)
 

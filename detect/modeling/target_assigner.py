@@ -44,3 +44,17 @@ class TargetAssigner:
             matched=tf.cast(matched, tf.float32),
             weights=tf.cast(matches != IGNORED, tf.float32),
         )
+
+
+def recall(candidates: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, iou: float) -> tf.Tensor:
+    """The share of a batch's boxes (those with a class above 0) that a candidate covers at an IoU; float32 scalar.
+
+    candidates: float32 [A, 4] for all images, or [B, A, 4]; boxes: float32 [B, N, 4]; classes: int32 [B, N]. A match
+    that is forced does not count. It is 1 if the batch has no boxes, so that means over batches stay finite.
+    """
+    candidates = tf.convert_to_tensor(candidates)
+    covering = overlap(candidates if candidates.shape.rank == 3 else candidates[tf.newaxis], boxes)
+    best, real = tf.reduce_max(covering, axis=1), classes > 0
+    count = tf.math.count_nonzero(real, dtype=tf.float32)
+    found = tf.math.count_nonzero(real & (best >= iou), dtype=tf.float32)
+    return tf.where(count > 0, tf.math.divide_no_nan(found, count), 1.0)

@@ -5,7 +5,7 @@ import pytest
 
 from detect.geometry.box_coder import BoxCoder
 from detect.modeling.matcher import ArgMaxMatcher
-from detect.modeling.target_assigner import TargetAssigner
+from detect.modeling.target_assigner import TargetAssigner, recall
 
 ANCHORS = np.array([[0, 0, 10, 10], [0, 10, 10, 20], [10, 0, 20, 10], [10, 10, 20, 20]], np.float32)
 PAD = [-1, -1, -1, -1]
@@ -72,3 +72,14 @@ def test_each_image_may_have_anchors_of_its_own(assigner):
     for i in range(2):
         alone = assigner(own[i], boxes[i : i + 1], np.array([[2], [1]], np.int32)[i : i + 1])
         np.testing.assert_allclose(targets.codes[i], alone.codes[0], rtol=1e-6)
+
+
+def test_the_share_of_boxes_that_an_anchor_covers():
+    """By hand: of three boxes, one is an anchor, one is half of one, one touches none; padding does not count."""
+    anchors = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    boxes = np.array([[[0, 0, 10, 10], [20, 20, 30, 24.95], [50, 50, 60, 60], [-1, -1, -1, -1]]], np.float32)
+    classes = np.array([[1, 2, 1, -1]])
+    assert float(recall(anchors, boxes, classes, 0.5)) == pytest.approx(1 / 3)
+    assert float(recall(anchors, boxes, classes, 0.49)) == pytest.approx(2 / 3)
+    assert float(recall(anchors[np.newaxis], boxes, classes, 0.49)) == pytest.approx(2 / 3)
+    assert float(recall(anchors, boxes, -np.ones((1, 4), int), 0.5)) == 1

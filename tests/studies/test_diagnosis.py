@@ -21,8 +21,8 @@ def make_run(tmp_path):
     """Makes the folder of a run that detects, with the given changes."""
 
     def make(
-        skip="[]", rate=0.001, batch_norm="trainable", freeze="null", matches=2.0, loss=(2.0, 0.5), recall=(0.5, 0.95),
-        ap50=(0.1, 0.4, 0.42), skipped=(), ledger=SHAPES, diverged=False, kind="rpn",
+        skip="[]", rate=0.001, batch_norm="trainable", freeze="null", matches=0.9, loss=(2.0, 0.5), recall=(0.5, 0.95),
+        ap50=(0.1, 0.4, 0.42), skipped=(), ledger=SHAPES, diverged=False, kind="anchors/recall_50",
     ):  # fmt: skip
         values = {"skip": skip, "rate": rate, "batch_norm": batch_norm, "freeze": freeze}
         (tmp_path / "config.yaml").write_text(CONFIG % values)
@@ -31,7 +31,7 @@ def make_run(tmp_path):
         rows = []
         for k in range(20):
             share = k / 19
-            row = {"kind": "train", "step": k + 1, f"{kind}/positives_per_image": matches, "loss/total": 3.0}
+            row = {"kind": "train", "step": k + 1, kind: matches, "loss/total": 3.0}
             row["loss/classification"] = loss[0] + share * (loss[1] - loss[0])
             if recall:
                 row["rpn/recall_50"] = recall[0] + share * (recall[1] - recall[0])
@@ -62,7 +62,7 @@ def test_a_run_that_detects(make_run):
     ("changed", "question"),
     [
         ({"matches": 0.2}, "Do anchors match"),
-        ({"matches": 0.2, "kind": "anchors", "recall": None}, "Do anchors match"),
+        ({"matches": 0.2, "kind": "points/positives_per_image", "recall": None}, "Do anchors match"),
         ({"diverged": True}, "Is the loss a number"),
         ({"skip": "['b/*']", "skipped": ("b/kernel", "b/bias", "Logits/kernel")}, "Did all weights load"),
         ({"ledger": None}, "Did all weights load"),

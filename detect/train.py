@@ -36,13 +36,17 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
 def finished(cfg: DictConfig, folder: Path) -> float | None:
     """AP of a run that is already finished in its folder; None if there is work to do.
 
-    A page that is missing is written: the program may have been stopped after the last score.
+    The program may have been stopped after the last score. So a page that is missing is written, and loggers are told
+    the results that they did not get.
     Raises ConfigError, which names each key, if the folder holds a run of another configuration.
     """
     score = start.finished(cfg, folder)
     if score is not None and worker(cfg).is_chief:
+        from detect.runs import summary
         from detect.studies import run_page
 
+        place = RunFolder(folder)
+        start.loggers(cfg).catch_up(start.described(place, cfg), lambda: summary.results(place))
         if not (folder / run_page.PAGE).exists():
             run_page.leave(folder)
     return score

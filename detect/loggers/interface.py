@@ -30,6 +30,9 @@ PLACES = ("stage", "kind", "step", "time")
 State = Literal["finished", "interrupted", "failed"]
 """How the training of a run ended; an interrupted or failed run can go on."""
 
+ENDED = "ended"
+"""The key beside the ids of the services: true once all were told that the run is finished."""
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -55,6 +58,15 @@ class Described:
     def remember(self, service: str, number: str) -> None:
         """Keeps the id that a service gave the run."""
         write_json(self.ids, {**self._kept(), service: number})
+
+    @property
+    def ended(self) -> bool:
+        """Whether the services know that the run is finished."""
+        return self._kept().get(ENDED) is True
+
+    def end(self, finished: bool) -> None:
+        """Keeps whether the services know that the run is finished."""
+        write_json(self.ids, {**self._kept(), ENDED: finished})
 
     def _kept(self) -> dict[str, object]:
         try:
@@ -120,6 +132,8 @@ class Loggers:
     @contextlib.contextmanager
     def running(self, run: Described) -> Iterator[None]:
         """Inside this context the run trains. At the end, the loggers are told how it ended."""
+        if run.ended:  # a finished run is extended
+            run.end(False)
         self._tell(lambda logger: logger.begin(run))
         state: State = "failed"
         try:
@@ -130,6 +144,17 @@ class Loggers:
             raise
         finally:
             self._tell(lambda logger: logger.end(state))
+        if self._each:
+            run.end(True)
+
+    def catch_up(self, run: Described, results: Callable[[], tuple[str, Mapping[str, float], Sequence[Path]]]) -> None:
+        """Tells the loggers the results of a finished run if the process was stopped before it had told them.
+
+        results: gives the arguments of `Logger.results`.
+        """
+        if self._each and not run.ended:
+            with self.running(run):
+                self.results(*results())
 
     def begin_stage(self, stage: str, folder: Path, kept: Sequence[Row], undone: Sequence[Row]) -> None:
         """See `Logger.begin_stage`; so for the other methods."""

@@ -50,8 +50,12 @@ class Run:
 
     def described(self) -> Described:
         """The run, for logging services."""
-        name, study = self.cfg.name, self.cfg.study
-        return Described(self.folder.path, self.folder.loggers, name, study, dict(leaves(plain(self.cfg))))
+        return described(self.folder, self.cfg)
+
+
+def described(folder: RunFolder, cfg: DictConfig) -> Described:
+    """A run in its folder, for logging services."""
+    return Described(folder.path, folder.loggers, cfg.name, cfg.study, dict(leaves(plain(cfg))))
 
 
 def finished(cfg: DictConfig, folder: Path) -> float | None:

@@ -8,7 +8,13 @@ from omegaconf import DictConfig
 from detect.config.fingerprint import fingerprint
 from detect.data.statistics import outline
 from detect.files import write_json
+from detect.runs import forms
+from detect.runs.folder import RunFolder
+from detect.runs.stage_folder import StageFolder
 from detect.runs.start import Run
+
+OUTCOME = ("steps", "seconds", "images_per_second", "best", "best_step")
+"""The keys of a summary with the cost of a stage and its best score."""
 
 
 def write_summary(
@@ -43,6 +49,21 @@ def write_summary(
         **({"extended": changes} if (changes := run.folder.changes()) else {}),
     }
     write_json(path, content)
+
+
+def results(place: StageFolder | RunFolder) -> tuple[str, dict[str, float], list[Path]]:
+    """What loggers are told of a finished stage, from its `summary.json`: its name, its figures and its files.
+
+    The folder of a run stands for its last stage, whose name is "".
+    Raises DataError for a damaged summary.
+    """
+    about = forms.read(place.summary, forms.ENDED)
+    found = {f"{split}/{name}": value for split, of in about["scores"].items() for name, value in of.items()}
+    found |= {key: about.get(key) for key in OUTCOME}
+    figures = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+    whole = isinstance(place, RunFolder)
+    files = [place.config] if isinstance(place, RunFolder) else []
+    return "" if whole else place.path.name, figures, [*files, *sorted(place.path.glob("*.png")), place.summary]
 
 
 def network(cfg: DictConfig) -> str:

@@ -5,7 +5,6 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import tf_keras
@@ -26,7 +25,7 @@ from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
 from detect.runs.stage_folder import StageFolder
 from detect.runs.start import Run
-from detect.runs.summary import hyper_parameters, write_summary
+from detect.runs.summary import hyper_parameters, results, write_summary
 from detect.studies import run_page
 from detect.training import build
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
@@ -88,21 +87,6 @@ class Stage:
         name, shown = self.folder.name, self.run.worker.is_chief
         return RunLogger(self.folder.path, self.schedule.steps, name, console=shown, services=self.run.loggers)
 
-    def tell_results(
-        self, results: StageFolder | RunFolder, outcome: Outcome, scores: dict[str, dict[str, Any]]
-    ) -> None:
-        """Gives the loggers of the run the scores by split, the cost and the files of the finished stage.
-
-        results: the folder with its `summary.json`; that of the run for the last stage.
-        """
-        found = {f"{split}/{name}": value for split, of in scores.items() for name, value in of.items()}
-        numbers = {k: float(v) for k, v in {**found, **outcome}.items() if isinstance(v, int | float)}
-        files = [*sorted(results.path.glob("*.png")), results.summary]
-        stage = self.folder.name
-        if isinstance(results, RunFolder):  # of the last stage
-            stage, files = "", [results.config, *files]
-        self.run.loggers.results(stage, numbers, files)
-
 
 def step_macs(architecture: Architecture, schedule: Schedule) -> int:
     """Multiply-accumulates of one training step of a stage, forward only."""
@@ -121,6 +105,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     best = FromFile(str(folder.best))
     if (reached := folder.scores()) is not None:
         log.info("classify: finished before, at %s", reached)
+        run.loggers.results(*results(folder))  # the process may have been stopped before it told them
         return best
     log.info("stage 1: classify")
     dataset = build.stage_1_dataset(run)
@@ -163,7 +148,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     pictures.results_figure(folder.metrics, folder.path / "results.png")
     found = {split: evaluator().to_dict()}
     write_summary(folder.summary, run, outcome, found, schedule.used(), **cost_of_it)
-    stage.tell_results(folder, outcome, found)
+    run.loggers.results(*results(folder))
     return best
 
 
@@ -172,6 +157,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
     cfg, folder = run.cfg, run.folder.stage(DETECTOR)
     if folder.scores() is not None:
         log.info("detector: finished before")
+        run.loggers.results(*results(folder))
         return folder.summary_figure("best")
     log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
     added_macs = stage_1_macs(run) if cfg.arm.extra else 0
@@ -263,10 +249,10 @@ def detection_stage(
     )
 
 
-def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFolder) -> float:
+def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolder) -> float:
     """Fits a detector and scores its best checkpoint. Returns AP on the selection split.
 
-    results: the folder for scores, pictures and `summary.json`; for the last stage, it is the run folder.
+    place: the folder for scores, pictures and `summary.json`; for the last stage, it is the run folder.
     """
     run, cfg = stage.run, stage.run.cfg
     dataset = run.dataset
@@ -281,7 +267,7 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         def show(name: str, picture: np.ndarray) -> None:
             logger.images(f"final/{name}", outcome["steps"], picture)
 
-        found = scores.score_splits(results.path, detect, frame, dataset, splits, batch_size, split, workers, show)
+        found = scores.score_splits(place.path, detect, frame, dataset, splits, batch_size, split, workers, show)
         for name in splits:
             lost = found[name]["errors"]["gains"]
             logger.final(outcome["steps"], {f"{name}_errors/{kind}": gain for kind, gain in lost.items()})
@@ -290,10 +276,10 @@ def fit_detector(stage: Stage, detector: Detector, results: StageFolder | RunFol
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}
         settings = hyper_parameters(cfg, stage.folder.name, stage.schedule.used())
         logger.hparams(settings, figures | {"seconds": spent})
-    pictures.results_figure(stage.folder.metrics, results.path / "results.png")
+    pictures.results_figure(stage.folder.metrics, place.path / "results.png")
     # The last file: it ends the stage.
-    write_summary(results.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
-    if isinstance(results, RunFolder) and run.worker.is_chief:
-        run_page.leave(results.path)
-    stage.tell_results(results, outcome, found)
+    write_summary(place.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
+    if isinstance(place, RunFolder) and run.worker.is_chief:
+        run_page.leave(place.path)
+    run.loggers.results(*results(place))
     return found[split]["AP"] or 0.0

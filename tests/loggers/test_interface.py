@@ -74,6 +74,27 @@ def test_how_a_run_ended(tmp_path, error, state):
     assert notes.told[-1] == state
 
 
+def test_results_that_a_kill_has_prevented_are_told_on_resume(tmp_path):
+    """The summary is written, and the process is killed before or while it tells the loggers."""
+    run, figures = described(tmp_path), ("", {"val/AP": 0.5}, [])
+    notes = Notes()
+    notes.results = lambda *what: notes.told.append(what)
+    with Loggers({"notes": notes}).running(run):
+        assert not run.ended
+    assert run.ended
+    run.end(False)  # as it is until then
+    notes.told.clear()
+    Loggers({"notes": notes}).catch_up(run, lambda: figures)
+    assert notes.told == [("begin", "demo"), figures, "finished"] and run.ended
+    Loggers({"notes": notes}).catch_up(run, lambda: figures)
+    assert len(notes.told) == 3, "once is enough"
+    with pytest.raises(KeyboardInterrupt), Loggers({"notes": notes}).running(run):
+        raise KeyboardInterrupt  # an extended run
+    assert not run.ended
+    Loggers({}).catch_up(described(tmp_path / "none"), lambda: figures)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_lost_service_costs_one_warning_and_no_row(tmp_path, caplog):
     broken, notes = Broken(), Notes()
     services = Loggers({"lost": broken, "notes": notes})

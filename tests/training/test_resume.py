@@ -102,6 +102,20 @@ def test_a_page_that_a_kill_has_prevented_is_written_on_resume(small_run, tmp_pa
     assert (folder / "report.html").stat().st_size > 10_000
 
 
+def test_what_loggers_are_told_of_a_finished_stage(small_run):
+    from detect.runs.folder import RunFolder
+    from detect.runs.summary import results
+
+    run = RunFolder(small_run[0])
+    name, figures, files = results(run)
+    summary = json.loads(run.summary.read_text())
+    assert name == "" and figures["steps"] == 12 and figures["test/AP"] == summary["scores"]["test"]["AP"]
+    assert {"config.yaml", "summary.json", "results.png"} <= {file.name for file in files}
+    name, figures, files = results(run.stage("classify"))
+    assert name == "classify" and figures["steps"] == 3 and 0 <= figures["val/top1"] <= 1
+    assert all(file.is_file() and file.parent.name == "classify" for file in files)
+
+
 def test_resume_with_another_configuration_is_refused(small_run):
     folder, _ = small_run
     done = subprocess.run(

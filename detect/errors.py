@@ -47,6 +47,11 @@ def first_few(items: Iterable[object], most: int = 5, between: str = ", ", last:
     return between.join(named[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 class`, `2 classes`, `3 boxes`, `4 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
+
+
 _JOINERS = "\u200d\u200c"  # parts of emoji and of words in some scripts
 _HARMFUL = ("Cc", "Cf", "Zl", "Zp", "Cs")
 

@@ -17,7 +17,7 @@ from detect.data.pipeline import DetectionStream
 from detect.data.statistics import coverage, statistics
 from detect.data.subset import evenly_spread
 from detect.data.validate import check, clean, summarise
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, counted
 from detect.files import expanded
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
@@ -64,7 +64,9 @@ def main(cfg: DictConfig) -> None:
         report_coverage(dataset, report_network(cfg, dataset.num_classes))
     errors = sum(finding.action == "error" for finding in findings)
     if errors:
-        raise DataError(f"data set {dataset.name}: it has {errors} errors, listed above; correct them before training")
+        raise DataError(
+            f"data set {dataset.name}: it has {counted(errors, 'error')}, listed above; correct it before training"
+        )
 
 
 def report_findings(findings) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from detect.data.examples import CropExample, Crops, Example, Examples, Texts
 from detect.data.split import SPLITS, refuse_overlap
 from detect.data.text import printable
-from detect.errors import DataError
+from detect.errors import DataError, counted
 
 BACKGROUND = "background"
 
@@ -63,7 +63,8 @@ class DetectionDataset:
 
     def describe(self) -> list[str]:
         """Lines for the console: images and boxes per split, boxes per class, and the notes."""
-        lines = [f"data set {self.name}: {self.num_classes} classes, {sum(map(len, self.splits.values()))} images"]
+        total = sum(map(len, self.splits.values()))
+        lines = [f"data set {self.name}: {counted(self.num_classes, 'class')}, {counted(total, 'image')}"]
         counts = {s: class_counts(examples, self.num_classes) for s, examples in self.splits.items()}
         wide = min(max(map(len, (*self.classes, "no object"))), 40)
         lines.append(f"  {'':{wide}}" + "".join(f"{s:>9}" for s in SPLITS))
@@ -111,7 +112,8 @@ class ClassificationDataset:
 
     def describe(self) -> list[str]:
         """Lines for the console: pictures per split and class, and the notes."""
-        lines = [f"data set {self.name}: {self.num_classes} classes, {sum(map(len, self.splits.values()))} pictures"]
+        total = sum(map(len, self.splits.values()))
+        lines = [f"data set {self.name}: {counted(self.num_classes, 'class')}, {counted(total, 'picture')}"]
         wide = min(max(map(len, (*self.classes, "pictures"))), 40)
         lines.append(f"  {'':{wide}}" + "".join(f"{s:>9}" for s in SPLITS))
         lines.append(f"  {'pictures':{wide}}" + "".join(f"{len(self.splits[s]):9d}" for s in SPLITS))

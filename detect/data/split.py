@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from detect.errors import ConfigError, DataError, first_few
+from detect.errors import ConfigError, DataError, counted, first_few
 
 SPLITS = ("train", "val", "test")
 _HELD_OUT = SPLITS[1:]
@@ -99,15 +99,11 @@ def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]]) -> None:
     for i, first in enumerate(names):
         twice = sorted(k for k, n in Counter(splits[first]).items() if n > 1)
         if twice:
-            raise DataError(f"{name}: {first} lists {_count(twice)} twice: {first_few(twice)}")
+            raise DataError(f"{name}: {first} lists {counted(len(twice), 'image')} twice: {first_few(twice)}")
         for second in names[i + 1 :]:
             both = sorted(set(splits[first]) & set(splits[second]))
             if both:
                 raise DataError(
-                    f"{name}: {first} and {second} share {_count(both)}: {first_few(both)}. "
+                    f"{name}: {first} and {second} share {counted(len(both), 'image')}: {first_few(both)}. "
                     "An image may be in only one split"
                 )
-
-
-def _count(ids: list[str]) -> str:
-    return "1 image" if len(ids) == 1 else f"{len(ids)} images"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detect.errors import printable
+from detect.errors import counted, printable
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ClassificationScores:
         most = sorted(np.argsort(-counts, kind="stable")[:most_classes].tolist())
         width = min(40, max([5, *(len(self.classes[index]) for index in most)]))
         lines = [
-            f"{counts.sum()} images, top-1 {_figure(self.top1)}, mean of classes {_figure(self.mean)}",
+            f"{counted(int(counts.sum()), 'image')}, top-1 {_figure(self.top1)}, mean of classes {_figure(self.mean)}",
             "",
             f" {'class':<{width}} accuracy  images  most often taken for",
         ]

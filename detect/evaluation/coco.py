@@ -17,7 +17,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from detect.data.examples import Example, Examples
-from detect.errors import DataError, printable
+from detect.errors import DataError, counted, printable
 from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
 
@@ -67,7 +67,7 @@ class Scores:
         """The figures as text of at most 80 columns; at most `most_classes` classes, those with most boxes."""
         boxes = sum(int(row["boxes"] or 0) for row in self.per_class.values())
         lines = [
-            f"{self.images} images, {boxes} boxes, {self.detections} detections",
+            f"{counted(self.images, 'image')}, {counted(boxes, 'box')}, {counted(self.detections, 'detection')}",
             "".join(f"{key:>6}" for key in self.summary),
             "".join(f"{_figure(value):>6}" for value in self.summary.values()),
         ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detect.data.examples import Example
-from detect.errors import DataError, first_few
+from detect.errors import DataError, counted, first_few
 from detect.evaluation.bootstrap import ALL, FIGURES, RESAMPLES, Resampled, resampled
 from detect.evaluation.matching import NOTHING, Detections
 from detect.evaluation.scored_files import Scored
@@ -64,7 +64,7 @@ class Comparison:
     def lines(self, most_classes: int = 20) -> list[str]:
         """For the console, in 80 columns: a table for each other detector."""
         first, *others = self.contenders
-        out = [f"{len(self.examples)} images; 95% intervals of {RESAMPLES} resamples of the images"]
+        out = [f"{counted(len(self.examples), 'image')}; 95% intervals of {RESAMPLES} resamples of the images"]
         ranked = sorted(self.classes, key=lambda n: -(self._boxes(n)))[:most_classes]
         for number, other in enumerate(others, 1):
             out += ["", f"A: {first.name[-70:]}", f"B: {other.name[-70:]}"]

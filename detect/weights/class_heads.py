@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.errors import first_few
+from detect.errors import counted, first_few
 from detect.weights.ledger import Ledger
 
 # Faster R-CNN's second stage has a box for each class.
@@ -66,6 +66,6 @@ def account(ledger: Ledger, scope: str, before: Sequence[str] | None = None, now
     if before is None:
         return ["class heads: loaded, so the file must have the classes of the data set in the same order"]
     kept, new = [n for n in now if n in before], [n for n in now if n not in before]
-    parts = [f"loaded by name for {len(kept)} classes ({first_few(kept)})"] if kept else []
+    parts = [f"loaded by name for {counted(len(kept), 'class')} ({first_few(kept)})"] if kept else []
     parts += [f"random for {len(new)} that are new ({first_few(new)})"] if new else []
     return [f"class heads: {'; '.join(parts)}"]

@@ -276,7 +276,7 @@ def test_table_fits_80_columns_and_counts_the_classes_it_leaves_out():
     scores = evaluate([example(boxes, kinds)], names, a=(boxes, np.ones(25), kinds))
     lines = scores.table().splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == "1 images, 25 boxes, 25 detections"
+    assert lines[0] == "1 image, 25 boxes, 25 detections"
     assert lines[1].split() == list(FIGURES)
     assert lines[-1] == " ... and 5 more classes" and len(lines) == 2 + 1 + 1 + 1 + 20 + 1
     assert lines[-2].split()[-5:] == ["1.000", "1.000", "1.000", "1.000", "1"]

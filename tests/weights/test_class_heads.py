@@ -49,7 +49,7 @@ def test_a_head_that_does_not_fit_the_classes_of_its_run_stays():
     ("now", "line"),
     [
         (("b", "a"), "class heads: loaded by name for 2 classes (b, a)"),
-        (("b", "c"), "class heads: loaded by name for 1 classes (b); random for 1 that are new (c)"),
+        (("b", "c"), "class heads: loaded by name for 1 class (b); random for 1 that are new (c)"),
         (("c", "d"), "class heads: random for 2 that are new (c, d)"),
     ],
 )

@@ -1,0 +1,13 @@
+"""Texts of messages."""
+
+import pytest
+
+from detect.errors import counted
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(1, "class", "1 class"), (2, "class", "2 classes"), (0, "box", "0 boxes"), (3, "image", "3 images")],
+)
+def test_a_number_with_its_noun(number, noun, text):
+    assert counted(number, noun) == text

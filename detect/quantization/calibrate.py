@@ -8,6 +8,7 @@ import tf_keras
 
 from detect.errors import ConfigError, DataError
 from detect.quantization.activations import FakeQuant
+from detect.quantization.folded import Folded
 from detect.quantization.phases import COLLECT, SHIP, running, stepped
 
 
@@ -46,7 +47,8 @@ def evaluation_graph(model: tf_keras.Model, batch_size: int | None = 1):
     Ranges are the stored ones. Rounded kernels are constants: later changes of the model have no effect on them. The
     TFLite converter (`from_concrete_functions([...])`, Optimize.DEFAULT) turns them into the same kernels in int8. Give
     the converter no model in addition: it would first save the whole model, which takes 27 s instead of 1 s for an SSD.
-    Raises ConfigError for a model that is not fake-quantised, is still in its delay, or has ranges without data.
+    Raises ConfigError for a model that is not fake-quantised, is still in its delay, or has ranges without data, and
+    for ranges that the interpreter of TFLite refuses.
     """
     parts = stepped(model)
     if not parts:
@@ -58,6 +60,9 @@ def evaluation_graph(model: tf_keras.Model, batch_size: int | None = 1):
             "trained with rounding yet: continue the training, with FakeQuantCallback or Phases.step(n)"
         )
     check_ranges(model)
+    for layer in parts:
+        if isinstance(layer, Folded):
+            layer.check()
     inputs = [tf.TensorSpec([batch_size, *x.shape[1:]], x.dtype, name=x.name) for x in model.inputs]
     with running(model, SHIP):
         function = tf.function(lambda *x: model(tf.nest.pack_sequence_as(model.input, x), training=False))

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tf_keras
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 
+from detect.errors import ConfigError
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
@@ -32,7 +33,11 @@ def check(data: st.DataObject, copies: tuple[str, ...] = ("clone", "keras")) -> 
     builder = Builder(lambda options: data.draw(st.sampled_from(options)))
     twin = fake_quant(builder.model(), Spec())
     calibrate(twin, [IMAGES])
-    file = files.runner(twin)
+    try:
+        file = files.runner(twin)
+    except ConfigError as error:  # by ranges that only a few random graphs have: another graph is drawn
+        assume("steps of its output" not in str(error))
+        raise
     assert not files.float_operations(file)
     files.assert_agrees(twin, file, IMAGES, *(FIXED_POINT if INEXACT & set(builder.counts) else EXACT))
     with tempfile.TemporaryDirectory() as folder:

@@ -19,12 +19,13 @@ from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
 from detect.runs.stage_folder import StageFolder
 
 REACHED, POINTS = "anchors/recall_50", "points/positives_per_image"
-CLASSIFICATION = ("loss/box_classification", "loss/classification")
+CLASSIFICATION, OF_BOXES, POSITIVES = "loss/classification", "loss/box_classification", "box/positives_per_image"
 RECALL = "rpn/recall_50"
 
 LEAST_REACHED = 0.5
 FEWEST_POINTS = 1.0
 LEAST_FALL = 0.1
+MOST_OF_A_GUESS = 0.65
 LEAST_RECALL = 0.8
 FROZEN_RATE = 5e-4
 LEAST_AP50 = 0.3
@@ -105,7 +106,7 @@ def diagnose(folder: Path) -> Diagnosis:
         _weights(ledger, cfg),
         _learning(ledger, cfg),
         _rate(cfg),
-        _falls(trained),
+        _guess(trained, cfg, len(run.class_names())) or _falls(trained),
         *_proposals(trained),
         _steps(scored),
     )
@@ -220,8 +221,28 @@ def _rate(cfg: Mapping[str, Any]) -> Finding:
     )
 
 
+def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding | None:
+    """The box head's loss beside that of a guess, which knows only how often there is an object; None without one.
+
+    The guess is the entropy of the drawn examples, with all classes equally often.
+    """
+    losses, positives = _values(rows, [OF_BOXES]), _values(rows, [POSITIVES])
+    if not losses or not positives:
+        return None
+    share = min(max(_ends(positives)[1] / cfg["detector"]["box_sampler"]["size"], 1e-6), 1 - 1e-6)
+    guess = -share * math.log(share / classes) - (1 - share) * math.log(1 - share)
+    last = _ends(losses)[1]
+    return Finding(
+        "Do classes beat a guess?",
+        f"loss {last:.3f}, that of a guess is {guess:.3f}",
+        f"at most {MOST_OF_A_GUESS:.0%} of a guess",
+        last <= MOST_OF_A_GUESS * guess,
+        "mend the rows above first; then train longer, or divide schedule.rate by three",
+    )
+
+
 def _falls(rows: Sequence[Row]) -> Finding:
-    found = _values(rows, CLASSIFICATION)
+    found = _values(rows, [CLASSIFICATION])
     first, last = _ends(found) if found else (0.0, 0.0)
     return Finding(
         "Does the loss of the classes fall?",

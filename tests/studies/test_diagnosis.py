@@ -11,6 +11,7 @@ from detect.studies.diagnosis import diagnose
 
 CONFIG = """
 init: {_target_: detect.weights.sources.PathSource, skip: %(skip)s}
+detector: {box_sampler: {size: 16}}
 schedule: {rate: %(rate)s, batch_norm: %(batch_norm)s, freeze_until: %(freeze)s}
 """
 SHAPES = {"a/kernel": [3, 3, 3, 8], "b/kernel": [1, 1, 8, 16], "c/kernel": [1, 1, 16, 64]}  # 216, 128, 1024
@@ -23,9 +24,11 @@ def make_run(tmp_path):
     def make(
         skip="[]", rate=0.001, batch_norm="trainable", freeze="null", matches=0.9, loss=(2.0, 0.5), recall=(0.5, 0.95),
         ap50=(0.1, 0.4, 0.42), skipped=(), ledger=SHAPES, diverged=False, kind="anchors/recall_50",
+        box_loss=None,
     ):  # fmt: skip
         values = {"skip": skip, "rate": rate, "batch_norm": batch_norm, "freeze": freeze}
         (tmp_path / "config.yaml").write_text(CONFIG % values)
+        (tmp_path / "classes.json").write_text('[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]')
         stage = tmp_path / "detector"
         stage.mkdir(exist_ok=True)
         rows = []
@@ -33,6 +36,9 @@ def make_run(tmp_path):
             share = k / 19
             row = {"kind": "train", "step": k + 1, kind: matches, "loss/total": 3.0}
             row["loss/classification"] = loss[0] + share * (loss[1] - loss[0])
+            if box_loss is not None:
+                row |= {"loss/box_classification": box_loss, "box/positives_per_image": 4.0}
+                del row["loss/classification"]
             if recall:
                 row["rpn/recall_50"] = recall[0] + share * (recall[1] - recall[0])
             rows.append(row)
@@ -69,6 +75,7 @@ def test_a_run_that_detects(make_run):
         ({"freeze": "c/concat"}, "Does the backbone learn"),
         ({"batch_norm": "frozen", "rate": 0.001}, "Does the rate suit"),
         ({"loss": (2.0, 1.9)}, "Does the loss of the classes fall"),
+        ({"box_loss": 0.6}, "Do classes beat a guess"),
         ({"recall": (0.1, 0.6)}, "Do proposals reach"),
         ({"ap50": (0.01, 0.02, 0.05)}, "Has it stopped"),
     ],
@@ -79,6 +86,14 @@ def test_a_fault_is_named_by_its_own_row(make_run, changed, question):
     assert only.startswith(question)
     found = diagnose(folder)
     assert not found.detects and found.first_wrong.remedy in found.verdict()
+
+
+def test_a_guess_by_hand(make_run):
+    """4 of 16 examples are objects of two classes: -.75 ln .75 - .25 ln .125 = .736; 65% of it is .478."""
+    (row,) = (f for f in diagnose(make_run(box_loss=0.47)).findings if "guess" in f.question)
+    assert row.right and row.found == "loss 0.470, that of a guess is 0.736"
+    (row,) = (f for f in diagnose(make_run(box_loss=0.48)).findings if "guess" in f.question)
+    assert not row.right
 
 
 def test_early_layers_may_be_fixed(make_run):

@@ -61,7 +61,7 @@ class FakeQuant(Stepped):
         x,
         member: int | None = 0,
         only_ships: bool = False,
-        from_other_grid: bool = False,
+        from_other_grid: int = 0,
         reshaped: bool = False,
         ties: Ties | None = None,
         training=None,
@@ -69,8 +69,8 @@ class FakeQuant(Stepped):
         """member: number of x among the tensors that share the range; None: x is rounded, but not collected.
 
         only_ships: x is on the grid already. The layer then only adds the operation that tells the converter the range.
-        from_other_grid: x is on another grid. The converter would lose the change between two grids, so the network for
-            export has a multiplication by 1 between them.
+        from_other_grid: the number, from 1, of this change of a grid among all of the network; 0: x is on no other
+            grid. The converter would lose the change, so the network for export has a multiplication by 1 there.
         reshaped: x and the other operand come from a reshape. The converter would move it behind the operation, where
             the range is another one. So the network for export has a minimum in between, which changes nothing.
         ties: how TFLite rounds values halfway between two integers here: up, or away from integer 0. Evaluation does
@@ -81,9 +81,9 @@ class FakeQuant(Stepped):
         if reshaped:
             x = tf.minimum(x, self._range(x, None, False)[1])
         if from_other_grid and self.run == SHIP and member is not None:
-            count = (
-                128 - member % 128
-            )  # steps that are 1: the converter would merge multiplications by the same constant
+            # Steps that are 1. The converter would merge multiplications by the same constant, of one tensor in two
+            # concatenations and of two tensors in one.
+            count = 128 - from_other_grid % 128
             x *= tf.quantization.fake_quant_with_min_max_vars(1.0, 0.0, 255 / count)
         if self.run == COLLECT and self.fixed is None and member is not None:
             self._collect(x, member)

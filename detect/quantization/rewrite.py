@@ -66,6 +66,7 @@ class _Builder:
         self.pixels = {self.shared.root(unit.output) for unit in parts if self._scales_pixels(unit)}
         self.made: dict[str, tf_keras.layers.Layer] = {}
         self.calls: Counter[str] = Counter()
+        self.changes: dict[tuple[Tensor, Tensor], int] = {}  # of a tensor's grid to that of a concatenation: its number
 
     def build(self) -> tf_keras.Model:
         """The twin, with the float model's weights."""
@@ -171,8 +172,10 @@ class _Builder:
         x, root = self.tensors[tensor], self.shared.root(unit.output)
         if unit.after != JOIN or root not in self.shared.ranges or self.shared.root(tensor) == root:
             return x
-        member = self.shared.member((unit.output, tensor), root)
-        return self._quantiser(root)(x, member=member, from_other_grid=self.shared.root(tensor) in self.shared.ranges)
+        member, number = self.shared.member((unit.output, tensor), root), 0
+        if self.shared.root(tensor) in self.shared.ranges:
+            number = self.changes.setdefault((tensor, root), len(self.changes) + 1)
+        return self._quantiser(root)(x, member=member, from_other_grid=number)
 
     def _activate(self, unit: Unit, x):
         name = unit.name

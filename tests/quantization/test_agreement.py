@@ -38,6 +38,12 @@ def doubled(x):
     return x + x
 
 
+def in_two_concatenations(a, b):
+    """One prescribed range, changed to two others."""
+    shared = layers.Activation("sigmoid")(a)
+    return layers.Multiply()([layers.Concatenate()([x, shared]) for x in (a, b)])
+
+
 def gate(kind: str):
     return hard_sigmoid if kind == "hard_sigmoid" else layers.Activation(kind)
 
@@ -56,6 +62,7 @@ EQUAL = {
     **{f"{k}_beside_a_convolution": lambda a, b, k=k: layers.Concatenate()([a, gate(k)(b)]) for k in GATES},
     **{f"two_of_{k}": lambda a, b, k=k: layers.Concatenate()([gate(k)(a), gate(k)(b)]) for k in GATES},
     "doubled": lambda a, b: layers.Concatenate()([layers.Activation("tanh")(a)] * 2),
+    "in_two_concatenations": in_two_concatenations,
     "swish": lambda a, b: layers.Activation("swish")(a),
     "leaky": lambda a, b: layers.LeakyReLU(0.3)(a),
     "average": lambda a, b: layers.AveragePooling2D(2)(a),

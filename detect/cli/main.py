@@ -183,7 +183,7 @@ def _job(
     from detect.cli import job
     from detect.config import check
     from detect.config.fingerprint import digest
-    from detect.runs import sweep, unstarted
+    from detect.runs import signals, sweep, unstarted
 
     if job.is_cell():
         sweep.end_with_owner()  # else a launcher's process goes on when the sweep was killed
@@ -199,6 +199,8 @@ def _job(
     except sweep.CellFailed:
         return None
     except Exception as error:
+        if signals.interrupted(error):
+            raise KeyboardInterrupt from error
         mend = _user_error(error, folder)
         if folder and not isinstance(mend, InUse):
             sweep.record(folder, mend or error)

@@ -24,3 +24,15 @@ def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether an error is a Ctrl-C that arrived while C++ code called a Python function.
+
+    TensorFlow and pybind11 make another error of it, whose text begins or goes on with `KeyboardInterrupt: `.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt: " in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

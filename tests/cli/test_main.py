@@ -600,3 +600,31 @@ def test_ctrl_c_while_an_object_is_freed_is_not_forgotten():
             time.sleep(5)
     finally:
         sys.unraisablehook = before
+
+
+@pytest.mark.parametrize("kind", ["py_function", "pybind11", "cause", "plain"])
+def test_ctrl_c_that_tensorflow_makes_another_error_of(kind, tmp_path, monkeypatch, capfd):
+    """The signal arrives while C++ code calls Python: a callback of a graph, the trace of a function."""
+
+    def function(cfg):
+        import tensorflow as tf
+
+        def callback():
+            raise KeyboardInterrupt
+
+        if kind == "py_function":
+            tf.function(lambda: tf.py_function(callback, [], tf.int32))()
+        if kind == "pybind11":
+            raise RuntimeError("KeyboardInterrupt: <EMPTY MESSAGE>\n\nAt:\n  train.py(71): _stages\n")
+        if kind == "cause":
+            raise ValueError("the graph is not complete") from KeyboardInterrupt()
+        raise RuntimeError("no interrupt")
+
+    monkeypatch.chdir(tmp_path)
+    words = ["dataset=digits", f"hydra.run.dir={tmp_path / 'run'}"]
+    if kind == "plain":
+        with pytest.raises(RuntimeError, match="no interrupt"):
+            cli.run("train", function, words)
+    else:
+        assert cli.run("train", function, words) == 130
+        assert not (tmp_path / "run" / "failed.txt").exists()

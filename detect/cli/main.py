@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,9 +61,14 @@ def _late(name: str) -> Callable[["DictConfig"], object]:
 
 
 def _unraisable(event: "sys.UnraisableHookArgs") -> None:
-    """Python prints and forgets a Ctrl-C that arrives while it frees an object: it is sent again."""
+    """Python prints and forgets a Ctrl-C that arrives while it frees an object: it is sent again.
+
+    By a timer of the system: a thread could wait here for a lock of `threading`, which is held while the object is
+    freed.
+    """
     if event.exc_type is KeyboardInterrupt:
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        signal.signal(signal.SIGALRM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
     else:
         sys.__unraisablehook__(event)
 

@@ -602,6 +602,26 @@ def test_ctrl_c_while_an_object_is_freed_is_not_forgotten():
         sys.unraisablehook = before
 
 
+def test_ctrl_c_while_an_object_is_freed_inside_of_threading():
+    """The object is freed while a lock of `threading` is held; in a process of its own, as it could stand still."""
+    code = """
+import sys, threading, time
+from detect.cli import main
+class Freed:
+    def __del__(self):
+        raise KeyboardInterrupt
+sys.unraisablehook = main._unraisable
+try:
+    with getattr(threading, "_shutdown_locks_lock", threading.Lock()):  # Python before 3.13
+        Freed()
+    time.sleep(5)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted\n"
+
+
 @pytest.mark.parametrize("kind", ["py_function", "pybind11", "cause", "plain"])
 def test_ctrl_c_that_tensorflow_makes_another_error_of(kind, tmp_path, monkeypatch, capfd):
     """The signal arrives while C++ code calls Python: a callback of a graph, the trace of a function."""

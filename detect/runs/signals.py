@@ -31,8 +31,10 @@ def interrupted(error: BaseException | None) -> bool:
 
     TensorFlow and pybind11 make another error of it, whose text begins or goes on with `KeyboardInterrupt: `.
     """
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:  # causes may form a ring
         if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt: " in str(error):
             return True
+        seen.append(error)
         error = error.__cause__ or error.__context__
     return False

@@ -638,7 +638,9 @@ def test_ctrl_c_that_tensorflow_makes_another_error_of(kind, tmp_path, monkeypat
             raise RuntimeError("KeyboardInterrupt: <EMPTY MESSAGE>\n\nAt:\n  train.py(71): _stages\n")
         if kind == "cause":
             raise ValueError("the graph is not complete") from KeyboardInterrupt()
-        raise RuntimeError("no interrupt")
+        first, second = RuntimeError("no interrupt"), ValueError("its cause")
+        first.__cause__, second.__context__ = second, first  # a ring
+        raise first
 
     monkeypatch.chdir(tmp_path)
     words = ["dataset=digits", f"hydra.run.dir={tmp_path / 'run'}"]

@@ -46,7 +46,9 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
         from detect.studies import run_page
 
         place = RunFolder(folder)
-        start.loggers(cfg).catch_up(start.described(place, cfg), lambda: summary.results(place))
+        run = start.described(place, cfg)
+        if not run.ended:
+            start.loggers(cfg).catch_up(run, lambda: summary.results(place))
         if not (folder / run_page.PAGE).exists():
             run_page.leave(folder)
     return score

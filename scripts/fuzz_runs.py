@@ -28,10 +28,25 @@ def make_run(folder: Path, dataset: DetectionDataset) -> None:
     }  # fmt: skip
     write_json(run.summary, about)
     write_json(stage.summary, common)
-    rows = [{"kind": "train", "step": k, "images_per_second": 2.0, "loss/classification": 0.5} for k in (5, 10, 20)]
+    rows = [
+        {
+            "kind": "train",
+            "step": k,
+            "images_per_second": 2.0,
+            "loss/classification": 0.5,
+            "loss/box_classification": 0.5,
+            "box/positives_per_image": 4.0,
+            "anchors/recall_50": 0.5,
+            "rpn/recall_50": 0.5,
+        }
+        for k in (5, 10, 20)
+    ]
     rows += [{"kind": "eval", "step": k, "val/AP": 0.25, "val/AP50": None} for k in (10, 20)]
     stage.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run.config.write_text("name: run\nschedule: {steps: 20, rate: 0.1}\n")
+    schedule = "{steps: 20, rate: 0.1, batch_norm: frozen, freeze_until: b/relu}"
+    run.config.write_text(
+        f"name: run\ninit: {{skip: ['b/*']}}\nschedule: {schedule}\ndetector: {{box_sampler: {{size: 16}}}}\n"
+    )
     write_json(run.classes, [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}])
     write_json(run.data, data_record.record(dataset))
     calibration = {"slope": 0.5, "bias": -1.0, "error_before": 0.2, "error_after": 0.1}
@@ -39,7 +54,9 @@ def make_run(folder: Path, dataset: DetectionDataset) -> None:
     write_json(run.thresholds, {"split": "val", "shipped": shipped})
     totals = {"variables": 2, "parameters": 20}
     kinds = ("loaded", "skipped", "missing", "unexpected", "mismatched")
-    write_json(stage.ledger, {"source": "a file", "totals": dict.fromkeys(kinds, totals)})
+    shapes = {"loaded": {"a/kernel": [3, 3, 3, 8], "b/kernel": [1, 1, 8, 8]}, "skipped": {"b/bias": [8]}}
+    ledger = {"source": "a file", "totals": dict.fromkeys(kinds, totals), "missing": {}, "mismatched": {}}
+    write_json(stage.ledger, ledger | shapes)
     box = {"image_id": 1, "category_id": 3, "bbox": [1.5, 2.5, 20.5, 10.5]}
     categories = [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
     image = {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}
@@ -60,6 +77,7 @@ def read_run(folder: Path, _: Path) -> object:
     from detect.errors import UserError
     from detect.runs.folder import RunFolder
     from detect.studies.curves import read_curve
+    from detect.studies.diagnosis import diagnose
     from detect.studies.export_rows import export_rows, measured_rows
     from detect.studies.html import page
     from detect.studies.records import collect
@@ -77,6 +95,7 @@ def read_run(folder: Path, _: Path) -> object:
         lambda: run.threshold("detector"),
         lambda: run.stage("detector").summary_figure("seconds"),
         lambda: run.refuse_other_data(dataset),
+        lambda: diagnose(folder).verdict(),
     ):
         try:
             one()

@@ -148,11 +148,11 @@ class Loggers:
             run.end(True)
 
     def catch_up(self, run: Described, results: Callable[[], tuple[str, Mapping[str, float], Sequence[Path]]]) -> None:
-        """Tells the loggers the results of a finished run if the process was stopped before it had told them.
+        """Tells the loggers the results of a finished run. The process was stopped before it had told them.
 
         results: gives the arguments of `Logger.results`.
         """
-        if self._each and not run.ended:
+        if self._each:
             with self.running(run):
                 self.results(*results())
 

@@ -1,6 +1,6 @@
 """Kernels with batch norm folded in, rounded as TFLite rounds them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,6 @@ from detect.quantization.phases import COLLECT, SHIP, WHOLE, Stepped, can_read, 
 from detect.quantization.rounding import kernel_steps, mark_kernel, round_to_steps
 
 layers = tf_keras.layers
-
-MOST_STEPS = 256.0
-"""XNNPACK's limit of a layer with a kernel: steps of the output that a step of the sums may be, and not reach."""
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -155,28 +152,17 @@ class Folded(Stepped):
             sums = tf.nn.bias_add(sums, tf.round(bias / units))
         return sums * units if target is None else tf.round(sums * (units / target())) * target()
 
-    def check(self) -> None:
-        """Raises ConfigError if XNNPACK refuses the file: a step of the sums is MOST_STEPS of the output or more.
-
-        Then the output changes over its whole range while the sums change by one.
-        """
-        with tf.init_scope():  # leaves the graph that is being traced, in which variables have no values
-            for node in self._inbound_nodes:
-                source, target = self.steps(node.call_kwargs.get("number", 0))
-                parts = [(source, target, self.folded_kernel(), self._is_depthwise)]
-                if self.between is not None:
-                    parts[0] = (self.between.step, *parts[0][1:])
-                    parts.append((source, self.between.step, self.convolution.depthwise_kernel, True))
-                for before, after, kernel, depthwise in parts:
-                    if before is None or after is None:
-                        continue
-                    ratio = float(tf.reduce_max(before() * self._kernel_steps(kernel, depthwise) / after()))
-                    if ratio >= MOST_STEPS:
-                        raise ConfigError(
-                            f"{self.name}: a step of its sums is {ratio:.0f} steps of its output; XNNPACK runs less "
-                            f"than {MOST_STEPS:.0f}. Its inputs or kernels are far too large for the range of its "
-                            "output: scale the image (Rescaling), train on, or calibrate on images of the real kind"
-                        )
+    def ratios(self) -> Iterator[Any]:
+        """How many steps of the output a step of the sums is, [C] or []: of each call, and of each kernel in it."""
+        for node in self._inbound_nodes:
+            source, target = self.steps(node.call_kwargs.get("number", 0))
+            parts = [(source, target, self.folded_kernel(), self._is_depthwise)]
+            if self.between is not None:
+                first = (source, self.between.step, self.convolution.depthwise_kernel, True)
+                parts = [first, (self.between.step, *parts[0][1:])]
+            for before, after, kernel, depthwise in parts:
+                if before is not None and after is not None:
+                    yield before() * self._kernel_steps(kernel, depthwise) / after()
 
     def folded_kernel(self):
         """The kernel W gamma / sigma_moving before rounding, in the shape of W. W of a separable layer is pointwise."""

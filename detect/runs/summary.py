@@ -61,9 +61,8 @@ def results(place: StageFolder | RunFolder) -> tuple[str, dict[str, float], list
     found = {f"{split}/{name}": value for split, of in about["scores"].items() for name, value in of.items()}
     found |= {key: about.get(key) for key in OUTCOME}
     figures = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
-    whole = isinstance(place, RunFolder)
-    files = [place.config] if isinstance(place, RunFolder) else []
-    return "" if whole else place.path.name, figures, [*files, *sorted(place.path.glob("*.png")), place.summary]
+    stage, more = ("", [place.config]) if isinstance(place, RunFolder) else (place.name, [])
+    return stage, figures, [*more, *sorted(place.path.glob("*.png")), place.summary]
 
 
 def network(cfg: DictConfig) -> str:

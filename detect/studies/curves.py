@@ -54,17 +54,23 @@ class Curve:
         return (int(self.steps[there[0]]), float(self.seconds[there[0]])) if len(there) else None
 
 
-def read_curve(run: FinishedRun) -> Curve | None:
-    """The curve in a run's metrics.jsonl; None without an evaluation. Raises DataError for a line that is not JSON."""
-    if not run.metrics.is_file():
-        return None
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; the figures that a report uses are checked. Raises DataError for a damaged line."""
     try:
-        rows = read_metrics(run.metrics)
+        rows = read_metrics(path)
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"not readable: {error}") from error
     for number, row in enumerate(rows, 1):
         used = {key: row[key] for key in row if _is_used(key)} if isinstance(row, dict) else row
-        check(used, forms.ROW, Path(f"{run.metrics}, line {number}"))
+        check(used, forms.ROW, Path(f"{path}, line {number}"))
+    return rows
+
+
+def read_curve(run: FinishedRun) -> Curve | None:
+    """The curve in a run's metrics.jsonl; None without an evaluation. Raises DataError for a line that is not JSON."""
+    if not run.metrics.is_file():
+        return None
+    rows = read_rows(run.metrics)
     evaluations = [row for row in rows if row["kind"] == "eval"]
     split = next((key[: -len("/AP")] for row in evaluations for key in row if key.endswith("/AP")), None)
     if split is None:

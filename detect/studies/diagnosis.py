@@ -4,7 +4,6 @@ A fault early in the order makes the later numbers wrong, too: labels that no an
 a detector that finds nothing. So the first number that is out of its range is the one to mend.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from typing import Any
 
 from detect.config.tree import plain
 from detect.errors import ConfigError, DataError
-from detect.reporting.logger import read_metrics
 from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
+from detect.runs.forms import FORMS, check, read
 from detect.runs.stage_folder import StageFolder
+from detect.studies import forms
+from detect.studies.curves import read_rows
 
 REACHED, POINTS = "anchors/recall_50", "points/positives_per_image"
 CLASSIFICATION, OF_BOXES, POSITIVES = "loss/classification", "loss/box_classification", "box/positives_per_image"
@@ -93,13 +94,11 @@ def diagnose(folder: Path) -> Diagnosis:
     stage = next((run.stage(name) for name in (DETECTOR, QUANTIZED) if run.stage(name).metrics.exists()), None)
     if stage is None:
         raise DataError(f"run={folder}: its detector is not trained yet; there is no {DETECTOR}/metrics.jsonl")
-    try:
-        rows = read_metrics(stage.metrics)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{stage.metrics}: not readable: {error}") from error
-    cfg, ledger = plain(run.saved_config()), _ledger(stage)
-    trained = [row for row in rows if row.get("kind") == "train"]
-    scored = [row for row in rows if row.get("kind") == "eval" and _figure(row, "val/AP50") is not None]
+    rows, cfg = read_rows(stage.metrics), plain(run.saved_config())
+    check(cfg, forms.CONFIG, run.config)
+    ledger = read(stage.ledger, forms.LEDGER) if stage.ledger.exists() else {}
+    trained = [row for row in rows if row["kind"] == "train"]
+    scored = [row for row in rows if row["kind"] == "eval" and _figure(row, "val/AP50") is not None]
     findings = (
         _matches(trained),
         _finite(stage, trained),
@@ -115,16 +114,11 @@ def diagnose(folder: Path) -> Diagnosis:
 
 def _figure(row: Row, key: str) -> float | None:
     value = row.get(key)
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if value is not None and FORMS["number"](value) else None
 
 
-def _values(rows: Sequence[Row], keys: Sequence[str]) -> list[float]:
-    """The figures of the first of `keys` that the rows have."""
-    for key in keys:
-        found = [value for row in rows if (value := _figure(row, key)) is not None]
-        if found:
-            return found
-    return []
+def _values(rows: Sequence[Row], key: str) -> list[float]:
+    return [value for row in rows if (value := _figure(row, key)) is not None]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -139,7 +133,7 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 def _matches(rows: Sequence[Row]) -> Finding:
     """Matches that are forced do not count: they are there for any anchors."""
-    reached, points = _values(rows, [REACHED]), _values(rows, [POINTS])
+    reached, points = _values(rows, REACHED), _values(rows, POINTS)
     if reached:
         found, wanted = f"{_mean(reached):.0%} of the boxes have one of IoU .5", f"at least {LEAST_REACHED:.0%}"
     else:
@@ -156,28 +150,21 @@ def _matches(rows: Sequence[Row]) -> Finding:
 
 
 def _finite(stage: StageFolder, rows: Sequence[Row]) -> Finding:
-    losses = _values(rows, ["loss/total"])
-    diverged = sorted(stage.path.glob("diverged_at_*.npz"))
-    found = f"not finite: {diverged[0].name}" if diverged else f"{losses[-1]:.3g}" if losses else "not known"
-    right = None if not (losses or diverged) else not diverged and all(map(math.isfinite, losses))
-    return Finding("Is the loss a number?", found, "finite", right, "divide schedule.rate by three")
-
-
-def _ledger(stage: StageFolder) -> dict[str, dict[str, Any]]:
-    """Names and shapes of a ledger by kind; {} for random weights. Raises DataError for a damaged file."""
-    if not stage.ledger.exists():
-        return {}
-    try:
-        ledger = json.loads(stage.ledger.read_text(encoding="utf-8"))
-        return {kind: dict(ledger[kind]) for kind in ("loaded", "skipped", "missing", "mismatched")}
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DataError(f"{stage.ledger}: this is not the ledger of a stage: {error}") from error
+    losses = _values(rows, "loss/total")
+    diverged = sorted(path.name for path in stage.path.glob("diverged_at_*.npz"))
+    return Finding(
+        "Is the loss a number?",
+        f"not finite: {diverged[0]}" if diverged else f"{losses[-1]:.3g}" if losses else "not known",
+        "finite",
+        not diverged if losses or diverged else None,
+        "divide schedule.rate by three",
+    )
 
 
 def _weights(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
     loaded, lost = 0, 0
     if ledger:
-        globs = [str(glob) for glob in cfg["init"].get("skip") or ()]
+        globs = cfg["init"].get("skip") or ()
         left_out = [name for name in ledger["skipped"] if any(fnmatchcase(name, glob) for glob in globs)]
         loaded, lost = len(ledger["loaded"]), len(ledger["missing"]) + len(ledger["mismatched"]) + len(left_out)
     return Finding(
@@ -190,7 +177,7 @@ def _weights(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) ->
 
 
 def _learning(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
-    until = cfg["schedule"]["freeze_until"]
+    until = cfg["schedule"].get("freeze_until")
     share = _fixed_share(ledger.get("loaded", {}), until) if until else 0.0
     known = "a part that is not known" if share is None else f"{share:.0%} of its parameters"
     return Finding(
@@ -206,7 +193,7 @@ def _fixed_share(shapes: Mapping[str, Sequence[int]], until: str) -> float | Non
     """The share of the parameters up to a layer, in the order of the network; None without variables of that layer."""
     places = [place for place, name in enumerate(shapes) if name.startswith(until.split("/")[0] + "/")]
     sizes = [math.prod(shape) for shape in shapes.values()]
-    return sum(sizes[: places[-1] + 1]) / sum(sizes) if places else None
+    return sum(sizes[: places[-1] + 1]) / max(sum(sizes), 1) if places else None
 
 
 def _rate(cfg: Mapping[str, Any]) -> Finding:
@@ -226,10 +213,11 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
 
     The guess is the entropy of the drawn examples, with all classes equally often.
     """
-    losses, positives = _values(rows, [OF_BOXES]), _values(rows, [POSITIVES])
-    if not losses or not positives:
+    losses, positives = _values(rows, OF_BOXES), _values(rows, POSITIVES)
+    size = (cfg["detector"].get("box_sampler") or {}).get("size")
+    if not losses or not positives or not size:
         return None
-    share = min(max(_ends(positives)[1] / cfg["detector"]["box_sampler"]["size"], 1e-6), 1 - 1e-6)
+    share = min(max(_ends(positives)[1] / size, 1e-6), 1 - 1e-6)
     guess = -share * math.log(share / classes) - (1 - share) * math.log(1 - share)
     last = _ends(losses)[1]
     return Finding(
@@ -242,7 +230,7 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
 
 
 def _falls(rows: Sequence[Row]) -> Finding:
-    found = _values(rows, [CLASSIFICATION])
+    found = _values(rows, CLASSIFICATION)
     first, last = _ends(found) if found else (0.0, 0.0)
     return Finding(
         "Does the loss of the classes fall?",
@@ -254,7 +242,7 @@ def _falls(rows: Sequence[Row]) -> Finding:
 
 
 def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
-    found = _values(rows, [RECALL])
+    found = _values(rows, RECALL)
     if found:
         last = _ends(found)[1]
         yield Finding(
@@ -267,7 +255,7 @@ def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _steps(scored: Sequence[Row]) -> Finding:
-    figures = [value for row in scored if (value := _figure(row, "val/AP")) is not None]
+    figures = _values(scored, "val/AP")
     best = max(range(len(figures)), key=figures.__getitem__) if figures else 0
     rising = len(figures) > 2 and best == len(figures) - 1 and figures[-1] > 1.1 * figures[-2]
     return Finding(

@@ -42,4 +42,10 @@ EXPORT: Form = {
     **HOST,
 }
 MEASURED: Form = {"columns": {"*": ANY}, "study?": "text", **HOST}
+LEDGER: Form = {"loaded": {"*": ["count"]}, "skipped": {}, "missing": {}, "mismatched": {}}
+CONFIG: Form = {
+    "init": {"skip?": ["text"]},
+    "schedule": {"rate": "number", "batch_norm": "text", "freeze_until?": "text"},
+    "detector": {"box_sampler?": {"size": "count"}},
+}
 ROW: Form = {"kind": "text", "step": "count", "images_per_second?": "amount", "*": FIGURE}

@@ -40,7 +40,7 @@ def hashes(folder: Path) -> dict[str, str]:
         raise WeightsError(f"{folder}: {error.filename} can't be read: {error.strerror}") from error
 
 
-def check(folder: Path, sha256: Any = None) -> None:
+def check(folder: Path, sha256: object = None) -> None:
     """Raises WeightsError for a SavedModel that is damaged, or has an operation that does more than to compute.
 
     sha256: the `hashes` of its files when it was written; None for a model of an earlier version.

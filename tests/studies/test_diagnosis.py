@@ -127,6 +127,14 @@ def test_what_is_no_run_is_refused(make_run, tmp_path):
     (folder / "detector" / "metrics.jsonl").write_text("x\ny\n")
     with pytest.raises(DataError, match=r"metrics\.jsonl"):
         diagnose(folder)
+    make_run()
+    for text in ("3\n{}\n", '{"kind": "train"}\n{}\n', '{"kind": "train", "step": "x"}\n{}\n'):
+        (folder / "detector" / "metrics.jsonl").write_text(text)
+        with pytest.raises(DataError, match=r"metrics\.jsonl, line 1"):
+            diagnose(folder)
+    make_run(rate="fast")
+    with pytest.raises(DataError, match=r"config\.yaml: schedule\.rate is 'fast'"):
+        diagnose(folder)
     (folder / "detector" / "metrics.jsonl").unlink()
     with pytest.raises(DataError, match="not trained yet"):
         diagnose(folder)

@@ -7,12 +7,9 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError, DataError
+from detect.quantization import interpreter_limits
 from detect.quantization.activations import FakeQuant
-from detect.quantization.folded import Folded
 from detect.quantization.phases import COLLECT, SHIP, running, stepped
-
-MOST_STEPS = 256.0
-"""XNNPACK's limit of a layer with a kernel: steps of the output that a step of the sums may be, and not reach."""
 
 
 def calibrate(model: tf_keras.Model, batches: Iterable[Any], call: Callable[[Any], Any] | None = None) -> int:
@@ -44,22 +41,6 @@ def check_ranges(model: tf_keras.Model) -> None:
             layer.check()
 
 
-def check_kernels(model: tf_keras.Model) -> None:
-    """Raises ConfigError if XNNPACK refuses a layer: a step of its sums is MOST_STEPS of its output or more.
-
-    Then the output changes over its whole range while the sums change by one.
-    """
-    with tf.init_scope():  # leaves the graph that is being traced, in which variables have no values
-        found = [(float(tf.reduce_max(r)), x.name) for x in stepped(model) if isinstance(x, Folded) for r in x.ratios()]
-    ratio, name = max(found, default=(0.0, ""))
-    if ratio >= MOST_STEPS:
-        raise ConfigError(
-            f"{name}: a step of its sums is {ratio:.0f} steps of its output; XNNPACK runs less than {MOST_STEPS:.0f}. "
-            "Its inputs or kernels are far too large for the range of its output: scale the image (Rescaling), train "
-            "on, or calibrate on images of the real kind"
-        )
-
-
 def evaluation_graph(model: tf_keras.Model, batch_size: int | None = 1):
     """The network for export, as a concrete function: moving statistics are folded, all tensors are rounded.
 
@@ -79,7 +60,7 @@ def evaluation_graph(model: tf_keras.Model, batch_size: int | None = 1):
             "trained with rounding yet: continue the training, with FakeQuantCallback or Phases.step(n)"
         )
     check_ranges(model)
-    check_kernels(model)
+    interpreter_limits.check(model)
     inputs = [tf.TensorSpec([batch_size, *x.shape[1:]], x.dtype, name=x.name) for x in model.inputs]
     with running(model, SHIP):
         function = tf.function(lambda *x: model(tf.nest.pack_sequence_as(model.input, x), training=False))

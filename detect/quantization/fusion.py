@@ -24,10 +24,12 @@ from detect.quantization.supported_layers import (
     LEGAL,
     OWN,
     RELUS,
+    SAME,
     SWISHES,
     activation,
     after,
     cap,
+    changes_nothing,
     is_operator,
     is_relu,
     norm_problem,
@@ -127,6 +129,8 @@ def _start(op: Op, graph: Graph, floats: set[str], problems: dict[str, str]) -> 
             before, total = total, (op.output, number)
             yield Unit("partial", (op,), (before, tensor), total)
         yield replace(_with_relu("partial", (op,), graph, floats), inputs=(total, op.inputs[-1]))
+    elif changes_nothing(op) and not _is_scaled(graph.producer[op.inputs[0]], graph):
+        yield Unit("copy", (op,), op.inputs, op.output, SAME)
     elif kind in ARITHMETIC or is_operator(op):
         yield _with_relu("copy", (op,), graph, floats)
     elif isinstance(op.layer, layers.BatchNormalization) and norm_problem(op.layer, rank=4) is None:

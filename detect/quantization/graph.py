@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -86,6 +87,26 @@ def _ops(model: tf_keras.Model) -> Iterator[Op]:
             yield Op(node.layer, node.call_args or (), node.call_kwargs or {}, inputs, id(outputs[0]))
 
 
-def operator(op: Op) -> str:
+def operator(layer: Any) -> str:
     """`add` for the layer that Keras makes from `x + 3.0` or `tf.math.add(x, y)`; empty for any other layer."""
-    return op.layer.symbol.rpartition(".")[2].strip("_") if type(op.layer).__name__ == "TFOpLambda" else ""
+    return layer.symbol.rpartition(".")[2].strip("_") if type(layer).__name__ == "TFOpLambda" else ""
+
+
+def numbers(args: Any, kwargs: dict[str, Any]) -> np.ndarray | None:
+    """What a call of an operator takes beside its one tensor: 3.0 for `x + 3.0`; None for a call on tensors alone."""
+    given = [x for x in _operands(args, kwargs) if not is_keras_tensor(x)]
+    return np.asarray(given[0]) if len(given) == 1 else None
+
+
+def number_first(op: Op) -> bool:
+    """Whether it is `1.0 - x` and not `x - 1.0`."""
+    return not is_keras_tensor(_operands(op.args, op.kwargs)[0])
+
+
+def is_keras_tensor(x: Any) -> bool:
+    """Whether it is a tensor of a Keras graph. tf_keras.backend.is_keras_tensor takes no numbers."""
+    return hasattr(x, "_keras_history")
+
+
+def _operands(args: Any, kwargs: dict[str, Any]) -> list[Any]:
+    return [x for x in tf.nest.flatten([args, kwargs]) if not isinstance(x, (str, bool, type(None)))]

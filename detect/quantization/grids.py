@@ -1,6 +1,6 @@
 """Finds the grids of the integers that a layer with a kernel takes and gives, in the graph of its model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -25,14 +25,30 @@ def steps(layer, number: int) -> tuple[Step | None, Step | None]:
     return _step(_before(calls[index])), _step(_after(layer, index))
 
 
+def calls(layer) -> Iterator[tuple[Any, list[Step], Step]]:
+    """The Keras node of each call of a layer, with the steps of all inputs and of the output.
+
+    A call without one of the grids is left out.
+    """
+    for index, node in enumerate(layer._inbound_nodes):
+        before = [step for x in node.keras_inputs if (step := _step(_source(x)))]
+        after = _step(_after(layer, index))
+        if after is not None and len(before) == len(node.keras_inputs):
+            yield node, before, after
+
+
 def _before(node) -> FakeQuant | None:
-    """The last rounding before a call. Layers between it and the call keep the grid."""
-    while not node.is_input:
-        history = node.keras_inputs[0]._keras_history
-        if isinstance(history.layer, FakeQuant):
-            return history.layer
+    return None if node.is_input else _source(node.keras_inputs[0])
+
+
+def _source(tensor) -> FakeQuant | None:
+    """The last rounding before a tensor. Layers between them keep the grid."""
+    while not isinstance((history := tensor._keras_history).layer, FakeQuant):
         node = history.layer._inbound_nodes[history.node_index]
-    return None
+        if node.is_input:
+            return None
+        tensor = node.keras_inputs[0]
+    return history.layer
 
 
 def _after(layer, index: int) -> FakeQuant | None:

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.graph import Graph, Op, Tensor, operator
+from detect.quantization.graph import Graph, Op, Tensor, numbers, operator
 
 layers = tf_keras.layers
 SIXTH = 1e-4  # relative tolerance of a factor that is meant as 1/6
@@ -49,7 +50,7 @@ def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:
 
 def hard_swish_before(op: Op, graph: Graph) -> tuple[Op, ...] | None:
     """The operations that compute x relu6(x + 3) / 6 and end with the product `op`; None if `op` is another one."""
-    if len(op.inputs) != 2 or not (type(op.layer) is layers.Multiply or operator(op).startswith("mul")):
+    if len(op.inputs) != 2 or not (type(op.layer) is layers.Multiply or operator(op.layer).startswith("mul")):
         return None
     for x, gate in (op.inputs, op.inputs[::-1]):
         ops = hard_sigmoid_before(gate, graph)
@@ -74,9 +75,9 @@ def _is_relu_to(op: Op, value: float) -> bool:
 
 def _number(op: Op, kind: str, value: float, tolerance: float = 1e-6) -> bool:
     """Whether `op` is `x + value` (kind `add`) or `x * value` (kind `mul`)."""
-    given = [a for a in (*tf.nest.flatten(op.args), *op.kwargs.values()) if isinstance(a, (int, float))]
-    return operator(op).lstrip("r").startswith(kind) and len(given) == 1 and _close(given[0], value, tolerance)
+    given = numbers(op.args, op.kwargs)
+    return operator(op.layer).lstrip("r").startswith(kind) and given is not None and _close(given, value, tolerance)
 
 
 def _close(given, value: float, tolerance: float = 1e-6) -> bool:
-    return isinstance(given, (int, float)) and math.isclose(given, value, rel_tol=tolerance)
+    return np.size(given) == 1 and math.isclose(given, value, rel_tol=tolerance)

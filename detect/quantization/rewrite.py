@@ -15,10 +15,9 @@ from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
 from detect.quantization.leaky_relu import RoundedLeakyReLU
 from detect.quantization.shared_ranges import SharedRanges, unsigned
 from detect.quantization.spec import Spec
-from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME, cap, is_linear, ties
+from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME, cap, changes_nothing, ties
 
 layers = tf_keras.layers
-VANISH = (layers.Dropout, layers.SpatialDropout2D)
 FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
 
 
@@ -155,7 +154,7 @@ class _Builder:
     def _reshaped(self, tensor: Tensor) -> bool:
         """Whether the tensor comes from a reshape, perhaps through layers that vanish in the file."""
         op = self.graph.producer.get(tensor)
-        while op is not None and (type(op.layer) in VANISH or is_linear(op)):
+        while op is not None and changes_nothing(op):
             op = self.graph.producer[op.inputs[0]]
         return op is not None and type(op.layer) in (layers.Reshape, layers.Flatten)
 

@@ -1,9 +1,13 @@
 """The layers that can be quantised, and the range that the output of each is rounded to."""
 
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from detect.quantization.activations import Ties
-from detect.quantization.graph import Op, operator
+from detect.quantization.graph import Op, is_keras_tensor, number_first, numbers, operator
 
 layers = tf_keras.layers
 # The range that the output of a unit is rounded to. OWN: its own range. SAME: the range of its input; the output is on
@@ -14,10 +18,11 @@ OWN, SAME, ROUND, FIXED, JOIN, FLOAT = "own", "same", "round", "fixed", "join", 
 KERNELS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense)
 ARITHMETIC = (layers.Add, layers.Subtract, layers.Multiply, layers.Rescaling)
 OPERATORS = ("add", "sub", "mul", "subtract", "multiply", "radd", "rsub", "rmul")  # TFOpLambda: x + 3, x * y
+VANISH = (layers.Dropout, layers.SpatialDropout2D)
 AFTER = {
     **dict.fromkeys((layers.MaxPooling2D, layers.GlobalMaxPooling2D, layers.Reshape, layers.Flatten), SAME),
     **dict.fromkeys((layers.Permute, layers.Cropping2D, layers.ZeroPadding2D), SAME),
-    **dict.fromkeys((layers.Dropout, layers.SpatialDropout2D), SAME),
+    **dict.fromkeys(VANISH, SAME),
     **dict.fromkeys((layers.GlobalAveragePooling2D, layers.LeakyReLU), OWN),
     **dict.fromkeys((layers.Softmax, layers.UnitNormalization), FIXED),
     **dict.fromkeys((layers.AveragePooling2D, layers.ReLU), ROUND),
@@ -59,9 +64,23 @@ def activation(layer) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def is_linear(op: Op) -> bool:
-    """Whether it is an Activation that changes nothing."""
-    return type(op.layer) is layers.Activation and activation(op.layer) == "linear"
+def changes_nothing(op: Op) -> bool:
+    """Whether a file leaves it out: Dropout, Activation("linear"), `x + 0.0`, `x * 1.0` and such a Rescaling."""
+    layer, name, given = op.layer, operator(op.layer).removeprefix("r"), numbers(op.args, op.kwargs)
+    if type(layer) is layers.Activation:
+        return activation(layer) == "linear"
+    if type(layer) is layers.Rescaling:
+        return _all(layer.scale, 1, op) and _all(layer.offset, 0, op)
+    if given is None or not is_operator(op):
+        return type(layer) in VANISH
+    changes = name.startswith("sub") and (number_first(op) or name != operator(layer))
+    return not changes and _all(given, float(name.startswith("mul")), op)
+
+
+def _all(given: Any, value: float, op: Op) -> bool:
+    """Whether the numbers all have a value, and leave the shape of the tensor as it is."""
+    channels = next(x.shape[-1] for x in tf.nest.flatten([op.args, op.kwargs]) if is_keras_tensor(x))
+    return bool(np.all(np.equal(given, value))) and np.ndim(given) <= 1 and np.size(given) in (1, channels)
 
 
 def ties(op: Op) -> Ties | None:
@@ -71,7 +90,7 @@ def ties(op: Op) -> Ties | None:
 
 def is_operator(op: Op) -> bool:
     """Whether it is a sum, difference or product in Python, of two tensors or of a tensor and a number."""
-    return operator(op) in OPERATORS
+    return operator(op.layer) in OPERATORS
 
 
 def after(op: Op) -> str | None:

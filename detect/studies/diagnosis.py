@@ -259,7 +259,7 @@ def _steps(scored: Sequence[Row]) -> Finding:
     best = max(range(len(figures)), key=figures.__getitem__) if figures else 0
     rising = len(figures) > 2 and best == len(figures) - 1 and figures[-1] > 1.1 * figures[-2]
     return Finding(
-        "Has it stopped to get better?",
+        "Has it stopped getting better?",
         f"best at evaluation {best + 1} of {len(figures)}" if figures else "not known",
         "AP of the last two alike",
         None if len(figures) < 3 else not rising,

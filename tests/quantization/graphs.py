@@ -130,7 +130,7 @@ class Builder:
         return layers.UnitNormalization(name=self.name("unit"))(x)
 
     def rescaling(self, x):
-        return layers.Rescaling(self.choose((0.5, 2.0)), self.choose((0.0, 1.0)), name=self.name("rescaling"))(x)
+        return layers.Rescaling(self.choose((0.5, 2.0, 1.0)), self.choose((0.0, 1.0)), name=self.name("rescaling"))(x)
 
     def arithmetic(self, x):
         other = self.choose(self.partners(x, slice(1, None)))

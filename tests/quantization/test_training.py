@@ -12,7 +12,6 @@ from detect.quantization.phases import SHIP, running
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec, preset
 from tests.closeness import assert_same_steps
-from tests.quantization import files
 
 
 def snapshot(model):
@@ -177,32 +176,6 @@ def test_no_evaluation_graph_of_a_range_that_is_not_finite(convnet, images):
     twin.get_layer("added/fake_quant").range_max.assign(float("nan"))
     with pytest.raises(ConfigError, match=r"added/fake_quant: the range is \[0.0, nan\]"):
         evaluation_graph(twin)
-
-
-@pytest.mark.parametrize("separable", [False, True])
-def test_no_evaluation_graph_that_the_interpreter_refuses(separable):
-    """A step of the sums may be less than 256 steps of the output: the image has steps of 1, relu6 of 6 / 255."""
-
-    def twin_of(largest: float):
-        image = tf_keras.Input((8, 8, 3), name="image")
-        kernel = np.linspace(-largest, largest, 36).reshape(1, 1, 3, 12)
-        if separable:
-            layer = tf_keras.layers.SeparableConv2D(12, 1, use_bias=False, name="conv")
-            x = layer(image)
-            layer.set_weights([np.ones((1, 1, 3, 1)), kernel])
-        else:
-            layer = tf_keras.layers.Conv2D(12, 1, use_bias=False, name="conv")
-            x = layer(image)
-            layer.set_weights([kernel])
-        model = tf_keras.Model(image, {"out": tf_keras.layers.ReLU(6.0, name="relu")(x)}, name="steep")
-        twin = fake_quant(model, Spec())
-        calibrate(twin, [np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype(np.float32)])
-        return twin
-
-    limit = 256 * 127 * 6 / 255
-    files.runner(twin_of(0.9 * limit))
-    with pytest.raises(ConfigError, match=r"conv.*: a step of its sums is 2[67]\d steps"):
-        evaluation_graph(twin_of(1.05 * limit))
 
 
 def test_no_evaluation_graph_of_a_float_model_or_within_the_delay(convnet, images):

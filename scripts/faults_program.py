@@ -1,4 +1,4 @@
-"""Small programs of `detect` in processes that are forked: TensorFlow is imported once, and each starts in a second.
+"""Small programs of `detect` in processes that are forked.
 
 `start` begins one, and a `Fault` may change the process before the program runs in it.
 """
@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import forked
+
 Fault = Callable[[], None]
 
 SMALL = (
@@ -38,19 +39,8 @@ CHANGING = {"time", "images_per_second", "data_wait_share", "memory_mb"}
 
 
 def prepare() -> None:
-    """Imports all that the programs need. TensorFlow's runtime is not started: a process with threads can't fork."""
-    sys.path.insert(0, str(ROOT))
-    from detect.cli import main
-
-    main.prepare_environment()
-    import tensorflow  # noqa: F401
-    import tf_keras  # noqa: F401
-
-    import detect.cli.convert
-    import detect.cli.export
-    import detect.cli.train
-    import detect.export.writer
-    import detect.training.stages  # noqa: F401
+    """Imports all that the programs need."""
+    forked.prepare()
     from detect.reporting import figures
 
     figures.render.__code__ = _blank.__code__  # drawing takes a third of the time of such a small run
@@ -64,32 +54,17 @@ def _blank(figure):
 
 def start(log: Path, words: list[str], fault: Fault = lambda: None) -> int:
     """Begins `detect WORDS` in a new process, whose output goes to `log`. Returns its number."""
-    sys.stdout.flush()
-    number = os.fork()
-    if number:
-        return number
-    code = 99
-    try:
+
+    def program() -> None:
         os.setpgid(0, 0)
-        opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(opened, 1)
-        os.dup2(opened, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
         from detect.cli import main
 
         fault()
         sys.argv = ["detect", *words]
-        code = main.main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        import traceback
+        sys.exit(main.main())
 
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-        os._exit(code)
+    log.unlink(missing_ok=True)
+    return forked.start(program, log, log)
 
 
 def wait(number: int, limit: float = 240) -> int | None:
@@ -97,9 +72,8 @@ def wait(number: int, limit: float = 240) -> int | None:
     seconds."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
-        ended, status = os.waitpid(number, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
+        if (code := forked.poll(number)) is not None:
+            return code
         time.sleep(0.01)
     os.killpg(number, signal.SIGKILL)
     os.waitpid(number, 0)

@@ -35,6 +35,12 @@ HYDRAS_STATE: tuple[type, ...] = (GlobalHydra, HydraConfig, VersionBase)
 """Hydra's singletons that belong to one program; the others hold plugins and their schemas."""
 
 
+_PACKAGED: dict[tuple[Path, str, tuple[str, ...]], Tree] = {}
+"""Configurations of packaged files alone, by their folder, their name and the groups that were chosen. These files do
+not change while a process runs, so each of the first MOST_KEPT choices is composed and checked once."""
+MOST_KEPT = 100
+
+
 class Composer:
     """Composes `config_name` from the packaged configuration and a user's own folder beside it."""
 
@@ -70,8 +76,8 @@ class Composer:
         """
         if not retarget.retargeted(asked):
             return asked
-        base, _ = self._base(next(jobs(asked, self.groups, multirun)))
-        return retarget.fitted(asked, container(base))
+        tree, _ = self._base(next(jobs(asked, self.groups, multirun)))
+        return retarget.fitted(asked, tree)
 
     def checked(self, job: Job) -> DictConfig:
         """The configuration with the overrides of one job, with Hydra's own node.
@@ -79,8 +85,7 @@ class Composer:
         Raises ConfigError for an unknown group, option or key on the command line or in a YAML file; the message names
         the nearest legal one.
         """
-        base, lines = self._base(job)
-        tree = container(base)
+        tree, lines = self._base(job)
         legal = {key for key, _ in nodes(tree)}
         values = [o for o in job if not self._chooses(o) and not o.is_hydra_override()]
         changed = set(retarget.retargeted(values))
@@ -93,7 +98,7 @@ class Composer:
                 legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
         return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
 
-    def _base(self, job: Job) -> tuple[DictConfig, tuple[str, ...]]:
+    def _base(self, job: Job) -> tuple[Tree, tuple[str, ...]]:
         """The configuration of a job with its groups but without its values, and the overrides that choose groups."""
         own = [o for o in job if o.is_hydra_override()]
         chosen = [o for o in job if self._chooses(o)]
@@ -102,15 +107,22 @@ class Composer:
         lines = tuple(str(o.input_line) for o in [*own, *chosen])
         if len(self.folders) > 1 and not any(o.key_or_group == "hydra.searchpath" for o in own):
             lines = (f"hydra.searchpath=[{','.join(quoted(f'file://{f}') for f in self.folders[1:])}]", *lines)
+        packaged = len(self.folders) == 1 and not own
+        known = _PACKAGED.get((check.CONFIG_DIR, self.config_name, lines)) if packaged else None
+        if known is not None:
+            return known, lines
         hydra_node.refuse_search_path(self._primary(), parse(lines))
         fresh = lines not in self._cache
         base = self._compose(lines)
+        tree = container(base)
         if fresh:
             hydra_node.refuse(base, own, lines)
             if base.get(trust.KEY):
                 raise ConfigError(f"{trust.KEY}={base[trust.KEY]}: a file may not set it, only the command line")
             self._check_files(base, lines)
-        return base, lines
+        if packaged and len(_PACKAGED) < MOST_KEPT:
+            _PACKAGED[check.CONFIG_DIR, self.config_name, lines] = tree
+        return tree, lines
 
     def refuse_code(self, asked: list[Override], multirun: bool) -> None:
         """Raises ConfigError if a job's files name code in Hydra's node; it composes every choice of groups once."""

@@ -1,8 +1,5 @@
 """detect advise: its rules by hand, and the experiment that it writes, trained as it is."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from detect.cli.overrides import prepare, read
 from detect.data.dataset import DetectionDataset, Example
 from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
+from tests import program
 
 
 def dataset(boxes, width=640, height=480, classes=None, images=10):
@@ -73,8 +71,7 @@ def advised(tmp_path_factory):
 
 
 def detect(*words, code=0):
-    environment = os.environ | {"COLUMNS": "80"}
-    done = subprocess.run([sys.executable, "-m", "detect.cli", *words], capture_output=True, text=True, env=environment)
+    done = program.run(*words, COLUMNS="80")
     assert done.returncode == code, done.stderr
     return done
 

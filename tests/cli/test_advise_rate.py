@@ -1,8 +1,6 @@
 """`detect advise rate`: the steepest fall by hand, and the curve of a small network."""
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from detect.advice.rate import LOWEST, RangeTest, Rising, running_mean, text
 from detect.errors import DataError
 from detect.training.build import instantiate
+from tests import program
 
 
 def test_the_running_mean_of_a_constant_is_the_constant():
@@ -35,10 +34,10 @@ def test_the_rate_rises_over_all_steps():
 @pytest.mark.slow
 def test_the_command_writes_the_curve(tmp_path):
     words = ["detector.size=[96,96]", "backbone.depth_multiplier=.25", "init=none", "dataset=digits", "threads=1"]
-    command = [sys.executable, "-m", "detect.cli", "advise", "rate", *words, f"output={tmp_path}"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = program.run("advise", "rate", *words, f"output={tmp_path}")
+    assert done.returncode == 0, done.stderr
     with (tmp_path / "rate.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert 50 < len(rows) <= 100 and float(rows[0]["rate"]) == pytest.approx(1e-6)
     assert (tmp_path / "rate.png").stat().st_size > 1000
-    assert 1e-5 < float(said.split("schedule.rate=")[1].split()[0]) < 0.5
+    assert 1e-5 < float(done.stdout.split("schedule.rate=")[1].split()[0]) < 0.5

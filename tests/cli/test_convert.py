@@ -1,8 +1,6 @@
 """`detect convert` from the command line: formats, pre-labels, and what it refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from detect.data.digits import make_digits
 from detect.data.formats.auto import read_auto
 from detect.errors import ConfigError, DataError
 from detect.files import cache_folder
+from tests import program
 from tests.cli.conftest import call
 
 DIGITS = ["dataset=digits", "dataset.images={train:16,val:4,test:4}"]
@@ -79,11 +78,9 @@ def test_nothing_is_written_below_the_data_or_of_bad_data(tmp_path, convert):
 
 
 def test_the_command_line(tmp_path):
-    command = [sys.executable, "-m", "detect.cli", "convert", *DIGITS, "to=pascal", f"output={tmp_path}/new"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = program.run("convert", *DIGITS, "to=pascal", f"output={tmp_path}/new")
     assert done.returncode == 2 and "to=pascal is not legal: expected one of voc, coco, yolo, tfrecord" in done.stderr
-    command[-2] = "to=yolo"
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = program.run("convert", *DIGITS, "to=yolo", f"output={tmp_path}/new")
     assert done.returncode == 0 and f"24 images are in {tmp_path}/new, as yolo" in done.stdout, done.stderr
 
 

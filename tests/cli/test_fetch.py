@@ -1,8 +1,6 @@
 """`detect fetch`: the list, a file from a catalogue of one's own, and its use as init=NAME."""
 
 import hashlib
-import subprocess
-import sys
 import tarfile
 
 import numpy as np
@@ -13,6 +11,7 @@ from detect.cli.fetch import facts, listing
 from detect.cli.overrides import first_job, prepare, read
 from detect.weights import checkpoint
 from detect.weights.catalogue import Entry
+from tests import program
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def own(tmp_path_factory):
 
 
 def detect(*arguments):
-    return subprocess.run([sys.executable, "-m", "detect.cli", *arguments], capture_output=True, text=True, timeout=120)
+    return program.run(*arguments)
 
 
 def test_a_name_of_ones_own_catalogue_is_fetched(own, tmp_path):

@@ -1,13 +1,12 @@
 """`detect migrate` from the command line: the file that it writes, what it tells, and what it refuses."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from detect.config.compose import compose
 from detect.errors import ConfigError
+from tests import program
 from tests.cli.conftest import call
 
 CONFIG = Path(__file__).parent.parent / "migration" / "fixtures" / "tiny_fpn.config"
@@ -81,7 +80,6 @@ def test_values_that_are_not_legal_here_leave_no_file(tmp_path, migrate):
 def test_a_word_without_a_key_is_the_file(tmp_path):
     bad = tmp_path / "bad.config"
     bad.write_text("model { center_net { } }\n")
-    command = [sys.executable, "-m", "detect.cli", "migrate", str(bad)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = program.run("migrate", bad, folder=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr == f"detect migrate: {bad}:1: model.center_net: center_net has no counterpart here\n"

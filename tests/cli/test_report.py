@@ -1,8 +1,6 @@
 """`detect report`: what it takes for a study, where it writes, and what it refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import hydra
@@ -14,6 +12,7 @@ from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError
 from detect.evaluation.coco import FIGURES
 from detect.studies.csv_file import read_csv
+from tests import program
 
 CSV = """arm,seed,split,AP,AP50,AP75,AR100,cat AP,cat AP50,minutes,steps
 mine,0,val,0.5004,0.75,n/a,0.25,0.5004,0.75,3.15,100
@@ -121,7 +120,7 @@ def test_nothing_to_make_anew(tmp_path, monkeypatch):
 
 
 def test_command_line(place):
-    done = subprocess.run([sys.executable, "-m", "detect.cli", "report", "old"], capture_output=True, text=True)
+    done = program.run("report", "old")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "split  arm   seed  AP     AP50   AP75  AR100  cat            minutes",

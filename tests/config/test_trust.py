@@ -3,7 +3,6 @@
 import ast
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from detect.config.compose import compose
 from detect.config.tree import targets
 from detect.errors import ConfigError
 from detect.runs.folder import RunFolder
+from tests import program
 
 PACKAGE = Path(trust.__file__).resolve().parents[1]
 
@@ -501,7 +501,6 @@ def test_predict_of_a_strangers_run_ends_with_a_message(marker, tmp_path, small_
         ["export", f"run={run}"],
         ["inspect", "quantize", f"run={run}"],
     ):
-        command = [sys.executable, "-m", "detect.cli", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+        done = program.run(*words, folder=tmp_path)
         assert done.returncode == 2 and "backbone._target_=numpy.load" in done.stderr, done.stderr
         assert "Traceback" not in done.stderr and "trust=[numpy]" in done.stderr

@@ -26,7 +26,7 @@ SMALLER = {
     "faster_rcnn": ["detector.proposals.count=40", "detector.box_sampler.size=16"],  # crops are what takes the time
     "fcos": ["detector.neck.levels=3", "detector.target_assigner.ranges=[16,32]", "detector.neck.channels=32"],
 }
-USUAL = "mobilenet_v2"
+USUAL = "mobilenet_v1"
 PAIRS = [(ONLY_ON.get(d, USUAL), d) for d in DETECTORS] + [(b, "ssd") for b in BACKBONES if b != USUAL]
 """Every backbone and every detector once. The other pairs of them are slow tests."""
 OTHERS = [(backbone, d) for d in WHOLE for backbone in BACKBONES if (backbone, d) not in PAIRS]

@@ -15,6 +15,7 @@ from detect.errors import ConfigError, DataError, InUse
 from detect.runs.dataset import check_ground_truth, open_dataset, selection_split
 from detect.runs.folder import RunFolder
 from detect.runs.start import finished, start_run
+from tests import program
 
 XML = """<annotation><size><width>64</width><height>48</height></size>{}</annotation>"""
 OBJECT = "<object><name>{}</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object>"
@@ -96,16 +97,10 @@ def test_nothing_is_written_below_the_data(folder, monkeypatch):
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))
     for verb, root in (("train", "."), ("train", str(folder)), ("inspect", "."), ("advise", str(folder.parent))):
-        done = subprocess.run(
-            [sys.executable, "-m", "detect.cli", verb, f"dataset.root={root}"],
-            capture_output=True, text=True, timeout=100,
-        )  # fmt: skip
+        done = program.run(verb, f"dataset.root={root}")
         assert done.returncode == 2 and "below dataset.root=" in done.stderr, done.stderr + done.stdout
     assert sorted(folder.rglob("*")) == before
-    done = subprocess.run(
-        [sys.executable, "-m", "detect.cli", "train", "dataset=digits", f"dataset.root={folder}"],
-        capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
+    done = program.run("train", "dataset=digits", f"dataset.root={folder}")
     assert done.returncode == 2 and "unknown key dataset.root" in done.stderr
     assert sorted(folder.rglob("*")) == before
 

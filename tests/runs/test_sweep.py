@@ -29,6 +29,7 @@ from detect.config.tree import plain
 from detect.errors import ConfigError, DataError
 from detect.runs import sweep
 from detect.runs.folder import RunFolder
+from tests import program
 
 STUDY = ["-m", "experiment=ablation/two_stage", "dataset=digits"]
 
@@ -176,8 +177,7 @@ def test_failures_since_the_sweep_began(tmp_path):
 def test_every_cell_is_tried_and_those_that_failed_are_named_at_the_end(tmp_path):
     (tmp_path / "empty" / "folder").mkdir(parents=True)
     data = ["dataset=voc", f"dataset.root={tmp_path}/no,{tmp_path}/empty"]
-    command = [sys.executable, "-m", "detect.cli", "train", "-m", *data]
-    done = subprocess.run([*command, f"hydra.sweep.dir={tmp_path}/sweep"], capture_output=True, text=True, timeout=200)
+    done = program.run("train", "-m", *data, f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     first, second = done.stderr.splitlines()[-2:]
     assert first == f"detect train: failed: 0: dataset.root={tmp_path}/no: no such folder"

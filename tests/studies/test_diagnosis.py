@@ -1,13 +1,12 @@
 """Each fault of a run is named by its own row, and the first one is the verdict."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from detect.errors import ConfigError, DataError
 from detect.studies.diagnosis import diagnose
+from tests import program
 
 CONFIG = """
 init: {_target_: detect.weights.sources.PathSource, skip: %(skip)s}
@@ -142,10 +141,9 @@ def test_what_is_no_run_is_refused(make_run, tmp_path):
 
 def test_from_the_command_line(make_run):
     folder = make_run(freeze="c/concat", ap50=(0.0, 0.01, 0.01))
-    command = [sys.executable, "-m", "detect.cli", "doctor", f"run={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = program.run("doctor", f"run={folder}")
     assert done.returncode == 1 and max(map(len, done.stdout.splitlines())) <= 80
     assert "WRONG  100% of its parameters" in done.stdout and "schedule.freeze_until=null" in done.stdout
     make_run()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = program.run("doctor", f"run={folder}")
     assert done.returncode == 0 and "The detector detects" in done.stdout

@@ -3,8 +3,6 @@
 import html
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import hydra
@@ -14,6 +12,7 @@ from omegaconf import OmegaConf
 from detect.config.check import CONFIG_DIR, check
 from detect.studies.blocks import Table, markdown
 from detect.studies.writer import readme_with, tables
+from tests import program
 
 STUDIES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "experiments").glob("*/results.csv"))
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
@@ -37,16 +36,7 @@ def test_experiment_builds_and_says_how_to_run_it(name):
 
 @pytest.mark.slow
 def test_overfitting_eight_images_works(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "detect.cli",
-        "train",
-        "experiment=demo",
-        "debug=overfit",
-        f"hydra.run.dir={tmp_path}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = program.run("train", "experiment=demo", "debug=overfit", f"hydra.run.dir={tmp_path}", timeout=900)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["scores"]["val"]["AP50"] >= 0.9

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import program
 from tests.training.test_resume import weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,16 +27,15 @@ def data(tmp_path_factory) -> Path:
     """Small pictures as a data set on disk."""
     folder = tmp_path_factory.mktemp("data") / "digits"
     words = ["dataset=digits", "dataset.images={train:24,val:5,test:4}", "dataset.sides=[64,96]", "to=yolo"]
-    subprocess.run([sys.executable, "-m", "detect.cli", "convert", *words, f"output={folder}"], check=True, cwd=ROOT)
+    program.run("convert", *words, f"output={folder}").check_returncode()
     return folder
 
 
 def begin(data: Path, kind: str, devices: int | None, cluster: str | None = None, parts=PARTS, more=()):
     """Begins tests.training.distributed in a process."""
     words = [str(data), kind, "null" if devices is None else str(devices), ",".join(parts), *more]
-    env = os.environ | ({"TF_CONFIG": cluster} if cluster else {})
-    command = [sys.executable, "-m", "tests.training.distributed", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    environment = {"TF_CONFIG": cluster} if cluster else {}
+    return program.begin(*words, module="tests.training.distributed", **environment)
 
 
 def result(process) -> dict:

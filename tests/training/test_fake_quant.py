@@ -14,6 +14,7 @@ from detect.data.image_file import read_image
 from detect.errors import ConfigError
 from detect.geometry.frame import Frame
 from detect.quantization.spec import PRESETS
+from tests import program
 from tests.training.test_resume import weights
 
 SHORT = [
@@ -47,8 +48,7 @@ sys.exit(main())
 
 
 def train(*overrides: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "detect.cli", "train", *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = program.run("train", *overrides)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 

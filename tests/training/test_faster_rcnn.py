@@ -1,14 +1,13 @@
 """Faster R-CNN through the whole program: trained from the command line, exported, resumed to the bit."""
 
 import json
-import subprocess
-import sys
 
 import hydra
 import numpy as np
 import pytest
 
 from detect.config.check import CONFIG_DIR
+from tests import program
 from tests.closeness import assert_same_detections
 
 OVERRIDES = [
@@ -30,16 +29,8 @@ OVERRIDES = [
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "faster_rcnn"
-    command = [
-        sys.executable,
-        "-m",
-        "detect.cli",
-        "train",
-        *OVERRIDES,
-        "debug=step",
-        "schedule.reestimate_batch_norm=2",
-    ]
-    done = subprocess.run([*command, f"hydra.run.dir={folder}"], capture_output=True, text=True, timeout=300)
+    more = ["debug=step", "schedule.reestimate_batch_norm=2", f"hydra.run.dir={folder}"]
+    done = program.run("train", *OVERRIDES, *more)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -126,7 +117,6 @@ def test_overfitting_eight_images_works(tmp_path):
     changed = ("detector.size", "detector.proposals", "detector.box_sampler", "schedule.batch_size")
     small = [o for o in OVERRIDES if not o.startswith(changed)]
     more = ["detector.size=[128,128]", "schedule.batch_size=4", "schedule.steps=400", "schedule.rate=0.002"]
-    command = [sys.executable, "-m", "detect.cli", "train", *small, *more, "debug=overfit", f"hydra.run.dir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = program.run("train", *small, *more, "debug=overfit", f"hydra.run.dir={tmp_path}", timeout=900)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "summary.json").read_text())["scores"]["val"]["AP50"] >= 0.8

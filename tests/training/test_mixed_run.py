@@ -1,15 +1,15 @@
 """Mixed images and repeated classes from the command line: a run that uses them all, and what is refused before it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import program
+
 
 def train(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "detect.cli", "train", *overrides, f"hydra.run.dir={folder}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return program.run("train", *overrides, f"hydra.run.dir={folder}")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import program
 from tests.closeness import assert_same_detections
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "ssdlite_pedestrian.npz"
@@ -186,10 +187,9 @@ def test_real_photographs_give_the_same_detections_from_pixels_to_boxes(shared, 
 def test_a_zoo_users_whole_way(shared, tmp_path):
     """Train from the graph on other classes, export, evaluate the export: all from the command line."""
     import json
-    import subprocess
 
     def detect(*arguments):
-        done = subprocess.run([sys.executable, "-m", "detect.cli", *arguments], capture_output=True, text=True)
+        done = program.run(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import faults_program as program
+import forked
 from faults_trials import OTHERS, SHARES, Failed, Row, Trial, full_disk, read_only
 
 PARALLEL = 2
@@ -102,7 +103,7 @@ def main() -> int:
     parser.add_argument("seconds", type=float, nargs="?", default=1100, help="no trial begins after them")
     parser.add_argument("--only", help="a part of the name of a fault")
     options = parser.parse_args()
-    program.prepare()
+    forked.prepare()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         place = Path(folder)

@@ -38,20 +38,6 @@ CHANGING = {"time", "images_per_second", "data_wait_share", "memory_mb"}
 """Columns of metrics.jsonl that measure the machine."""
 
 
-def prepare() -> None:
-    """Imports all that the programs need."""
-    forked.prepare()
-    from detect.reporting import figures
-
-    figures.render.__code__ = _blank.__code__  # drawing takes a third of the time of such a small run
-
-
-def _blank(figure):
-    import numpy
-
-    return numpy.full((40, 60, 3), 255, numpy.uint8)
-
-
 def start(log: Path, words: list[str], fault: Fault = lambda: None) -> int:
     """Begins `detect WORDS` in a new process, whose output goes to `log`. Returns its number."""
 

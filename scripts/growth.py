@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import faults_program as program
+import forked
 import psutil
 
 FIRST, MOST = 200, 1.01
@@ -41,7 +42,7 @@ def measure(process: psutil.Process, run: Path) -> tuple[float, ...] | None:
 
 def main() -> int:
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
-    program.prepare()
+    forked.prepare()
     found: list[tuple[float, ...]] = []
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
         run = Path(folder, "run")

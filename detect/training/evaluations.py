@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.interface import Stream
@@ -57,8 +56,7 @@ class HeldOutLoss:
 class TopOne(Evaluation):
     """The mean class accuracy of a classifier on a split.
 
-    confusion: the picture file with the confusion matrix of the last evaluation. losses: the loss beside that of
-    training; None leaves it out.
+    losses: the loss beside that of training; None leaves it out.
     """
 
     def __init__(
@@ -67,22 +65,18 @@ class TopOne(Evaluation):
         evaluator: Evaluator[ClassificationScores],
         dataset: ClassificationDataset,
         split: str,
-        confusion: Path,
         losses: HeldOutLoss | None = None,
     ):
         super().__init__(every)
-        self.evaluator, self.dataset, self.split, self.confusion = evaluator, dataset, split, confusion
-        self.losses = losses
+        self.evaluator, self.dataset, self.split, self.losses = evaluator, dataset, split, losses
 
     def score(self, fit: Fit) -> float:
         found, split = self.evaluator(), self.split
         figures = {f"{split}/top1": found.top1, f"{split}/mean": found.mean}
         losses = self.losses(fit) if self.losses else {}
         fit.logger.evaluation(fit.step, figures | losses, found.table())
-        picture = pictures.confusion_figure(found.confusion, self.dataset.classes)
-        pictures.save(self.confusion, picture)
         if self.draws(fit):
-            fit.logger.images("confusion", fit.step, picture)
+            fit.logger.images("confusion", fit.step, pictures.confusion_figure(found.confusion, self.dataset.classes))
         return found.mean or 0.0
 
 

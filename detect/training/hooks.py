@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
+from detect.data.subset import evenly_spread
 from detect.quantization.callbacks import Phases
 from detect.training.loop import Fit, Hook
 from detect.weights import checkpoint
@@ -57,9 +58,12 @@ class Evaluation(Hook, ABC):
         self._worse = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def draws(self, fit: Fit) -> bool:
-        """Whether the evaluation after this step draws its pictures: PICTURES of a stage do, evenly spread."""
+        """Whether the evaluation after this step draws its pictures: the first, the last, and others between them.
+
+        PICTURES of a stage do, evenly spread.
+        """
         total, number = (math.ceil(step / (self.every or 1)) for step in (fit.schedule.steps, fit.step))
-        return number * PICTURES // total > (number - 1) * PICTURES // total or fit.stopping is not None
+        return number in (*evenly_spread(range(1, total), PICTURES - 1), total) or fit.stopping is not None
 
     @property
     def best(self) -> float:

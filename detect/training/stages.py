@@ -133,7 +133,6 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
             evaluator,
             dataset,
             split,
-            folder.path / "confusion.png",
             build.stage_1_held_out_loss(run, classifier, schedule, dataset, split),
         ),
         lambda i: dataset.splits["train"][i].id,
@@ -146,8 +145,9 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         "macs": step_macs(classifier, schedule) * outcome["steps"],
     }
     pictures.results_figure(folder.metrics, folder.path / "results.png")
-    found = {split: evaluator().to_dict()}
-    write_summary(folder.summary, run, outcome, found, schedule.used(), **cost_of_it)
+    scored = evaluator()
+    pictures.save(folder.path / "confusion.png", pictures.confusion_figure(scored.confusion, dataset.classes))
+    write_summary(folder.summary, run, outcome, {split: scored.to_dict()}, schedule.used(), **cost_of_it)
     run.loggers.results(*results(folder))
     return best
 

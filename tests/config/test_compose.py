@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from detect.cli.overrides import prepare, read
+from detect.config import composer
 from detect.config.compose import compose
 from detect.config.signatures import static_signature
 from detect.config.tree import plain
@@ -221,3 +222,19 @@ def test_a_damaged_file_of_the_user_is_named_with_its_line(tmp_path, place, cont
     chosen = [] if group == "init/archives" else [f"{group}=bad"]
     with pytest.raises(ConfigError, match=rf"{re.escape(str(file))}: the file is damaged \(.*{said}"):
         compose(["dataset=digits", *chosen], config_dir=tmp_path)
+
+
+def test_a_choice_of_groups_is_composed_once(monkeypatch):
+    """The second configuration with the same groups needs one composition: that of its own values."""
+    composed, by_hydra = [], composer.compose
+    monkeypatch.setattr(composer, "_PACKAGED", {})
+    monkeypatch.setattr(
+        composer, "compose", lambda *words, **named: composed.append(words) or by_hydra(*words, **named)
+    )
+    first = compose(["dataset=digits", "seed=1"])
+    assert len(composed) == 2
+    assert compose(["dataset=digits", "seed=1"]) == first and len(composed) == 3
+    assert compose(["dataset=digits", "seed=2"]).seed == 2 and len(composed) == 4
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"unknown key sed; did you mean seed"):
+            compose(["dataset=digits", "sed=2"])

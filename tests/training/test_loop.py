@@ -333,3 +333,15 @@ def test_more_patience_undoes_an_early_end(as_dataset, tmp_path):
     assert trainer.step == 8, "the end of the stage belongs to its state"
     _, trainer, outcome = run(tmp_path, schedule(steps=12, patience=3), evaluate=values.__getitem__)
     assert trainer.step == 12 and outcome["best"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("steps", "drawn"),
+    [(100, [100]), (250, [100, 200, 250]), (5000, [100, 600, 1100, 1700, 2200, 2800, 3300, 3900, 4400, 5000])],
+)
+def test_pictures_of_the_first_and_the_last_evaluation_and_of_some_between_them(steps, drawn):
+    """TensorBoard shows ten of a tag. A user sees the first ones after the first evaluation."""
+    evaluation, stops = Scored(100, float), [*range(100, steps, 100), steps]
+    fits = (SimpleNamespace(step=step, schedule=SimpleNamespace(steps=steps), stopping=None) for step in stops)
+    assert [fit.step for fit in fits if evaluation.draws(fit)] == drawn
+    assert evaluation.draws(SimpleNamespace(step=300, schedule=SimpleNamespace(steps=5000), stopping="a hook"))

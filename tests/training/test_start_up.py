@@ -20,7 +20,7 @@ NEEDLESS = [
 ]
 RUN = [
     *("train", "dataset=digits", "dataset.images={train: 4, val: 2, test: 2}", "classify.enabled=false", "init=none"),
-    *("detector=ssdlite", "detector.size=[96,96]", "backbone=mobilenet_v2", "debug=step", "schedule.batch_size=2"),
+    *("detector.size=[96,96]", "backbone.depth_multiplier=0.25", "debug=step", "schedule.batch_size=2"),
     *("trust=[started]", "hooks=[{_target_: started.Loaded}]", "hydra.run.dir=here", "threads=1"),
 ]
 

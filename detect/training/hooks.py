@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.data.subset import evenly_spread
+from detect.environment import free_cycles
 from detect.quantization.callbacks import Phases
 from detect.training.loop import Fit, Hook
 from detect.weights import checkpoint
@@ -90,6 +91,7 @@ class Evaluation(Hook, ABC):
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:
         if fit.due(self.every):
             self._evaluate(fit)
+            free_cycles()
 
     def end(self, fit: Fit) -> None:
         if not checkpoint.exists(fit.folder.best):  # a hook ended the stage before the first score that counts

@@ -1,5 +1,6 @@
 """The training loop of every stage: steps, and hooks around them. It saves and stops at a signal, and can resume."""
 
+import gc
 import json
 import logging
 import signal
@@ -159,6 +160,12 @@ class Fit:
         Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal, and UserError if the loss
         is not finite; the run can resume from `last` after both.
         """
+        try:
+            return self._run()
+        finally:
+            gc.unfreeze()  # evaluations freeze (detect.environment.free_cycles)
+
+    def _run(self) -> Spent:
         due = self._restore() and self._is_stop()
         self.logger.resume_at(self.step - 1 if due else self.step)
         with handled(self._stop_after_step, signal.SIGINT, signal.SIGTERM):

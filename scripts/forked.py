@@ -56,6 +56,7 @@ def start(program: Callable[[], object], out: str | Path, err: str | Path) -> in
     number = os.fork()
     if number:
         return number
+    atexit._clear()  # what the first process does at its end, such as removing its folders
     code = 99
     try:
         _redirect(out, err)

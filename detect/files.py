@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all, strict JSON, and CSV that a spreadsheet opens without harm."""
+"""Files that are written whole or not at all, strict JSON, YAML that does not swell, and CSV without formulas."""
 
 import contextlib
 import csv
+import itertools
 import json
 import math
 import numbers
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import ConfigError, DataError, printable
+
+MOST_VALUES = 100_000
+"""The most values that a YAML file with aliases may have."""
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -49,6 +53,34 @@ def sync(*paths: Path) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
+
+
+def unswollen(text: str) -> str:
+    """The text of a YAML file. Raises yaml.YAMLError if its aliases make more than MOST_VALUES values of it.
+
+    A few lines of aliases can stand for billions of values. The parser shares them, but a copy does not. Damage of
+    another kind is left to the parser that reads the text.
+    """
+    if not ("&" in text and "*" in text):
+        return text
+    import yaml
+
+    try:
+        values = _values(yaml.compose(text, Loader=yaml.SafeLoader), {})
+    except (yaml.YAMLError, RecursionError):
+        return text
+    if values > MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases repeat values: there are more than {MOST_VALUES:,}")
+    return text
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    """The number of values of a YAML node, with those that aliases repeat; infinite for a node within itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = itertools.chain.from_iterable(n if isinstance(n, tuple) else (n,) for n in node.value)
+        known[id(node)] = 1 if isinstance(node.value, str) else 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def read_json(path: Path) -> Any:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, open_dict, read_write
 
 from detect.config import check, trust
@@ -24,7 +25,7 @@ from detect.config.grammar import jobs, parse
 from detect.config.resume import Past, with_past
 from detect.config.shorthand import written_out
 from detect.errors import ConfigError
-from detect.files import absolute
+from detect.files import absolute, unswollen
 
 MOST_FILES = 10_000
 """The most files in a user's own folder of YAML files: it is searched several times."""
@@ -128,4 +129,8 @@ def config_folder(name: str | Path) -> Path:
         packaged = check.CONFIG_DIR / file.relative_to(folder)
         if packaged.is_file() and packaged.read_bytes() != file.read_bytes():
             raise ConfigError(f"{file}: the packaged file of that name hides it; give it another name")
+        try:
+            unswollen(file.read_text(encoding="utf-8", errors="replace"))
+        except (yaml.YAMLError, OSError) as error:
+            raise ConfigError(f"{file}: the file is damaged ({error})") from error
     return folder

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detect.errors import ConfigError
+from detect.files import unswollen
 
 Tree = dict[str, Any]
 """A mapping of names to values as a YAML file holds them."""
@@ -25,6 +26,7 @@ def read_yaml(file: Path, need: str = "") -> DictConfig | ListConfig:
     need: the end of the message.
     """
     try:
+        unswollen(file.read_text(encoding="utf-8"))
         return OmegaConf.load(file)
     except (yaml.YAMLError, ValueError, OSError, RecursionError, OmegaConfBaseException) as error:
         end = f"; {need}" if need else ""

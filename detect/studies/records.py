@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from detect.errors import ConfigError, DataError, first_few
+from detect.files import unswollen
 from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, MEASURED, RunFolder
 from detect.runs.forms import check, read
 from detect.runs.stage_folder import LAST, SUMMARY
@@ -90,7 +91,7 @@ class FinishedRun:
         if not saved.is_file():
             return []
         try:
-            lines = yaml.safe_load(saved.read_text(encoding="utf-8")) or []
+            lines = yaml.safe_load(unswollen(saved.read_text(encoding="utf-8"))) or []
         except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
             raise DataError(f"{saved}: not readable: {first_few(str(error).splitlines(), 1)}") from error
         if not isinstance(lines, list):

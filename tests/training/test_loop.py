@@ -1,6 +1,8 @@
 """The loop: NaN stops it with the batch saved, averages are scored, early stop ends it."""
 
+import gc
 import math
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -345,3 +347,25 @@ def test_pictures_of_the_first_and_the_last_evaluation_and_of_some_between_them(
     fits = (SimpleNamespace(step=step, schedule=SimpleNamespace(steps=steps), stopping=None) for step in stops)
     assert [fit.step for fit in fits if evaluation.draws(fit)] == drawn
     assert evaluation.draws(SimpleNamespace(step=300, schedule=SimpleNamespace(steps=5000), stopping="a hook"))
+
+
+def test_cycles_that_an_evaluation_leaves_are_freed(as_dataset, tmp_path):
+    """They are those of a figure. The first evaluation only begins the count."""
+
+    class Figure:
+        def __init__(self):
+            self.itself = self
+
+    left, alive = [], []
+
+    def score(step):
+        alive.append([figure() is not None for figure in left])
+        left.append(weakref.ref(Figure()))
+        return float(step)
+
+    gc.disable()
+    try:
+        run(tmp_path, schedule(steps=8, evaluate_every=2), evaluate=score)
+    finally:
+        gc.enable()
+    assert alive == [[], [True], [True, False], [True, False, False]] and gc.get_freeze_count() == 0

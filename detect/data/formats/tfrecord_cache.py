@@ -96,7 +96,7 @@ def in_child(files: Sequence[Path], folder: Path) -> None:
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    command = [sys.executable, "-m", "detect.data.formats.tfrecord_unpack", str(folder), *map(str, files)]
+    command = [sys.executable, "-P", "-m", "detect.data.formats.tfrecord_unpack", str(folder), *map(str, files)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):

@@ -15,7 +15,7 @@ from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_lines, read_text
 from detect.errors import DataError, first_few
-from detect.files import expanded
+from detect.files import expanded, unswollen
 
 KEYS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """The key of each split in a data.yaml or an obj.data, the usual one first."""
@@ -75,7 +75,7 @@ def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) 
 def _read_yaml(path: Path, notes: Notes) -> Listing:
     """A data.yaml. All values are read as text, so that the names `yes` and `1` stay what is written."""
     try:
-        content = yaml.load(read_text(path, notes), Loader=yaml.BaseLoader)
+        content = yaml.load(unswollen(read_text(path, notes)), Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DataError(f"{path}, line {line}: malformed yaml ({error.problem})") from None

@@ -63,6 +63,7 @@ def make_run(folder: Path, dataset: DetectionDataset) -> None:
     truth = {"images": [image], "categories": categories, "annotations": [box | {"id": 1, "iscrowd": 0}]}
     write_json(folder / "val_ground_truth.json", truth)
     write_json(folder / "val_detections.json", [box | {"score": 0.75}])
+    run.card.write_text("Intended use: &a cats\nKnown limits: *a\n")
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text("- schedule.steps=20\n- name=run\n")
     (folder / "export").mkdir()

@@ -46,6 +46,7 @@ def main(cfg: DictConfig) -> float | None:
     from detect.evaluation import suspected_labels
     from detect.reporting import scores as scoring  # imports TensorFlow
     from detect.reporting import suspects
+    from detect.studies import run_page
 
     detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
     if detector.classes != dataset.classes:
@@ -62,6 +63,8 @@ def main(cfg: DictConfig) -> float | None:
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     write_json(folder / f"{cfg.split}_scores.json", scores)
     log.info("pictures, scores and detections are in %s", folder)
+    if not cfg.get("dataset"):
+        run_page.refresh(folder)
     return scores["AP"]
 
 

@@ -4,6 +4,7 @@
     RUN/.hydra/                          the configuration and the overrides, with Hydra's names
     RUN/train.log history.json           the lines of the console, and what `resume=RUN` changed
     RUN/thresholds.json report.html      the scores from which detections are shown, and the page of the run
+    RUN/card.yaml                        what only people know: licences, intended use, limits
     RUN/budget.json loggers.json         the steps that fit `minutes` or `epochs`; the ids of the run in MLflow and W&B
     RUN/workers/1/ ...                   the log and the curves of each further worker (`distribute`)
     RUN/classify/ detector/ quantized/   one folder for each stage
@@ -99,6 +100,11 @@ class RunFolder:
     def thresholds(self) -> Path:
         """The scores from which detections of the last stage are shown."""
         return self.path / THRESHOLDS
+
+    @property
+    def card(self) -> Path:
+        """What only people know about the detector, for the page of the run: {"Intended use": "...", ...}."""
+        return self.path / "card.yaml"
 
     @property
     def hydra(self) -> Path:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import yaml
 
 from detect.config.tree import plain
 from detect.data.image_file import read_image
-from detect.errors import DataError, UserError
+from detect.errors import DataError, UserError, first_few
 from detect.evaluation.bootstrap import COVERAGE, RESAMPLES, Resampled, resampled
 from detect.evaluation.coco import FIGURES
 from detect.evaluation.error_split import KINDS, ErrorSplit, error_split
@@ -22,7 +23,7 @@ from detect.evaluation.matching import rank
 from detect.evaluation.scored_files import TRUTH, Scored
 from detect.evaluation.suspected_labels import contradicted
 from detect.evaluation.thresholds import Thresholds
-from detect.files import csv_text, write_text
+from detect.files import csv_text, unswollen, write_text
 from detect.reporting import suspects
 from detect.runs import forms
 from detect.runs.folder import CLASSIFY, RunFolder
@@ -41,6 +42,9 @@ PHOTOGRAPHS = (1280, 82)
 LARGEST = 300_000  # bytes of a PNG that is shown as it is
 MOST_CLASSES, MOST_SUSPECTS = 40, 10
 TO_FILL_IN = "to be filled in"
+BY_PEOPLE = ("Licence of the data", "Licence of the weights", "Intended use", "Not intended for", "Known limits")
+"""Facts of a model card that no file of a run tells."""
+CARD_HEAD = "# What only people know about this detector. `detect report run=RUN` writes it into report.html.\n"
 LEDGER: forms.Form = {"source": "text", "totals": {"*": {"variables": "count", "parameters": "count"}}}
 
 
@@ -68,7 +72,7 @@ class Evidence:
 
 
 def write_page(folder: Path) -> Path:
-    """Writes the page of a finished run into its folder, and returns its path.
+    """Writes the page of a finished run into its folder, and returns its path. A missing card.yaml is made, too.
 
     Raises DataError for a folder without a finished run, and for a damaged file in it.
     """
@@ -76,6 +80,9 @@ def write_page(folder: Path) -> Path:
     run = next((run for run in records.runs if run.folder.resolve() == folder.resolve()), None)
     if run is None:
         raise DataError(f"run={folder}: there is no finished run; it has a summary.json with scores of a detector")
+    card = RunFolder(folder).card
+    if not card.exists():
+        write_text(card, CARD_HEAD + "".join(f"{fact}: {TO_FILL_IN}\n" for fact in BY_PEOPLE))
     write_text(folder / PAGE, page(run.summary["name"], parts(run, records.exports)))
     return folder / PAGE
 
@@ -86,6 +93,13 @@ def leave(folder: Path) -> None:
         log.info("the page of the run is %s", write_page(folder))
     except (UserError, OSError) as error:
         log.warning("the run has no page: %s", error)
+
+
+def refresh(made: Path) -> None:
+    """Writes the page again of the run in whose folder something new was made, if the run has a page."""
+    run = next((folder for folder in made.absolute().parents[:2] if (folder / PAGE).is_file()), None)
+    if run is not None and RunFolder(run).is_run:
+        leave(run)
 
 
 def parts(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> list[Part]:
@@ -122,7 +136,7 @@ def parts(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> list[Part]:
 
 
 def facts(run: FinishedRun, splits: Sequence[str]) -> Table:
-    """The facts of a model card (Mitchell et al. 2019); what only people know is left open."""
+    """The facts of a model card (Mitchell et al. 2019). What only people know is taken from card.yaml."""
     about, folder = run.summary, RunFolder(run.folder)
     dataset = about["dataset"]
     detector = plain(folder.saved_config()).get("detector") if folder.is_run else None
@@ -137,13 +151,21 @@ def facts(run: FinishedRun, splits: Sequence[str]) -> Table:
         ("Data", f"{dataset.get('name') or ''} (fingerprint {dataset['fingerprint']}), scored on {', '.join(splits)}"),
         ("Training", f"{about['steps']} steps, seed {run.seed}, {minutes:.1f} minutes; best at {about['best_step']}"),
         ("Stages before", ", ".join(stages) or "none"),
-        ("Licence of the data", TO_FILL_IN),
-        ("Licence of the weights", TO_FILL_IN),
-        ("Intended use", TO_FILL_IN),
-        ("Not intended for", TO_FILL_IN),
-        ("Known limits", TO_FILL_IN),
+        *(dict.fromkeys(BY_PEOPLE, TO_FILL_IN) | by_people(folder.card)).items(),
     ]
     return Table(("fact", "of this detector"), tuple(rows), "**Model card**")
+
+
+def by_people(card: Path) -> dict[str, str]:
+    """The facts in a card.yaml, which people write; {} if it is missing. All values are read as text."""
+    if not card.is_file():
+        return {}
+    try:
+        found = yaml.load(unswollen(card.read_text(encoding="utf-8")), Loader=yaml.BaseLoader) or {}
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        raise DataError(f"{card}: malformed yaml ({first_few(str(error).splitlines(), 1)})") from error
+    forms.check(found, {"*": "text"}, card)
+    return {str(fact): text for fact, text in found.items()}
 
 
 def data(run: FinishedRun, evidence: Sequence[Evidence]) -> Table:

@@ -112,3 +112,35 @@ def test_a_page_that_can_not_be_written_is_a_warning(monkeypatch, caplog, tmp_pa
     monkeypatch.setattr(run_page, "write_page", full)
     run_page.leave(tmp_path)
     assert caplog.text.count("the run has no page: [Errno 28] No space left") == 1
+
+
+def test_what_people_write_is_kept(run):
+    run_page.write_page(run)
+    card = run / "card.yaml"
+    assert card.read_text().count("to be filled in") == 5
+    card.write_text("Intended use: count <b>cats\nContact: 'yes'\n")
+    _, found = cells(run)
+    assert found[found.index("Intended use") + 1] == "count <b>cats" and found[found.index("Contact") + 1] == "yes"
+    assert found.count("to be filled in") == 4 and card.read_text().startswith("Intended use: count")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [1\n", "malformed yaml"), ("a: [b]\n", "a is .*legal is text"), ("b\n", "mapping"), ("a: &a [*a]\n", "aliases")],
+)
+def test_a_damaged_card_is_named(run, text, said):
+    (run / "card.yaml").write_text(text)
+    with pytest.raises(DataError, match=rf"card\.yaml: .*{said}"):
+        run_page.write_page(run)
+
+
+def test_the_page_follows_what_is_made_in_the_folder(run):
+    page = run_page.write_page(run)
+    page.write_text("old")
+    run_page.refresh(run.parent / "elsewhere" / "tflite")
+    assert page.read_text() == "old"
+    run_page.refresh(run / "tflite_ptq")
+    assert "Model card" in page.read_text()
+    page.unlink()
+    run_page.refresh(run / "tflite_ptq")
+    assert not page.exists()

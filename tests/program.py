@@ -60,9 +60,16 @@ class Program:
         return out, err
 
 
-def begin(*words: object, module: str = "detect.cli", folder: Path | None = None, **environment: str) -> Program:
+def begin(
+    *words: object, module: str = "detect.cli", folder: Path | None = None, **environment: str
+) -> "Program | subprocess.Popen[str]":
     """Begins `python -m MODULE WORDS` in a folder, or in the present one, with further environment variables."""
-    return Program([str(word) for word in words], module, Path(folder or Path.cwd()), os.environ | environment)
+    given, place, environment = [str(word) for word in words], folder or Path.cwd(), os.environ | environment
+    if sys.platform == "linux":
+        return Program(given, module, place, environment)
+    command = [sys.executable, "-m", module, *given]  # macOS does not let a process fork that has used its libraries
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=place, env=environment, **pipes)
 
 
 def run(*words: object, timeout: float = 600, **named) -> subprocess.CompletedProcess:

@@ -126,7 +126,12 @@ def test_what_people_write_is_kept(run):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a: [1\n", "malformed yaml"), ("a: [b]\n", "a is .*legal is text"), ("b\n", "mapping"), ("a: &a [*a]\n", "aliases")],
+    [
+        ("a: [1\n", "malformed yaml"),
+        ("a: [b]\n", "a is .*legal is text"),
+        ("b\n", "mapping"),
+        ("a: &a [*a]\n", "aliases"),
+    ],
 )
 def test_a_damaged_card_is_named(run, text, said):
     (run / "card.yaml").write_text(text)

@@ -25,7 +25,7 @@ import forked
 from faults_trials import OTHERS, SHARES, Failed, Row, Trial, full_disk, read_only
 
 PARALLEL = 2
-KILLS = 4.2  # of a trial, in the mean: some come after the end
+KILLS = 5.5  # of a trial, in the mean: some come after the end
 
 
 def reference(place: Path, data: Path, words: tuple[str, ...]) -> tuple[dict[str, object], float]:

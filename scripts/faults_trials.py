@@ -14,6 +14,13 @@ import faults_program as program
 
 TRACEBACK = re.compile(r"^Traceback|^\w*Error:|Fatal Python error|Segmentation", re.MULTILINE)
 
+SIGNALS = 4, 10
+"""The fewest and the most signals of a trial."""
+START_UP = 0.3
+"""The part of an undisturbed run that a run which goes on needs until its first step."""
+OPERATIONS = 160
+"""Operations on files of an undisturbed run, about."""
+
 
 @dataclass
 class Row:
@@ -140,22 +147,28 @@ def _difference(expected: object, found: object) -> str:
     return f"{expected} is {found}"
 
 
-def killed(kind: int, most: int = 7, twice: bool = False) -> Callable[[Trial], None]:
-    """Three to `most` signals at random moments of the life of a run."""
+def killed(kind: int, twice: bool = False) -> Callable[[Trial], None]:
+    """Signals at random moments of the life of a run, each in what is left of it."""
 
     def trial(t: Trial) -> None:
-        for _ in range(t.source.randint(3, most)):
-            t.kill(t.start(), t.source.uniform(0.2, t.seconds * 1.05), kind, twice)
+        left = t.seconds * 1.05
+        for _ in range(t.source.randint(*SIGNALS)):
+            after = t.source.uniform(0.2, left)
+            t.kill(t.start(), after, kind, twice)
+            left = max(left - after, 0) + START_UP * t.seconds
         t.finish()
 
     return trial
 
 
 def killed_in_a_file_operation(t: Trial) -> None:
-    for _ in range(t.source.randint(3, 7)):
-        number = t.start(program.at_file_operation(t.source.randint(1, 160)))
-        t.check_code(code := program.wait(number), (0, -signal.SIGKILL))
+    left = OPERATIONS
+    for _ in range(t.source.randint(*SIGNALS)):
+        count = t.source.randint(1, left)
+        code = program.wait(t.start(program.at_file_operation(count)))
+        t.check_code(code, (0, -signal.SIGKILL))
         t.row.times += code != 0
+        left = max(left - count, 0) + round(START_UP * OPERATIONS)
     t.finish()
 
 
@@ -301,7 +314,7 @@ SHARES = {
     "SIGKILL inside an operation on a file": (0.24, killed_in_a_file_operation),
     "SIGTERM at a random moment": (0.16, killed(signal.SIGTERM)),
     "SIGINT at a random moment": (0.16, killed(signal.SIGINT)),
-    "SIGINT twice": (0.1, killed(signal.SIGINT, 6, twice=True)),
+    "SIGINT twice": (0.1, killed(signal.SIGINT, twice=True)),
 }
 """Kills, as shares of their number."""
 

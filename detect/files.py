@@ -14,7 +14,7 @@ from typing import Any
 from detect.errors import ConfigError, DataError, printable
 
 MOST_VALUES = 100_000
-"""The most values that a YAML file with aliases may have."""
+"""The most values that the aliases of a YAML file may add to it."""
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -56,7 +56,7 @@ def sync(*paths: Path) -> None:
 
 
 def unswollen(text: str) -> str:
-    """The text of a YAML file. Raises yaml.YAMLError if its aliases make more than MOST_VALUES values of it.
+    """The text of a YAML file. Raises yaml.YAMLError if its aliases add more than MOST_VALUES values to it.
 
     A few lines of aliases can stand for billions of values. The parser shares them, but a copy does not. Damage of
     another kind is left to the parser that reads the text.
@@ -65,12 +65,13 @@ def unswollen(text: str) -> str:
         return text
     import yaml
 
+    known: dict[int, float] = {}
     try:
-        values = _values(yaml.compose(text, Loader=yaml.SafeLoader), {})
+        values = _values(yaml.compose(text, Loader=yaml.SafeLoader), known)
     except (yaml.YAMLError, RecursionError):
         return text
-    if values > MOST_VALUES:
-        raise yaml.YAMLError(f"its aliases repeat values: there are more than {MOST_VALUES:,}")
+    if values - len(known) > MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases add more than {MOST_VALUES:,} values")
     return text
 
 

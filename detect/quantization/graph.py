@@ -1,7 +1,7 @@
 """A tf_keras model as a list of operations. The id of a Keras tensor of the model identifies a tensor."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ def check_model(model: object) -> None:
         told = "a Keras 3 model" if family == "keras" else f"a {type(model).__name__} of {type(model).__module__}"
         raise ConfigError(
             f"{getattr(model, 'name', model)} is {told}: fake_quant takes tf_keras models (Keras 2). Build it with "
-            "`import tf_keras` in place of `keras` or `tf.keras`, or set TF_USE_LEGACY_KERAS=1 before the import of "
+            "`import tf_keras` in place of any other Keras, or set TF_USE_LEGACY_KERAS=1 before the import of "
             "TensorFlow"
         )
     if not getattr(model, "_is_graph_network", False):
@@ -87,12 +87,12 @@ def _ops(model: tf_keras.Model) -> Iterator[Op]:
             yield Op(node.layer, node.call_args or (), node.call_kwargs or {}, inputs, id(outputs[0]))
 
 
-def operator(layer: Any) -> str:
+def operator(layer: tf_keras.layers.Layer) -> str:
     """`add` for the layer that Keras makes from `x + 3.0` or `tf.math.add(x, y)`; empty for any other layer."""
     return layer.symbol.rpartition(".")[2].strip("_") if type(layer).__name__ == "TFOpLambda" else ""
 
 
-def numbers(args: Any, kwargs: dict[str, Any]) -> np.ndarray | None:
+def numbers(args: object, kwargs: Mapping[str, object]) -> np.ndarray | None:
     """What a call of an operator takes beside its one tensor: 3.0 for `x + 3.0`; None for a call on tensors alone."""
     given = [x for x in _operands(args, kwargs) if not is_keras_tensor(x)]
     return np.asarray(given[0]) if len(given) == 1 else None
@@ -103,10 +103,10 @@ def number_first(op: Op) -> bool:
     return not is_keras_tensor(_operands(op.args, op.kwargs)[0])
 
 
-def is_keras_tensor(x: Any) -> bool:
+def is_keras_tensor(x: object) -> bool:
     """Whether it is a tensor of a Keras graph. tf_keras.backend.is_keras_tensor takes no numbers."""
     return hasattr(x, "_keras_history")
 
 
-def _operands(args: Any, kwargs: dict[str, Any]) -> list[Any]:
+def _operands(args: object, kwargs: Mapping[str, object]) -> list[Any]:
     return [x for x in tf.nest.flatten([args, kwargs]) if not isinstance(x, (str, bool, type(None)))]

@@ -41,6 +41,7 @@ def _ratios(layer: tf_keras.layers.Layer) -> Iterator[Any]:
     """How many steps of its output a step before a layer is, in each call. A difference has no limit."""
     if isinstance(layer, Folded):
         yield from layer.ratios()
+        return
     name = operator(layer).removeprefix("r")
     shifts = isinstance(layer, layers.Activation) and layer.activation is shifted_relu6
     shifts |= isinstance(layer, layers.Rescaling) and bool(np.any(layer.offset))

@@ -46,9 +46,7 @@ def test_both_stages_run_and_the_second_starts_from_the_first(run):
     assert parts == {"total", "rpn_classification", "rpn_localization", "box_classification", "box_localization"}
     assert 0 <= row["rpn/recall_70"] <= row["rpn/recall_50"] <= 1
     ledger = json.loads((run / "detector" / "transfer.json").read_text())
-    assert (
-        len(ledger["loaded"]) == 4 * 5 and not ledger["missing"]
-    )  # four layers with batch norm: those of the box head, too
+    assert len(ledger["loaded"]) == 4 * 5 and not ledger["missing"]  # four layers: those of the box head, too
 
 
 @pytest.mark.slow

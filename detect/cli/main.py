@@ -139,21 +139,21 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         else:
             with signals.handled(_end, signal.SIGTERM):
                 decorate(job)()
-    except KeyboardInterrupt:
-        if folder:
-            print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
-        return 130
     except BrokenPipeError:
         return _nobody_reads()
-    except InstantiationException:  # an error in a constructor is a bug of the program, unless its cause is a UserError
-        raise
-    except (UserError, HydraException) as error:
-        tell(config_name, error)
-        return 2
-    except OSError as error:  # Hydra makes the folder of the job before it calls the function
-        if (mend := _user_error(error)) is None:
+    except (KeyboardInterrupt, Exception) as error:
+        if signals.interrupted(error):
+            if folder:
+                print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
+            return 130
+        told: Exception | None = None  # an error in a constructor is a bug, unless its cause is a UserError
+        if isinstance(error, UserError | HydraException) and not isinstance(error, InstantiationException):
+            told = error
+        elif isinstance(error, OSError):  # Hydra makes the folder of the job before it calls the function
+            told = _user_error(error)
+        if told is None:
             raise
-        tell(config_name, mend)
+        tell(config_name, told)
         return 2
     failed = sweep.failures(folder, started) if folder else []
     failed = [f"failed: {line}" for line in failed] + [

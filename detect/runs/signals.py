@@ -27,14 +27,18 @@ def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
 
 
 def interrupted(error: BaseException | None) -> bool:
-    """Whether an error is a Ctrl-C that arrived while C++ code called a Python function.
+    """Whether an error is a Ctrl-C, or came of one.
 
-    TensorFlow and pybind11 make another error of it, whose text begins or goes on with `KeyboardInterrupt: `.
+    TensorFlow and pybind11, whose C++ code calls Python, make another error of it. Its text begins or goes on with
+    `KeyboardInterrupt: `. A library that is stopped between two of its steps may fail while it ends.
     """
     seen: list[BaseException] = []
-    while error is not None and error not in seen:  # causes may form a ring
+    left = [error]
+    while left:
+        error = left.pop()
         if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt: " in str(error):
             return True
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+        if error is not None and error not in seen:  # causes may form a ring
+            seen.append(error)
+            left += [error.__cause__, error.__context__]
     return False

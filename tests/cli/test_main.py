@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from detect.cli import job, overrides
 from detect.cli import main as cli
-from detect.config import check, grammar, trust
+from detect.config import check, composer, grammar, trust
 from detect.errors import ConfigError, DataError
 from detect.runs.folder import RunFolder
 
@@ -620,6 +621,28 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "interrupted\n"
+
+
+@pytest.mark.parametrize("wrapped", [None, ConfigCompositionException, ConfigError, OSError])
+def test_ctrl_c_while_the_configuration_is_composed(wrapped, tmp_path, monkeypatch, capsys):
+    """A library that is stopped between two of its steps fails while it ends."""
+
+    def composed(*words, **named):
+        try:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                None._invalidate_flags_cache()
+        except AttributeError as error:
+            if wrapped is None:
+                raise
+            raise wrapped(str(error)) from (error if wrapped is OSError else None)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(composer, "compose", composed)
+    monkeypatch.setattr(composer, "_PACKAGED", {})
+    assert cli.run("train", lambda cfg: None, ["seed=12345", "hydra.run.dir=run"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", ["py_function", "pybind11", "cause", "plain"])

@@ -104,12 +104,9 @@ def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = ()) -> flo
 def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test") -> "Scores":
     """COCO's twelve metrics of a detector on a split (`summary`), and the metrics of each class (`per_class`).
 
-    Raises DataError if the classes differ or the split has no images.
+    Classes are compared by name. Raises DataError if the detector does not know a class, or the split has no images.
     """
-    if detector.classes != dataset.classes:
-        raise DataError(
-            f"the detector has the classes {list(detector.classes)}, but the data set has {list(dataset.classes)}"
-        )
+    dataset = dataset.with_classes(detector.classes)
     if not dataset.splits.get(split):
         filled = [name for name, examples in dataset.splits.items() if examples]
         raise DataError(f"split={split}: data set {dataset.name} has images in {', '.join(filled)} only")

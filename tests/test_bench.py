@@ -40,6 +40,7 @@ def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, ca
     assert joined["benchmarks"] == figures and "versions" in joined
 
 
+@pytest.mark.slow
 def test_a_worker_of_the_benchmarks_takes_steps(monkeypatch, capsys):
     """The protocol of train_step.py: a description, then seconds for each number of steps on standard input."""
     spec = importlib.util.spec_from_file_location("train_step", SCRIPT.parent / "train_step.py")

@@ -1,12 +1,14 @@
 """Compares all formats of a detector: `detect benchmark run=RUN`."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
 from detect.cli.main import verb
+from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError
 from detect.files import expanded
@@ -32,18 +34,11 @@ def main(cfg: DictConfig) -> None:
     if run is not None and not RunFolder(run).is_run:
         raise ConfigError(f"run={run}: this is no run folder, which has a config.yaml; name exports with model=[...]")
     folder = expanded(cfg.output or (run / "benchmark" if run else "benchmark"))
-    dataset = open_dataset(cfg) if cfg.get("dataset") else open_dataset(RunFolder(run).saved_config()) if run else None
-    examples = evenly_spread(dataset.splits.get(cfg.split, ()), cfg.images) if dataset and cfg.images else []
-    if dataset and cfg.images and not examples:
-        filled = [name for name, found in dataset.splits.items() if found]
-        raise ConfigError(f"split={cfg.split}: data set {dataset.name} has images in {', '.join(filled)} only")
-    if dataset and examples:
-        check_ground_truth(dataset)
+    dataset = _dataset(cfg, run) if cfg.images else None
     from detect.export import benchmark  # imports TensorFlow
 
     models = benchmark.find_models(run, [expanded(str(name)) for name in named])
-    if dataset and examples:
-        _check_classes(models, dataset.classes)
+    examples = evenly_spread(dataset.with_classes(_classes(models)).splits[cfg.split], cfg.images) if dataset else []
     rows = benchmark.benchmark(models, examples, cfg.runs, cfg.threads)
     benchmark.write(rows, len(examples), folder)
     for line in benchmark.table(rows):
@@ -51,14 +46,28 @@ def main(cfg: DictConfig) -> None:
     log.info("%d images, %d runs of each time; wrote benchmark.json and .csv into %s", len(examples), cfg.runs, folder)
 
 
-def _check_classes(models: Mapping[str, "Model"], classes: Sequence[str]) -> None:
-    """Raises DataError if a model has other classes than the data set."""
+def _dataset(cfg: DictConfig, run: Path | None) -> DetectionDataset | None:
+    """The data set of the command, or that of the run; None if there is neither."""
+    if not cfg.get("dataset") and run is None:
+        return None
+    dataset = open_dataset(cfg if run is None or cfg.get("dataset") else RunFolder(run).saved_config())
+    if not dataset.splits[cfg.split]:
+        filled = [name for name, found in dataset.splits.items() if found]
+        raise ConfigError(f"split={cfg.split}: data set {dataset.name} has images in {', '.join(filled)} only")
+    check_ground_truth(dataset)
+    return dataset
+
+
+def _classes(models: Mapping[str, "Model"]) -> tuple[str, ...]:
+    """The classes of all models. Raises DataError if two models have different ones."""
     from detect.detector import Detector
 
-    for name, model in models.items():
-        found = Detector.load(model.path, model.stage if model.kind == "run" else None).classes
-        if found != tuple(classes):
-            raise DataError(f"{name} has the classes {list(found)}; the data set has {list(classes)}")
+    loaded = {name: Detector.load(m.path, m.stage if m.kind == "run" else None) for name, m in models.items()}
+    (first, detector), *others = loaded.items()
+    for name, other in others:
+        if other.classes != detector.classes:
+            raise DataError(f"{name} has the classes {list(other.classes)}; {first} has {list(detector.classes)}")
+    return detector.classes
 
 
 if __name__ == "__main__":

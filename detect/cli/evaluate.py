@@ -49,11 +49,7 @@ def main(cfg: DictConfig) -> float | None:
     from detect.studies import run_page
 
     detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
-    if detector.classes != dataset.classes:
-        raise DataError(
-            f"{source} has the classes {list(detector.classes)}; the data set must have the same, but it has "
-            f"{list(dataset.classes)}"
-        )
+    dataset = dataset.with_classes(detector.classes)
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.splits[cfg.split], cfg.tile)

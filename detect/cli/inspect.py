@@ -142,7 +142,7 @@ def report_network(cfg: DictConfig, num_classes: int) -> Detector:
     detector = build.detector(cfg, num_classes)
     names = [part._target_.rpartition(".")[2] for part in (cfg.detector, cfg.backbone)]
     height, width = detector.size
-    log.info("%s on %s, frames of %dx%d px, %d classes", *names, height, width, num_classes)
+    log.info("%s on %s, frames of %dx%d px, %s", *names, height, width, counted(num_classes, "class"))
     for line in cost.table(detector):
         log.info("  %s", line)
     log.info("  MACs: multiply-accumulates of an image; params: with batch norm's statistics")

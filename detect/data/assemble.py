@@ -143,13 +143,14 @@ class Found:
 def assemble(found: Found, choice: Selection) -> DetectionDataset:
     """The data set of what a reader found, as the user's keys select it.
 
+    The training images may be missing: a test set alone is scored.
     Raises DataError for an image in two splits, for a class that does not exist, and if there are no images;
     ConfigError for keys that contradict each other.
     """
     name = choice.name or found.root.resolve().name
     records = {split: Records.of(found.splits[split]) for split in SPLITS if split in found.splits}
-    if not records.get("train"):
-        raise DataError(f"{name}: there are no training images ({found.origin})")
+    if not any(records.values()):
+        raise DataError(f"{name}: there are no images ({found.origin})")
     refuse_overlap(name, {split: list(part.ids) for split, part in records.items()})
     renamed = _renaming(found, records.values(), choice)
     present = Counter[str]()
@@ -277,8 +278,9 @@ def _repeated(
 def _fill(given: Mapping[str, Examples], choice: Selection, origin: str) -> tuple[dict[str, Examples], str]:
     """All three splits, and a note about them. Only what the source does not define is drawn."""
     parts = {split: given[split] if split in given else Examples.of(()) for split in SPLITS}
-    if "val" in given:
-        return parts, f"split: {origin}" + ("" if parts["test"] else "; no test images")
+    if "val" in given or not parts["train"]:
+        named = {"train": "training", "val": "val", "test": "test"}
+        return parts, f"split: {origin}" + "".join(f"; no {named[s]} images" for s in SPLITS if not parts[s])
     train = given["train"]
     fractions = {"val": choice.val_fraction, "test": 0.0 if "test" in given else choice.test_fraction}
     ids, labels, ends = list(train.ids), train.classes.tolist(), train.ends.tolist()

@@ -7,14 +7,15 @@ whole image is [0, 0, height, width]. Classes are 1..C in the order of `classes`
 import hashlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
 from detect.data.examples import CropExample, Crops, Example, Examples, Texts
 from detect.data.split import SPLITS, refuse_overlap
 from detect.data.text import printable
-from detect.errors import DataError, counted
+from detect.errors import DataError, counted, first_few
 
 BACKGROUND = "background"
 
@@ -51,6 +52,33 @@ class DetectionDataset:
     def num_classes(self) -> int:
         """Number of foreground classes C."""
         return len(self.classes)
+
+    def with_classes(self, classes: tuple[str, ...]) -> "DetectionDataset":
+        """The same images with the classes of a detector, in its order; some of them may have no box here.
+
+        Raises DataError, which names the classes that the detector does not know.
+        """
+        if classes == self.classes:
+            return self
+        unknown = [name for name in self.classes if name not in classes]
+        if unknown:
+            known = [name for name in self.classes if name in classes]
+            raise DataError(
+                f"data set {self.name}: the detector does not know {first_few(unknown)}; it knows "
+                f"{first_few(classes, 20)}. Give them its names with dataset.rename={{{unknown[0]}: {classes[0]}}}, or "
+                f"leave them out with dataset.classes={known}"
+            )
+        numbers = np.array([0, *(classes.index(name) + 1 for name in self.classes)], np.int32)
+        parts = {s: Examples.of(self.splits[s]) for s in SPLITS}
+        splits = {s: replace(part, classes=numbers[part.classes]) for s, part in parts.items()}
+        ids = dict(zip(self.classes, self.category_ids or (), strict=True))
+        free = (number for number in count(1) if number not in ids.values())
+        return replace(
+            self,
+            classes=classes,
+            splits=splits,
+            category_ids=tuple(ids[n] if n in ids else next(free) for n in classes),
+        )
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the sha256 of classes, splits, ids, sizes, boxes and labels (not of pixels)."""

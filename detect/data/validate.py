@@ -236,7 +236,9 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
     """Findings about the whole data set: no training images, or classes without training images."""
     findings = []
     if not dataset.splits["train"]:
-        findings.append(Finding("empty-split", "train", Path(dataset.name), "no images to train on", "error"))
+        scored = isinstance(dataset, DetectionDataset)  # a test set alone
+        what = "no images to train on"
+        findings.append(Finding("empty-split", "train", Path(dataset.name), what, "warning" if scored else "error"))
     if isinstance(dataset, DetectionDataset):
         what, counts = "box", {s: class_counts(dataset.splits[s], dataset.num_classes) for s in SPLITS}
     else:
@@ -244,8 +246,8 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
         what, counts = "picture", {s: np.bincount(labels[s], minlength=dataset.num_classes) for s in SPLITS}
     for i, name in enumerate(dataset.classes):
         for split in SPLITS:
-            unseen = split != "train" and not (dataset.splits[split] and counts["train"][i])
-            if counts[split][i] or unseen:
+            told = not dataset.splits[split] or (split != "train" and not counts["train"][i])
+            if counts[split][i] or told:
                 continue
             elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS if s != split)
             lost = "it can't be learned" if split == "train" else "it is not scored there; the split has too few images"

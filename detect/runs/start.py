@@ -83,7 +83,8 @@ def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> 
     for line in dataset.describe():
         log.info(line)
     if not dataset.splits["train"]:
-        raise DataError(f"data set {dataset.name}: it has no training images")
+        where = next((note for note in dataset.notes if note.startswith("split:")), "")
+        raise DataError(f"data set {dataset.name}: it has no training images ({where})")
     place.refuse_other_data(dataset)
     check_ground_truth(dataset)
     origin = provenance.collect() | ({"command": command.line} if command else {})

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import hydra
@@ -12,8 +13,10 @@ from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
 from detect.config.tree import plain
+from detect.data.notes import Notes
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.evaluation.coco import FIGURES
+from detect.evaluation.coco_files import write_coco
 from tests.closeness import assert_same_detections
 
 
@@ -358,6 +361,34 @@ def test_evaluate_scores_the_tflite_file_itself(small_run, tflite, tmp_path, cap
     assert (tflite["int8"] / "evaluation" / "test_predictions.png").exists()
 
 
+def test_evaluate_scores_a_test_set_of_fewer_classes(small_run, tmp_path):
+    """Images of test alone, with boxes of two classes: AP of these is that of the run."""
+    from detect.data.dataset import DetectionDataset
+    from detect.runs.dataset import dataset_of
+    from detect.runs.folder import RunFolder
+
+    whole = dataset_of(RunFolder(small_run[0]).saved_config(), decode=False)
+    kept = sorted({int(k) for e in whole.splits["test"] for k in e.classes})[:2][::-1]
+    test = []
+    for example in whole.splits["test"]:
+        rows = np.flatnonzero(np.isin(example.classes, kept))
+        classes = [kept.index(k) + 1 for k in example.classes[rows]]
+        test.append(replace(example, boxes=example.boxes[rows], classes=classes, crowd=example.crowd[rows]))
+    splits = {"train": (), "val": (), "test": tuple(test)}
+    names = tuple(whole.classes[k - 1] for k in kept)
+    (tmp_path / "data").mkdir()
+    write_coco(DetectionDataset("two", names, splits), tmp_path / "data", Notes())
+    data = ["dataset=auto", f"dataset.root={tmp_path / 'data'}", f"output={tmp_path / 'out'}"]
+    call("evaluate", f"run={small_run[0]}", *data)
+    expected = json.loads((small_run[0] / "summary.json").read_text())["scores"]["test"]["per_class"]
+    found = json.loads((tmp_path / "out" / "test_scores.json").read_text())["per_class"]
+    assert {name for name, row in found.items() if row["AP"] is not None} == set(names)
+    for name in names:
+        assert found[name]["AP"] == pytest.approx(expected[name]["AP"], abs=1e-6)
+    with pytest.raises(DataError, match=r"does not know x.*dataset\.rename=\{x: 0\}.*dataset\.classes=\['"):
+        call("evaluate", f"run={small_run[0]}", *data, f"dataset.rename={{{names[0]}: x}}")
+
+
 def test_evaluate_finds_the_run_that_an_export_lies_in(small_run, tflite, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "train", "eval", "classify", "detector"))
@@ -426,6 +457,7 @@ def test_an_export_without_its_data_set(small_run, tmp_path, caplog):
     assert "photographs are compared" in caplog.text and report["scores"] is None
 
 
+@pytest.mark.slow
 def test_a_file_beyond_its_limit_is_not_written(small_run, tmp_path, monkeypatch):
     from detect.evaluation.sqnr import Limit
     from detect.tflite import parity

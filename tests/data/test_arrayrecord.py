@@ -225,6 +225,7 @@ def test_only_names_of_pictures_are_pictures():
         assert Picture.at(path) is None
 
 
+@pytest.mark.slow
 def test_it_is_written_in_other_formats(tmp_path, source):
     write(source, "arrayrecord", tmp_path / "out", Notes())
     data = read_arrayrecord(tmp_path / "out")

@@ -1,5 +1,6 @@
 """A random data set is written in every format and read back equal."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -86,6 +87,52 @@ def test_what_is_written_is_read_back(tmp_path_factory, kind, given_set):
 def test_a_split_without_images_is_not_drawn_again(tmp_path_factory, kind):
     images = [(30, 20, [(1, False, (1, 2, 10, 12.5))])] * 6
     round_trip(tmp_path_factory, kind, (["cat"], images, ["train"] * 4 + ["test"] * 2, list(range(7, 16))))
+
+
+@pytest.mark.parametrize("kind", sorted(WRITERS))
+def test_a_test_set_alone_is_read(tmp_path_factory, kind):
+    images = [(30, 20, [(1, False, (1, 2, 10, 12.5))])] * 3
+    round_trip(tmp_path_factory, kind, (["cat"], images, ["test"] * 3, list(range(7, 16))))
+
+
+def labelme(picture: Path) -> str:
+    shape = {"label": "cat", "points": [[2, 1], [12, 10]], "shape_type": "rectangle"}
+    return json.dumps({"imagePath": picture.name, "imageWidth": 30, "imageHeight": 20, "shapes": [shape]})
+
+
+def voc(picture: Path) -> str:
+    box = "<xmin>2</xmin><ymin>1</ymin><xmax>12</xmax><ymax>10</ymax>"
+    size = "<size><width>30</width><height>20</height><depth>3</depth></size>"
+    named = f"<filename>{picture.name}</filename>"
+    return f"<annotation>{named}{size}<object><name>cat</name><bndbox>{box}</bndbox></object></annotation>"
+
+
+def coco(picture: Path) -> str:
+    image = {"id": 1, "file_name": picture.name, "width": 30, "height": 20}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 1, 10, 9], "area": 90, "iscrowd": 0}
+    return json.dumps({"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]})
+
+
+def csv(picture: Path) -> str:
+    return f"filename,width,height,class,xmin,ymin,xmax,ymax\n{picture.name},30,20,cat,2,1,12,10\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("a.json", labelme), ("a.xml", voc), ("_annotations.coco.json", coco), ("_annotations.csv", csv)],
+)
+@pytest.mark.parametrize("name", ["test", "valid"])
+def test_the_only_folder_tells_its_split(tmp_path, name, file, text):
+    """What a labelling tool exports for a test set alone is not divided, and nothing of it is trained on."""
+    picture = tmp_path / "data" / name / "a.png"
+    picture.parent.mkdir(parents=True)
+    cv2.imwrite(str(picture), np.zeros((20, 30, 3), np.uint8))
+    (picture.parent / file).write_text(text(picture))
+    dataset = read_auto(tmp_path / "data")
+    assert {split: len(examples) for split, examples in dataset.splits.items() if examples} == {
+        "test" if name == "test" else "val": 1
+    }
+    assert any(note.startswith("split:") and "no training images" in note for note in dataset.notes)
 
 
 def round_trip(tmp_path_factory, kind, given_set):

@@ -102,7 +102,7 @@ def test_bad_lines_are_named_with_file_and_line(root, line, message):
         ("train: images/train\nnames: [cat, dog\n", r"data\.yaml, line 3: malformed yaml"),
         ("- a\n", "keys path, train, val, test and names"),
         ("train: images/train\n", "no key 'names'; .*train"),
-        ("names: [cat]\nval: images/val\n", "no key 'train'; .*names, val"),
+        ("names: [cat]\nvalue: images/val\n", "no key 'train'; .*names, value"),
         ("train: images/train\nnames: {1: cat, 2: dog}\n", r"names must be numbered 0\.\.1, not 1, 2"),
         ("train: images/train\nnames: cat\n", "names is 'cat'"),
         ("train: images/train\nnames: [cat, dog]\nnc: 3\n", "nc is 3, but there are 2 names"),

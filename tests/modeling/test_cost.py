@@ -111,6 +111,7 @@ def test_ssd_mobilenet_v1_on_cocos_90_classes():
     assert max(map(len, lines)) <= 78
 
 
+@pytest.mark.slow
 def test_ssd_inception_v3_on_cocos_90_classes():
     detector = detector_of("backbone=inception_v3", "backbone.padding=valid", "detector.head.kernel=3")
     assert round(cost.total_macs(detector) / 1e9, 2) == 8.53

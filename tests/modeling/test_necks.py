@@ -51,9 +51,9 @@ def test_maps_are_named_and_sized_as_in_the_api(end_points):
     ("name", "backbone"),
     [
         ("mobilenet_v1", MobileNetV1()),
-        ("mobilenet_v2", MobileNetV2()),
+        pytest.param("mobilenet_v2", MobileNetV2(), marks=pytest.mark.slow),
         ("inception_v2", InceptionV2()),
-        ("inception_v3", InceptionV3(padding="valid")),
+        pytest.param("inception_v3", InceptionV3(padding="valid"), marks=pytest.mark.slow),
     ],
 )
 def test_maps_of_every_reference_size(shared, name, backbone):

@@ -39,8 +39,13 @@ def batch() -> dict[str, np.ndarray]:
     return {"image": image, "boxes": boxes, "classes": classes, "seed": np.arange(2, dtype=np.int32)}
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", NETWORKS)
+PAIRS = [(name, precision) for name in NETWORKS for precision in ("bfloat16", "float16")]
+QUICK = [("ssd", "float16"), ("faster_rcnn", "bfloat16")]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [pytest.param(*pair, marks=pytest.mark.slow if pair not in QUICK else ()) for pair in PAIRS]
+)
 def test_heads_variables_losses_and_detections_are_float32(name, precision):
     detector = network(compose([*DATA, *NETWORKS[name]]), precision)
     assert {v.dtype for v in detector.model.variables} == {tf.float32}
@@ -67,7 +72,8 @@ def trained():
     return cfg, stream, detector.model.get_weights()
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_the_losses_of_a_trained_network_are_within_one_percent(trained, precision):
     cfg, stream, weights = trained
     losses = {}

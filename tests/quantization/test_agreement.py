@@ -161,7 +161,7 @@ def train(twin: tf_keras.Model, steps: int) -> None:
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
 
-STATES = [("moving_average", 0, False), ("moving_average", 1, True), ("calibrated", 10, True), ("learned", 10, False)]
+STATES = [("moving_average", 1, True), ("learned", 10, False)]
 RANGES = {"moving_average": (0, 1, 10), "calibrated": (10,), "learned": (10,)}
 OTHERS = [(r, n, c) for r, steps in RANGES.items() for n in steps for c in (True, False) if (r, n, c) not in STATES]
 

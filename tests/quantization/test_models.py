@@ -28,10 +28,9 @@ def detector(backbone: str, kind: str, *more: str):
     return build.detector(cfg, num_classes=3).model
 
 
+pytestmark = pytest.mark.slow
+
 MODELS = {
-    "applications_mobilenet": lambda: applications.MobileNet(SHAPE, alpha=0.25, weights=None, classes=5),
-}
-SLOW = {
     "ssd_mobilenet_v1": lambda: detector("mobilenet_v1", "ssd", "detector.neck.depth_multiplier=0.25"),
     "ssd_inception_v2": lambda: detector("inception_v2", "ssd"),  # a separable stem without batch norm
     "ssd_inception_v3": lambda: detector("inception_v3", "ssd"),
@@ -45,13 +44,12 @@ SLOW = {
     "faster_rcnn_mobilenet_v3": lambda: detector("mobilenet_v3_large", "faster_rcnn"),
     "faster_rcnn_inception_v3": lambda: detector("inception_v3", "faster_rcnn"),
     "faster_rcnn_vgg16": lambda: detector("vgg16", "faster_rcnn"),
+    "applications_mobilenet": lambda: applications.MobileNet(SHAPE, alpha=0.25, weights=None, classes=5),
     "applications_mobilenet_v3": lambda: applications.MobileNetV3Small(SHAPE, weights=None, classes=5),
     "applications_mobilenet_v2": lambda: applications.MobileNetV2(SHAPE, alpha=0.35, weights=None, classes=5),
     "applications_mobilenet_v3_large": lambda: applications.MobileNetV3Large(SHAPE, weights=None, classes=5),
     "applications_inception_v3": lambda: applications.InceptionV3(input_shape=SHAPE, weights=None, classes=5),
 }
-ALL = [pytest.param(make, id=name) for name, make in MODELS.items()]
-ALL += [pytest.param(make, id=name, marks=pytest.mark.slow) for name, make in SLOW.items()]
 
 
 def inputs_of(model):
@@ -61,11 +59,11 @@ def inputs_of(model):
     return arrays if len(arrays) > 1 else arrays[0]
 
 
-@pytest.mark.parametrize("make", ALL)
-def test_a_model(make, shuffle):
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model(name, shuffle):
     """Folds exactly, rounds to something near, keeps names, trains: one build for all questions."""
     tf_keras.utils.set_random_seed(0)
-    model = make()
+    model = MODELS[name]()
     shuffle(model)
     twin = fake_quant(model, Spec(delay=1))
     x = inputs_of(model)
@@ -90,10 +88,9 @@ def test_a_model(make, shuffle):
     assert [v.name for v, g in zip(variables, gradients, strict=True) if g is None or not np.isfinite(g).all()] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ssd_inception_v2", "fpn", "faster_rcnn_inception_v3", "applications_mobilenet_v3"])
 def test_every_convolution_of_the_file_is_int8(name):
-    twin = fake_quant(SLOW[name](), Spec())
+    twin = fake_quant(MODELS[name](), Spec())
     calibrate(twin, [inputs_of(twin)])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([evaluation_graph(twin)])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -105,9 +102,8 @@ def test_every_convolution_of_the_file_is_int8(name):
     assert [op for op in found if any(types[i] is not np.int8 for i in (op["inputs"][0], *op["outputs"]))] == []
 
 
-@pytest.mark.slow
 def test_stages_of_a_faster_rcnn_can_be_cut_out():
-    model = SLOW["faster_rcnn_mobilenet_v1"]()
+    model = MODELS["faster_rcnn_mobilenet_v1"]()
     twin = fake_quant(model, Spec())
     images, crops = inputs_of(model)
     calibrate(twin, [[images, crops]])

@@ -31,10 +31,11 @@ def loss_of(model, images):
     return sum(tf.reduce_mean((outputs[name] - wanted[name]) ** 2) for name in wanted)
 
 
-OTHERS = [pytest.param(spec, marks=pytest.mark.slow) for spec in (preset("contrib_2017"), Spec(4, 4, ranges="learned"))]
+SPECS = [preset("int8"), preset("contrib_2017"), Spec(4, 4, ranges="learned")]
 
 
-@pytest.mark.parametrize("spec", [preset("int8"), *OTHERS], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_a_loop_of_ones_own_learns(convnet, images, spec):
     twin, optimizer = fake_quant(convnet, spec), tf_keras.optimizers.Adam(0.01)
 
@@ -88,6 +89,7 @@ def test_phases_in_a_traced_loop(convnet, images):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_fit_with_the_callback(convnet, images):
     """Twelve steps; the validation that was traced before the delay ended rounds after it."""
     twin = fake_quant(convnet, Spec(delay=4, freeze_bn=8, freeze_ranges=10))

@@ -93,6 +93,17 @@ def test_the_command_line_says_it_in_one_message_without_tensorflow(folder, tmp_
     assert "3.jpg" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_test_set_alone_is_not_trained_on(folder, tmp_path_factory):
+    for split in ("train", "val"):
+        (folder / f"ImageSets/Main/{split}.txt").unlink()
+    place = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.raises(
+        DataError, match=r"it has no training images \(split: .*test: test\); no training images; no val"
+    ):
+        start_run(compose(folder), place)
+    assert not place.exists()
+
+
 def test_nothing_is_written_below_the_data(folder, monkeypatch):
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))

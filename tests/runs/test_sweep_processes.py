@@ -127,6 +127,7 @@ def test_cells_end_when_the_main_process_is_killed(program, launcher):
     assert all(ended(int(file.read_text()), 0.1) for file in program.folder.glob("*/pid"))
 
 
+@pytest.mark.slow
 def test_the_next_sweep_waits_for_cells_of_a_dead_one(program):
     process = program.start()
     (cell,) = program.cells(1)
@@ -156,6 +157,7 @@ def test_a_second_sweep_in_a_folder_leaves_no_mark(program):
         process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_a_sweep_beside_one_between_two_cells_is_refused(program):
     """No cell is live here: the lock of the sweep alone tells."""
     with sweep.owned(program.folder, "basic"):
@@ -166,6 +168,7 @@ def test_a_sweep_beside_one_between_two_cells_is_refused(program):
     assert program.listing() == before
 
 
+@pytest.mark.slow
 def test_a_cell_that_another_process_trains_is_no_failure(program):
     folder = program.folder / "0"
     held = RunFolder(folder).claim()
@@ -233,6 +236,7 @@ def test_modules_of_ones_own_reach_the_cells_by_the_command_line_alone(program):
     assert "trust=[of_cells]" in words.read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_cell_tells_its_objective(program):
     process = program.start(seconds=0.1)
     _, errors = process.communicate(timeout=120)

@@ -18,7 +18,12 @@ STUDIES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / 
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+QUICK = ("bccd_ssd_mobilenet_v1", "demo")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name not in QUICK else ()) for name in EXPERIMENTS]
+)
 def test_experiment_builds_and_says_how_to_run_it(name):
     from detect.training import build
 

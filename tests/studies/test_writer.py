@@ -123,6 +123,7 @@ print(time.process_time() - start, memory, "tensorflow" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_runs_cost_seconds_and_no_tensorflow(tmp_path, make_run):
     runs = tmp_path / "runs"
     for number, arm in enumerate(("random", "generic", "generic_extra", "crops", "random_crops") * 40):

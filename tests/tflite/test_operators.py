@@ -52,9 +52,9 @@ def test_the_layers_in_a_tensors_name():
 @pytest.mark.parametrize(
     "change, floats",
     [
-        ({"keep_float": ["second"]}, {"DEPTHWISE_CONV_2D": 1, "CAST": 0}),
         ({"keep_float": ["scale", "first"]}, {"CONV_2D": 1, "CAST": 1}),
-        ({"first_last_float": True}, {"CONV_2D": 3, "CAST": 0}),
+        pytest.param({"keep_float": ["second"]}, {"DEPTHWISE_CONV_2D": 1, "CAST": 0}, marks=pytest.mark.slow),
+        pytest.param({"first_last_float": True}, {"CONV_2D": 3, "CAST": 0}, marks=pytest.mark.slow),
     ],
 )
 def test_layers_that_were_kept_float_may_be_float(tiny, settings, frames, change, floats):

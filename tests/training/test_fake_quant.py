@@ -120,6 +120,7 @@ def test_summary_and_hparams_have_the_schedule_of_stage_3(quantized):
     assert numbers == {key: expected[key] for key in numbers} and shown["stage"].string_value == "quantized"
 
 
+@pytest.mark.slow
 def test_its_detector_is_the_evaluation_graph(quantized, float_run):
     """Rounded heads, by the stored ranges; the float twin has the same weights and no rounding."""
     from detect.detector import Detector

@@ -40,7 +40,7 @@ def network() -> tf_keras.Model:
     return tf_keras.Model(image, layers.GlobalAveragePooling2D()(x))
 
 
-@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize("quantised", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_networks_gradients_are_the_same(monkeypatch, quantised):
     monkeypatch.setattr(kernel_gradient, "LEAST_CELLS", 20)
     model, used, by_places = network(), [], kernel_gradient.by_places

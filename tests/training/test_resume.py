@@ -78,6 +78,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path):
     assert steps == sorted(steps) and len(steps) == 12 + 2
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_resume_goes_on(tiny, tmp_path):
     """The process has a Python of its own."""
     folder = tmp_path / "stopped"

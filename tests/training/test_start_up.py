@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HOOK = """
 import sys
 from detect.training.loop import Hook
@@ -25,6 +27,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 def test_no_library_is_imported_that_the_first_step_does_not_need(tmp_path):
     (tmp_path / "started.py").write_text(HOOK)
     places = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])

@@ -35,7 +35,7 @@ def fill(model, file, backbone):
     return transfer(model, keras_file.read(file, backbone), source=file.name, layers={x.name for x in model.layers})
 
 
-SLOW = ("InceptionV3", "MobileNetV3Large", "VGG16")
+SLOW = ("InceptionV3", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "VGG16")
 
 
 @pytest.mark.parametrize("network", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NETWORKS])

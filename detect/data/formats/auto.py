@@ -8,7 +8,7 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, listed_once
+from detect.data.folder import existing_folder, find_files, listed_once, split_named
 from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
 from detect.errors import DataError, first_few
 from detect.files import expanded
@@ -28,6 +28,8 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
 FILES = dict.fromkeys((".yaml", ".yml", ".data", ".names", ".txt"), "yolo") | {".csv": "csv", ".xml": "cvat"}
 """The formats of files that `dataset.root` can name in place of a folder; any other ending is a TFRecord file."""
 
+HELD = ("val", "test")
+
 MADE_FROM = {"csv": "voc"}
 """Formats that tools make from another one, beside it: the other one is read."""
 
@@ -45,7 +47,8 @@ def read_auto(
 ) -> DetectionDataset:
     """Reads a data set of any format: the notes say which one was recognised, and why.
 
-    root: folder of the data set; if it holds nothing but one folder, that one is read. Or the file that describes it,
+    root: folder of the data set; if it holds nothing but one folder, that one is read, but for a folder of val or test
+        images, which are not trained on. Or the file that describes it,
         such as a data.yaml.
     Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
     Raises DataError if no format fits, or if two fit.
@@ -83,8 +86,11 @@ def recognised(folder: Path) -> tuple[str, str]:
 
 
 def _inner(folder: Path) -> Path:
-    """The folder itself, or the only folder in it, as archives often have it."""
+    """The folder itself, or the only folder in it, as archives often have it.
+
+    Images in the only folder `test` are a test set: its name has to be seen by the reader.
+    """
     inside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
-    if len(inside) == 1 and inside[0].is_dir() and any(inside[0].iterdir()):
+    if len(inside) == 1 and inside[0].is_dir() and any(inside[0].iterdir()) and split_named(inside[0].name) not in HELD:
         return _inner(inside[0])
     return folder

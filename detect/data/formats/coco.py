@@ -37,7 +37,7 @@ def read_coco(
 
     root: the other paths are relative to this folder.
     train, val, test: the json of each split. If all are None, they are searched below root: by the words train, val,
-        valid, validation and test in the names of files and folders. If train is given, a split that is None has no
+        valid, validation and test in the names of files and folders. If one is given, a split that is None has no
         file: val is then drawn from train, and test too, if neither has a file.
     images: folder of each split's pictures; None: they are searched beside the json and below root.
     Other arguments: `detect.data.assemble.Selection`.
@@ -57,8 +57,6 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
     notes = Notes()
     named = {split: folder / file for split, file in given.items() if file}
     files = named or find_jsons(folder)
-    if "train" not in files:
-        raise DataError(f"dataset.train is missing: name the json of the training images below {folder}")
     contents = {split: _open(path, notes) for split, path in files.items()}
     titles = _titles(contents)
     records = {}

@@ -139,7 +139,8 @@ def _parts(root: Path, images: str | None, annotations: str | None, by_split: bo
     if whole:
         return [whole]
     splits = {s: p for s, p in split_folders(root).items() if find_files(p, {".xml"})} if by_split else {}
-    if "train" in splits:
+    inside = sum(len(find_files(path, {".xml"})) for path in splits.values())
+    if "train" in splits or inside == len(find_files(root, {".xml"})) > 0:
         return [
             _part(path, path.name, split, images, annotations) or Part(path.name, split, path, path, None)
             for split, path in splits.items()
@@ -216,7 +217,7 @@ def _split(
     for i in sorted(pairs):
         split = next((s for name in Path(i).parts[:-1] if (s := split_named(name))), "")
         by_folder.setdefault(split, []).append(i)
-    if splits is None or "train" not in by_folder:
+    if splits is None or ("train" not in by_folder and "" in by_folder):
         return {"train": sorted(pairs)}, "", []
     for i in by_folder.pop("", ()):
         notes.add("left out, pictures outside the folders of the splits", i)
@@ -251,7 +252,7 @@ def _listed(
                 "remove the line, or add the files"
             )
         chosen[split] = ids  # an empty list says that the split has no images
-    if not chosen.get("train"):
+    if not any(chosen.values()):
         have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
         raise DataError(
             f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: {have}. "

@@ -5,6 +5,7 @@ It reads the layout of ultralytics (a data.yaml), Darknet's (obj.data and obj.na
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,13 +60,15 @@ def read_yolo(
         found = pictures_of(listing, split, pictures, notes)
         if found is not None:
             records[split] = labels.records(found)
-    if not records.get("train"):
-        raise DataError(f"{path}: train: {first_few(listing.splits.get('train', ['']))} has no pictures")
-    if not any(record.source for record in records["train"]):
-        tried = _label_places(records["train"][0].path)
+    first = next((split for split in SPLITS if records.get(split)), None)
+    if first is None:
         raise DataError(
-            f"{path}: no training picture has a label file; for example, {first_few(tried, between=' and ')} is missing"
+            f"{path}: {'; '.join(f'{s}: {first_few(e)}' for s, e in listing.splits.items())} has no pictures"
         )
+    if not any(record.source for record in records[first]):
+        tried = _label_places(records[first][0].path)
+        missing = first_few(tried, between=" and ")
+        raise DataError(f"{path}: no picture of {first} has a label file; for example, {missing} is missing")
     labels.note_strays()
     used = [path, *listing.used, *labels.strays]
     origin = f"{path.name} ({', '.join(records)})"
@@ -104,7 +107,7 @@ def _describes(path: Path) -> bool:
         text = read_text(path, Notes())
     except DataError:
         return False
-    return "train" in text and ("names" in text or "nc" in text)
+    return bool(re.search(r"\b(train|val|validation|valid|test)\b", text) and re.search(r"\b(names|nc)\b", text))
 
 
 def _has_labels(folder: Path) -> bool:

@@ -89,8 +89,8 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
         key = next((k for k in keys if k in given), None)
         if key:
             splits[split] = _texts(given[key], f"{path}: {key}")
-    if "train" not in splits or not ("names" in given or "nc" in given):
-        missing = "train" if "train" not in splits else "names"
+    if not splits or not ("names" in given or "nc" in given):
+        missing = "train" if not splits else "names"
         raise DataError(f"{path}: no key '{missing}'; the file has {first_few(content, 10)}")
     stated = given.get("path", "")
     if not isinstance(stated, str):
@@ -108,8 +108,8 @@ def _read_data(path: Path, notes: Notes) -> Listing:
         if value.strip() and not line.startswith("#"):
             given[key.strip()] = value.strip()
     splits = {s: [given[k]] for s, keys in KEYS.items() if (k := next((k for k in keys if k in given), None))}
-    if "train" not in splits or "names" not in given:
-        missing = "names" if "train" in splits else "train"
+    if not splits or "names" not in given:
+        missing = "names" if splits else "train"
         raise DataError(f"{path}: no line '{missing} = ...'; the file has {first_few(given) or 'no such lines'}")
     names = _existing([path.parent], given["names"])
     if names is None:
@@ -122,7 +122,8 @@ def _read_classes(path: Path, notes: Notes) -> Listing:
     images = path.parent / "images"
     folders = (split_folders(images) if images.is_dir() else {}) or split_folders(path.parent)
     places = {split: place for split, place in folders.items() if find_images(place)}
-    if "train" not in places:
+    inside = sum(len(find_images(place)) for place in places.values())
+    if not places or ("train" not in places and inside < len(find_images(path.parent))):
         places = {"train": path.parent}
     return Listing(path, path.parent, _names_of_lines(path, notes), {s: [str(p)] for s, p in places.items()})
 

@@ -76,6 +76,7 @@ def test_layers_bear_slims_names_and_are_plain(full):
     assert {layer.epsilon for layer in full.layers if "BatchNorm" in layer.name} == {1e-3}
 
 
+@pytest.mark.slow
 def test_random_weights_give_what_slim_gives(images, tmp_path):
     backbone, scaled = InceptionV2(0.25), images / 127.5 - 1
     found, expected = slim.features_of_both(backbone, images, tmp_path, scaled, depth_multiplier=0.25)
@@ -101,6 +102,7 @@ def test_the_variant_of_the_apis_ssd_has_gamma_everywhere():
     assert limits == [6.0] * 69
 
 
+@pytest.mark.slow
 def test_depth_multiplier_scales_every_layer(small):
     shapes = small.compute_output_shape((1, 96, 128, 3))
     assert [shapes[name][1:] for name in ("Conv2d_2b_1x1", "Mixed_3c", "Mixed_5c")] == [

@@ -117,6 +117,7 @@ def test_keras_weights_give_what_keras_gives(full, images):
     assert_same_outputs(full(images, training=False)["Mixed_7c"], expected)
 
 
+@pytest.mark.slow
 def test_depth_multiplier_scales_every_layer(small):
     shapes = small.compute_output_shape((1, 96, 128, 3))
     assert [shapes[name][1:] for name in ("Conv2d_1a_3x3", "Mixed_5d", "Mixed_7c")] == [

@@ -102,7 +102,7 @@ def test_least_depth_counts_after_rounding():
     ("multiplier", "scale_last", "channels"),
     [
         (0.25, True, (8, 8, 8, 144, 80, 320)),
-        (0.35, False, (16, 8, 16, 192, 112, 1280)),
+        pytest.param(0.35, False, (16, 8, 16, 192, 112, 1280), marks=pytest.mark.slow),
         pytest.param(0.35, True, (16, 8, 16, 192, 112, 448), marks=pytest.mark.slow),
         pytest.param(1.4, False, (48, 24, 48, 816, 448, 1792), marks=pytest.mark.slow),
     ],

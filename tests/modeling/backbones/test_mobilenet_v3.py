@@ -96,9 +96,9 @@ def test_hard_swish_and_hard_sigmoid_at_known_places():
 @pytest.mark.parametrize(
     ("name", "multiplier", "minimalistic", "height", "width"),
     [
-        ("large", 1.0, False, 76, 97),
         ("small", 0.75, False, 97, 66),
-        ("small", 1.0, True, 64, 75),
+        pytest.param("large", 1.0, False, 76, 97, marks=pytest.mark.slow),
+        pytest.param("small", 1.0, True, 64, 75, marks=pytest.mark.slow),
         pytest.param("large", 0.75, False, 64, 96, marks=pytest.mark.slow),
         pytest.param("large", 1.0, True, 97, 97, marks=pytest.mark.slow),
         pytest.param("small", 1.0, False, 96, 64, marks=pytest.mark.slow),
@@ -130,8 +130,8 @@ def test_reduced_tail_is_torchvisions(full, variant):
 @pytest.mark.parametrize(
     ("name", "multiplier", "channels"),
     [
-        ("large", 0.25, (8, 8, 8, 16, 192, 240)),
         ("small", 0.35, (8, 8, 8, 16, 96, 200)),
+        pytest.param("large", 0.25, (8, 8, 8, 16, 192, 240), marks=pytest.mark.slow),
         pytest.param("large", 0.35, (8, 8, 8, 16, 240, 336), marks=pytest.mark.slow),
         pytest.param("small", 0.25, (8, 8, 8, 16, 96, 144), marks=pytest.mark.slow),
     ],

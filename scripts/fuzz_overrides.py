@@ -20,7 +20,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from detect.errors import UserError
 
 LONGEST = 30  # all cells of a study are composed; seconds of a case
 KEPT = 300  # configurations
+CHOSEN = 0.02  # of the cases choose options of several groups: these take longest
 VERBS = ("train", "predict", "evaluate", "export", "inspect", "convert", "report", "fetch")
 SEEDS = (
     "dataset=digits", "dataset=voc dataset.root=DIR", "backbone=vgg16 detector=faster_rcnn", "seed=3 threads=2",
@@ -155,6 +156,12 @@ def damaged(words: list[str], keys: list[str], rng: random.Random) -> list[str]:
     return words
 
 
+def options(groups: Mapping[str, Iterable[str]], rng: random.Random) -> list[str]:
+    """A choice of up to six groups, and the folder that some of them need."""
+    names = rng.sample(sorted(groups), rng.randrange(2, 7))
+    return ["dataset.root=.", *(f"{name}={rng.choice(sorted(groups[name]))}" for name in names)]
+
+
 def one(argv: list[str], verb: str) -> None:
     """Reads and checks a command line, as `detect.cli.main.run` does."""
     command = overrides.read(argv, verb)
@@ -178,11 +185,11 @@ def run(cases: int, seconds: float, seed: int = 0) -> Tally:
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as place, contextlib.chdir(place), Composer("train").ready():
         base = container(Kept("train").checked([]))
-        keys = [*(key for key, _ in nodes(base)), *Kept("train").groups, "hydra.run.dir", "hydra.job", "hydra", "x", ""]
+        groups = Kept("train").groups
+        keys = [*(key for key, _ in nodes(base)), *groups, "hydra.run.dir", "hydra.job", "hydra", "x", ""]
         while tally.cases < cases and time.monotonic() < end:
-            words = damaged(
-                [word for k in range(rng.choice((1, 1, 1, 1, 1, 2))) for word in rng.choice(SEEDS).split()], keys, rng
-            )
+            words = [word for k in range(rng.choice((1, 1, 1, 1, 1, 2))) for word in rng.choice(SEEDS).split()]
+            words = options(groups, rng) if rng.random() < CHOSEN else damaged(words, keys, rng)
             _try(words, rng.choice((*VERBS, "train", "train", "train")), tally)
     return tally
 

@@ -59,6 +59,7 @@ assert api.Detector.load(exported).classes == digits.classes
 """
 
 
+@pytest.mark.slow
 def test_the_whole_way(small_overrides, tmp_path):
     """A hook and a backbone of one's own, a data set, training, scores of the run and of the exported file."""
     (tmp_path / "own_hook.py").write_text(OWN_HOOK)

@@ -16,6 +16,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import trust
 from detect.config.tree import below, nodes, read_yaml
@@ -91,9 +92,16 @@ def refuse(cfg: DictConfig, given: Iterable[Override], lines: Iterable[str]) -> 
 
 
 def refuse_folders(cfg: DictConfig) -> None:
-    """Raises ConfigError for a folder of runs with a control character: a launcher writes it into a shell script."""
+    """Raises ConfigError for a folder of runs with a control character: a launcher writes it into a shell script.
+
+    It also raises ConfigError for a folder that is named after a value that the configuration does not have.
+    """
     for key in ("run.dir", "sweep.dir", "sweep.subdir"):
-        folder = OmegaConf.select(cfg, f"hydra.{key}", throw_on_missing=False)
+        try:
+            folder = OmegaConf.select(cfg, f"hydra.{key}", throw_on_missing=False)
+        except OmegaConfBaseException as error:
+            told = str(error).splitlines()[0]
+            raise ConfigError(f"hydra.{key}: the folder has no name with these overrides ({told})") from error
         if re.search(r"[\x00-\x1f\x7f]", str(folder)):
             raise ConfigError(f"hydra.{key}={str(folder)!r} is not legal: it has a control character")
 

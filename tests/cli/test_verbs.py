@@ -181,7 +181,8 @@ def test_the_resize_inside_the_export_is_that_of_training(photographs, size):
         assert np.abs(inside.numpy()[0] - Frame(size).fit(image)).max() <= 1
 
 
-@pytest.mark.parametrize("mode", [pytest.param("keep_aspect", marks=pytest.mark.slow), "zoo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["keep_aspect", "zoo"])
 def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photographs, tmp_path, mode):
     """The small run's weights behind another resize. The graph rounds some pixels of `keep_aspect` differently."""
     from detect.data.dataset import DetectionDataset, Example

@@ -111,6 +111,11 @@ def test_it_refuses_alike(overrides, message):
     assert str(caught.value) == message
 
 
+def test_a_folder_that_has_no_name_is_refused():
+    with pytest.raises(ConfigError, match=r"^hydra\.sweep\.subdir: the folder has no name .*\$\{arm\.name\}"):
+        compose(["experiment=ablation/two_stage", "arm=none", "dataset=digits"])
+
+
 def test_it_refuses_to_resume_what_is_no_run_folder():
     with pytest.raises(ConfigError, match=rf"^resume={re.escape(str(Path('nowhere').resolve()))}: .*not a run folder"):
         compose(["resume=nowhere"])

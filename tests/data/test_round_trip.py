@@ -24,6 +24,9 @@ NAMES = st.lists(
 )
 
 
+KINDS = [pytest.param(kind, marks=pytest.mark.slow if kind == "tfrecord" else ()) for kind in sorted(WRITERS)]
+
+
 @st.composite
 def datasets(draw):
     """Sizes, boxes, classes and crowd flags of up to six images; each class has a box in train."""
@@ -83,13 +86,13 @@ def test_what_is_written_is_read_back(tmp_path_factory, kind, given_set):
     round_trip(tmp_path_factory, kind, given_set)
 
 
-@pytest.mark.parametrize("kind", sorted(WRITERS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_split_without_images_is_not_drawn_again(tmp_path_factory, kind):
     images = [(30, 20, [(1, False, (1, 2, 10, 12.5))])] * 6
     round_trip(tmp_path_factory, kind, (["cat"], images, ["train"] * 4 + ["test"] * 2, list(range(7, 16))))
 
 
-@pytest.mark.parametrize("kind", sorted(WRITERS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_test_set_alone_is_read(tmp_path_factory, kind):
     images = [(30, 20, [(1, False, (1, 2, 10, 12.5))])] * 3
     round_trip(tmp_path_factory, kind, (["cat"], images, ["test"] * 3, list(range(7, 16))))

@@ -126,6 +126,7 @@ def test_ssd300_vgg16_equals_torchvisions():
     assert len(detector.anchors) == 8732
 
 
+@pytest.mark.slow
 def test_ssdlite_mobilenet_v3_equals_torchvisions():
     """torchvision's ssdlite320_mobilenet_v3_large, 91 classes with background: 3,440,060 parameters, .583 GMACs."""
     detector = detector_of(

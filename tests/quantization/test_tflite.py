@@ -117,7 +117,8 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("case", ["int8", *(pytest.param(c, marks=pytest.mark.slow) for c in list(CHANGES)[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CHANGES)
 def test_a_convnet(convnet, images, case):
     """With and without a batch norm to fold, depthwise with two kernels a channel, a lone batch norm, dense layers.
 

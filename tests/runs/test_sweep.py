@@ -58,6 +58,7 @@ def test_the_experiments_grid_and_the_command_lines():
     assert len(cells) == 16 and all({"arm=crops", "arm=generic_extra"} & cell for cell in cells)
 
 
+@pytest.mark.slow
 def test_the_grid_holds_where_the_experiment_itself_is_swept():
     """Hydra composes a sweep without what it varies: the grid of the experiments has to be among the overrides."""
     command = prepare(read(["-m", "experiment=extras/plain,extras/fpn", "dataset.root=DIR"], "train"))

@@ -88,7 +88,6 @@ def workers(data: Path, count: int, parts=PARTS) -> dict:
     return first
 
 
-@pytest.mark.slow
 def test_two_processes(data, alone):
     check(workers(data, 2), alone)
 

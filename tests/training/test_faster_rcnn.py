@@ -82,6 +82,7 @@ def deterministic():
 
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_bit_for_bit(deterministic, tmp_path):
     """Anchors and proposals are drawn, and gradients summed, alike before and after a restart."""
     import tensorflow as tf

@@ -48,7 +48,12 @@ def test_legal_values(kind, devices):
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ("tf.zeros(1)", "Distribution('mirrored', 2)", "TensorFlow already runs in this process"),
+        pytest.param(
+            "tf.zeros(1)",
+            "Distribution('mirrored', 2)",
+            "TensorFlow already runs in this process",
+            marks=pytest.mark.slow,
+        ),
         ("replicas(Distribution('mirrored', 2))", "Distribution('mirrored', 1)", "another setting already"),
     ],
 )

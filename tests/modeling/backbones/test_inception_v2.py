@@ -84,6 +84,7 @@ def test_random_weights_give_what_slim_gives(images, tmp_path):
     assert_same_outputs(found, expected)
 
 
+@pytest.mark.slow
 def test_the_variant_of_the_apis_ssd_gives_what_slim_gives(images, tmp_path):
     backbone = InceptionV2(0.25, scale=True, stem_norm=True, activation="relu6")
     found, expected = slim.features_of_both(

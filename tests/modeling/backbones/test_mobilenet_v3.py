@@ -93,15 +93,16 @@ def test_hard_swish_and_hard_sigmoid_at_known_places():
     np.testing.assert_allclose(gates(values).numpy().ravel(), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "multiplier", "minimalistic", "height", "width"),
     [
         ("small", 0.75, False, 97, 66),
-        pytest.param("large", 1.0, False, 76, 97, marks=pytest.mark.slow),
-        pytest.param("small", 1.0, True, 64, 75, marks=pytest.mark.slow),
-        pytest.param("large", 0.75, False, 64, 96, marks=pytest.mark.slow),
-        pytest.param("large", 1.0, True, 97, 97, marks=pytest.mark.slow),
-        pytest.param("small", 1.0, False, 96, 64, marks=pytest.mark.slow),
+        ("large", 1.0, False, 76, 97),
+        ("small", 1.0, True, 64, 75),
+        ("large", 0.75, False, 64, 96),
+        ("large", 1.0, True, 97, 97),
+        ("small", 1.0, False, 96, 64),
     ],
 )
 def test_random_weights_give_what_keras_gives(name, multiplier, minimalistic, height, width, tools):

@@ -157,9 +157,10 @@ def damaged(words: list[str], keys: list[str], rng: random.Random) -> list[str]:
 
 
 def options(groups: Mapping[str, Iterable[str]], rng: random.Random) -> list[str]:
-    """A choice of up to six groups, and the folder that some of them need."""
-    names = rng.sample(sorted(groups), rng.randrange(2, 7))
-    return ["dataset.root=.", *(f"{name}={rng.choice(sorted(groups[name]))}" for name in names)]
+    """A data set, and options of up to five other groups."""
+    names = rng.sample(sorted(set(groups) - {"dataset"}), rng.randrange(2, 6))
+    data = rng.choice(("dataset=digits", "dataset.root=DIR"))
+    return [data, *(f"{name}={rng.choice(sorted(groups[name]))}" for name in names)]
 
 
 def one(argv: list[str], verb: str) -> None:

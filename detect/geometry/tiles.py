@@ -59,11 +59,16 @@ def joined(parts: Sequence[Found], windows: Sequence[Window]) -> Found:
     boxes = np.concatenate(moved).astype(np.float32)
     scores, classes = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     order = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    for index in order:
-        rivals = [k for k in kept if classes[k] == classes[index]]
-        if not rivals or _covered(boxes[index], boxes[rivals]).max() < COVERED:
-            kept.append(int(index))
+    keep = np.zeros(len(order), bool)  # in that order
+    for kind in np.unique(classes):
+        places = np.flatnonzero(classes[order] == kind)
+        rivals, count = np.empty((len(places), 4), np.float32), 0
+        for place in places:
+            box = boxes[order[place]]
+            if not count or _covered(box, rivals[:count]).max() < COVERED:
+                rivals[count], keep[place] = box, True
+                count += 1
+    kept = order[keep]
     return boxes[kept], scores[kept], classes[kept]
 
 

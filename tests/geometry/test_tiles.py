@@ -52,6 +52,31 @@ def test_parts_of_an_object_are_joined():
     assert len(tiles.joined([empty], [(0, 0, 5, 5)])[1]) == 0
 
 
+@given(st.integers(0, 40), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_each_box_is_compared_with_the_better_ones_of_its_class(count, classes, seed):
+    rng, windows = np.random.default_rng(seed), tiles.places(60, 90, 50)
+    parts = []
+    for _ in windows:
+        corners = np.sort(rng.uniform(0, 50, (count, 2, 2)).astype(np.float32), axis=1).reshape(count, 4)
+        scores = rng.choice([0.1, 0.5, 0.9, rng.random()], count).astype(np.float32)
+        parts.append((corners, scores, rng.integers(1, classes + 1, count)))
+    boxes, scores, kinds = tiles.joined(parts, windows)
+    moved = np.concatenate(
+        [p[0] + np.array([t, x, t, x], np.float32) for p, (t, x, *_) in zip(parts, windows, strict=True)]
+    )
+    every, labels = (np.concatenate([p[i] for p in parts]) for i in (1, 2))
+    kept: list[int] = []
+    for i in np.argsort(-every, kind="stable"):
+        lowest, highest = np.maximum(moved[i, :2], moved[kept, :2]), np.minimum(moved[i, 2:], moved[kept, 2:])
+        inner = np.prod(np.maximum(highest - lowest, 0), axis=1)
+        areas = np.prod(moved[:, 2:] - moved[:, :2], axis=1)
+        covered = inner >= tiles.COVERED * np.maximum(np.minimum(areas[i], areas[kept]), 1e-9)
+        if not (covered & (labels[kept] == labels[i])).any():
+            kept.append(int(i))
+    np.testing.assert_array_equal(boxes, moved[kept])
+    assert scores.tolist() == every[kept].tolist() and kinds.tolist() == labels[kept].tolist()
+
+
 def test_a_detector_that_shrinks_finds_small_objects_in_tiles():
     """It sees frames of 64 pixels, and only white squares that have at least 4 pixels of a side there."""
 

@@ -65,8 +65,8 @@ class DetectionDataset:
             known = [name for name in self.classes if name in classes]
             raise DataError(
                 f"data set {self.name}: the detector does not know {first_few(unknown)}; it knows "
-                f"{first_few(classes, 20)}. Give them its names with dataset.rename={{{unknown[0]}: {classes[0]}}}, or "
-                f"leave them out with dataset.classes={known}"
+                f"{first_few(classes, 20)}. dataset.rename={{{unknown[0]}: {classes[0]}}} gives a class another name"
+                + (f", and dataset.classes=[{','.join(known)}] leaves the others out" if known else "")
             )
         numbers = np.array([0, *(classes.index(name) + 1 for name in self.classes)], np.int32)
         parts = {s: Examples.of(self.splits[s]) for s in SPLITS}

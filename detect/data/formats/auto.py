@@ -28,7 +28,8 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
 FILES = dict.fromkeys((".yaml", ".yml", ".data", ".names", ".txt"), "yolo") | {".csv": "csv", ".xml": "cvat"}
 """The formats of files that `dataset.root` can name in place of a folder; any other ending is a TFRecord file."""
 
-HELD = ("val", "test")
+HELD_OUT = ("val", "test")
+"""Splits that nothing is trained on."""
 
 MADE_FROM = {"csv": "voc"}
 """Formats that tools make from another one, beside it: the other one is read."""
@@ -47,9 +48,8 @@ def read_auto(
 ) -> DetectionDataset:
     """Reads a data set of any format: the notes say which one was recognised, and why.
 
-    root: folder of the data set; if it holds nothing but one folder, that one is read, but for a folder of val or test
-        images, which are not trained on. Or the file that describes it,
-        such as a data.yaml.
+    root: folder of the data set, or the file that describes it, such as a data.yaml. If the folder holds nothing but one
+        folder, that one is read; but if its name is that of val or test, its images are this split.
     Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
     Raises DataError if no format fits, or if two fit.
     """
@@ -91,6 +91,11 @@ def _inner(folder: Path) -> Path:
     Images in the only folder `test` are a test set: its name has to be seen by the reader.
     """
     inside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
-    if len(inside) == 1 and inside[0].is_dir() and any(inside[0].iterdir()) and split_named(inside[0].name) not in HELD:
+    if (
+        len(inside) == 1
+        and inside[0].is_dir()
+        and any(inside[0].iterdir())
+        and split_named(inside[0].name) not in HELD_OUT
+    ):
         return _inner(inside[0])
     return folder

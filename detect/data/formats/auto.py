@@ -48,8 +48,8 @@ def read_auto(
 ) -> DetectionDataset:
     """Reads a data set of any format: the notes say which one was recognised, and why.
 
-    root: folder of the data set, or the file that describes it, such as a data.yaml. If the folder holds nothing but one
-        folder, that one is read; but if its name is that of val or test, its images are this split.
+    root: folder of the data set, or the file that describes it, such as a data.yaml. If the folder holds nothing but
+        one folder, that one is read; but if its name is that of val or test, its images are this split.
     Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
     Raises DataError if no format fits, or if two fit.
     """

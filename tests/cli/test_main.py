@@ -6,6 +6,7 @@ Most tests run the command line inside this process on a small configuration of 
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -589,7 +590,15 @@ def test_environment(monkeypatch):
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
-def test_ctrl_c_while_an_object_is_freed_is_not_forgotten():
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, also in a session that began in the background, where a shell lets programs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_an_object_is_freed_is_not_forgotten(heard):
     class Freed:
         def __del__(self):
             raise KeyboardInterrupt
@@ -603,7 +612,7 @@ def test_ctrl_c_while_an_object_is_freed_is_not_forgotten():
         sys.unraisablehook = before
 
 
-def test_ctrl_c_while_an_object_is_freed_inside_of_threading():
+def test_ctrl_c_while_an_object_is_freed_inside_of_threading(heard):
     """The object is freed while a lock of `threading` is held; in a process of its own, as it could stand still."""
     code = """
 import sys, threading, time

@@ -104,13 +104,10 @@ def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = ()) -> flo
 def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test") -> "Scores":
     """COCO's twelve metrics of a detector on a split (`summary`), and the metrics of each class (`per_class`).
 
-    Classes are compared by name. Raises DataError if the detector does not know a class, or the split has no images.
+    Classes are compared by name. Raises DataError if the detector does not know a class, and
+    ConfigError if the split has no images.
     """
-    dataset = dataset.with_classes(detector.classes)
-    if not dataset.splits.get(split):
-        filled = [name for name, examples in dataset.splits.items() if examples]
-        raise DataError(f"split={split}: data set {dataset.name} has images in {', '.join(filled)} only")
-    return detector.evaluate(dataset.splits[split])[0]
+    return detector.evaluate(dataset.with_classes(detector.classes).images(split))[0]
 
 
 def export(run: str | Path, *, trust: Sequence[str] = (), **options: Value) -> Path:

@@ -40,6 +40,8 @@ def main() -> int:
     data, side, output = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     dataset = api.read_dataset("auto", root=str(data))
     test, count = dataset.splits["test"], side * side
+    if len(test) < count:
+        raise SystemExit(f"{data}: a sheet needs {count} test images, and it has {len(test)}")
     with tempfile.TemporaryDirectory() as folder:
         groups = [test[i : i + count] for i in range(0, len(test) - count + 1, count)]
         sheets = tuple(sheet(group, side, Path(folder, f"sheet_{i}.png")) for i, group in enumerate(groups))
@@ -49,10 +51,8 @@ def main() -> int:
         )
     boxes = np.concatenate([example.boxes for example in sheets])
     longer = np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)) / max(sheets[0].width, sheets[0].height)
-    print(
-        f"{len(sheets)} sheets of {sheets[0].width}x{sheets[0].height} pixels, {len(boxes)} objects; the longer side of"
-    )
-    print(f"the median object is {longer:.1%} of the longer side of its sheet")
+    print(f"{len(sheets)} sheets of {sheets[0].width}x{sheets[0].height} pixels, {len(boxes)} objects;")
+    print(f"the longer side of the median object is {longer:.1%} of the longer side of its sheet")
     return 0
 
 

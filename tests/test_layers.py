@@ -91,7 +91,7 @@ def violations(module: str, source: str) -> list[str]:
         elif name.startswith(("tensorflow.keras", "keras.")) or name == "keras":
             found.append(f"{where}: imports {name}; Keras is tf_keras")
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("tf.keras", "tensorflow.keras"):
+        if isinstance(node, ast.Attribute) and node.attr == "keras" and ast.unparse(node.value) in ("tf", "tensorflow"):
             found.append(f"detect.{module}:{node.lineno}: writes {ast.unparse(node)}; Keras is tf_keras")
     return found
 

@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     from detect.export import benchmark  # imports TensorFlow
 
     models = benchmark.find_models(run, [expanded(str(name)) for name in named])
-    examples = evenly_spread(dataset.with_classes(_classes(models)).splits[cfg.split], cfg.images) if dataset else []
+    examples = evenly_spread(dataset.with_classes(_classes(models)).images(cfg.split), cfg.images) if dataset else []
     rows = benchmark.benchmark(models, examples, cfg.runs, cfg.threads)
     benchmark.write(rows, len(examples), folder)
     for line in benchmark.table(rows):
@@ -51,9 +51,7 @@ def _dataset(cfg: DictConfig, run: Path | None) -> DetectionDataset | None:
     if not cfg.get("dataset") and run is None:
         return None
     dataset = open_dataset(cfg if run is None or cfg.get("dataset") else RunFolder(run).saved_config())
-    if not dataset.splits[cfg.split]:
-        filled = [name for name, found in dataset.splits.items() if found]
-        raise ConfigError(f"split={cfg.split}: data set {dataset.name} has images in {', '.join(filled)} only")
+    dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)
     return dataset
 
@@ -62,12 +60,12 @@ def _classes(models: Mapping[str, "Model"]) -> tuple[str, ...]:
     """The classes of all models. Raises DataError if two models have different ones."""
     from detect.detector import Detector
 
-    loaded = {name: Detector.load(m.path, m.stage if m.kind == "run" else None) for name, m in models.items()}
-    (first, detector), *others = loaded.items()
+    known = {n: Detector.load(m.path, m.stage if m.kind == "run" else None).classes for n, m in models.items()}
+    (first, classes), *others = known.items()
     for name, other in others:
-        if other.classes != detector.classes:
-            raise DataError(f"{name} has the classes {list(other.classes)}; {first} has {list(detector.classes)}")
-    return detector.classes
+        if other != classes:
+            raise DataError(f"{name} has the classes {list(other)}; {first} has {list(classes)}")
+    return classes
 
 
 if __name__ == "__main__":

@@ -37,9 +37,7 @@ def main(cfg: DictConfig) -> float | None:
             raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")
     else:
         raise ConfigError("evaluate: an exported model needs a data set: dataset=voc dataset.root=DIR")
-    if not dataset.splits.get(cfg.split):
-        filled = [name for name, examples in dataset.splits.items() if examples]
-        raise ConfigError(f"split={cfg.split}: data set {dataset.name} has images in {', '.join(filled)} only")
+    dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)
 
     from detect.detector import Detector
@@ -52,7 +50,7 @@ def main(cfg: DictConfig) -> float | None:
     dataset = dataset.with_classes(detector.classes)
     folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    figures, found = detector.evaluate(dataset.splits[cfg.split], cfg.tile)
+    figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
     if run is not None and not cfg.get("dataset") and cfg.tile is None:
         keep_threshold(run, cfg, figures)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)

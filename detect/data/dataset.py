@@ -15,7 +15,7 @@ import numpy as np
 from detect.data.examples import CropExample, Crops, Example, Examples, Texts
 from detect.data.split import SPLITS, refuse_overlap
 from detect.data.text import printable
-from detect.errors import DataError, counted, first_few
+from detect.errors import ConfigError, DataError, counted, first_few
 
 BACKGROUND = "background"
 
@@ -52,6 +52,14 @@ class DetectionDataset:
     def num_classes(self) -> int:
         """Number of foreground classes C."""
         return len(self.classes)
+
+    def images(self, split: str) -> Examples:
+        """The images of a split. Raises ConfigError, which names the splits that have images, if it has none."""
+        found = self.splits.get(split)
+        if not found:
+            filled = ", ".join(name for name, examples in self.splits.items() if examples)
+            raise ConfigError(f"split={split}: data set {self.name} has images in {filled} only")
+        return Examples.of(found)
 
     def with_classes(self, classes: tuple[str, ...]) -> "DetectionDataset":
         """The same images with the classes of a detector, in its order; some of them may have no box here.

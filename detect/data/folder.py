@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -50,6 +50,13 @@ def split_folders(folder: Path) -> dict[str, Path]:
         if split:
             found[split] = path
     return {split: found[split] for split in SPLIT_FOLDERS if split in found}
+
+
+def telling(folders: Mapping[str, Path], root: Path, find: Callable[[Path], Sequence[Path]]) -> dict[str, Path]:
+    """The folders of splits that hold files; none if there is no train, and files of `root` lie outside of them."""
+    held = {split: len(find(folder)) for split, folder in folders.items()}
+    told = {split: folder for split, folder in folders.items() if held[split]}
+    return told if "train" in told or sum(held.values()) == len(find(root)) else {}
 
 
 def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:

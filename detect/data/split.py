@@ -10,7 +10,7 @@ import numpy as np
 from detect.errors import ConfigError, DataError, counted, first_few
 
 SPLITS = ("train", "val", "test")
-_HELD_OUT = SPLITS[1:]
+HELD_OUT = SPLITS[1:]
 FEWEST = {"train": 2, "val": 1, "test": 1}
 """Images that a drawn split has of each class, if there are enough: train is served first, then val, then test."""
 
@@ -57,7 +57,7 @@ def draw_splits(
                 place |= dict.fromkeys(islice(free, wanted), split)
         spent += FEWEST[split]
     order = sorted((key for key in keys if key not in place), key=lambda key: _rarest(kinds[key], counts))
-    for split in _HELD_OUT[::-1]:
+    for split in HELD_OUT[::-1]:
         size = int(len(labels) * fractions[split] + 0.5)
         have = sum(len(units[key]) for key in keys if place.get(key) == split)
         left = sum(len(units[key]) for key in order)

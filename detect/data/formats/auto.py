@@ -10,6 +10,7 @@ from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, listed_once, split_named
 from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
+from detect.data.split import HELD_OUT
 from detect.errors import DataError, first_few
 from detect.files import expanded
 
@@ -27,9 +28,6 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
 
 FILES = dict.fromkeys((".yaml", ".yml", ".data", ".names", ".txt"), "yolo") | {".csv": "csv", ".xml": "cvat"}
 """The formats of files that `dataset.root` can name in place of a folder; any other ending is a TFRecord file."""
-
-HELD_OUT = ("val", "test")
-"""Splits that nothing is trained on."""
 
 MADE_FROM = {"csv": "voc"}
 """Formats that tools make from another one, beside it: the other one is read."""

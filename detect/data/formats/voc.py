@@ -14,7 +14,16 @@ from types import MappingProxyType
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import Pictures, existing_folder, find_files, find_images, same_stem, split_folders, split_named
+from detect.data.folder import (
+    Pictures,
+    existing_folder,
+    find_files,
+    find_images,
+    same_stem,
+    split_folders,
+    split_named,
+    telling,
+)
 from detect.data.formats.corners import infer_first_pixel
 from detect.data.formats.voc_xml import Annotation, read_xml
 from detect.data.notes import Notes
@@ -138,9 +147,8 @@ def _parts(root: Path, images: str | None, annotations: str | None, by_split: bo
     whole = _part(root, "", None, images, annotations)
     if whole:
         return [whole]
-    splits = {s: p for s, p in split_folders(root).items() if find_files(p, {".xml"})} if by_split else {}
-    inside = sum(len(find_files(path, {".xml"})) for path in splits.values())
-    if "train" in splits or inside == len(find_files(root, {".xml"})) > 0:
+    splits = telling(split_folders(root), root, lambda path: find_files(path, {".xml"})) if by_split else {}
+    if splits:
         return [
             _part(path, path.name, split, images, annotations) or Part(path.name, split, path, path, None)
             for split, path in splits.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from detect.data.folder import Pictures, find_images, split_folders
+from detect.data.folder import Pictures, find_images, split_folders, telling
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_lines, read_text
@@ -121,10 +121,7 @@ def _read_classes(path: Path, notes: Notes) -> Listing:
     """A list of classes beside the pictures, or beside images/ and labels/, as labelImg and Label Studio write it."""
     images = path.parent / "images"
     folders = (split_folders(images) if images.is_dir() else {}) or split_folders(path.parent)
-    places = {split: place for split, place in folders.items() if find_images(place)}
-    inside = sum(len(find_images(place)) for place in places.values())
-    if not places or ("train" not in places and inside < len(find_images(path.parent))):
-        places = {"train": path.parent}
+    places = telling(folders, path.parent, find_images) or {"train": path.parent}
     return Listing(path, path.parent, _names_of_lines(path, notes), {s: [str(p)] for s, p in places.items()})
 
 

@@ -161,5 +161,5 @@ def _whole(path: Path, content: object) -> Iterator[tuple[str, int, Any]]:
         raise DataError(f"{path}: a COCO file must be one object with images, annotations and categories")
     for key, value in content.items():
         yield key, -1, [] if isinstance(value, list) else value
-        for place, entry in enumerate(value if isinstance(value, list) else ()):
-            yield key, place, entry
+        if isinstance(value, list):
+            yield key, 0, value

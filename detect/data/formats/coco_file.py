@@ -3,6 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from detect.data.assemble import Records
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import Pictures, below
 from detect.data.formats.masks import mask_box
-from detect.data.formats.values import finite, flag
+from detect.data.formats.values import MOST, finite, flag
 from detect.data.notes import Notes
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
@@ -40,6 +41,14 @@ class _Codes:
             self.values.append(value)
         self.rows.append(code)
 
+    def extend(self, values: Sequence[int | str]) -> None:
+        """The ids of the next annotations, which are integers or text."""
+        for value in dict.fromkeys(values):
+            if value not in self.known:
+                self.known[value] = len(self.values)
+                self.values.append(value)
+        self.rows.extend(map(self.known.__getitem__, values))
+
 
 class CocoFile:
     """One COCO file, checked: ids are compared as text, so that 1, "1" and 1.0 are the same id.
@@ -53,8 +62,9 @@ class CocoFile:
         lists: dict[str, object] = {}
         for key, place, value in values:
             if place >= 0:
-                if key in KEYS:
-                    self._entry(key, place, value)
+                if key in KEYS and not (key == "annotations" and self._plain(value)):
+                    for k, entry in enumerate(value, place):
+                        self._entry(key, k, entry)
             else:
                 lists[key] = value
                 self._begin(key)
@@ -82,6 +92,33 @@ class CocoFile:
         elif key == "annotations":
             self.image_codes, self.kind_codes = _Codes(), _Codes()
             self.corners, self.crowd = array("d"), bytearray()
+
+    def _plain(self, entries: Sequence[Any]) -> bool:
+        """Takes annotations at once, as `_entry` takes them one by one; False if one of them needs a closer look."""
+        try:
+            ids = [[entry[key] for entry in entries] for key in KEYS["annotations"]]
+            boxes = [entry["bbox"] for entry in entries]
+            flags = [[entry.get(key, 0) for entry in entries] for key in ("iscrowd", "ignore")]
+            numbers = list(chain.from_iterable(boxes))
+            sides = np.array(numbers, np.float64)
+            plain = (
+                set(map(type, boxes)) == {list}
+                and set(map(len, boxes)) == {4}
+                and set(map(type, numbers)) <= {int, float}
+                and bool((np.abs(sides) <= MOST).all())
+                and set(map(type, chain(*ids))) <= {int, str}
+                and set(map(type, chain(*flags))) == {int}
+                and set(chain(*flags)) <= {0, 1}
+            )
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            return False
+        if plain:
+            x, y, width, height = sides.reshape(-1, 4).T
+            self.corners.frombytes(np.stack([y, x, y + height, x + width], axis=1).tobytes())
+            self.image_codes.extend(ids[0])
+            self.kind_codes.extend(ids[1])
+            self.crowd.extend(map(max, *flags))
+        return plain
 
     def _entry(self, key: str, k: int, entry: Any) -> None:
         """An entry of one of the lists."""

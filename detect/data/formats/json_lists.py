@@ -1,4 +1,4 @@
-"""The entries of the long lists of a JSON file, one after the other: the file is never in memory as a whole."""
+"""The entries of the long lists of a JSON file, group by group: the file is never in memory as a whole."""
 
 import json
 import re
@@ -7,9 +7,14 @@ from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import IO, Any
 
-_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=[^ \t\n\r])")
+from pydantic_core import from_json
+
+_BETWEEN = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")
+"""What separates two objects of a list, and the end of the first."""
 BLOCK = 1 << 22
 """Characters that are read at once."""
+TOGETHER = 1 << 16
+"""The most characters of a list that are decoded at once."""
 
 
 class Irregular(Exception):
@@ -17,7 +22,10 @@ class Irregular(Exception):
 
 
 def entries(path: Path, constant: Callable[[str], float]) -> Iterator[tuple[str, int, Any]]:
-    """The object of a JSON file as (key, place, value): a list as (key, -1, []) and its entries, or (key, -1, value).
+    """The object of a JSON file as (key, place, value): a list as (key, -1, []) and groups of its entries.
+
+    Of a group, place is that of its first entry, and value is the list of its entries. What is no list is
+    (key, -1, value).
 
     A key that comes again begins again, as the last one counts. constant: the value of NaN, Infinity and -Infinity.
     Raises Irregular, at the latest at the end, for everything that `json.loads` does not read as an object, and for
@@ -37,8 +45,10 @@ def entries(path: Path, constant: Callable[[str], float]) -> Iterator[tuple[str,
                     continue
                 text.expect("[")
                 yield key, -1, []
-                for place, value in enumerate(text.values()):
-                    yield key, place, value
+                place = 0
+                for group in text.groups():
+                    yield key, place, group
+                    place += len(group)
             if text.peek():
                 raise Irregular("more text follows")
     except (OSError, ValueError, RecursionError) as error:  # ValueError: also text that is not UTF-8
@@ -85,27 +95,37 @@ class _Text:
                 yield place
         self.expect(end)
 
-    def values(self) -> Iterator[Any]:
-        """The values of a list, after its bracket."""
+    def groups(self) -> Iterator[list[Any]]:
+        """The values of a list, after its bracket: as many at once as are in the text, or one."""
         if self.peek() == "]":
             self.place += 1
             return
+        together = True
         while True:
-            try:  # most values, and the comma and the start of the next one, are in the text that is read
-                value, end = self.decode(self.text, self.place)
-                comma = _COMMA.match(self.text, end)
-            except ValueError:
-                comma = None
-            if comma:
-                self.place = comma.end()
-                yield value
-                continue
-            yield self.value()
+            while together and (end := self._last_comma()):
+                try:
+                    group = from_json(f"[{self.text[self.place : end]}]", allow_inf_nan=False)
+                except ValueError:  # the comma is inside a value or after the list, or only `json` reads the values
+                    together = False
+                    continue
+                self.place = end + 1
+                self.peek()
+                yield group
+            yield [self.value()]
             if self.peek() != ",":
                 self.expect("]")
                 return
             self.place += 1
             self.peek()
+
+    def _last_comma(self) -> int:
+        """The place of the last comma between two objects in the text that may be decoded at once; 0: there is none.
+
+        If the text up to a comma is a list of values, then it is the beginning of this list: JSON has one reading.
+        """
+        first = _BETWEEN.search(self.text, self.place, self.place + TOGETHER)
+        last = first and self.text.rfind(first.group(), self.place, self.place + TOGETHER)
+        return self.text.index(",", last) if last else 0
 
     def value(self) -> Any:
         """The next value. A value that ends where the text ends may go on: more is read first."""

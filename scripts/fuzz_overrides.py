@@ -24,14 +24,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from composed_once import composed_once
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from detect.cli import overrides
 from detect.config import compose, shorthand
 from detect.config.composer import Composer
-from detect.config.grammar import parse
 from detect.config.tree import container, nodes
 from detect.errors import UserError
 
@@ -70,10 +69,6 @@ FLAGS = ("-m", "--cfg", "job", "all", "--resolve", "--package", "x", "--help", "
          "-cd", "-cn")  # fmt: skip
 
 
-FILES = ("hydra/", "hydra.searchpath")
-"""Overrides of Hydra that decide which files are read."""
-
-
 class Kept(Composer):
     """A composer that is set up once; it forgets configurations when there are many."""
 
@@ -84,15 +79,7 @@ class Kept(Composer):
         yield self
 
     def _composed(self, lines: tuple[str, ...]) -> DictConfig:
-        """As Hydra composes: files first, then values. The files of a choice of groups are read once."""
-        parsed = parse(lines)
-        chosen = tuple(str(o.input_line) for o in parsed if self._chooses(o) or o.key_or_group.startswith(FILES))
-        if lines == chosen:
-            return super()._composed(lines)
-        cfg = copy.deepcopy(self._compose(chosen))
-        OmegaConf.set_struct(cfg, True)
-        ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if str(o.input_line) not in chosen], cfg)
-        return cfg
+        return composed_once(self, lines)
 
 
 _composers: dict[tuple[str, Path | None], Composer] = {}

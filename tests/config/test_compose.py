@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from detect.cli.overrides import prepare, read
 from detect.config import composer
@@ -17,6 +18,8 @@ from detect.config.compose import compose
 from detect.config.signatures import static_signature
 from detect.config.tree import plain
 from detect.errors import ConfigError
+from scripts.composed_once import compose as composed_by_hydra
+from scripts.composed_once import composed_once
 
 MYLIB = """
 from typing import Literal
@@ -233,6 +236,7 @@ def test_a_choice_of_groups_is_composed_once(monkeypatch):
     """The second configuration with the same groups needs one composition: that of its own values."""
     composed, by_hydra = [], composer.compose
     monkeypatch.setattr(composer, "_PACKAGED", {})
+    monkeypatch.setattr(composer.Composer, "_composed", composed_by_hydra)
     monkeypatch.setattr(
         composer, "compose", lambda *words, **named: composed.append(words) or by_hydra(*words, **named)
     )
@@ -243,3 +247,25 @@ def test_a_choice_of_groups_is_composed_once(monkeypatch):
     for _ in range(2):
         with pytest.raises(ConfigError, match=r"unknown key sed; did you mean seed"):
             compose(["dataset=digits", "sed=2"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        ("seed=3",),
+        ("backbone=vgg16", "detector=faster_rcnn", "schedule.rate=.1", "dataset=voc", "dataset.root=x"),
+        ("+augment.transforms.blur={_target_:albumentations.Blur,p:0.1}", "~augment.transforms.flip", "name='a b'"),
+        ("hydra.run.dir=x/${seed}", "hydra/launcher=joblib_processes", "hydra.launcher.n_jobs=2", "seed=${threads}"),
+        ("experiment=ablation/two_stage_ssd", "arm=crops", "hydra.job.config.override_dirname.exclude_keys=[arm]"),
+        ("detector.size=[96,96]", "++init.x=1", "quantize=int8", "quantize.spec.delay=0.25"),
+    ],
+)
+def test_the_tests_compose_as_hydra(lines):
+    with composer.Composer("train").ready() as own:
+        for _ in range(2):
+            expected = composed_by_hydra(own, lines)
+            got = composed_once(own, lines)
+            assert OmegaConf.to_container(got) == OmegaConf.to_container(expected)
+            assert list(got.hydra.runtime.choices) == list(expected.hydra.runtime.choices)
+        assert OmegaConf.is_struct(got) == OmegaConf.is_struct(expected)

@@ -46,8 +46,8 @@ Composer._composed = composed_once
 LONG = (
     "cli/test_verbs.py",
     "modeling/test_pairs.py",
-    "training/test_resume.py",
     "quantization/",
+    "training/test_resume.py",
     "training/",
     "cli/",
     "test_api.py",

@@ -292,7 +292,7 @@ def to_tf(stream: Stream, start_step: int = 0) -> "tf.data.Dataset":
     }
     dataset = tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
     options = tf.data.Options()
-    options.autotune.enabled = False
+    options.autotune.enabled = False  # an iterator waits at its end for the thread that tunes: up to a minute
     options.threading.private_threadpool_size = 1  # it only passes on the batches of the stream's threads
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(1).with_options(options)

@@ -268,6 +268,7 @@ def test_tf_dataset_equals_the_stream_and_stops_its_threads(examples):
     stream = detection(examples)
     dataset = to_tf(stream, start_step=2)
     assert dataset.element_spec["boxes"].shape == (4, 5, 4) and dataset.element_spec["image"].dtype == tf.uint8
+    assert dataset.options().autotune.enabled is False
     iterator = iter(dataset)
 
     @tf.function

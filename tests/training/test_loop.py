@@ -62,7 +62,10 @@ def as_dataset(monkeypatch):
 def stream_as_dataset(monkeypatch):
     def to_tf(stream, start_step):
         signature = {"image": tf.TensorSpec((1, 1), tf.float32), "index": tf.TensorSpec((1,), tf.int32)}
-        return tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # else the end of an old iterator takes up to a minute
+        dataset = tf.data.Dataset.from_generator(lambda: stream.iterate(start_step), output_signature=signature)
+        return dataset.with_options(options)
 
     monkeypatch.setattr("detect.training.distribution.to_tf", to_tf)
 

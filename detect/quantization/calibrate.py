@@ -11,6 +11,9 @@ from detect.quantization import interpreter_limits
 from detect.quantization.activations import FakeQuant
 from detect.quantization.phases import COLLECT, SHIP, running, stepped
 
+UNTRACED = 2
+"""Batches of a calibration that run without a graph: to trace one takes longer than these."""
+
 
 def calibrate(model: tf_keras.Model, batches: Iterable[Any], call: Callable[[Any], Any] | None = None) -> int:
     """Collects activation ranges of a fake-quantised model from batches of input; nothing else changes.
@@ -23,9 +26,11 @@ def calibrate(model: tf_keras.Model, batches: Iterable[Any], call: Callable[[Any
     Returns the number of batches. Raises DataError without a batch, ConfigError if a range saw no data.
     """
     count = 0
+    run = call or (lambda batch: model(batch, training=False))
     with running(model, COLLECT):
-        run = tf.function(call or (lambda batch: model(batch, training=False)), autograph=False)
         for batch in batches:
+            if count == UNTRACED:
+                run = tf.function(run, autograph=False)
             run(batch)
             count += 1
     if not count:

@@ -6,7 +6,6 @@ set the values in a copy. tests/config/test_compose.py compares the result with 
 
 import copy
 import os
-from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from omegaconf import DictConfig, OmegaConf
@@ -18,18 +17,19 @@ from detect.config.grammar import parse
 FILES = ("hydra/", "hydra.searchpath")
 """Overrides of Hydra that decide which files are read."""
 MOST_KEPT = 300
+PACKAGED = check.CONFIG_DIR
 
 compose = Composer._composed
-_kept: dict[tuple[Path, str, tuple[str, ...]], DictConfig] = {}
+_kept: dict[tuple[str, tuple[str, ...]], DictConfig] = {}
 
 
 def composed_once(composer: Composer, lines: tuple[str, ...]) -> DictConfig:
-    """As `Composer._composed`. Files of the user may change, so only the packaged ones are kept."""
+    """As `Composer._composed`. Files of the user, and of a test, may change: only the packaged ones are kept."""
     parsed = parse(lines)
     chosen = tuple(str(o.input_line) for o in parsed if composer._chooses(o) or o.key_or_group.startswith(FILES))
-    if len(composer.folders) > 1 or any(line.startswith("hydra.searchpath") for line in chosen):
+    if composer.folders != [PACKAGED] or any(line.startswith("hydra.searchpath") for line in chosen):
         return compose(composer, lines)
-    key = check.CONFIG_DIR, composer.config_name, chosen
+    key = composer.config_name, chosen
     if key not in _kept:
         if len(_kept) == MOST_KEPT:
             _kept.clear()

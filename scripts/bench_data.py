@@ -191,6 +191,7 @@ def main() -> None:
     if options.part:
         print(json.dumps(measure(options.part, options.folder, options)))
         return
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)) / "coco"
         if {"read", "again", "check", "start"} & set(options.only) and not folder.exists():

@@ -79,13 +79,23 @@ def header(path: Path) -> Header | None:
     """The header of an image file; None if it can't be read."""
     try:
         with _stream(path) as file:
-            if plain := _plain_jpeg(file.read(_START)):
-                return plain
-            file.seek(0)
-            with _opened(file) as image:
-                return _header(image)
+            return _header(file)
     except _UNREADABLE:
         return None
+
+
+def header_and_end(path: Path) -> tuple[Header | None, bool]:
+    """The `header`, and whether the file is a JPEG without an end-of-image marker in its last 4 KB: it may be cut."""
+    cut = False
+    try:
+        with _stream(path) as file:
+            if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif"):
+                file.seek(max(file.seek(0, os.SEEK_END) - _START, 0))
+                cut = b"\xff\xd9" not in file.read()
+                file.seek(0)
+            return _header(file), cut
+    except _UNREADABLE:
+        return None, cut
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
@@ -107,19 +117,6 @@ def examine(path: Path) -> tuple[str | None, int]:
     if image is None:
         return _reason(content.tobytes()), 8
     return None, depth(image) if image.dtype == np.uint16 else 8
-
-
-def lacks_end(path: Path) -> bool:
-    """True for a JPEG without an end-of-image marker in its last 4 KB: a fast check for a truncated file."""
-    if path.suffix.lower() not in (".jpg", ".jpeg", ".jpe", ".jfif"):
-        return False
-    try:
-        with _stream(path) as file:
-            size = file.seek(0, 2)
-            file.seek(max(size - 4096, 0))
-            return b"\xff\xd9" not in file.read()
-    except OSError:
-        return False
 
 
 def picture_bytes(path: str | Path) -> bytes:
@@ -219,7 +216,15 @@ def _plain_jpeg(start: bytes) -> Header | None:
     return None
 
 
-def _header(image: Image.Image) -> Header:
+def _header(file: BinaryIO) -> Header:
+    if plain := _plain_jpeg(file.read(_START)):
+        return plain
+    file.seek(0)
+    with _opened(file) as image:
+        return _displayed(image)
+
+
+def _displayed(image: Image.Image) -> Header:
     width, height = image.size
     orientation = 1
     exif = image.info.get("exif")

@@ -4,21 +4,17 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import PIL
 
-from detect.data.image_file import Header, examine, header, lacks_end, stamp
+from detect.data.image_file import Header, examine, header_and_end, stamp
+from detect.data.parallel import THREADS, each
 from detect.files import cache_folder
 
 MANY = 500  # fewer files are looked at again
-BLOCK = 256  # files of one task of a thread
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 DATABASE = "checks.sqlite"
 _DECODER = f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}"
 _TABLE = """CREATE TABLE IF NOT EXISTS checks (
@@ -49,8 +45,8 @@ class Facts:
         return (self.width, self.height) if self.width else None
 
 
-def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = 8) -> list[Facts]:
-    """The facts of each file, in order, gathered by threads. Equal facts are one object.
+def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = THREADS) -> list[Facts]:
+    """The facts of each file, in order. Equal facts are one object.
 
     decode: also decode each file; otherwise only JPEGs without an end marker. The facts of `MANY` files or more are
     remembered by path, size and time of change.
@@ -60,12 +56,11 @@ def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = 8
     rows = [places.setdefault(os.path.join(here, path), len(places)) for path in paths]
     names, many = list(places), len(rows) >= MANY
     known: list[Facts | None] = [None] * len(names)
-    with ThreadPoolExecutor(threads) as pool:
-        stamps = in_blocks(pool, stamp, names) if many else []
-        if many:
-            _recall(places, stamps, decode, known)
-        fresh = [place for place, facts in enumerate(known) if facts is None]
-        gathered = in_blocks(pool, lambda place: _gather(Path(names[place]), decode), fresh)
+    stamps = each(stamp, names, threads) if many else []
+    if many:
+        _recall(places, stamps, decode, known)
+    fresh = [place for place, facts in enumerate(known) if facts is None]
+    gathered = each(lambda place: _gather(Path(names[place]), decode), fresh, threads)
     if many and fresh:
         _remember((names[k], stamps[k], facts) for k, facts in zip(fresh, gathered, strict=True))
     for place, facts in zip(fresh, gathered, strict=True):
@@ -74,16 +69,10 @@ def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = 8
     return [one[known[row]] for row in rows]
 
 
-def in_blocks(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`pool.map`, with a task for each BLOCK of items: a task for each item would take longer than a short function."""
-    blocks = [items[k : k + BLOCK] for k in range(0, len(items), BLOCK)]
-    return [found for part in pool.map(lambda block: [function(item) for item in block], blocks) for found in part]
-
-
 def _gather(path: Path, decode: bool) -> Facts:
-    found = header(path) or Header(0, 0, 1)
-    reason, bits = examine(path) if decode or lacks_end(path) else (None, 8)
-    return Facts(*found, decode, reason, bits)
+    found, cut = header_and_end(path)
+    reason, bits = examine(path) if decode or cut else (None, 8)
+    return Facts(*(found or Header(0, 0, 1)), decode, reason, bits)
 
 
 def _recall(

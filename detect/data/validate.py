@@ -3,7 +3,6 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from detect.data.dataset import ClassificationDataset, DetectionDataset, class_counts
 from detect.data.examples import CropExample, Crops, Example, Examples
 from detect.data.image_file import ends, length, picture_bytes
-from detect.data.remembered import Facts, facts_of, in_blocks
+from detect.data.parallel import each
+from detect.data.remembered import Facts, facts_of
 from detect.data.split import SPLITS
 from detect.data.text import loose, printable
 from detect.geometry import boxes as box_ops
@@ -184,10 +184,9 @@ def _duplicates(files: Mapping[str, Sequence[str]], threads: int) -> list[Findin
     Of files with the same length in two splits, the ends are read; all of a file only where these are equal, too.
     """
     suspects = [(split, path) for split in SPLITS for path in files[split]]
-    with ThreadPoolExecutor(threads) as pool:
-        for mark in (length, _ends, _content):
-            marks = in_blocks(pool, mark, [path for _, path in suspects])
-            suspects, groups = _shared(suspects, marks)
+    for mark in (length, _ends, _content):
+        marks: list[object] = each(mark, [path for _, path in suspects], threads)
+        suspects, groups = _shared(suspects, marks)
     findings = []
     for group in groups:
         one_of = {split: path for split, path in reversed(group)}

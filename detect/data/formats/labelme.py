@@ -2,7 +2,6 @@
 
 import os.path
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from detect.data.folder import Pictures, below, existing_folder, find_files, spl
 from detect.data.formats.coco import read_json
 from detect.data.formats.values import finite, flag, short
 from detect.data.notes import Notes
+from detect.data.parallel import each
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
 
@@ -68,8 +68,7 @@ def read_labelme(
     """
     folder, notes = existing_folder(root), Notes()
     paths = find_files(folder, {".json"})
-    with ThreadPoolExecutor(8) as pool:
-        contents = list(pool.map(lambda path: read_json(path, notes), paths))
+    contents = each(lambda path: read_json(path, notes), paths)
     found = [parse(path, c, notes) for path, c in zip(paths, contents, strict=True) if _is_labelme(c)]
     if not found:
         having = f"; its json files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""

@@ -6,7 +6,6 @@ and test, and pictures and XML files side by side.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +26,7 @@ from detect.data.folder import (
 from detect.data.formats.corners import infer_first_pixel
 from detect.data.formats.voc_xml import Annotation, read_xml
 from detect.data.notes import Notes
+from detect.data.parallel import each
 from detect.data.split import SPLITS
 from detect.data.text import first_bytes, one_name, read_lines
 from detect.errors import DataError, first_few
@@ -167,8 +167,7 @@ def _parts(root: Path, images: str | None, annotations: str | None, by_split: bo
 def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, Annotation]]:
     """Picture, XML file and its content of every id: the picture's path below `images` without its ending."""
     xmls = find_files(part.annotations, {".xml"})
-    with ThreadPoolExecutor(8) as pool:
-        contents = list(pool.map(lambda path: read_xml(path, notes), xmls))
+    contents = each(lambda path: read_xml(path, notes), xmls)
     pictures = Pictures([part.images, part.annotations, root], Notes())  # one note below for all ways
     inside = find_images(part.images)
     by_stem = {p.relative_to(part.images).with_suffix(""): p for p in reversed(inside)}

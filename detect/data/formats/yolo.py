@@ -7,7 +7,6 @@ It reads the layout of ultralytics (a data.yaml), Darknet's (obj.data and obj.na
 import math
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, existing_folder, find_files, find_images
 from detect.data.formats.yolo_listing import Listing, listing_of, pictures_of
 from detect.data.notes import Notes
+from detect.data.parallel import each
 from detect.data.split import SPLITS
 from detect.data.text import loose, read_lines, read_text
 from detect.errors import DataError, first_few
@@ -137,8 +137,7 @@ class _Labels:
     def records(self, pictures: Sequence[Path]) -> list[Record]:
         sources = [self._source(picture) for picture in pictures]
         self.taken.update(source for source in sources if source)
-        with ThreadPoolExecutor(8) as pool:
-            rows = list(pool.map(self._read, sources))
+        rows = each(self._read, sources)
         records = []
         for picture, source, (boxes, titles) in zip(pictures, sources, rows, strict=True):
             base = next((f for f in (self.listing.base, self.listing.path.parent) if picture.is_relative_to(f)), None)

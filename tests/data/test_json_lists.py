@@ -129,3 +129,12 @@ def test_other_encodings_are_irregular(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(Irregular):
         gathered(path)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_objects_that_hold_objects_are_read_together(tmp_path, separators):
+    masks = [{"id": k, "segmentation": {"counts": [1, 2], "size": [3, 4]}, "area": k} for k in range(500)]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"annotations": masks}, separators=separators))
+    groups = [value for _, place, value in entries(path, lambda name: math.nan) if place >= 0]
+    assert [entry for group in groups for entry in group] == masks and len(groups) < 10

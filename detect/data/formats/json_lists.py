@@ -9,8 +9,8 @@ from typing import IO, Any
 
 from pydantic_core import from_json
 
-_BETWEEN = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")
-"""What separates two objects of a list, and the end of the first."""
+_BETWEEN = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*\{")
+"""The end of an object of a list, and the start of the next one."""
 BLOCK = 1 << 22
 """Characters that are read at once."""
 TOGETHER = 1 << 16
@@ -109,14 +109,12 @@ class _Text:
                     together = False
                     continue
                 self.place = end + 1
-                self.peek()
                 yield group
             yield [self.value()]
             if self.peek() != ",":
                 self.expect("]")
                 return
             self.place += 1
-            self.peek()
 
     def _last_comma(self) -> int:
         """The place of the last comma between two objects in the text that may be decoded at once; 0: there is none.

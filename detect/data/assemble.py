@@ -226,6 +226,7 @@ def _examples(
     stored = (orientation > 1) & (exif == "stored")
     lying = stored & (orientation >= 5)
     boxes, annotated = _in_pixels(records, sizes, lying), records.sizes
+    boxes = boxes.copy() if stored.any() else boxes
     for k in np.flatnonzero(stored).tolist():
         here = slice(records.ends[k], records.ends[k + 1])
         boxes[here] = turned(boxes[here], int(orientation[k]), int(sizes[k, 0]), int(sizes[k, 1]))
@@ -246,9 +247,9 @@ def _examples(
 
 
 def _in_pixels(records: Records, sizes: np.ndarray, lying: np.ndarray) -> np.ndarray:
-    """The boxes [m, 4] in pixels, as a new array. lying: whether shares are of sides that are swapped, bool [n]."""
+    """The boxes [m, 4] in pixels. lying: whether shares are of sides that are swapped, bool [n]."""
     if not records.shares.any():
-        return records.boxes.copy()
+        return records.boxes
     high = np.where(lying[:, None], sizes, sizes[:, ::-1]).astype(np.float64)
     high = np.where(records.shares[:, None], high, 1.0)
     return records.boxes * np.repeat(np.tile(high, 2), np.diff(records.ends), axis=0)
@@ -258,9 +259,13 @@ def _repeated(
     owners: np.ndarray, labels: np.ndarray, crowd: np.ndarray, boxes: np.ndarray, keep: np.ndarray
 ) -> list[int]:
     """The places of boxes that their image has before, with the same class and flag, to a thousandth of a pixel."""
-    rounded = np.round(boxes, 3) + 0.0  # -0.0 equals 0.0
+
+    def rounded(numbers: np.ndarray) -> np.ndarray:
+        return np.round(numbers, 3) + 0.0  # -0.0 equals 0.0
+
     mixed = np.zeros(len(owners), np.uint64)
-    for column in (owners, labels, crowd, *np.ascontiguousarray(rounded.T).view(np.uint64)):
+    sides = (rounded(side).view(np.uint64) for side in boxes.T)  # one at a time: there may be millions
+    for column in chain((owners, labels, crowd), sides):
         mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     order = np.argsort(mixed, kind="stable")
@@ -268,7 +273,7 @@ def _repeated(
     suspects = np.union1d(order[1:][same], order[:-1][same])
     seen, found = set(), []
     for m in suspects[keep[suspects]].tolist():
-        key: Hashable = (owners[m], labels[m], crowd[m], *rounded[m].tolist())
+        key: Hashable = (owners[m], labels[m], crowd[m], *rounded(boxes[m]).tolist())
         if key in seen:
             found.append(m)
         seen.add(key)

@@ -173,12 +173,12 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
                 axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
             axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.15 * tops[_data_set(title)] or 1))
         row[0].set_title(textwrap.fill(short(title, 200), 50), loc="left", fontsize=10)
-        row[0].legend(fontsize=8, loc="best", framealpha=0.8)
+        row[0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False)
         for axis, key in zip(row[2:], further, strict=True):
             for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():
                 axis.plot(steps, values, color=colors[arm], linewidth=1.5)
             if axis.lines:
-                axis.set(title=short(key), xlabel="steps", ylim=(0, 1.1 * tops[key] or 1))
+                axis.set(title=short(key, 40), xlabel="steps", ylim=(0, 1.1 * tops[key] or 1))
             else:
                 axis.axis("off")
     return render(figure)

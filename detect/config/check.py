@@ -49,7 +49,7 @@ COUNT_IS_DERIVED = "the class count is derived from the data set's class names (
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError, which names every missing value, illegal value and argument that a `_target_` lacks."""
     tree = plain(cfg)
-    problems = [*_missing(cfg, tree), *_out_of_range(tree), *_target_problems(tree)]
+    problems = [*_missing(tree), *_out_of_range(tree), *_target_problems(tree)]
     if tree.get("minutes") is not None and tree.get("epochs") is not None:
         problems.append(
             f"minutes={tree['minutes']} and epochs={tree['epochs']} contradict each other: give one of them"
@@ -127,12 +127,12 @@ def _signature(target: str) -> inspect.Signature | None:
         return None
 
 
-def _missing(cfg: DictConfig, tree: Tree) -> Iterator[str]:
+def _missing(tree: Tree) -> Iterator[str]:
     disabled = tuple(f"{key.removesuffix('enabled')}" for key, v in nodes(tree) if key.endswith(".enabled") and not v)
     no_data = tree.get("only") in ("network", "quantize") or (tree.get("to") and tree.get("images"))
     disabled += ("dataset.",) if no_data else ()  # `inspect` and `convert` then read no data set
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        if not key.startswith(("hydra.", *disabled)):
+    for key in sorted(key for key, value in nodes(tree) if value == "???"):
+        if not key.startswith(disabled):
             kind = PLACEHOLDERS.get(key.rpartition(".")[2], "VALUE")
             hint = ", or train on the embedded data set: dataset=digits" if key == "dataset.root" else ""
             yield f"{key} is missing: give {key}={kind}{hint}"

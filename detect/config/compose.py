@@ -10,7 +10,6 @@
 only if it is not one of those already checked, for example in a process that a launcher started (cli.main).
 """
 
-import copy
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -75,11 +74,10 @@ def _composed(request: Request) -> DictConfig:
     with request.composer.ready() as composer:
         asked = composer.fitted(parse(request.lines))
         (job,) = jobs(asked, composer.groups, multirun=False)
-        composed = composer.checked(job)
+        cfg = composer.checked(job)
         if request.past:
-            request.past.refuse_changes(composed)
-        check.check(composed)
-    cfg = copy.deepcopy(composed)
+            request.past.refuse_changes(cfg)
+        check.check(cfg)
     with read_write(cfg), open_dict(cfg):
         del cfg["hydra"]
     return cfg

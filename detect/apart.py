@@ -111,4 +111,6 @@ if __name__ == "__main__":
     module, seconds, most, *rest = sys.argv[1:]
     if not module.startswith("detect."):
         sys.exit(f"{module} is not a module of this program")
-    sys.exit(serve(module, Limits(int(seconds), int(most)), rest, sys.stdin.buffer, sys.stdout.buffer))
+    with os.fdopen(os.dup(1), "r+b") as output:
+        os.dup2(2, 1)  # what a library prints is no output
+        sys.exit(serve(module, Limits(int(seconds), int(most)), rest, sys.stdin.buffer, output))

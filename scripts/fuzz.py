@@ -3,6 +3,7 @@
     python scripts/fuzz.py [CASES] [SECONDS] [--only READER...]       # make fuzz
 
 The readers are those of data sets, and those of `scripts/fuzz_models.py`: weights, models, archives and run folders.
+ONNX files and OpenVINO models are damaged where the extras `onnx` and `openvino` are installed.
 It prints a table: cases of each reader, how many were read and refused, the longest case, and the growth of memory.
 Exit code 1: a case raised another error, took longer than 5 seconds, or memory grew by 1 GB. A case that ends the
 process leaves its trace, and the damaged file in the folder of the last line.
@@ -224,7 +225,7 @@ def main() -> int:
     known = (*FORMATS, *fuzz_models.MAKERS)
     parser.add_argument("--only", nargs="+", choices=known, metavar="READER", help=f"some of {', '.join(known)}")
     given = parser.parse_args()
-    chosen = given.only or known
+    chosen = given.only or [kind for kind in known if fuzz_models.installed(kind)]
     signal.signal(signal.SIGALRM, hang)
     faulthandler.enable(os.fdopen(os.dup(1), "w"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the decoders write a line for each damaged picture
@@ -266,6 +267,8 @@ def main() -> int:
     for t in tallies.values():
         for trace, count in t.failures.most_common(5):
             print(f"\n{count} times:\n{trace}")
+    if absent := sorted(set(known) - set(chosen)) if not given.only else []:
+        print(f"not installed: {', '.join(absent)}")
     if refused:
         print(f"right files are refused: {', '.join(refused)}")
     return int(bool(refused) or any(t.failures or t.longest > LONGEST for t in tallies.values()) or grown > MOST_MEMORY)

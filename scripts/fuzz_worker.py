@@ -1,6 +1,7 @@
 """A process that takes the place of `detect.apart` in `scripts/fuzz.py`: it forks for each file that is read apart."""
 
 import contextlib
+import importlib
 import io
 import os
 import pickle
@@ -50,6 +51,10 @@ def serve() -> None:
     import detect.tflite.runner
     import detect.weights.hdf5  # noqa: F401
 
+    for name in ("onnx", "onnxruntime", "openvino"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
     while True:
         try:
             module, arguments, seconds, most, content, owner, number = pickle.load(sys.stdin.buffer)
@@ -58,6 +63,7 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             code = 1
+            os.dup2(2, 1)  # as in `detect.apart`
             with contextlib.suppress(Exception), open(f"/proc/{owner}/fd/{number}", "r+b") as output:
                 code = apart.serve(module, apart.Limits(seconds, most), arguments, io.BytesIO(content), output)
             os._exit(code)

@@ -14,6 +14,8 @@ from detect.errors import WeightsError
 READERS = {
     "copies": "stdout.write(stdin.read() + arguments[0].encode())",
     "refuses": "stdout.write(b'half'); from detect.errors import DataError; raise DataError('x.h5: no')",
+    "prints": "import os; print('a'); os.write(1, b'b'); stdout.write(b'result')",
+    "prints and refuses": "print('a' * 9, flush=True); from detect.errors import DataError; raise DataError('x.h5: no')",
     "crashes": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
     "raises": "1 / 0",
     "sleeps": "import time; time.sleep(60)",
@@ -29,14 +31,14 @@ def call(tmp_path, monkeypatch):
     (tmp_path / "detect").mkdir()
     for name, body in READERS.items():
         text = f"def apart(arguments, stdin, stdout):\n    {body}\n"
-        (tmp_path / "detect" / f"reader_{name}.py").write_text(text)
+        (tmp_path / "detect" / f"reader_{name.replace(' ', '_')}.py").write_text(text)
     hook = f"import detect; detect.__path__.append({str(tmp_path / 'detect')!r})\n"
     (tmp_path / "sitecustomize.py").write_text(hook)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
     def called(name, seconds=20, content=b""):
         limits = apart.Limits(seconds, 64 << 20)
-        with apart.call(f"detect.reader_{name}", ["a b"], "x.h5", limits, content) as output:
+        with apart.call(f"detect.reader_{name.replace(' ', '_')}", ["a b"], "x.h5", limits, content) as output:
             return output.read()
 
     return called
@@ -46,10 +48,15 @@ def test_the_output_comes_back(call):
     assert call("copies", content=b"bytes, ") == b"bytes, a b"
 
 
+def test_what_a_library_prints_is_no_output(call):
+    assert call("prints") == b"result"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("refuses", "^x.h5: no$"),
+        ("prints and refuses", "^x.h5: no$"),
         ("crashes", "^x.h5: it is damaged: the process that read it ended with signal SIGSEGV$"),
         ("raises", "^x.h5: it is damaged: the process that read it ended with code 1$"),
         ("fills", "^x.h5: it is damaged: reading it took more than 64 MB of memory$"),

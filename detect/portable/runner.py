@@ -76,12 +76,16 @@ def _onnx(file: Path, threads: int) -> Portable:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
     try:
-        session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+        content, providers = file.read_bytes(), ["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(content, options, providers, enable_fallback=0)  # a fallback prints
         text = session.get_modelmeta().custom_metadata_map.get(ENTRY)
         (image,) = [one.name for one in session.get_inputs()]
     except Exception as error:  # onnxruntime raises errors of its own for a damaged file
         raise WeightsError(f"{file}: onnxruntime can't load this file: {_line(error)}") from error
-    about = _described(text, str(file), (one.name for one in session.get_outputs()))
+    if text is None:
+        raise WeightsError(f"{file}: an ONNX file of another program: it has no {ENTRY}, which `detect export` writes")
+    about = _description(text, str(file))
+    _check_outputs([one.name for one in session.get_outputs()], str(file))
 
     def run(frames: np.ndarray) -> Outputs:
         return dict(zip(OUTPUTS, session.run(OUTPUTS, {image: frames}), strict=True))
@@ -97,16 +101,17 @@ def _openvino(file: Path, threads: int) -> Portable:
         text = beside.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise WeightsError(f"{beside}, which names the classes, can't be read: {error}") from error
+    about = _description(text, str(beside))
+    for place in (file, file.with_suffix(".bin")):
+        if about.get("sha256", {}).get(place.name) != sha256_of(place):
+            raise WeightsError(f"{place}: it is not what it was when the model was written")
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     try:
         model = openvino.Core().compile_model(file, "CPU", settings)
         names = [output.get_any_name() for output in model.outputs]
     except Exception as error:  # OpenVINO raises RuntimeError and errors of its own
         raise WeightsError(f"{file}: OpenVINO can't load this model: {_line(error)}") from error
-    about = _described(text, str(beside), names)
-    for place in (file, file.with_suffix(".bin")):
-        if about.get("sha256", {}).get(place.name) != sha256_of(place):
-            raise WeightsError(f"{place}: it is not what it was when the model was written")
+    _check_outputs(names, str(file))
 
     def run(frames: np.ndarray) -> Outputs:
         return dict(zip(names, model([frames]).values(), strict=True))
@@ -117,20 +122,21 @@ def _openvino(file: Path, threads: int) -> Portable:
 OPENERS = {"onnx": _onnx, "openvino": _openvino}
 
 
-def _described(text: str | None, name: str, outputs: Iterable[str]) -> dict[str, Any]:
+def _description(text: str, name: str) -> dict[str, Any]:
     """The description of a model of `detect export`, checked."""
-    if text is None:
-        raise WeightsError(f"{name}: an ONNX file of another program: it has no {ENTRY}, which `detect export` writes")
     try:
         about = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{name}: its {ENTRY} can't be read: {error}") from error
+        raise WeightsError(f"{name}: its description can't be read: {error}") from error
     claims.check_description(about, name)
     if about.get("resize") not in MODES:
         raise WeightsError(f"{name}: resize={str(about.get('resize'))[:60]}; legal are {', '.join(MODES)}")
-    if missing := sorted(set(OUTPUTS) - set(outputs)):
-        raise WeightsError(f"{name}: the model does not give {', '.join(missing)}")
     return about
+
+
+def _check_outputs(names: Iterable[str], file: str) -> None:
+    if missing := sorted(set(OUTPUTS) - set(names)):
+        raise WeightsError(f"{file}: the model does not give {', '.join(missing)}")
 
 
 def _refuse_other_files(file: Path) -> None:

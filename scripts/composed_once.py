@@ -1,7 +1,8 @@
 """Composes the files of a choice of groups once, for programs that compose thousands of configurations.
 
 Hydra reads the files first and sets the values afterwards. A Composer of this kind keeps what was read, and lets Hydra
-set the values in a copy (pickle copies in a sixth of the time of copy.deepcopy). tests/config/test_compose.py compares the result with Hydra's own.
+set the values in a copy (pickle copies in a sixth of the time of copy.deepcopy). tests/config/test_compose.py compares
+the result with Hydra's own.
 """
 
 import os

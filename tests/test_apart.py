@@ -15,7 +15,7 @@ READERS = {
     "copies": "stdout.write(stdin.read() + arguments[0].encode())",
     "refuses": "stdout.write(b'half'); from detect.errors import DataError; raise DataError('x.h5: no')",
     "prints": "import os; print('a'); os.write(1, b'b'); stdout.write(b'result')",
-    "prints and refuses": "print('a' * 9, flush=True); from detect.errors import DataError; raise DataError('x.h5: no')",
+    "prints and refuses": "print('a', flush=True); from detect.errors import DataError; raise DataError('x.h5: no')",
     "crashes": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
     "raises": "1 / 0",
     "sleeps": "import time; time.sleep(60)",

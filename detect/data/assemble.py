@@ -151,7 +151,7 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     records = {split: Records.of(found.splits[split]) for split in SPLITS if split in found.splits}
     if not any(records.values()):
         raise DataError(f"{name}: there are no images ({found.origin})")
-    refuse_overlap(name, {split: list(part.ids) for split, part in records.items()})
+    refuse_overlap(name, {split: part.ids for split, part in records.items()})
     renamed = _renaming(found, records.values(), choice)
     present = Counter[str]()
     for part in records.values():
@@ -232,7 +232,7 @@ def _examples(
         boxes[here] = turned(boxes[here], int(orientation[k]), int(sizes[k, 0]), int(sizes[k, 1]))
     annotated = np.where(lying[:, None], annotated[:, ::-1], annotated)
     labels = np.array([number.get(renamed[title], 0) for title in records.titles], np.int32)[records.names]
-    owners = np.repeat(np.arange(len(records)), np.diff(records.ends))
+    owners = np.repeat(np.arange(len(records), dtype=np.int32), np.diff(records.ends))
     keep = labels > 0
     titles = list(number)
     for m in _repeated(owners, labels, records.crowd, boxes, keep):
@@ -240,9 +240,10 @@ def _examples(
         title = titles[labels[m] - 1]
         notes.add("removed, boxes that are given twice", f"{title} in {records.ids[int(owners[m])]}")
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)])[records.ends]
+    chosen = slice(None) if keep.all() else keep  # a slice makes no copy
     return Examples(
-        records.paths, records.ids, sizes, ends, boxes[keep].astype(np.float32), labels[keep], records.crowd[keep],
-        records.sources, records.source, annotated, records.source_ids,
+        records.paths, records.ids, sizes, ends, boxes.astype(np.float32)[chosen], labels[chosen],
+        records.crowd[chosen], records.sources, records.source, annotated, records.source_ids,
     )  # fmt: skip
 
 

@@ -192,4 +192,4 @@ def _settle(dataset: DetectionDataset | ClassificationDataset, ids: Mapping[str,
     twice = sorted({c for c in dataset.classes if dataset.classes.count(c) > 1})
     if twice:
         raise DataError(f"{dataset.name}: these classes are given twice: {', '.join(twice)}")
-    refuse_overlap(dataset.name, {split: list(names) for split, names in ids.items()})
+    refuse_overlap(dataset.name, ids)

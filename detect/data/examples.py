@@ -4,6 +4,7 @@ A million images take some hundred megabytes in arrays. As objects of Python the
 look at all of them whenever it searches for garbage.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -70,11 +71,11 @@ class Texts(Sequence[str]):
         """The texts in their order. Those that are `Texts` already are not copied."""
         if isinstance(texts, Texts):
             return texts
-        content, ends = bytearray(), [0]
+        content, ends = bytearray(), array("q", [0])
         for text in texts:
             content += text.encode("utf-8", "surrogatepass")  # names of files may have bytes that are no text
             ends.append(len(content))
-        return cls(np.frombuffer(bytes(content), np.uint8), np.array(ends, np.int64))
+        return cls(np.frombuffer(content, np.uint8), np.frombuffer(ends, np.int64))
 
     def __len__(self) -> int:
         return len(self.ends) - 1

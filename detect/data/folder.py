@@ -52,6 +52,14 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return {split: found[split] for split in SPLIT_FOLDERS if split in found}
 
 
+def folders_of(split: str, folder: Path) -> list[Path]:
+    """The folders directly below `folder` whose names speak for a split, such as COCO's `train2017`, sorted."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:  # there may be millions of pictures
+        return sorted(Path(e.path) for e in entries if e.is_dir() and split_of(Path(e.name)) == split)
+
+
 def telling(folders: Mapping[str, Path], root: Path, find: Callable[[Path], Sequence[Path]]) -> dict[str, Path]:
     """The folders of splits that hold files; none if there is no train, and files of `root` lie outside of them."""
     held = {split: len(find(folder)) for split, folder in folders.items()}
@@ -232,10 +240,14 @@ class Pictures:
 
 def leftovers(root: Path, used: Iterable[str | Path], notes: Notes) -> None:
     """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over."""
-    known = {os.path.normpath(path) for path in used}
+    names = _listing(str(root), True)
+    plain = os.path.normpath(root)
+    unused = set(names if plain == str(root) != "." else map(os.path.normpath, names))
+    for path in used:
+        unused.discard(os.path.normpath(path))
     kinds: dict[str, list[str]] = defaultdict(list)
-    for name in _listing(str(root), True):
-        if os.path.normpath(name) not in known:
+    for name in names if unused else ():
+        if os.path.normpath(name) in unused:
             path, suffix = Path(name), _ending(name)
             what = "pictures" if suffix in IMAGE_SUFFIXES else f"{suffix or 'nameless'} files"
             if suffix in UNREAD_SUFFIXES:

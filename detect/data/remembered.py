@@ -60,12 +60,17 @@ def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = T
     if many:
         _recall(places, stamps, decode, known)
     fresh = [place for place, facts in enumerate(known) if facts is None]
-    gathered = each(lambda place: _gather(Path(names[place]), decode), fresh, threads)
+    one: dict[Facts | None, Facts] = {facts: facts for facts in known if facts}
+
+    def gather(place: int) -> Facts:
+        facts = _gather(Path(names[place]), decode)
+        return one.setdefault(facts, facts)
+
+    gathered = each(gather, fresh, threads)
     if many and fresh:
         _remember((names[k], stamps[k], facts) for k, facts in zip(fresh, gathered, strict=True))
     for place, facts in zip(fresh, gathered, strict=True):
         known[place] = facts
-    one: dict[Facts | None, Facts] = {facts: facts for facts in known if facts}
     return [one[known[row]] for row in rows]
 
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -93,9 +93,9 @@ def sequence_name(name: str) -> str:
 
 def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]]) -> None:
     """Raises DataError, which names some ids, if one id occurs in two splits or twice in one."""
-    names = list(splits)
-    if len(set().union(*splits.values())) == sum(map(len, splits.values())):
-        return
+    names, count = list(splits), sum(map(len, splits.values()))
+    if len(np.unique(np.fromiter(map(hash, chain(*splits.values())), np.int64, count))) == count:
+        return  # without the texts themselves: there may be millions
     for i, first in enumerate(names):
         twice = sorted(k for k, n in Counter(splits[first]).items() if n > 1)
         if twice:

@@ -204,3 +204,15 @@ def test_the_same_boxes_from_voc_coco_and_yolo(tmp_path, size):
         assert data.classes == ("cat", "dog")
         assert (e.width, e.height, e.classes.tolist()) == (*size, [2, 1, 2][:n])
         np.testing.assert_array_equal(e.boxes, truth[:n].astype(np.float32))
+
+
+def test_the_layout_of_coco_itself(tmp_path):
+    """Each split has its folder, and a picture of the same name in another split's folder is another picture."""
+    write(
+        tmp_path, "annotations/instances_train2017.json", content(["a", "b"], [box(100, 18, [1, 2, 3, 4])]), "train2017"
+    )
+    write(tmp_path, "annotations/instances_val2017.json", content(["a"], [box(100, 18, [1, 2, 3, 4])]), "val2017")
+    data = read_coco(tmp_path)
+    assert [e.id for e in data.splits["train"]] == ["train2017/a.jpg", "train2017/b.jpg"]
+    assert [e.id for e in data.splits["val"]] == ["val2017/a.jpg"]
+    assert not any("matched by a name" in note for note in data.notes)

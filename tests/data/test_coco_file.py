@@ -59,7 +59,7 @@ def read(kind, groups):
         place += len(group)
     try:
         file = kind(Path("a.json"), values, Notes())
-        owners = file._places("image_id", file.image_codes, list(file.images))
+        owners = file._places("image_id", file.image_codes, file.images)
     except DataError as error:
         return str(error)
     return owners.tolist(), file.kinds.tolist(), file.corners.tolist(), list(file.crowd), file.boxes, file.notes.lines()

@@ -9,7 +9,7 @@ from typing import Any
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import Pictures, existing_folder, find_files, listed_once, split_of
+from detect.data.folder import Pictures, existing_folder, find_files, folders_of, listed_once, split_of
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.json_lists import Irregular, entries
 from detect.data.notes import Notes
@@ -60,7 +60,8 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
     contents = {split: _open(path, notes) for split, path in files.items()}
     titles = _titles(contents)
     records = {}
-    for split, file in contents.items():
+    for split in list(contents):
+        file = contents.pop(split)  # its lists take as much memory as the records
         inside = images.get(split)
         beside = [existing_folder(folder / inside, f"dataset.images.{split}")] if inside else [file.path.parent, folder]
         records[split] = file.records(folder, _pictures(beside, split, folder, notes))
@@ -139,7 +140,8 @@ def _titles(contents: Mapping[str, CocoFile]) -> dict[str, int]:
 def _pictures(beside: Sequence[Path], split: str, root: Path, notes: Notes) -> Pictures:
     """The pictures of a json: first as it names them, below the places where tools put them."""
     places = [f for name in (split, "images", f"images/{split}") if (f := root / name).is_dir()]
-    return Pictures([*beside, *places], notes)
+    named = (folder for place in (*beside, root, root / "images") for folder in folders_of(split, place))
+    return Pictures([*beside, *places, *named], notes)
 
 
 def _open(path: Path, notes: Notes) -> CocoFile:

@@ -73,7 +73,7 @@ class CocoFile:
                 raise DataError(f"{path}: no list '{key}'; the file has {first_few(lists, 10) or 'no keys'}")
         self.categories = {i: one_name(entry["name"]) for i, entry in self.titles.items()}
         self.numbers = {i: _number_of(i, k) for k, i in enumerate(self.categories, 1)}
-        self.kinds = self._places("category_id", self.kind_codes, list(self.categories))
+        self.kinds = self._places("category_id", self.kind_codes, {i: k for k, i in enumerate(self.categories)})
         counts = np.bincount(self.kinds, minlength=len(self.categories)).tolist()
         self.boxes = dict(zip(self.categories, counts, strict=True))
         for title, count in Counter(self.categories.values()).items():
@@ -162,10 +162,9 @@ class CocoFile:
             )
             self.numbers[i] = self.numbers[kept[0]]
 
-    def _places(self, key: str, codes: _Codes, legal: Sequence[str]) -> np.ndarray:
-        """The place among the legal ids of each annotation's id, int64 [m]."""
-        place = {i: k for k, i in enumerate(legal)}
-        table = np.array([place.get(_id(value) or "", -1) for value in codes.values], np.int64)
+    def _places(self, key: str, codes: _Codes, legal: Mapping[str, int]) -> np.ndarray:
+        """The place of each annotation's id, int64 [m]. legal: the place of each id."""
+        table = np.array([legal.get(_id(value) or "", -1) for value in codes.values], np.int64)
         rows = np.frombuffer(codes.rows, np.int64)
         for k in np.flatnonzero(table[rows] < 0)[:1].tolist() if len(rows) else ():
             listed = "images" if key == "image_id" else "categories"
@@ -177,11 +176,13 @@ class CocoFile:
         return table[rows] if len(rows) else rows
 
     def records(self, root: Path, pictures: Pictures) -> Records:
-        """The images of the file with their boxes, in its order."""
-        owners = self._places("image_id", self.image_codes, list(self.images))
+        """The images of the file with their boxes, in its order. It is called once: the ids are given up for them."""
+        owners = self._places("image_id", self.image_codes, self.images)
+        del self.image_codes, self.images  # they take as much memory as the records
         order = np.argsort(owners, kind="stable")
-        paths = [pictures.locate(name, f"{self.path}: images") for name in self.file_names]
-        missing = [name for name, path in zip(self.file_names, paths, strict=True) if path is None]
+        asked_by = f"{self.path}: images"
+        paths = Texts.of(pictures.locate(name, asked_by) or "" for name in self.file_names)
+        missing = [name for name, path in zip(self.file_names, paths, strict=True) if not path]
         if missing:
             raise DataError(
                 f"{self.path}: {len(missing)} of {len(paths)} pictures are missing: {first_few(missing, 3)}; searched "
@@ -189,20 +190,20 @@ class CocoFile:
             )
         titles = {title: k for k, title in enumerate(dict.fromkeys(self.categories.values()))}
         names = np.array([titles.get(self.categories.get(i, ""), -1) for i in self.boxes], np.int32)[self.kinds]
-        counts = np.bincount(owners, minlength=len(self.images))
+        counts = np.bincount(owners, minlength=len(paths))
         return Records(
-            Texts.of(path or "" for path in paths),
-            Texts.of(_below(path or "", root) for path in paths),
+            paths,
+            Texts.of(_below(path, root) for path in paths),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
             tuple(titles),
             names[order],
             np.frombuffer(self.corners, np.float64).reshape(-1, 4)[order],
             np.frombuffer(self.crowd, bool)[order],
             (self.path,),
-            np.zeros(len(self.images), np.int32),
+            np.zeros(len(paths), np.int32),
             np.frombuffer(self.sizes, np.int64).reshape(-1, 2).astype(np.int32),
             packed_ids(self.ids),
-            np.zeros(len(self.images), bool),
+            np.zeros(len(paths), bool),
         )
 
     def _size(self, entry: dict[str, Any]) -> tuple[int, int]:

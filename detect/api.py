@@ -71,6 +71,8 @@ def compose(*overrides: str, config_dir: str | Path | None = None, trust: Sequen
     config_dir: a folder of your own YAML files beside the packaged ones. trust: your own modules that they may name.
     Raises ConfigError for an unknown group, option or key, and for a value that is not legal.
     """
+    for override in overrides:
+        _expect(override, str, "compose", 'overrides, such as compose("dataset=voc", "schedule.steps=2000")')
     lines = (*overrides, *_trust.line(trust))
     return _compose(lines, "train", None if config_dir is None else Path(config_dir))
 
@@ -97,6 +99,7 @@ def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = ()) -> flo
     A stopped run continues from its folder, and its final weights are the same bits. A finished run returns its AP at
     once.
     """
+    _expect(cfg, DictConfig, "train", "a configuration of `compose`")
     with _trust.trusting(trust):
         return _train(cfg, folder)
 
@@ -107,6 +110,10 @@ def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test
     Classes are compared by name. Raises DataError if the detector does not know a class, and
     ConfigError if the split has no images.
     """
+    from detect.detector import Detector
+
+    _expect(detector, Detector, "evaluate", "a detector of `Detector.load`")
+    _expect(dataset, DetectionDataset, "evaluate", "a data set of `read_dataset`")
     return detector.evaluate(dataset.with_classes(detector.classes).images(split))[0]
 
 
@@ -128,6 +135,12 @@ def export(run: str | Path, *, trust: Sequence[str] = (), **options: Value) -> P
 
         write(cfg, folder)
     return folder
+
+
+def _expect(value: object, kind: type, function: str, needed: str) -> None:
+    """Raises ConfigError for an argument of another type."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"{function} takes {needed}; this is {type(value).__name__}: {str(value)[:80]}")
 
 
 def _value(value: Value) -> str:

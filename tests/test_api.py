@@ -113,3 +113,17 @@ def test_a_wrong_data_set_is_refused(tmp_path):
 )
 def test_values_are_written_as_overrides(value, text):
     assert api._value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: api.compose(["dataset=digits"]), "compose takes overrides.*; this is list: .*dataset=digits"),
+        (lambda: api.compose({"dataset": "digits"}), "this is dict"),
+        (lambda: api.train({"dataset": "digits"}, "x"), "train takes a configuration of `compose`; this is dict"),
+        (lambda: api.evaluate("runs/x", None), "evaluate takes a detector of `Detector.load`; this is str: runs/x"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(call, said):
+    with pytest.raises(ConfigError, match=said):
+        call()

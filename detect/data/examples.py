@@ -45,8 +45,8 @@ class Example:
         crowd = _fixed(self.crowd, bool).reshape(-1)
         if not len(boxes) == len(classes) == len(crowd):
             raise ValueError(f"{self.path}: {len(boxes)} boxes, {len(classes)} classes, {len(crowd)} crowd flags")
-        for name, array in (("boxes", boxes), ("classes", classes), ("crowd", crowd)):
-            object.__setattr__(self, name, array)
+        for name, values in (("boxes", boxes), ("classes", classes), ("crowd", crowd)):
+            object.__setattr__(self, name, values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -241,7 +241,7 @@ def test_workers_that_differ_are_refused(data, tmp_path):
 def test_a_loss_that_is_not_finite_names_the_images_of_all_workers(data, tmp_path):
     run = tmp_path / "run"
     poison = "hooks=[{_target_: tests.training.poison.Poison}]"
-    found = ends(start(data, run, poison, "classify.enabled=false", "quantize=none"))
+    found = ends(start(data, run, poison, "classify.enabled=false", "quantize.enabled=false"))
     for code, text in found:
         message = text.splitlines()[-1]
         assert code == 2 and "step 7: " in message and "is not finite" in message, text[-2000:]

@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,10 @@ from detect.runs.workers import ALONE, VARIABLE, Worker
 Kind = Literal["none", "mirrored", "multi_worker", "tpu"]
 Devices = Annotated[int, whole(1)] | None
 Tensors = dict[str, Tensor]
+LOST = (
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError
+)  # fmt: skip
+"""The errors of TensorFlow for a worker that has ended, and for one behind a cable that was pulled."""
 
 
 @dataclass(frozen=True)
@@ -95,25 +100,25 @@ class Replicas:
                 layer.synchronized = self.sync_batch_norm
 
     def batches(self, stream: Stream, step: int) -> Iterator[Tensors]:
-        """The batches of this worker from a step on, each divided among its replicas for `strategy.run`."""
+        """The batches of this worker from a step on, each divided among its replicas for `strategy.run`.
+
+        For several replicas they do not come through tf.data: its iterators of several devices tune themselves, which
+        no option of the data set prevents, and wait at their end for the thread that tunes, up to a minute.
+        """
         if self.count == 1:
             return iter(self.strategy.experimental_distribute_dataset(to_tf(stream, step)))
-        share = stream.batch_size // self.here
-
-        def read(_: tf.distribute.InputContext) -> tf.data.Dataset:
-            dataset = to_tf(stream, step)
-            return dataset if self.here == 1 else dataset.unbatch().batch(share, drop_remainder=True)
-
-        return iter(self.strategy.distribute_datasets_from_function(read))
+        return _ahead(map(self.divided, stream.iterate(step)))
 
     def divided(self, batch: Batch) -> Tensors:
         """A batch of this worker, divided among its replicas for `strategy.run`. Its rows divide by their number."""
         if self.count == 1:
             return {name: tf.convert_to_tensor(rows) for name, rows in batch.items()}
+        devices = self.strategy.extended.worker_devices
 
         def share(context: tf.distribute.experimental.ValueContext) -> Tensors:
             place = context.replica_id_in_sync_group % self.here
-            return {name: tf.convert_to_tensor(np.split(rows, self.here)[place]) for name, rows in batch.items()}
+            with tf.device(devices[place]):
+                return {name: tf.convert_to_tensor(np.split(rows, self.here)[place]) for name, rows in batch.items()}
 
         values: Tensors = self.strategy.experimental_distribute_values_from_function(share)
         return values
@@ -157,6 +162,15 @@ class Replicas:
                 raise ConfigError(f"{what} of worker {number} is {other}, and that of worker 0 is {found[0]}")
 
 
+def _ahead(batches: Iterator[Tensors]) -> Iterator[Tensors]:
+    """The batches, each of which a thread sends to its devices while the one before it is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="detect-devices") as pool:
+        waiting = pool.submit(next, batches, None)
+        while (ready := waiting.result()) is not None:
+            waiting = pool.submit(next, batches, None)
+            yield ready
+
+
 class _Inference:
     """An inference on the replicas of a worker: each has a part of the batch."""
 
@@ -177,12 +191,12 @@ def lost_worker(worker: Worker, run: Path) -> Iterator[None]:
     """Inside this context, the error of TensorFlow for a worker that has ended is a UserError."""
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+    except LOST as error:
         if worker.count == 1:
             raise
         raise UserError(
-            f"another worker of the run has ended: see its console and {run}/workers. Start all workers again with the "
-            f"same command, or with resume={run}: they go on from the last saved state"
+            f"another worker of the run has ended or can't be reached: see its console and {run}/workers. Start all "
+            f"workers again with the same command, or with resume={run}: they go on from the last saved state"
         ) from error
 
 

@@ -81,6 +81,36 @@ def test_two_devices(data, alone):
     check(result(begin(data, "mirrored", 2)), alone)
 
 
+ENDS = """
+import itertools, time
+import numpy as np, tensorflow as tf
+parts = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+from detect.training.distribution import Replicas
+
+class Numbers:
+    batch_size, spec, failure = 4, {"index": ((), np.int32, -1)}, None
+    def iterate(self, start_step):
+        return ({"index": np.arange(4, dtype=np.int32) + step} for step in itertools.count(start_step))
+
+batches = Replicas(strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])).batches(Numbers(), 7)
+print([part.numpy().tolist() for part in next(batches)["index"].values])
+next(batches)
+time.sleep(12)
+begun = time.monotonic()
+del batches
+print(time.monotonic() - begun)
+"""
+
+
+@pytest.mark.slow
+def test_the_batches_of_two_devices_end_at_once():
+    """Iterators of tf.data that were as old as this one took half a minute."""
+    done = subprocess.run([sys.executable, "-c", ENDS], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    parts, seconds = done.stdout.splitlines() or [done.stderr[-2000:], "nan"]
+    assert parts == "[[7, 8], [9, 10]]" and float(seconds) < 1
+
+
 def workers(data: Path, count: int, parts=PARTS) -> dict:
     """What worker 0 of so many processes finds; the others find the same losses, weights and scores."""
     first, *others = map(result, [begin(data, "multi_worker", None, cluster, parts) for cluster in clusters(count)])

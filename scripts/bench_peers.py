@@ -70,7 +70,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.process.args}: ended without an answer")
+            raise SystemExit(f"{self.process.args!r}: ended without an answer")
         return json.loads(line)
 
 

@@ -69,7 +69,7 @@ def attempt(number: int, name: str, one: Callable[[Trial], None], shared: dict, 
     shutil.rmtree(place, ignore_errors=True)
 
 
-def share(part: int, trials: list, kills: int, end: float, shared: dict) -> dict[str, dict]:
+def share(part: int, trials: list[tuple[str, Callable]], kills: int, end: float, shared: dict) -> dict[str, dict]:
     """Makes every PARALLEL-th trial, and further ones while its part of the kills is not reached.
 
     Returns the rows of the table as plain values.

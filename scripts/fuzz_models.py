@@ -285,7 +285,7 @@ def read_openvino(folder: Path, path: Path) -> object:
             described.write_bytes(before)
 
 
-def read_saved_model(folder: Path, _: Path) -> object:
+def read_saved_model(folder: Path, _: Path) -> None:
     """The checks of a SavedModel. TensorFlow loads the model only if nothing has changed since it was written."""
     from detect.errors import WeightsError
     from detect.weights import claims, saved_model
@@ -295,7 +295,7 @@ def read_saved_model(folder: Path, _: Path) -> object:
     except (ValueError, RecursionError) as error:
         raise WeightsError("detector.json") from error
     claims.check_description(about, "detector.json")
-    return saved_model.check(folder, about.get("sha256"))
+    saved_model.check(folder, about.get("sha256"))
 
 
 MAKERS: dict[str, tuple[Callable[[Path, DetectionDataset], None], Callable[[Path, Path], object]]] = {

@@ -117,7 +117,7 @@ def train(run: Run, source: Path) -> tuple[Any, Any]:
     about = {"init": {"weights": weights.describe()}, "tfmot": provenance.version("tensorflow-model-optimization")}
     stream = build.training_stream(run, detector, schedule)
     stage = stages.detection_stage(run, folder, detector, schedule, stream, about)
-    stages.fit_detector(stage, run.folder)
+    stages.fit_detector(stage, detector, run.folder)
     return in_float, detector
 
 
@@ -173,7 +173,7 @@ def main() -> None:
     dataset = dataset_of(cfg, decode=False)
     place = RunFolder(Path(folder))
     lock = place.claim()
-    place.save(cfg, dataset.classes)
+    place.save(cfg, dataset)
     run = Run(place, cfg, dataset, provenance.collect(), lock)
     print(f"wrote {export(run, *train(run, Path(source)))}")
 

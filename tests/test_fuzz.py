@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from detect.portable import packages
+
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = (
     "frozen graph",
@@ -34,6 +36,16 @@ def test_no_reader_of_weights_and_models_is_ended_by_damage(names):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for name in names:
         assert f"| {name} | 25 | " in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_no_reader_of_optional_formats_is_ended_by_damage(kind):
+    for name in packages.WRITES[kind]:
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[{kind}]'")
+    done = fuzz(25, kind)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert f"| {kind} | 25 | " in done.stdout
 
 
 def test_readers_are_chosen_by_name():

@@ -5,6 +5,7 @@ imports TensorFlow.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -206,12 +207,12 @@ class Composer:
                 continue
             group = name.rpartition("/")[0]
             packaged = file.is_relative_to(check.CONFIG_DIR)
-            trees = [_placed(file, package)]
+            trees = [_packaged(file, package) if packaged else _placed(file, package)]
             if (group and not package) or (not packaged and (default.primary or (check.CONFIG_DIR / group).is_dir())):
                 suspects.append((file, trees[0]))
                 # A user's option of a packaged group may have the keys that the packaged options have.
                 siblings = sorted((check.CONFIG_DIR / group).glob("*.yaml")) if group and package else []
-                trees = [_placed(sibling, package) for sibling in siblings]
+                trees = [_packaged(sibling, package) for sibling in siblings]
             legal.update(key for tree in trees for key, _ in nodes(tree))
         called = targets(container(base))
         for file, tree in suspects:
@@ -250,6 +251,12 @@ def _placed(file: Path, package: str) -> Tree:
     for name in reversed(package.split(".") if package else []):
         content = {name: content}
     return content
+
+
+@functools.cache
+def _packaged(file: Path, package: str) -> Tree:
+    """As `_placed`, for a packaged file: it does not change while a process runs."""
+    return _placed(file, package)
 
 
 def _as_in_a_job(cfg: DictConfig) -> DictConfig:

@@ -269,3 +269,20 @@ def test_the_tests_compose_as_hydra(lines):
             assert OmegaConf.to_container(got) == OmegaConf.to_container(expected)
             assert list(got.hydra.runtime.choices) == list(expected.hydra.runtime.choices)
         assert OmegaConf.is_struct(got) == OmegaConf.is_struct(expected)
+
+
+def test_the_tests_compose_a_users_files_as_hydra(tmp_path):
+    """Also after a change of these files."""
+    folder = tmp_path / "own"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "schedule").mkdir()
+    for steps in (7, 8):
+        (folder / "schedule" / "mine.yaml").write_text(f"defaults: [default]\nsteps: {steps}\n")
+        (folder / "experiment" / "mine.yaml").write_text(
+            f"# @package _global_\ndefaults: [/experiment/ablation/two_stage, override /schedule: mine]\nseed: {steps}\n"
+        )
+        with composer.Composer("train", folder).ready() as own:
+            lines = (f"hydra.searchpath=[file://{folder}]", "experiment=mine", "name=x")
+            expected, got = composed_by_hydra(own, lines), composed_once(own, lines)
+        assert got.schedule.steps == got.seed == steps and got.name == "x"
+        assert OmegaConf.to_container(got) == OmegaConf.to_container(expected)

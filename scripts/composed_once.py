@@ -41,14 +41,12 @@ def composed_once(composer: Composer, lines: tuple[str, ...]) -> DictConfig:
     parsed = parse(lines)
     chosen = tuple(str(o.input_line) for o in parsed if composer._chooses(o) or o.key_or_group.startswith(FILES))
     if composer.folders != [PACKAGED] or any(line.startswith("hydra.searchpath") for line in chosen):
-        with _reading_once():
-            return compose(composer, lines)
+        return compose(composer, lines)
     key = composer.config_name, chosen
     if key not in _kept:
         if len(_kept) == MOST_KEPT:
             _kept.clear()
-        with _reading_once():
-            _kept[key] = pickle.dumps(compose(composer, chosen))
+        _kept[key] = pickle.dumps(compose(composer, chosen))
     cfg: DictConfig = pickle.loads(_kept[key])
     OmegaConf.set_struct(cfg, True)
     ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if str(o.input_line) not in chosen], cfg)
@@ -61,20 +59,28 @@ def composed_once(composer: Composer, lines: tuple[str, ...]) -> DictConfig:
     return cfg
 
 
+def read_once() -> None:
+    """From now on Hydra, wherever it composes, reads each packaged file and each of its own once in this process."""
+    for (owner, name), function in zip(HYDRAS, (_load_config, _load_single_config, _map_if_needed), strict=True):
+        setattr(owner, name, function)
+
+
 @contextlib.contextmanager
-def _reading_once() -> Iterator[None]:
-    """Inside it, Hydra composes as it does elsewhere, and reads each of the packaged files and of its own once."""
-    with (
-        mock.patch.object(ConfigRepository, "load_config", _load_config),
-        mock.patch.object(ConfigLoaderImpl, "_load_single_config", _load_single_config),
-        mock.patch.object(defaults_list, "_create_interpolation_map", _map_if_needed),
-    ):
+def by_hydra() -> Iterator[None]:
+    """Inside it, Hydra composes as it does by itself."""
+    with contextlib.ExitStack() as stack:
+        for (owner, name), function in HYDRAS.items():
+            stack.enter_context(mock.patch.object(owner, name, function))
         yield
 
 
-_load_config_of_hydra = ConfigRepository.load_config
-_load_single_config_of_hydra = ConfigLoaderImpl._load_single_config
-_interpolation_map = defaults_list._create_interpolation_map
+HYDRAS: dict[tuple[Any, str], Callable[..., Any]] = {
+    (ConfigRepository, "load_config"): ConfigRepository.load_config,
+    (ConfigLoaderImpl, "_load_single_config"): ConfigLoaderImpl._load_single_config,
+    (defaults_list, "_create_interpolation_map"): defaults_list._create_interpolation_map,
+}
+"""The functions that are replaced."""
+_load_config_of_hydra, _load_single_config_of_hydra, _interpolation_map = HYDRAS.values()
 _known: dict[Any, bytes] = {}
 
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from composed_once import composed_once
+from composed_once import composed_once, read_once
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -229,6 +229,7 @@ def main() -> int:
     parser.add_argument("seconds", type=float, nargs="?", default=1500)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    read_once()
     return report(run(given.cases, given.seconds, given.seed))
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from detect.config.check import CONFIG_DIR
 from detect.config.composer import Composer
-from scripts.composed_once import composed_once
+from scripts.composed_once import composed_once, read_once
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -43,6 +43,7 @@ def _load_once(file: str | Path | IO[str]) -> DictConfig | ListConfig:
 
 OmegaConf.load = staticmethod(_load_once)
 Composer._composed = composed_once
+read_once()
 
 LONG = (
     "cli/test_verbs.py",

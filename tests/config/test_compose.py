@@ -18,8 +18,8 @@ from detect.config.compose import compose
 from detect.config.signatures import static_signature
 from detect.config.tree import plain
 from detect.errors import ConfigError
-from scripts.composed_once import compose as composed_by_hydra
-from scripts.composed_once import composed_once
+from scripts.composed_once import by_hydra, composed_once
+from scripts.composed_once import compose as composed_without_copies
 
 MYLIB = """
 from typing import Literal
@@ -236,7 +236,7 @@ def test_a_choice_of_groups_is_composed_once(monkeypatch):
     """The second configuration with the same groups needs one composition: that of its own values."""
     composed, by_hydra = [], composer.compose
     monkeypatch.setattr(composer, "_PACKAGED", {})
-    monkeypatch.setattr(composer.Composer, "_composed", composed_by_hydra)
+    monkeypatch.setattr(composer.Composer, "_composed", composed_without_copies)
     monkeypatch.setattr(
         composer, "compose", lambda *words, **named: composed.append(words) or by_hydra(*words, **named)
     )
@@ -264,7 +264,8 @@ def test_a_choice_of_groups_is_composed_once(monkeypatch):
 def test_the_tests_compose_as_hydra(lines):
     with composer.Composer("train").ready() as own:
         for _ in range(2):
-            expected = composed_by_hydra(own, lines)
+            with by_hydra():
+                expected = composed_without_copies(own, lines)
             got = composed_once(own, lines)
             assert OmegaConf.to_container(got) == OmegaConf.to_container(expected)
             assert list(got.hydra.runtime.choices) == list(expected.hydra.runtime.choices)
@@ -279,10 +280,12 @@ def test_the_tests_compose_a_users_files_as_hydra(tmp_path):
     for steps in (7, 8):
         (folder / "schedule" / "mine.yaml").write_text(f"defaults: [default]\nsteps: {steps}\n")
         (folder / "experiment" / "mine.yaml").write_text(
-            f"# @package _global_\ndefaults: [/experiment/ablation/two_stage, override /schedule: mine]\nseed: {steps}\n"
+            f"# @package _global_\ndefaults: [/experiment/ablation/rates, override /schedule: mine]\nseed: {steps}\n"
         )
         with composer.Composer("train", folder).ready() as own:
             lines = (f"hydra.searchpath=[file://{folder}]", "experiment=mine", "name=x")
-            expected, got = composed_by_hydra(own, lines), composed_once(own, lines)
+            with by_hydra():
+                expected = composed_without_copies(own, lines)
+            got = composed_once(own, lines)
         assert got.schedule.steps == got.seed == steps and got.name == "x"
         assert OmegaConf.to_container(got) == OmegaConf.to_container(expected)

@@ -149,8 +149,9 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
     """AP of each arm over the steps and over the seconds of training, in one row of panels per group of a study.
 
     groups: title -> arm -> detect.studies.curves.Band, drawn as a line with its interval. The title begins with the
-    data set, and all panels of a data set have the same AP scale. watched: title -> figure -> arm -> steps and values,
-    in further panels. Each figure has one scale, and a group without the figure has an empty panel.
+    data set, and all panels of a data set have the same AP scale, which shows the intervals up to twice the highest
+    mean. watched: title -> figure -> arm -> steps and values, in further panels. Each figure has one scale, and a group
+    without the figure has an empty panel.
     """
     further = list(dict.fromkeys(key for figures in watched.values() for key in figures))
     columns = 2 + len(further)
@@ -159,8 +160,9 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
     colors = {arm: line_color(number) for number, arm in enumerate(arms, 1)}
     tops: dict[str, float] = {}
     for title, bands in groups.items():
-        highest = [float(np.nanmax(band.mean, initial=0)) for band in bands.values()]
-        tops[_data_set(title)] = max(tops.get(_data_set(title), 0), *highest)
+        highest = max(float(np.nanmax(band.mean, initial=0)) for band in bands.values())
+        ends = max(float(np.nanmax(band.high, initial=0)) for band in bands.values())
+        tops[_data_set(title)] = max(tops.get(_data_set(title), 0), highest, min(ends, 2 * highest))
     for figures in watched.values():
         for key, lines in figures.items():
             tops[key] = max(tops.get(key, 0), *(float(np.nanpercentile(values, 95)) for _, values in lines.values()))
@@ -171,7 +173,7 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
                 label = f"{short(arm)}, n = {band.count}"
                 axis.plot(places, band.mean, color=colors[arm], linewidth=1.7, marker="o", markersize=3, label=label)
                 axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
-            axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.15 * tops[_data_set(title)] or 1))
+            axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.1 * tops[_data_set(title)] or 1))
         row[0].set_title(textwrap.fill(short(title, 200), 50), loc="left", fontsize=10)
         row[0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False)
         for axis, key in zip(row[2:], further, strict=True):

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect.evaluation.coco import Scores
-from detect.reporting import pictures
+from detect.reporting import figures, pictures
 from detect.reporting.figures import series_of, smooth
 from detect.reporting.text import PALETTE, color_of, fit_text, label_place, paint_label, text_size
+from detect.studies.curves import Band
 
 NAMES = ("cat", "dog")
 
@@ -217,3 +218,14 @@ def test_no_global_matplotlib_state_and_no_tensorflow():
     modules = "detect.reporting.pictures, detect.reporting.logger"
     code = f"import sys, {modules}; print({{'tensorflow', 'matplotlib.pyplot'}} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(("high", "top"), [(0.3, 0.33), (3.0, 0.44), (np.nan, 0.22)])
+def test_the_scale_of_a_study_shows_the_intervals(monkeypatch, high, top):
+    """An interval wider than twice the highest mean, as two seeds may have it, does not make the curves flat."""
+    steps = np.array([50, 100])
+    drawn = []
+    monkeypatch.setattr(figures, "render", drawn.append)
+    band = Band(steps, steps / 2, np.array([0.1, 0.2]), np.array([0.0, 0.1]), np.array([0.1, high]), 3)
+    figures.bands_figure({"cells, all images": {"crops": band}}, {})
+    assert [axis.get_ylim() for axis in drawn[0].axes] == [(0, pytest.approx(top))] * 2

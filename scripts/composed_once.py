@@ -92,7 +92,8 @@ def _load_config(repository: ConfigRepository, config_path: str) -> ConfigResult
 
 def _load_single_config(loader: ConfigLoaderImpl, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
     """The file within its package."""
-    place = str(repo.load_config(str(default.config_path)).path)
+    found = repo.load_config(str(default.config_path))
+    place = str(found.path) if found else ""
     key = place, default.config_path, default.package, default.primary
     return _copied(place, key, lambda: _load_single_config_of_hydra(loader, default, repo))
 

@@ -5,7 +5,7 @@
 It answers requests from standard input, one line of JSON each, until that ends. {"module": NAME, "words": [...],
 "folder": DIR, "environment": {...}, "out": FILE, "err": FILE} begins `python -m NAME WORDS` in that folder, and the
 answer is the number of its process. {"process": NUMBER} asks for its exit code, which is null while it runs. Figures
-of these programs are blank.
+of these programs are blank, unless {"figures": true} is part of the request.
 """
 
 import atexit
@@ -21,8 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def prepare() -> None:
-    """Imports what programs need. TensorFlow's runtime is not started: a process with threads can't fork."""
+def prepare() -> Callable[[], None]:
+    """Imports what programs need. TensorFlow's runtime is not started: a process with threads can't fork.
+
+    Returns a function after which figures are drawn.
+    """
     sys.path.insert(0, str(ROOT))
     from detect.cli import main
 
@@ -38,7 +41,9 @@ def prepare() -> None:
     import detect.training.stages  # noqa: F401
     from detect.reporting import figures
 
+    drawn = figures.render.__code__
     figures.render.__code__ = _blank.__code__  # to draw takes a third of the time of a small run
+    return lambda: setattr(figures.render, "__code__", drawn)
 
 
 def _blank(figure):
@@ -91,7 +96,7 @@ def poll(number: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def _serve() -> None:
+def _serve(draw: Callable[[], None]) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         if "process" in asked:
@@ -104,6 +109,8 @@ def _serve() -> None:
                 os.environ.update(asked["environment"])
                 sys.argv = [asked["module"], *asked["words"]]
                 sys.path[0] = asked["folder"]
+                if asked.get("figures"):
+                    draw()
                 runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
 
             answer = start(program, asked["out"], asked["err"])
@@ -111,5 +118,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    prepare()
-    _serve()
+    _serve(prepare())

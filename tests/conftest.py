@@ -5,8 +5,6 @@ import functools
 import gc
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from detect.config.check import CONFIG_DIR
 from detect.config.composer import Composer
 from scripts.composed_once import composed_once, read_once
+from tests import program
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -119,8 +118,8 @@ def small_run(tmp_path_factory, worker_id, small_overrides) -> tuple[Path, str]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not console.exists():
             steps = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
-            command = [sys.executable, "-m", "detect.cli", "train", *small_overrides, *steps, f"hydra.run.dir={folder}"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+            words = ["train", *small_overrides, *steps, f"hydra.run.dir={folder}"]
+            done = program.run(*words, figures=True, timeout=900)
             assert done.returncode == 0, done.stderr
             console.write_text(done.stdout)
     return folder, console.read_text()

@@ -1,8 +1,8 @@
 """Whole programs in processes that are forked from one that has imported TensorFlow (scripts/forked.py).
 
-A program that imports TensorFlow itself needs six seconds more. Its figures are blank, which saves a third of the rest.
-Tests of imports, of figures, of the environment that TensorFlow reads, and of what ends with its parent begin a Python
-of their own.
+A program that imports TensorFlow itself needs six seconds more. Figures are blank unless a test asks for them, which
+saves a third of the rest. Tests of imports, of the environment that TensorFlow reads, and of what ends with its parent
+begin a Python of their own.
 """
 
 import functools
@@ -21,11 +21,17 @@ ROOT = Path(__file__).resolve().parents[1]
 class Program:
     """A running program, as `subprocess.Popen` has it. Its output is read at its end."""
 
-    def __init__(self, words: list[str], module: str, folder: Path, environment: dict[str, str]):
+    def __init__(self, words: list[str], module: str, folder: Path, environment: dict[str, str], figures: bool):
         self.args, self.returncode = [module, *words], None
         self._place = tempfile.TemporaryDirectory()
         self._files = [Path(self._place.name, name) for name in ("out", "err")]
-        asked = {"module": module, "words": words, "folder": str(folder), "environment": environment}
+        asked = {
+            "module": module,
+            "words": words,
+            "folder": str(folder),
+            "environment": environment,
+            "figures": figures,
+        }
         self.pid = _ask(**asked, out=str(self._files[0]), err=str(self._files[1]))
 
     def poll(self) -> int | None:
@@ -61,12 +67,19 @@ class Program:
 
 
 def begin(
-    *words: object, module: str = "detect.cli", folder: Path | None = None, **environment: str
+    *words: object,
+    module: str = "detect.cli",
+    folder: Path | None = None,
+    figures: bool = False,
+    **environment: str,
 ) -> "Program | subprocess.Popen[str]":
-    """Begins `python -m MODULE WORDS` in a folder, or in the present one, with further environment variables."""
+    """Begins `python -m MODULE WORDS` in a folder, or in the present one, with further environment variables.
+
+    figures: whether they are drawn.
+    """
     given, place, environment = [str(word) for word in words], folder or Path.cwd(), os.environ | environment
     if sys.platform == "linux":
-        return Program(given, module, place, environment)
+        return Program(given, module, place, environment, figures)
     command = [sys.executable, "-m", module, *given]  # macOS does not let a process fork that has used its libraries
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=place, env=environment, **pipes)

@@ -1,17 +1,12 @@
 """Fixtures shared by all tests: where the optional real data lies, and quiet, repeatable libraries."""
 
 import fcntl
-import functools
 import gc
 import os
-import pickle
 from pathlib import Path
-from typing import IO
 
 import pytest
-from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from detect.config.check import CONFIG_DIR
 from detect.config.composer import Composer
 from scripts.composed_once import composed_once, read_once
 from tests import program
@@ -21,26 +16,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as the program sets it
 gc.set_threshold(50_000, 10, 10)  # as the program sets it
 
-
-_load = OmegaConf.load
-
-
-@functools.cache
-def _loaded(file: str, changed: int, size: int) -> bytes:
-    return pickle.dumps(_load(file))
-
-
-def _load_once(file: str | Path | IO[str]) -> DictConfig | ListConfig:
-    """Parses a packaged YAML file once in a session: a thousand tests compose a configuration."""
-    name = str(getattr(file, "name", file))
-    if not name.startswith(f"{CONFIG_DIR}{os.sep}"):
-        return _load(file)
-    about = os.stat(name)
-    configuration: DictConfig | ListConfig = pickle.loads(_loaded(name, about.st_mtime_ns, about.st_size))
-    return configuration
-
-
-OmegaConf.load = staticmethod(_load_once)
 Composer._composed = composed_once
 read_once()
 

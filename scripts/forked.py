@@ -22,14 +22,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def prepare() -> Callable[[], None]:
-    """Imports what programs need. TensorFlow's runtime is not started: a process with threads can't fork.
+    """Imports what programs need, and composes a configuration, so that the parts of later ones are known.
 
-    Returns a function after which figures are drawn.
+    TensorFlow's runtime is not started: a process with threads can't fork. Returns a function after which figures are
+    drawn.
     """
     sys.path.insert(0, str(ROOT))
     from detect.cli import main
 
     main.prepare_environment()
+    import composed_once
+    import matplotlib.figure  # noqa: F401
+    import tensorboard.plugins.hparams.summary_v2  # noqa: F401
     import tensorflow  # noqa: F401
     import tf_keras  # noqa: F401
 
@@ -38,9 +42,13 @@ def prepare() -> Callable[[], None]:
     import detect.cli.export
     import detect.cli.train
     import detect.export.writer
+    import detect.modeling.heads
     import detect.training.stages  # noqa: F401
+    from detect import api
     from detect.reporting import figures
 
+    composed_once.read_once()
+    api.compose("dataset=digits")
     drawn = figures.render.__code__
     figures.render.__code__ = _blank.__code__  # to draw takes a third of the time of a small run
     return lambda: setattr(figures.render, "__code__", drawn)

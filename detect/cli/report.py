@@ -10,8 +10,6 @@ from omegaconf import DictConfig
 from detect.cli.main import verb
 from detect.errors import ConfigError, printable
 from detect.files import expanded
-from detect.runs.folder import EXPORT, MEASURED
-from detect.runs.stage_folder import SUMMARY
 
 log = logging.getLogger("detect")
 STUDIES, RUNS = Path("experiments"), Path("runs")
@@ -83,9 +81,9 @@ def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
 
 def is_results(folder: Path) -> bool:
     """Whether a folder belongs to a committed study: it has results, and no run folders."""
-    return (folder / "results.csv").is_file() and not any(
-        path.name in (SUMMARY, EXPORT, MEASURED) for path in folder.rglob("*.json")
-    )
+    from detect.studies.records import record_files
+
+    return (folder / "results.csv").is_file() and not any(record_files(folder))
 
 
 if __name__ == "__main__":

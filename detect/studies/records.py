@@ -3,7 +3,7 @@
 import functools
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,19 +133,23 @@ def collect(runs: str | Path | Sequence[str | Path]) -> Records:
         if not folder.is_dir():
             raise ConfigError(f"runs={folder}: no such folder")
     found: dict[str, dict[Path, dict[str, Any]]] = {SUMMARY: {}, EXPORT: {}, MEASURED: {}}
-    for path in sorted({path for folder in named for path in _files(folder)}):
+    for path in sorted(record_files(*named)):
         found[path.name][path.parent] = read(
             path, {SUMMARY: {}, EXPORT: forms.EXPORT, MEASURED: forms.MEASURED}[path.name]
         )
     return Records(_finished(found[SUMMARY]), found[EXPORT], found[MEASURED])
 
 
-def _files(folder: Path) -> list[Path]:
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in PASSED_OVER and not name.startswith(".")]
-        found += [Path(place, name) for name in files if name in (SUMMARY, EXPORT, MEASURED)]
-    return found
+def record_files(*named: Path) -> Iterator[Path]:
+    """The files of runs, exports and measurements in the named folders and below, each once. Links are followed."""
+    seen = set()
+    for folder in named:
+        for place, folders, files in os.walk(folder, followlinks=True):
+            real = os.path.realpath(place)
+            known = real in seen
+            seen.add(real)
+            folders[:] = [] if known else sorted(n for n in folders if n not in PASSED_OVER and not n.startswith("."))
+            yield from (Path(place, n) for n in files if n in (SUMMARY, EXPORT, MEASURED) and not known)
 
 
 def _stage(about: dict[str, Any]) -> dict[str, Any]:

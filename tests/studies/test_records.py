@@ -57,6 +57,18 @@ def test_folders_are_walked_and_read_once(tmp_path, make_run, monkeypatch):
     assert sorted(reads.values()) == [1, 1, 1]
 
 
+def test_links_are_followed_and_each_run_counts_once(tmp_path, make_run):
+    """Runs often lie on a larger disk, and a link stands in the folder of the study."""
+    run = make_run(tmp_path / "disk" / "a")
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "a").symlink_to(run)
+    (study / "again").symlink_to(run)
+    (run / "round").symlink_to(study)
+    assert [found.folder for found in collect(study).runs] == [study / "a"]
+    assert [found.folder for found in collect([study, tmp_path / "disk"]).runs] == [study / "a"]
+
+
 def test_what_can_not_be_read_is_named(tmp_path, make_run):
     with pytest.raises(ConfigError, match=r"runs=.*none: no such folder"):
         collect(tmp_path / "none")

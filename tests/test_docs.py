@@ -21,9 +21,14 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from detect.config.grammar import parse
+from detect.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+OTHERS = [ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")]
+REPORTS = sorted((ROOT / "experiments").glob("*/README.md"))
 FENCE = re.compile(r"^(?P<mark><!-- run -->\n)?```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S)
 
 
@@ -76,7 +81,7 @@ def place(tmp_path_factory) -> Path:
     for name in ("FILE", "FILE.tflite", "FILE.mp4", "frozen_inference_graph.pb", "PHOTOS/a.jpg"):
         (folder / name).write_bytes(b"")
     for name in ("advice/experiment/advised.yaml", "DIR/experiment/NAME.yaml"):
-        data = "defaults:\n  - override /dataset: digits\n"
+        data = "defaults:\n  - override /dataset: tfrecord\ndataset: {root: DIR}\n"
         (folder / name).write_text(f"# @package _global_\n{data}schedule: {{steps: 7}}\n")
     own = {language: body for language, body, _ in blocks((DOCS / "extend/dataset.md").read_text(encoding="utf-8"))}
     (folder / "DIR/dataset/mine.yaml").write_text(own["yaml"])
@@ -176,6 +181,34 @@ def test_commands_are_legal(alike, composing):
         assert usage.verb_help(read)
     else:
         overrides.prepare(read)
+
+
+def sentences(page: Path) -> list[str]:
+    """The commands `detect VERB ...` within the sentences of a page."""
+    found = re.findall(r"`(detect [^`]+)`", FENCE.sub("", page.read_text(encoding="utf-8")))
+    return [" ".join(command.split()) for command in found]
+
+
+def test_commands_within_sentences_are_understood(composing):
+    """Their verb and short forms are; keys are those of the blocks, mostly."""
+    found = {command for page in (*PAGES, *OTHERS, *REPORTS) for command in sentences(page)}
+    known = {"detect VERB", "detect VERB --help", "detect -sc install=bash"}
+    assert len(found) > 40 and known < found
+    for command in sorted(found - known):
+        _, verb, *words = shlex.split(command)
+        assert verb in usage.VERBS, command
+        parse(overrides.understood(overrides.read(words, verb).request).lines)
+    with pytest.raises(ConfigError, match="model"):
+        parse(overrides.understood(overrides.read(["model"], "inspect").request).lines)
+
+
+def test_nobody_is_sent_to_the_other_package_of_this_name():
+    """`detect` on PyPI is another program."""
+    texts = [*PAGES, *OTHERS, *REPORTS, *generate.CONFIGS.rglob("*.yaml"), *(ROOT / "detect").rglob("*.py")]
+    sent = [
+        file.name for file in texts if re.search(r"pip install (-U )?['\"]?detect\[", file.read_text(encoding="utf-8"))
+    ]
+    assert len(texts) > 200 and sent == []
 
 
 def test_a_wrong_command_is_refused(composing):

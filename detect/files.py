@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import fcntl
 import itertools
 import json
 import math
@@ -31,18 +32,37 @@ def expanded(path: str | Path) -> Path:
 def replacing(path: Path, name: str | None = None) -> Iterator[Path]:
     """Gives a temporary path beside `path`. At the end its file replaces `path`; after an error it is removed.
 
-    A reader sees the old file or the new file, never a part of it, even after a power failure.
+    A reader sees the old file or the new file, never a part of it, even after a power failure. Of several writers, one
+    waits for the other.
     name: the name of the temporary file; None is the name of `path` plus `.new`.
     """
     temporary = path.with_name(name or f"{path.name}.new")
-    try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _locked(temporary):
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Locks a file for this writer. It is made if it is not there; an earlier writer may have renamed or removed it."""
+    while True:
+        with path.open("ab") as file, contextlib.ExitStack() as held:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+                held.callback(fcntl.flock, file, fcntl.LOCK_UN)  # a forked process may have the file open, too
+            try:
+                same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except FileNotFoundError:
+                continue
+            if same:
+                yield
+                return
 
 
 def sync(*paths: Path) -> None:

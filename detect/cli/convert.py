@@ -48,6 +48,8 @@ def main(cfg: DictConfig) -> None:
     folder = expanded(cfg.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"output={cfg.output}: the folder is not empty; name a new one")
+    if folder.resolve() == Path.cwd():
+        raise ConfigError(f"output={cfg.output}: this is the current folder, which can't be replaced; name a new one")
     if source:
         dataset = found_by(Path(source), cfg.images, cfg.score)
     else:

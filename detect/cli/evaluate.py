@@ -45,10 +45,12 @@ def main(cfg: DictConfig) -> float | None:
     from detect.reporting import scores as scoring  # imports TensorFlow
     from detect.reporting import suspects
     from detect.studies import run_page
+    from detect.studies.pictures import file_name
 
     detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
     dataset = dataset.with_classes(detector.classes)
-    folder = Path(cfg.output or (source.parent if source.is_file() else source) / "evaluation")
+    other = f"_{file_name(dataset.name)}" if cfg.run and cfg.get("dataset") else ""  # the page shows the run's own data
+    folder = Path(cfg.output or (source.parent if source.is_file() else source) / f"evaluation{other}")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
     if run is not None and not cfg.get("dataset") and cfg.tile is None:

@@ -206,7 +206,7 @@ def _job(
         if signals.interrupted(error):
             raise KeyboardInterrupt from error
         mend = _user_error(error, folder)
-        if folder and not isinstance(mend, InUse):
+        if folder and not isinstance(mend, InUse) and not sweep.in_use(folder):
             sweep.record(folder, mend or error)
             if kept:
                 unstarted.remove(folder, kept)

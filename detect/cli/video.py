@@ -39,17 +39,23 @@ class Shown:
 
 
 def is_video(what: str) -> bool:
-    """Whether `images=` names a video file, a camera by its number, or a stream."""
-    return what.isdigit() or what.startswith(STREAMS) or Path(what).suffix.lower() in SUFFIXES
+    """Whether `images=` names a video file, a camera by its number, or a stream. A folder may have such a name."""
+    if what.startswith(STREAMS):
+        return True
+    return not Path(what).is_dir() and (is_camera(what) or Path(what).suffix.lower() in SUFFIXES)
+
+
+def is_camera(what: str) -> bool:
+    return what.isascii() and what.isdigit()
 
 
 def open_video(what: str) -> cv2.VideoCapture:
     """The opened video, camera or stream. Raises DataError if OpenCV can't open it."""
-    if not what.isdigit() and not what.startswith(STREAMS) and not Path(what).is_file():
+    if not is_camera(what) and not what.startswith(STREAMS) and not Path(what).is_file():
         raise DataError(f"images={what}: there is no such file")
-    capture = cv2.VideoCapture(int(what) if what.isdigit() else what)
+    capture = cv2.VideoCapture(int(what) if is_camera(what) else what)
     if not capture.isOpened():
-        kind = "camera" if what.isdigit() else "stream" if what.startswith(STREAMS) else "video"
+        kind = "camera" if is_camera(what) else "stream" if what.startswith(STREAMS) else "video"
         raise DataError(f"images={what}: OpenCV can't open this {kind}")
     return capture
 
@@ -72,7 +78,7 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
     Ctrl-C ends a camera or a stream; what was predicted is written. Raises DataError if no frame can be read.
     """
     capture = open_video(what)
-    name = f"camera{what}" if what.isdigit() else Path(what.split("?")[0]).stem or "stream"
+    name = f"camera{what}" if is_camera(what) else Path(what.split("?")[0]).stem or "stream"
     rate = capture.get(cv2.CAP_PROP_FPS) or RATE
     total = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) // every
     target = folder / f"{name}.mp4"
@@ -121,21 +127,30 @@ def _drawn(detector: "Detector", image: np.ndarray, found: "Detections", score: 
     return pictures.draw_boxes(image, found.boxes[kept], found.classes[kept], found.scores[kept], detector.classes)
 
 
-def settled(folder: Path, seen: dict[Path, tuple[int, int]], done: set[Path]) -> list[Path]:
-    """The images in a folder that are new, and whose size and time are those of the look before.
+Stamp = tuple[int, int]
+"""The bytes of a file, and the time of its last change in nanoseconds."""
 
-    seen: what the look before saw, and is changed; a file that is still written changes between two looks.
+
+def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> list[Path]:
+    """The images in a folder that are new or written again, and that did not change since the look before.
+
+    seen: what the look before saw, and is changed; a file that is still written changes between two looks. done: the
+    images that were read, as they were then. Raises DataError if the folder can't be read any more.
     """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"watch={folder}: can't read the folder any more ({error.strerror})") from error
     ready = []
-    for path in sorted(folder.iterdir()):
-        if path in done or path.suffix.lower() not in IMAGE_SUFFIXES:
+    for path in paths:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         try:
             about = path.stat()
         except OSError:  # it was moved away
             continue
         now = (about.st_size, about.st_mtime_ns)
-        if seen.get(path) == now and about.st_size:
+        if seen.get(path) == now != done.get(path) and about.st_size:
             ready.append(path)
         seen[path] = now
     return ready
@@ -144,20 +159,21 @@ def settled(folder: Path, seen: dict[Path, tuple[int, int]], done: set[Path]) ->
 def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks: int | None = None) -> None:
     """Predicts on the images of a folder as they appear, until Ctrl-C. Writes a picture of each, and detections.json.
 
-    An image is read when it did not change between two looks. One that can't be read is named and passed over.
+    An image is read when it did not change between two looks. One that can't be read is named and passed over. The
+    results of one that is written again replace the earlier ones.
     looks: the number of looks, for tests; None is without end.
     """
     from detect.reporting import pictures
 
     categories = categories_of(detector.classes, detector.category_ids)
-    rows: list[Row] = []
-    seen: dict[Path, tuple[int, int]] = {}
-    done: set[Path] = set()
+    rows: dict[Path, list[Row]] = {}
+    seen: dict[Path, Stamp] = {}
+    done: dict[Path, Stamp] = {}
     log.info("watching %s; Ctrl-C ends", printable(source))
     try:
         while looks is None or looks > 0:
             for path in settled(source, seen, done):
-                done.add(path)
+                done[path] = seen[path]
                 try:
                     image = read_image(path)
                 except (DataError, OSError) as error:
@@ -165,8 +181,9 @@ def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks:
                     continue
                 (found,) = detector(image, tile=shown.tile)
                 pictures.save(folder / f"{path.name}.png", _drawn(detector, image, found, shown.score))
-                rows += rows_of(len(done), path.name, (found.boxes, found.scores, found.classes), categories)
-                write_json(folder / "detections.json", rows, indent=None)
+                number = list(done).index(path) + 1
+                rows[path] = rows_of(number, path.name, (found.boxes, found.scores, found.classes), categories)
+                write_json(folder / "detections.json", [row for own in rows.values() for row in own], indent=None)
                 rest = zip(found.names, found.scores, detector.shown(found, shown.score), strict=True)
                 named = [f"{name} {score:.2f}" for name, score, kept in rest if kept]
                 log.info("%s: %s", printable(path.name), printable(first_few(named, 4) or "nothing"))

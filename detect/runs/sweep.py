@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from detect.config.grammar import quoted
 from detect.errors import ConfigError, InUse, UserError, to_install
+from detect.files import write_text
 from detect.runs.folder import FAILED, RunFolder
 from detect.runs.signals import handled
 
@@ -274,7 +275,7 @@ def record(folder: Path, error: Exception) -> None:
         lines = [f"{type(error).__name__}: {first}", "", *traceback.format_exception(error)]
     text = "\n".join(line.rstrip("\n") for line in lines) + "\n"
     with contextlib.suppress(OSError):
-        RunFolder(folder).failed.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_text(RunFolder(folder).failed, text.encode("utf-8", "backslashreplace").decode())
 
 
 def forget_failure(folder: Path) -> None:
@@ -285,4 +286,7 @@ def forget_failure(folder: Path) -> None:
 def failures(folder: Path, since: float) -> list[str]:
     """A line for each cell that failed since a time (seconds since the epoch)."""
     files = [file for file in sorted(folder.rglob(FAILED)) if file.stat().st_mtime >= since]
-    return [f"{file.parent.relative_to(folder)}: {file.read_text(encoding='utf-8').splitlines()[0]}" for file in files]
+    texts = [
+        file.read_text(encoding="utf-8").splitlines() or ["there is no message; was the disk full?"] for file in files
+    ]
+    return [f"{file.parent.relative_to(folder)}: {lines[0]}" for file, lines in zip(files, texts, strict=True)]

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from detect.errors import ConfigError
+from detect.runs.sweep import in_use
 
 AT_START = (".hydra", "config.yaml", "classes.json", "data.json", "lock", "failed.txt")
 """What a run writes before its first step; besides these there is the log file."""
@@ -28,10 +29,11 @@ def refuse_unwritable(folder: Path, key: str) -> None:
 def remove(folder: Path, kept: Path) -> None:
     """Removes a run folder in which no step was done, and the empty folders around it below `kept`.
 
-    kept: from `ancestor`, before the start. A folder that existed then stays, and one with any other file or folder.
+    kept: from `ancestor`, before the start. A folder that existed then stays, one with any other file or folder, and
+    one in which another process trains: it may have started at the same time.
     """
     folder = folder.absolute()
-    if folder == kept or not folder.is_relative_to(kept) or not folder.is_dir():
+    if folder == kept or not folder.is_relative_to(kept) or not folder.is_dir() or in_use(folder):
         return
     if any(path.name not in AT_START and path.suffix != ".log" for path in folder.iterdir()):
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detect import files
+from detect.errors import DataError, counted
 
 Row = dict[str, Any]
 NO_FIGURE = "n/a"
@@ -18,10 +19,20 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows as text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{files.csv_text(key): files.csv_text(value) for key, value in row.items()} for row in rows]
+    """The rows as text. Raises DataError for a row of another length than the head, and for text that is not UTF-8."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel marks UTF-8
+            reader = csv.reader(file, strict=True)
+            lines = [([files.csv_text(cell) for cell in row], reader.line_num) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    if not lines:
+        return []
+    head = lines[0][0]
+    for row, number in lines:
+        if len(row) != len(head):
+            raise DataError(f"{path}:{number}: the row has {counted(len(row), 'cell')}, and the head has {len(head)}")
+    return [dict(zip(head, row, strict=True)) for row, _ in lines[1:]]
 
 
 def host(about: Mapping[str, Any]) -> str:

@@ -66,6 +66,13 @@ def test_what_is_refused(tmp_path, convert, monkeypatch, words, message):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
 
 
+def test_the_current_folder_is_not_replaced(tmp_path, convert, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"output=\.: this is the current folder"):
+        convert(*DIGITS, "to=voc", "output=.")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_written_below_the_data_or_of_bad_data(tmp_path, convert):
     convert(*DIGITS, "to=voc", f"output={tmp_path}/voc")
     with pytest.raises(ConfigError, match=r"output=.* is below dataset\.root="):

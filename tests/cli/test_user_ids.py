@@ -72,8 +72,8 @@ def official(truth, results):
 def test_results_of_evaluate_score_against_the_users_file(planted, users, tmp_path):
     run = planted(FOUND, CATEGORIES)
     files = ["dataset.train=train.json", "dataset.test=test.json", "dataset.val=null"]
-    output = tmp_path / "out"
-    ap = call("evaluate", f"run={run}", "dataset=coco", f"dataset.root={users}", *files, f"output={output}")
+    output = run / f"evaluation_{users.name}"  # apart from those on the run's own data, which its page shows
+    ap = call("evaluate", f"run={run}", "dataset=coco", f"dataset.root={users}", *files)
     results = json.loads((output / "test_detections.json").read_text())
     assert {row["image_id"] for row in results} == {139, 285} and {row["category_id"] for row in results} == {3, 90}
     assert {row["file_name"] for row in results} == {"x/9.png", "y/9.png"}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from detect.cli import video
+from detect.detector import Detector
 from detect.errors import ConfigError, DataError
 from tests.cli.conftest import call, picture
 
@@ -49,6 +50,14 @@ def test_what_is_a_video():
     assert {name: video.is_video(name) for name in named} == named
 
 
+def test_folders_with_such_names_are_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("2024", "clip.mp4"):
+        (tmp_path / name).mkdir()
+        assert not video.is_video(name)
+    assert video.is_video("2025") and not video.is_video("\u00b2")
+
+
 def test_bad_videos_are_refused_before_the_model(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     with pytest.raises(DataError, match=r"bad\.mp4: OpenCV can't open this video"):
@@ -70,17 +79,48 @@ def test_a_video_is_not_overwritten(planted, tmp_path):
 
 
 def test_a_file_counts_when_it_no_longer_changes(tmp_path):
-    seen, done = {}, set()
+    seen, done = {}, {}
     picture(tmp_path / "a.png", 1)
     (tmp_path / "text.txt").write_text("x")
     assert video.settled(tmp_path, seen, done) == []
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "b.png").write_bytes(content[:50])
     assert video.settled(tmp_path, seen, done) == [tmp_path / "a.png"]
-    done.add(tmp_path / "a.png")
+    done[tmp_path / "a.png"] = seen[tmp_path / "a.png"]
     (tmp_path / "b.png").write_bytes(content)
     assert video.settled(tmp_path, seen, done) == []
     assert video.settled(tmp_path, seen, done) == [tmp_path / "b.png"]
+
+
+def test_a_file_that_is_written_again_is_read_again(planted, tmp_path, monkeypatch, caplog):
+    """A camera that overwrites its picture, and a slow copy that lay still for a moment."""
+    monkeypatch.setattr(video, "LOOK", 0.0)
+    run, source, output = planted(FOUND), tmp_path / "in", tmp_path / "out"
+    picture(source / "camera.png", 1)
+    content = (source / "camera.png").read_bytes()
+    (source / "slow.png").write_bytes(content[:50])
+    later = {4: lambda: picture(source / "camera.png", 2), 5: lambda: (source / "slow.png").write_bytes(content)}
+    looks, settled = [], video.settled
+
+    def look(*arguments):
+        looks.append(None)
+        later.get(len(looks), lambda: None)()
+        return settled(*arguments)
+
+    monkeypatch.setattr(video, "settled", look)
+    output.mkdir()
+    video.watch(Detector.load(run), source, output, video.Shown(0.0, None), looks=9)
+    assert caplog.text.count("truncated or damaged") == 1
+    rows = json.loads((output / "detections.json").read_text())
+    assert sorted((row["file_name"], row["category"], row["image_id"]) for row in rows) == [
+        ("camera.png", "dog", 1),
+        ("slow.png", "cat", 2),
+    ]
+
+
+def test_a_watched_folder_that_goes_away_is_one_message(tmp_path):
+    with pytest.raises(DataError, match=r"watch=.*gone: "):
+        video.settled(tmp_path / "gone", {}, {})
 
 
 def test_watching_ends_with_ctrl_c(planted, tmp_path, caplog, monkeypatch, request):

@@ -172,6 +172,10 @@ def test_failures_since_the_sweep_began(tmp_path):
         sweep.record(tmp_path / name, error)
     os.utime(tmp_path / "a_s0" / "failed.txt", (1000, 1000))
     assert sweep.failures(tmp_path, since=0) == ["a_s0: x.jpg: truncated", "b_s0: ValueError: a bug"]
+    (tmp_path / "c_s0").mkdir()
+    (tmp_path / "c_s0" / "failed.txt").write_text("")  # the disk was full
+    assert "c_s0: there is no message; was the disk full?" in sweep.failures(tmp_path, since=2000)
+    (tmp_path / "c_s0" / "failed.txt").unlink()
     assert sweep.failures(tmp_path, since=2000) == ["b_s0: ValueError: a bug"]
 
 

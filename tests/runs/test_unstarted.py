@@ -7,6 +7,7 @@ import pytest
 from detect.cli import main as cli
 from detect.errors import ConfigError, DataError
 from detect.runs import unstarted
+from detect.runs.folder import RunFolder
 
 
 @pytest.mark.parametrize("deep", ["run", "a/b/run"])
@@ -40,6 +41,18 @@ def test_what_was_there_before_stays(tmp_path):
     (tmp_path / "runs" / "other").mkdir()
     unstarted.remove(tmp_path / "runs" / "new", tmp_path)
     assert (tmp_path / "runs" / "other").exists() and not (tmp_path / "runs" / "new").exists()
+
+
+def test_a_folder_in_which_another_process_trains_stays(tmp_path):
+    """Two starts at the same time: both saw no folder, and the one that comes second fails."""
+    folder = tmp_path / "run"
+    kept = unstarted.ancestor(folder)
+    with RunFolder(folder).claim():
+        (folder / "config.yaml").write_text("x")
+        unstarted.remove(folder, kept)
+        assert (folder / "config.yaml").exists()
+    unstarted.remove(folder, kept)
+    assert not folder.exists()
 
 
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path):

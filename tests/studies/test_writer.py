@@ -106,6 +106,31 @@ def test_a_csv_of_something_else_is_refused(tmp_path, text):
         rewrite(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text + b"<<<<<<< HEAD\n", r"results\.csv:\d+: the row has 1 cell, and the head has \d+"),
+        (lambda text: text.replace(b"\ngeneric,", b"\ngeneric,more,"), r"results\.csv:\d+: the row has \d+ cells"),
+        (lambda text: text.replace(b"\ngeneric,", b"\n"), r"results\.csv:\d+: the row has \d+ cells"),
+        (lambda text: text + b"gr\xfcn", r"results\.csv is not a CSV file in UTF-8"),
+    ],
+)
+def test_an_edited_csv_is_one_message(study, change, told):
+    write(study, study)
+    path = study / "results.csv"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=told):
+        rewrite(study)
+
+
+def test_the_mark_of_a_spreadsheet_changes_nothing(study):
+    write(study, study)
+    path = study / "results.csv"
+    before = rewrite(study)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert rewrite(study) == before
+
+
 def test_no_csv(tmp_path):
     with pytest.raises(DataError, match=r"has no results\.csv"):
         rewrite(tmp_path)

@@ -1,0 +1,63 @@
+"""Atomic files: of two writers of one file, each writes it whole."""
+
+import threading
+import time
+
+import pytest
+
+from detect import files
+
+
+def test_of_two_writers_one_waits_for_the_other(tmp_path):
+    path, seen, inside = tmp_path / "one.json", [], threading.Event()
+
+    def slow():
+        with files.replacing(path) as temporary:
+            inside.set()
+            temporary.write_text("A" * 5)
+            time.sleep(0.3)
+            with temporary.open("a") as file:
+                file.write("A" * 5)
+        seen.append(path.read_text())
+
+    def quick():
+        inside.wait()
+        files.write_text(path, "B" * 5)
+        seen.append(path.read_text())
+
+    threads = [threading.Thread(target=target) for target in (slow, quick)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) <= {"A" * 10, "B" * 5} and len(seen) == 2
+    assert path.read_text() == "B" * 5 and list(tmp_path.iterdir()) == [path]
+
+
+def test_many_writers(tmp_path):
+    path, errors = tmp_path / "one.txt", []
+
+    def write(number):
+        try:
+            for _ in range(50):
+                files.write_text(path, f"{number}" * 1000)
+                assert len(set(path.read_text())) == 1
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == [] and list(tmp_path.iterdir()) == [path]
+
+
+def test_after_an_error_nothing_is_left(tmp_path):
+    with pytest.raises(ValueError, match="bug"), files.replacing(tmp_path / "a") as temporary:
+        temporary.write_text("part")
+        raise ValueError("bug")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a.new").write_text("of a process that was killed")
+    files.write_text(tmp_path / "a", "whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "whole")]

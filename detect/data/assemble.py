@@ -77,7 +77,7 @@ class Records:
     paths, ids: of n images. ends: int64 [n + 1]; the boxes of image i are those from ends[i] to ends[i + 1]. names:
     int32 [m], the class name of each box as its place in `titles`, which each have a box. boxes: float64 [m, 4].
     crowd: bool [m]. sources, source: the annotation files, and int32 [n] the place of each image's own, or -1.
-    sizes: int32 [n, 2], or -1. source_ids: as in `detect.data.examples.Examples`. shares: bool [n].
+    sizes: int32 [n, 2], or -1. source_ids, areas: as in `detect.data.examples.Examples`. shares: bool [n].
     """
 
     paths: Texts
@@ -92,6 +92,7 @@ class Records:
     sizes: np.ndarray
     source_ids: np.ndarray | Sequence[SourceId] | None
     shares: np.ndarray
+    areas: np.ndarray | None = None
 
     @classmethod
     def of(cls, records: "Sequence[Record] | Records") -> "Records":
@@ -244,6 +245,7 @@ def _examples(
     return Examples(
         records.paths, records.ids, sizes, ends, boxes.astype(np.float32)[chosen], labels[chosen],
         records.crowd[chosen], records.sources, records.source, annotated, records.source_ids,
+        None if records.areas is None else records.areas[chosen],
     )  # fmt: skip
 
 

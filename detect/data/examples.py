@@ -26,6 +26,8 @@ class Example:
     id: unique in the data set. source: annotation file, for messages.
     annotated_size: (width, height) in the annotation, if it has one; `validate` compares it with the file.
     source_id: the id of the image in the user's own files, if these have one (COCO); results carry it.
+    areas: float32 [n], square pixels of each object in the user's own files (COCO), NaN where they tell none; None:
+    they tell none at all. Scores for small, medium and large objects are by these, or else by the areas of the boxes.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Example:
     source: Path | None = None
     annotated_size: tuple[int, int] | None = None
     source_id: SourceId = None
+    areas: np.ndarray | None = None
 
     def __post_init__(self):
         boxes = _fixed(self.boxes, np.float32).reshape(-1, 4)
@@ -45,7 +48,10 @@ class Example:
         crowd = _fixed(self.crowd, bool).reshape(-1)
         if not len(boxes) == len(classes) == len(crowd):
             raise ValueError(f"{self.path}: {len(boxes)} boxes, {len(classes)} classes, {len(crowd)} crowd flags")
-        for name, values in (("boxes", boxes), ("classes", classes), ("crowd", crowd)):
+        areas = None if self.areas is None else _fixed(self.areas, np.float32).reshape(-1)
+        if areas is not None and len(areas) != len(boxes):
+            raise ValueError(f"{self.path}: {len(boxes)} boxes, but {len(areas)} areas")
+        for name, values in (("boxes", boxes), ("classes", classes), ("crowd", crowd), ("areas", areas)):
             object.__setattr__(self, name, values)
 
 
@@ -109,7 +115,8 @@ class Examples(Sequence[Example]):
     paths, ids: of n images. sizes: int32 [n, 2], width and height. ends: int64 [n + 1]; the boxes of image i are those
     from ends[i] to ends[i + 1] of boxes float32 [m, 4], classes int32 [m] and crowd bool [m]. sources: the annotation
     files, and source int32 [n] the place of each image's own among them, or -1. annotated: int32 [n, 2], or -1.
-    source_ids: int64 [n] if all are whole numbers, or a list; None if no image has one.
+    source_ids: int64 [n] if all are whole numbers, or a list; None if no image has one. areas: float32 [m] as in
+    `Example`, or None.
     """
 
     paths: Texts
@@ -123,10 +130,12 @@ class Examples(Sequence[Example]):
     source: np.ndarray
     annotated: np.ndarray
     source_ids: "np.ndarray | Sequence[SourceId] | None"
+    areas: np.ndarray | None = None
 
     def __post_init__(self):
-        for name, kind in (("boxes", np.float32), ("classes", np.int32), ("crowd", bool)):
-            object.__setattr__(self, name, _fixed(getattr(self, name), kind))
+        for name, kind in (("boxes", np.float32), ("classes", np.int32), ("crowd", bool), ("areas", np.float32)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _fixed(getattr(self, name), kind))
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> "Examples":
@@ -147,6 +156,7 @@ class Examples(Sequence[Example]):
             np.array([files[e.source] if e.source else -1 for e in listed], np.int32),
             np.array([e.annotated_size or (-1, -1) for e in listed], np.int32).reshape(-1, 2),
             packed_ids([e.source_id for e in listed]),
+            _joined_areas(listed),
         )
 
     def __len__(self) -> int:
@@ -172,6 +182,7 @@ class Examples(Sequence[Example]):
             Path(path), width, height, self.boxes[here], self.classes[here], self.crowd[here], id,
             None if source < 0 else self.sources[source], None if wide < 0 else (wide, high),
             int(number) if isinstance(number, np.integer) else number,
+            None if self.areas is None else self.areas[here],
         )  # fmt: skip
 
     @property
@@ -196,6 +207,7 @@ class Examples(Sequence[Example]):
             self.paths.take(places), self.ids.take(places), self.sizes[places], ends, self.boxes[rows],
             self.classes[rows], self.crowd[rows], self.sources, self.source[places], self.annotated[places],
             ids[places] if isinstance(ids, np.ndarray) else ids and packed_ids([ids[k] for k in places]),
+            None if self.areas is None else self.areas[rows],
         )  # fmt: skip
 
     def with_boxes(self, boxes: np.ndarray, keep: np.ndarray) -> "Examples":
@@ -203,7 +215,7 @@ class Examples(Sequence[Example]):
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)])[self.ends]
         return Examples(
             self.paths, self.ids, self.sizes, ends, boxes[keep], self.classes[keep], self.crowd[keep], self.sources,
-            self.source, self.annotated, self.source_ids,
+            self.source, self.annotated, self.source_ids, None if self.areas is None else self.areas[keep],
         )  # fmt: skip
 
 
@@ -268,6 +280,13 @@ def packed_ids(ids: Sequence[SourceId]) -> "np.ndarray | Sequence[SourceId] | No
     if all(type(number) is int and abs(number) < 1 << 62 for number in ids):
         return np.array(ids, np.int64) if ids else None
     return None if all(number is None for number in ids) else list(ids)
+
+
+def _joined_areas(examples: Sequence[Example]) -> np.ndarray | None:
+    """The areas of all boxes, NaN for those of an image without areas; None if no image has some."""
+    if all(e.areas is None for e in examples):
+        return None
+    return np.concatenate([np.full(len(e.boxes), np.nan) if e.areas is None else e.areas for e in examples])
 
 
 def _rows(ends: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

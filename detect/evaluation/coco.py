@@ -1,7 +1,8 @@
 """COCO's twelve figures and scores per class, computed by faster-coco-eval (C++). A figure without boxes is n/a.
 
 The input boxes are [ymin, xmin, ymax, xmax] in pixels of the image file; COCO gets them as [x, y, width, height].
-The figures equal those of pycocotools (Lin et al. 2014, cocodataset.org/#detection-eval) up to rounding.
+The figures equal those of pycocotools (Lin et al. 2014, cocodataset.org/#detection-eval) up to rounding. Small, medium
+and large are the areas of a COCO file of the user, if the examples carry them, or else those of the boxes.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from detect.data.examples import Example, Examples
 from detect.errors import DataError, counted, printable
-from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth
+from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth, whole_numbers
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
 
 # key: (array of the evaluator, IoU threshold or None for .50:.95, area range, index into MAX_DETECTIONS)
@@ -161,7 +162,8 @@ def score_files(truth: Path, results: Path) -> Scores:
     """Score a COCO results json against a COCO ground-truth json; areas are those of the file if it has them.
 
     The ids of annotations may be any, as nothing refers to them. pycocotools counts a box with the id 0 as missed.
-    Raises DataError for a file of another kind and for results of an image that is not in the ground truth.
+    Ids of images may be numbers of any size, or text.
+    Raises DataError for a file of another kind and for annotations or results of an image that the truth does not list.
     """
     loaded: list[Any] = []
     for path in (truth, results):
@@ -174,9 +176,13 @@ def score_files(truth: Path, results: Path) -> Scores:
         raise DataError(f"{truth}: COCO ground truth must be an object with images, annotations and categories")
     if not isinstance(detections, list):
         raise DataError(f"{results}: COCO results must be a list of detections")
-    strangers = {d["image_id"] for d in detections} - {image["id"] for image in dataset["images"]}
-    if strangers:
-        raise DataError(f"{results}: image_id {min(strangers)} is not in {truth}")
+    ids = [image["id"] for image in dataset["images"]]
+    numbers = dict(zip(ids, whole_numbers(ids), strict=True))
+    for path, entries in ((truth, dataset["annotations"]), (results, detections)):
+        for entry in entries:
+            if entry["image_id"] not in numbers:
+                raise DataError(f"{path}: image_id {entry['image_id']} is not in the images of {truth}")
+            entry["image_id"] = numbers[entry["image_id"]]
     for number, annotation in enumerate(dataset["annotations"], 1):
         annotation["id"] = number  # to the evaluator, a match with the id 0 is no match, and two equal ids are one box
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])

@@ -4,6 +4,7 @@ This is the only module that writes the format. Ids are those of the user's own 
 file of results is scored against them: cocodataset.org/#format-results.
 """
 
+import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -112,9 +113,14 @@ def image_ids(examples: Sequence[Example]) -> list[ImageId]:
 
 
 def image_numbers(examples: Sequence[Example]) -> list[int]:
-    """`image_ids` if all are whole numbers, else 1..N. Evaluators break ties of scores in the order of these."""
-    ids = [number for number in image_ids(examples) if isinstance(number, int)]
-    return ids if len(ids) == len(examples) else list(range(1, len(examples) + 1))
+    """`image_ids` as an evaluator takes them. It breaks ties of scores in the order of these."""
+    return whole_numbers(image_ids(examples))
+
+
+def whole_numbers(ids: Sequence[ImageId]) -> list[int]:
+    """The ids if all are whole numbers of 64 bits, else 1..N."""
+    numbers = [number for number in ids if isinstance(number, int) and -(1 << 63) <= number < 1 << 63]
+    return numbers if len(numbers) == len(ids) else list(range(1, len(ids) + 1))
 
 
 def file_names(paths: Sequence[Path], folder: Path | None = None) -> list[str]:
@@ -132,7 +138,7 @@ def coco_truth(
     category_ids: Sequence[int] | None = None,
     ids: Sequence[ImageId] | None = None,
 ) -> Truth:
-    """The examples as a COCO ground-truth dictionary; area = width * height.
+    """The examples as a COCO ground-truth dictionary. An area is that of the source, or else width * height.
 
     category_ids: the number of each class; None is 1..C. ids: of the images; None is `image_numbers`.
     """
@@ -140,15 +146,16 @@ def coco_truth(
     categories = categories_of(classes, category_ids)
     annotations: list[Annotation] = []
     for number, example in zip(numbers, examples, strict=True):
-        rows = zip(xywh(example.boxes), example.classes.tolist(), example.crowd.tolist(), strict=True)
-        for box, kind, crowd in rows:
+        areas = [math.nan] * len(example.boxes) if example.areas is None else example.areas.tolist()
+        rows = zip(xywh(example.boxes), areas, example.classes.tolist(), example.crowd.tolist(), strict=True)
+        for box, area, kind, crowd in rows:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
                     "category_id": categories[kind - 1]["id"],
                     "bbox": box,
-                    "area": box[2] * box[3],
+                    "area": box[2] * box[3] if math.isnan(area) else area,
                     "iscrowd": int(crowd),
                 }
             )

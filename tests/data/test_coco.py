@@ -8,8 +8,11 @@ from PIL import Image
 from detect.data.formats.coco import read_coco
 from detect.data.formats.voc import read_voc
 from detect.data.formats.yolo import read_yolo
+from detect.data.notes import Notes
 from detect.data.validate import check
 from detect.errors import DataError
+from detect.evaluation.coco import ground_truth_check, score_files
+from detect.evaluation.coco_files import write_coco
 
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 3, "name": "cat"}]
 
@@ -216,3 +219,135 @@ def test_the_layout_of_coco_itself(tmp_path):
     assert [e.id for e in data.splits["train"]] == ["train2017/a.jpg", "train2017/b.jpg"]
     assert [e.id for e in data.splits["val"]] == ["val2017/a.jpg"]
     assert not any("matched by a name" in note for note in data.notes)
+
+
+def one_file(root, annotations, **more):
+    """A data set of two pictures in one file; `more` replaces lists of the file."""
+    write(root, "all.json", content(["a", "b"], annotations))
+    (root / "all.json").write_text(json.dumps({**content(["a", "b"], annotations), **more}))
+    return read_coco(root, val_fraction=0, test_fraction=0)
+
+
+EMPTY = [
+    {"bbox": [], "segmentation": []},
+    {"bbox": [], "segmentation": [[]]},
+    {"bbox": []},
+    {"segmentation": []},
+    {"bbox": None, "segmentation": []},
+]
+
+
+@pytest.mark.parametrize("empty", EMPTY, ids=str)
+def test_an_annotation_without_a_shape_is_left_out_and_noted(tmp_path, empty):
+    """Its category and image are those of an annotation nonetheless, and the places of the others stay."""
+    rows = [
+        {"id": 5, "image_id": 100, "category_id": 3, **empty},
+        box(101, 18, [1, 2, 3, 4]),
+        box(100, 18, [0, 0, 9, 9]),
+    ]
+    data = one_file(tmp_path, rows)
+    assert data.classes == ("dog",) and [e.boxes.tolist() for e in data.splits["train"]] == [
+        [[0, 0, 9, 9]],
+        [[2, 1, 6, 4]],
+    ]
+    assert "left out, annotations whose bbox and segmentation are empty: 1 (annotation 5)" in data.notes
+    assert "left out, classes without a box: 1 (cat)" in data.notes
+    with pytest.raises(DataError, match=r"annotations\[1\]: category_id is 4"):
+        one_file(tmp_path, [rows[0], box(101, 4, [1, 2, 3, 4])])
+    with pytest.raises(DataError, match=r"annotations\[0\]: image_id is 7"):
+        one_file(tmp_path, [rows[0] | {"image_id": 7}])
+
+
+def test_areas_of_the_file_stay_with_their_boxes(tmp_path):
+    rows = [
+        box(101, 18, [1, 2, 3, 4], area=7.5),
+        box(100, 18, [0, 0, 9, 9]),
+        box(100, 3, [0, 0, 9, 9], area="40"),
+        {"image_id": 100, "category_id": 3, "bbox": [], "segmentation": [], "area": 99},
+        box(100, 3, [0, 0, 8, 9], area=0),
+    ]
+    a, b = one_file(tmp_path, rows).splits["train"]
+    assert (repr(a.areas.tolist()), b.areas.tolist()) == ("[nan, 40.0, 0.0]", [7.5])
+    assert [e.areas for e in one_file(tmp_path, [box(100, 3, [0, 0, 9, 9])]).splits["train"]] == [None, None]
+
+
+def test_small_objects_are_those_of_the_file(tmp_path):
+    """The figures are those of the file itself, also after a conversion: the object is smaller than its box."""
+    row = box(100, 18, [10, 10, 40, 25], area=800, iscrowd=0)
+    data = one_file(tmp_path, [row])
+    found = [{"image_id": 100, "category_id": 18, "bbox": [10, 10, 40, 25], "score": 0.5}]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    scores = ground_truth_check(data.splits["train"], data.classes).summary
+    assert scores == score_files(tmp_path / "all.json", tmp_path / "found.json").summary
+    assert (scores["APs"], scores["APm"]) == (1, None)
+    write_coco(data, tmp_path / "new", Notes())
+    assert json.loads((tmp_path / "new/annotations/train.json").read_text())["annotations"][0]["area"] == 800
+
+
+@pytest.mark.parametrize("area", ["wide", -1, [], float("nan"), True])
+def test_an_area_that_is_none_is_noted(tmp_path, area):
+    data = one_file(tmp_path, [box(100, 3, [0, 0, 9, 9], area=area, id=4)])
+    assert data.splits["train"][0].areas is None
+    assert any(note.startswith("not used, areas that are no number of pixels: 1 (") for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"category_id": "18"},
+        {"image_id": "100"},
+        {"bbox": ["1.0", "2", 3, 4]},
+        {"iscrowd": False},
+        {"score": 0.5, "attributes": {"occluded": False}, "keypoints": [1, 2, 2], "num_keypoints": 1},
+        {"segmentation": {"size": [40, 60], "counts": [5]}},
+        {"segmentation": [[1.0]]},
+    ],
+    ids=str,
+)
+def test_annotations_of_many_tools(tmp_path, more):
+    data = one_file(tmp_path, [box(100, 18, [1, 2, 3, 4]) | more])
+    assert data.splits["train"][0].boxes.tolist() == [[2, 1, 6, 4]] and not data.splits["train"][0].crowd.any()
+
+
+@pytest.mark.parametrize("sides", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 60}])
+def test_images_without_sides(tmp_path, sides):
+    images = [{"id": 100 + k, "file_name": f"{name}.jpg", **sides} for k, name in enumerate("ab")]
+    (a, b) = one_file(tmp_path, [box(101, 18, [1, 2, 3, 4])], images=images).splits["train"]
+    assert (a.annotated_size, a.width, a.height, len(b.boxes)) == (None, 60, 40, 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["https://host.org/data/a.jpg", "https://host.org/a.jpg?sig=x%2F1&t=2", "/data/upload/1/a.jpg", "s3://bucket/a.jpg",
+     "..\\..\\label-studio\\data\\media\\upload\\1\\a.jpg", "file:///home/me/a.jpg"],
+)  # fmt: skip
+def test_names_of_pictures_that_are_addresses(tmp_path, name):
+    data = one_file(tmp_path, [box(100, 18, [1, 2, 3, 4])], images=[{"id": 100, "file_name": name}])
+    assert [e.id for e in data.splits["train"]] == ["images/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"bbox": [1, 2, None, 4]}, r"annotations\[0\]: bbox is \[1, 2, None, 4\]; it must be four numbers"),
+        ({"bbox": {"x": 1}}, r"annotations\[0\]: bbox is \{'x': 1\}; it must be four numbers"),
+        ({"category_id": None}, r"annotations\[0\] has no 'category_id'"),
+        ({"bbox": None}, r"annotations\[0\] has no 'bbox', and no segmentation that gives one"),
+        ({"bbox": None, "segmentation": {"size": [40, 60], "counts": [-1]}}, r"annotations\[0\] has no 'bbox'"),
+    ],
+)
+def test_annotations_that_are_refused(tmp_path, more, message):
+    with pytest.raises(DataError, match=r"all\.json: " + message):
+        one_file(tmp_path, [box(100, 18, [1, 2, 3, 4]) | more])
+
+
+def test_a_reversed_box_is_reported_by_the_check(tmp_path):
+    data = one_file(tmp_path, [box(100, 18, [30, 20, -10, -5]), box(101, 18, [1, 2, 3, 4])])
+    assert [(f.kind, f.action) for f in check(data) if f.kind == "reversed"] == [("reversed", "dropped")]
+
+
+def test_a_file_without_annotations_is_refused(tmp_path):
+    write(tmp_path, "all.json", content(["a"]))
+    (tmp_path / "all.json").write_text(json.dumps({"images": [], "categories": [], "info": {}}))
+    with pytest.raises(DataError, match=r"all\.json: no list 'annotations'; the file has images, categories, info"):
+        read_coco(tmp_path, "all.json")

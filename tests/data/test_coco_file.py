@@ -15,6 +15,8 @@ SIDES = st.integers(0, 50) | st.floats(0, 50)
 ODD_SIDES = st.sampled_from(["3", "x", None, True, -1, 2**60, 10**400, math.nan, math.inf, 1e9, 1e10, [], "1_0"])
 FLAGS = st.sampled_from([0, 1])
 ODD_FLAGS = st.sampled_from([None, True, False, 0.0, 1.0, "0", "1", "true", "", 2, -1, [], {}, "x"])
+AREAS = st.integers(0, 50) | st.floats(0, 50)
+ODD_AREAS = st.sampled_from(["3", "x", None, True, -1, 2**60, 10**400, math.nan, math.inf, [], 0, 1e9])
 IDS = st.sampled_from([1, 2, 3])
 ODD_IDS = st.sampled_from(["1", "2", 1.0, True, None, 4, "x", [1], 2.5])
 
@@ -26,7 +28,7 @@ def one_of(usual, odd):
 
 PLAIN = st.fixed_dictionaries(
     {"image_id": IDS, "category_id": IDS, "bbox": st.lists(SIDES, min_size=4, max_size=4)},
-    optional={"iscrowd": FLAGS, "ignore": FLAGS},
+    optional={"iscrowd": FLAGS, "ignore": FLAGS, "area": AREAS},
 )
 ANY = st.fixed_dictionaries(
     {"image_id": one_of(IDS, ODD_IDS), "category_id": one_of(IDS, ODD_IDS)},
@@ -37,7 +39,8 @@ ANY = st.fixed_dictionaries(
         ),
         "iscrowd": one_of(FLAGS, ODD_FLAGS),
         "ignore": one_of(FLAGS, ODD_FLAGS),
-        "segmentation": st.just([[1, 2, 5, 2, 5, 9]]),
+        "segmentation": st.sampled_from([[[1, 2, 5, 2, 5, 9]], [], [[]], None]),
+        "area": one_of(AREAS, ODD_AREAS),
     },
 ) | st.sampled_from([None, 3, [], {"image_id": 1}])
 
@@ -62,7 +65,8 @@ def read(kind, groups):
         owners = file._places("image_id", file.image_codes, file.images)
     except DataError as error:
         return str(error)
-    return owners.tolist(), file.kinds.tolist(), file.corners.tolist(), list(file.crowd), file.boxes, file.notes.lines()
+    arrays = owners.tolist(), file.kinds.tolist(), file.corners.tolist(), list(file.crowd), file.areas.tolist()
+    return *arrays, file.boxes, file.notes.lines()
 
 
 @settings(max_examples=300, deadline=None)
@@ -72,10 +76,12 @@ def test_a_group_is_read_as_each_of_its_entries(groups):
 
 
 @pytest.mark.parametrize("flags", [{}, {"iscrowd": 1}, {"ignore": 1}])
-def test_plain_annotations_are_taken_at_once(flags, monkeypatch):
-    entry = {"image_id": 2, "category_id": 3, "bbox": [1, 2, 3.5, 4], **flags}
+@pytest.mark.parametrize("area", [{}, {"area": 7.5}, {"area": 8}])
+def test_plain_annotations_are_taken_at_once(flags, area, monkeypatch):
+    entry = {"image_id": 2, "category_id": 3, "bbox": [1, 2, 3.5, 4], **flags, **area}
     taken = CocoFile._entry
     monkeypatch.setattr(CocoFile, "_entry", lambda self, key, *rest: key != "annotations" and taken(self, key, *rest))
-    owners, kinds, corners, crowd, _, _ = read(CocoFile, [[entry, entry]])
+    owners, kinds, corners, crowd, areas, _, _ = read(CocoFile, [[entry, entry]])
     assert (owners, kinds, corners) == ([1, 1], [2, 2], [2.0, 1.0, 6.0, 4.5] * 2)
     assert crowd == [int(bool(flags))] * 2
+    assert repr(areas) == repr([float(area.get("area", math.nan))] * 2)

@@ -158,9 +158,29 @@ def test_subsets_are_splits(tmp_path):
         [],
     ]
     assert "taken as train, images without a subset: 1 (c.jpg)" in data.notes
-    write(tmp_path, image("a.jpg", subset="batch 7"))
-    with pytest.raises(DataError, match=r"image a\.jpg: subset is 'batch 7'; legal: Train, Validation, Test, default"):
-        read_cvat(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"), [("batch_1", [2, 0, 0]), ("Validation", [1, 1, 0]), ("val", [1, 1, 0]), ("", [2, 0, 0])]
+)
+def test_a_subset_that_names_no_split_is_train(tmp_path, other, expected):
+    for name in ("a.jpg", "b.jpg"):
+        picture(tmp_path / "images" / name)
+    write(tmp_path, image("a.jpg", box(), subset="batch_1"), image("b.jpg", box(), subset=other))
+    data = read_cvat(tmp_path, **NO_DRAW)
+    assert list(map(len, data.splits.values())) == expected
+    named = ["batch_1 of a.jpg", *(["batch_1 of b.jpg"] if other == "batch_1" else [])]
+    assert f"taken as train, images of subsets that name no split: {len(named)} ({', '.join(named)})" in data.notes
+
+
+def test_the_name_of_the_file_tells_the_split_of_subsets_that_name_none(tmp_path):
+    for split in ("train", "val"):
+        picture(tmp_path / split / "images" / f"{split}.png")
+        write(tmp_path, image(f"{split}.png", box(), subset="batch_1"), name=f"{split}/annotations.xml")
+    data = read_cvat(tmp_path)
+    assert list(map(len, data.splits.values())) == [1, 1, 0]
+    assert "taken as val, images of subsets that name no split: 1 (batch_1 of val.png)" in data.notes
+    assert any(note.startswith("split: names of files and folders") for note in data.notes)
 
 
 def test_several_files_and_frames_without_an_ending(tmp_path):

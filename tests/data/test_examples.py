@@ -1,6 +1,6 @@
 """Splits in arrays are sequences of the same examples."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,18 @@ LISTED = [
     Example(Path("é/\udcff.png"), 5, 6, [], [], [], "é\udcff", None, None, 9),
     Example(Path("c.jpg"), 7, 8, [[1, 1, 2, 2]], [3], [False], "c", Path("y.json"), None, 8),
 ]
+MEASURED = [replace(e, areas=np.arange(len(e.boxes)) + 0.5) for e in LISTED]
 
 
 def plain(example: Example) -> list[object]:
     return [part.tolist() if isinstance(part, np.ndarray) else part for part in astuple(example)]
 
 
-def test_a_split_gives_back_the_examples():
-    split = Examples.of(LISTED)
-    assert [plain(e) for e in split] == [plain(e) for e in LISTED]
-    assert [plain(split[k]) for k in (0, 1, -1)] == [plain(e) for e in LISTED]
+@pytest.mark.parametrize("listed", [LISTED, MEASURED], ids=["no areas", "areas"])
+def test_a_split_gives_back_the_examples(listed):
+    split = Examples.of(listed)
+    assert [plain(e) for e in split] == [plain(e) for e in listed]
+    assert [plain(split[k]) for k in (0, 1, -1)] == [plain(e) for e in listed]
     assert (len(split), split.counts.tolist(), split.owners.tolist()) == (3, [2, 0, 1], [0, 0, 2])
     assert split.box_sizes().tolist() == [[20, 10], [20, 10], [7, 8]]
     assert Examples.of(split) is split
@@ -32,8 +34,9 @@ def test_a_split_gives_back_the_examples():
 
 
 @pytest.mark.parametrize("places", [slice(1, None), slice(None, None, -1), slice(0, 0)])
-def test_a_part_of_a_split(places):
-    assert [plain(e) for e in Examples.of(LISTED)[places]] == [plain(e) for e in LISTED[places]]
+@pytest.mark.parametrize("listed", [LISTED, MEASURED], ids=["no areas", "areas"])
+def test_a_part_of_a_split(places, listed):
+    assert [plain(e) for e in Examples.of(listed)[places]] == [plain(e) for e in listed[places]]
 
 
 def test_places_outside_of_a_split():
@@ -64,6 +67,14 @@ def test_other_boxes_for_the_same_images():
     moved = split.with_boxes(split.boxes + 1, np.array([False, True, True]))
     assert [e.boxes.tolist() for e in moved] == [[[1, 1, 6, 6]], [], [[2, 2, 3, 3]]]
     assert [e.classes.tolist() for e in moved] == [[1], [], [3]] and moved[0].crowd.tolist() == [True]
+
+
+def test_areas_belong_to_their_boxes():
+    split = Examples.of([MEASURED[0], LISTED[2]])
+    assert split.areas[:2].tolist() == [0.5, 1.5] and np.isnan(split.areas[2])
+    assert split.with_boxes(split.boxes, np.array([False, True, True]))[0].areas.tolist() == [1.5]
+    with pytest.raises(ValueError, match=r"a\.jpg: 2 boxes, but 1 areas"):
+        replace(LISTED[0], areas=[1.0])
 
 
 def test_crops_give_back_the_pictures():

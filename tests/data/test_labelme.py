@@ -1,5 +1,6 @@
 import json
 import random
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,42 @@ def test_difficult_shapes_are_crowd(tmp_path):
     assert e.crowd.tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("kind", ["oriented_rectangle", "rotation", "quadrilateral", "cuboid", None])
+def test_hulls_of_the_shapes_of_other_versions_and_tools(tmp_path, kind):
+    write(tmp_path, "a.jpg", shape(points=[(20, 5), (30, 15), (20, 25), (10, 15)], kind=kind))
+    data = read_labelme(tmp_path, **NO_DRAW)
+    assert data.splits["train"][0].boxes.tolist() == [[5, 10, 25, 30]]
+    assert "boxes made from polygons, circles, masks and turned boxes: 1 (cat in a.json)" in data.notes
+
+
+@pytest.mark.parametrize(("kind", "points"), [("rectangle", []), ("polygon", []), (None, []), ("polygon", [(1, 2)])])
+def test_an_empty_shape_is_left_out_and_noted(tmp_path, kind, points):
+    write(tmp_path, "a.jpg", shape(), shape("dog", points=points, kind=kind))
+    data = read_labelme(tmp_path, **NO_DRAW)
+    assert len(data.splits["train"][0].boxes) == 1
+    assert f"left out, shapes without area: {kind or 'polygon'}: 1 (dog in a.json)" in data.notes
+
+
+def test_a_file_as_x_anylabeling_writes_it(tmp_path):
+    more = {"score": 0.5, "description": "", "difficult": True, "attributes": {}, "kie_linking": [], "direction": 0.8}
+    turned = shape(points=[(20, 5), (30, 15), (20, 25), (10, 15)], kind="rotation", **more)
+    write(tmp_path, "a.jpg", shape(points=[(1, 2), (9, 2), (9, 8), (1, 8)]), turned, imageData=None, description="")
+    (e,) = read_labelme(tmp_path, **NO_DRAW).splits["train"]
+    assert e.boxes.tolist() == [[2, 1, 8, 9], [5, 10, 25, 30]] and e.crowd.tolist() == [False, True]
+
+
+def test_pictures_inside_the_files_do_not_stay_in_memory(tmp_path):
+    for k in range(20):
+        write(tmp_path, f"{k}.jpg", shape(), imageData="A" * 3_000_000)
+    tracemalloc.start()
+    try:
+        read_labelme(tmp_path, **NO_DRAW)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 30_000_000, "ten of the twenty files; a file that is being parsed takes up to three times its size"
+
+
 @pytest.mark.parametrize(
     "path", ["..\\images\\a.jpg", "../images/a.jpg", "C:\\Users\\me\\images\\A.JPG", "old name.jpg"]
 )
@@ -148,7 +185,7 @@ def test_folders_of_splits(tmp_path):
         ),
         ({"shapes": [shape(points=[(1, 2)])]}, r"shapes\[0\] \(cat\): 1 points; a rectangle has 2 or more"),
         ({"shapes": [shape(points=[(1, 2), (3, 4), (5, 6)], kind="circle")]}, "3 points; a circle has 2"),
-        ({"shapes": [shape(points=[])]}, r"points is \[\]; it must be a list of points"),
+        ({"shapes": [shape() | {"points": None}]}, "points is None; it must be a list of points"),
         ({"shapes": [shape(points=[(1, 2), (3, "x")])]}, r"points\[1\] is \[3, 'x'\]; it must be two finite numbers"),
         ({"shapes": [shape(points=[(1, 2), (3, float("nan"))])]}, r"points\[1\] is \[3, nan\]"),
         ({"shapes": [shape(difficult="perhaps")]}, "difficult is 'perhaps'; it must be true or false"),

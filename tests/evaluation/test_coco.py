@@ -154,6 +154,38 @@ def test_random_case_equals_pycocotools_in_summary_and_per_class(seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+def test_areas_of_the_source_equal_pycocotools_with_the_areas_of_its_file(seed):
+    examples, classes, detections = random_case(seed)
+    rng = np.random.default_rng(seed)
+    for k, e in enumerate(examples):
+        areas = np.round(rng.uniform(0.2, 1, len(e.boxes)) * np.prod(e.boxes[:, 2:] - e.boxes[:, :2], axis=1))
+        areas[rng.random(len(areas)) < 0.2] = np.nan
+        examples[k] = replace(e, areas=None if k == 3 else areas)
+    evaluator = CocoEvaluator(examples, classes)
+    for id, found in detections.items():
+        evaluator.add(id, *found)
+    truth = coco_truth(examples, classes)
+    places = [(e, m) for e in examples for m in range(len(e.boxes))]
+    for row, (e, m) in zip(truth["annotations"], places, strict=True):
+        own = np.nan if e.areas is None else e.areas[m]
+        assert row["area"] == (row["bbox"][2] * row["bbox"][3] if np.isnan(own) else own)
+    theirs = pycocotools_figures(truth, coco_results(examples, evaluator.detections))
+    assert list(evaluator.result().summary.values()) == pytest.approx(theirs.stats.tolist(), abs=1e-9)
+
+
+def test_an_object_that_is_smaller_than_its_box_is_small(tmp_path):
+    """A box of 40 x 40 pixels, and an object of 800 pixels in it: below 32 * 32, it counts as small."""
+    (e,) = (replace(example([[10, 10, 50, 50]]), areas=[800]),)
+    found = np.array([[10.0, 10, 50, 50]]), np.array([0.9]), np.array([1])
+    ours = evaluate([e], ("cat",), a=found).summary
+    dataset = DetectionDataset("toy", ("cat",), {"test": [e]})
+    (tmp_path / "truth.json").write_text(json.dumps(truth_file(dataset, "test")))
+    (tmp_path / "results.json").write_text(json.dumps(results_file(dataset, "test", {"a": found})))
+    assert ours == score_files(tmp_path / "truth.json", tmp_path / "results.json").summary
+    assert (ours["AP"], ours["APs"], ours["APm"], ours["ARs"], ours["ARm"]) == (1, 1, None, 1, None)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
 def test_ranking_gives_the_recall_and_precision_that_coco_has_at_iou_50(seed):
     examples, classes, detections = random_case(seed)
     for place, (id, (boxes, found, kinds)) in enumerate(detections.items()):
@@ -302,6 +334,25 @@ def test_results_leave_as_xywh_with_the_ids_of_the_source(source_ids, ids):
     assert [image["id"] for image in truth["images"]] == ids
     assert {row["category_id"] for row in truth["annotations"]} == {90}
     assert [image["file_name"] for image in truth["images"]] == ["one/x.jpg", "two/y.jpg"]
+
+
+HUGE = (2**63 - 1, 2**62, 2**63, 2**127 + 5, -(2**63) - 1)
+
+
+@pytest.mark.parametrize("ids", [HUGE[:2], HUGE[1:3], HUGE[3:], ("b", "a"), (7, "a")], ids=str)
+def test_ids_of_images_of_any_size_and_kind_are_scored_and_written(tmp_path, ids):
+    examples = tuple(numbered(name, number) for name, number in zip("xy", ids, strict=True))
+    dataset = DetectionDataset("toy", ("cat", "dog"), {"test": examples})
+    found = {name: (e.boxes, np.array([0.5]), e.classes) for name, e in zip("xy", examples, strict=True)}
+    assert evaluate(examples, dataset.classes, **found).summary["AP"] == 1
+    truth, rows = truth_file(dataset, "test"), results_file(dataset, "test", found)
+    assert [row["image_id"] for row in rows] == [image["id"] for image in truth["images"]] == list(ids)
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    assert score_files(tmp_path / "truth.json", tmp_path / "results.json").summary["AP"] == 1
+    (tmp_path / "results.json").write_text(json.dumps([rows[0] | {"image_id": "none"}, rows[0] | {"image_id": 9}]))
+    with pytest.raises(DataError, match=r"results\.json: image_id (none|9) is not in .*truth\.json"):
+        score_files(tmp_path / "truth.json", tmp_path / "results.json")
 
 
 def test_file_names_are_relative_to_the_folder_that_all_share():

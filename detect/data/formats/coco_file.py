@@ -1,10 +1,12 @@
 """One file of COCO's json: its three lists, checked entry by entry, and its images with their boxes in arrays."""
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from detect.errors import DataError, first_few
 
 KEYS = {"categories": ("id", "name"), "images": ("id", "file_name"), "annotations": ("image_id", "category_id")}
 """The lists of a COCO file, and what each of their entries must have."""
+EMPTY: tuple[object, ...] = (None, [], [[]])
+"""What stands in place of a box or a segmentation that an annotation does not have."""
 
 
 class _Codes:
@@ -74,7 +78,8 @@ class CocoFile:
         self.categories = {i: one_name(entry["name"]) for i, entry in self.titles.items()}
         self.numbers = {i: _number_of(i, k) for k, i in enumerate(self.categories, 1)}
         self.kinds = self._places("category_id", self.kind_codes, {i: k for k, i in enumerate(self.categories)})
-        counts = np.bincount(self.kinds, minlength=len(self.categories)).tolist()
+        shaped = ~np.isnan(np.frombuffer(self.corners, np.float64)[::4])
+        counts = np.bincount(self.kinds[shaped], minlength=len(self.categories)).tolist()
         self.boxes = dict(zip(self.categories, counts, strict=True))
         for title, count in Counter(self.categories.values()).items():
             if count > 1:
@@ -91,7 +96,7 @@ class CocoFile:
             self.titles: dict[str, dict[str, Any]] = {}
         elif key == "annotations":
             self.image_codes, self.kind_codes = _Codes(), _Codes()
-            self.corners, self.crowd = array("d"), bytearray()
+            self.corners, self.crowd, self.areas = array("d"), bytearray(), array("f")
 
     def _plain(self, entries: Sequence[Any]) -> bool:
         """Takes annotations at once, as `_entry` takes them one by one; False if one of them needs a closer look."""
@@ -99,13 +104,16 @@ class CocoFile:
             ids = [[entry[key] for entry in entries] for key in KEYS["annotations"]]
             boxes = [entry["bbox"] for entry in entries]
             flags = [[entry.get(key, 0) for entry in entries] for key in ("iscrowd", "ignore")]
+            areas = [entry.get("area") for entry in entries]
             numbers = list(chain.from_iterable(boxes))
-            sides = np.array(numbers, np.float64)
+            sides, sizes = np.array(numbers, np.float64), np.array(areas, np.float64)  # None is NaN
             plain = (
                 set(map(type, boxes)) == {list}
                 and set(map(len, boxes)) == {4}
                 and set(map(type, numbers)) <= {int, float}
                 and bool((np.abs(sides) <= MOST).all())
+                and set(map(type, areas)) <= {int, float, NoneType}
+                and int(((sizes >= 0) & (sizes <= MOST)).sum()) == len(areas) - areas.count(None)
                 and set(map(type, chain(*ids))) <= {int, str}
                 and set(map(type, chain(*flags))) == {int}
                 and set(chain(*flags)) <= {0, 1}
@@ -118,6 +126,7 @@ class CocoFile:
             self.image_codes.extend(ids[0])
             self.kind_codes.extend(ids[1])
             self.crowd.extend(map(max, *flags))
+            self.areas.frombytes(sizes.astype(np.float32).tobytes())
         return plain
 
     def _entry(self, key: str, k: int, entry: Any) -> None:
@@ -130,6 +139,7 @@ class CocoFile:
             self.kind_codes.add(entry["category_id"])
             self.corners.extend(self._box(k, entry))
             self.crowd.append(self._flag(k, entry, "iscrowd") or self._flag(k, entry, "ignore"))
+            self.areas.append(self._area(k, entry))
             return
         i, title = _id(entry["id"]), KEYS[key][1]
         if i is None:
@@ -179,9 +189,11 @@ class CocoFile:
         """The images of the file with their boxes, in its order. It is called once: the ids are given up for them."""
         owners = self._places("image_id", self.image_codes, self.images)
         del self.image_codes, self.images  # they take as much memory as the records
+        boxes, areas = np.frombuffer(self.corners, np.float64).reshape(-1, 4), np.frombuffer(self.areas, np.float32)
         order = np.argsort(owners, kind="stable")
+        order = order[~np.isnan(boxes[order, 0])]  # those without a shape are left out
         asked_by = f"{self.path}: images"
-        paths = Texts.of(pictures.locate(name, asked_by) or "" for name in self.file_names)
+        paths = Texts.of(pictures.locate(_no_query(name), asked_by) or "" for name in self.file_names)
         missing = [name for name, path in zip(self.file_names, paths, strict=True) if not path]
         if missing:
             raise DataError(
@@ -190,20 +202,21 @@ class CocoFile:
             )
         titles = {title: k for k, title in enumerate(dict.fromkeys(self.categories.values()))}
         names = np.array([titles.get(self.categories.get(i, ""), -1) for i in self.boxes], np.int32)[self.kinds]
-        counts = np.bincount(owners, minlength=len(paths))
+        counts = np.bincount(owners[order], minlength=len(paths))
         return Records(
             paths,
             Texts.of(_below(path, root) for path in paths),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
             tuple(titles),
             names[order],
-            np.frombuffer(self.corners, np.float64).reshape(-1, 4)[order],
+            boxes[order],
             np.frombuffer(self.crowd, bool)[order],
             (self.path,),
             np.zeros(len(paths), np.int32),
             np.frombuffer(self.sizes, np.int64).reshape(-1, 2).astype(np.int32),
             packed_ids(self.ids),
             np.zeros(len(paths), bool),
+            None if np.isnan(areas[order]).all() else areas[order],
         )
 
     def _size(self, entry: dict[str, Any]) -> tuple[int, int]:
@@ -227,11 +240,29 @@ class CocoFile:
             raise DataError(f"{self.path}: annotations[{k}]: {key} is {annotation[key]!r}; it must be 0 or 1")
         return value
 
+    def _area(self, k: int, annotation: dict[str, Any]) -> float:
+        """The area of an object, which is that of its segmentation in COCO's own files; NaN if there is none."""
+        area = annotation.get("area")
+        if area is None:
+            return math.nan
+        number = finite(area)
+        if number is None or number < 0:
+            self.notes.add("not used, areas that are no number of pixels", f"annotation {annotation.get('id', k)}")
+            return math.nan
+        return number
+
     def _box(self, k: int, annotation: dict[str, Any]) -> list[float]:
-        """COCO [x, y, width, height] -> [ymin, xmin, ymax, xmax]; without bbox, the box of the segmentation."""
-        box = annotation.get("bbox")
+        """COCO [x, y, width, height] -> [ymin, xmin, ymax, xmax]; without bbox, the box of the segmentation.
+
+        NaN for an annotation that has both keys empty, or one empty and no other.
+        """
+        box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
         if not box:
-            hull = _hull(annotation.get("segmentation"))
+            hull = _hull(segmentation)
+            if hull is None and box in EMPTY and segmentation in EMPTY and (box, segmentation) != (None, None):
+                kind = "left out, annotations whose bbox and segmentation are empty"
+                self.notes.add(kind, f"annotation {annotation.get('id', k)}")
+                return [math.nan] * 4
             if hull is None:
                 raise DataError(f"{self.path}: annotations[{k}] has no 'bbox', and no segmentation that gives one")
             self.notes.add("boxes made from segmentations", f"annotation {annotation.get('id', k)}")
@@ -243,6 +274,11 @@ class CocoFile:
             )
         x, y, width, height = numbers  # type: ignore[misc]
         return [y, x, y + height, x + width]  # type: ignore[operator,list-item]
+
+
+def _no_query(name: str) -> str:
+    """A file name; of an address, such as that of a picture in a cloud, without what follows its path."""
+    return name.partition("?")[0] if "://" in name else name
 
 
 def _below(path: str, root: Path) -> str:

@@ -58,15 +58,16 @@ def read_cvat(
     """Reads exports "CVAT for images 1.1".
 
     root: the annotations.xml, or the folder that contains one or several, at any depth, and their pictures.
-        The subset of an image (Train, Validation, Test) is its split. Without subsets, the words train, val and test in
-        the names of files and folders tell the split of a whole file; a file without one is train.
+        The subset of an image (Train, Validation, Test) is its split. If no subset of a file is one of these, the words
+        train, val and test in the names of files and folders tell the split of the whole file. The rest is train, and
+        subsets of other names are noted.
     Other arguments: `detect.data.assemble.Selection`.
 
     Classes are the labels of the task that have a box, in its order. A box is the hull of a turned box, a polygon, an
     ellipse, a mask or a cuboid. Points, polylines, skeletons and tags are left out and noted. Objects with the
     attribute `difficult` or `is_crowd` are crowd. An image without boxes is a picture without objects.
     Raises DataError, naming the file and the image, for malformed XML (with the line), <track> (CVAT for video), a
-    label that the task does not have, a value that is no number, a subset that is no split, and a missing picture.
+    label that the task does not have, a value that is no number, and a missing picture.
     """
     notes, place = Notes(), expanded(root)
     folder = place.parent if place.is_file() else existing_folder(root)
@@ -81,9 +82,9 @@ def read_cvat(
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
         whole = None if path == place else split_of(path.relative_to(folder))
-        by_subset = any(image.subset.lower() not in NO_SUBSET for image in images)
+        by_subset = _by_subset(images)
         origins |= dict.fromkeys(["subsets"] if by_subset else ["names of files and folders"] if whole else [])
-        for split, here in _splits(path, images, whole, notes).items():
+        for split, here in _splits(images, None if by_subset else whole, by_subset, notes).items():
             records.setdefault(split, []).extend(_records(path, folder, here, owners, notes))
     origin = ", ".join(origins) or "none given"
     found = Found(folder, records, origin, notes, list(labels) or None, unused=False, used=paths)
@@ -258,21 +259,26 @@ def _cuboid(shape: Element, where: str) -> list[float]:
 _BOXES = {"box": _box, "polygon": _polygon, "ellipse": _ellipse, "mask": _mask, "cuboid": _cuboid}
 
 
-def _splits(path: Path, images: Sequence[Image], whole: str | None, notes: Notes) -> dict[str, list[Image]]:
-    """The images of each split: by their subsets, else all of the split `whole`, else train."""
+def _splits(images: Sequence[Image], whole: str | None, by_subset: bool, notes: Notes) -> dict[str, list[Image]]:
+    """The images of each split: by their subsets, else of the split `whole`, else train.
+
+    by_subset: whether a subset names a split, so that an image without one is noted.
+    """
     splits: dict[str, list[Image]] = {}
-    has_subsets = any(image.subset.lower() not in NO_SUBSET for image in images)
+    rest = whole or "train"
     for image in images:
         split = split_named(image.subset)
         if split is None and image.subset.lower() not in NO_SUBSET:
-            raise DataError(
-                f"{path}: image {image.name[:200]}: subset is '{image.subset[:80]}'; "
-                "legal: Train, Validation, Test, default"
-            )
-        if has_subsets and split is None:
+            notes.add(f"taken as {rest}, images of subsets that name no split", f"{image.subset[:80]} of {image.name}")
+        elif split is None and by_subset:
             notes.add("taken as train, images without a subset", image.name)
-        splits.setdefault(split or (None if has_subsets else whole) or "train", []).append(image)
+        splits.setdefault(split or rest, []).append(image)
     return splits
+
+
+def _by_subset(images: Sequence[Image]) -> bool:
+    """Whether the subset of an image names a split."""
+    return any(split_named(image.subset) for image in images)
 
 
 def _records(

@@ -1,4 +1,4 @@
-"""LabelMe json (github.com/wkentaro/labelme): one file per picture, with shapes in continuous pixels from 0."""
+"""LabelMe json (github.com/wkentaro/labelme), also of X-AnyLabeling: one file per picture, continuous pixels from 0."""
 
 import os.path
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,11 @@ from detect.data.parallel import each
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
 
-FEWEST = {"rectangle": 2, "polygon": 2, "rotation": 4, "circle": 2, "mask": 2}
-"""The shapes that give a box, and how many points each has at least."""
+FEWEST = {
+    "rectangle": 2, "polygon": 1, "circle": 2, "mask": 2, "oriented_rectangle": 4, "rotation": 4, "quadrilateral": 4,
+    "cuboid": 4,
+}  # fmt: skip
+"""The shapes of LabelMe and X-AnyLabeling that give a box, and how many points each has at least, if it has some."""
 OPEN = ("point", "points", "line", "linestrip")
 """The shapes without area."""
 KEYS = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", "lineColor", "fillColor")
@@ -60,16 +63,20 @@ def read_labelme(
         split. A picture is the one that imagePath names, or else the one with the name of the json.
     Other arguments: `detect.data.assemble.Selection`.
 
-    A box is the hull of the points of a rectangle, a polygon or a mask; that of a circle is made from its centre and a
-    point on it. Points, lines and shapes without area are left out and noted. Shapes with the flag `difficult` are
-    crowd. Shapes that share a group_id stay separate boxes. A json without shapes is a picture without objects.
+    A box is the hull of the points of a rectangle, a turned one, a polygon, a quadrilateral, a cuboid or a mask; that
+    of a circle is made from its centre and a point on it. Points, lines and shapes without points or area are left out
+    and noted. Shapes with the flag `difficult` are crowd. Shapes that share a group_id stay separate boxes. A json
+    without shapes is a picture without objects.
     Raises DataError, naming the file (and the line or the shape), for malformed json, a key that is missing or of
     another type, a number that is not finite, a picture that is missing, and two files about one picture.
     """
     folder, notes = existing_folder(root), Notes()
     paths = find_files(folder, {".json"})
-    contents = each(lambda path: read_json(path, notes), paths)
-    found = [parse(path, c, notes) for path, c in zip(paths, contents, strict=True) if _is_labelme(c)]
+    found = []
+    for annotation, own in each(_read, paths):
+        notes.join(own)
+        if annotation:
+            found.append(annotation)
     if not found:
         having = f"; its json files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
         raise DataError(f"dataset.root={folder}: no json below it has the keys 'shapes' and 'imagePath'{having}")
@@ -103,9 +110,12 @@ def recognise(folder: Path) -> str | None:
     return None
 
 
-def _is_labelme(content: object) -> bool:
-    """Whether a json is about one picture; a key that is missing is then named."""
-    return isinstance(content, dict) and ("shapes" in content or "imagePath" in content)
+def _read(path: Path) -> tuple[Annotation | None, Notes]:
+    """One file with its notes; None if it is not about one picture. The picture that it may hold is not kept."""
+    notes = Notes()
+    content = read_json(path, notes)
+    is_labelme = isinstance(content, dict) and ("shapes" in content or "imagePath" in content)
+    return parse(path, content, notes) if is_labelme else None, notes
 
 
 def parse(path: Path, content: Mapping[str, Any], notes: Notes) -> Annotation:
@@ -135,7 +145,8 @@ def _add(annotation: Annotation, shape: Mapping[str, Any], where: str, notes: No
         raise DataError(f"{where}: label is {short(label)}; it must be the name of a class")
     title, file = one_name(label), annotation.path.name
     where = f"{where} ({title[:80]})"
-    kind = shape.get("shape_type", "polygon")  # files of old versions have polygons only, and no key
+    kind = shape.get("shape_type")
+    kind = "polygon" if kind is None else kind  # files of old versions have polygons only, and no key
     if kind not in (*FEWEST, *OPEN):
         raise DataError(f"{where}: shape_type is {short(kind)}; legal: {', '.join([*FEWEST, *OPEN])}")
     points = _points(shape.get("points"), where)
@@ -152,7 +163,7 @@ def _add(annotation: Annotation, shape: Mapping[str, Any], where: str, notes: No
             difficult = True
         else:
             notes.add("not used, flags of shapes", f"{key[:80]} of {title} in {file}")
-    if kind in OPEN:
+    if kind in OPEN or not len(points):
         notes.add(f"left out, shapes without area: {kind}", f"{title} in {file}")
         return
     if len(points) < FEWEST[kind] or (kind == "circle" and len(points) != 2):
@@ -172,15 +183,15 @@ def _add(annotation: Annotation, shape: Mapping[str, Any], where: str, notes: No
 
 def _points(value: object, where: str) -> np.ndarray:
     """The points of a shape, float64 [n, 2] xy in pixels."""
+    if not isinstance(value, list):
+        raise DataError(f"{where}: points is {short(value)}; it must be a list of points [x, y]")
     points = []
-    for k, point in enumerate(value if isinstance(value, list) else ()):
+    for k, point in enumerate(value):
         numbers = [finite(v) for v in point] if isinstance(point, list) and len(point) == 2 else [None]
         if None in numbers:
             raise DataError(f"{where}: points[{k}] is {short(point)}; it must be two finite numbers [x, y]")
         points.append(numbers)
-    if not points:
-        raise DataError(f"{where}: points is {short(value)}; it must be a list of points [x, y]")
-    return np.array(points, np.float64)
+    return np.array(points, np.float64).reshape(-1, 2)
 
 
 def _box(kind: str, points: np.ndarray) -> list[float]:

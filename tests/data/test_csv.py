@@ -112,6 +112,35 @@ def test_the_form_of_keras_retinanet(root):
     assert (a.classes.tolist(), len(c.boxes)) == ([2, 1], 0)
     with pytest.raises(ConfigError, match=r"dataset\.first_pixel=1: .*labels\.csv has no header"):
         read_csv(root, first_pixel=1)
+    assert read_csv(root, first_pixel="continuous", **NO_DRAW).splits["train"][0].boxes.tolist() == a.boxes.tolist()
+
+
+def test_most_corners_with_fractions_are_continuous(root):
+    (root / "labels.csv").write_text(HEADER + "a.jpg,60,40,cat,0.0,10.25,30.75,40.0\nb.jpg,60,40,cat,1.5,2.5,4.5,8.5\n")
+    data = read_csv(root, **NO_DRAW)
+    assert [e.boxes.tolist() for e in data.splits["train"]] == [[[10.25, 0, 40, 30.75]], [[2.5, 1.5, 8.5, 4.5]]]
+    assert any("6 of 8 coordinates have fractions: they are taken as continuous" in note for note in data.notes)
+    inclusive = read_csv(root, first_pixel=1, **NO_DRAW)
+    assert inclusive.splits["train"][1].boxes.tolist() == [[1.5, 0.5, 8.5, 4.5]]
+
+
+def test_corners_that_are_shares_of_the_sides_are_refused(root):
+    (root / "labels.csv").write_text(HEADER + "a.jpg,60,40,cat,0.1,0.25,0.5,1\n")
+    with pytest.raises(DataError, match=r"a\.jpg: all corners are from 0 to 1, such as 0\.1; they must be pixels"):
+        read_csv(root)
+
+
+@pytest.mark.parametrize("name", ["a", "C:\\data\\a.jpg", "data/a.jpg", "A.JPG"])
+def test_other_names_of_a_picture(root, name):
+    (root / "labels.csv").write_text(HEADER + f"{name},60,40, cat ,11,21,20,30\n")
+    (a,) = read_csv(root, **NO_DRAW).splits["train"]
+    assert (a.id, a.boxes.tolist()) == ("a.jpg", [[20, 10, 30, 20]])
+
+
+def test_pictures_that_differ_in_letter_case_only(root):
+    picture(root / "A.jpg", (50, 30))
+    (root / "labels.csv").write_text(HEADER + "a.jpg,60,40,cat,1,1,60,40\nA.jpg,50,30,cat,1,1,50,30\n")
+    assert [(e.id, e.width) for e in read_csv(root, **NO_DRAW).splits["train"]] == [("A.jpg", 50), ("a.jpg", 60)]
 
 
 def test_a_box_that_is_given_twice_is_removed(root):

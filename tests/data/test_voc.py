@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.formats.voc import read_voc
+from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats.voc import read_voc, recognise
 from detect.data.formats.voc_xml import read_xml
+from detect.data.formats.writing import write_voc
 from detect.data.notes import Notes
 from detect.data.validate import check
 from detect.errors import DataError
@@ -203,6 +206,287 @@ def test_messages_for_what_is_not_there(kit, tmp_path_factory):
         read_voc(kit)
     with pytest.raises(DataError, match=r"no folder pictures/ \(dataset\.images\)"):
         read_voc(kit, images="pictures")
+
+
+def write_xml(root: Path, stem: str, body: str, size=(60, 40)) -> Path:
+    """One picture and its XML with `body`, side by side."""
+    Image.new("RGB", size).save(root / f"{stem}.png")
+    (root / f"{stem}.xml").write_text(f"<annotation>{body}</annotation>")
+    return root / f"{stem}.xml"
+
+
+def bndbox(*corners, name="cat", more="") -> str:
+    box = "".join(f"<{t}>{v}</{t}>" for t, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+    return f"<object><name>{name}</name>{more}<bndbox>{box}</bndbox></object>"
+
+
+def boxes(root: Path, **keys) -> list:
+    """The boxes of all images as [xmin, ymin, xmax, ymax], to a thousandth of a pixel."""
+    data = read_voc(root, val_fraction=0, test_fraction=0, **keys)
+    rows = (box for examples in data.splits.values() for e in examples for box in e.boxes[:, [1, 0, 3, 2]].tolist())
+    return [[round(value, 3) for value in row] for row in rows]
+
+
+def ids(root: Path, **keys) -> dict[str, list[str]]:
+    splits = read_voc(root, val_fraction=0, test_fraction=0, **keys).splits
+    return {split: [e.id for e in examples] for split, examples in splits.items() if examples}
+
+
+def several(root: Path, stems: str = "abcd") -> None:
+    for stem in stems:
+        write(root, stem, [("cat", 1, 1, 9, 9)])
+
+
+# Lists of images, as other tools name and write them
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ({"default": "abcd"}, {"train": "abcd"}),
+        ({"Default": "abcd", "cat_default": "ab"}, {"train": "abcd"}),
+        ({"Train": "ab", "Validation": "cd"}, {"train": "ab", "val": "cd"}),
+        ({"train": "ab", "valid": "c", "Testing": "d"}, {"train": "ab", "val": "c", "test": "d"}),
+        ({"default": "abc", "Test": "d"}, {"train": "abc", "test": "d"}),
+        ({"TRAINVAL": "abc", "test": "d", "default": "ab"}, {"train": "abc", "test": "d"}),
+    ],
+)
+def test_lists_are_found_by_other_names_of_their_splits(tmp_path, lists, expected):
+    several(tmp_path)
+    for title, stems in lists.items():
+        write_list(tmp_path, title, *stems)
+    assert ids(tmp_path) == {split: list(stems) for split, stems in expected.items()}
+
+
+def test_a_list_of_the_exact_name_comes_first_and_the_other_is_noted(kit):
+    write_list(kit, "valid", "a", "c")
+    data = read_voc(kit)
+    assert [e.id for e in data.splits["val"]] == ["b"]
+    assert "not used, lists of a split that has another list: 1 (valid.txt)" in data.notes
+
+
+def test_a_list_of_images_without_a_subset_is_noted_beside_a_list_of_train(tmp_path):
+    several(tmp_path, "ab")
+    write_list(tmp_path, "Train", "a")
+    write_list(tmp_path, "default", "b")
+    assert ids(tmp_path) == {"train": ["a"]}
+    assert "not used, lists of a split that has another list: 1 (default.txt)" in read_voc(tmp_path).notes
+
+
+def test_lists_in_the_folder_above(tmp_path):
+    several(tmp_path)
+    write_list(tmp_path, "train", "a", "b")
+    write_list(tmp_path, "val", "c", "d")
+    for path in (tmp_path / "ImageSets/Main").iterdir():
+        path.rename(tmp_path / "ImageSets" / path.name)
+    (tmp_path / "ImageSets/Main").rmdir()
+    assert ids(tmp_path) == {"train": ["a", "b"], "val": ["c", "d"]}
+    assert "split: lists of ImageSets (train: train, val: val); no test images" in read_voc(tmp_path).notes
+    (tmp_path / "ImageSets/Segmentation").mkdir()
+    for path in (tmp_path / "ImageSets").glob("*.txt"):
+        path.rename(tmp_path / "ImageSets/Segmentation" / path.name)
+    assert ids(tmp_path) == {"train": ["a", "b", "c", "d"]}  # lists of pictures with a mask are no split of the boxes
+
+
+def test_two_lists_that_mean_one_split_are_refused(tmp_path):
+    several(tmp_path)
+    write_list(tmp_path, "train", "a", "b")
+    write_list(tmp_path, "Validation", "c")
+    write_list(tmp_path, "valid", "d")
+    with pytest.raises(DataError, match=r"Main: Validation\.txt and valid\.txt both mean the split val; .*splits\.val"):
+        read_voc(tmp_path)
+    assert ids(tmp_path, splits={"train": "train", "val": "valid"}) == {"train": ["a", "b"], "val": ["d"]}
+
+
+def test_a_list_that_is_named_is_that_one_alone(tmp_path):
+    several(tmp_path)
+    write_list(tmp_path, "holdout", "a", "b")
+    with pytest.raises(DataError, match=r"splits\.train=train .*the lists are: holdout\. .*dataset=voc"):
+        read_voc(tmp_path)
+    assert ids(tmp_path, splits={"train": "holdout"}) == {"train": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a.jpg", "./a", "JPEGImages/a.jpg", "jpegimages\\a.jpg", "/home/me/VOC/JPEGImages/a.jpg", "Annotations/a.xml",
+     "a -1", "a.jpg\t1", "JPEGImages/a.jpg 0"],
+)  # fmt: skip
+def test_a_line_of_a_list_may_have_folders_an_ending_and_a_flag(tmp_path, line):
+    several(tmp_path, "ab")
+    several(tmp_path, ["my cat"])
+    write_list(tmp_path, "train", "b", line, "my cat")
+    assert ids(tmp_path) == {"train": ["a", "b", "my cat"]}
+
+
+def test_folders_of_pictures_stay_in_a_line_of_a_list(tmp_path):
+    for folder in ("one", "two"):
+        write(tmp_path, "a", [("cat", 1, 1, 9, 9)], images=f"JPEGImages/{folder}", xml=f"Annotations/{folder}")
+    write_list(tmp_path, "train", "JPEGImages/one/a.jpg")
+    assert ids(tmp_path) == {"train": ["one/a"]}
+    write_list(tmp_path, "train", "a")
+    with pytest.raises(DataError, match=r"train\.txt: it lists a,"):
+        read_voc(tmp_path)
+
+
+def test_names_that_differ_in_letter_case_only(tmp_path):
+    several(tmp_path, "Aa")
+    write_list(tmp_path, "train", "A", "a")
+    assert ids(tmp_path) == {"train": ["A", "a"]}
+    several(tmp_path, ["cow", "Cow", "dog"])
+    write_list(tmp_path, "train", "DOG.JPG", "Cow.JPG")
+    assert ids(tmp_path) == {"train": ["Cow", "dog"]}
+    write_list(tmp_path, "train", "COW")
+    with pytest.raises(DataError, match=r"train\.txt: it lists COW, .*letter case"):
+        read_voc(tmp_path)
+
+
+# Corners that are continuous
+
+
+def test_most_corners_with_fractions_are_continuous(tmp_path):
+    write_xml(tmp_path, "a", bndbox("0.0", "0.0", "59.84", "39.91") + bndbox("10.25", "20.5", "30.75", "25.12"))
+    write_xml(tmp_path, "b", bndbox("4.5", "6.0", "60.0", "8.5"))
+    expected = [[0, 0, 59.84, 39.91], [10.25, 20.5, 30.75, 25.12], [4.5, 6, 60, 8.5]]
+    assert boxes(tmp_path) == boxes(tmp_path, first_pixel="continuous") == expected
+    (note,) = [n for n in read_voc(tmp_path).notes if "fractions" in n]
+    assert "8 of 12 coordinates have fractions: they are taken as continuous" in note
+    assert "dataset.first_pixel=1" in note and "2 (a.xml, b.xml)" in note
+    assert boxes(tmp_path, first_pixel=1)[2] == [3.5, 5, 60, 8.5]
+
+
+def test_a_few_corners_with_fractions_are_noted_and_change_nothing(tmp_path):
+    write_xml(tmp_path, "a", bndbox(1, 1, 60, 40) + bndbox("10.5", 20, 30, 25))
+    assert boxes(tmp_path) == [[0, 0, 60, 40], [9.5, 19, 30, 25]]
+    (note,) = [n for n in read_voc(tmp_path).notes if "fractions" in n]
+    assert "1 of 8 coordinates have fractions" in note and "dataset.first_pixel=continuous" in note and "a.xml" in note
+
+
+def test_what_the_program_writes_is_inclusive_and_counts_from_one(tmp_path):
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (60, 40)).save(picture)
+    box = np.array([[1.25, -0.5, 30.75, 40.25], [-1, -1, 10.5, 60]])  # y first; outside of the picture, too
+    example = Example(picture, 60, 40, box, np.array([1, 1]), np.array([False, True]), "a")
+    dataset = DetectionDataset("made", ("cat",), {"train": [example], "val": [], "test": []}, ())
+    write_voc(dataset, tmp_path / "voc", Notes())
+    assert "<xmin>0.5</xmin><ymin>2.25</ymin>" in (tmp_path / "voc/Annotations/a.xml").read_text()
+    assert boxes(tmp_path / "voc") == box[:, [1, 0, 3, 2]].tolist()
+    assert not any("first_pixel" in note for note in read_voc(tmp_path / "voc").notes)
+    write_xml(tmp_path / "voc", "b", "")
+    (tmp_path / "voc/b.xml").rename(tmp_path / "voc/Annotations/b.xml")
+    (tmp_path / "voc/Annotations/b.xml").write_text(f"<annotation>{bndbox(1.5, 2.5, 3.5, 4.5)}</annotation>")
+    (tmp_path / "voc/ImageSets/Main/val.txt").write_text("b\n")
+    assert boxes(tmp_path / "voc") == [*box[:, [1, 0, 3, 2]].tolist(), [1.5, 2.5, 3.5, 4.5]]  # each by its own rule
+
+
+def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
+    write_xml(tmp_path, "a", bndbox(0.1, 0.25, 0.5, 1))
+    with pytest.raises(DataError, match=r"a\.xml: all corners are from 0 to 1, such as 0\.1; they must be pixels"):
+        read_voc(tmp_path)
+
+
+HULLS = {
+    "LabelMe": "<polygon><username>me</username>{}</polygon>".format(
+        "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((5, 6), (25, 6), (25, 16), (5, 16)))
+    ),
+    "Roboflow": "<polygon><x1>5</x1><y1>6</y1><x2>25</x2><y2>16</y2><x3>5</x3><y3>16</y3></polygon>",
+    "turned": "<robndbox><cx>15</cx><cy>11</cy><w>20</w><h>10</h><angle>0</angle></robndbox>",
+    "mask": "<segm><box><xmin>5</xmin><ymin>6</ymin><xmax>25</xmax><ymax>16</ymax></box><mask>m.png</mask>"
+    "<scribbles><xmin>0</xmin><ymin>0</ymin><xmax>1</xmax><ymax>1</ymax></scribbles></segm>",
+}
+
+
+@pytest.mark.parametrize("kind", HULLS)
+@pytest.mark.parametrize("first_pixel", [None, 0, 1, "continuous"])
+def test_hulls_are_continuous(tmp_path, kind, first_pixel):
+    hull = f"<object><name>cat</name><deleted>0</deleted>{HULLS[kind]}</object>"
+    write_xml(tmp_path, "a", hull + bndbox(6, 7, 25, 36))
+    first = {0: [6, 7, 26, 37], "continuous": [6, 7, 25, 36]}.get(first_pixel, [5, 6, 25, 36])
+    assert boxes(tmp_path, first_pixel=first_pixel) == [[5, 6, 25, 16], first]
+    notes = read_voc(tmp_path).notes
+    assert "boxes made from polygons, masks and turned boxes: 1 (a.xml)" in notes
+    assert not any("first_pixel" in note for note in notes)
+
+
+# Objects and their flags
+
+
+def test_deleted_objects_are_left_out(tmp_path):
+    deleted = "<object><name></name><deleted>\n1\n</deleted></object>" + bndbox(1, 1, 9, 9, more="<deleted>1</deleted>")
+    write_xml(tmp_path, "a", deleted + bndbox(6, 7, 25, 36, more="<deleted>0</deleted>"))
+    assert boxes(tmp_path) == [[5, 6, 25, 36]]
+    assert "left out, objects that are marked as deleted: 2 (a.xml, a.xml)" in read_voc(tmp_path).notes
+
+
+@pytest.mark.parametrize("tag", ["difficult", "deleted"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", False), ("None", False), ("Unspecified", False), ("N/A", False), ("null", False), (" False ", False),
+     ("0", False), ("0.0", False), ("1", True), (" True", True), ("2", True)],
+)  # fmt: skip
+def test_words_of_a_flag(tmp_path, tag, text, value):
+    path = write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more=f"<{tag}>{text}</{tag}>"))
+    annotation = read_xml(path, Notes())
+    assert (annotation.difficult, annotation.deleted) == {
+        "difficult": ((value,), 0),
+        "deleted": ((), 1) if value else ((False,), 0),
+    }[tag]
+
+
+@pytest.mark.parametrize("text", ["maybe", "-1", "nan"])
+def test_another_word_of_a_flag_is_refused(tmp_path, text):
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more=f"<difficult>{text}</difficult>"))
+    with pytest.raises(DataError, match=rf"a\.xml: object 1 \(cat\): <difficult> is '{text}'; it must be 0 or 1"):
+        read_voc(tmp_path)
+
+
+# Other things that tools write
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bndbox(" 6 ", "\n7\n", "25.0", "36.00", name=" cat "),
+        bndbox(6, 7, 25, 36).upper().replace("CAT", "cat"),
+        "<size/>" + bndbox(6, 7, 25, 36),
+        "<size><width>0</width><height>0</height></size>" + bndbox(6, 7, 25, 36),
+        "<size><width>?</width><height/></size>" + bndbox(6, 7, 25, 36),
+        bndbox(6, 7, 25, 36, more="<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"),
+        bndbox(6, 7, 25, 36, more="<attributes><attribute><name>age</name><value>3</value></attribute></attributes>"),
+        "<filename>a</filename>" + bndbox(6, 7, 25, 36),
+        "<filename>C:\\data\\a.PNG</filename>" + bndbox(6, 7, 25, 36),
+    ],
+)
+def test_other_ways_to_write_one_object(tmp_path, body):
+    write_xml(tmp_path, "a", body)
+    assert boxes(tmp_path) == [[5, 6, 25, 36]]
+    assert read_voc(tmp_path).classes == ("cat",)
+
+
+@pytest.mark.parametrize("filename", ["frame", "C:\\data\\frame.png", "/mnt/data/frame.jpg", "FRAME.PNG"])
+def test_a_picture_is_found_by_its_filename_alone(tmp_path, filename):
+    path = write_xml(tmp_path, "frame", f"<filename>{filename}</filename>{bndbox(6, 7, 25, 36)}")
+    path.rename(tmp_path / "0001.xml")
+    assert ids(tmp_path) == {"train": ["frame"]}
+
+
+def test_upper_case_tags_of_the_root_are_recognised(tmp_path):
+    path = write_xml(tmp_path, "a", bndbox(6, 7, 25, 36))
+    path.write_text(path.read_text().upper())
+    assert recognise(tmp_path) and read_voc(tmp_path).classes == ("CAT",)
+
+
+def test_two_boxes_in_one_object_are_refused(tmp_path):
+    corners = "<xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>"
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more=f"<bndbox>{corners}</bndbox>"))
+    with pytest.raises(DataError, match=r"a\.xml: object 1 \(cat\) has 2 <bndbox>; .* one"):
+        read_voc(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["12,5", "1_0", "", "1e999"])
+def test_text_that_is_no_number_is_refused(tmp_path, text):
+    write_xml(tmp_path, "a", bndbox(6, 7, text, 36))
+    with pytest.raises(DataError, match=rf"a\.xml: object 1 \(cat\): <xmax> is '{text}'; .*finite number of pixels"):
+        read_voc(tmp_path)
 
 
 def test_bccd(shared):

@@ -1,42 +1,80 @@
 """Corners as Pascal VOC counts them (Everingham et al. 2010, development kit section 5): the last pixel is inside."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
 from detect.data.notes import Notes
+from detect.errors import DataError
+
+FirstPixel = Literal[0, 1, "continuous"]
+"""The coordinate of the first pixel in the corners: 1 in VOC. continuous: the corners are points, counted from 0."""
+Picture = tuple[str, np.ndarray, tuple[int, int] | None]
 
 
-def pixel_boxes(corners: object, first_pixel: int) -> np.ndarray:
+def pixel_boxes(corners: object, first_pixel: FirstPixel) -> np.ndarray:
     """Boxes float64 [n, 4] yxyx in pixels, counted from 0, of corners [n, 4] (xmin, ymin, xmax, ymax).
 
-    first_pixel: the coordinate of the first pixel in the corners: 1 in VOC. The last pixel belongs to a box, so its far
-    edges are one more. If two opposite corners coincide, they stay equal (in the kit it is one pixel), and the check
-    reports the box.
+    0 or 1: the last pixel belongs to a box, so its far edges are one more. If two opposite corners coincide, they stay
+    equal (in the kit it is one pixel), and the check reports the box.
     """
     xmin, ymin, xmax, ymax = np.array(corners, np.float64).reshape(-1, 4).T
+    if first_pixel == "continuous":
+        return np.stack([ymin, xmin, ymax, xmax], axis=1)
     right, bottom = xmax + (xmax != xmin), ymax + (ymax != ymin)
     return np.stack([ymin, xmin, bottom, right], axis=1) - first_pixel
 
 
-def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]], notes: Notes) -> int:
-    """The coordinate of the first pixel that the corners speak for; notes it if there is a sign of 0.
+def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]], notes: Notes) -> FirstPixel:
+    """What the corners speak for: continuous if most coordinates have fractions, as CVAT and Datumaro write them.
 
-    files: for each picture, a name for the note, its corners [n, 4] and its (width, height), or None. Files that count
-    from 1 can't have a corner at 0, and those from 0 can't have one at the width or height. 1 without a corner at 0.
+    files: for each picture, a name for the notes, its corners [n, 4] and its (width, height), or None. A sign of
+    another value than 1 is noted. Raises DataError if all corners are shares of the picture's sides.
+    """
+    pictures = [(name, np.array(given, np.float64).reshape(-1, 4), size) for name, given, size in files]
+    corners = np.concatenate([np.zeros((0, 4)), *(here for _, here, _ in pictures)])
+    fractions = int(_broken(corners).sum())
+    named = [name for name, here, _ in pictures if _broken(here).any()]
+    if fractions and corners.min() >= 0 and corners.max() <= 1:
+        raise DataError(
+            f"{named[0]}: all corners are from 0 to 1, such as {corners[_broken(corners)][0]:g}; they must be pixels"
+        )
+    first = "continuous" if 2 * fractions > corners.size else _counted(pictures, notes)
+    if first == "continuous":
+        taken = "they are taken as continuous, from 0. If they are pixels that count from 1, set dataset.first_pixel=1"
+    else:
+        taken = f"they are taken as pixels that count from {first}, so check it and set dataset.first_pixel=continuous"
+    for name in named:
+        notes.add(f"{fractions} of {corners.size} coordinates have fractions: {taken}. Files with fractions", name)
+    return first
+
+
+def _broken(corners: np.ndarray) -> np.ndarray:
+    return np.abs(corners - np.round(corners)) > 1e-6
+
+
+def _counted(pictures: Sequence[Picture], notes: Notes) -> Literal[0, 1]:
+    """The coordinate of the first pixel in whole numbers; noted if there is a sign of 0.
+
+    Files that count from 1 can't have a corner at 0, and those from 0 can't have one at the width or height. 1 without
+    a corner at 0.
     """
     at_zero: list[str] = []
     zeros = ends = 0
-    for name, given, size in files:
-        corners = np.array(given, np.float64).reshape(-1, 4)
+    for name, corners, size in pictures:
         here = int((corners[:, :2] == 0).any(axis=1).sum())
         at_zero += [name] if here else []
         zeros += here
         ends += int((corners[:, 2:] == (size or (-1, -1))).any(axis=1).sum())
     if not zeros:
         return 1
-    first = 0 if zeros >= ends else 1
-    doubt = f"; {ends} boxes end at the width or height, so check it and set dataset.first_pixel" if ends else ""
+    first: Literal[0, 1] = 0 if zeros >= ends else 1
+    doubt = (
+        f"; {ends} boxes end at the width or height, so check it and set dataset.first_pixel to 0, 1 or continuous"
+        if ends
+        else ""
+    )
     for name in at_zero:
         notes.add(
             f"first_pixel={first} is inferred from {zeros} boxes that begin at 0{doubt}. Files with such boxes", name

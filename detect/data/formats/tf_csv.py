@@ -10,15 +10,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
-from detect.data.formats.corners import infer_first_pixel, pixel_boxes
+from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
 from detect.data.formats.values import finite
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
@@ -87,14 +84,14 @@ def read_csv(
     split_seed: int = 0,
     split_by: SplitBy = None,
     exif: Exif = "displayed",
-    first_pixel: Literal[0, 1] | None = None,
+    first_pixel: FirstPixel | None = None,
 ) -> DetectionDataset:
     """Reads CSV files with one row per box.
 
     root: the CSV of all images, or the folder that contains one file for each split. The words train, val, valid,
         validation and test in the names of files and folders tell the split; a file without one is train.
-    first_pixel: the coordinate of the first pixel in files with a header: 1 in VOC, 0 in some tools. None: inferred,
-        as in `detect.data.formats.corners.infer_first_pixel`.
+    first_pixel: the coordinate of the first pixel in files with a header: 1 in VOC, 0 in some tools; or continuous
+        corners. None: inferred, as in `detect.data.formats.corners.infer_first_pixel`.
     Other arguments: `detect.data.assemble.Selection`.
 
     The delimiter is a comma, a semicolon or a tab. Corners belong to the box, as in VOC; those of a file without a
@@ -115,15 +112,16 @@ def read_csv(
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
         content[split] = header, items
         voc += [(picture.name, rows.corners, rows.size) for picture, rows in items.items() if header]
-        if not header and first_pixel is not None:
+        if not header and first_pixel in (0, 1):
             raise ConfigError(
-                f"dataset.first_pixel={first_pixel}: {path} has no header, so it is the form of keras-retinanet, which "
-                "counts from 0; set it to null"
+                f"dataset.first_pixel={first_pixel}: {path} has no header, so it is the form of keras-retinanet, whose "
+                "corners are continuous; set it to null or continuous"
             )
     first = infer_first_pixel(voc, notes) if first_pixel is None else first_pixel
     records = {
         split: [
-            Record(picture, below(picture, folder), rows.names, _boxes(rows, first if header else None),
+            Record(picture, below(picture, folder), rows.names,
+                   pixel_boxes(rows.corners, first if header else "continuous"),
                    [False] * len(rows.names), files[split], rows.size)
             for picture, rows in items.items()
         ]
@@ -297,7 +295,7 @@ def _found(path: Path, named: Mapping[str, Rows], pictures: Pictures) -> dict[Pa
     found: dict[Path, Rows] = {}
     missing: list[Rows] = []
     for rows in named.values():
-        picture = pictures.find(rows.name, f"{path}:{rows.line}")
+        picture = pictures.find(rows.name, f"{path}:{rows.line}", stems=True)
         if picture is None:
             missing.append(rows)
         elif picture in found:
@@ -314,10 +312,3 @@ def _found(path: Path, named: Mapping[str, Rows], pictures: Pictures) -> dict[Pa
             f"{first_few([rows.name[:200] for rows in missing], 3)}; searched below {first_few(pictures.folders, 9)}"
         )
     return found
-
-
-def _boxes(rows: Rows, first_pixel: int | None) -> np.ndarray:
-    """Boxes [n, 4] yxyx in pixels, counted from 0. first_pixel: of VOC's corners; None: they are continuous from 0."""
-    if first_pixel is None:
-        return np.array(rows.corners, np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]
-    return pixel_boxes(rows.corners, first_pixel)

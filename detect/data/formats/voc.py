@@ -5,7 +5,8 @@ and test, and pictures and XML files side by side.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,25 +24,27 @@ from detect.data.folder import (
     split_named,
     telling,
 )
-from detect.data.formats.corners import infer_first_pixel
+from detect.data.formats.corners import FirstPixel, infer_first_pixel
 from detect.data.formats.voc_xml import Annotation, read_xml
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.split import SPLITS
-from detect.data.text import first_bytes, one_name, read_lines
+from detect.data.text import first_bytes, loose, one_name, read_lines
 from detect.errors import DataError, first_few
 
 LISTS = MappingProxyType({"train": "train", "val": "val", "test": "test"})
 ANNOTATIONS = ("annotations", "annotation", "annots", "xmls", "xml", "labels")
 IMAGES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
 """Names of the folders, in lower case, the format's own first."""
+WHOLE = ("trainval", "default")
+"""Lists of training images, in lower case, for a folder without a list of train: VOC's, and CVAT's and Datumaro's."""
 
 
 @dataclass(frozen=True)
 class Part:
     """A folder with pictures and XML files. title: first part of its images' ids. split: the split of all its images.
 
-    lists: the folder of its lists of images (ImageSets/Main), or None.
+    lists: the folder of its lists of images (ImageSets/Main, or ImageSets), or None.
     """
 
     title: str
@@ -65,18 +68,19 @@ def read_voc(
     split_by: SplitBy = None,
     exif: Exif = "displayed",
     keep_difficult: bool = False,
-    first_pixel: int | None = None,
+    first_pixel: FirstPixel | None = None,
 ) -> DetectionDataset:
     """Reads a folder of Pascal VOC.
 
     root: folder with a folder of pictures and a folder of XML files (and perhaps ImageSets/Main); or with such folders
         below it, for years, or for train, valid and test; or with pictures and XML files side by side.
     images, annotations: names of the two folders; None: the usual names.
-    splits: the list of ImageSets/Main (without .txt) for each split; None ignores lists and folders of splits, so that
-        the split is drawn.
+    splits: the list of ImageSets/Main (without .txt) for each split. A default stands for its synonyms, too, such as
+        Validation, and `default` for train. None ignores lists and folders of splits, so that the split is drawn.
     keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
-    first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 in some tools. None: 0 if more corners are
-        at 0, which files that count from 1 can't have, than at the width or height, which those from 0 can't have.
+    first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 in some tools; or continuous corners.
+        None: 1 for files that this program wrote; for the others it is inferred, as in
+        `detect.data.formats.corners.infer_first_pixel`. Boxes around polygons, masks and turned boxes are continuous.
     Other arguments: `detect.data.assemble.Selection`.
 
     Raises DataError for a missing or empty folder, malformed XML (file and line), a listed image or a picture that is
@@ -96,11 +100,12 @@ def read_voc(
             given.setdefault(split, []).extend(ids)
         origins += [origin] if origin and origin not in origins else []
         used += lists
-    files = ((xml.name, a.corners, a.size) for _, xml, a in pairs.values())
-    first = infer_first_pixel(files, notes) if first_pixel is None else first_pixel
+    files = ((xml.name, a.boxed, a.size) for _, xml, a in pairs.values() if not a.ours)
+    inferred = infer_first_pixel(files, notes) if first_pixel is None else first_pixel
 
     def record(i: str) -> Record:
         picture, xml, annotation = pairs[i]
+        first = 1 if annotation.ours and first_pixel is None else inferred
         crowd = [flag and not keep_difficult for flag in annotation.difficult]
         return Record(picture, i, annotation.names, annotation.boxes(first), crowd, xml, annotation.size)
 
@@ -113,7 +118,7 @@ def read_voc(
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     for path in find_files(folder, {".xml"})[:20]:
-        if re.search(rb"<annotation[\s>]", first_bytes(path)):
+        if re.search(rb"<annotation[\s>]", first_bytes(path), re.IGNORECASE):
             return f"XML files with <annotation>, such as {path.relative_to(folder)}"
     return None
 
@@ -138,8 +143,9 @@ def _part(folder: Path, title: str, split: str | None, images: str | None, annot
             raise DataError(f"{folder}: it has {xmls.name}/ but no folder {images}/ (dataset.images)")
     else:
         pictures = _subfolder(folder, IMAGES, find_images) or folder
-    lists = folder / "ImageSets" / "Main"
-    return Part(title, split, pictures, xmls, lists if lists.is_dir() else None)
+    sets = folder / "ImageSets"
+    lists = sets / "Main" if (sets / "Main").is_dir() else sets if find_files(sets, {".txt"}, recursive=False) else None
+    return Part(title, split, pictures, xmls, lists)
 
 
 def _parts(root: Path, images: str | None, annotations: str | None, by_split: bool) -> list[Part]:
@@ -191,8 +197,10 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
         if title in pairs:
             raise DataError(f"{picture}: two annotation files are about it: {pairs[title][1]}, {xml}; remove one")
         pairs[title] = picture, xml, content
-        for _ in range(content.hulls):
-            notes.add("boxes made from polygons and turned boxes", xml.name)
+        for _ in range(sum(content.hulls)):
+            notes.add("boxes made from polygons, masks and turned boxes", xml.name)
+        for _ in range(content.deleted):
+            notes.add("left out, objects that are marked as deleted", xml.name)
     if missing:
         raise DataError(
             f"{missing[0]}: there is no picture for it below {part.images} (by its name, or by <filename>)"
@@ -219,7 +227,7 @@ def _split(
     if part.split:
         return {part.split: sorted(pairs)}, "the folders' names", []
     if splits is not None and part.lists:
-        return _listed(part, splits, pairs)
+        return _listed(part, splits, pairs, notes)
     by_folder: dict[str, list[str]] = {}
     for i in sorted(pairs):
         split = next((s for name in Path(i).parts[:-1] if (s := split_named(name))), "")
@@ -232,46 +240,74 @@ def _split(
 
 
 def _listed(
-    part: Part, splits: Mapping[str, str | None], pairs: Mapping[str, object]
+    part: Part, splits: Mapping[str, str | None], pairs: Mapping[str, object], notes: Notes
 ) -> tuple[dict[str, list[str]], str, list[Path]]:
-    """The ids of each split that has a list in ImageSets/Main."""
+    """The ids of each split that has a list."""
     lists = part.lists or part.images
-    titles = {split: splits.get(split) for split in SPLITS}
-    whole = lists / "trainval.txt"
-    if titles["train"] == "train" and not (lists / "train.txt").is_file() and whole.is_file():
-        titles["train"] = "trainval"
-    prefix = f"{part.title}/" if part.title else ""
-    known = {i.casefold(): i for i in pairs}
+    files = {path.stem: path for path in find_files(lists, {".txt"}, recursive=False)}
+    titles = _titles(lists, list(files), splits, notes)
+    similar: dict[str, list[str]] = defaultdict(list)
+    for i in pairs:
+        similar[loose(i)].append(i)
     chosen: dict[str, list[str]] = {}
-    used: list[Path] = []
     for split, title in titles.items():
-        path = lists / f"{title}.txt"
-        if not title or not path.is_file():
-            continue
-        used.append(path)
-        lines = [line for line in read_lines(path, Notes()) if line]
-        meant = [next((known[k] for k in _spellings(prefix + line) if k in known), None) for line in lines]
-        ids = [i for i in meant if i]
+        lines = [line for line in read_lines(files[title], Notes()) if line]
+        meant = [_meant(line, part, pairs, similar) for line in lines]
         missing = [line for line, i in zip(lines, meant, strict=True) if not i]
         if missing:
             raise DataError(
-                f"{path}: it lists {first_few(missing, 3)}, which has no XML file with a picture; "
-                "remove the line, or add the files"
+                f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or several "
+                "that differ in letter case; remove the line, or add the files"
             )
-        chosen[split] = ids  # an empty list says that the split has no images
+        chosen[split] = [i for i in meant if i]  # an empty list says that the split has no images
     if not any(chosen.values()):
-        have = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
         raise DataError(
-            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: {have}. "
-            "Set it to one of them, or set dataset.splits=null to draw the splits from a seed"
+            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: "
+            f"{', '.join(files) or 'none'}. Set it to one of them, or set dataset.splits=null to draw the splits from "
+            "a seed; these are keys of dataset=voc"
         )
-    named = ", ".join(f"{split}: {titles[split]}" for split in chosen)
-    return chosen, f"lists of ImageSets/Main ({named})", used
+    named = ", ".join(f"{split}: {title}" for split, title in titles.items())
+    folder = "ImageSets/Main" if lists.name == "Main" else lists.name
+    return chosen, f"lists of {folder} ({named})", [files[title] for title in titles.values()]
 
 
-def _spellings(line: str) -> list[str]:
-    """What a line of a list can mean, in lower case: an id, one with the picture's ending, one before -1, 0 or 1."""
+def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None], notes: Notes) -> dict[str, str]:
+    """The list of each split that has one. Raises DataError if two lists mean the same split."""
+    titles: dict[str, str] = {}
+    for split in SPLITS:
+        title = splits.get(split)
+        usual = title == LISTS[split]
+        own = [t for t in found if t == title]
+        others = [t for t in found if usual and t != title and split_named(t) == split]
+        whole = [t for name in WHOLE for t in found if usual and split == "train" and t.casefold() == name]
+        if len(others) > 1 and not own:
+            raise DataError(
+                f"{lists}: {others[0]}.txt and {others[1]}.txt both mean the split {split}; remove one, or name the "
+                f"other with dataset=voc dataset.splits.{split}"
+            )
+        for k, name in enumerate([*own, *others, *whole]):
+            if k == 0:
+                titles[split] = name
+            elif name.casefold() != "trainval":
+                notes.add("not used, lists of a split that has another list", f"{name}.txt")
+    return titles
+
+
+def _meant(line: str, part: Part, ids: Container[str], similar: Mapping[str, Sequence[str]]) -> str | None:
+    """The id that a line of a list means: one of its spellings, or the only one that differs in letter case."""
+    tried = [f"{part.title}/{text}" if part.title else text for text in _spellings(line, part)]
+    exact = next((text for text in tried if text in ids), None)
+    return exact or next((near[0] for text in tried if len(near := similar.get(loose(text), ())) == 1), None)
+
+
+def _spellings(line: str, part: Part) -> list[str]:
+    """What a line can mean: an id, also with a flag (-1, 0, 1), an ending, and the folder of the pictures before it."""
     plain = one_name(line.replace("\\", "/"))
     first, _, last = plain.rpartition(" ")
+    folders = [folder.name.casefold() for folder in (part.images, part.annotations)]
     tried = [plain, *([first] if last in ("-1", "0", "1") else [])]
-    return [text.casefold() for t in tried for text in (t, str(Path(t).with_suffix("")) if Path(t).name else t)]
+    for text in tuple(tried):
+        parts = text.split("/")
+        starts = [k + 1 for k, name in enumerate(parts[:-1]) if name.casefold() in folders]
+        tried += ["/".join(parts[k:]) for k in starts]
+    return [text for t in tried for text in (t, str(Path(t).with_suffix("")) if Path(t).name else t)]

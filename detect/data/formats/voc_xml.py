@@ -7,21 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data.formats.corners import pixel_boxes
-from detect.data.formats.values import MOST
+from detect.data.formats.corners import FirstPixel, pixel_boxes
+from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
 from detect.errors import DataError
 
 Corners = tuple[float, float, float, float]
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+OURS = "detect convert"
+"""What `<source><annotation>` says in the files of this program: their corners are inclusive and count from 1."""
+UNSAID = ("null", "nil", "n/a", "na", "unspecified", "unknown", "undefined")
+"""Words of a flag without a value, in lower case, beside those of `detect.data.formats.values.flag`."""
 
 
 @dataclass(frozen=True)
 class Annotation:
     """One parsed XML file: names, corners (xmin, ymin, xmax, ymax) as in the file, difficult flags, (width, height).
 
-    hulls: how many objects have a polygon or a turned box, which is replaced by the box around it. filename: the
-    picture's name in the file.
+    hulls: which objects have a polygon, a mask or a turned box, which is replaced by the box around it; these corners
+    are continuous. filename: the picture's name in the file. deleted: how many objects are left out, because a tool
+    marks them so. ours: whether this program wrote the file.
     """
 
     names: tuple[str, ...]
@@ -29,36 +35,47 @@ class Annotation:
     difficult: tuple[bool, ...]
     size: tuple[int, int] | None
     filename: str
-    hulls: int = 0
+    hulls: tuple[bool, ...]
+    deleted: int
+    ours: bool
 
-    def boxes(self, first_pixel: int) -> np.ndarray:
+    @property
+    def boxed(self) -> list[Corners]:
+        """The corners of the objects that are no hulls."""
+        return [corners for corners, hull in zip(self.corners, self.hulls, strict=True) if not hull]
+
+    def boxes(self, first_pixel: FirstPixel) -> np.ndarray:
         """Boxes [n, 4] yxyx in pixels, counted from 0: `pixel_boxes`."""
-        return pixel_boxes(self.corners, first_pixel)
+        hulls = np.array(self.hulls, bool)[:, None]
+        return np.where(hulls, pixel_boxes(self.corners, "continuous"), pixel_boxes(self.corners, first_pixel))
 
 
 def read_xml(path: Path, notes: Notes) -> Annotation:
     """Parses one annotation file. Raises DataError naming the file, and the line or the object of the error."""
     tree = parse_xml(path, notes)
+    for element in tree.iter():
+        element.tag = element.tag.lower()
     if tree.tag != "annotation":
         raise DataError(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
-    names, difficult, hulls = [], [], 0
-    corners: list[Corners] = []
+    names, corners, difficult, hulls, deleted = [], [], [], [], 0
     for k, item in enumerate(tree.iter("object"), 1):
         label = one_name(item.findtext("name") or "")
+        if _flag(item, "deleted", f"{path}: object {k} ({label})"):
+            deleted += 1
+            continue
         if not label:
             raise DataError(f"{path}: object {k} has no <name>")
         where = f"{path}: object {k} ({label})"
-        box = item.find("bndbox")
-        if box is not None:
-            xmin, ymin, xmax, ymax = (_number(box, tag, where) for tag in ("xmin", "ymin", "xmax", "ymax"))
-            corners.append((xmin, ymin, xmax, ymax))
-        else:
-            corners.append(_hull(item, where))
-            hulls += 1
+        found = item.findall("bndbox")
+        if len(found) > 1:
+            raise DataError(f"{where} has {len(found)} <bndbox>; an <object> must have one")
         names.append(label)
-        difficult.append(_flag(item.findtext("difficult")))
+        corners.append(_edges(found[0], where) if found else _hull(item, where))
+        hulls.append(not found)
+        difficult.append(_flag(item, "difficult", where))
+    filename, ours = (tree.findtext("filename") or "").strip(), tree.findtext("source/annotation") == OURS
     return Annotation(
-        tuple(names), tuple(corners), tuple(difficult), _size(tree), (tree.findtext("filename") or "").strip(), hulls
+        tuple(names), tuple(corners), tuple(difficult), _size(tree), filename, tuple(hulls), deleted, ours
     )
 
 
@@ -73,6 +90,11 @@ def parse_xml(path: Path, notes: Notes) -> ElementTree.Element:
         raise DataError(f"{path}, line 1: malformed XML ({error})") from None
 
 
+def _edges(box: ElementTree.Element, where: str) -> Corners:
+    xmin, ymin, xmax, ymax = (_number(box, tag, where) for tag in EDGES)
+    return xmin, ymin, xmax, ymax
+
+
 def _number(parent: ElementTree.Element, tag: str, where: str) -> float:
     text = parent.findtext(tag)
     if text is None:
@@ -81,23 +103,23 @@ def _number(parent: ElementTree.Element, tag: str, where: str) -> float:
 
 
 def _finite(text: str, tag: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or abs(value) > MOST:
+    value = finite(text)
+    if value is None:
         raise DataError(f"{where}: <{tag}> is '{text.strip()}'; it must be a finite number of pixels")
     return value
 
 
 def _hull(item: ElementTree.Element, where: str) -> Corners:
-    """The box around a polygon (LabelMe's and Roboflow's forms) or a turned box (roLabelImg's)."""
+    """The box around a polygon (LabelMe's and Roboflow's forms), a mask (LabelMe's) or a turned box (roLabelImg's)."""
     turned = item.find("robndbox")
     if turned is not None:
         x, y, width, height, angle = (_number(turned, tag, where) for tag in ("cx", "cy", "w", "h", "angle"))
         across = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
         down = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
         return x - across / 2, y - down / 2, x + across / 2, y + down / 2
+    mask = item.find("segm/box")
+    if mask is not None:
+        return _edges(mask, where)
     polygon = item.find("polygon")
     points = [] if polygon is None else [e for e in polygon.iter() if e is not polygon and not len(e)]
     x_values, y_values = (
@@ -108,8 +130,14 @@ def _hull(item: ElementTree.Element, where: str) -> Corners:
     return min(x_values), min(y_values), max(x_values), max(y_values)
 
 
-def _flag(text: str | None) -> bool:
-    return (text or "").strip().lower() not in ("", "0", "0.0", "false", "no")
+def _flag(item: ElementTree.Element, tag: str, where: str) -> bool:
+    """A flag of an object, which may be a level from 0; false if it is not told. Raises DataError for another word."""
+    text = one_name(item.findtext(tag) or "")
+    level = finite(text)
+    value = flag("" if text.lower() in UNSAID else text) if level is None or level < 0 else level > 0
+    if value is None:
+        raise DataError(f"{where}: <{tag}> is '{text[:80]}'; it must be 0 or 1")
+    return value
 
 
 def _size(tree: ElementTree.Element) -> tuple[int, int] | None:

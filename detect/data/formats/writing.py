@@ -12,6 +12,7 @@ import yaml
 
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.folder import split_named
+from detect.data.formats.voc_xml import OURS
 from detect.data.image_file import IMAGE_SUFFIXES, picture_bytes
 from detect.data.notes import Notes
 from detect.data.shards import Picture
@@ -64,6 +65,7 @@ def voc_xml(e: Example, classes: tuple[str, ...], filename: str) -> str:
         '<?xml version="1.0" encoding="utf-8"?>',
         "<annotation>",
         f"  <filename>{escape(printable(filename))}</filename>",
+        f"  <source><annotation>{OURS}</annotation></source>",
     ]
     lines.append(f"  <size><width>{e.width}</width><height>{e.height}</height><depth>3</depth></size>")
     for (ymin, xmin, ymax, xmax), label, crowd in zip(e.boxes.tolist(), e.classes, e.crowd, strict=True):

@@ -1,16 +1,20 @@
 """Recognises the format of a folder: `dataset=auto`, the default."""
 
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, listed_once, split_named
+from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of
 from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
 from detect.data.split import HELD_OUT
+from detect.data.text import first_bytes
 from detect.errors import DataError, first_few
 from detect.files import expanded
 
@@ -26,8 +30,21 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
 }
 """By option of the group `dataset`: why a folder has the format (or None), and the reader."""
 
-FILES = dict.fromkeys((".yaml", ".yml", ".data", ".names", ".txt"), "yolo") | {".csv": "csv", ".xml": "cvat"}
-"""The formats of files that `dataset.root` can name in place of a folder; any other ending is a TFRecord file."""
+FILES = {
+    "yolo": (".yaml", ".yml", ".data", ".names", ".txt"),
+    "csv": tf_csv.SUFFIXES,
+    "cvat": (".xml",),
+    "coco": (".json",),
+    "tfrecord": (".record", ".tfrecord", ".tfrec"),
+}
+"""Endings of the files that `dataset.root` can name in place of a folder. Names of TFRecord files have more forms."""
+
+ONE_OF_MANY = {
+    "labelme": rb'"shapes"\s*:\s*\[',
+    "arrayrecord": rb'"kind"\s*:\s*"arrayrecord"',
+    "voc": rb"<annotation[\s>]",
+}
+"""What files have that are read with others of their folder, by format."""
 
 MADE_FROM = {"csv": "voc"}
 """Formats that tools make from another one, beside it: the other one is read."""
@@ -47,7 +64,8 @@ def read_auto(
     """Reads a data set of any format: the notes say which one was recognised, and why.
 
     root: folder of the data set, or the file that describes it, such as a data.yaml. If the folder holds nothing but
-        one folder, that one is read; but if its name is that of val or test, its images are this split.
+        one folder, that one is read; but if its name is that of val or test, its images are this split. The name of a
+        COCO json and that of its folder tell its split.
     Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
     Raises DataError if no format fits, or if two fit.
     """
@@ -56,7 +74,7 @@ def read_auto(
     with listed_once():
         kind, why = recognised(folder)
         dataset = FORMATS[kind][1](
-            root=folder, classes=classes, rename=rename, name=name, val_fraction=val_fraction,
+            **_arguments(kind, folder), classes=classes, rename=rename, name=name, val_fraction=val_fraction,
             test_fraction=test_fraction, split_seed=split_seed, split_by=split_by, exif=exif,
         )  # fmt: skip
     return replace(dataset, notes=(f"format: {kind} ({why})", *dataset.notes))
@@ -65,7 +83,7 @@ def read_auto(
 def recognised(folder: Path) -> tuple[str, str]:
     """The format of a folder (or of a yaml), and why. Raises DataError if none fits, or if two fit."""
     if folder.is_file():
-        return FILES.get(folder.suffix.lower(), "tfrecord"), f"{folder.name} is named"
+        return _kind_of(folder), f"{folder.name} is named"
     found = {kind: why for kind, (recognise, _) in FORMATS.items() if (why := recognise(folder))}
     for made, source in MADE_FROM.items():
         if source in found and made in found:
@@ -81,6 +99,39 @@ def recognised(folder: Path) -> tuple[str, str]:
         f"dataset.root={folder}: no format of boxes is recognised (it has {holds}). Legal: {', '.join(FORMATS)}; "
         "one picture folder for each class is dataset=image_folder, and dataset=digits is the embedded data set"
     )
+
+
+def _kind_of(file: Path) -> str:
+    """The format of a file, by its name. Raises DataError if it is none, or one of many that are read together."""
+    ending = file.suffix.lower()
+    kind = next((kind for kind, endings in FILES.items() if ending in endings), None)
+    kind = "tfrecord" if tfrecord.NAME.search(file.name) else kind
+    if kind is None:
+        legal = "; ".join(f"{kind}: {', '.join(endings)}" for kind, endings in FILES.items())
+        raise DataError(
+            f"dataset.root={file}: the ending '{ending}' is none of a data set; legal: a folder, or a file ({legal}). "
+            "An archive has to be unpacked; a TFRecord file of any name is read with dataset=tfrecord"
+        )
+    if kind in ("coco", "cvat"):
+        head = first_bytes(file)
+        for other, mark in ONE_OF_MANY.items():
+            if re.search(mark, head):
+                raise DataError(
+                    f"dataset.root={file}: it is one of the files of a data set of the format {other}; name the folder "
+                    "of the data set"
+                )
+    return kind
+
+
+def _arguments(kind: str, place: Path) -> dict[str, Any]:
+    """The arguments of a reader that say what it reads. A COCO json in `annotations` has its pictures beside that."""
+    if kind != "coco" or not place.is_file():
+        return {"root": place}
+    file = Path(os.path.abspath(place))
+    inner = file.parent.name.lower() in voc.ANNOTATIONS
+    folder = file.parent.parent if inner else file.parent
+    split = split_of(Path(file.name)) or split_named(file.parent.name) or "train"
+    return {"root": folder, split: str(file.relative_to(folder))}
 
 
 def _inner(folder: Path) -> Path:

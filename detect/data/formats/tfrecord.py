@@ -23,7 +23,7 @@ from detect.data.text import loose, one_name
 from detect.errors import DataError, first_few
 from detect.files import expanded
 
-_NAME = re.compile(r"\.(records?|tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz|\.gzip)?$", re.IGNORECASE)
+NAME = re.compile(r"\.(records?|tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz|\.gzip)?$", re.IGNORECASE)
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\D*$)")
 
 
@@ -114,7 +114,7 @@ def read_tfrecord(
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     try:
-        found = next((path for path in find_files(folder) if _NAME.search(path.name)), None)
+        found = next((path for path in find_files(folder) if NAME.search(path.name)), None)
     except (DataError, OSError):
         return None
     return f"TFRecord files, such as {found.relative_to(folder)}" if found else None
@@ -122,7 +122,7 @@ def recognise(folder: Path) -> str | None:
 
 def _find(folder: Path) -> list[Path]:
     """The TFRecord files below a folder. Raises DataError if there are none, or if a shard is missing."""
-    files = [path for path in find_files(folder) if _NAME.search(path.name)]
+    files = [path for path in find_files(folder) if NAME.search(path.name)]
     if not files:
         raise DataError(f"dataset.root={folder}: there is no TFRecord file below it (.record, .tfrecord, .tfrec)")
     shards: dict[tuple[Path, str, int], set[int]] = {}
@@ -141,7 +141,7 @@ def _find(folder: Path) -> list[Path]:
 
 def _splits(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
     """The split of each file. Raises DataError if some name train and others no split."""
-    found = {path: split_of(path.relative_to(folder).with_name(_NAME.sub("", path.name) + ".x")) for path in files}
+    found = {path: split_of(path.relative_to(folder).with_name(NAME.sub("", path.name) + ".x")) for path in files}
     rest = [path for path, split in found.items() if split is None]
     if rest and "train" in found.values():
         raise DataError(
@@ -168,7 +168,7 @@ def _label_map(path: Path, maps: _Maps) -> LabelMap | None:
     near = [m for m in maps.maps if path.is_relative_to(m.path.parent)]
     deepest = max((len(m.path.parts) for m in near), default=0)
     fitting = [m for m in near if len(m.path.parts) == deepest] or list(maps.maps)
-    stem = loose(_NAME.sub("", path.name))
+    stem = loose(NAME.sub("", path.name))
     named = [m for m in fitting if loose(m.path.name).startswith(f"{stem}_label")]  # Roboflow's names
     fitting = named or fitting
     if not fitting:
@@ -221,7 +221,7 @@ def _titles(entry: Mapping[str, Any], label_map: LabelMap | None, where: str, no
 
 def _record(path: Path, entry: Mapping[str, Any], pictures: Path, titles: Sequence[str]) -> Record:
     filename, source_id = entry["filename"].strip(), entry["source_id"].strip()
-    title = (filename or source_id or f"{_NAME.sub('', path.name)}-{entry['record']}").replace("\\", "/")
+    title = (filename or source_id or f"{NAME.sub('', path.name)}-{entry['record']}").replace("\\", "/")
     width, height = entry["size"]
     number = source_id if source_id not in ("", filename) else None
     return Record(

@@ -1,11 +1,13 @@
 """YOLO text labels: one .txt per picture with boxes as shares of the image, centre first.
 
 It reads the layout of ultralytics (a data.yaml), Darknet's (obj.data and obj.names), and that of labelling tools
-(classes.txt beside the pictures, or beside images/ and labels/).
+(classes.txt beside the pictures or their labels, or beside images/ and labels/).
 """
 
 import math
+import os
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, existing_folder, find_files, find_images
-from detect.data.formats.yolo_listing import Listing, listing_of, pictures_of
+from detect.data.formats.yolo_listing import IMAGES, LABELS, Listing, class_lists, folder_named, listing_of, pictures_of
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.split import SPLITS
@@ -44,15 +46,19 @@ def read_yolo(
         or a list of these; and names (a list, or a map from numbers) or nc.
     Other arguments: `detect.data.assemble.Selection`.
 
-    The path of a picture's labels has `labels` in place of the last `images`; else they are beside the picture. A
+    The path of a picture's labels has `labels` in place of the last `images` or `JPEGImages`; else they are beside the
+    picture, or in `labels` there. Letter case does not matter, but the label file of the exact name comes first. A
     picture without a label file, or with an empty one, is background. A line is `class cx cy width height`; or
     `class x1 y1 x2 y2 ...`, a polygon that is replaced by its bounding box; or, with `kpt_shape` in the yaml, a box and
     its key points, which are left out. Raises DataError naming the file and the line of the error.
     """
     notes = Notes()
     place = expanded(root)
-    path = place if place.is_file() else _description(existing_folder(root))
-    listing = listing_of(path, notes)
+    named = place.is_file()
+    if named and place.parent.name in ("", ".."):  # the name of its folder tells what it is
+        place = Path(os.path.abspath(place))
+    path = place if named else _description(existing_folder(root))
+    listing = listing_of(path, notes, None if named else place)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)
     labels = _Labels(listing, notes)
     records = {}
@@ -66,13 +72,13 @@ def read_yolo(
             f"{path}: {'; '.join(f'{s}: {first_few(e)}' for s, e in listing.splits.items())} has no pictures"
         )
     if not any(record.source for record in records[first]):
-        tried = _label_places(records[first][0].path)
-        missing = first_few(tried, between=" and ")
+        picture = records[first][0].path
+        missing = first_few([f / f"{picture.stem}.txt" for f in _label_folders(picture.parent)], between=" and ")
         raise DataError(f"{path}: no picture of {first} has a label file; for example, {missing} is missing")
     labels.note_strays()
     used = [path, *listing.used, *labels.strays]
     origin = f"{path.name} ({', '.join(records)})"
-    found_all = Found(path.parent, records, origin, notes, listing.names, used=used)
+    found_all = Found(listing.root, records, origin, notes, listing.names, used=used)
     choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
     return assemble(found_all, choice)
 
@@ -92,8 +98,8 @@ def _description(folder: Path) -> Path:
     candidates = [*find_files(folder, {".yaml", ".yml"}, recursive=False), *find_files(folder, {".data"}, False)]
     found = found or [path for path in candidates if _describes(path)]
     if not found:
-        lists = [p for p in find_files(folder, {".txt"}, recursive=False) if p.name.lower() == "classes.txt"]
-        found = [*lists, *find_files(folder, {".names"}, recursive=False)][:1] if _has_labels(folder) else []
+        lists = [*class_lists(folder), *find_files(folder, {".names"}, recursive=False)]
+        found = lists[:1] if lists and _has_labels(folder, lists) else []
     if len(found) != 1:
         having = f"it has {first_few([p.name for p in found])}; name one" if found else "it has none of these"
         raise DataError(
@@ -110,19 +116,71 @@ def _describes(path: Path) -> bool:
     return bool(re.search(r"\b(train|val|validation|valid|test)\b", text) and re.search(r"\b(names|nc)\b", text))
 
 
-def _has_labels(folder: Path) -> bool:
-    """Whether a picture below the folder has a label file."""
-    return any(place.is_file() for picture in find_images(folder)[:200] for place in _label_places(picture))
+def _has_labels(folder: Path, lists: Sequence[Path]) -> bool:
+    """Whether a picture below the folder has a label file, or two that the reader then names."""
+    files = _LabelFiles(lists)
+    try:
+        return any(files.find(picture) for picture in find_images(folder))
+    except DataError:
+        return True
 
 
-def _label_places(picture: Path) -> list[Path]:
-    """Where the labels of a picture can be, the usual place first."""
-    parts = list(picture.parent.parts)
-    places = [picture.with_suffix(".txt")]
-    if "images" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-        places.insert(0, Path(*parts) / f"{picture.stem}.txt")
+def _label_folders(folder: Path) -> list[Path]:
+    """Where the labels of a folder's pictures can be, the usual place first. Letter case does not matter."""
+    places = [folder, folder_named(LABELS, folder)]
+    parts = [part.lower() for part in folder.parts]
+    if found := [k for k, part in enumerate(parts) if part in IMAGES]:
+        place = Path(*folder.parts[: found[-1]])
+        for part in (LABELS, *folder.parts[found[-1] + 1 :]):
+            place = folder_named(part, place)
+        places.insert(0, place)
     return places
+
+
+class _LabelFiles:
+    """Finds the label files of pictures; each folder is listed once. others: text files that are none."""
+
+    def __init__(self, others: Sequence[Path]):
+        self.others = set(others)
+        self.places: dict[Path, list[Path]] = {}
+        self.exact: dict[Path, dict[str, Path]] = {}
+        self.alike: dict[Path, dict[str, list[Path]]] = {}
+        self.stems: dict[Path, set[str]] = {}
+
+    def find(self, picture: Path) -> Path | None:
+        """The label file of a picture: that of its exact name, or else the only one that differs in letter case.
+
+        Raises DataError, naming the picture, if two fit equally well. A file that has the exact name of another picture
+        is the other one's.
+        """
+        folder, name = picture.parent, f"{picture.stem}.txt"
+        if folder not in self.places:
+            self.places[folder] = _label_folders(folder)
+        for place in self.places[folder]:
+            if place not in self.exact:
+                self._list(place)
+            if name in self.exact[place]:
+                return self.exact[place][name]
+        for place in self.places[folder]:
+            found = self.alike[place].get(loose(name), [])
+            fitting = [p for p in found if p.stem == picture.stem]  # a.TXT
+            fitting = fitting or [p for p in found if p.stem not in self._stems(folder)]
+            if len(fitting) > 1:
+                raise DataError(f"{picture}: its labels could be {first_few(fitting, 3)}; rename or remove one")
+            if fitting:
+                return fitting[0]
+        return None
+
+    def _list(self, place: Path) -> None:
+        files = [path for path in find_files(place, {".txt"}, recursive=False) if path not in self.others]
+        self.exact[place], self.alike[place] = {path.name: path for path in files}, defaultdict(list)
+        for path in files:
+            self.alike[place][loose(path.name)].append(path)
+
+    def _stems(self, folder: Path) -> set[str]:
+        if folder not in self.stems:
+            self.stems[folder] = {path.stem for path in find_images(folder, recursive=False)}
+        return self.stems[folder]
 
 
 class _Labels:
@@ -130,13 +188,12 @@ class _Labels:
 
     def __init__(self, listing: Listing, notes: Notes):
         self.listing, self.notes = listing, notes
-        self.folders: dict[Path, dict[str, Path]] = {}
+        self.files = _LabelFiles([listing.path, *listing.used])
         self.taken: set[Path] = set()
         self.strays: list[Path] = []
 
     def records(self, pictures: Sequence[Path]) -> list[Record]:
-        sources = [self._source(picture) for picture in pictures]
-        self.taken.update(source for source in sources if source)
+        sources = list(map(self.files.find, pictures))
         rows = each(self._read, sources)
         records = []
         for picture, source, (boxes, titles) in zip(pictures, sources, rows, strict=True):
@@ -145,29 +202,20 @@ class _Labels:
             records.append(Record(picture, where, titles, boxes, [False] * len(titles), source, shares=True))
             if source is None:
                 self.notes.add("background, pictures without a label file", where)
+            elif source in self.taken:
+                self.notes.add("pictures that share a label file with another one", where)
+            else:
+                self.taken.add(source)
         return records
 
     def note_strays(self) -> None:
         """Notes label files without a picture, in the folders of those that were read."""
         used = {self.listing.path, *self.listing.used, *self.taken}
         for folder in sorted({path.parent for path in self.taken}):
-            for path in self.folders[folder].values():
+            for path in self.files.exact[folder].values():
                 if path not in used and path.name.lower() != "classes.txt" and "readme" not in path.name.lower():
                     self.strays.append(path)
                     self.notes.add("left out, label files without a picture", path.name)
-
-    def _source(self, picture: Path) -> Path | None:
-        for place in _label_places(picture):
-            inside = self.folders.setdefault(place.parent, self._files(place.parent))
-            source = inside.get(loose(place.name))
-            if source and source != self.listing.path:
-                return source
-        return None
-
-    def _files(self, folder: Path) -> dict[str, Path]:
-        if folder in self.folders:
-            return self.folders[folder]
-        return {loose(path.name): path for path in find_files(folder, {".txt"}, recursive=False)}
 
     def _read(self, source: Path | None) -> tuple[np.ndarray, list[str]]:
         if source is None:
@@ -193,6 +241,9 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
         raise DataError(f"{where}: '{line[:80]}' is not a row of numbers") from None
     if points and len(values) == 4 + points:
         values = values[:4]
+    third = values[6::3] if len(values) % 3 == 1 else []
+    if 2 in third and set(third) <= {0, 1, 2}:  # how visible key points are, which no corner of a polygon equals
+        raise DataError(f"{where}: a box and {len(third)} key points; the yaml must have kpt_shape: [{len(third)}, 3]")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise DataError(
             f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points"

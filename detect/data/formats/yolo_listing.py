@@ -3,35 +3,43 @@
 It is ultralytics' data.yaml, Darknet's obj.data, or the classes.txt of labelling tools.
 """
 
-import glob
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from detect.data.folder import Pictures, find_images, split_folders, telling
+from detect.data.folder import Pictures, find_files, find_images, split_folders, split_named, telling
+from detect.data.formats.yolo_paths import as_path, at, first_of, inside, is_folder, leaves, own_name, ways
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
-from detect.data.text import one_name, read_lines, read_text
+from detect.data.text import loose, one_name, read_lines, read_text
 from detect.errors import DataError, first_few
-from detect.files import expanded, unswollen
+from detect.files import unswollen
 
 KEYS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """The key of each split in a data.yaml or an obj.data, the usual one first."""
 NOTHING = ("", "null", "~", "none")
+IMAGES, LABELS = ("images", "jpegimages"), "labels"
+"""Names of the folders of pictures, in lower case, and that of the folder beside them with their labels."""
+_OUTSIDE = "read, although it is outside of the folder of {}"
+_ROW = re.compile(r"[0-9.]+([\s,]+[-+0-9.eE]+){4,}")
 
 
 @dataclass(frozen=True)
 class Listing:
     """What the file that describes a data set says.
 
-    path: that file. base: the folder that its paths are relative to. names: the classes, in order. splits: folders,
-    lists and patterns of each split. points: numbers of a row that key points take, after the box; 0: none.
-    used: files that were read beside it.
+    path: that file. root: the folder of the data set. base: the folder that its paths are relative to. names: the
+    classes, in order. splits: folders, lists and patterns of each split. points: numbers of a row that key points take,
+    after the box; 0: none. used: files that were read beside it.
     """
 
     path: Path
+    root: Path
     base: Path
     names: tuple[str, ...]
     splits: Mapping[str, Sequence[str]]
@@ -39,10 +47,31 @@ class Listing:
     used: list[Path] = field(default_factory=list)
 
 
-def listing_of(path: Path, notes: Notes) -> Listing:
-    """The content of a data.yaml, an obj.data or a list of classes. Raises DataError naming the file."""
+def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
+    """The content of a data.yaml, an obj.data or a list of classes. Raises DataError naming the file.
+
+    root: the folder of the data set; None: that of the file, or the one above the labels beside a list of classes.
+    """
     kinds = {".yaml": _read_yaml, ".yml": _read_yaml, ".data": _read_data}
-    return kinds.get(path.suffix.lower(), _read_classes)(path, notes)
+    read = kinds.get(path.suffix.lower())
+    return read(path, notes) if read else _read_classes(path, root or _above_labels(path), notes)
+
+
+def class_lists(folder: Path) -> list[Path]:
+    """The files classes.txt of a data set: in its folder, and in those of its labels, pictures and splits."""
+    found = [path for path in find_files(folder, {".txt"}) if path.name.lower() == "classes.txt"]
+    known = (*IMAGES, LABELS)
+    own = [p for p in found if all(q.lower() in known or split_named(q) for q in p.relative_to(folder).parent.parts)]
+    return sorted(own, key=lambda path: (len(path.parts), path))
+
+
+def folder_named(name: str, folder: Path) -> Path:
+    """The path `name` below a folder; or the only folder there whose name differs in letter case alone."""
+    if (folder / name).is_dir() or not folder.is_dir():
+        return folder / name
+    with os.scandir(folder) as entries:  # there may be millions of pictures
+        alike = [Path(e.path) for e in entries if loose(e.name) == loose(name) and e.is_dir()]
+    return alike[0] if len(alike) == 1 else folder / name
 
 
 def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) -> list[Path] | None:
@@ -52,23 +81,23 @@ def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) 
     found: list[Path] = []
     bases = list(dict.fromkeys([listing.base, listing.path.parent]))
     for entry in listing.splits.get(split, ()):
-        place = _existing(bases, entry)
-        matches = [] if place else _matches(bases, entry)
-        if place is None and not matches:
-            if split == "test":
-                notes.add(f"left out, entries of {listing.path.name} that do not exist", f"test: {entry}")
-                return None
+        places = _places(listing, bases, split, entry, notes)
+        if not places and split == "test":
+            notes.add(f"left out, entries of {listing.path.name} that do not exist", f"test: {entry}")
+            return None
+        if not places:
+            outside = first_of(bases, [as_path(entry)])
+            hint = f"; to read {os.path.abspath(outside[0])}, write this whole path" if outside else ""
             raise DataError(
-                f"{listing.path}: {split}: {entry} does not exist, below {first_few(bases, between=' and ')}"
+                f"{listing.path}: {split}: {entry} does not exist, below {first_few(bases, between=' and ')}{hint}"
             )
-        if place is None:
-            found += matches
-        elif place.is_dir():
-            found += find_images(place)
-        elif place.suffix.lower() in IMAGE_SUFFIXES:
-            found.append(place)
-        else:
-            found += _listed(place, listing, pictures, notes)
+        for place in places:
+            if place.is_dir():
+                found += find_images(place)
+            elif place.suffix.lower() in IMAGE_SUFFIXES:
+                found.append(place)
+            else:
+                found += _listed(place, listing, pictures, notes)
     return list(dict.fromkeys(found))
 
 
@@ -95,9 +124,23 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
     stated = given.get("path", "")
     if not isinstance(stated, str):
         raise DataError(f"{path}: path is {stated!r}; it must be a folder")
-    tried = [path.parent / stated, _home(stated)] if stated else []
-    base = next((p for p in tried if _is_folder(p)), path.parent)
-    return Listing(path, base, _names(given, path), splits, _points(given.get("kpt_shape"), path))
+    base = _base(path, stated, [as_path(entry) for entries in splits.values() for entry in entries], notes)
+    return Listing(path, path.parent, base, _names(given, path, notes), splits, _points(given.get("kpt_shape"), path))
+
+
+def _base(path: Path, stated: str, entries: Sequence[Path], notes: Notes) -> Path:
+    """The folder that the key `path` of a yaml means; that of the yaml, if it does not exist on this machine.
+
+    A path that exists below the current folder alone does not replace a folder that has the entries itself.
+    """
+    plain = as_path(stated)
+    base = path.parent / plain
+    if not is_folder(base):
+        own = not is_folder(plain) or any(at(path.parent, entry) for entry in entries)
+        base = path.parent if own else plain
+    if not plain.is_absolute() and not Path(os.path.abspath(base)).is_relative_to(os.path.abspath(path.parent)):
+        notes.add(_OUTSIDE.format(path.name), f"path: {stated} -> {os.path.abspath(base)}")
+    return base
 
 
 def _read_data(path: Path, notes: Notes) -> Listing:
@@ -111,18 +154,40 @@ def _read_data(path: Path, notes: Notes) -> Listing:
     if not splits or "names" not in given:
         missing = "names" if splits else "train"
         raise DataError(f"{path}: no line '{missing} = ...'; the file has {first_few(given) or 'no such lines'}")
-    names = _existing([path.parent], given["names"])
-    if names is None:
+    names = first_of([path.parent], ways(given["names"]))
+    if not names:
         raise DataError(f"{path}: names = {given['names']} does not exist")
-    return Listing(path, path.parent, _names_of_lines(names, notes), splits, used=[names])
+    return Listing(path, path.parent, path.parent, _names_of_lines(names[0], notes), splits, used=names[:1])
 
 
-def _read_classes(path: Path, notes: Notes) -> Listing:
-    """A list of classes beside the pictures, or beside images/ and labels/, as labelImg and Label Studio write it."""
-    images = path.parent / "images"
-    folders = (split_folders(images) if images.is_dir() else {}) or split_folders(path.parent)
-    places = telling(folders, path.parent, find_images) or {"train": path.parent}
-    return Listing(path, path.parent, _names_of_lines(path, notes), {s: [str(p)] for s, p in places.items()})
+def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
+    """A list of classes beside the pictures or their labels, as labelImg and Label Studio write it.
+
+    labelImg writes one into each folder of labels, and appends to it: the longest counts if the others begin alike.
+    """
+    for k, line in enumerate(read_lines(path, Notes()), 1):
+        what = "a picture" if line.lower().endswith(IMAGE_SUFFIXES) else "a box" if _ROW.fullmatch(line) else ""
+        if what:
+            raise DataError(
+                f"{path}:{k}: '{line[:80]}' is {what}, no class; name the data.yaml, obj.data or classes.txt"
+            )
+    lists = {p: _names_of_lines(p, notes) for p in dict.fromkeys([path, *class_lists(root)])}
+    longest = max(lists, key=lambda p: len(lists[p]))
+    for other, names in lists.items():
+        if names != lists[longest][: len(names)]:
+            raise DataError(f"{longest} and {other} number the classes differently; correct one, or remove it")
+    inner = [place for name in IMAGES if (place := folder_named(name, root)).is_dir()]
+    folders = next((f for place in inner if (f := split_folders(place))), {}) or split_folders(root)
+    places = telling(folders, root, find_images) or {"train": root}
+    return Listing(path, root, root, lists[longest], {s: [str(p)] for s, p in places.items()}, used=list(lists))
+
+
+def _above_labels(path: Path) -> Path:
+    """The folder of the data set that a list of classes is part of: its own, or the one above `labels`."""
+    parts = [part.lower() for part in path.parent.parts]
+    if LABELS not in parts or find_images(path.parent):
+        return path.parent
+    return Path(*path.parts[: len(parts) - 1 - parts[::-1].index(LABELS)])
 
 
 def _is_nothing(value: object) -> bool:
@@ -137,14 +202,14 @@ def _texts(value: object, where: str) -> list[str]:
     return [text for text in texts if not _is_nothing(text)]
 
 
-def _names(given: Mapping[str, object], path: Path) -> tuple[str, ...]:
+def _names(given: Mapping[str, object], path: Path, notes: Notes) -> tuple[str, ...]:
     names, count = given.get("names"), given.get("nc")
     if count is not None and not (isinstance(count, str) and count.strip().isdecimal() and len(count) < 6):
         raise DataError(f"{path}: nc is {count!r}; it must be the number of classes")
     if names is None:
         return tuple(f"class_{i}" for i in range(int(str(count))))
     if isinstance(names, str) and _is_list_file(path, names):
-        return _names_of_lines(path.parent / names, Notes())
+        return _names_of_lines(path.parent / names, notes)
     if isinstance(names, dict):
         numbers = {str(k).strip(): v for k, v in names.items()}
         if set(numbers) != {str(i) for i in range(len(names))}:
@@ -154,7 +219,11 @@ def _names(given: Mapping[str, object], path: Path) -> tuple[str, ...]:
         raise DataError(f"{path}: names is {names!r}; it must be a list of names, or a map from numbers to names")
     if count is not None and int(str(count)) != len(names):
         raise DataError(f"{path}: nc is {count}, but there are {len(names)} names")
-    return tuple(map(one_name, names))
+    plain = tuple(map(one_name, names))
+    if "" in plain:
+        raise DataError(f"{path}: names: the name of class {plain.index('')} is empty; each class must have a name")
+    _note_repeats(plain, notes)
+    return plain
 
 
 def _is_list_file(path: Path, name: str) -> bool:
@@ -167,7 +236,15 @@ def _names_of_lines(path: Path, notes: Notes) -> tuple[str, ...]:
         lines.pop()
     if not lines or not all(lines):
         raise DataError(f"{path}: each line must have the name of one class")
-    return tuple(map(one_name, lines))
+    names = tuple(map(one_name, lines))
+    _note_repeats(names, notes)
+    return names
+
+
+def _note_repeats(names: Sequence[str], notes: Notes) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            notes.add("classes of one name are one class", name)
 
 
 def _points(shape: object, path: Path) -> int:
@@ -179,56 +256,36 @@ def _points(shape: object, path: Path) -> int:
     raise DataError(f"{path}: kpt_shape is {shape!r}; it must be [number of points, 2 or 3]")
 
 
-def _home(text: str) -> Path:
-    """A path with ~ expanded; as it is written, if it names an unknown user."""
-    try:
-        return expanded(text)
-    except RuntimeError:
-        return Path(text)
+def _places(listing: Listing, bases: Sequence[Path], split: str, entry: str, notes: Notes) -> list[Path]:
+    """The folder or the list that an entry means, or the pictures of a pattern; an empty list if there is none.
 
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _existing(bases: Iterable[Path], entry: str) -> Path | None:
-    """The path that an entry means: below a base, or below it without its first parts, which are another machine's."""
-    plain = entry.replace("\\", "/").strip()
-    parts = [p for p in plain.split("/") if p not in ("", ".", "..") and not p.endswith(":")]
-    tried = [_home(plain), *(Path(*parts[k:]) for k in range(len(parts)))]
-    for path in tried:
-        for base in bases:
-            try:
-                if (base / path).exists():
-                    return base / path
-            except (OSError, ValueError):
-                continue
-    return None
-
-
-def _matches(bases: Iterable[Path], entry: str) -> list[Path]:
-    """The pictures that a pattern such as images/*.jpg means."""
-    if not any(sign in entry for sign in "*?["):
-        return []
-    for base in bases:
-        names = glob.glob(entry.replace("\\", "/"), root_dir=base, recursive=True)
-        paths = sorted(base / n for n in names)
-        folders = [q for p in paths if p.is_dir() for q in find_images(p)]
-        if files := [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()] or folders:
-            return files
-    return []
+    If one entry that leaves the folder exists below it, all such entries are searched there alone: the other splits
+    of this data set are not those of its neighbour. Notes what is outside.
+    """
+    leaving = [path for entries in listing.splits.values() for e in entries if leaves(path := as_path(e))]
+    own = any(first_of(bases, [inside(path)]) for path in leaving)
+    places, written = first_of(bases, ways(entry, split, not own)), as_path(entry)
+    if places and written in leaving:
+        rival = first_of(bases, [written])
+        shown = f"{split}: {entry} -> "
+        if rival == places:
+            notes.add(_OUTSIDE.format(listing.path.name), shown + os.path.abspath(places[0]))
+        elif rival:
+            kind = f"taken below the folder of {listing.path.name}, not beside it, where another data set is"
+            notes.add(kind, shown + inside(written).as_posix())
+    return places
 
 
 def _listed(path: Path, listing: Listing, pictures: Pictures, notes: Notes) -> list[Path]:
     """The pictures that a text file lists."""
     listing.used.append(path)
     near = Pictures(list(dict.fromkeys([path.parent, *pictures.folders])), notes)
-    names = [line for line in read_lines(path, notes) if line]
+    names = [own_name(line, near.folders) for line in read_lines(path, notes) if line]
     found = [near.find(name, path) for name in names]
     missing = [name for name, picture in zip(names, found, strict=True) if picture is None]
     if missing:
         raise DataError(f"{path}: it lists {first_few(missing, 3)}, which does not exist ({len(missing)} in all)")
+    for name in names:
+        if name.startswith("..") and leaves(as_path(name)):
+            notes.add(_OUTSIDE.format(listing.path.name), name)
     return [picture for picture in found if picture]

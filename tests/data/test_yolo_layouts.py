@@ -1,0 +1,274 @@
+"""Where the files of a YOLO data set lie, as the tools that write them lay them out."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detect.data.dataset import DetectionDataset
+from detect.data.formats.auto import read_auto
+from detect.data.formats.yolo import read_yolo
+from detect.errors import DataError
+
+CAT, DOG = "0 .5 .5 .5 .5\n", "1 .5 .5 .5 .5\n"
+
+
+def put(root: Path, **files: str) -> Path:
+    """Writes files: text as it is, and a picture for each word of `pictures`."""
+    for name in files.pop("pictures", "").split():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 20), (len(name) * 3, 0, 0)).save(root / name, "JPEG")
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def found(dataset: DetectionDataset) -> dict[str, dict[str, str]]:
+    """The classes of the boxes of each image, by split and id."""
+    return {
+        split: {e.id: " ".join(dataset.classes[c - 1] for c in e.classes) for e in part}
+        for split, part in dataset.splits.items()
+        if len(part)
+    }
+
+
+def said(dataset: DetectionDataset, *words: str) -> bool:
+    return any(all(word in note for word in words) for note in dataset.notes)
+
+
+# Another data set does not take the place of this one
+
+
+@pytest.fixture
+def neighbours(tmp_path) -> Path:
+    """The data set `ds` as Roboflow writes it, and the folders of another one beside it."""
+    for split in ("train", "valid", "test"):
+        put(tmp_path, pictures=f"{split}/images/other.jpg", **{f"{split}/labels/other.txt": CAT})
+    text = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [cat, dog]\n"
+    put(tmp_path / "ds", pictures="train/images/a.jpg valid/images/b.jpg", **{"data.yaml": text})
+    put(tmp_path / "ds", **{"train/labels/a.txt": DOG, "valid/labels/b.txt": CAT})
+    return tmp_path / "ds"
+
+
+def test_roboflows_entries_mean_the_folder_of_the_yaml(neighbours):
+    data = read_yolo(neighbours)
+    assert found(data) == {"train": {"train/images/a.jpg": "dog"}, "val": {"valid/images/b.jpg": "cat"}}
+    assert said(data, "below the folder of data.yaml", "train: ../train/images -> train/images", ": 2 (")
+    assert said(data, "entries of data.yaml that do not exist: 1 (test: ../test/images)")
+
+
+def test_no_split_comes_from_the_neighbour(neighbours):
+    (neighbours / "valid").rename(neighbours / "later")
+    with pytest.raises(
+        DataError, match=r"data\.yaml: val: \.\./valid/images does not exist, below .*; to read .*valid"
+    ):
+        read_yolo(neighbours)
+
+
+@pytest.mark.parametrize("train", ["'../train/images/*.jpg'", "..\\train\\images", "../train.txt", "lists/train.txt"])
+def test_forms_of_entries_that_leave_the_folder(neighbours, train):
+    put(neighbours.parent, **{"train.txt": "train/images/other.jpg\n"})
+    put(neighbours, **{"train.txt": "train/images/a.jpg\n", "lists/train.txt": "../../train/images/a.jpg\n"})
+    put(neighbours.parent, pictures="train/images/a.jpg")
+    put(neighbours, **{"data.yaml": f"train: {train}\nnames: [cat, dog]\n"})
+    assert found(read_yolo(neighbours)) == {"train": {"train/images/a.jpg": "dog"}}
+
+
+def test_a_list_in_a_folder_of_its_own(neighbours):
+    """`..` leads from it to the data set; a picture that the data set lacks is not the neighbour's."""
+    put(neighbours, **{"lists/train.txt": "../train/images/a.jpg\n"})
+    put(neighbours, **{"data.yaml": "train: lists/train.txt\nnames: [cat, dog]\n"})
+    assert found(read_yolo(neighbours)) == {"train": {"train/images/a.jpg": "dog"}}
+    put(neighbours, **{"lists/train.txt": "../train/images/other.jpg\n"})
+    with pytest.raises(DataError, match=r"lists/train\.txt: it lists train/images/other\.jpg, which does not exist"):
+        read_yolo(neighbours)
+
+
+def test_entries_that_exist_outside_alone_are_read_and_noted(neighbours):
+    text = "train: ../../train/images\nval: ../../valid/images\nnames: [cat, dog]\n"
+    put(neighbours, **{"conf/data.yaml": text})
+    data = read_yolo(neighbours / "conf")
+    assert [e.path.name for e in data.splits["train"]] == ["other.jpg"]
+    assert said(data, "outside of the folder of data.yaml", "train: ../../train/images -> ", ": 2 (")
+
+
+def test_a_path_that_only_the_current_folder_has_is_no_rival(neighbours, monkeypatch):
+    put(neighbours.parent, pictures="sets/coco8/train/images/other.jpg")
+    text = "path: sets/coco8\ntrain: train/images\nval: valid/images\nnames: [cat, dog]\n"
+    put(neighbours, **{"data.yaml": text})
+    monkeypatch.chdir(neighbours.parent)
+    assert found(read_yolo(neighbours))["train"] == {"train/images/a.jpg": "dog"}
+
+
+def test_a_path_beside_the_yaml_is_read_and_noted(neighbours):
+    text = "path: ../ds\ntrain: train/images\nnames: [cat, dog]\n"
+    put(neighbours.parent, **{"conf/x.yaml": text})
+    data = read_yolo(neighbours.parent / "conf/x.yaml")
+    assert found(data) == {"train": {"train/images/a.jpg": "dog"}}
+    assert said(data, "outside of the folder of x.yaml: 1 (path: ../ds -> ")
+
+
+def test_the_folder_of_one_split_is_not_read_as_another(tmp_path):
+    """An archive without test images whose yaml names them; its other pictures lie in `images`."""
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT})
+    put(tmp_path, **{"data.yaml": "train: images\ntest: ../test/images\nnames: [cat]\n"})
+    data = read_yolo(tmp_path)
+    assert found(data) == {"train": {"images/a.jpg": "cat"}} and said(data, "do not exist: 1 (test: ../test/images)")
+
+
+# Lists of classes
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels", "classes"),
+    [
+        ("images", "labels", "labels/classes.txt"),
+        ("Images", "Labels", "Labels/classes.txt"),
+        ("JPEGImages", "labels", "classes.txt"),
+        (".", "labels", "labels/classes.txt"),
+        (".", "labels", "classes.txt"),
+        (".", ".", "classes.txt"),
+        ("images", "images", "images/classes.txt"),
+        ("train/images", "train/labels", "train/labels/classes.txt"),
+        ("images/train", "labels/train", "labels/train/classes.txt"),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_list_of_classes_beside_pictures_or_labels(tmp_path, pictures, labels, classes, named, monkeypatch):
+    put(tmp_path, pictures=f"{pictures}/a.jpg {pictures}/b.jpg", **{classes: "cat\ndog\n", f"{labels}/a.txt": DOG})
+    data = read_auto(tmp_path / classes if named else tmp_path)
+    assert {Path(i).name: c for i, c in found(data)["train"].items()} == {"a.jpg": "dog", "b.jpg": ""}
+    assert said(data, "format: yolo") and not said(data, "not used")
+    monkeypatch.chdir((tmp_path / classes).parent)
+    assert found(read_auto("classes.txt")) == found(read_auto(tmp_path / classes))
+
+
+def test_lists_of_classes_of_several_folders(tmp_path):
+    """labelImg writes one into each folder of labels, and appends the classes that it meets there."""
+    for split, classes in (("train", "cat\ndog\n"), ("val", "cat\n")):
+        put(tmp_path, pictures=f"images/{split}/{split}.jpg")
+        put(tmp_path, **{f"labels/{split}/{split}.txt": CAT, f"labels/{split}/classes.txt": classes})
+    data = read_auto(tmp_path)
+    assert data.classes == ("cat", "dog") and not said(data, "not used")
+    assert found(data) == {"train": {"images/train/train.jpg": "cat"}, "val": {"images/val/val.jpg": "cat"}}
+    put(tmp_path, **{"labels/val/classes.txt": "dog\ncat\n"})
+    with pytest.raises(DataError, match=r"train/classes\.txt and .*val/classes\.txt number the classes differently"):
+        read_auto(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("a.jpg\nb.jpg\n", "'a.jpg' is a picture"), (CAT, "'0 .5 .5 .5 .5' is a box")]
+)
+def test_a_file_that_lists_no_classes_is_refused(tmp_path, text, what):
+    put(tmp_path, pictures="a.jpg", **{"a.txt": CAT, "list.txt": text})
+    with pytest.raises(DataError, match=rf"list\.txt:1: {what}.*data\.yaml, obj\.data or classes\.txt"):
+        read_auto(tmp_path / "list.txt")
+
+
+# Names that differ in letter case
+
+
+def test_names_that_differ_in_letter_case_alone(tmp_path):
+    put(tmp_path, pictures="images/IMG.jpg images/img.jpg images/Two.jpg images/two.jpg images/ONE.JPG")
+    put(tmp_path, **{"labels/IMG.txt": CAT, "labels/img.txt": DOG, "labels/two.txt": DOG, "labels/one.TXT": CAT})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})
+    (got,) = found(read_yolo(tmp_path, val_fraction=0, test_fraction=0)).values()
+    assert {Path(i).name: c for i, c in got.items()} == {
+        "IMG.jpg": "cat", "img.jpg": "dog", "Two.jpg": "", "two.jpg": "dog", "ONE.JPG": "cat"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("listing", ["data.yaml", "classes.txt"])
+def test_labels_that_two_files_could_be_are_refused(tmp_path, listing):
+    put(tmp_path, pictures="images/IMG.jpg", **{"labels/Img.txt": CAT, "labels/img.txt": DOG})
+    put(tmp_path, **{listing: "cat\ndog\n" if listing == "classes.txt" else "train: images\nnames: [cat, dog]\n"})
+    with pytest.raises(DataError, match=r"images/IMG\.jpg: .*labels/Img\.txt, .*labels/img\.txt"):
+        read_auto(tmp_path)
+
+
+def test_pictures_that_share_a_label_file_are_noted(tmp_path):
+    put(tmp_path, pictures="images/a.jpg images/a.png", **{"labels/a.txt": CAT})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
+    assert said(read_yolo(tmp_path), "pictures that share a label file with another one: 1 (images/a.png)")
+
+
+# Folders of labels
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels"),
+    [
+        ("VOC2007/JPEGImages", "VOC2007/labels"),
+        ("Images/Train", "Labels/train"),
+        ("IMAGES", "LABELS"),
+        ("images/a/images", "images/a/labels"),
+        ("JPEGImages/images", "JPEGImages/labels"),
+    ],
+)
+def test_the_folder_of_labels_is_beside_that_of_pictures(tmp_path, pictures, labels):
+    put(tmp_path, pictures=f"{pictures}/a.jpg", **{f"{labels}/a.txt": DOG, "train.txt": f"{pictures}/a.jpg\n"})
+    put(tmp_path, **{"voc.data": "classes= 2\ntrain  = train.txt\nnames = voc.names\n", "voc.names": "cat\ndog\n"})
+    assert found(read_auto(tmp_path)) == {"train": {f"{pictures}/a.jpg": "dog"}}
+
+
+def test_labels_of_the_exact_name_come_first(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": DOG, "Labels/a.txt": CAT})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})
+    assert found(read_yolo(tmp_path)) == {"train": {"images/a.jpg": "dog"}}
+
+
+# What exports of tools write
+
+
+@pytest.mark.parametrize("rest", ["", "test: ''\n", "test:\n", "test: null\nval: null\n", "test: []\n"])
+def test_splits_that_a_yaml_leaves_empty(tmp_path, rest):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT})
+    put(tmp_path, **{"data.yaml": f"train: images\n{rest}names: [cat]\n"})
+    assert found(read_yolo(tmp_path)) == {"train": {"images/a.jpg": "cat"}}
+
+
+def test_cvats_export(tmp_path):
+    text = "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\nbackup = backup/\n"
+    put(tmp_path, **{"obj.data": text, "obj.names": "cat\ndog\n"})
+    for split, folder in (("train", "obj_train_data"), ("valid", "obj_valid_data")):
+        put(tmp_path, pictures=f"{folder}/sub/a.jpg", **{f"{folder}/sub/a.txt": DOG})
+        put(tmp_path, **{f"{split}.txt": f"data/{folder}/sub/a.jpg\n"})
+    assert found(read_auto(tmp_path)) == {
+        "train": {"obj_train_data/sub/a.jpg": "dog"}, "val": {"obj_valid_data/sub/a.jpg": "dog"}
+    }  # fmt: skip
+
+
+def test_turned_boxes_and_windows_text(tmp_path):
+    """A turned box has four corners: the box around them is read. The files have a mark, CRLF and upper case."""
+    put(tmp_path, pictures="images/a.JPG background/b.jpg")
+    put(tmp_path, **{"labels/a.TXT": "\ufeff0 .25 .5 .5 .25 .75 .5 .5 .75\r\n\r\n"})
+    put(tmp_path, **{"data.yaml": "\ufefftrain:\r\n  - D:\\sets\\images\r\n  - background\r\nnames: [cat]\r\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert found(data) == {"train": {"images/a.JPG": "cat", "background/b.jpg": ""}}
+    (box,) = next(e.boxes for e in data.splits["train"] if e.path.name == "a.JPG")
+    assert box.tolist() == [5, 10, 15, 30]
+
+
+@pytest.mark.parametrize("val", ["/srv/val/val.txt", "D:\\val\\lists\\val_list.txt", "/srv/val/images/val"])
+def test_a_path_of_another_machine_whose_folders_have_the_word_of_the_split(tmp_path, val):
+    put(tmp_path, pictures="images/train/a.jpg images/val/b.jpg", **{"labels/train/a.txt": CAT})
+    put(tmp_path, **{"val.txt": "images/val/b.jpg\n", "val_list.txt": "images/val/b.jpg\n"})
+    put(tmp_path, **{"data.yaml": f"train: images/train\nval: {val}\nnames: [cat]\n"})
+    assert found(read_yolo(tmp_path))["val"] == {"images/val/b.jpg": ""}
+
+
+def test_key_points_without_their_shape_are_no_polygon(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": "0 .5 .5 .2 .2 .1 .1 2 .2 .2 1\n"})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
+    with pytest.raises(DataError, match=r"labels/a\.txt:1: .*key points.*kpt_shape"):
+        read_yolo(tmp_path)
+
+
+def test_names_that_are_empty_or_given_twice(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, ' ']\n"})
+    with pytest.raises(DataError, match=r"data\.yaml: names: the name of class 1 is empty"):
+        read_yolo(tmp_path)
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog, cat]\n"})
+    assert said(read_yolo(tmp_path), "classes of one name are one class: 1 (cat)")

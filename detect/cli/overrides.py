@@ -197,7 +197,8 @@ def _planned(command: Command, asked: list[Override], composer: Composer) -> tup
         given = {o.get_key_element() for o in asked}
         more += [o for o in grid if o.get_key_element() not in given]
     asked = [*asked, *more]
-    planned = replace(command, overrides=_lines(asked), sweep_folder=Path(str(cfg.hydra.sweep.dir)))
+    written, folder = _lines(composer.for_a_sweep(asked)), Path(str(cfg.hydra.sweep.dir))
+    planned = replace(command, overrides=written, sweep_folder=folder)
     return planned, [*grid, *asked], cfg.get("study")
 
 

@@ -14,7 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.singleton import Singleton
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
@@ -98,6 +98,24 @@ class Composer:
                 value = override.value()
                 legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
         return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
+
+    def for_a_sweep(self, asked: list[Override]) -> list[Override]:
+        """The overrides of a sweep as Hydra takes them.
+
+        Hydra sets values before it takes the options that vary. So the value of a key that only these options have is
+        written as a choice of one value, which Hydra sets for each job.
+        """
+        fixed = [o for o in asked if not o.is_sweep_override()]
+        if len(fixed) == len(asked):
+            return asked
+        legal = {key for key, _ in nodes(self._base(fixed)[0])}
+
+        def is_late(o: Override) -> bool:
+            plain = o.type is OverrideType.CHANGE and not o.is_sweep_override() and not o.is_hydra_override()
+            return plain and not self._chooses(o) and o.key_or_group not in legal
+
+        pairs = [(o, str(o.input_line).partition("=")) for o in asked]
+        return [parse([f"{key}=choice({value})"])[0] if is_late(o) else o for o, (key, _, value) in pairs]
 
     def _base(self, job: Job) -> tuple[Tree, tuple[str, ...]]:
         """The configuration of a job with its groups but without its values, and the overrides that choose groups."""

@@ -355,6 +355,26 @@ def test_sweep(program):
     assert sorted(place.name for place in folder.iterdir() if place.is_dir()) == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("init.path=a.npz", "a.npz"), ("init.path='a, b=c.npz'", "a, b=c.npz"), ("init.path=${name}", "sample")],
+)
+def test_a_sweep_over_experiments_sets_a_key_that_only_they_have(program, capsys, line, value):
+    """Hydra itself sets the values of a sweep before it takes the options that vary."""
+    for name in ("a", "b"):
+        text = f"# @package _global_\ndefaults:\n  - override /init: path\nseed: {ord(name)}\n"
+        write(program.configs / f"experiment/{name}.yaml", text)
+    assert program("-m", "experiment=a,b", line, "schedule.steps=3,4") == 0
+    assert [(cfg.seed, cfg.init.path, cfg.schedule.steps) for cfg in program.jobs] == [
+        (97, value, 3), (97, value, 4), (98, value, 3), (98, value, 4),
+    ]  # fmt: skip
+    program.jobs.clear()
+    assert program("-m", "experiment=a,b", "init.pathh=x") == 2
+    assert "unknown key init.pathh; did you mean init.path?" in capsys.readouterr().err
+    assert program("-m", "experiment=a,demo", "init.path=x") == 2  # the second job has no such key
+    assert "unknown key init.path" in capsys.readouterr().err and program.jobs == []
+
+
 def test_sweep_goes_on_after_a_bad_job_and_names_it(program, capsys):
     assert program("-m", "seed=1,2", "fail=user,null") == 1
     assert len(program.jobs) == 4

@@ -374,7 +374,8 @@ def test_evaluate_scores_a_test_set_of_fewer_classes(small_run, tmp_path):
     for example in whole.splits["test"]:
         rows = np.flatnonzero(np.isin(example.classes, kept))
         classes = [kept.index(k) + 1 for k in example.classes[rows]]
-        test.append(replace(example, boxes=example.boxes[rows], classes=classes, crowd=example.crowd[rows]))
+        chosen = {key: getattr(example, key)[rows] for key in ("boxes", "crowd", "areas")}
+        test.append(replace(example, classes=classes, **chosen))
     splits = {"train": (), "val": (), "test": tuple(test)}
     names = tuple(whole.classes[k - 1] for k in kept)
     (tmp_path / "data").mkdir()

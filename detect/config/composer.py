@@ -103,7 +103,7 @@ class Composer:
         """The overrides of a sweep as Hydra takes them.
 
         Hydra sets values before it takes the options that vary. So the value of a key that only these options have is
-        written as a choice of one value, which Hydra sets for each job.
+        written as a choice of one value, which Hydra sets for each job. A choice can't hold null, but `++` adds it.
         """
         fixed = [o for o in asked if not o.is_sweep_override()]
         if len(fixed) == len(asked):
@@ -114,8 +114,11 @@ class Composer:
             plain = o.type is OverrideType.CHANGE and not o.is_sweep_override() and not o.is_hydra_override()
             return plain and not self._chooses(o) and o.key_or_group not in legal
 
-        pairs = [(o, str(o.input_line).partition("=")) for o in asked]
-        return [parse([f"{key}=choice({value})"])[0] if is_late(o) else o for o, (key, _, value) in pairs]
+        def written(o: Override) -> str:
+            key, _, value = str(o.input_line).partition("=")
+            return f"++{key}=null" if o.value() is None else f"{key}=choice({value})"
+
+        return [parse([written(o)])[0] if is_late(o) else o for o in asked]
 
     def _base(self, job: Job) -> tuple[Tree, tuple[str, ...]]:
         """The configuration of a job with its groups but without its values, and the overrides that choose groups."""

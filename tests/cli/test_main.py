@@ -365,6 +365,9 @@ def test_a_sweep_over_experiments_sets_a_key_that_only_they_have(program, capsys
         (97, "a, b=c.npz", "detector"), (98, "a, b=c.npz", "detector"),
     ]  # fmt: skip
     program.jobs.clear()
+    assert program("-m", "experiment=a,b", "init.path=null") == 0
+    assert [cfg.init.path for cfg in program.jobs] == [None, None]
+    program.jobs.clear()
     assert program("-m", "experiment=a,b", "init.pathh=x") == 2
     assert "unknown key init.pathh; did you mean init.path?" in capsys.readouterr().err
     assert program("-m", "experiment=a,demo", "init.path=x") == 2  # the second job has no such key

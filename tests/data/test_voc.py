@@ -308,7 +308,7 @@ def test_a_list_that_is_named_is_that_one_alone(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["a.jpg", "./a", "JPEGImages/a.jpg", "jpegimages\\a.jpg", "/home/me/VOC/JPEGImages/a.jpg", "Annotations/a.xml",
+    ["a.jpg", "./a", "JPEGImages/a.jpg", "jpegimages\\a.jpg", "/data/VOC/JPEGImages/a.jpg", "Annotations/a.xml",
      "a -1", "a.jpg\t1", "JPEGImages/a.jpg 0"],
 )  # fmt: skip
 def test_a_line_of_a_list_may_have_folders_an_ending_and_a_flag(tmp_path, line):

@@ -77,12 +77,11 @@ def read_run(folder: Path, _: Path) -> object:
     """What `report`, `predict`, `evaluate` and a resumed training read of a run folder."""
     from detect.errors import UserError
     from detect.runs.folder import RunFolder
-    from detect.studies.curves import read_curve
     from detect.studies.diagnosis import diagnose
     from detect.studies.export_rows import export_rows, measured_rows
     from detect.studies.html import page
     from detect.studies.records import collect
-    from detect.studies.rows import run_rows
+    from detect.studies.rows import completed, reported, run_rows
     from detect.studies.run_page import parts
 
     run, errors = RunFolder(folder), []
@@ -103,8 +102,8 @@ def read_run(folder: Path, _: Path) -> object:
         except UserError as error:
             errors.append(error)
     records = collect(folder)
-    curves = {r.folder: curve for r in records.runs if (curve := read_curve(r))}
     for r in records.runs:
         r.overrides  # noqa: B018 (reads a file)
         page("a run", parts(r, records.exports))
-    return run_rows(records.runs, ("val",), curves), export_rows(records), measured_rows(records)
+    told = completed([reported(r, ("val",)) for r in records.runs])
+    return run_rows(told), export_rows(records), measured_rows(records)

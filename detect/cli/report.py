@@ -31,6 +31,8 @@ def main(cfg: DictConfig) -> None:
         return
     if cfg.rows not in ROWS:
         raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")
+    if cfg.keep not in (True, False, None):
+        raise ConfigError(f"keep={cfg.keep} is not legal: expected true, false or null")
     if cfg.runs is None and cfg.study is None:
         for folder in committed():
             rewrite(folder)
@@ -40,7 +42,7 @@ def main(cfg: DictConfig) -> None:
     if runs is None:
         log.info("%s\nno run folders: wrote the tables in %s again from its CSV", rewrite(output), output)
         return
-    text = write(runs, output, splits=cfg.splits, rows=cfg.rows, baseline=cfg.baseline)
+    text = write(runs, output, splits=cfg.splits, rows=cfg.rows, baseline=cfg.baseline, keep=cfg.keep)
     log.info("%s\nwrote results.csv, table.md, pictures and report.html into %s", text, output)
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from detect.studies.csv_file import NO_FIGURE
-from detect.studies.rows import CROPS, GENERIC, MATCHED, NEVER
 from detect.studies.statistics import Estimate, estimate, paired
 
+GENERIC, MATCHED, CROPS = "generic", "generic_extra", "crops"
+NEVER = "-"
 LETTERS = {"random": "A", "generic": "B", "generic_extra": "B+", "crops": "C", "random_crops": "D", "images": "E"}
 """The letters of the arms in the protocol of the two-stage ablation."""
 
@@ -27,8 +29,12 @@ class Cell:
     @property
     def order(self) -> tuple:
         """The key for the order of the table: the largest share of images first, arms by letter."""
-        letter = LETTERS.get(self.arm, "~")
-        return self.study, self.dataset, -self.fraction, self.budget, self.variant, letter, self.arm
+        return self.study, self.dataset, -self.fraction, self.budget, self.variant, self.letter, self.arm
+
+    @property
+    def letter(self) -> str:
+        """The letter of the arm; one after all letters for other arms."""
+        return LETTERS.get(self.arm, "~")
 
     @property
     def label(self) -> str:
@@ -69,7 +75,7 @@ def study_of(rows: Sequence[TextRow], split: str) -> Study:
     cells: dict[Cell, list[TextRow]] = {}
     for row in rows:
         if row["split"] == split:
-            cells.setdefault(_cell(row), []).append(row)
+            cells.setdefault(cell_of(row), []).append(row)
     ordered = {cell: sorted(cells[cell], key=lambda row: int(row["seed"])) for cell in sorted(cells, key=_order)}
     return Study(ordered, next((row["baseline"] for row in rows if row.get("baseline")), GENERIC))
 
@@ -94,7 +100,8 @@ def _order(cell: Cell) -> tuple:
     return cell.order
 
 
-def _cell(row: TextRow) -> Cell:
+def cell_of(row: Mapping[str, Any]) -> Cell:
+    """The cell of a row of results.csv or of curves.csv."""
     return Cell(
         row.get("study") or "",
         row.get("dataset") or "",

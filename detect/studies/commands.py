@@ -3,10 +3,11 @@
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from detect.errors import DataError
+from detect.studies.cells import Cell
 from detect.studies.records import FinishedRun
 
 ONE_PLACE = re.compile(r"""^([^=]+=)(['"]?)/(?:[^,\[\]{}]*/)?([^/,\[\]{}'"]+)/?\2$""")
@@ -31,56 +32,80 @@ def portable(word: str) -> str:
     return QUOTED.sub(r"=\1", PLACE.sub(r"\1", ONE_PLACE.sub(r"\1\2\3\2", word)))
 
 
-def variants(runs: Sequence[FinishedRun]) -> dict[Path, str]:
+@dataclass(frozen=True)
+class Member:
+    """A run of a cell. cell: without a variant. place: its folder, for messages.
+
+    settings: its overrides without those of OWN, and its name.
+    """
+
+    cell: Cell
+    seed: int
+    settings: Mapping[str, str]
+    place: str
+
+    @property
+    def about(self) -> str:
+        """`study mine (crops, seed 3, 100% of the images, 800 steps)`."""
+        cell = self.cell
+        return (
+            f"study {cell.study} ({cell.arm}, seed {self.seed}, {cell.fraction:.0%} of the images, {cell.budget} steps)"
+        )
+
+
+def member(run: FinishedRun) -> Member:
+    """The run as a member of its cell."""
+    cell = Cell(run.study, run.summary["dataset"].get("name") or "", run.fraction, run.budget, "", run.arm)
+    return Member(cell, run.seed, settings(run.overrides, run.summary["name"]), str(run.folder))
+
+
+def settings(overrides: Sequence[str], name: str) -> dict[str, str]:
+    """The overrides that may distinguish runs of one cell, and the name."""
+    pairs = (portable(word).lstrip("+~").partition("=") for word in overrides if not word.startswith("-"))
+    kept = {key: value for key, _, value in pairs if key not in OWN and not key.startswith("hydra.")}
+    return kept | {"name": name}
+
+
+def variants(members: Sequence[Member]) -> list[str]:
     """The variant of each run: settings other than the seed that differ from runs of the same cell; mostly empty.
 
     The variant is `name` if runs with equal seeds have different names, else the overrides that differ. The choice is
     the same for all runs of a study. Raises DataError for two runs with the same seed and no difference.
     """
-    found = {}
-    for study in dict.fromkeys(run.study for run in runs):
-        members = [run for run in runs if run.study == study]
-        keys = _differing(members)
-        for run in members:
-            settings = _settings(run)
-            texts = [value if key == "name" else f"{key}={value}" for key, value in settings.items() if key in keys]
-            found[run.folder] = " ".join(texts)
-    _refuse_twins(runs, found)
+    by_study = defaultdict(list)
+    for one in members:
+        by_study[one.cell.study].append(one)
+    keys = {study: _differing(of) for study, of in by_study.items()}
+    found = [
+        " ".join(v if k == "name" else f"{k}={v}" for k, v in one.settings.items() if k in keys[one.cell.study])
+        for one in members
+    ]
+    _refuse_twins(members, found)
     return found
 
 
-def _cell(run: FinishedRun) -> tuple:
-    return run.study, run.summary["dataset"].get("name"), run.fraction, run.budget, run.arm
-
-
-def _settings(run: FinishedRun) -> dict[str, str]:
-    pairs = (portable(word).lstrip("+~").partition("=") for word in run.overrides if not word.startswith("-"))
-    kept = {key: value for key, _, value in pairs if key not in OWN and not key.startswith("hydra.")}
-    return kept | {"name": run.summary["name"]}
-
-
-def _differing(runs: Sequence[FinishedRun]) -> set[str]:
+def _differing(members: Sequence[Member]) -> set[str]:
     """The settings that vary within a cell, except copies of the seed; only `name` if it distinguishes equal seeds."""
     cells = defaultdict(list)
-    for run in runs:
-        cells[_cell(run)].append((run.seed, _settings(run)))
+    for one in members:
+        cells[one.cell].append((one.seed, one.settings))
     keys, named = set(), False
-    for members in cells.values():
-        names = {(seed, settings["name"]) for seed, settings in members}
-        named |= len(names) > len({seed for seed, _ in members})
-        for key in {key for _, settings in members for key in settings} - {"name"}:
-            values = [(str(seed), settings.get(key)) for seed, settings in members]
+    for of in cells.values():
+        names = {(seed, found["name"]) for seed, found in of}
+        named |= len(names) > len({seed for seed, _ in of})
+        for key in {key for _, found in of for key in found} - {"name"}:
+            values = [(str(seed), found.get(key)) for seed, found in of]
             if len({value for _, value in values}) > 1 and any(seed != value for seed, value in values):
                 keys.add(key)
     return {"name"} if named else keys
 
 
-def _refuse_twins(runs: Sequence[FinishedRun], variant: dict[Path, str]) -> None:
-    seen: dict[tuple, Path] = {}
-    for run in runs:
-        other = seen.setdefault((*_cell(run), run.seed, variant[run.folder]), run.folder)
-        if run.study and other != run.folder:
+def _refuse_twins(members: Sequence[Member], variant: Sequence[str]) -> None:
+    seen: dict[tuple, Member] = {}
+    for one, text in zip(members, variant, strict=True):
+        other = seen.setdefault((one.cell, one.seed, text), one)
+        if one.cell.study and other is not one:
             raise DataError(
-                f"{run.folder} and {other} are the same cell of the study {run.study} ({run.arm}, seed {run.seed}, "
-                f"{run.fraction:.0%} of the images, {run.budget} steps); a mean needs it once: leave one of them out"
+                f"{one.place} and {other.place} are the same cell of the {one.about}; a mean needs it once: leave one "
+                "of them out"
             )

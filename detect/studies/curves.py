@@ -29,7 +29,8 @@ class Curve:
     """The evaluations of a run's last stage, [n] each.
 
     steps: steps of that stage. seconds: seconds of training until then, with earlier stages, without evaluations.
-    scores: {"AP": .., "AP50": ..} on `split`; NaN if there was nothing to score. watched: {figure: (steps, values)}.
+    scores: {"AP": .., "AP50": ..} on `split`; NaN if there was nothing to score. watched: {name of a figure in WATCHED:
+    (steps, values)}.
     """
 
     split: str
@@ -39,10 +40,16 @@ class Curve:
     watched: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     clock: tuple[np.ndarray, np.ndarray] = field(default=(np.zeros(1), np.zeros(1)), repr=False)
 
-    def at_the_end(self, key: str) -> float:
+    def at_the_end(self, name: str) -> float:
         """The mean of a watched figure over the last tenth of the steps."""
-        steps, values = self.watched[key]
+        steps, values = self.watched[name]
         return float(values[steps > 0.9 * steps[-1]].mean())
+
+    def between(self, name: str) -> list[float]:
+        """The mean of a watched figure before each evaluation, since the evaluation before it; NaN without a value."""
+        steps, values = self.watched[name]
+        places = np.searchsorted(self.steps, steps)  # the evaluation that comes next
+        return [float(of.mean()) if len(of := values[places == k]) else np.nan for k in range(len(self.steps))]
 
     def seconds_at(self, step: float) -> float:
         """Seconds of training until a step of the last stage, with the earlier stages."""
@@ -79,7 +86,7 @@ def read_curve(run: FinishedRun) -> Curve | None:
     clock = _clock(rows, run)
     scores = {name: _column(evaluations, f"{split}/{name}") for name in ("AP", "AP50")}
     training = [row for row in rows if row["kind"] == "train"]
-    watched = {key: _thinned(training, key) for key in WATCHED if any(key in row for row in training)}
+    watched = {name: _thinned(training, key) for key, name in WATCHED.items() if any(key in row for row in training)}
     return Curve(split, steps, np.interp(steps, *clock), scores, watched, clock)
 
 
@@ -112,11 +119,11 @@ def mean_curve(curves: Sequence[Curve]) -> Band:
     return Band(steps[whole], np.nanmean(aligned[1][:, whole], axis=0), mean, low, high, len(curves))
 
 
-def mean_figure(curves: Sequence[Curve], key: str) -> tuple[np.ndarray, np.ndarray]:
+def mean_figure(curves: Sequence[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps of the longest run, and the mean of one watched figure over the runs."""
-    known = [curve.watched[key] for curve in curves if key in curve.watched]
+    known = [curve.watched[name] for curve in curves if name in curve.watched]
     grid = max((steps for steps, _ in known), key=lambda steps: steps[-1])
-    values = np.stack([np.interp(grid, steps, figures, right=np.nan) for steps, figures in known])
+    values = np.stack([np.interp(grid, steps, figures, left=np.nan, right=np.nan) for steps, figures in known])
     return grid, band(values)[0]
 
 

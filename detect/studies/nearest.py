@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.studies import csv_file
-from detect.studies.cells import Cell, Study, TextRow, figure, study_of
-from detect.studies.rows import CROPS, GENERIC, MATCHED
+from detect.studies.cells import CROPS, GENERIC, MATCHED, Cell, Study, TextRow, figure, study_of
 from detect.studies.tables import difference, interval
 
 _PACKAGE = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 """The pictures of a study and their data: curves of its arms, exported files, means for TensorBoard."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,10 @@ from PIL import Image
 from detect.reporting import figures as plots
 from detect.reporting import pictures
 from detect.studies import csv_file, tensorboard_layout
-from detect.studies.cells import LETTERS, figure, label
-from detect.studies.commands import variants
+from detect.studies.cells import cell_of, figure
 from detect.studies.curves import WATCHED, Curve, mean_curve, mean_figure
 from detect.studies.records import FinishedRun
+from detect.studies.rows import Reported
 
 CURVES, CURVES_DATA, EXPORTS = "curves.png", "curves.csv", "exports.png"
 FILES = CURVES, CURVES_DATA, EXPORTS
@@ -21,6 +21,7 @@ CAPTIONS = {
     CURVES: "AP over steps and over seconds of training; bands are 95% intervals over seeds.",
     EXPORTS: "Exported files: AP (the mark is that of the run), size, and time of an image.",
 }
+CELL = "study", "dataset", "fraction", "budget", "variant", "arm", "seed"
 Groups = dict[str, dict[str, list[Curve]]]
 
 
@@ -30,27 +31,30 @@ def found(folder: Path) -> list[tuple[str, Path]]:
     return [(caption, folder / name) for name, caption in captions.items() if (folder / name).is_file()]
 
 
-def runs(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve], output: Path, board_folder: Path | None) -> None:
-    """Writes curves.png; for cells of a study also curves.csv, and TensorBoard's layout and means in `board_folder`."""
-    if not curves:
-        save(output / CURVES, pictures.study_figure(labelled(runs)))
+def runs(finished: Sequence[FinishedRun], reported: Sequence[Reported], output: Path, board: Path | None) -> None:
+    """Writes curves.png; for cells of a study also curves.csv, and TensorBoard's layout and means into `board`.
+
+    reported: `finished` and the runs of an earlier report.
+    """
+    groups = by_group(reported)
+    if not groups:
+        save(output / CURVES, pictures.study_figure(labelled(finished)))
         return
-    groups = by_group(runs, curves)
     bands = {title: {arm: mean_curve(of) for arm, of in arms.items()} for title, arms in groups.items()}
     watched = {
         title: {
-            name: {arm: mean_figure(of, key) for arm, of in arms.items() if any(key in c.watched for c in of)}
-            for key, name in WATCHED.items()
-            if any(key in curve.watched for of in arms.values() for curve in of)
+            name: {arm: mean_figure(of, name) for arm, of in arms.items() if any(name in c.watched for c in of)}
+            for name in dict.fromkeys(WATCHED.values())
+            if any(name in curve.watched for of in arms.values() for curve in of)
         }
         for title, arms in groups.items()
     }
     save(output / CURVES, plots.bands_figure(bands, watched))
-    csv_file.write_csv(output / CURVES_DATA, points(runs, curves))
-    if board_folder is not None:
-        tensorboard_layout.write_layout(board_folder, [title.replace("/", "_") for title in bands])
+    csv_file.write_csv(output / CURVES_DATA, points(reported))
+    if board is not None:
+        tensorboard_layout.write_layout(board, [title.replace("/", "_") for title in bands])
         arms = {title: {file_name(arm): band for arm, band in of.items()} for title, of in bands.items()}
-        tensorboard_layout.write_means(board_folder, {title.replace("/", "_"): of for title, of in arms.items()})
+        tensorboard_layout.write_means(board, {title.replace("/", "_"): of for title, of in arms.items()})
 
 
 def file_name(text: str) -> str:
@@ -68,34 +72,31 @@ def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:
     }
 
 
-def by_group(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> Groups:
+def by_group(runs: Sequence[Reported]) -> Groups:
     """{title: {arm: curves}}. Arms in a group are compared; a title names the settings that differ between groups."""
-    variant = variants(runs)
-    columns = {
-        run.folder: (run.study, run.summary["dataset"].get("name"), f"{run.fraction:.0%} of the images",
-                     f"{run.budget} steps", variant[run.folder])
-        for run in runs
-    }  # fmt: skip
-    constant = [len(set(values)) == 1 for values in zip(*columns.values(), strict=True)]
+    drawn = [(cell_of(run.rows[0]), run.member.seed, run.curve) for run in runs if run.curve is not None]
+    titles = {
+        cell: (cell.study, cell.dataset, f"{cell.fraction:.0%} of the images", f"{cell.budget} steps", cell.variant)
+        for cell, *_ in drawn
+    }
+    constant = [len(set(values)) == 1 for values in zip(*titles.values(), strict=True)]
     groups: Groups = {}
-    for run in sorted(runs, key=lambda run: (-run.fraction, LETTERS.get(run.arm, "~"), run.arm, run.seed)):
-        if run.folder in curves:
-            shown = [str(v) for k, v in enumerate(columns[run.folder]) if v and (k in (1, 2) or not constant[k])]
-            groups.setdefault(", ".join(shown), {}).setdefault(label(run.arm), []).append(curves[run.folder])
+    for cell, _, curve in sorted(drawn, key=lambda one: (-one[0].fraction, one[0].letter, one[0].arm, one[1])):
+        shown = [text for k, text in enumerate(titles[cell]) if text and (k in (1, 2) or not constant[k])]
+        groups.setdefault(", ".join(shown), {}).setdefault(cell.label, []).append(curve)
     return dict(sorted(groups.items(), key=lambda group: group[0].partition(",")[0]))
 
 
-def points(runs: Sequence[FinishedRun], curves: Mapping[Path, Curve]) -> list[csv_file.Row]:
-    """A row for each evaluation of each run."""
-    variant = variants(runs)
+def points(runs: Sequence[Reported]) -> list[csv_file.Row]:
+    """A row for each evaluation of each run: its scores, and the figures of training since the one before it."""
     rows = []
     for run in runs:
-        name = {"study": run.study, "dataset": run.summary["dataset"].get("name"), "fraction": run.fraction}
-        cell = {"budget": run.budget, "variant": variant[run.folder], "arm": run.arm, "seed": run.seed}
-        if curve := curves.get(run.folder):
+        cell = {column: run.rows[0][column] for column in CELL}
+        if curve := run.curve:
+            figures = curve.scores | {name: curve.between(name) for name in curve.watched}
             for k, (step, seconds) in enumerate(zip(curve.steps.tolist(), curve.seconds.tolist(), strict=True)):
-                scores = {key: round(float(values[k]), 4) for key, values in curve.scores.items()}
-                rows.append(name | cell | {"split": curve.split, "step": step, "seconds": round(seconds, 1)} | scores)
+                row = cell | {"split": curve.split, "step": step, "seconds": round(seconds, 1)}
+                rows.append(row | {name: round(float(values[k]), 4) for name, values in figures.items()})
     return rows
 
 

@@ -1,37 +1,58 @@
 """The training runs of a study as rows of its CSV file. Tables and page are made from this file."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from detect.evaluation.coco import FIGURES
-from detect.studies.commands import command, variants
+from detect.studies.cells import GENERIC, NEVER, Cell, cell_of, figure
+from detect.studies.commands import Member, command, member, variants
 from detect.studies.csv_file import Row, host, rounded, versions
-from detect.studies.curves import WATCHED, Curve
+from detect.studies.curves import Curve, read_curve
 from detect.studies.records import NO_STAGE, FinishedRun
 
 SHARES = (50, 80, 90)
 """Percents of the baseline's final AP. The first evaluation that reaches each is reported."""
-GENERIC, MATCHED, CROPS = "generic", "generic_extra", "crops"
-NEVER = "-"
 
 
-def run_rows(
-    runs: Sequence[FinishedRun], splits: Sequence[str], curves: Mapping[Path, Curve], baseline: str | None = None
-) -> list[Row]:
-    """A row for each run and split, sorted. curves: of a study, by run folder. baseline: an arm; None is `generic`."""
-    variant = variants(runs)
-    levels = _final_ap(runs, curves, variant, baseline or GENERIC)
-    rows = []
-    for run in runs:
-        mine = _study_columns(run, variant[run.folder], baseline) if run.study else {}
-        curve = curves.get(run.folder)
-        if curve is not None:
-            mine |= _reached(curve, levels.get(_rivals(run, variant[run.folder])))
-            mine |= _extra_seconds(run, curve)
-            mine |= {WATCHED[key]: round(curve.at_the_end(key), 4) for key in curve.watched}
-        rows += [run_row(run, split) | mine | origin(run) for split in splits if split in run.summary["scores"]]
-    return sorted(rows, key=lambda r: (r["split"], r["arm"], r["seed"]))
+@dataclass(frozen=True)
+class Reported:
+    """A training run in a report. rows: one for each split. curve: that of a run in a study; None without one."""
+
+    member: Member
+    rows: tuple[Row, ...]
+    curve: Curve | None = None
+
+
+def reported(run: FinishedRun, splits: Sequence[str]) -> Reported:
+    """The run with its rows and its curve, without what depends on the other runs of the report."""
+    mine, curve = _study_columns(run) if run.study else {}, read_curve(run) if run.study else None
+    if curve is not None:
+        mine |= _extra_seconds(run, curve)
+        mine |= {name: round(curve.at_the_end(name), 4) for name in curve.watched}
+    there = [split for split in splits if split in run.summary["scores"]]
+    return Reported(member(run), tuple(run_row(run, split) | mine | origin(run) for split in there), curve)
+
+
+def completed(runs: Sequence[Reported], baseline: str | None = None) -> list[Reported]:
+    """The runs with the columns that depend on all of them: variant, baseline, steps to a share of the baseline's AP.
+
+    baseline: an arm; None is `generic`. Raises DataError for two runs of one cell that have the same seed.
+    """
+    named = []
+    for run, variant in zip(runs, variants([run.member for run in runs]), strict=True):
+        shared = {"variant": variant, "baseline": baseline or ""} if run.member.cell.study else {}
+        named.append(replace(run, rows=tuple(row | shared for row in run.rows)))
+    levels = _final_ap([run for run in named if run.member.cell.arm == (baseline or GENERIC)])
+    return [
+        replace(run, rows=tuple(row | _reached(run.curve, levels.get(_rivals(row))) for row in run.rows))
+        for run in named
+    ]
+
+
+def run_rows(runs: Sequence[Reported]) -> list[Row]:
+    """The rows of all runs, sorted."""
+    return sorted((row for run in runs for row in run.rows), key=lambda r: (r["split"], r["arm"], int(r["seed"])))
 
 
 def run_row(run: FinishedRun, split: str) -> Row:
@@ -64,6 +85,7 @@ def origin(run: FinishedRun) -> Row:
     about = run.summary
     return {
         "dataset": about["dataset"].get("name") or "",
+        "name": about["name"],
         "stage": run.stage,
         "command": command(run),
         "host": host(about),
@@ -71,14 +93,14 @@ def origin(run: FinishedRun) -> Row:
     }
 
 
-def _study_columns(run: FinishedRun, variant: str, baseline: str | None) -> Row:
+def _study_columns(run: FinishedRun) -> Row:
     cost, data = run.summary.get("cost") or {}, run.summary["dataset"]
     return {
         "study": run.study,
         "fraction": run.fraction,
         "budget": run.budget,
-        "variant": variant,
-        "baseline": baseline or "",
+        "variant": "",
+        "baseline": "",
         "network": run.summary.get("network") or "",
         "classes": data.get("classes") or "",
         "images": data.get("images") or "",
@@ -92,28 +114,24 @@ def _study_columns(run: FinishedRun, variant: str, baseline: str | None) -> Row:
     }
 
 
-def _rivals(run: FinishedRun, variant: str) -> tuple:
+def _rivals(row: Row) -> Cell:
     """The settings that runs share if their arms are compared."""
-    return run.study, run.summary["dataset"].get("name"), run.fraction, run.budget, variant
+    return replace(cell_of(row), arm="")
 
 
-def _final_ap(
-    runs: Sequence[FinishedRun], curves: Mapping[Path, Curve], variant: Mapping[Path, str], baseline: str
-) -> dict[tuple, float]:
-    """Final AP of the baseline: its runs' best checkpoints on the curve's split, mean over seeds."""
-    found: dict[tuple, list[float]] = {}
+def _final_ap(runs: Sequence[Reported]) -> dict[Cell, float]:
+    """Final AP of the baseline's runs: their best checkpoints on the curve's split, mean over seeds."""
+    found: dict[Cell, list[float]] = {}
     for run in runs:
-        curve = curves.get(run.folder)
-        if run.arm == baseline and curve is not None:
-            scores = run.summary["scores"].get(curve.split) or {}
-            if scores.get("AP") is not None:
-                found.setdefault(_rivals(run, variant[run.folder]), []).append(scores["AP"])
+        for row in run.rows:
+            if run.curve is not None and row["split"] == run.curve.split and (ap := figure(row, "AP")) is not None:
+                found.setdefault(_rivals(row), []).append(ap)
     return {key: fmean(values) for key, values in found.items()}
 
 
-def _reached(curve: Curve, final: float | None) -> Row:
+def _reached(curve: Curve | None, final: float | None) -> Row:
     row: Row = {}
-    if final is not None:
+    if curve is not None and final is not None:
         for share in SHARES:
             there = curve.reached(final * share / 100)
             row[f"steps to {share}%"] = there[0] if there else NEVER

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from detect.studies.blocks import Block, Listing, Table
-from detect.studies.cells import LETTERS, Cell, Study, TextRow, figure, rivals, study_of
+from detect.studies.cells import LETTERS, NEVER, Cell, Study, TextRow, figure, rivals, study_of
 from detect.studies.curves import WATCHED
-from detect.studies.rows import NEVER, SHARES
+from detect.studies.rows import SHARES
 from detect.studies.statistics import Estimate, median_time
 
 FIGURES = ("AP", "AP50", "AP75", "AR100")

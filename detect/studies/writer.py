@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detect.errors import DataError, first_few
+from detect.errors import DataError, counted, first_few
 from detect.files import write_text
 from detect.studies import csv_file, pictures
 from detect.studies.blocks import Block, Figure, Listing, Table, console, markdown
-from detect.studies.curves import read_curve
+from detect.studies.earlier import others
 from detect.studies.export_rows import export_rows, measured_rows
 from detect.studies.export_tables import export_tables, measured_tables
 from detect.studies.html import page
 from detect.studies.records import Records, collect
-from detect.studies.rows import run_rows
+from detect.studies.rows import Reported, completed, reported, run_rows
 from detect.studies.tables import ORIGINS, all_commands, origins, run_tables
 
 log = logging.getLogger("detect")
@@ -32,11 +32,13 @@ def write(
     splits: Sequence[str] = ("test", "val"),
     rows: str | None = None,
     baseline: str | None = None,
+    keep: bool | None = False,
 ) -> str:
     """Reads everything finished in `runs` and below, and writes CSV, table.md, pictures and report.html.
 
     output: folder of the study; it may be the folder of the runs. The marked table of a README.md in it is replaced.
     rows: only `runs`, `exports` or `measured`. baseline: the arm that other arms are compared with; None is `generic`.
+    keep: whether training runs of an earlier report in `output` stay if they are not in `runs`; None raises DataError.
     If `runs` is one folder, TensorBoard's layout of the arms is written to it.
     Returns the first table for the console. Raises DataError if there is nothing to report.
     """
@@ -51,9 +53,11 @@ def write(
         what = {"measured": "measured.json", "exports": "export.json"}.get(rows or "", "finished run with scores on ")
         told = f"; {len(tried)} runs with debug= are left out" if tried else ""
         raise DataError(f"runs={runs}: no {what}{', '.join(splits) if what.endswith(' ') else ''}{told}")
-    curves = {run.folder: curve for run in records.runs if run.study and (curve := read_curve(run))}
+    reported_runs = [reported(run, splits) for run in records.runs]
+    if "runs" in wanted:
+        reported_runs = completed([*reported_runs, *_earlier(output, reported_runs, keep)], baseline)
     makers = {
-        "runs": lambda: run_rows(records.runs, splits, curves, baseline),
+        "runs": lambda: run_rows(reported_runs),
         "measured": lambda: measured_rows(records),
         "exports": lambda: export_rows(records),
     }
@@ -64,10 +68,26 @@ def write(
     for number, kind in enumerate(wanted):
         csv_file.write_csv(output / (f"{kind}.csv" if number else RESULTS), lines[kind])
     if "runs" in wanted:
-        pictures.runs(records.runs, curves, output, Path(runs) if isinstance(runs, str | Path) else None)
+        pictures.runs(records.runs, reported_runs, output, Path(runs) if isinstance(runs, str | Path) else None)
     if "exports" in wanted:
         pictures.exports(lines["exports"], output)
     return rewrite(output)
+
+
+def _earlier(output: Path, runs: Sequence[Reported], keep: bool | None) -> list[Reported]:
+    """The runs of the earlier report in `output` that stay."""
+    if keep is False:
+        return []
+    found = others(output / RESULTS, output / pictures.CURVES_DATA, [run.member for run in runs])
+    names = first_few(run.rows[0].get("run") or f"{run.member.cell.arm} (seed {run.member.seed})" for run in found)
+    if found and keep is None:
+        raise DataError(
+            f"{output / RESULTS} has {counted(len(found), 'training run')} whose folders are not here: {names}. "
+            "keep=true keeps these rows; keep=false leaves them out"
+        )
+    if found:
+        log.info("kept from the earlier report: %s: %s", counted(len(found), "training run"), names)
+    return found
 
 
 def rewrite(folder: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 from detect.cli import report
 from detect.cli.overrides import first_job, prepare, read
 from detect.config.check import CONFIG_DIR
-from detect.errors import ConfigError
+from detect.errors import ConfigError, DataError
 from detect.evaluation.coco import FIGURES
 from detect.studies.csv_file import read_csv
 from tests import program
@@ -105,12 +105,27 @@ def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
         ),
         (["runs=runs"], "output=null is not legal .*: give output=DIR"),
         (["study=old", "runs=gone"], "runs=gone: no such folder"),
+        (["keep=some"], "keep=some is not legal: expected true, false or null"),
         (["rows=all"], "rows=all is not legal: expected runs, exports, measured or null"),
     ],
 )
 def test_what_is_refused(place, words, message):
     with pytest.raises(ConfigError, match=message):
         call(*words)
+
+
+def test_rows_of_runs_that_are_not_here_go_away_only_if_asked(place):
+    make_run(place / "a", "one")
+    with pytest.raises(
+        DataError, match=r"old/results\.csv has 1 training run .* not here: mine \(seed 0\)\. keep=true"
+    ):
+        call("study=old", "runs=a")
+    call("study=old", "runs=a", "keep=true")
+    assert {row["arm"] for row in read_csv(Path("experiments/old/results.csv"))} == {"mine", "one"}
+    make_run(place / "b", "mine")
+    call("study=old", "runs=[a,b]")  # the run of the earlier version, which had no name of a folder
+    call("study=old", "runs=a", "keep=false")
+    assert {row["arm"] for row in read_csv(Path("experiments/old/results.csv"))} == {"one"}
 
 
 def test_nothing_to_make_anew(tmp_path, monkeypatch):

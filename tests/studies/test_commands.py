@@ -3,8 +3,12 @@
 import pytest
 
 from detect.errors import DataError
-from detect.studies.commands import command, portable, variants
+from detect.studies.commands import command, member, portable, variants
 from detect.studies.records import collect
+
+
+def variants_of(folder):
+    return variants([member(run) for run in collect(folder).runs])
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ def test_its_own_command_comes_first(tmp_path, make_run):
 
 
 def test_cells_mostly_have_no_variant(study):
-    assert set(variants(collect(study).runs).values()) == {""}
+    assert set(variants_of(study)) == {""}
 
 
 def test_an_override_that_differs_makes_variants(tmp_path, make_run):
@@ -47,7 +51,8 @@ def test_an_override_that_differs_makes_variants(tmp_path, make_run):
     make_run(tmp_path / "b", seed=0, overrides=("+schedule.batch_norm=frozen",))
     make_run(tmp_path / "c", seed=1, overrides=("+schedule.batch_norm=frozen",))
     make_run(tmp_path / "d", "crops", seed=0, overrides=("schedule.rate=1",))  # alone in its cell
-    texts = {folder.name: text for folder, text in variants(collect(tmp_path).runs).items()}
+    runs = collect(tmp_path).runs
+    texts = dict(zip([run.folder.name for run in runs], variants_of(tmp_path), strict=True))
     frozen = "schedule.batch_norm=frozen"
     assert texts == {"a": "", "b": frozen, "c": frozen, "d": ""}
 
@@ -55,23 +60,23 @@ def test_an_override_that_differs_makes_variants(tmp_path, make_run):
 def test_what_follows_the_seed_is_no_variant(tmp_path, make_run):
     for seed in range(3):
         make_run(tmp_path / f"{seed}", seed=seed, overrides=(f"dataset.split_seed={seed}", f"init=/m{seed}/net"))
-    assert set(variants(collect(tmp_path).runs).values()) == {""}
+    assert set(variants_of(tmp_path)) == {""}
 
 
 def test_names_come_first(tmp_path, make_run):
     make_run(tmp_path / "a", name="frozen", overrides=("schedule.batch_norm=frozen", "name=frozen"))
     make_run(tmp_path / "b", name="trained", overrides=("name=trained",))
-    assert list(variants(collect(tmp_path).runs).values()) == ["frozen", "trained"]
+    assert variants_of(tmp_path) == ["frozen", "trained"]
 
 
 def test_the_same_cell_twice_is_refused(tmp_path, make_run):
     make_run(tmp_path / "a", "crops", 3)
     make_run(tmp_path / "b", "crops", 3)
     with pytest.raises(DataError, match=r"b and .*a are the same cell of the study study \(crops, seed 3, 100%"):
-        variants(collect(tmp_path).runs)
+        variants_of(tmp_path)
 
 
 def test_runs_on_their_own_may_be_alike(tmp_path, make_run):
     make_run(tmp_path / "a", study=None)
     make_run(tmp_path / "b", study=None)
-    assert list(variants(collect(tmp_path).runs).values()) == ["", ""]
+    assert variants_of(tmp_path) == ["", ""]

@@ -87,6 +87,6 @@ def test_a_step_at_which_only_some_were_scored_is_left_out():
 def test_mean_of_a_watched_figure(tmp_path, make_run):
     make_run(tmp_path / "a", extra=20)
     make_run(tmp_path / "b", seed=1)
-    steps, values = mean_figure([read_curve(run) for run in collect(tmp_path).runs], "loss/classification")
+    steps, values = mean_figure([read_curve(run) for run in collect(tmp_path).runs], "classification loss")
     np.testing.assert_allclose(values, 1 / np.arange(10, 121, 10))
     assert steps.tolist() == list(range(10, 121, 10))

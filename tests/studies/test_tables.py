@@ -8,16 +8,15 @@ import pytest
 from detect.studies import csv_file
 from detect.studies.blocks import markdown
 from detect.studies.cells import rivals, study_of
-from detect.studies.curves import read_curve
 from detect.studies.records import collect
-from detect.studies.rows import run_rows
+from detect.studies.rows import completed, reported, run_rows
 from detect.studies.tables import difference, interval, run_tables
 
 
 def rows_of(folder, path, baseline=None):
     """What results.csv says of the runs below a folder."""
-    runs = collect(folder).runs
-    csv_file.write_csv(path, run_rows(runs, ["test", "val"], {r.folder: read_curve(r) for r in runs}, baseline))
+    runs = completed([reported(run, ["test", "val"]) for run in collect(folder).runs], baseline)
+    csv_file.write_csv(path, run_rows(runs))
     return csv_file.read_csv(path)
 
 

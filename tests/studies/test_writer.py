@@ -1,6 +1,7 @@
 """A whole study written: files, README, page, TensorBoard; the tables again from the csv alone; its cost."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from detect.errors import DataError
+from detect.studies.csv_file import read_csv
 from detect.studies.writer import rewrite, write
 
+FILES = "results.csv", "curves.csv"
 README = "# Study\n<!-- table -->\nold\n<!-- end of table -->\nverdict\n"
 
 
@@ -141,6 +144,7 @@ import sys, time
 from pathlib import Path
 start = time.process_time()
 import psutil
+from detect.studies.csv_file import read_csv
 from detect.studies.writer import write
 write(Path(sys.argv[1]), Path(sys.argv[2]))
 memory = psutil.Process().memory_info().rss / 1e9  # GB
@@ -172,3 +176,70 @@ def test_debug_runs_are_left_out_and_rows_name_their_folders(tmp_path, make_run,
     assert "1 debug runs are left out: tried" in caplog.text
     with pytest.raises(DataError, match="1 runs with debug= are left out"):
         write(tmp_path / "runs" / "tried", tmp_path / "out")
+
+
+def test_runs_that_ran_elsewhere_keep_their_rows(study, tmp_path_factory):
+    base = tmp_path_factory.mktemp("studies")
+    write(study, base / "whole")
+    write(study, base / "parts")
+    (base / "elsewhere").mkdir()
+    for name in ("generic_s1", "crops_s0"):
+        shutil.move(study / name, base / "elsewhere")
+    before = contents(base / "parts")
+    with pytest.raises(DataError, match=r"results\.csv has 2 training runs .*: crops_s0, generic_s1\. keep=true"):
+        write(study, base / "parts", keep=None)
+    assert contents(base / "parts") == before
+    for _ in range(2):  # rows of rows stay what they are
+        write(study, base / "parts", keep=True)
+        assert contents(base / "parts") == contents(base / "whole")
+    write(base / "elsewhere", base / "parts", keep=True)  # the other machine goes on
+    assert contents(base / "parts") == contents(base / "whole")
+    write(study, base / "parts")
+    assert not {"generic_s1", "crops_s0"} & {row["run"] for row in read_csv(base / "parts" / "results.csv")}
+
+
+def contents(folder):
+    """The rows of both CSV files in any order, and the tables."""
+    tables = (folder / "table.md").read_text()
+    return [sorted(map(sorted, (row.items() for row in read_csv(folder / name)))) for name in FILES], tables
+
+
+def test_kept_runs_follow_the_names_of_new_variants(tmp_path, make_run):
+    for seed in (0, 1):
+        make_run(tmp_path / "here" / f"plain{seed}", seed=seed)
+    write(tmp_path / "here", tmp_path / "out")
+    for seed in (0, 1):
+        make_run(tmp_path / "there" / f"fast{seed}", seed=seed, overrides=("schedule.rate=1",))
+    write(tmp_path / "there", tmp_path / "out", keep=True)
+    found = {(row["run"], row["variant"]) for row in read_csv(tmp_path / "out" / "results.csv")}
+    assert found == {("plain0", ""), ("plain1", ""), ("fast0", "schedule.rate=1"), ("fast1", "schedule.rate=1")}
+    assert {row["variant"] for row in read_csv(tmp_path / "out" / "curves.csv")} == {"", "schedule.rate=1"}
+
+
+def test_a_cell_is_not_kept_beside_its_repetition(tmp_path, make_run):
+    make_run(tmp_path / "first" / "a", "crops", 3)
+    write(tmp_path / "first", tmp_path / "out")
+    make_run(tmp_path / "second" / "b", "crops", 3)
+    with pytest.raises(DataError, match=r"results\.csv: a and .*b are the same cell|b and .*: a are the same cell"):
+        write(tmp_path / "second", tmp_path / "out", keep=True)
+
+
+def test_the_same_folder_trained_again_replaces_its_rows(tmp_path, make_run):
+    make_run(tmp_path / "runs" / "a", ap=(0.1, 0.2), study=None, fraction=0.5)
+    write(tmp_path / "runs", tmp_path / "out")
+    shutil.rmtree(tmp_path / "runs")
+    make_run(tmp_path / "runs" / "a", ap=(0.1, 0.3), study=None, fraction=0.5)
+    write(tmp_path / "runs", tmp_path / "out", keep=None)
+    assert [row["AP"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["0.2", "0.3"]
+
+
+def test_an_earlier_file_of_another_kind_keeps_nothing(tmp_path, make_run):
+    make_run(tmp_path / "runs" / "a")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.csv").write_text("study,x\ns,1\n")
+    write(tmp_path / "runs", tmp_path / "out", keep=True)
+    assert len(read_csv(tmp_path / "out" / "results.csv")) == 2
+    (tmp_path / "out" / "results.csv").write_text("arm,seed,split,run\na,none,test,b\n")
+    with pytest.raises(DataError, match=r"results\.csv does not have the columns"):
+        write(tmp_path / "runs", tmp_path / "out", keep=True)
+    write(tmp_path / "runs", tmp_path / "out")

@@ -1,0 +1,74 @@
+"""The training runs of an earlier report whose folders are not here: they ran on another machine, or were removed."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from detect.errors import DataError
+from detect.studies import csv_file
+from detect.studies.cells import Cell, TextRow, cell_of, figure
+from detect.studies.commands import Member, settings
+from detect.studies.curves import WATCHED, Curve
+from detect.studies.rows import Reported
+
+
+def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported]:
+    """The training runs of a results.csv that are not among the runs `here`, with their curves in curves.csv.
+
+    None if there is no results.csv, or if it is one of exports or measurements. Raises DataError for a file that a
+    report did not write.
+    """
+    rows = csv_file.read_csv(results) if results.is_file() else []
+    if not rows or list(rows[0])[:3] != ["arm", "seed", "split"]:
+        return []
+    known = {_identity(one, folder) for one in here for folder in (Path(one.place).name, "")}
+    by_run: dict[tuple[Cell, str, str], list[TextRow]] = defaultdict(list)
+    try:
+        points = _curves(csv_file.read_csv(curves) if curves.is_file() else [])
+        for row in rows:
+            by_run[cell_of(row), row["seed"], row.get("run") or ""].append(row)
+        found = []
+        for (cell, seed, name), of in by_run.items():
+            member = _member(of[0], f"{results}: {name}")
+            if _identity(member, name) not in known:
+                found.append(Reported(member, tuple(map(dict, of)), points.get((cell, seed))))
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{results} does not have the columns of a report: {type(error).__name__}: {error}") from error
+    return found
+
+
+def _member(row: TextRow, place: str) -> Member:
+    words = shlex.split(row.get("command") or "")[2:]
+    name = row.get("name") or row["arm"]  # a CSV of an earlier version has neither names nor folders
+    return Member(replace(cell_of(row), variant=""), int(row["seed"]), settings(words, name), place)
+
+
+def _identity(member: Member, folder: str) -> tuple:
+    """What a run has in common with its rows in results.csv. Rows of single runs do not have share and budget."""
+    cell = member.cell if member.cell.study else replace(member.cell, fraction=1.0, budget=0)
+    chosen = {key: value for key, value in member.settings.items() if key != "name"}
+    return cell, member.seed, folder, tuple(sorted(chosen.items()))
+
+
+def _curves(points: Sequence[TextRow]) -> dict[tuple[Cell, str], Curve]:
+    """The curves of all runs in curves.csv."""
+    by_run: dict[tuple[Cell, str], list[TextRow]] = defaultdict(list)
+    for row in points:
+        by_run[cell_of(row), row["seed"]].append(row)
+    return {key: _curve(rows) for key, rows in by_run.items()}
+
+
+def _curve(rows: Sequence[TextRow]) -> Curve:
+    def column(name: str) -> np.ndarray:
+        return np.array([figure(row, name) for row in rows], float)  # an empty cell becomes NaN
+
+    steps = np.array([int(row["step"]) for row in rows])
+    scores = {name: column(name) for name in ("AP", "AP50")}
+    middles = (steps + np.append(0, steps[:-1])) / 2  # a figure of training is a mean since the last evaluation
+    watched = {name: column(name) for name in WATCHED.values()}
+    kept = {name: (middles, values) for name, values in watched.items() if not np.isnan(values).any()}
+    return Curve(rows[0]["split"], steps, column("seconds"), scores, kept)

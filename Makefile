@@ -12,6 +12,7 @@ LOOSE := arg-type assignment attr-defined dict-item index method-assign misc ret
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # where an image of a container sets it, each program would compile all modules again
 .PHONY: help install demo test test-slow test-faults test-growth lint format fuzz audit docs bench bench-gpu lock clean
 
 help: ## what make can do

@@ -1,6 +1,7 @@
 """Imports go downward only, from package to package and inside `modeling`: read from every syntax tree."""
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def violations(module: str, source: str) -> list[str]:
     return found
 
 
+@functools.cache
 def modules() -> dict[str, str]:
     """Dotted names below `detect` and their source; packages are left out (their __init__.py files are empty)."""
     files = sorted(file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py")

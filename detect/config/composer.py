@@ -153,8 +153,8 @@ class Composer:
             self._base(job)
 
     def _primary(self) -> list[Path]:
-        """The files of the user that `config_name` may mean."""
-        names = [folder / f"{self.config_name}.yaml" for folder in self.folders if folder != check.CONFIG_DIR]
+        """The files that `config_name` may mean."""
+        names = [folder / f"{self.config_name}.yaml" for folder in self.folders]
         return [name for name in names if absolute(name, "--config-name").is_file()]
 
     def _chooses(self, override: Override) -> bool:

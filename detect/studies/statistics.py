@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import nctdtrinc, stdtrit
 
-LEVEL = 0.95
+LEVEL, POWER = 0.95, 0.8
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -28,6 +28,11 @@ class Estimate:
     @property
     def high(self) -> float:
         return self.mean + (math.inf if self.half is None else self.half)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample deviation of the values; None for a single value."""
+        return None if self.half is None else self.half / float(half_width(1.0, self.count))
 
     @property
     def resolved(self) -> bool:
@@ -57,6 +62,21 @@ def half_width(deviation: ArrayLike, count: np.ndarray | int) -> np.ndarray:
     count = np.asarray(count, float)
     quantile = stdtrit(np.where(count > 1, count - 1, np.nan), 0.5 + LEVEL / 2)
     return quantile * deviation / np.sqrt(count)
+
+
+def pooled_deviation(estimates: Sequence[Estimate]) -> float | None:
+    """The common sample deviation of several groups of values; None if no group has two values."""
+    known = [(one.count - 1, one.deviation) for one in estimates if one.deviation is not None]
+    return math.sqrt(sum(n * s**2 for n, s in known) / sum(n for n, _ in known)) if known else None
+
+
+def detectable(deviation: float, count: int) -> float:
+    """The true mean whose interval excludes 0 in 80% of samples of `count` values, from their deviation.
+
+    It is the noncentrality of a t-test at that power, times deviation / sqrt(count). count: at least 2.
+    """
+    quantile = stdtrit(count - 1, 0.5 + LEVEL / 2)
+    return float(nctdtrinc(count - 1, 1 - POWER, quantile)) * deviation / math.sqrt(count)
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

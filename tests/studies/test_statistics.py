@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from detect.studies.statistics import Estimate, band, estimate, median_time, paired
+from detect.studies.statistics import (
+    Estimate,
+    band,
+    detectable,
+    estimate,
+    median_time,
+    paired,
+    pooled_deviation,
+)
 
 
 def test_interval_of_three_values():
@@ -63,3 +71,25 @@ def test_a_run_that_never_got_there_is_infinitely_late():
     assert median_time([100, 300, 200]) == 200
     assert median_time([100, math.inf, 200]) == 200
     assert median_time([100, math.inf]) is None and median_time([]) is None
+
+
+def test_the_deviation_comes_back():
+    assert estimate([0.1, 0.2, 0.3]).deviation == pytest.approx(0.1)
+    assert estimate([0.1]).deviation is None
+    assert pooled_deviation([estimate([0.1, 0.2, 0.3]), estimate([0.0, 0.4]), estimate([5.0])]) == pytest.approx(
+        math.sqrt((2 * 0.1**2 + 0.4**2 / 2) / 3)
+    )
+    assert pooled_deviation([estimate([5.0])]) is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 20])
+def test_the_difference_that_can_be_found_is_found_in_four_of_five_studies(count):
+    mean = detectable(0.02, count)
+    values = np.random.default_rng(0).normal(mean, 0.02, (20_000, count))
+    resolved = [found.resolved for row in values[:4000] if (found := estimate(list(row)))]
+    assert np.mean(resolved) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_published_sample_size():
+    """A paired t-test needs 34 pairs for a difference of half of its deviation, as tables of sample sizes have it."""
+    assert detectable(1.0, 33) > 0.5 > detectable(1.0, 34)

@@ -10,6 +10,7 @@ from detect.studies.blocks import markdown
 from detect.studies.cells import rivals, study_of
 from detect.studies.records import collect
 from detect.studies.rows import completed, reported, run_rows
+from detect.studies.statistics import detectable
 from detect.studies.tables import difference, interval, run_tables
 
 
@@ -66,6 +67,19 @@ def test_pairs_need_the_same_seed_and_the_same_data(tmp_path, make_run):
     assert [(row[2], row[6]) for row in table.rows] == [
         ("A random", "no pair"), ("B generic", ""), ("C crops", "+0.100, n = 1, unresolved")
     ]  # fmt: skip
+
+
+def test_the_difference_that_seeds_can_resolve(rows, tmp_path, make_run):
+    # On test: B+ - B is .01 three times; C - B is .03 .04 .05 and C - B+ .02 .03 .04: deviations 0, .01, .01.
+    table = by_caption(run_tables(rows), "Which difference")
+    assert table.heads[2:4] == ("deviation of a difference", "comparisons")
+    (row,) = table.rows  # of a fifth of the images there is a single pair
+    assert row[:4] == ("cats", "100%", f"{(0.0002 / 3) ** 0.5:.3f}", "3")
+    assert row[4] == f"{detectable((0.0002 / 3) ** 0.5, 3):.3f}"
+    make_run(tmp_path / "alone" / "a")
+    make_run(tmp_path / "alone" / "b", "crops")
+    blocks = run_tables(rows_of(tmp_path / "alone", tmp_path / "alone.csv"))
+    assert not any(block.caption.startswith("**Which") for block in blocks)
 
 
 def test_steps_and_seconds_to_a_share_of_the_baseline(rows):

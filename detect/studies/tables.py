@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from detect.studies.blocks import Block, Listing, Table
-from detect.studies.cells import LETTERS, NEVER, Cell, Study, TextRow, figure, rivals, study_of
+from detect.studies.cells import LETTERS, NEVER, Cell, Study, TextRow, figure, label, rivals, study_of
 from detect.studies.curves import WATCHED
 from detect.studies.rows import SHARES
 from detect.studies.statistics import Estimate, detectable, median_time, pooled_deviation
@@ -12,12 +12,11 @@ from detect.studies.statistics import Estimate, detectable, median_time, pooled_
 FIGURES = ("AP", "AP50", "AP75", "AR100")
 SEEDS = (3, 5, 10, 20)
 """Numbers of seeds whose power is shown."""
-ORIGINS = "**Where it ran**"
-LEGEND = (
-    "AP: mean over seeds ± half of its 95% interval (Student's t). Differences are paired by seed, with their 95% "
-    "interval and the number of pairs; one whose interval holds 0, or of a single pair, is unresolved. "
-    "Minutes are those of training in all stages, mean over seeds."
-)
+ORIGINS, DIFFERENCES = "**Where it ran**", "**Differences"
+LEGEND = "AP: mean over seeds ± half of its 95% interval (Student's t). Minutes are those of training in all stages."
+PAIRED = "AP of the arm minus AP of the other, paired by seed. Resolved: the 95% interval does not hold 0."
+USUAL = {"images": ["100%"]}
+"""Settings that are shown even if they are constant, unless they are these."""
 
 
 def run_tables(rows: Sequence[TextRow]) -> list[Block]:
@@ -29,7 +28,10 @@ def run_tables(rows: Sequence[TextRow]) -> list[Block]:
         return blocks
     splits = sorted({row["split"] for row in rows})
     for split in splits:
-        blocks.append(means(study_of(rows, split), f"**On {split}**", LEGEND if split == splits[-1] else ""))
+        cells, last = study_of(rows, split), split == splits[-1]
+        blocks.append(means(cells, f"**On {split}**", LEGEND if last else ""))
+        compared = differences(cells, f"{DIFFERENCES} on {split}**", PAIRED if last else "")
+        blocks += [compared] if compared else []
     first = study_of(rows, splits[0])
     extra = [
         resolution(first),
@@ -59,30 +61,34 @@ def each_run(rows: Sequence[TextRow]) -> Table:
 
 
 def means(study: Study, caption: str, note: str) -> Table:
-    """AP and AP50 of every cell, with differences from the baseline, from B+, and from its arm without the variant."""
-    held = {cell: _held(study, cell) for cell in study.cells}
-    varied = [cell for cell in study.cells if study.rival(cell, variant="")]
-    against = list(dict.fromkeys(arm for arms in held.values() for arm in arms))
+    """AP, AP50 and minutes of every cell."""
     lines = []
     for cell, runs in study.cells.items():
-        differences = [difference(study.difference(cell, arm=arm)) if arm in held[cell] else "" for arm in against]
-        if varied:
-            differences.append(difference(study.difference(cell, variant="")) if cell in varied else "")
-        figures = [interval(study.mean(cell, "AP")), interval(study.mean(cell, "AP50"))]
         minutes = study.mean(cell, "minutes")
-        lines.append((cell.label, str(len(runs)), *figures, *differences, f"{minutes.mean:.1f}" if minutes else ""))
-    titles = [f"AP − {LETTERS.get(arm, arm)}" for arm in against] + ["AP − no variant"] * bool(varied)
-    heads = ("arm", "seeds", "AP", "AP50", *titles, "minutes")
-    return _placed(study.cells, heads, lines, caption, note)
+        figures = [interval(study.mean(cell, "AP")), interval(study.mean(cell, "AP50"))]
+        lines.append((cell.label, str(len(runs)), *figures, f"{minutes.mean:.1f}" if minutes else ""))
+    return _placed(study.cells, ("arm", "seeds", "AP", "AP50", "minutes"), lines, caption, note)
+
+
+def differences(study: Study, caption: str, note: str) -> Table | None:
+    """Each arm against the baseline, C against B+, and each variant against its arm without one; None without any."""
+    lines, cells = [], []
+    for cell in study.cells:
+        for name, found in _differences(study, cell).items():
+            cells.append(cell)
+            bounds = "" if found is None or found.half is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
+            shown = ("no pair", "", "0") if found is None else (f"{found.mean:+.3f}", bounds, str(found.count))
+            lines.append((cell.label, name, *shown, "yes" if found is not None and found.resolved else "no"))
+    heads = ("arm", "minus", "AP", "95% interval", "pairs", "resolved")
+    return _placed(cells, heads, lines, caption, note) if lines else None
 
 
 def resolution(study: Study) -> Table | None:
     """The difference in AP that numbers of seeds can resolve, from the pairs of the study; None without two pairs."""
     groups: dict[Cell, list[Estimate]] = {}
     for cell in study.cells:
-        others = [{"arm": arm} for arm in _held(study, cell)] + [{"variant": ""}] * bool(study.rival(cell, variant=""))
-        found = [study.difference(cell, **other) for other in others]
-        groups.setdefault(replace(cell, arm="", variant=""), []).extend(one for one in found if one is not None)
+        found = [one for one in _differences(study, cell).values() if one is not None]
+        groups.setdefault(replace(cell, arm="", variant=""), []).extend(found)
     spread = {cell: of for cell, differences in groups.items() if (of := pooled_deviation(differences)) is not None}
     lines = [
         (f"{of:.3f}", str(len(groups[cell])), *(f"{detectable(of, count):.3f}" for count in SEEDS))
@@ -213,15 +219,17 @@ def difference(value: Estimate | None) -> str:
     return f"{value.mean:+.3f}{bounds}, n = {value.count}" + ("" if value.resolved else ", unresolved")
 
 
-def _held(study: Study, cell: Cell) -> list[str]:
-    """The arms that the cell is compared with, if they have a cell."""
-    return [arm for arm in rivals(cell.arm, study.baseline) if study.rival(cell, arm=arm)]
+def _differences(study: Study, cell: Cell) -> dict[str, Estimate | None]:
+    """What the cell is compared with -> the difference in AP; None without a common seed."""
+    arms = [arm for arm in rivals(cell.arm, study.baseline) if study.rival(cell, arm=arm)]
+    found = {label(arm): study.difference(cell, arm=arm) for arm in arms}
+    return found | ({"no variant": study.difference(cell, variant="")} if study.rival(cell, variant="") else {})
 
 
 def _placed(
     cells: Iterable[Cell], heads: Sequence[str], lines: Sequence[Sequence[str]], caption: str, note: str
 ) -> Table:
-    """A table whose rows begin with the settings of their cells; study, budget and variant are left out if constant."""
+    """A table whose rows begin with the data set of their cells, and with the other settings that differ."""
     cells = list(cells)
     columns = {
         "study": [cell.study for cell in cells],
@@ -230,7 +238,7 @@ def _placed(
         "steps": [str(cell.budget) for cell in cells],
         "variant": [cell.variant for cell in cells],
     }
-    kept = [name for name, values in columns.items() if name in ("data", "images") or len(set(values)) > 1]
+    kept = [name for name, values in columns.items() if name == "data" or len({*values, *USUAL.get(name, ())}) > 1]
     rows = [(*(columns[name][k] for name in kept), *line) for k, line in enumerate(lines)]
     return Table((*kept, *heads), tuple(rows), caption, note)
 

@@ -15,7 +15,7 @@ from detect.studies.export_tables import export_tables, measured_tables
 from detect.studies.html import page
 from detect.studies.records import Records, collect
 from detect.studies.rows import Reported, completed, reported, run_rows
-from detect.studies.tables import ORIGINS, all_commands, origins, run_tables
+from detect.studies.tables import DIFFERENCES, ORIGINS, all_commands, origins, run_tables
 
 log = logging.getLogger("detect")
 MARKS = "<!-- table -->", "<!-- end of table -->"
@@ -40,7 +40,7 @@ def write(
     rows: only `runs`, `exports` or `measured`. baseline: the arm that other arms are compared with; None is `generic`.
     keep: whether training runs of an earlier report in `output` stay if they are not in `runs`; None raises DataError.
     If `runs` is one folder, TensorBoard's layout of the arms is written to it.
-    Returns the first table for the console. Raises DataError if there is nothing to report.
+    Returns the leading tables for the console. Raises DataError if there is nothing to report.
     """
     records, output = collect(runs), Path(output)
     tried = [run for run in records.runs if run.debugs]
@@ -91,7 +91,7 @@ def _earlier(output: Path, runs: Sequence[Reported], keep: bool | None) -> list[
 
 
 def rewrite(folder: Path) -> str:
-    """Writes table.md, the marked table of README.md and report.html from the CSV files; returns the first table for
+    """Writes table.md, the marked table of README.md and report.html from the CSV files; returns the leading tables for
     the console.
 
     Raises DataError for a folder without results.csv, and for a CSV file that a report did not write.
@@ -103,7 +103,7 @@ def rewrite(folder: Path) -> str:
     if readme.exists() and (marked := readme_with(readme.read_text(encoding="utf-8"), text)) is not None:
         write_text(readme, marked)
     write_text(folder / "report.html", report_page(folder, blocks))
-    return console(blocks[0])
+    return "\n\n".join(console(block).rstrip("\n") for block in leading(blocks)) + "\n"
 
 
 def report_page(folder: Path, blocks: Sequence[Block]) -> str:
@@ -111,7 +111,13 @@ def report_page(folder: Path, blocks: Sequence[Block]) -> str:
     rows = csv_file.read_csv(folder / RESULTS)
     further: list[Block] = [*all_commands(rows), *([] if _tells_origin(blocks) else origins(rows))]
     figures = [Figure(caption, path.read_bytes()) for caption, path in pictures.found(folder)]
-    return page(folder.resolve().name, [*blocks[:1], *figures, *blocks[1:], *further])
+    first = leading(blocks)
+    return page(folder.resolve().name, [*first, *figures, *blocks[len(first) :], *further])
+
+
+def leading(blocks: Sequence[Block]) -> Sequence[Block]:
+    """The blocks that answer the question of a study: the first table, and the differences between its rows."""
+    return blocks[: 2 if len(blocks) > 1 and blocks[1].caption.startswith(DIFFERENCES) else 1]
 
 
 def tables(folder: Path) -> list[Block]:

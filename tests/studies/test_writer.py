@@ -22,7 +22,7 @@ def test_a_study_is_written(study, tmp_path):
     output.mkdir(parents=True)
     (output / "README.md").write_text(README)
     text = write(study, output)
-    assert text.startswith("**On test**") and "unresolved" in text
+    assert text.startswith("**On test**") and "resolved" in text
     assert {path.name for path in output.iterdir()} == {
         "README.md", "results.csv", "curves.csv", "table.md", "curves.png", "report.html"
     }  # fmt: skip

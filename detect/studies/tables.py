@@ -96,9 +96,9 @@ def resolution(study: Study) -> Table | None:
     ]
     heads = ("deviation of a difference", "comparisons", *(f"{count} seeds" for count in SEEDS))
     note = (
-        "A true difference in AP of this size is resolved in 80% of studies with so many pairs (paired t-test, 5%); a "
-        "smaller one is mostly not, and then `unresolved` says little. From the deviation of the pairs here, over all "
-        "comparisons of a row."
+        "A true difference in AP of this size is resolved in 80% of studies with so many pairs (paired t-test, 5%). A "
+        "smaller one mostly is not, and then `no` does not mean that there is none. From the deviation of the pairs "
+        "here, over all comparisons of a row."
     )
     return _placed(spread, heads, lines, "**Which difference the seeds can resolve**", note) if lines else None
 

@@ -48,6 +48,14 @@ def test_overfitting_eight_images_works(tmp_path):
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_a_study_answers_first_in_two_sentences(folder):
+    title, answer, question, *_ = (folder / "README.md").read_text().split("\n\n", 3)
+    assert title.startswith("# ") and question.startswith("## Question")
+    assert answer.startswith("**") and answer.endswith(".**")
+    assert 1 <= len(re.findall(r"\.(?=\s|\*\*$)", answer)) <= 2
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_committed_tables_are_those_of_the_csv(folder):
     blocks, readme = tables(folder), (folder / "README.md").read_text()
     assert (folder / "table.md").read_text() == markdown(blocks), "make it anew: detect report"

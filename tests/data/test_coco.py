@@ -309,6 +309,17 @@ def test_annotations_of_many_tools(tmp_path, more):
     assert data.splits["train"][0].boxes.tolist() == [[2, 1, 6, 4]] and not data.splits["train"][0].crowd.any()
 
 
+@pytest.mark.parametrize(
+    ("rotation", "expected"),
+    [(90.0, [11, 5, 31, 35]), ("270", [11, 5, 31, 35]), (360, [6, 10, 36, 30]), (None, [6, 10, 36, 30])],
+)
+def test_a_box_that_cvat_turned_is_the_box_around_it(tmp_path, rotation, expected):
+    turned = box(100, 18, [10, 6, 20, 30], attributes={"occluded": False, "rotation": rotation})
+    data = one_file(tmp_path, [turned])
+    assert data.splits["train"][0].boxes.tolist() == [expected]
+    assert any(note.startswith("boxes made around turned boxes: 1") for note in data.notes) == (expected[0] == 11)
+
+
 @pytest.mark.parametrize("sides", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 60}])
 def test_images_without_sides(tmp_path, sides):
     images = [{"id": 100 + k, "file_name": f"{name}.jpg", **sides} for k, name in enumerate("ab")]
@@ -331,6 +342,7 @@ def test_names_of_pictures_that_are_addresses(tmp_path, name):
     [
         ({"bbox": [1, 2, None, 4]}, r"annotations\[0\]: bbox is \[1, 2, None, 4\]; it must be four numbers"),
         ({"bbox": {"x": 1}}, r"annotations\[0\]: bbox is \{'x': 1\}; it must be four numbers"),
+        ({"attributes": {"rotation": "left"}}, r"annotations\[0\]: rotation is 'left'; it must be a number of degrees"),
         ({"category_id": None}, r"annotations\[0\] has no 'category_id'"),
         ({"bbox": None}, r"annotations\[0\] has no 'bbox', and no segmentation that gives one"),
         ({"bbox": None, "segmentation": {"size": [40, 60], "counts": [-1]}}, r"annotations\[0\] has no 'bbox'"),

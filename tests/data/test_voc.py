@@ -407,6 +407,17 @@ def test_hulls_are_continuous(tmp_path, kind, first_pixel):
     assert not any("first_pixel" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "expected"), [("0.0", [9, 0, 30, 31]), ("90.0", [5, 6, 35, 26]), ("450", [5, 6, 35, 26])]
+)
+def test_a_box_that_cvat_turned_is_the_box_around_it(tmp_path, degrees, expected):
+    turn = f"<attributes><attribute><name>rotation</name><value>{degrees}</value></attribute></attributes>"
+    write_xml(tmp_path, "a", bndbox(10, 1, 30, 31, more=turn))
+    assert boxes(tmp_path) == [expected]
+    noted = "boxes made from polygons, masks and turned boxes: 1 (a.xml)" in read_voc(tmp_path).notes
+    assert noted == (degrees != "0.0")
+
+
 # Objects and their flags
 
 

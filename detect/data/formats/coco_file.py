@@ -14,6 +14,7 @@ import numpy as np
 from detect.data.assemble import Records
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import Pictures, below
+from detect.data.formats.corners import around_turned
 from detect.data.formats.masks import mask_box
 from detect.data.formats.values import MOST, finite, flag
 from detect.data.notes import Notes
@@ -105,10 +106,12 @@ class CocoFile:
             boxes = [entry["bbox"] for entry in entries]
             flags = [[entry.get(key, 0) for entry in entries] for key in ("iscrowd", "ignore")]
             areas = [entry.get("area") for entry in entries]
+            turned = any(_attributes(entry).get("rotation") for entry in entries)
             numbers = list(chain.from_iterable(boxes))
             sides, sizes = np.array(numbers, np.float64), np.array(areas, np.float64)  # None is NaN
             plain = (
-                set(map(type, boxes)) == {list}
+                not turned
+                and set(map(type, boxes)) == {list}
                 and set(map(len, boxes)) == {4}
                 and set(map(type, numbers)) <= {int, float}
                 and bool((np.abs(sides) <= MOST).all())
@@ -273,7 +276,23 @@ class CocoFile:
                 f"{self.path}: annotations[{k}]: bbox is {box!r}; it must be four numbers [x, y, width, height]"
             )
         x, y, width, height = numbers  # type: ignore[misc]
-        return [y, x, y + height, x + width]  # type: ignore[operator,list-item]
+        corners = x, y, x + width, y + height  # type: ignore[operator]
+        turn = finite(
+            _attributes(annotation).get("rotation") or 0
+        )  # of CVAT, whose bbox is the box before it is turned
+        if turn is None:
+            given = annotation["attributes"]["rotation"]
+            raise DataError(f"{self.path}: annotations[{k}]: rotation is {given!r}; it must be a number of degrees")
+        if turn % 360:
+            self.notes.add("boxes made around turned boxes", f"annotation {annotation.get('id', k)}")
+            return around_turned(*corners, turn)  # type: ignore[arg-type]
+        return [corners[1], corners[0], corners[3], corners[2]]  # type: ignore[list-item]
+
+
+def _attributes(annotation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What CVAT and Datumaro tell of an object beside COCO's own keys."""
+    given = annotation.get("attributes")
+    return given if isinstance(given, dict) else {}
 
 
 def _no_query(name: str) -> str:

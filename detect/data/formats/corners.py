@@ -1,5 +1,6 @@
 """Corners as Pascal VOC counts them (Everingham et al. 2010, development kit section 5): the last pixel is inside."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -24,6 +25,15 @@ def pixel_boxes(corners: object, first_pixel: FirstPixel) -> np.ndarray:
         return np.stack([ymin, xmin, ymax, xmax], axis=1)
     right, bottom = xmax + (xmax != xmin), ymax + (ymax != ymin)
     return np.stack([ymin, xmin, bottom, right], axis=1) - first_pixel
+
+
+def around_turned(xmin: float, ymin: float, xmax: float, ymax: float, degrees: float) -> list[float]:
+    """The box yxyx around a box of continuous corners that is turned clockwise about its centre."""
+    angle = math.radians(degrees)
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    x, y, across, down = (xmin + xmax) / 2, (ymin + ymax) / 2, abs(xmax - xmin) / 2, abs(ymax - ymin) / 2
+    half_x, half_y = across * cos + down * sin, across * sin + down * cos
+    return [y - half_y, x - half_x, y + half_y, x + half_x]
 
 
 def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]], notes: Notes) -> FirstPixel:

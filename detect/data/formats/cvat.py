@@ -12,6 +12,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
+from detect.data.formats.corners import around_turned
 from detect.data.formats.values import finite, flag
 from detect.data.formats.voc_xml import parse_xml
 from detect.data.notes import Notes
@@ -203,30 +204,21 @@ def _number(element: Element, key: str, where: str, default: str | None = None) 
 
 
 def _turn(shape: Element, where: str) -> float:
-    """The rotation in radians, clockwise."""
-    return math.radians(_number(shape, "rotation", where, "0") % 360)
+    """The rotation in degrees, clockwise."""
+    return _number(shape, "rotation", where, "0") % 360
 
 
 def _box(shape: Element, where: str) -> list[float]:
     xmin, ymin, xmax, ymax = (_number(shape, key, where) for key in ("xtl", "ytl", "xbr", "ybr"))
     angle = _turn(shape, where)
-    if not angle:
-        return [ymin, xmin, ymax, xmax]
-    across, down = xmax - xmin, ymax - ymin
-    half_x = (abs(across * math.cos(angle)) + abs(down * math.sin(angle))) / 2
-    half_y = (abs(across * math.sin(angle)) + abs(down * math.cos(angle))) / 2
-    return _around((xmin + xmax) / 2, (ymin + ymax) / 2, half_x, half_y)
+    return around_turned(xmin, ymin, xmax, ymax, angle) if angle else [ymin, xmin, ymax, xmax]
 
 
 def _ellipse(shape: Element, where: str) -> list[float]:
     x, y, rx, ry = (_number(shape, key, where) for key in ("cx", "cy", "rx", "ry"))
-    angle = _turn(shape, where)
+    angle = math.radians(_turn(shape, where))
     half_x = math.hypot(rx * math.cos(angle), ry * math.sin(angle))
     half_y = math.hypot(rx * math.sin(angle), ry * math.cos(angle))
-    return _around(x, y, half_x, half_y)
-
-
-def _around(x: float, y: float, half_x: float, half_y: float) -> list[float]:
     return [y - half_y, x - half_x, y + half_y, x + half_x]
 
 

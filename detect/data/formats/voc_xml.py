@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data.formats.corners import FirstPixel, pixel_boxes
+from detect.data.formats.corners import FirstPixel, around_turned, pixel_boxes
 from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
@@ -69,9 +69,10 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
         found = item.findall("bndbox")
         if len(found) > 1:
             raise DataError(f"{where} has {len(found)} <bndbox>; an <object> must have one")
+        turn = _turn(item, where)
         names.append(label)
-        corners.append(_edges(found[0], where) if found else _hull(item, where))
-        hulls.append(not found)
+        corners.append(_turned(_edges(found[0], where), turn) if found else _hull(item, where))
+        hulls.append(not found or turn != 0)
         difficult.append(_flag(item, "difficult", where))
     filename, ours = (tree.findtext("filename") or "").strip(), tree.findtext("source/annotation") == OURS
     return Annotation(
@@ -109,14 +110,27 @@ def _finite(text: str, tag: str, where: str) -> float:
     return value
 
 
+def _turn(item: ElementTree.Element, where: str) -> float:
+    """The attribute `rotation` of CVAT's exports, in degrees: there <bndbox> is the box before it is turned."""
+    found = (e for e in item.iterfind("attributes/attribute") if one_name(e.findtext("name") or "") == "rotation")
+    return next((_finite(e.findtext("value") or "0", "value", f"{where}, rotation") % 360 for e in found), 0.0)
+
+
+def _turned(corners: Corners, degrees: float) -> Corners:
+    """The corners of the box around a box that is turned."""
+    if not degrees:
+        return corners
+    ymin, xmin, ymax, xmax = around_turned(*corners, degrees)
+    return xmin, ymin, xmax, ymax
+
+
 def _hull(item: ElementTree.Element, where: str) -> Corners:
     """The box around a polygon (LabelMe's and Roboflow's forms), a mask (LabelMe's) or a turned box (roLabelImg's)."""
     turned = item.find("robndbox")
     if turned is not None:
         x, y, width, height, angle = (_number(turned, tag, where) for tag in ("cx", "cy", "w", "h", "angle"))
-        across = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
-        down = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
-        return x - across / 2, y - down / 2, x + across / 2, y + down / 2
+        plain = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+        return _turned(plain, math.degrees(angle))
     mask = item.find("segm/box")
     if mask is not None:
         return _edges(mask, where)

@@ -320,6 +320,15 @@ def test_a_box_that_cvat_turned_is_the_box_around_it(tmp_path, rotation, expecte
     assert any(note.startswith("boxes made around turned boxes: 1") for note in data.notes) == (expected[0] == 11)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"difficult": 1}, {"isGroupOf": "1"}, {"attributes": {"difficult": True}}, {"attributes": {"is_crowd": "true"}}],
+)
+def test_other_flags_that_make_an_object_crowd(tmp_path, more):
+    data = one_file(tmp_path, [box(100, 18, [1, 2, 3, 4], **more), box(100, 18, [1, 2, 9, 9], difficult=0)])
+    assert data.splits["train"][0].crowd.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("sides", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 60}])
 def test_images_without_sides(tmp_path, sides):
     images = [{"id": 100 + k, "file_name": f"{name}.jpg", **sides} for k, name in enumerate("ab")]
@@ -343,6 +352,7 @@ def test_names_of_pictures_that_are_addresses(tmp_path, name):
         ({"bbox": [1, 2, None, 4]}, r"annotations\[0\]: bbox is \[1, 2, None, 4\]; it must be four numbers"),
         ({"bbox": {"x": 1}}, r"annotations\[0\]: bbox is \{'x': 1\}; it must be four numbers"),
         ({"attributes": {"rotation": "left"}}, r"annotations\[0\]: rotation is 'left'; it must be a number of degrees"),
+        ({"attributes": {"difficult": "hard"}}, r"annotations\[0\]: difficult is 'hard'; it must be 0 or 1"),
         ({"category_id": None}, r"annotations\[0\] has no 'category_id'"),
         ({"bbox": None}, r"annotations\[0\] has no 'bbox', and no segmentation that gives one"),
         ({"bbox": None, "segmentation": {"size": [40, 60], "counts": [-1]}}, r"annotations\[0\] has no 'bbox'"),

@@ -46,7 +46,9 @@ ANY = st.fixed_dictionaries(
         "ignore": one_of(FLAGS, ODD_FLAGS),
         "segmentation": st.sampled_from([[[1, 2, 5, 2, 5, 9]], [], [[]], None]),
         "area": one_of(AREAS, ODD_AREAS),
-        "attributes": st.sampled_from([None, {}, [], {"rotation": 90}, {"rotation": "x"}, {"occluded": True}]),
+        "attributes": st.sampled_from(
+            [None, {}, [], {"rotation": 90}, {"rotation": "x"}, {"occluded": True}, {"ignore": 1}]
+        ),
     },
 ) | st.sampled_from([None, 3, [], {"image_id": 1}])
 

@@ -150,6 +150,16 @@ def test_a_box_that_is_given_twice_is_removed(root):
     assert "removed, boxes that are given twice: 1 (cat in b.jpg)" in data.notes
 
 
+def test_columns_of_flags_make_an_object_crowd(root):
+    text = ROWS.replace("ymax\n", "ymax,Difficult,IsGroupOf\n").replace("30\n", "30,0,0\n").replace("40\n", "40,,1\n")
+    (root / "labels.csv").write_text(text.replace("5\n", "5,True,0\n").replace(",,,,\n", ",,,,,,\n"))
+    a, b, _ = read_csv(root, **NO_DRAW).splits["train"]
+    assert (a.crowd.tolist(), b.crowd.tolist()) == ([True, False], [True])
+    (root / "labels.csv").write_text(text.replace("5\n", "5,hard,0\n"))
+    with pytest.raises(DataError, match=r"labels\.csv:4: Difficult is 'hard'; it must be 0 or 1"):
+        read_csv(root)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -142,6 +142,12 @@ def test_difficult_objects_are_crowd(root):
     assert read_cvat(root, **NO_DRAW).splits["train"][0].crowd.tolist() == [False, True]
 
 
+@pytest.mark.parametrize("name", ["ignore", "is_group_of", "Difficult", "crowd"])
+def test_other_flags_that_make_an_object_crowd(root, name):
+    write(root, image("a.jpg", box(inside=f'<attribute name="{name}">true</attribute>')), image("b.jpg"))
+    assert read_cvat(root, **NO_DRAW).splits["train"][0].crowd.tolist() == [True]
+
+
 def test_subsets_are_splits(tmp_path):
     for name in ("Train/a.jpg", "Validation/a.jpg", "default/c.jpg"):
         picture(tmp_path / "images" / name)

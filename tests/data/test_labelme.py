@@ -107,8 +107,9 @@ def test_what_is_left_out_is_noted(tmp_path):
 
 def test_difficult_shapes_are_crowd(tmp_path):
     write(tmp_path, "a.jpg", shape(), shape("dog", flags={"difficult": True}), shape("cow", difficult=True))
-    (e,) = read_labelme(tmp_path, **NO_DRAW).splits["train"]
-    assert e.crowd.tolist() == [False, True, True]
+    write(tmp_path, "b.jpg", shape("dog", flags={"Ignore": True}), shape("cow", flags={"crowd": False}))
+    (a, b) = read_labelme(tmp_path, **NO_DRAW).splits["train"]
+    assert (a.crowd.tolist(), b.crowd.tolist()) == ([False, True, True], [True, False])
 
 
 @pytest.mark.parametrize("kind", ["oriented_rectangle", "rotation", "quadrilateral", "cuboid", None])

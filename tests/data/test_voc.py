@@ -428,6 +428,16 @@ def test_deleted_objects_are_left_out(tmp_path):
     assert "left out, objects that are marked as deleted: 2 (a.xml, a.xml)" in read_voc(tmp_path).notes
 
 
+@pytest.mark.parametrize("flag", ["ignore", "iscrowd", "Crowd"])
+@pytest.mark.parametrize(
+    "form", ["<{0}>1</{0}>", "<attributes><attribute><name>{0}</name><value>True</value></attribute></attributes>"]
+)
+def test_other_flags_that_make_an_object_crowd(tmp_path, flag, form):
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more=form.format(flag)) + bndbox(1, 1, 9, 9))
+    (e,) = read_voc(tmp_path, keep_difficult=True, val_fraction=0, test_fraction=0).splits["train"]
+    assert e.crowd.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("tag", ["difficult", "deleted"])
 @pytest.mark.parametrize(
     ("text", "value"),

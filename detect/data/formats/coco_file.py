@@ -16,7 +16,7 @@ from detect.data.examples import Texts, packed_ids
 from detect.data.folder import Pictures, below
 from detect.data.formats.corners import around_turned
 from detect.data.formats.masks import mask_box
-from detect.data.formats.values import MOST, finite, flag
+from detect.data.formats.values import CROWD, MOST, finite, flag
 from detect.data.notes import Notes
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
@@ -106,11 +106,13 @@ class CocoFile:
             boxes = [entry["bbox"] for entry in entries]
             flags = [[entry.get(key, 0) for entry in entries] for key in ("iscrowd", "ignore")]
             areas = [entry.get("area") for entry in entries]
-            turned = any(_attributes(entry).get("rotation") for entry in entries)
+            attributes = [entry["attributes"] for entry in entries if entry.get("attributes")]
+            keys = {*chain(*entries)} - {"iscrowd", "ignore"}
             numbers = list(chain.from_iterable(boxes))
             sides, sizes = np.array(numbers, np.float64), np.array(areas, np.float64)  # None is NaN
             plain = (
-                not turned
+                not any(_is_crowd(key) for key in chain(keys, *attributes))
+                and not any(told.get("rotation") for told in attributes)
                 and set(map(type, boxes)) == {list}
                 and set(map(len, boxes)) == {4}
                 and set(map(type, numbers)) <= {int, float}
@@ -141,7 +143,8 @@ class CocoFile:
             self.image_codes.add(entry["image_id"])
             self.kind_codes.add(entry["category_id"])
             self.corners.extend(self._box(k, entry))
-            self.crowd.append(self._flag(k, entry, "iscrowd") or self._flag(k, entry, "ignore"))
+            flags = [self._flag(k, told, key) for told in (entry, _attributes(entry)) for key in told if _is_crowd(key)]
+            self.crowd.append(any(flags))
             self.areas.append(self._area(k, entry))
             return
         i, title = _id(entry["id"]), KEYS[key][1]
@@ -234,13 +237,13 @@ class CocoFile:
             sides.append(round(value))
         return (sides[0], sides[1]) if all(sides) else (-1, -1)
 
-    def _flag(self, k: int, annotation: dict[str, Any], key: str) -> bool:
+    def _flag(self, k: int, annotation: Mapping[str, Any], key: str) -> bool:
         given = annotation.get(key)
         if given is None:
             return False
         value = bool(given) if type(given) is int and 0 <= given <= 1 else flag(given)
         if value is None:
-            raise DataError(f"{self.path}: annotations[{k}]: {key} is {annotation[key]!r}; it must be 0 or 1")
+            raise DataError(f"{self.path}: annotations[{k}]: {key} is {given!r}; it must be 0 or 1")
         return value
 
     def _area(self, k: int, annotation: dict[str, Any]) -> float:
@@ -287,6 +290,10 @@ class CocoFile:
             self.notes.add("boxes made around turned boxes", f"annotation {annotation.get('id', k)}")
             return around_turned(*corners, turn)  # type: ignore[arg-type]
         return [corners[1], corners[0], corners[3], corners[2]]  # type: ignore[list-item]
+
+
+def _is_crowd(key: str) -> bool:
+    return key in CROWD or key.lower() in CROWD
 
 
 def _attributes(annotation: Mapping[str, Any]) -> Mapping[str, Any]:

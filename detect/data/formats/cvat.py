@@ -13,7 +13,7 @@ from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemb
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
 from detect.data.formats.corners import around_turned
-from detect.data.formats.values import finite, flag
+from detect.data.formats.values import CROWD, finite, flag
 from detect.data.formats.voc_xml import parse_xml
 from detect.data.notes import Notes
 from detect.data.text import first_bytes, one_name
@@ -25,8 +25,6 @@ SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid")
 OPEN = ("polyline", "points", "skeleton", "tag")
 """What gives no box."""
 CUBOID = [f"{place}{face}" for face in (1, 2) for place in ("tl", "bl", "tr", "br")]
-CROWD = ("difficult", "is_crowd", "iscrowd")
-"""Attributes, in lower case, that make an object crowd."""
 NO_SUBSET = ("", "default")
 
 
@@ -66,7 +64,8 @@ def read_cvat(
 
     Classes are the labels of the task that have a box, in its order. A box is the hull of a turned box, a polygon, an
     ellipse, a mask or a cuboid. Points, polylines, skeletons and tags are left out and noted. Objects with the
-    attribute `difficult` or `is_crowd` are crowd. An image without boxes is a picture without objects.
+    attribute `difficult`, `is_crowd`, `ignore` or `is_group_of` are crowd. An image without boxes is a picture without
+    objects.
     Raises DataError, naming the file and the image, for malformed XML (with the line), <track> (CVAT for video), a
     label that the task does not have, a value that is no number, and a missing picture.
     """

@@ -13,7 +13,7 @@ from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemb
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named
 from detect.data.formats.coco import read_json
-from detect.data.formats.values import finite, flag, short
+from detect.data.formats.values import CROWD, finite, flag, short
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.text import one_name
@@ -65,8 +65,8 @@ def read_labelme(
 
     A box is the hull of the points of a rectangle, a turned one, a polygon, a quadrilateral, a cuboid or a mask; that
     of a circle is made from its centre and a point on it. Points, lines and shapes without points or area are left out
-    and noted. Shapes with the flag `difficult` are crowd. Shapes that share a group_id stay separate boxes. A json
-    without shapes is a picture without objects.
+    and noted. Shapes with the flag `difficult`, `crowd`, `ignore` or `group_of` are crowd. Shapes that share a group_id
+    stay separate boxes. A json without shapes is a picture without objects.
     Raises DataError, naming the file (and the line or the shape), for malformed json, a key that is missing or of
     another type, a number that is not finite, a picture that is missing, and two files about one picture.
     """
@@ -159,7 +159,7 @@ def _add(annotation: Annotation, shape: Mapping[str, Any], where: str, notes: No
     if difficult is None:
         raise DataError(f"{where}: difficult is {short(shape['difficult'])}; it must be true or false")
     for key in _set(shape.get("flags"), f"{where}: flags"):
-        if key == "difficult":
+        if key.lower() in CROWD:
             difficult = True
         else:
             notes.add("not used, flags of shapes", f"{key[:80]} of {title} in {file}")

@@ -16,7 +16,7 @@ from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemb
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
-from detect.data.formats.values import finite
+from detect.data.formats.values import CROWD, finite, flag
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
@@ -49,19 +49,20 @@ _HEAD = 1 << 16
 class Layout:
     """How a file is written.
 
-    columns: place of each column that is read. unused: names of the others, by their place. header: whether there is
-    one; the corners are then those of VOC.
+    columns: place of each column that is read. flags: names of those that make an object crowd, by their place.
+    unused: names of the others, by their place. header: whether there is one; the corners are then those of VOC.
     """
 
     delimiter: str
     columns: Mapping[str, int]
+    flags: Mapping[int, str]
     unused: Mapping[int, str]
     header: bool
 
 
 @dataclass
 class Rows:
-    """The rows of one picture: the name that they give it, the first line, and class and corners of each box.
+    """The rows of one picture: the name that they give it, the first line, and class, corners and flag of each box.
 
     size: (width, height) of the line `sized`, or None.
     """
@@ -70,6 +71,7 @@ class Rows:
     line: int
     names: list[str] = field(default_factory=list)
     corners: list[list[float]] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
     size: tuple[int, int] | None = None
     sized: int = 0
 
@@ -95,7 +97,8 @@ def read_csv(
     Other arguments: `detect.data.assemble.Selection`.
 
     The delimiter is a comma, a semicolon or a tab. Corners belong to the box, as in VOC; those of a file without a
-    header are continuous and count from 0. A row with neither class nor box is a picture without objects.
+    header are continuous and count from 0. A row with neither class nor box is a picture without objects. Columns such
+    as difficult, iscrowd, ignore and IsGroupOf are flags that make an object crowd.
     Raises DataError, naming the file and the line, for a missing column or picture, a value that is no number, a row
     with too few or too many values, and two names of one picture. Raises ConfigError for first_pixel with a file
     without a header.
@@ -122,7 +125,7 @@ def read_csv(
         split: [
             Record(picture, below(picture, folder), rows.names,
                    pixel_boxes(rows.corners, first if header else "continuous"),
-                   [False] * len(rows.names), files[split], rows.size)
+                   rows.crowd, files[split], rows.size)
             for picture, rows in items.items()
         ]
         for split, (header, items) in content.items()
@@ -181,15 +184,16 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 def _columns(fields: Sequence[str], delimiter: str) -> Layout:
     if _is_retinanet(fields):
-        return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, False)
+        return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, {}, False)
     titles = [re.sub(r"\W", "", text).lower() for text in fields]
     columns: dict[str, int] = {}
-    for name, others in COLUMNS.items():
-        places = [k for title in (name, *others) for k, found in enumerate(titles) if found == title]
+    for name, synonyms in COLUMNS.items():
+        places = [k for title in (name, *synonyms) for k, found in enumerate(titles) if found == title]
         if places:
             columns[name] = places[0]
-    unused = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
-    return Layout(delimiter, columns, unused, True)
+    others = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
+    flags = {k: text for k, text in others.items() if titles[k] in CROWD}
+    return Layout(delimiter, columns, flags, {k: text for k, text in others.items() if k not in flags}, True)
 
 
 def _is_retinanet(fields: Sequence[str]) -> bool:
@@ -208,7 +212,7 @@ def _places(path: Path, root: Path, split: str) -> list[Path]:
 def _rows(path: Path, text: str, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Line and fields of each row that is not empty, after the header. Raises DataError naming the line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter, strict=True)
-    wide = 1 + max(*layout.columns.values(), *layout.unused, 0)
+    wide = 1 + max(*layout.columns.values(), *layout.flags, *layout.unused, 0)
     before = 0
     seen = not layout.header
     while True:
@@ -249,13 +253,16 @@ def _read(path: Path, pictures: Pictures, notes: Notes) -> tuple[bool, dict[Path
         for k, title in layout.unused.items():
             unused[title] = unused.get(title, 0) + bool(row[k])
         values = {name: row[k] for name, k in layout.columns.items()}
-        _add(named, values, f"{path}:{line}", line, notes)
+        flags = {title: row[k] for k, title in layout.flags.items()}
+        _add(named, values, flags, f"{path}:{line}", line, notes)
     for title, count in unused.items():
         notes.add("not used, columns of CSV files", f"{title} of {path.name} with {count} values")
     return layout.header, _found(path, named, pictures)
 
 
-def _add(named: dict[str, Rows], values: Mapping[str, str], where: str, line: int, notes: Notes) -> None:
+def _add(
+    named: dict[str, Rows], values: Mapping[str, str], flags: Mapping[str, str], where: str, line: int, notes: Notes
+) -> None:
     """Adds the values of one row to those of its picture."""
     title = values["filename"]
     if not title:
@@ -278,7 +285,11 @@ def _add(named: dict[str, Rows], values: Mapping[str, str], where: str, line: in
     for corner, text, number in zip(CORNERS, corners, numbers, strict=True):
         if number is None:
             raise DataError(f"{where}: {corner} is '{text[:80]}'; it must be a finite number of pixels")
+    for column, text in flags.items():
+        if flag(text) is None:
+            raise DataError(f"{where}: {column} is '{text[:80]}'; it must be 0 or 1")
     rows.names.append(label)
+    rows.crowd.append(any(map(flag, flags.values())))
     rows.corners.append([number for number in numbers if number is not None])
 
 

@@ -78,6 +78,7 @@ def read_voc(
     splits: the list of ImageSets/Main (without .txt) for each split. A default stands for its synonyms, too, such as
         Validation, and `default` for train. None ignores lists and folders of splits, so that the split is drawn.
     keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
+        Objects with another such flag, such as ignore, are crowd.
     first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 in some tools; or continuous corners.
         None: 1 for files that this program wrote; for the others it is inferred, as in
         `detect.data.formats.corners.infer_first_pixel`. Boxes around polygons, masks and turned boxes are continuous.
@@ -106,7 +107,8 @@ def read_voc(
     def record(i: str) -> Record:
         picture, xml, annotation = pairs[i]
         first = 1 if annotation.ours and first_pixel is None else inferred
-        crowd = [flag and not keep_difficult for flag in annotation.difficult]
+        difficult = [flag and not keep_difficult for flag in annotation.difficult]
+        crowd = [a or b for a, b in zip(difficult, annotation.crowd, strict=True)]
         return Record(picture, i, annotation.names, annotation.boxes(first), crowd, xml, annotation.size)
 
     records = {split: [record(i) for i in ids] for split, ids in given.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from detect.data.formats.corners import FirstPixel, around_turned, pixel_boxes
-from detect.data.formats.values import finite, flag
+from detect.data.formats.values import CROWD, finite, flag
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
 from detect.errors import DataError
@@ -25,14 +25,16 @@ UNSAID = ("null", "nil", "n/a", "na", "unspecified", "unknown", "undefined")
 class Annotation:
     """One parsed XML file: names, corners (xmin, ymin, xmax, ymax) as in the file, difficult flags, (width, height).
 
-    hulls: which objects have a polygon, a mask or a turned box, which is replaced by the box around it; these corners
-    are continuous. filename: the picture's name in the file. deleted: how many objects are left out, because a tool
-    marks them so. ours: whether this program wrote the file.
+    crowd: which objects have another flag of `CROWD`, such as ignore. hulls: which objects have a polygon, a
+    mask or a turned box, which is replaced by the box around it; these corners are continuous. filename: the picture's
+    name in the file. deleted: how many objects are left out, because a tool marks them so. ours: whether this program
+    wrote the file.
     """
 
     names: tuple[str, ...]
     corners: tuple[Corners, ...]
     difficult: tuple[bool, ...]
+    crowd: tuple[bool, ...]
     size: tuple[int, int] | None
     filename: str
     hulls: tuple[bool, ...]
@@ -57,10 +59,11 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
         element.tag = element.tag.lower()
     if tree.tag != "annotation":
         raise DataError(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
-    names, corners, difficult, hulls, deleted = [], [], [], [], 0
+    names, corners, difficult, crowd, hulls, deleted = [], [], [], [], [], 0
     for k, item in enumerate(tree.iter("object"), 1):
         label = one_name(item.findtext("name") or "")
-        if _flag(item, "deleted", f"{path}: object {k} ({label})"):
+        flags = _flags(item, f"{path}: object {k} ({label})")
+        if flags.pop("deleted", False):
             deleted += 1
             continue
         if not label:
@@ -73,10 +76,11 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
         names.append(label)
         corners.append(_turned(_edges(found[0], where), turn) if found else _hull(item, where))
         hulls.append(not found or turn != 0)
-        difficult.append(_flag(item, "difficult", where))
+        difficult.append(flags.pop("difficult", False))
+        crowd.append(any(flags.values()))
     filename, ours = (tree.findtext("filename") or "").strip(), tree.findtext("source/annotation") == OURS
     return Annotation(
-        tuple(names), tuple(corners), tuple(difficult), _size(tree), filename, tuple(hulls), deleted, ours
+        tuple(names), tuple(corners), tuple(difficult), tuple(crowd), _size(tree), filename, tuple(hulls), deleted, ours
     )
 
 
@@ -144,14 +148,24 @@ def _hull(item: ElementTree.Element, where: str) -> Corners:
     return min(x_values), min(y_values), max(x_values), max(y_values)
 
 
-def _flag(item: ElementTree.Element, tag: str, where: str) -> bool:
-    """A flag of an object, which may be a level from 0; false if it is not told. Raises DataError for another word."""
-    text = one_name(item.findtext(tag) or "")
-    level = finite(text)
-    value = flag("" if text.lower() in UNSAID else text) if level is None or level < 0 else level > 0
-    if value is None:
-        raise DataError(f"{where}: <{tag}> is '{text[:80]}'; it must be 0 or 1")
-    return value
+def _flags(item: ElementTree.Element, where: str) -> dict[str, bool]:
+    """The flags of an object that its elements or its attributes tell: `deleted`, and those of `CROWD`.
+
+    A flag may be a level from 0. Raises DataError for another word.
+    """
+    told = [(e.tag, e.text) for e in item]
+    told += [(e.findtext("name") or "", e.findtext("value")) for e in item.iterfind("attributes/attribute")]
+    flags: dict[str, bool] = {}
+    for name, given in told:
+        tag, text = one_name(name).lower(), one_name(given or "")
+        if tag not in (*CROWD, "deleted"):
+            continue
+        level = finite(text)
+        value = flag("" if text.lower() in UNSAID else text) if level is None or level < 0 else level > 0
+        if value is None:
+            raise DataError(f"{where}: <{tag}> is '{text[:80]}'; it must be 0 or 1")
+        flags[tag] = flags.get(tag, False) or value
+    return flags
 
 
 def _size(tree: ElementTree.Element) -> tuple[int, int] | None:

@@ -159,7 +159,19 @@ def test_a_drawn_split_trains_every_class(tmp_path, seed):
     assert any("'rare' has no box in val" in d and "too few images" in d for d in details)
 
 
-@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "Validation", "Testing"), ("train", "val")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "valid", "test"),
+        ("Training", "Validation", "Testing"),
+        ("train", "val"),
+        ("train2017", "val2017", "test2017"),
+        ("train_images", "val_images"),
+        ("Training Set", "Validation Set"),
+        ("images_train", "images_val"),
+        ("train", "val_data"),
+    ],
+)
 def test_folders_of_splits_count(tmp_path, names):
     for k, name in enumerate(names):
         for i in range(3 - k):
@@ -175,6 +187,28 @@ def test_folders_inside_images_and_annotations_count(tmp_path):
             pair(tmp_path, f"{split}/{i}", images="images", annotations="annotations")
     data = read_voc(tmp_path)
     assert [len(data.splits[s]) for s in ("train", "val", "test")] == [3, 3, 0]
+
+
+@pytest.mark.parametrize(("first", "second"), [("train_{}", "val_{}"), ("{}_train", "{}_val")])
+def test_folders_of_splits_for_pictures_and_annotations_count(tmp_path, first, second):
+    for split in (first, second):
+        for i in range(3):
+            pair(
+                tmp_path,
+                f"{split.strip('{}_')}{i}",
+                images=split.format("images"),
+                annotations=split.format("annotations"),
+            )
+    data = read_voc(tmp_path)
+    assert [len(data.splits[s]) for s in ("train", "val", "test")] == [3, 3, 0]
+
+
+@pytest.mark.parametrize("name", ["train_station", "set_1", "testimonials", "my test of cats"])
+def test_folders_of_other_names_are_no_splits(tmp_path, name):
+    for i in range(8):
+        pair(tmp_path, f"{i}", images=name, annotations=name)
+        pair(tmp_path, f"b{i}", images="other", annotations="other")
+    assert said(read_voc(tmp_path), "DRAWN")
 
 
 def test_val_is_drawn_from_train_beside_a_test_folder(tmp_path):

@@ -167,7 +167,8 @@ def test_subsets_are_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "expected"), [("batch_1", [2, 0, 0]), ("Validation", [1, 1, 0]), ("val", [1, 1, 0]), ("", [2, 0, 0])]
+    ("other", "expected"),
+    [("batch_1", [2, 0, 0]), ("Validation", [1, 1, 0]), ("val", [1, 1, 0]), ("", [2, 0, 0]), ("val_images", [1, 1, 0])],
 )
 def test_a_subset_that_names_no_split_is_train(tmp_path, other, expected):
     for name in ("a.jpg", "b.jpg"):

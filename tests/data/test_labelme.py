@@ -158,6 +158,16 @@ def test_pictures_elsewhere(tmp_path, path):
     assert [e.id for e in read_labelme(tmp_path, **NO_DRAW).splits["train"]] == ["images/a.jpg"]
 
 
+def test_folders_of_splits_with_other_words(tmp_path):
+    for name in ("train_json", "val_json"):
+        write(tmp_path / name, f"{name}.jpg", shape())
+    data = read_labelme(tmp_path)
+    assert [[e.id for e in data.splits[s]] for s in ("train", "val")] == [
+        ["train_json/train_json.jpg"],
+        ["val_json/val_json.jpg"],
+    ]
+
+
 def test_folders_of_splits(tmp_path):
     for name in ("train/a.jpg", "train/b.jpg", "valid/a.jpg", "other/c.jpg"):
         write(tmp_path, name, shape())

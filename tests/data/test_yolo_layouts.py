@@ -212,6 +212,17 @@ def test_the_folder_of_labels_is_beside_that_of_pictures(tmp_path, pictures, lab
     assert found(read_auto(tmp_path)) == {"train": {f"{pictures}/a.jpg": "dog"}}
 
 
+def test_folders_of_years_are_splits(tmp_path):
+    for name in ("train2017", "val2017"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / name).mkdir(parents=True)
+        Image.new("RGB", (60, 40)).save(tmp_path / "images" / name / f"{name[0]}.jpg")
+        (tmp_path / "labels" / name / f"{name[0]}.txt").write_text("0 .5 .5 .2 .2")
+    (tmp_path / "classes.txt").write_text("cat")
+    data = read_yolo(tmp_path)
+    assert [[e.path.name for e in data.splits[s]] for s in ("train", "val")] == [["t.jpg"], ["v.jpg"]]
+
+
 def test_labels_of_the_exact_name_come_first(tmp_path):
     put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": DOG, "Labels/a.txt": CAT})
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})

@@ -108,13 +108,14 @@ def image_size(path: Path) -> tuple[int, int] | None:
 def examine(path: Path) -> tuple[str | None, int]:
     """(the reason why training can't use an image file, or None; the bits of its values: 8, or `depth`).
 
-    It decodes as training does, JPEGs at 1/8 of their size, from all of their data.
+    It decodes as training does, JPEGs at 1/8 of their size, from all of their data. Other formats have no smaller form,
+    and OpenCV refuses to shrink a picture of less than 8 pixels.
     """
     try:
         content = _content(path)
     except OSError as error:
         return f"can't read it ({error.strerror})", 8
-    image = _decode(content, 8)
+    image = _decode(content, 8 if content[:2].tobytes() == b"\xff\xd8" else 1)
     if image is None:
         return _reason(content.tobytes()), 8
     return None, depth(image) if image.dtype == np.uint16 else 8

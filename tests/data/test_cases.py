@@ -14,7 +14,7 @@ from detect.data.formats.auto import read_auto
 from detect.data.formats.coco import read_coco
 from detect.data.formats.voc import read_voc
 from detect.data.formats.yolo import read_yolo
-from detect.data.image_file import header, read_image
+from detect.data.image_file import examine, header, read_image
 from detect.data.validate import check
 from detect.errors import DataError
 
@@ -593,6 +593,21 @@ def test_formats_of_pictures(tmp_path, ending):
     data = read_voc(tmp_path)
     assert boxes(data) == {"a": ONE} and not [f for f in check(data, decode=True) if f.action == "error"]
     assert abs(int(read_image(tmp_path / f"a.{ending}")[0, 0, 0]) - 200) < 8
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp", ".tif", ".gif", ".jp2", ".ppm"])
+def test_pictures_of_a_few_pixels_pass_the_check(tmp_path, ending):
+    for size in ((1, 1), (7, 30), (30, 7)):
+        path = picture(tmp_path / f"a{ending}", size)
+        assert read_image(path).shape == (size[1], size[0], 3)
+        assert examine(path) == (None, 8)
+
+
+def test_the_bits_of_one_bright_pixel_count(tmp_path):
+    values = np.full((16, 16), 100, np.uint16)
+    values[3, 3] = 60_000
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    assert examine(tmp_path / "a.png") == (None, 16)
 
 
 def test_a_format_that_is_not_read_is_named(tmp_path):

@@ -24,6 +24,9 @@ IMAGE_SUFFIXES = (
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".raw", ".dng", ".cr2", ".nef", ".svg", ".psd")
 """Endings of image files that are not read: they are named, so that nobody misses them."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""What a file begins with that Git LFS has not fetched."""
+
 _DECODE = {
     1: cv2.IMREAD_COLOR_BGR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -311,6 +314,10 @@ def _reason(content: bytes) -> str:
     """Why OpenCV can't decode a file of these bytes."""
     if not content:
         return "the file is empty (0 bytes)"
+    if content.startswith(LFS_POINTER):
+        return "this is a pointer of Git LFS, not the picture itself: run git lfs pull"
+    if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif"):
+        return "this is a HEIC picture, whatever its name says, a format that is not read; save it as PNG or JPEG"
     try:
         with _opened(io.BytesIO(content)) as image:
             kind, pixels, mode = image.format, image.width * image.height, image.mode

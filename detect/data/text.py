@@ -5,6 +5,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from detect.data.image_file import LFS_POINTER
 from detect.data.notes import Notes
 from detect.errors import DataError
 from detect.errors import printable as printable
@@ -31,6 +32,8 @@ def read_text(path: Path, notes: Notes) -> str:
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"can't read it ({error.strerror})"
         raise DataError(f"{path}: {reason}") from None
+    if data.startswith(LFS_POINTER):
+        raise DataError(f"{path}: this is a pointer of Git LFS, not the file itself: run git lfs pull")
     encoding = _encoding(data)
     try:
         text = data.decode(encoding or "utf-8")

@@ -1,6 +1,7 @@
 """Small inputs that users have, each for its whole kind: what is read, what is said, or what is refused."""
 
 import json
+import re
 import resource
 from pathlib import Path
 
@@ -608,6 +609,26 @@ def test_the_bits_of_one_bright_pixel_count(tmp_path):
     values[3, 3] = 60_000
     cv2.imwrite(str(tmp_path / "a.png"), values)
     assert examine(tmp_path / "a.png") == (None, 16)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS.*git lfs pull"),
+     (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a HEIC picture.*not read; save it as PNG or JPEG"),
+     (b"<!DOCTYPE html>", "not an image file")],
+)  # fmt: skip
+def test_what_is_no_picture_is_said(tmp_path, content, reason):
+    pair(tmp_path, "a")
+    (tmp_path / "JPEGImages/a.jpg").write_bytes(content)
+    assert [f.kind for f in check(read_voc(tmp_path)) if re.search(f"a.jpg: this is {reason}", str(f))] == [
+        "unreadable"
+    ]
+
+
+def test_an_annotation_that_git_lfs_has_not_fetched_is_refused(tmp_path):
+    (coco(tmp_path, [(1, "a.jpg")], [row()]) / "train.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DataError, match=r"train\.json: this is a pointer of Git LFS.*run git lfs pull"):
+        read_coco(tmp_path, train="train.json")
 
 
 def test_a_format_that_is_not_read_is_named(tmp_path):

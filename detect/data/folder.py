@@ -28,8 +28,8 @@ SPLIT_FOLDERS = {
 _SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
 _BESIDE = (
     "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data", "dataset", "set", "split",
-    "annotation", "annotations", "annots", "label", "labels", "xml", "xmls", "json", "jsons", "voc", "coco",
-    "yolo",
+    "list", "annotation", "annotations", "annots", "label", "labels", "xml", "xmls", "json", "jsons", "voc",
+    "coco", "yolo",
 )  # fmt: skip
 """Words that may stand beside that of the split in a folder's name, as in `train_images`; digits may, too."""
 

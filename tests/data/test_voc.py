@@ -273,6 +273,26 @@ def test_a_list_of_images_without_a_subset_is_noted_beside_a_list_of_train(tmp_p
     assert "not used, lists of a split that has another list: 1 (default.txt)" in read_voc(tmp_path).notes
 
 
+@pytest.mark.parametrize("names", [("train", "val"), ("train_list", "val_list"), ("Train", "valid")])
+@pytest.mark.parametrize("line", ["{0}", "JPEGImages/{0}.png Annotations/{0}.xml", "./Annotations/{0}.xml"])
+@pytest.mark.parametrize("folder", [".", "Main"])
+def test_lists_beside_the_folders_of_pictures_and_annotations(tmp_path, names, line, folder):
+    several(tmp_path)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for name, stems in zip(names, ("abc", "d"), strict=True):
+        (tmp_path / folder / f"{name}.txt").write_text("".join(f"{line.format(stem)}\n" for stem in stems))
+    (tmp_path / "label_list.txt").write_text("cat\n")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"], "val": ["d"]}
+    assert ids(tmp_path, splits=None) == {"train": ["a", "b", "c", "d"]}
+
+
+def test_a_list_of_test_images_beside_the_folders_is_none_of_the_split(tmp_path):
+    several(tmp_path)
+    (tmp_path / "test.txt").write_text("a\n")
+    assert ids(tmp_path) == {"train": ["a", "b", "c", "d"]}
+    assert "not used, .txt files: 1 (test.txt)" in read_voc(tmp_path).notes
+
+
 def test_lists_in_the_folder_above(tmp_path):
     several(tmp_path)
     write_list(tmp_path, "train", "a", "b")

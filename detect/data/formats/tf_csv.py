@@ -39,6 +39,7 @@ COLUMNS = {
     "ymin": ("y_min",),
     "xmax": ("x_max",),
     "ymax": ("y_max",),
+    "split": ("subset", "set", "data_split"),
 }
 """Other names of the columns, in lower case."""
 DELIMITERS = (",", ";", "\t")
@@ -64,7 +65,7 @@ class Layout:
 class Rows:
     """The rows of one picture: the name that they give it, the first line, and class, corners and flag of each box.
 
-    size: (width, height) of the line `sized`, or None.
+    size: (width, height) of the line `sized`, or None. split: what its column says, or "".
     """
 
     name: str
@@ -74,6 +75,7 @@ class Rows:
     crowd: list[bool] = field(default_factory=list)
     size: tuple[int, int] | None = None
     sized: int = 0
+    split: str = ""
 
 
 def read_csv(
@@ -91,7 +93,8 @@ def read_csv(
     """Reads CSV files with one row per box.
 
     root: the CSV of all images, or the folder that contains one file for each split. The words train, val, valid,
-        validation and test in the names of files and folders tell the split; a file without one is train.
+        validation and test in the names of files and folders tell the split; a file without one is train. If there is
+        one file, its column split (or subset, or set) tells the split of each image.
     first_pixel: the coordinate of the first pixel in files with a header: 1 in VOC, 0 in some tools; or continuous
         corners. None: inferred, as in `detect.data.formats.corners.infer_first_pixel`.
     Other arguments: `detect.data.assemble.Selection`.
@@ -111,9 +114,15 @@ def read_csv(
         files = find_csvs(folder)
     voc: list[tuple[str, list[list[float]], tuple[int, int] | None]] = []
     content: dict[str, tuple[bool, dict[Path, Rows]]] = {}
+    origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
         content[split] = header, items
+        if len(files) == 1 and any(split_named(rows.split) for rows in items.values()):
+            content = {name: (header, part) for name, part in _by_column(items, split, notes).items()}
+            files, origin = dict.fromkeys(content, path), f"the column of splits of {path.name}"
+        elif any(rows.split for rows in items.values()):
+            notes.add("not used, columns of CSV files", f"that of splits in {path.name}")
         voc += [(picture.name, rows.corners, rows.size) for picture, rows in items.items() if header]
         if not header and first_pixel in (0, 1):
             raise ConfigError(
@@ -130,7 +139,6 @@ def read_csv(
         ]
         for split, (header, items) in content.items()
     }  # fmt: skip
-    origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     found = Found(folder, records, origin, notes, used=files.values())
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
 
@@ -200,6 +208,17 @@ def _is_retinanet(fields: Sequence[str]) -> bool:
     if len(fields) != len(RETINANET) or Path(fields[0]).suffix.lower() not in IMAGE_SUFFIXES:
         return False
     return not any(fields[1:]) or (bool(fields[5]) and all(finite(text) is not None for text in fields[1:5]))
+
+
+def _by_column(items: Mapping[Path, Rows], rest: str, notes: Notes) -> dict[str, dict[Path, Rows]]:
+    """The pictures of each split, as their rows tell it; those that name none are of the split `rest`."""
+    splits: dict[str, dict[Path, Rows]] = {}
+    for picture, rows in items.items():
+        split = split_named(rows.split)
+        if split is None:
+            notes.add(f"taken as {rest}, pictures whose rows name no split", f"'{rows.split[:80]}' of {rows.name}")
+        splits.setdefault(split or rest, {})[picture] = rows
+    return splits
 
 
 def _places(path: Path, root: Path, split: str) -> list[Path]:
@@ -275,6 +294,10 @@ def _add(
                 f"{where}: {title} is {size[0]}x{size[1]} here, but {rows.size[0]}x{rows.size[1]} in line {rows.sized}"
             )
         rows.size, rows.sized = (size[0], size[1]), rows.sized or line
+    split = values.get("split", "")
+    if split and rows.split not in ("", split):
+        raise DataError(f"{where}: {title} is of the split '{split[:80]}' here, but of '{rows.split}' before")
+    rows.split = rows.split or split
     label, corners = one_name(values["class"]), [values[corner] for corner in CORNERS]
     if not label and not any(corners):
         notes.add("background, rows without class and box", title)

@@ -150,6 +150,13 @@ def test_a_box_that_is_given_twice_is_removed(root):
     assert "removed, boxes that are given twice: 1 (cat in b.jpg)" in data.notes
 
 
+def test_a_row_of_zeros_is_no_sign_of_the_first_pixel(root):
+    (root / "labels.csv").write_text(ROWS.replace("dog,1,1,", "dog,2,2,") + "c.jpg,60,40,cat,0,0,0,0\n")
+    data = read_csv(root, **NO_DRAW)
+    assert data.splits["train"][1].boxes.tolist() == [[2, 1, 5, 4]]
+    assert not any("first_pixel" in note for note in data.notes)
+
+
 @pytest.mark.parametrize("column", ["split", "Set", "subset"])
 def test_a_column_tells_the_split(root, column):
     text = ROWS.replace("ymax\n", f"ymax,{column}\n").replace("30\n", "30,\n").replace("40\n", "40,TRAIN\n")

@@ -68,11 +68,12 @@ def _counted(pictures: Sequence[Picture], notes: Notes) -> Literal[0, 1]:
     """The coordinate of the first pixel in whole numbers; noted if there is a sign of 0.
 
     Files that count from 1 can't have a corner at 0, and those from 0 can't have one at the width or height. 1 without
-    a corner at 0.
+    a corner at 0. A box without area is no sign.
     """
     at_zero: list[str] = []
     zeros = ends = 0
     for name, corners, size in pictures:
+        corners = corners[(corners[:, 2:] != corners[:, :2]).all(axis=1)]  # 0, 0, 0, 0 stands for no box
         here = int((corners[:, :2] == 0).any(axis=1).sum())
         at_zero += [name] if here else []
         zeros += here

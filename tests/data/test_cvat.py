@@ -134,6 +134,12 @@ def test_what_is_left_out_is_noted(root):
     )
 
 
+def test_corners_that_are_shares_of_the_sides_are_refused(root):
+    write(root, image("a.jpg", box(corners=(0, 0.25, 0.5, 1))), image("b.jpg"))
+    with pytest.raises(DataError, match=r"annotations\.xml: all corners are from 0 to 1, such as 0\.25; they must be"):
+        read_cvat(root)
+
+
 def test_difficult_objects_are_crowd(root):
     shapes = [
         box(inside=f'<attribute name="difficult">{v}</attribute>', xtl=k) for k, v in enumerate(("false", "true"))

@@ -105,6 +105,12 @@ def test_what_is_left_out_is_noted(tmp_path):
     )
 
 
+def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
+    write(tmp_path, "a.jpg", shape(points=[(0, 0.25), (0.5, 1)]))
+    with pytest.raises(DataError, match=r"a\.json: all corners are from 0 to 1, such as 0\.25; they must be pixels"):
+        read_labelme(tmp_path)
+
+
 def test_difficult_shapes_are_crowd(tmp_path):
     write(tmp_path, "a.jpg", shape(), shape("dog", flags={"difficult": True}), shape("cow", difficult=True))
     write(tmp_path, "b.jpg", shape("dog", flags={"Ignore": True}), shape("cow", flags={"crowd": False}))

@@ -46,10 +46,8 @@ def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]
     corners = np.concatenate([np.zeros((0, 4)), *(here for _, here, _ in pictures)])
     fractions = int(_broken(corners).sum())
     named = [name for name, here, _ in pictures if _broken(here).any()]
-    if fractions and corners.min() >= 0 and corners.max() <= 1:
-        raise DataError(
-            f"{named[0]}: all corners are from 0 to 1, such as {corners[_broken(corners)][0]:g}; they must be pixels"
-        )
+    if named:
+        refuse_shares(named[0], corners)
     first = "continuous" if 2 * fractions > corners.size else _counted(pictures, notes)
     if first == "continuous":
         taken = "they are taken as continuous, from 0. If they are pixels that count from 1, set dataset.first_pixel=1"
@@ -58,6 +56,13 @@ def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]
     for name in named:
         notes.add(f"{fractions} of {corners.size} coordinates have fractions: {taken}. Files with fractions", name)
     return first
+
+
+def refuse_shares(name: object, corners: np.ndarray) -> None:
+    """Raises DataError, naming `name`, if corners have fractions, and all are shares of the picture's sides."""
+    broken = corners[_broken(corners)]
+    if broken.size and corners.min() >= 0 and corners.max() <= 1:
+        raise DataError(f"{name}: all corners are from 0 to 1, such as {broken[0]:g}; they must be pixels")
 
 
 def _broken(corners: np.ndarray) -> np.ndarray:

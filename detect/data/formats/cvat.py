@@ -12,7 +12,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
-from detect.data.formats.corners import around_turned
+from detect.data.formats.corners import around_turned, refuse_shares
 from detect.data.formats.values import CROWD, finite, flag
 from detect.data.formats.voc_xml import parse_xml
 from detect.data.notes import Notes
@@ -81,6 +81,7 @@ def read_cvat(
         titles = _labels(path, tree)
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
+        refuse_shares(path, np.array([box for image in images for box in image.boxes]))
         whole = None if path == place else split_of(path.relative_to(folder))
         by_subset = _by_subset(images)
         origins |= dict.fromkeys(["subsets"] if by_subset else ["names of files and folders"] if whole else [])

@@ -13,6 +13,7 @@ from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemb
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named
 from detect.data.formats.coco import read_json
+from detect.data.formats.corners import refuse_shares
 from detect.data.formats.values import CROWD, finite, flag, short
 from detect.data.notes import Notes
 from detect.data.parallel import each
@@ -80,6 +81,7 @@ def read_labelme(
     if not found:
         having = f"; its json files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
         raise DataError(f"dataset.root={folder}: no json below it has the keys 'shapes' and 'imagePath'{having}")
+    refuse_shares(found[0].path, np.array([box for annotation in found for box in annotation.boxes]))
     pairs = _pairs(found, folder, notes)
     records = {
         split: [

@@ -269,6 +269,16 @@ def test_a_path_of_another_machine_whose_folders_have_the_word_of_the_split(tmp_
     assert found(read_yolo(tmp_path))["val"] == {"images/val/b.jpg": ""}
 
 
+@pytest.mark.parametrize(
+    "row", ["0 .5 .5 .2 .2 .4 .4 1 .6 .6 1", "0 .2 .2 .4 .2 .4 .4", "0 .5 .5 .2 .2 .4 .4 1 .6 .6 1 .5 .5 0 .9"]
+)
+def test_a_row_that_does_not_fit_the_shape_of_the_key_points_is_no_polygon(tmp_path, row):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": f"0 .5 .5 .2 .2\n{row}\n"})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\nkpt_shape: [3, 3]\n"})
+    with pytest.raises(DataError, match=r"labels/a\.txt:2: \d+ numbers; by kpt_shape a line is a class, a box and 9"):
+        read_yolo(tmp_path)
+
+
 def test_key_points_without_their_shape_are_no_polygon(tmp_path):
     put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": "0 .5 .5 .2 .2 .1 .1 2 .2 .2 1\n"})
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})

@@ -239,15 +239,15 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
         label, *values = [float(word) for word in words]
     except ValueError:
         raise DataError(f"{where}: '{line[:80]}' is not a row of numbers") from None
-    if points and len(values) == 4 + points:
-        values = values[:4]
+    if points and len(values) not in (4, 4 + points):
+        raise DataError(f"{where}: {len(words)} numbers; by kpt_shape a line is a class, a box and {points} numbers")
+    values = values[:4] if points else values
     third = values[6::3] if len(values) % 3 == 1 else []
     if 2 in third and set(third) <= {0, 1, 2}:  # how visible key points are, which no corner of a polygon equals
         raise DataError(f"{where}: a box and {len(third)} key points; the yaml must have kpt_shape: [{len(third)}, 3]")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise DataError(
             f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points"
-            + (f", or a class, a box and {points} numbers of key points" if points else "")
         )
     if label not in range(len(names)):
         legal = first_few([f"{i} {n}" for i, n in enumerate(names)], 10)

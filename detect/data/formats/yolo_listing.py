@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -101,10 +102,23 @@ def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) 
     return list(dict.fromkeys(found))
 
 
+class _Once(yaml.BaseLoader):
+    """Reads all values as text, and refuses a key that is given twice: YAML's own readers take the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        known: dict[object, yaml.Node] = {}
+        for key, value in node.value:
+            before = known.setdefault(key.value, value) if isinstance(key.value, str) else value
+            if before is not value and before.value != value.value:
+                problem = f"the key '{key.value}' is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path, notes: Notes) -> Listing:
     """A data.yaml. All values are read as text, so that the names `yes` and `1` stay what is written."""
     try:
-        content = yaml.load(unswollen(read_text(path, notes)), Loader=yaml.BaseLoader)
+        content = yaml.load(unswollen(read_text(path, notes)), Loader=_Once)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DataError(f"{path}, line {line}: malformed yaml ({error.problem})") from None

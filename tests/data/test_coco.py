@@ -147,6 +147,11 @@ def test_overlapping_splits(root):
             json.dumps(content(["a"], [box(9, 3, [1, 1, 1, 1])])),
             r"annotations\[0\]: image_id is 9, .*images; legal: 100",
         ),
+        (
+            json.dumps(content(["a"], [box(100, 3, [1, 1, 1, 1])], [{"id": 3, "name": " "}])),
+            "categories: the name of id 3 is empty; it must be text",
+        ),
+        (json.dumps(content(["a"], [], [{"id": 3, "name": True}])), r"categories\[0\]: name is True; it must be text"),
         (json.dumps(content(["a"], [box(100, 3, [1, 1, 1])])), r"\[0\]: bbox is \[1, 1, 1\]; .*four numbers"),
         (json.dumps(content(["a"], [box(100, 3, [1, 1, 1, float("nan")])])), "nan.*four numbers"),
     ],
@@ -156,6 +161,11 @@ def test_messages_for_wrong_content(root, text, message):
     with pytest.raises(DataError, match=message) as caught:
         read(root)
     assert "train.json" in str(caught.value)
+
+
+def test_an_empty_name_without_a_box_is_left_out(tmp_path):
+    categories = [{"id": 0, "name": ""}, {"id": 18, "name": "cat"}]
+    assert one_file(tmp_path, [box(100, 18, [1, 2, 3, 4])], categories=categories).classes == ("cat",)
 
 
 def test_missing_file(root):

@@ -82,6 +82,9 @@ class CocoFile:
         shaped = ~np.isnan(np.frombuffer(self.corners, np.float64)[::4])
         counts = np.bincount(self.kinds[shaped], minlength=len(self.categories)).tolist()
         self.boxes = dict(zip(self.categories, counts, strict=True))
+        for i, title in self.categories.items():
+            if self.boxes[i] and not title:
+                raise DataError(f"{self.path}: categories: the name of id {i} is empty; it must be text")
         for title, count in Counter(self.categories.values()).items():
             if count > 1:
                 self._settle(title, [i for i, other in self.categories.items() if other == title], self.titles)
@@ -153,7 +156,7 @@ class CocoFile:
         if i in (self.images if key == "images" else self.titles):
             before = self.file_names[self.images[i]] if key == "images" else self.titles[i][title]
             raise DataError(f"{self.path}: {key}: the id {i} is given twice: {before}, {entry[title]}; ids must differ")
-        if not isinstance(entry[title], str | int | float):
+        if isinstance(entry[title], bool) or not isinstance(entry[title], str | int | float):
             raise DataError(f"{self.path}: {key}[{k}]: {title} is {entry[title]!r}; it must be text")
         if key == "categories":
             self.titles[i] = entry

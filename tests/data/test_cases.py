@@ -275,6 +275,14 @@ def test_blanks_around_names_and_names_that_look_alike(tmp_path):
     assert read_voc(tmp_path, rename={"Cat": "cat"}).classes == ("caf\u00e9", "cat")
 
 
+@pytest.mark.parametrize("name", ["cat\u200b", "\ufeffcat", "c\u00adat", "\u200ecat \u200b"])
+def test_characters_that_nobody_sees_make_no_other_class(tmp_path, name):
+    pair(tmp_path, "a", CAT, (name, 1, 1, 9, 9))
+    assert read_voc(tmp_path).classes == read_voc(tmp_path, classes=[name]).classes == ("cat",)
+    yolo(tmp_path / "y", {"a": "0 .5 .5 .2 .2\n1 .2 .2 .1 .1"}, f'train: images/train\nnames: [cat, "{name}"]\n')
+    assert read_yolo(tmp_path / "y").classes == ("cat",)
+
+
 def test_categories_that_differ_in_blanks_are_one(tmp_path):
     data = read_coco(coco(tmp_path, [(1, "a.jpg")], [row(), row(1, 2, (1, 1, 9, 9))], ((1, "cat"), (2, " cat "))))
     assert data.classes == ("cat",) and len(boxes(data)["a"]) == 2 and said(data, "merged", "ids 1, 2")

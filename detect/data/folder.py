@@ -20,7 +20,7 @@ from detect.files import expanded
 
 SPLIT_FOLDERS = {
     "train": ("train", "training", "trainset", "train_set"),
-    "val": ("val", "valid", "validation", "valset", "val_set", "dev", "eval"),
+    "val": ("val", "valid", "validation", "validate", "valset", "val_set", "dev", "eval"),
     "test": ("test", "testing", "testset", "test_set"),
 }
 """Common names of the folders of each split, in lower case."""

@@ -235,12 +235,25 @@ def test_a_label_file_without_a_picture_is_named(tmp_path):
     assert said(read_yolo(tmp_path), "label files without a picture: 1 (zzz.txt)")
 
 
-@pytest.mark.parametrize("key", ["val", "validation", "valid"])
+@pytest.mark.parametrize("key", ["val", "validation", "valid", "Val", "VALID", "validate"])
 def test_keys_of_the_validation_images(tmp_path, key):
     yolo(tmp_path, {"a": "", "b": "0 .5 .5 .25 .5"}, f"train: images/train\n{key}: images/val\nnames: [cat, dog]\n")
     picture(tmp_path / "images/val/c.jpg")
     data = read_yolo(tmp_path)
     assert [Path(e.id).stem for e in data.splits["val"]] == ["c"]
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "set.yaml", "obj.data"])
+def test_letter_case_of_keys(tmp_path, name):
+    yolo(tmp_path, {"a": "0 .5 .5 .25 .5"}).joinpath("data.yaml").unlink()
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    text = "Train: train.txt\nNames: obj.names\nNC: 2\n" if "yaml" in name else "TRAIN = train.txt\nNames = obj.names\n"
+    (tmp_path / name).write_text(text)
+    assert len(boxes(read_auto(tmp_path))["a"]) == 1
+    (tmp_path / name).write_text(text + text.lower().replace("train.txt", "images"))
+    with pytest.raises(DataError, match=rf"{name}: the key 'train' is given twice, letter case aside"):
+        read_yolo(tmp_path)
 
 
 def test_a_box_that_is_given_three_times_is_one(tmp_path):

@@ -17,7 +17,16 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, existing_folder, find_files, find_images
-from detect.data.formats.yolo_listing import IMAGES, LABELS, Listing, class_lists, folder_named, listing_of, pictures_of
+from detect.data.formats.yolo_listing import (
+    IMAGES,
+    KEYS,
+    LABELS,
+    Listing,
+    class_lists,
+    folder_named,
+    listing_of,
+    pictures_of,
+)
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.split import SPLITS
@@ -113,7 +122,9 @@ def _describes(path: Path) -> bool:
         text = read_text(path, Notes())
     except DataError:
         return False
-    return bool(re.search(r"\b(train|val|validation|valid|test)\b", text) and re.search(r"\b(names|nc)\b", text))
+    split = "|".join(key for keys in KEYS.values() for key in keys)
+    key = r"""(?im)(^|[{,])\s*["']?(%s)["']?\s*[:=]"""
+    return all(re.search(key % keys, text) for keys in (split, "names|nc"))
 
 
 def _has_labels(folder: Path, lists: Sequence[Path]) -> bool:

@@ -329,12 +329,12 @@ def test_a_list_that_is_named_is_that_one_alone(tmp_path):
 @pytest.mark.parametrize(
     "line",
     ["a.jpg", "./a", "JPEGImages/a.jpg", "jpegimages\\a.jpg", "/data/VOC/JPEGImages/a.jpg", "Annotations/a.xml",
-     "a -1", "a.jpg\t1", "JPEGImages/a.jpg 0"],
+     "a -1", "a.jpg\t1", "JPEGImages/a.jpg 0", '"a"', '"a.jpg" 1'],
 )  # fmt: skip
 def test_a_line_of_a_list_may_have_folders_an_ending_and_a_flag(tmp_path, line):
     several(tmp_path, "ab")
     several(tmp_path, ["my cat"])
-    write_list(tmp_path, "train", "b", line, "my cat")
+    write_list(tmp_path, "train", "b", line, '"my cat"' if '"' in line else "my cat")
     assert ids(tmp_path) == {"train": ["a", "b", "my cat"]}
 
 

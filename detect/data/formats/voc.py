@@ -315,11 +315,12 @@ def _meant(line: str, part: Part, ids: Container[str], similar: Mapping[str, Seq
 
 
 def _spellings(line: str, part: Part) -> list[str]:
-    """What a line can mean: an id, also with a flag (-1, 0, 1) or an XML file, an ending, and the folder before it."""
+    """What a line can mean: an id, also in quotes, with a flag (-1, 0, 1) or an XML file, an ending or a folder."""
     plain = one_name(line.replace("\\", "/"))
     first, _, last = plain.rpartition(" ")
     folders = [folder.name.casefold() for folder in (part.images, part.annotations)]
     tried = [plain, *([first] if last in ("-1", "0", "1") or last.lower().endswith(".xml") else [])]
+    tried += [text.strip('"') for text in tried]  # as Datumaro writes names with blanks
     for text in tuple(tried):
         parts = text.split("/")
         starts = [k + 1 for k, name in enumerate(parts[:-1]) if name.casefold() in folders]

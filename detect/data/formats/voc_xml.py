@@ -170,8 +170,5 @@ def _flags(item: ElementTree.Element, where: str) -> dict[str, bool]:
 
 def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
     """(width, height) in the XML, or None if missing, zero or not a number: the image's header then decides."""
-    try:
-        width, height = (int(float(tree.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-    except (ValueError, OverflowError):
-        return None
+    width, height = (int(finite(tree.findtext(f"size/{side}")) or 0) for side in ("width", "height"))
     return (width, height) if width > 0 and height > 0 else None

@@ -519,6 +519,14 @@ def test_upper_case_tags_of_the_root_are_recognised(tmp_path):
     assert recognise(tmp_path) and read_voc(tmp_path).classes == ("CAT",)
 
 
+def test_two_names_of_one_object_are_refused(tmp_path):
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more="<name> cat </name>"))
+    assert boxes(tmp_path) == [[5, 6, 25, 36]]
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more="<name>dog</name>"))
+    with pytest.raises(DataError, match=r"a\.xml: object 1 \(cat\) has another <name>, 'dog'; .* must have one"):
+        read_voc(tmp_path)
+
+
 def test_two_boxes_in_one_object_are_refused(tmp_path):
     corners = "<xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>"
     write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more=f"<bndbox>{corners}</bndbox>"))

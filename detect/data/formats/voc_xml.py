@@ -61,7 +61,8 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
         raise DataError(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
     names, corners, difficult, crowd, hulls, deleted = [], [], [], [], [], 0
     for k, item in enumerate(tree.iter("object"), 1):
-        label = one_name(item.findtext("name") or "")
+        labels = list(dict.fromkeys(one_name(name.text or "") for name in item.iterfind("name")))
+        label = labels[0] if labels else ""
         flags = _flags(item, f"{path}: object {k} ({label})")
         if flags.pop("deleted", False):
             deleted += 1
@@ -69,6 +70,8 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
         if not label:
             raise DataError(f"{path}: object {k} has no <name>")
         where = f"{path}: object {k} ({label})"
+        if len(labels) > 1:
+            raise DataError(f"{where} has another <name>, '{labels[1][:80]}'; an <object> must have one")
         found = item.findall("bndbox")
         if len(found) > 1:
             raise DataError(f"{where} has {len(found)} <bndbox>; an <object> must have one")

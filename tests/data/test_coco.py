@@ -163,6 +163,14 @@ def test_messages_for_wrong_content(root, text, message):
     assert "train.json" in str(caught.value)
 
 
+def test_a_list_that_is_given_twice_is_refused(tmp_path):
+    write(tmp_path, "all.json", content(["a"], [box(100, 18, [1, 2, 3, 4])]))
+    text = (tmp_path / "all.json").read_text()
+    (tmp_path / "all.json").write_text(text[:-1] + ', "annotations": []}')
+    with pytest.raises(DataError, match=r"all\.json: the list 'annotations' is given twice; join the two"):
+        read_coco(tmp_path)
+
+
 def test_an_empty_name_without_a_box_is_left_out(tmp_path):
     categories = [{"id": 0, "name": ""}, {"id": 18, "name": "cat"}]
     assert one_file(tmp_path, [box(100, 18, [1, 2, 3, 4])], categories=categories).classes == ("cat",)

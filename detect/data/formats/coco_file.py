@@ -71,6 +71,8 @@ class CocoFile:
                     for k, entry in enumerate(value, place):
                         self._entry(key, k, entry)
             else:
+                if key in KEYS and key in lists:
+                    raise DataError(f"{path}: the list '{key}' is given twice; join the two")
                 lists[key] = value
                 self._begin(key)
         for key in KEYS:
@@ -90,7 +92,7 @@ class CocoFile:
                 self._settle(title, [i for i, other in self.categories.items() if other == title], self.titles)
 
     def _begin(self, key: str) -> None:
-        """Forgets the entries of a list that is given again."""
+        """Makes place for the entries of a list."""
         if key == "images":
             self.images: dict[str, int] = {}
             self.file_names: list[str] = []

@@ -164,6 +164,16 @@ def test_pictures_elsewhere(tmp_path, path):
     assert [e.id for e in read_labelme(tmp_path, **NO_DRAW).splits["train"]] == ["images/a.jpg"]
 
 
+def test_another_picture_than_that_of_the_name_is_noted(tmp_path):
+    write(tmp_path, "a.jpg", shape(), imagePath="b.jpg")
+    write(tmp_path, "c.jpg", shape())
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    data = read_labelme(tmp_path, **NO_DRAW)
+    assert sorted(e.id for e in data.splits["train"]) == ["b.jpg", "c.jpg"]
+    kind = "imagePath names another picture than the one with the name of the json, which is there, too"
+    assert f"{kind}: 1 (a.json names b.jpg)" in data.notes
+
+
 def test_folders_of_splits_with_other_words(tmp_path):
     for name in ("train_json", "val_json"):
         write(tmp_path / name, f"{name}.jpg", shape())

@@ -513,6 +513,15 @@ def test_a_picture_is_found_by_its_filename_alone(tmp_path, filename):
     assert ids(tmp_path) == {"train": ["frame"]}
 
 
+def test_another_picture_that_filename_names_is_noted(tmp_path):
+    write_xml(tmp_path, "a", f"<filename>b.png</filename>{bndbox(6, 7, 25, 36)}")
+    write_xml(tmp_path, "b", f"<filename>C:\\x\\b.jpg</filename>{bndbox(6, 7, 25, 36)}")
+    write_xml(tmp_path, "c", f"<filename>gone.png</filename>{bndbox(6, 7, 25, 36)}")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"]}
+    kind = "<filename> names another picture, which is there, too; the one with the name of the XML file is taken"
+    assert [note for note in read_voc(tmp_path).notes if "filename" in note] == [f"{kind}: 1 (a.xml names b.png)"]
+
+
 def test_upper_case_tags_of_the_root_are_recognised(tmp_path):
     path = write_xml(tmp_path, "a", bndbox(6, 7, 25, 36))
     path.write_text(path.read_text().upper())

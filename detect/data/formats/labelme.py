@@ -255,12 +255,16 @@ def _pairs(found: Sequence[Annotation], root: Path, notes: Notes) -> dict[Path, 
 def _picture(annotation: Annotation, root: Path, pictures: Pictures) -> Path | None:
     """The picture that imagePath names, from the folder of the json; else the one with the json's name."""
     path = annotation.path
+    own = path.relative_to(root).with_suffix("").as_posix()
     named = annotation.picture.replace("\\", "/")
     if Path(named).name:
         inside = path.parent.relative_to(root) / named
         if found := pictures.find(inside.as_posix(), path):
+            other = path.with_name(path.stem + found.suffix)
+            if found.stem != path.stem and other.is_file():
+                kind = "imagePath names another picture than the one with the name of the json, which is there, too"
+                pictures.notes.add(kind, f"{path.name} names {found.name}")
             return Path(os.path.normpath(found))
-    own = path.relative_to(root).with_suffix("").as_posix()
     return pictures.find(own, path, stems=True)
 
 

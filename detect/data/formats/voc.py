@@ -190,6 +190,7 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
     contents = each(lambda path: read_xml(path, notes), xmls)
     pictures = Pictures([part.images, part.annotations, root], Notes())  # one note below for all ways
     inside = find_images(part.images)
+    known = set(inside)
     by_stem = {p.relative_to(part.images).with_suffix(""): p for p in reversed(inside)}
     rivals = {stem.relative_to(part.images): group for stem, group in same_stem(inside).items()}
     pairs: dict[str, tuple[Path, Path, Annotation]] = {}
@@ -206,6 +207,11 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
         if picture is None:
             missing.append(xml)
             continue
+        if place in by_stem and picture.stem != Path(filename).stem and picture.with_name(filename or "?") in known:
+            kind = (
+                "<filename> names another picture, which is there, too; the one with the name of the XML file is taken"
+            )
+            notes.add(kind, f"{xml.name} names {filename}")
         below = next(f for f in (part.images, part.annotations, root) if picture.is_relative_to(f))
         title = (Path(part.title) / picture.relative_to(below)).with_suffix("").as_posix()
         if title in pairs:

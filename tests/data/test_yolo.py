@@ -84,6 +84,7 @@ def test_val_is_drawn_from_train_without_one(tmp_path):
         ("0 0.5 0.5 1", "4 numbers; a line is 'class cx cy width height', or"),
         ("0 0.5 0.5 1 1 0.9", "6 numbers; a line is"),
         ("cat 0.5 0.5 1 1", "'cat 0.5 0.5 1 1' is not a row of numbers"),
+        ("0 0.5 0.5 0_1 1", "'0 0.5 0.5 0_1 1' is not a row of numbers"),
         ("2 0.5 0.5 1 1", "class 2 .*legal: 0 cat, 1 dog"),
         ("0.5 0.5 0.5 1 1", r"class 0\.5 "),
         ("0 0.5 nan 1 1", "'0 0.5 nan 1 1' is not a row of finite numbers"),

@@ -247,7 +247,7 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
     """
     words = line.replace(",", " ").split()
     try:
-        label, *values = [float(word) for word in words]
+        label, *values = [float(word.replace("_", "?")) for word in words]  # 1_0 is a number for Python alone
     except ValueError:
         raise DataError(f"{where}: '{line[:80]}' is not a row of numbers") from None
     if points and len(values) not in (4, 4 + points):

@@ -112,11 +112,11 @@ class CocoFile:
             flags = [[entry.get(key, 0) for entry in entries] for key in ("iscrowd", "ignore")]
             areas = [entry.get("area") for entry in entries]
             attributes = [entry["attributes"] for entry in entries if entry.get("attributes")]
-            keys = {*chain(*entries)} - {"iscrowd", "ignore"}
+            keys = {*chain(*entries)} - {"iscrowd", "ignore"} | {*chain(*attributes)}
             numbers = list(chain.from_iterable(boxes))
             sides, sizes = np.array(numbers, np.float64), np.array(areas, np.float64)  # None is NaN
             plain = (
-                not any(_is_crowd(key) for key in chain(keys, *attributes))
+                not any(map(_is_crowd, keys))
                 and not any(told.get("rotation") for told in attributes)
                 and set(map(type, boxes)) == {list}
                 and set(map(len, boxes)) == {4}

@@ -20,17 +20,25 @@ from detect.files import expanded
 
 SPLIT_FOLDERS = {
     "train": ("train", "training", "trainset", "train_set"),
-    "val": ("val", "valid", "validation", "valset", "val_set", "dev", "eval"),
+    "val": ("val", "valid", "validation", "validate", "valset", "val_set", "dev", "eval"),
     "test": ("test", "testing", "testset", "test_set"),
 }
 """Common names of the folders of each split, in lower case."""
 
 _SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
+_BESIDE = (
+    "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data", "dataset", "set", "split",
+    "list", "annotation", "annotations", "annots", "label", "labels", "xml", "xmls", "json", "jsons", "voc",
+    "coco", "yolo",
+)  # fmt: skip
+"""Words that may stand beside that of the split in a folder's name, as in `train_images`; digits may, too."""
 
 
 def split_named(name: str) -> str | None:
-    """The split that a folder's name means; None if it means none."""
-    return _SPLIT_OF.get(name.casefold())
+    """The split that a folder's name means, such as `val`, `val2017` and `val_images`; None if it means none."""
+    plain = name.casefold()
+    told = [word for word in re.findall(r"[^\W\d_]+", plain) if word not in _BESIDE]
+    return _SPLIT_OF.get(plain) or (_SPLIT_OF.get(told[0]) if len(told) == 1 else None)
 
 
 def split_of(path: Path) -> str | None:
@@ -41,14 +49,21 @@ def split_of(path: Path) -> str | None:
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The folders of splits directly below `folder`, by split. Raises DataError if two mean the same split."""
+    """The folders of splits directly below `folder`, by split. Raises DataError if two mean the same split.
+
+    A name with other words counts if no other folder means the split: `train_images` may be beside `train_labels`.
+    """
     found: dict[str, Path] = {}
+    longer: dict[str, list[Path]] = {}
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
         split = split_named(path.name)
-        if split in found:
+        if split and path.name.casefold() not in _SPLIT_OF:
+            longer.setdefault(split, []).append(path)
+        elif split in found:
             raise DataError(f"{folder}: {found[split].name}/ and {path.name}/ both mean the split {split}; rename one")
-        if split:
+        elif split:
             found[split] = path
+    found = {split: paths[0] for split, paths in longer.items() if len(paths) == 1} | found
     return {split: found[split] for split in SPLIT_FOLDERS if split in found}
 
 

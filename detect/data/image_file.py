@@ -7,7 +7,7 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ IMAGE_SUFFIXES = (
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".raw", ".dng", ".cr2", ".nef", ".svg", ".psd")
 """Endings of image files that are not read: they are named, so that nobody misses them."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""What a file begins with that Git LFS has not fetched."""
+
 _DECODE = {
     1: cv2.IMREAD_COLOR_BGR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -35,6 +38,7 @@ _LARGE, _DENSEST = 50_000_000, 5000  # from so many pixels on, so many pixels to
 _START = 1 << 12  # bytes of a file in which a plain JPEG begins its scan
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
+_TEXTS = (0x010E, 0x010F, 0x0110)  # EXIF's tags of texts that come before the orientation
 _TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies
 _BITS = (8, 10, 12, 14, 16)
 
@@ -107,13 +111,14 @@ def image_size(path: Path) -> tuple[int, int] | None:
 def examine(path: Path) -> tuple[str | None, int]:
     """(the reason why training can't use an image file, or None; the bits of its values: 8, or `depth`).
 
-    It decodes as training does, JPEGs at 1/8 of their size, from all of their data.
+    It decodes as training does, JPEGs at 1/8 of their size, from all of their data. Other formats have no smaller form,
+    and OpenCV refuses to shrink a picture of less than 8 pixels.
     """
     try:
         content = _content(path)
     except OSError as error:
         return f"can't read it ({error.strerror})", 8
-    image = _decode(content, 8)
+    image = _decode(content, 8 if content[:2].tobytes() == b"\xff\xd8" else 1)
     if image is None:
         return _reason(content.tobytes()), 8
     return None, depth(image) if image.dtype == np.uint16 else 8
@@ -221,19 +226,54 @@ def _header(file: BinaryIO) -> Header:
         return plain
     file.seek(0)
     with _opened(file) as image:
+        if image.format == "PNG" and "exif" not in image.info:
+            image.info["exif"] = _late_exif(file)
         return _displayed(image)
 
 
 def _displayed(image: Image.Image) -> Header:
     width, height = image.size
-    orientation = 1
-    exif = image.info.get("exif")
-    if image.format in _TURNED and exif:  # not Image.getexif: it takes the orientation of XMP, too
-        tags = Image.Exif()
-        tags.load(exif)
-        orientation = tags.get(_ORIENTATION, 1)
-        orientation = orientation if orientation in range(1, 9) else 1
+    exif = image.info.get("exif", b"") if image.format in _TURNED else b""
+    orientation = _orientation(exif)
     return Header(height, width, orientation) if orientation >= 5 else Header(width, height, orientation)
+
+
+def _orientation(exif: bytes) -> int:
+    """EXIF's orientation 1..8 as OpenCV reads it, so that sizes and boxes fit the decoded pixels; 1 if it reads none.
+
+    It takes two bytes of the value, whatever its type is, and gives up at a text that ends after the data.
+    """
+    data = exif.removeprefix(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+
+    def number(place: int, size: int) -> int:
+        if place + size > len(data):
+            raise IndexError
+        return int.from_bytes(data[place : place + size], order)
+
+    try:
+        first = number(4, 4) if data[:2] in (b"II", b"MM") and number(2, 2) == 42 else len(data)
+        for entry in range(first + 2, first + 2 + 12 * number(first, 2), 12):
+            tag, size = number(entry, 2), number(entry + 4, 4)
+            if tag == _ORIENTATION:
+                value = number(entry + 8, 2)
+                return value if 1 <= value <= 8 else 1
+            if tag in _TEXTS and size > 4 and number(entry + 8, 4) + size > len(data):
+                return 1
+    except IndexError:
+        pass
+    return 1
+
+
+def _late_exif(file: BinaryIO) -> bytes:
+    """The EXIF data of a PNG that has them after its pixels, where Pillow looks when it decodes; b"" without them."""
+    place = file.seek(len(_PNG))
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if kind in (b"eXIf", b"IEND"):
+            return file.read(length) if kind == b"eXIf" else b""
+        place = file.seek(place + 12 + length)
+    return b""
 
 
 def _decode(content: np.ndarray, reduction: int) -> np.ndarray | None:
@@ -274,6 +314,10 @@ def _reason(content: bytes) -> str:
     """Why OpenCV can't decode a file of these bytes."""
     if not content:
         return "the file is empty (0 bytes)"
+    if content.startswith(LFS_POINTER):
+        return "this is a pointer of Git LFS, not the picture itself: run git lfs pull"
+    if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif"):
+        return "this is a HEIC picture, whatever its name says, a format that is not read; save it as PNG or JPEG"
     try:
         with _opened(io.BytesIO(content)) as image:
             kind, pixels, mode = image.format, image.width * image.height, image.mode

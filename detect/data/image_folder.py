@@ -5,8 +5,10 @@ from pathlib import Path
 
 from detect.config.legal_values import HeldOut
 from detect.data.dataset import ClassificationDataset, CropExample
-from detect.data.folder import existing_folder, find_images, split_folders
+from detect.data.folder import existing_folder, find_images, leftovers, split_folders, split_named
+from detect.data.notes import Notes
 from detect.data.split import SPLITS, draw_splits
+from detect.data.text import one_name
 from detect.errors import DataError, first_few
 
 
@@ -21,19 +23,21 @@ def read_image_folder(
     """Reads root/train/CLASS/*.jpg with val and test beside train, or root/CLASS/*.jpg.
 
     classes: names in their order, and pictures of other classes are left out; None takes the folders' names, sorted.
-    A class's folder may have subfolders. Without a val folder, val is drawn from train, or from all pictures of
-    root/CLASS (and test too, if there is none).
+    A class's folder may have subfolders. If root holds nothing but one folder of folders, that one is read. Without a
+    val folder, val is drawn from train, or from all pictures of root/CLASS (and test too, if there is none).
     Raises DataError for a missing or empty folder, a folder of val or test that train does not have, and a class
     without pictures.
     """
-    folder = existing_folder(root)
-    places = split_folders(folder)
+    folder, own = existing_folder(root), Notes()
+    top = _inner(folder)
+    places = split_folders(top)
     if "train" not in places:
-        places = {"train": folder}
-    found = {split: _class_folders(place) for split, place in places.items()}
+        places = {"train": top}
+    found = {split: _class_folders(place, own) for split, place in places.items()}
+    leftovers(folder, [p for folders in found.values() for pictures in folders.values() for p in pictures], own)
     if not found["train"]:
         raise DataError(f"{places['train']}: it has no folder with pictures; there must be one folder per class")
-    names = tuple(sorted(found["train"])) if classes is None else tuple(map(str, classes))
+    names = tuple(sorted(found["train"])) if classes is None else tuple(map(one_name, classes))
     for title in names:
         if title not in found["train"]:
             have = ", ".join(sorted(found["train"]))
@@ -64,10 +68,24 @@ def read_image_folder(
         )
     notes = ["classes: as given" if classes is not None else "classes: the folders' names, sorted", note]
     notes += [f"left out by dataset.classes: {first_few(left_out)}"] if left_out else []
-    return ClassificationDataset(name or folder.resolve().name, names, parts, tuple(notes))
+    return ClassificationDataset(name or folder.resolve().name, names, parts, (*notes, *own.lines()))
 
 
-def _class_folders(place: Path) -> dict[str, list[Path]]:
-    """Pictures of each folder directly below `place`; folders without pictures are left out."""
-    folders = sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return {p.name: pictures for p in folders if (pictures := find_images(p))}
+def _inner(folder: Path) -> Path:
+    """The folder itself, or the only one with pictures in it, as archives have it, if that one has none of its own."""
+    inside = list(_class_folders(folder, Notes()).values())
+    if len(inside) != 1:
+        return folder
+    only = folder / inside[0][0].relative_to(folder).parts[0]
+    return folder if split_named(only.name) or find_images(only, recursive=False) else _inner(only)
+
+
+def _class_folders(place: Path, notes: Notes) -> dict[str, list[Path]]:
+    """Pictures of each folder directly below `place`; folders without pictures are left out and noted."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if pictures := find_images(path):
+            found.setdefault(one_name(path.name), []).extend(pictures)
+        else:
+            notes.add("left out, folders without pictures that are read", path.name)
+    return found

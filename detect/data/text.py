@@ -5,6 +5,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from detect.data.image_file import LFS_POINTER
 from detect.data.notes import Notes
 from detect.errors import DataError
 from detect.errors import printable as printable
@@ -16,6 +17,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))
+"""Characters that nobody sees and that change no letter, such as the zero-width space that comes with copied text."""
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 
@@ -31,6 +34,8 @@ def read_text(path: Path, notes: Notes) -> str:
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"can't read it ({error.strerror})"
         raise DataError(f"{path}: {reason}") from None
+    if data.startswith(LFS_POINTER):
+        raise DataError(f"{path}: this is a pointer of Git LFS, not the file itself: run git lfs pull")
     encoding = _encoding(data)
     try:
         text = data.decode(encoding or "utf-8")
@@ -69,10 +74,13 @@ def read_lines(path: Path, notes: Notes) -> list[str]:
 
 
 def one_name(text: object) -> str:
-    """A name as it is compared: in Unicode's composed form, with single blanks and none at its ends."""
+    """A name as it is compared: in Unicode's composed form, with single blanks and none at its ends.
+
+    Characters that nobody sees are left out.
+    """
     if type(text) is str and _has_one_form(text):
         return text
-    return unicodedata.normalize("NFC", " ".join(str(text).split()))
+    return unicodedata.normalize("NFC", " ".join(str(text).translate(_INVISIBLE).split()))
 
 
 def loose(text: str) -> str:

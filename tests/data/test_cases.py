@@ -1,6 +1,7 @@
 """Small inputs that users have, each for its whole kind: what is read, what is said, or what is refused."""
 
 import json
+import re
 import resource
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from detect.data.formats.auto import read_auto
 from detect.data.formats.coco import read_coco
 from detect.data.formats.voc import read_voc
 from detect.data.formats.yolo import read_yolo
-from detect.data.image_file import header, read_image
+from detect.data.image_file import examine, header, read_image
 from detect.data.validate import check
 from detect.errors import DataError
 
@@ -159,7 +160,19 @@ def test_a_drawn_split_trains_every_class(tmp_path, seed):
     assert any("'rare' has no box in val" in d and "too few images" in d for d in details)
 
 
-@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "Validation", "Testing"), ("train", "val")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "valid", "test"),
+        ("Training", "Validation", "Testing"),
+        ("train", "val"),
+        ("train2017", "val2017", "test2017"),
+        ("train_images", "val_images"),
+        ("Training Set", "Validation Set"),
+        ("images_train", "images_val"),
+        ("train", "val_data"),
+    ],
+)
 def test_folders_of_splits_count(tmp_path, names):
     for k, name in enumerate(names):
         for i in range(3 - k):
@@ -175,6 +188,28 @@ def test_folders_inside_images_and_annotations_count(tmp_path):
             pair(tmp_path, f"{split}/{i}", images="images", annotations="annotations")
     data = read_voc(tmp_path)
     assert [len(data.splits[s]) for s in ("train", "val", "test")] == [3, 3, 0]
+
+
+@pytest.mark.parametrize(("first", "second"), [("train_{}", "val_{}"), ("{}_train", "{}_val")])
+def test_folders_of_splits_for_pictures_and_annotations_count(tmp_path, first, second):
+    for split in (first, second):
+        for i in range(3):
+            pair(
+                tmp_path,
+                f"{split.strip('{}_')}{i}",
+                images=split.format("images"),
+                annotations=split.format("annotations"),
+            )
+    data = read_voc(tmp_path)
+    assert [len(data.splits[s]) for s in ("train", "val", "test")] == [3, 3, 0]
+
+
+@pytest.mark.parametrize("name", ["train_station", "set_1", "testimonials", "my test of cats"])
+def test_folders_of_other_names_are_no_splits(tmp_path, name):
+    for i in range(8):
+        pair(tmp_path, f"{i}", images=name, annotations=name)
+        pair(tmp_path, f"b{i}", images="other", annotations="other")
+    assert said(read_voc(tmp_path), "DRAWN")
 
 
 def test_val_is_drawn_from_train_beside_a_test_folder(tmp_path):
@@ -200,12 +235,25 @@ def test_a_label_file_without_a_picture_is_named(tmp_path):
     assert said(read_yolo(tmp_path), "label files without a picture: 1 (zzz.txt)")
 
 
-@pytest.mark.parametrize("key", ["val", "validation", "valid"])
+@pytest.mark.parametrize("key", ["val", "validation", "valid", "Val", "VALID", "validate"])
 def test_keys_of_the_validation_images(tmp_path, key):
     yolo(tmp_path, {"a": "", "b": "0 .5 .5 .25 .5"}, f"train: images/train\n{key}: images/val\nnames: [cat, dog]\n")
     picture(tmp_path / "images/val/c.jpg")
     data = read_yolo(tmp_path)
     assert [Path(e.id).stem for e in data.splits["val"]] == ["c"]
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "set.yaml", "obj.data"])
+def test_letter_case_of_keys(tmp_path, name):
+    yolo(tmp_path, {"a": "0 .5 .5 .25 .5"}).joinpath("data.yaml").unlink()
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    text = "Train: train.txt\nNames: obj.names\nNC: 2\n" if "yaml" in name else "TRAIN = train.txt\nNames = obj.names\n"
+    (tmp_path / name).write_text(text)
+    assert len(boxes(read_auto(tmp_path))["a"]) == 1
+    (tmp_path / name).write_text(text + text.lower().replace("train.txt", "images"))
+    with pytest.raises(DataError, match=rf"{name}: the key 'train' is given twice, letter case aside"):
+        read_yolo(tmp_path)
 
 
 def test_a_box_that_is_given_three_times_is_one(tmp_path):
@@ -238,6 +286,14 @@ def test_blanks_around_names_and_names_that_look_alike(tmp_path):
     (finding,) = [f for f in check(data) if f.kind == "similar-classes"]
     assert "Cat and cat" in finding.detail and "dataset.rename={Cat: cat}" in finding.detail
     assert read_voc(tmp_path, rename={"Cat": "cat"}).classes == ("caf\u00e9", "cat")
+
+
+@pytest.mark.parametrize("name", ["cat\u200b", "\ufeffcat", "c\u00adat", "\u200ecat \u200b"])
+def test_characters_that_nobody_sees_make_no_other_class(tmp_path, name):
+    pair(tmp_path, "a", CAT, (name, 1, 1, 9, 9))
+    assert read_voc(tmp_path).classes == read_voc(tmp_path, classes=[name]).classes == ("cat",)
+    yolo(tmp_path / "y", {"a": "0 .5 .5 .2 .2\n1 .2 .2 .1 .1"}, f'train: images/train\nnames: [cat, "{name}"]\n')
+    assert read_yolo(tmp_path / "y").classes == ("cat",)
 
 
 def test_categories_that_differ_in_blanks_are_one(tmp_path):
@@ -559,6 +615,41 @@ def test_formats_of_pictures(tmp_path, ending):
     data = read_voc(tmp_path)
     assert boxes(data) == {"a": ONE} and not [f for f in check(data, decode=True) if f.action == "error"]
     assert abs(int(read_image(tmp_path / f"a.{ending}")[0, 0, 0]) - 200) < 8
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp", ".tif", ".gif", ".jp2", ".ppm"])
+def test_pictures_of_a_few_pixels_pass_the_check(tmp_path, ending):
+    for size in ((1, 1), (7, 30), (30, 7)):
+        path = picture(tmp_path / f"a{ending}", size)
+        assert read_image(path).shape == (size[1], size[0], 3)
+        assert examine(path) == (None, 8)
+
+
+def test_the_bits_of_one_bright_pixel_count(tmp_path):
+    values = np.full((16, 16), 100, np.uint16)
+    values[3, 3] = 60_000
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    assert examine(tmp_path / "a.png") == (None, 16)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS.*git lfs pull"),
+     (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a HEIC picture.*not read; save it as PNG or JPEG"),
+     (b"<!DOCTYPE html>", "not an image file")],
+)  # fmt: skip
+def test_what_is_no_picture_is_said(tmp_path, content, reason):
+    pair(tmp_path, "a")
+    (tmp_path / "JPEGImages/a.jpg").write_bytes(content)
+    assert [f.kind for f in check(read_voc(tmp_path)) if re.search(f"a.jpg: this is {reason}", str(f))] == [
+        "unreadable"
+    ]
+
+
+def test_an_annotation_that_git_lfs_has_not_fetched_is_refused(tmp_path):
+    (coco(tmp_path, [(1, "a.jpg")], [row()]) / "train.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DataError, match=r"train\.json: this is a pointer of Git LFS.*run git lfs pull"):
+        read_coco(tmp_path, train="train.json")
 
 
 def test_a_format_that_is_not_read_is_named(tmp_path):

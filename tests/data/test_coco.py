@@ -147,6 +147,11 @@ def test_overlapping_splits(root):
             json.dumps(content(["a"], [box(9, 3, [1, 1, 1, 1])])),
             r"annotations\[0\]: image_id is 9, .*images; legal: 100",
         ),
+        (
+            json.dumps(content(["a"], [box(100, 3, [1, 1, 1, 1])], [{"id": 3, "name": " "}])),
+            "categories: the name of id 3 is empty; it must be text",
+        ),
+        (json.dumps(content(["a"], [], [{"id": 3, "name": True}])), r"categories\[0\]: name is True; it must be text"),
         (json.dumps(content(["a"], [box(100, 3, [1, 1, 1])])), r"\[0\]: bbox is \[1, 1, 1\]; .*four numbers"),
         (json.dumps(content(["a"], [box(100, 3, [1, 1, 1, float("nan")])])), "nan.*four numbers"),
     ],
@@ -156,6 +161,19 @@ def test_messages_for_wrong_content(root, text, message):
     with pytest.raises(DataError, match=message) as caught:
         read(root)
     assert "train.json" in str(caught.value)
+
+
+def test_a_list_that_is_given_twice_is_refused(tmp_path):
+    write(tmp_path, "all.json", content(["a"], [box(100, 18, [1, 2, 3, 4])]))
+    text = (tmp_path / "all.json").read_text()
+    (tmp_path / "all.json").write_text(text[:-1] + ', "annotations": []}')
+    with pytest.raises(DataError, match=r"all\.json: the list 'annotations' is given twice; join the two"):
+        read_coco(tmp_path)
+
+
+def test_an_empty_name_without_a_box_is_left_out(tmp_path):
+    categories = [{"id": 0, "name": ""}, {"id": 18, "name": "cat"}]
+    assert one_file(tmp_path, [box(100, 18, [1, 2, 3, 4])], categories=categories).classes == ("cat",)
 
 
 def test_missing_file(root):
@@ -309,6 +327,26 @@ def test_annotations_of_many_tools(tmp_path, more):
     assert data.splits["train"][0].boxes.tolist() == [[2, 1, 6, 4]] and not data.splits["train"][0].crowd.any()
 
 
+@pytest.mark.parametrize(
+    ("rotation", "expected"),
+    [(90.0, [11, 5, 31, 35]), ("270", [11, 5, 31, 35]), (360, [6, 10, 36, 30]), (None, [6, 10, 36, 30])],
+)
+def test_a_box_that_cvat_turned_is_the_box_around_it(tmp_path, rotation, expected):
+    turned = box(100, 18, [10, 6, 20, 30], attributes={"occluded": False, "rotation": rotation})
+    data = one_file(tmp_path, [turned])
+    assert data.splits["train"][0].boxes.tolist() == [expected]
+    assert any(note.startswith("boxes made around turned boxes: 1") for note in data.notes) == (expected[0] == 11)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"difficult": 1}, {"isGroupOf": "1"}, {"attributes": {"difficult": True}}, {"attributes": {"is_crowd": "true"}}],
+)
+def test_other_flags_that_make_an_object_crowd(tmp_path, more):
+    data = one_file(tmp_path, [box(100, 18, [1, 2, 3, 4], **more), box(100, 18, [1, 2, 9, 9], difficult=0)])
+    assert data.splits["train"][0].crowd.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("sides", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 60}])
 def test_images_without_sides(tmp_path, sides):
     images = [{"id": 100 + k, "file_name": f"{name}.jpg", **sides} for k, name in enumerate("ab")]
@@ -331,6 +369,8 @@ def test_names_of_pictures_that_are_addresses(tmp_path, name):
     [
         ({"bbox": [1, 2, None, 4]}, r"annotations\[0\]: bbox is \[1, 2, None, 4\]; it must be four numbers"),
         ({"bbox": {"x": 1}}, r"annotations\[0\]: bbox is \{'x': 1\}; it must be four numbers"),
+        ({"attributes": {"rotation": "left"}}, r"annotations\[0\]: rotation is 'left'; it must be a number of degrees"),
+        ({"attributes": {"difficult": "hard"}}, r"annotations\[0\]: difficult is 'hard'; it must be 0 or 1"),
         ({"category_id": None}, r"annotations\[0\] has no 'category_id'"),
         ({"bbox": None}, r"annotations\[0\] has no 'bbox', and no segmentation that gives one"),
         ({"bbox": None, "segmentation": {"size": [40, 60], "counts": [-1]}}, r"annotations\[0\] has no 'bbox'"),
@@ -339,6 +379,13 @@ def test_names_of_pictures_that_are_addresses(tmp_path, name):
 def test_annotations_that_are_refused(tmp_path, more, message):
     with pytest.raises(DataError, match=r"all\.json: " + message):
         one_file(tmp_path, [box(100, 18, [1, 2, 3, 4]) | more])
+
+
+def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
+    shares = [box(100, 18, [0, 0.25, 0.5, 0.5]), box(101, 18, [0, 0, 1, 1])]
+    with pytest.raises(DataError, match=r"all\.json: all corners are from 0 to 1, such as 0\.25; they must be pixels"):
+        one_file(tmp_path, shares)
+    assert one_file(tmp_path, [*shares, box(100, 18, [0, 0, 1.5, 2])]).splits["train"][0].boxes.max() == 2
 
 
 def test_a_reversed_box_is_reported_by_the_check(tmp_path):

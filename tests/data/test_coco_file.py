@@ -28,7 +28,12 @@ def one_of(usual, odd):
 
 PLAIN = st.fixed_dictionaries(
     {"image_id": IDS, "category_id": IDS, "bbox": st.lists(SIDES, min_size=4, max_size=4)},
-    optional={"iscrowd": FLAGS, "ignore": FLAGS, "area": AREAS},
+    optional={
+        "iscrowd": FLAGS,
+        "ignore": FLAGS,
+        "area": AREAS,
+        "attributes": st.just({"occluded": False, "rotation": 0.0}),
+    },
 )
 ANY = st.fixed_dictionaries(
     {"image_id": one_of(IDS, ODD_IDS), "category_id": one_of(IDS, ODD_IDS)},
@@ -41,6 +46,9 @@ ANY = st.fixed_dictionaries(
         "ignore": one_of(FLAGS, ODD_FLAGS),
         "segmentation": st.sampled_from([[[1, 2, 5, 2, 5, 9]], [], [[]], None]),
         "area": one_of(AREAS, ODD_AREAS),
+        "attributes": st.sampled_from(
+            [None, {}, [], {"rotation": 90}, {"rotation": "x"}, {"occluded": True}, {"ignore": 1}]
+        ),
     },
 ) | st.sampled_from([None, 3, [], {"image_id": 1}])
 

@@ -150,6 +150,50 @@ def test_a_box_that_is_given_twice_is_removed(root):
     assert "removed, boxes that are given twice: 1 (cat in b.jpg)" in data.notes
 
 
+def test_a_row_of_zeros_is_no_sign_of_the_first_pixel(root):
+    (root / "labels.csv").write_text(ROWS.replace("dog,1,1,", "dog,2,2,") + "c.jpg,60,40,cat,0,0,0,0\n")
+    data = read_csv(root, **NO_DRAW)
+    assert data.splits["train"][1].boxes.tolist() == [[2, 1, 5, 4]]
+    assert not any("first_pixel" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("column", ["split", "Set", "subset"])
+def test_a_column_tells_the_split(root, column):
+    text = ROWS.replace("ymax\n", f"ymax,{column}\n").replace("30\n", "30,\n").replace("40\n", "40,TRAIN\n")
+    text = text.replace("5\n", "5,Validation\n").replace(",,,,\n", ",,,,,{}\n")
+    (root / "labels.csv").write_text(text.format("test"))
+    data = read_csv(root)
+    assert {s: [e.id for e in part] for s, part in data.splits.items()} == {
+        "train": ["a.jpg"], "val": ["b.jpg"], "test": ["c.jpg"],
+    }  # fmt: skip
+    assert "split: the column of splits of labels.csv" in data.notes
+    (root / "labels.csv").write_text(text.format("fold 3"))
+    data = read_csv(root)
+    assert [len(data.splits[s]) for s in ("train", "val", "test")] == [2, 1, 0]
+    assert "taken as train, pictures whose rows name no split: 1 ('fold 3' of c.jpg)" in data.notes
+    (root / "labels.csv").write_text(text.replace("30,\n", "30,val\n").format("test"))
+    with pytest.raises(DataError, match=r"labels\.csv:3: a\.jpg is of the split 'val' here, but of 'TRAIN' before"):
+        read_csv(root)
+
+
+def test_a_column_of_other_words_tells_no_split(root):
+    text = ROWS.replace("ymax\n", "ymax,set\n").replace("0\n", "0,1\n").replace("5\n", "5,2\n").replace(",,\n", ",,,\n")
+    (root / "labels.csv").write_text(text)
+    data = read_csv(root)
+    assert any("DRAWN" in note for note in data.notes)
+    assert "not used, columns of CSV files: 1 (that of splits in labels.csv)" in data.notes
+
+
+def test_columns_of_flags_make_an_object_crowd(root):
+    text = ROWS.replace("ymax\n", "ymax,Difficult,IsGroupOf\n").replace("30\n", "30,0,0\n").replace("40\n", "40,,1\n")
+    (root / "labels.csv").write_text(text.replace("5\n", "5,True,0\n").replace(",,,,\n", ",,,,,,\n"))
+    a, b, _ = read_csv(root, **NO_DRAW).splits["train"]
+    assert (a.crowd.tolist(), b.crowd.tolist()) == ([True, False], [True])
+    (root / "labels.csv").write_text(text.replace("5\n", "5,hard,0\n"))
+    with pytest.raises(DataError, match=r"labels\.csv:4: Difficult is 'hard'; it must be 0 or 1"):
+        read_csv(root)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

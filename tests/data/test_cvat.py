@@ -134,12 +134,24 @@ def test_what_is_left_out_is_noted(root):
     )
 
 
+def test_corners_that_are_shares_of_the_sides_are_refused(root):
+    write(root, image("a.jpg", box(corners=(0, 0.25, 0.5, 1))), image("b.jpg"))
+    with pytest.raises(DataError, match=r"annotations\.xml: all corners are from 0 to 1, such as 0\.25; they must be"):
+        read_cvat(root)
+
+
 def test_difficult_objects_are_crowd(root):
     shapes = [
         box(inside=f'<attribute name="difficult">{v}</attribute>', xtl=k) for k, v in enumerate(("false", "true"))
     ]
     write(root, image("a.jpg", *shapes), image("b.jpg"))
     assert read_cvat(root, **NO_DRAW).splits["train"][0].crowd.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", ["ignore", "is_group_of", "Difficult", "crowd"])
+def test_other_flags_that_make_an_object_crowd(root, name):
+    write(root, image("a.jpg", box(inside=f'<attribute name="{name}">true</attribute>')), image("b.jpg"))
+    assert read_cvat(root, **NO_DRAW).splits["train"][0].crowd.tolist() == [True]
 
 
 def test_subsets_are_splits(tmp_path):
@@ -161,7 +173,8 @@ def test_subsets_are_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "expected"), [("batch_1", [2, 0, 0]), ("Validation", [1, 1, 0]), ("val", [1, 1, 0]), ("", [2, 0, 0])]
+    ("other", "expected"),
+    [("batch_1", [2, 0, 0]), ("Validation", [1, 1, 0]), ("val", [1, 1, 0]), ("", [2, 0, 0]), ("val_images", [1, 1, 0])],
 )
 def test_a_subset_that_names_no_split_is_train(tmp_path, other, expected):
     for name in ("a.jpg", "b.jpg"):

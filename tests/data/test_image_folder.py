@@ -19,7 +19,40 @@ def test_folders_of_splits(tmp_path):
     ]  # fmt: skip
     assert [(e.id, e.label) for e in data.splits["val"]] == [("valid/dog/1.jpg", 1)]
     assert [(e.path, e.label) for e in data.splits["test"]] == [(tmp_path / "test/cat/4.jpg", 0)]
-    assert data.notes == ("classes: the folders' names, sorted", "split: folders train, valid, test")
+    assert data.notes == (
+        "classes: the folders' names, sorted",
+        "split: folders train, valid, test",
+        "not used, .txt files: 1 (train/notes.txt)",
+    )
+
+
+def test_what_is_left_out_is_noted(tmp_path):
+    write(tmp_path, "train/dog/1.jpg", "train/cow/1.heic", "train/2.jpg", "val/dog/3.jpg")
+    (tmp_path / "train/cat").mkdir()
+    data = read_image_folder(tmp_path)
+    assert data.classes == ("dog",)
+    assert data.notes[2:] == (
+        "left out, folders without pictures that are read: 2 (cat, cow)",
+        "not used, .heic pictures, a format that is not read (save them as PNG or JPEG): 1 (train/cow/1.heic)",
+        "not used, pictures: 1 (train/2.jpg)",
+    )
+
+
+@pytest.mark.parametrize("names", [("caf\u00e9", "cafe\u0301"), ("cat", " cat "), ("cat", "cat\u200b")])
+def test_names_of_folders_have_one_form(tmp_path, names):
+    write(tmp_path, f"train/{names[0]}/1.jpg", "train/dog/1.jpg", f"val/{names[1]}/2.jpg")
+    data = read_image_folder(tmp_path)
+    assert data.classes == (names[0], "dog")
+    assert [e.label for e in data.splits["val"]] == [0]
+
+
+@pytest.mark.parametrize("top", ["flowers", "a/images"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_folder_in_a_folder(tmp_path, top, split):
+    write(tmp_path, f"{top}/{split}cat/1.jpg", f"{top}/{split}dog/deep/2.jpg")
+    data = read_image_folder(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.classes == ("cat", "dog")
+    assert sorted(e.id for e in data.splits["train"]) == [f"{top}/{split}cat/1.jpg", f"{top}/{split}dog/deep/2.jpg"]
 
 
 def test_folders_of_classes_are_split_from_the_seed(tmp_path):

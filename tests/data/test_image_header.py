@@ -1,14 +1,17 @@
-"""The fast reading of a JPEG's header tells what Pillow tells, or leaves the file to Pillow."""
+"""What is read of a header: as Pillow tells it, and turned as OpenCV decodes it."""
 
 import io
 import random
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detect.data import image_file
-from detect.data.image_file import Header, header
+from detect.data.image_file import Header, header, read_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (11, 23, 3), np.uint8))
 EXIF = Image.Exif()
@@ -55,3 +58,64 @@ def test_a_damaged_header_tells_the_same_or_nothing(tmp_path, monkeypatch):
         fast = plain(damaged[: image_file._START])
         monkeypatch.setattr(image_file, "_plain_jpeg", lambda start: None)
         assert fast is None or header(path) in (fast, None)
+
+
+# EXIF's orientation: OpenCV turns the pixels, and the header has to tell how.
+
+TURNS = [None, *(getattr(Image.Transpose, name) for name in (
+    "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"
+))]  # fmt: skip
+FORMS = {"byte": (1, "B3x"), "short": (3, "H2x"), "long": (4, "I"), "signed": (9, "i"), "undefined": (7, "B3x")}
+
+
+def exif(orientation: int = 6, form: str = "short", order: str = "<", count: int = 1) -> bytes:
+    """EXIF data with the name of a camera and an orientation."""
+    kind, layout = FORMS[form]
+    value = struct.pack(order + layout, orientation)
+    camera = struct.pack(order + "HHII", 0x010F, 2, 6, 38)
+    entries = struct.pack(order + "H", 2) + camera + struct.pack(order + "HHI", 0x0112, kind, count) + value + b"\0" * 4
+    return {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8) + entries + b"maker\0"
+
+
+def turned(path: Path, data: bytes, late: bool = False) -> None:
+    """A PNG with EXIF data, or a JPEG: its grey and black halves tell how it is turned."""
+    pixels = Image.fromarray(np.kron([[0, 80], [160, 240]], np.ones((8, 16))).astype(np.uint8)).convert("RGB")
+    file = io.BytesIO()
+    pixels.save(file, "PNG" if path.suffix == ".png" else "JPEG")
+    whole = file.getvalue()
+    if path.suffix == ".png":
+        chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+        place = len(whole) - 12 if late else 33
+    else:
+        chunk, place = b"\xff\xe1" + struct.pack(">H", len(data) + 8) + b"Exif\0\0" + data, 2
+    path.write_bytes(whole[:place] + chunk + whole[place:])
+    found, decoded = header(path), read_image(path)
+    assert found is not None and (found.width, found.height) == decoded.shape[1::-1]
+    turn = TURNS[found.orientation - 1]
+    expected = pixels if turn is None else pixels.transpose(turn)
+    np.testing.assert_allclose(decoded.astype(int), np.asarray(expected), atol=8)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_header_is_turned_as_the_pixels(tmp_path, ending, order, form):
+    for orientation in range(10):
+        for count in (0, 1, 2):
+            turned(tmp_path / f"a{ending}", exif(orientation, form, order, count))
+
+
+def test_exif_after_the_pixels_of_a_png(tmp_path):
+    turned(tmp_path / "a.png", exif(6), late=True)
+    assert header(tmp_path / "a.png") == Header(16, 32, 6)
+
+
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about the same data
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_damaged_exif_turns_the_header_as_the_pixels(tmp_path, ending):
+    rng, whole = random.Random(0), exif()
+    for _ in range(300):
+        data = bytearray(whole[: rng.randrange(9, len(whole))] if rng.random() < 0.2 else whole)
+        for _ in range(rng.randrange(1, 3)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        turned(tmp_path / f"a{ending}", bytes(data))

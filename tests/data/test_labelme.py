@@ -105,10 +105,17 @@ def test_what_is_left_out_is_noted(tmp_path):
     )
 
 
+def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
+    write(tmp_path, "a.jpg", shape(points=[(0, 0.25), (0.5, 1)]))
+    with pytest.raises(DataError, match=r"a\.json: all corners are from 0 to 1, such as 0\.25; they must be pixels"):
+        read_labelme(tmp_path)
+
+
 def test_difficult_shapes_are_crowd(tmp_path):
     write(tmp_path, "a.jpg", shape(), shape("dog", flags={"difficult": True}), shape("cow", difficult=True))
-    (e,) = read_labelme(tmp_path, **NO_DRAW).splits["train"]
-    assert e.crowd.tolist() == [False, True, True]
+    write(tmp_path, "b.jpg", shape("dog", flags={"Ignore": True}), shape("cow", flags={"crowd": False}))
+    (a, b) = read_labelme(tmp_path, **NO_DRAW).splits["train"]
+    assert (a.crowd.tolist(), b.crowd.tolist()) == ([False, True, True], [True, False])
 
 
 @pytest.mark.parametrize("kind", ["oriented_rectangle", "rotation", "quadrilateral", "cuboid", None])
@@ -155,6 +162,26 @@ def test_pictures_elsewhere(tmp_path, path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (60, 40)).save(tmp_path / "images" / "a.jpg")
     assert [e.id for e in read_labelme(tmp_path, **NO_DRAW).splits["train"]] == ["images/a.jpg"]
+
+
+def test_another_picture_than_that_of_the_name_is_noted(tmp_path):
+    write(tmp_path, "a.jpg", shape(), imagePath="b.jpg")
+    write(tmp_path, "c.jpg", shape())
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    data = read_labelme(tmp_path, **NO_DRAW)
+    assert sorted(e.id for e in data.splits["train"]) == ["b.jpg", "c.jpg"]
+    kind = "imagePath names another picture than the one with the name of the json, which is there, too"
+    assert f"{kind}: 1 (a.json names b.jpg)" in data.notes
+
+
+def test_folders_of_splits_with_other_words(tmp_path):
+    for name in ("train_json", "val_json"):
+        write(tmp_path / name, f"{name}.jpg", shape())
+    data = read_labelme(tmp_path)
+    assert [[e.id for e in data.splits[s]] for s in ("train", "val")] == [
+        ["train_json/train_json.jpg"],
+        ["val_json/val_json.jpg"],
+    ]
 
 
 def test_folders_of_splits(tmp_path):

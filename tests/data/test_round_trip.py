@@ -1,6 +1,7 @@
 """A random data set is written in every format and read back equal."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -90,6 +91,19 @@ def test_what_is_written_is_read_back(tmp_path_factory, kind, given_set):
 def test_a_split_without_images_is_not_drawn_again(tmp_path_factory, kind):
     images = [(30, 20, [(1, False, (1, 2, 10, 12.5))])] * 6
     round_trip(tmp_path_factory, kind, (["cat"], images, ["train"] * 4 + ["test"] * 2, list(range(7, 16))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_of_pictures_that_are_no_utf_8_are_written_as_latin_1(tmp_path, kind):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    (tmp_path / "a.png").rename(path)
+    example = Example(path, 30, 20, np.array([[1, 2, 10, 12.5]]), np.array([1]), np.array([False]), path.name)
+    data = DetectionDataset("made", ("cat",), {"train": [example], "val": [], "test": []}, ())
+    write(data, kind, tmp_path / "out", Notes())
+    (found,) = read_auto(tmp_path / "out", val_fraction=0, test_fraction=0).splits["train"]
+    assert found.boxes.tolist() == [[1, 2, 10, 12.5]]
+    assert kind == "arrayrecord" or found.path.name == "caf\u00e9.png"  # its own id stays as it is
 
 
 @pytest.mark.parametrize("kind", KINDS)

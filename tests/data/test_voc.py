@@ -273,6 +273,26 @@ def test_a_list_of_images_without_a_subset_is_noted_beside_a_list_of_train(tmp_p
     assert "not used, lists of a split that has another list: 1 (default.txt)" in read_voc(tmp_path).notes
 
 
+@pytest.mark.parametrize("names", [("train", "val"), ("train_list", "val_list"), ("Train", "valid")])
+@pytest.mark.parametrize("line", ["{0}", "JPEGImages/{0}.png Annotations/{0}.xml", "./Annotations/{0}.xml"])
+@pytest.mark.parametrize("folder", [".", "Main"])
+def test_lists_beside_the_folders_of_pictures_and_annotations(tmp_path, names, line, folder):
+    several(tmp_path)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for name, stems in zip(names, ("abc", "d"), strict=True):
+        (tmp_path / folder / f"{name}.txt").write_text("".join(f"{line.format(stem)}\n" for stem in stems))
+    (tmp_path / "label_list.txt").write_text("cat\n")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"], "val": ["d"]}
+    assert ids(tmp_path, splits=None) == {"train": ["a", "b", "c", "d"]}
+
+
+def test_a_list_of_test_images_beside_the_folders_is_none_of_the_split(tmp_path):
+    several(tmp_path)
+    (tmp_path / "test.txt").write_text("a\n")
+    assert ids(tmp_path) == {"train": ["a", "b", "c", "d"]}
+    assert "not used, .txt files: 1 (test.txt)" in read_voc(tmp_path).notes
+
+
 def test_lists_in_the_folder_above(tmp_path):
     several(tmp_path)
     write_list(tmp_path, "train", "a", "b")
@@ -309,12 +329,12 @@ def test_a_list_that_is_named_is_that_one_alone(tmp_path):
 @pytest.mark.parametrize(
     "line",
     ["a.jpg", "./a", "JPEGImages/a.jpg", "jpegimages\\a.jpg", "/data/VOC/JPEGImages/a.jpg", "Annotations/a.xml",
-     "a -1", "a.jpg\t1", "JPEGImages/a.jpg 0"],
+     "a -1", "a.jpg\t1", "JPEGImages/a.jpg 0", '"a"', '"a.jpg" 1'],
 )  # fmt: skip
 def test_a_line_of_a_list_may_have_folders_an_ending_and_a_flag(tmp_path, line):
     several(tmp_path, "ab")
     several(tmp_path, ["my cat"])
-    write_list(tmp_path, "train", "b", line, "my cat")
+    write_list(tmp_path, "train", "b", line, '"my cat"' if '"' in line else "my cat")
     assert ids(tmp_path) == {"train": ["a", "b", "my cat"]}
 
 
@@ -407,6 +427,17 @@ def test_hulls_are_continuous(tmp_path, kind, first_pixel):
     assert not any("first_pixel" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "expected"), [("0.0", [9, 0, 30, 31]), ("90.0", [5, 6, 35, 26]), ("450", [5, 6, 35, 26])]
+)
+def test_a_box_that_cvat_turned_is_the_box_around_it(tmp_path, degrees, expected):
+    turn = f"<attributes><attribute><name>rotation</name><value>{degrees}</value></attribute></attributes>"
+    write_xml(tmp_path, "a", bndbox(10, 1, 30, 31, more=turn))
+    assert boxes(tmp_path) == [expected]
+    noted = "boxes made from polygons, masks and turned boxes: 1 (a.xml)" in read_voc(tmp_path).notes
+    assert noted == (degrees != "0.0")
+
+
 # Objects and their flags
 
 
@@ -415,6 +446,16 @@ def test_deleted_objects_are_left_out(tmp_path):
     write_xml(tmp_path, "a", deleted + bndbox(6, 7, 25, 36, more="<deleted>0</deleted>"))
     assert boxes(tmp_path) == [[5, 6, 25, 36]]
     assert "left out, objects that are marked as deleted: 2 (a.xml, a.xml)" in read_voc(tmp_path).notes
+
+
+@pytest.mark.parametrize("flag", ["ignore", "iscrowd", "Crowd"])
+@pytest.mark.parametrize(
+    "form", ["<{0}>1</{0}>", "<attributes><attribute><name>{0}</name><value>True</value></attribute></attributes>"]
+)
+def test_other_flags_that_make_an_object_crowd(tmp_path, flag, form):
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more=form.format(flag)) + bndbox(1, 1, 9, 9))
+    (e,) = read_voc(tmp_path, keep_difficult=True, val_fraction=0, test_fraction=0).splits["train"]
+    assert e.crowd.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("tag", ["difficult", "deleted"])
@@ -450,6 +491,9 @@ def test_another_word_of_a_flag_is_refused(tmp_path, text):
         "<size/>" + bndbox(6, 7, 25, 36),
         "<size><width>0</width><height>0</height></size>" + bndbox(6, 7, 25, 36),
         "<size><width>?</width><height/></size>" + bndbox(6, 7, 25, 36),
+        "<size><width>64000000000</width><height>1e400</height></size>" + bndbox(6, 7, 25, 36),
+        "<size><width>64000000000</width><height>48</height></size>" + bndbox(6, 7, 25, 36),
+        "<size><width>3000000000</width><height>48</height></size>" + bndbox(6, 7, 25, 36),
         bndbox(6, 7, 25, 36, more="<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"),
         bndbox(6, 7, 25, 36, more="<attributes><attribute><name>age</name><value>3</value></attribute></attributes>"),
         "<filename>a</filename>" + bndbox(6, 7, 25, 36),
@@ -469,10 +513,27 @@ def test_a_picture_is_found_by_its_filename_alone(tmp_path, filename):
     assert ids(tmp_path) == {"train": ["frame"]}
 
 
+def test_another_picture_that_filename_names_is_noted(tmp_path):
+    write_xml(tmp_path, "a", f"<filename>b.png</filename>{bndbox(6, 7, 25, 36)}")
+    write_xml(tmp_path, "b", f"<filename>C:\\x\\b.jpg</filename>{bndbox(6, 7, 25, 36)}")
+    write_xml(tmp_path, "c", f"<filename>gone.png</filename>{bndbox(6, 7, 25, 36)}")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"]}
+    kind = "<filename> names another picture, which is there, too; the one with the name of the XML file is taken"
+    assert [note for note in read_voc(tmp_path).notes if "filename" in note] == [f"{kind}: 1 (a.xml names b.png)"]
+
+
 def test_upper_case_tags_of_the_root_are_recognised(tmp_path):
     path = write_xml(tmp_path, "a", bndbox(6, 7, 25, 36))
     path.write_text(path.read_text().upper())
     assert recognise(tmp_path) and read_voc(tmp_path).classes == ("CAT",)
+
+
+def test_two_names_of_one_object_are_refused(tmp_path):
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more="<name> cat </name>"))
+    assert boxes(tmp_path) == [[5, 6, 25, 36]]
+    write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more="<name>dog</name>"))
+    with pytest.raises(DataError, match=r"a\.xml: object 1 \(cat\) has another <name>, 'dog'; .* must have one"):
+        read_voc(tmp_path)
 
 
 def test_two_boxes_in_one_object_are_refused(tmp_path):

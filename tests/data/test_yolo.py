@@ -84,6 +84,7 @@ def test_val_is_drawn_from_train_without_one(tmp_path):
         ("0 0.5 0.5 1", "4 numbers; a line is 'class cx cy width height', or"),
         ("0 0.5 0.5 1 1 0.9", "6 numbers; a line is"),
         ("cat 0.5 0.5 1 1", "'cat 0.5 0.5 1 1' is not a row of numbers"),
+        ("0 0.5 0.5 0_1 1", "'0 0.5 0.5 0_1 1' is not a row of numbers"),
         ("2 0.5 0.5 1 1", "class 2 .*legal: 0 cat, 1 dog"),
         ("0.5 0.5 0.5 1 1", r"class 0\.5 "),
         ("0 0.5 nan 1 1", "'0 0.5 nan 1 1' is not a row of finite numbers"),
@@ -105,6 +106,14 @@ def test_bad_lines_are_named_with_file_and_line(root, line, message):
         ("names: [cat]\nvalue: images/val\n", "no key 'train'; .*names, value"),
         ("train: images/train\nnames: {1: cat, 2: dog}\n", r"names must be numbered 0\.\.1, not 1, 2"),
         ("train: images/train\nnames: cat\n", "names is 'cat'"),
+        (
+            "train: images/train\nnames:\n  0: cat\n  1: dog\n  1: fox\n",
+            r"line 5: malformed yaml \(the key '1' is given twice",
+        ),
+        (
+            "train: images/train\nnames: [cat]\nnames: [cat, dog]\n",
+            r"line 3: malformed yaml \(the key 'names' is given",
+        ),
         ("train: images/train\nnames: [cat, dog]\nnc: 3\n", "nc is 3, but there are 2 names"),
         ("train: images/none\nnames: [cat, dog]\n", "images/none does not exist"),
         ("train: labels\nnames: [cat, dog]\n", "train: labels "),
@@ -117,6 +126,11 @@ def test_messages_for_the_yaml(root, text, message):
     (root / "data.yaml").write_text(text)
     with pytest.raises(DataError, match=message):
         read_yolo(root)
+
+
+def test_a_key_that_is_given_twice_with_one_value_is_read(root):
+    (root / "data.yaml").write_text("train: images/train\nnames: [cat, dog]\nnc: 2\nnc: 2\n")
+    assert read_yolo(root).classes == ("cat", "dog")
 
 
 def test_messages_for_what_is_not_there(root, tmp_path_factory):

@@ -212,6 +212,17 @@ def test_the_folder_of_labels_is_beside_that_of_pictures(tmp_path, pictures, lab
     assert found(read_auto(tmp_path)) == {"train": {f"{pictures}/a.jpg": "dog"}}
 
 
+def test_folders_of_years_are_splits(tmp_path):
+    for name in ("train2017", "val2017"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / name).mkdir(parents=True)
+        Image.new("RGB", (60, 40)).save(tmp_path / "images" / name / f"{name[0]}.jpg")
+        (tmp_path / "labels" / name / f"{name[0]}.txt").write_text("0 .5 .5 .2 .2")
+    (tmp_path / "classes.txt").write_text("cat")
+    data = read_yolo(tmp_path)
+    assert [[e.path.name for e in data.splits[s]] for s in ("train", "val")] == [["t.jpg"], ["v.jpg"]]
+
+
 def test_labels_of_the_exact_name_come_first(tmp_path):
     put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": DOG, "Labels/a.txt": CAT})
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})
@@ -256,6 +267,16 @@ def test_a_path_of_another_machine_whose_folders_have_the_word_of_the_split(tmp_
     put(tmp_path, **{"val.txt": "images/val/b.jpg\n", "val_list.txt": "images/val/b.jpg\n"})
     put(tmp_path, **{"data.yaml": f"train: images/train\nval: {val}\nnames: [cat]\n"})
     assert found(read_yolo(tmp_path))["val"] == {"images/val/b.jpg": ""}
+
+
+@pytest.mark.parametrize(
+    "row", ["0 .5 .5 .2 .2 .4 .4 1 .6 .6 1", "0 .2 .2 .4 .2 .4 .4", "0 .5 .5 .2 .2 .4 .4 1 .6 .6 1 .5 .5 0 .9"]
+)
+def test_a_row_that_does_not_fit_the_shape_of_the_key_points_is_no_polygon(tmp_path, row):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": f"0 .5 .5 .2 .2\n{row}\n"})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\nkpt_shape: [3, 3]\n"})
+    with pytest.raises(DataError, match=r"labels/a\.txt:2: \d+ numbers; by kpt_shape a line is a class, a box and 9"):
+        read_yolo(tmp_path)
 
 
 def test_key_points_without_their_shape_are_no_polygon(tmp_path):

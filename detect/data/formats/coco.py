@@ -43,8 +43,9 @@ def read_coco(
     Other arguments: `detect.data.assemble.Selection`.
 
     Classes are the categories with a box, in the order of their ids, which may be any numbers. Annotations with
-    `iscrowd` or `ignore` become crowd. Where `bbox` is missing, the box is that of the segmentation; where both are
-    empty, the annotation is left out and noted. `area` sorts objects by size in scores.
+    `iscrowd`, `ignore`, `difficult` or `is_group_of`, also in `attributes`, become crowd. Where `bbox` is missing, the
+    box is that of the segmentation; where both are empty, the annotation is left out and noted. `area` sorts objects by
+    size in scores.
     Raises DataError, naming the file, for json that can't be parsed (with the line), keys that are missing or of
     another type, unknown categories or images, an id that occurs twice, a missing picture, and overlapping splits.
     """

@@ -14,8 +14,9 @@ import numpy as np
 from detect.data.assemble import Records
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import Pictures, below
+from detect.data.formats.corners import around_turned, refuse_shares
 from detect.data.formats.masks import mask_box
-from detect.data.formats.values import MOST, finite, flag
+from detect.data.formats.values import CROWD, MOST, finite, flag
 from detect.data.notes import Notes
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
@@ -70,6 +71,8 @@ class CocoFile:
                     for k, entry in enumerate(value, place):
                         self._entry(key, k, entry)
             else:
+                if key in KEYS and key in lists:
+                    raise DataError(f"{path}: the list '{key}' is given twice; join the two")
                 lists[key] = value
                 self._begin(key)
         for key in KEYS:
@@ -81,12 +84,15 @@ class CocoFile:
         shaped = ~np.isnan(np.frombuffer(self.corners, np.float64)[::4])
         counts = np.bincount(self.kinds[shaped], minlength=len(self.categories)).tolist()
         self.boxes = dict(zip(self.categories, counts, strict=True))
+        for i, title in self.categories.items():
+            if self.boxes[i] and not title:
+                raise DataError(f"{self.path}: categories: the name of id {i} is empty; it must be text")
         for title, count in Counter(self.categories.values()).items():
             if count > 1:
                 self._settle(title, [i for i, other in self.categories.items() if other == title], self.titles)
 
     def _begin(self, key: str) -> None:
-        """Forgets the entries of a list that is given again."""
+        """Makes place for the entries of a list."""
         if key == "images":
             self.images: dict[str, int] = {}
             self.file_names: list[str] = []
@@ -105,10 +111,14 @@ class CocoFile:
             boxes = [entry["bbox"] for entry in entries]
             flags = [[entry.get(key, 0) for entry in entries] for key in ("iscrowd", "ignore")]
             areas = [entry.get("area") for entry in entries]
+            attributes = [entry["attributes"] for entry in entries if entry.get("attributes")]
+            keys = {*chain(*entries)} - {"iscrowd", "ignore"} | {*chain(*attributes)}
             numbers = list(chain.from_iterable(boxes))
             sides, sizes = np.array(numbers, np.float64), np.array(areas, np.float64)  # None is NaN
             plain = (
-                set(map(type, boxes)) == {list}
+                not any(map(_is_crowd, keys))
+                and not any(told.get("rotation") for told in attributes)
+                and set(map(type, boxes)) == {list}
                 and set(map(len, boxes)) == {4}
                 and set(map(type, numbers)) <= {int, float}
                 and bool((np.abs(sides) <= MOST).all())
@@ -138,7 +148,8 @@ class CocoFile:
             self.image_codes.add(entry["image_id"])
             self.kind_codes.add(entry["category_id"])
             self.corners.extend(self._box(k, entry))
-            self.crowd.append(self._flag(k, entry, "iscrowd") or self._flag(k, entry, "ignore"))
+            flags = [self._flag(k, told, key) for told in (entry, _attributes(entry)) for key in told if _is_crowd(key)]
+            self.crowd.append(any(flags))
             self.areas.append(self._area(k, entry))
             return
         i, title = _id(entry["id"]), KEYS[key][1]
@@ -147,7 +158,7 @@ class CocoFile:
         if i in (self.images if key == "images" else self.titles):
             before = self.file_names[self.images[i]] if key == "images" else self.titles[i][title]
             raise DataError(f"{self.path}: {key}: the id {i} is given twice: {before}, {entry[title]}; ids must differ")
-        if not isinstance(entry[title], str | int | float):
+        if isinstance(entry[title], bool) or not isinstance(entry[title], str | int | float):
             raise DataError(f"{self.path}: {key}[{k}]: {title} is {entry[title]!r}; it must be text")
         if key == "categories":
             self.titles[i] = entry
@@ -192,6 +203,7 @@ class CocoFile:
         boxes, areas = np.frombuffer(self.corners, np.float64).reshape(-1, 4), np.frombuffer(self.areas, np.float32)
         order = np.argsort(owners, kind="stable")
         order = order[~np.isnan(boxes[order, 0])]  # those without a shape are left out
+        refuse_shares(self.path, boxes[order])
         asked_by = f"{self.path}: images"
         paths = Texts.of(pictures.locate(_no_query(name), asked_by) or "" for name in self.file_names)
         missing = [name for name, path in zip(self.file_names, paths, strict=True) if not path]
@@ -231,13 +243,13 @@ class CocoFile:
             sides.append(round(value))
         return (sides[0], sides[1]) if all(sides) else (-1, -1)
 
-    def _flag(self, k: int, annotation: dict[str, Any], key: str) -> bool:
+    def _flag(self, k: int, annotation: Mapping[str, Any], key: str) -> bool:
         given = annotation.get(key)
         if given is None:
             return False
         value = bool(given) if type(given) is int and 0 <= given <= 1 else flag(given)
         if value is None:
-            raise DataError(f"{self.path}: annotations[{k}]: {key} is {annotation[key]!r}; it must be 0 or 1")
+            raise DataError(f"{self.path}: annotations[{k}]: {key} is {given!r}; it must be 0 or 1")
         return value
 
     def _area(self, k: int, annotation: dict[str, Any]) -> float:
@@ -273,7 +285,27 @@ class CocoFile:
                 f"{self.path}: annotations[{k}]: bbox is {box!r}; it must be four numbers [x, y, width, height]"
             )
         x, y, width, height = numbers  # type: ignore[misc]
-        return [y, x, y + height, x + width]  # type: ignore[operator,list-item]
+        corners = x, y, x + width, y + height  # type: ignore[operator]
+        turn = finite(
+            _attributes(annotation).get("rotation") or 0
+        )  # of CVAT, whose bbox is the box before it is turned
+        if turn is None:
+            given = annotation["attributes"]["rotation"]
+            raise DataError(f"{self.path}: annotations[{k}]: rotation is {given!r}; it must be a number of degrees")
+        if turn % 360:
+            self.notes.add("boxes made around turned boxes", f"annotation {annotation.get('id', k)}")
+            return around_turned(*corners, turn)  # type: ignore[arg-type]
+        return [corners[1], corners[0], corners[3], corners[2]]  # type: ignore[list-item]
+
+
+def _is_crowd(key: str) -> bool:
+    return key in CROWD or key.lower() in CROWD
+
+
+def _attributes(annotation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What CVAT and Datumaro tell of an object beside COCO's own keys."""
+    given = annotation.get("attributes")
+    return given if isinstance(given, dict) else {}
 
 
 def _no_query(name: str) -> str:

@@ -1,5 +1,6 @@
 """Corners as Pascal VOC counts them (Everingham et al. 2010, development kit section 5): the last pixel is inside."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -26,6 +27,15 @@ def pixel_boxes(corners: object, first_pixel: FirstPixel) -> np.ndarray:
     return np.stack([ymin, xmin, bottom, right], axis=1) - first_pixel
 
 
+def around_turned(xmin: float, ymin: float, xmax: float, ymax: float, degrees: float) -> list[float]:
+    """The box yxyx around a box of continuous corners that is turned clockwise about its centre."""
+    angle = math.radians(degrees)
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    x, y, across, down = (xmin + xmax) / 2, (ymin + ymax) / 2, abs(xmax - xmin) / 2, abs(ymax - ymin) / 2
+    half_x, half_y = across * cos + down * sin, across * sin + down * cos
+    return [y - half_y, x - half_x, y + half_y, x + half_x]
+
+
 def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]], notes: Notes) -> FirstPixel:
     """What the corners speak for: continuous if most coordinates have fractions, as CVAT and Datumaro write them.
 
@@ -36,10 +46,8 @@ def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]
     corners = np.concatenate([np.zeros((0, 4)), *(here for _, here, _ in pictures)])
     fractions = int(_broken(corners).sum())
     named = [name for name, here, _ in pictures if _broken(here).any()]
-    if fractions and corners.min() >= 0 and corners.max() <= 1:
-        raise DataError(
-            f"{named[0]}: all corners are from 0 to 1, such as {corners[_broken(corners)][0]:g}; they must be pixels"
-        )
+    if named:
+        refuse_shares(named[0], corners)
     first = "continuous" if 2 * fractions > corners.size else _counted(pictures, notes)
     if first == "continuous":
         taken = "they are taken as continuous, from 0. If they are pixels that count from 1, set dataset.first_pixel=1"
@@ -50,6 +58,13 @@ def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]
     return first
 
 
+def refuse_shares(name: object, corners: np.ndarray) -> None:
+    """Raises DataError, naming `name`, if corners have fractions, and all are shares of the picture's sides."""
+    broken = corners[_broken(corners)]
+    if broken.size and corners.min() >= 0 and corners.max() <= 1:
+        raise DataError(f"{name}: all corners are from 0 to 1, such as {broken[0]:g}; they must be pixels")
+
+
 def _broken(corners: np.ndarray) -> np.ndarray:
     return np.abs(corners - np.round(corners)) > 1e-6
 
@@ -58,11 +73,12 @@ def _counted(pictures: Sequence[Picture], notes: Notes) -> Literal[0, 1]:
     """The coordinate of the first pixel in whole numbers; noted if there is a sign of 0.
 
     Files that count from 1 can't have a corner at 0, and those from 0 can't have one at the width or height. 1 without
-    a corner at 0.
+    a corner at 0. A box without area is no sign.
     """
     at_zero: list[str] = []
     zeros = ends = 0
     for name, corners, size in pictures:
+        corners = corners[(corners[:, 2:] != corners[:, :2]).all(axis=1)]  # 0, 0, 0, 0 stands for no box
         here = int((corners[:, :2] == 0).any(axis=1).sum())
         at_zero += [name] if here else []
         zeros += here

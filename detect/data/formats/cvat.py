@@ -12,7 +12,8 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
-from detect.data.formats.values import finite, flag
+from detect.data.formats.corners import around_turned, refuse_shares
+from detect.data.formats.values import CROWD, finite, flag
 from detect.data.formats.voc_xml import parse_xml
 from detect.data.notes import Notes
 from detect.data.text import first_bytes, one_name
@@ -24,8 +25,6 @@ SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid")
 OPEN = ("polyline", "points", "skeleton", "tag")
 """What gives no box."""
 CUBOID = [f"{place}{face}" for face in (1, 2) for place in ("tl", "bl", "tr", "br")]
-CROWD = ("difficult", "is_crowd", "iscrowd")
-"""Attributes, in lower case, that make an object crowd."""
 NO_SUBSET = ("", "default")
 
 
@@ -65,7 +64,8 @@ def read_cvat(
 
     Classes are the labels of the task that have a box, in its order. A box is the hull of a turned box, a polygon, an
     ellipse, a mask or a cuboid. Points, polylines, skeletons and tags are left out and noted. Objects with the
-    attribute `difficult` or `is_crowd` are crowd. An image without boxes is a picture without objects.
+    attribute `difficult`, `is_crowd`, `ignore` or `is_group_of` are crowd. An image without boxes is a picture without
+    objects.
     Raises DataError, naming the file and the image, for malformed XML (with the line), <track> (CVAT for video), a
     label that the task does not have, a value that is no number, and a missing picture.
     """
@@ -81,6 +81,7 @@ def read_cvat(
         titles = _labels(path, tree)
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
+        refuse_shares(path, np.array([box for image in images for box in image.boxes]))
         whole = None if path == place else split_of(path.relative_to(folder))
         by_subset = _by_subset(images)
         origins |= dict.fromkeys(["subsets"] if by_subset else ["names of files and folders"] if whole else [])
@@ -203,30 +204,21 @@ def _number(element: Element, key: str, where: str, default: str | None = None) 
 
 
 def _turn(shape: Element, where: str) -> float:
-    """The rotation in radians, clockwise."""
-    return math.radians(_number(shape, "rotation", where, "0") % 360)
+    """The rotation in degrees, clockwise."""
+    return _number(shape, "rotation", where, "0") % 360
 
 
 def _box(shape: Element, where: str) -> list[float]:
     xmin, ymin, xmax, ymax = (_number(shape, key, where) for key in ("xtl", "ytl", "xbr", "ybr"))
     angle = _turn(shape, where)
-    if not angle:
-        return [ymin, xmin, ymax, xmax]
-    across, down = xmax - xmin, ymax - ymin
-    half_x = (abs(across * math.cos(angle)) + abs(down * math.sin(angle))) / 2
-    half_y = (abs(across * math.sin(angle)) + abs(down * math.cos(angle))) / 2
-    return _around((xmin + xmax) / 2, (ymin + ymax) / 2, half_x, half_y)
+    return around_turned(xmin, ymin, xmax, ymax, angle) if angle else [ymin, xmin, ymax, xmax]
 
 
 def _ellipse(shape: Element, where: str) -> list[float]:
     x, y, rx, ry = (_number(shape, key, where) for key in ("cx", "cy", "rx", "ry"))
-    angle = _turn(shape, where)
+    angle = math.radians(_turn(shape, where))
     half_x = math.hypot(rx * math.cos(angle), ry * math.sin(angle))
     half_y = math.hypot(rx * math.sin(angle), ry * math.cos(angle))
-    return _around(x, y, half_x, half_y)
-
-
-def _around(x: float, y: float, half_x: float, half_y: float) -> list[float]:
     return [y - half_y, x - half_x, y + half_y, x + half_x]
 
 

@@ -13,7 +13,8 @@ from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemb
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named
 from detect.data.formats.coco import read_json
-from detect.data.formats.values import finite, flag, short
+from detect.data.formats.corners import refuse_shares
+from detect.data.formats.values import CROWD, finite, flag, short
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.text import one_name
@@ -65,8 +66,8 @@ def read_labelme(
 
     A box is the hull of the points of a rectangle, a turned one, a polygon, a quadrilateral, a cuboid or a mask; that
     of a circle is made from its centre and a point on it. Points, lines and shapes without points or area are left out
-    and noted. Shapes with the flag `difficult` are crowd. Shapes that share a group_id stay separate boxes. A json
-    without shapes is a picture without objects.
+    and noted. Shapes with the flag `difficult`, `crowd`, `ignore` or `group_of` are crowd. Shapes that share a group_id
+    stay separate boxes. A json without shapes is a picture without objects.
     Raises DataError, naming the file (and the line or the shape), for malformed json, a key that is missing or of
     another type, a number that is not finite, a picture that is missing, and two files about one picture.
     """
@@ -80,6 +81,7 @@ def read_labelme(
     if not found:
         having = f"; its json files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
         raise DataError(f"dataset.root={folder}: no json below it has the keys 'shapes' and 'imagePath'{having}")
+    refuse_shares(found[0].path, np.array([box for annotation in found for box in annotation.boxes]))
     pairs = _pairs(found, folder, notes)
     records = {
         split: [
@@ -159,7 +161,7 @@ def _add(annotation: Annotation, shape: Mapping[str, Any], where: str, notes: No
     if difficult is None:
         raise DataError(f"{where}: difficult is {short(shape['difficult'])}; it must be true or false")
     for key in _set(shape.get("flags"), f"{where}: flags"):
-        if key == "difficult":
+        if key.lower() in CROWD:
             difficult = True
         else:
             notes.add("not used, flags of shapes", f"{key[:80]} of {title} in {file}")
@@ -253,12 +255,16 @@ def _pairs(found: Sequence[Annotation], root: Path, notes: Notes) -> dict[Path, 
 def _picture(annotation: Annotation, root: Path, pictures: Pictures) -> Path | None:
     """The picture that imagePath names, from the folder of the json; else the one with the json's name."""
     path = annotation.path
+    own = path.relative_to(root).with_suffix("").as_posix()
     named = annotation.picture.replace("\\", "/")
     if Path(named).name:
         inside = path.parent.relative_to(root) / named
         if found := pictures.find(inside.as_posix(), path):
+            other = path.with_name(path.stem + found.suffix)
+            if found.stem != path.stem and other.is_file():
+                kind = "imagePath names another picture than the one with the name of the json, which is there, too"
+                pictures.notes.add(kind, f"{path.name} names {found.name}")
             return Path(os.path.normpath(found))
-    own = path.relative_to(root).with_suffix("").as_posix()
     return pictures.find(own, path, stems=True)
 
 

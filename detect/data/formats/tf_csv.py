@@ -16,7 +16,7 @@ from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemb
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, below, existing_folder, find_files, split_named, split_of
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
-from detect.data.formats.values import finite
+from detect.data.formats.values import CROWD, finite, flag
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
@@ -39,6 +39,7 @@ COLUMNS = {
     "ymin": ("y_min",),
     "xmax": ("x_max",),
     "ymax": ("y_max",),
+    "split": ("subset", "set", "data_split"),
 }
 """Other names of the columns, in lower case."""
 DELIMITERS = (",", ";", "\t")
@@ -49,29 +50,32 @@ _HEAD = 1 << 16
 class Layout:
     """How a file is written.
 
-    columns: place of each column that is read. unused: names of the others, by their place. header: whether there is
-    one; the corners are then those of VOC.
+    columns: place of each column that is read. flags: names of those that make an object crowd, by their place.
+    unused: names of the others, by their place. header: whether there is one; the corners are then those of VOC.
     """
 
     delimiter: str
     columns: Mapping[str, int]
+    flags: Mapping[int, str]
     unused: Mapping[int, str]
     header: bool
 
 
 @dataclass
 class Rows:
-    """The rows of one picture: the name that they give it, the first line, and class and corners of each box.
+    """The rows of one picture: the name that they give it, the first line, and class, corners and flag of each box.
 
-    size: (width, height) of the line `sized`, or None.
+    size: (width, height) of the line `sized`, or None. split: what its column says, or "".
     """
 
     name: str
     line: int
     names: list[str] = field(default_factory=list)
     corners: list[list[float]] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
     size: tuple[int, int] | None = None
     sized: int = 0
+    split: str = ""
 
 
 def read_csv(
@@ -89,13 +93,15 @@ def read_csv(
     """Reads CSV files with one row per box.
 
     root: the CSV of all images, or the folder that contains one file for each split. The words train, val, valid,
-        validation and test in the names of files and folders tell the split; a file without one is train.
+        validation and test in the names of files and folders tell the split; a file without one is train. If there is
+        one file, its column split (or subset, or set) tells the split of each image.
     first_pixel: the coordinate of the first pixel in files with a header: 1 in VOC, 0 in some tools; or continuous
         corners. None: inferred, as in `detect.data.formats.corners.infer_first_pixel`.
     Other arguments: `detect.data.assemble.Selection`.
 
     The delimiter is a comma, a semicolon or a tab. Corners belong to the box, as in VOC; those of a file without a
-    header are continuous and count from 0. A row with neither class nor box is a picture without objects.
+    header are continuous and count from 0. A row with neither class nor box is a picture without objects. Columns such
+    as difficult, iscrowd, ignore and IsGroupOf are flags that make an object crowd.
     Raises DataError, naming the file and the line, for a missing column or picture, a value that is no number, a row
     with too few or too many values, and two names of one picture. Raises ConfigError for first_pixel with a file
     without a header.
@@ -108,9 +114,15 @@ def read_csv(
         files = find_csvs(folder)
     voc: list[tuple[str, list[list[float]], tuple[int, int] | None]] = []
     content: dict[str, tuple[bool, dict[Path, Rows]]] = {}
+    origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
         content[split] = header, items
+        if len(files) == 1 and any(split_named(rows.split) for rows in items.values()):
+            content = {name: (header, part) for name, part in _by_column(items, split, notes).items()}
+            files, origin = dict.fromkeys(content, path), f"the column of splits of {path.name}"
+        elif any(rows.split for rows in items.values()):
+            notes.add("not used, columns of CSV files", f"that of splits in {path.name}")
         voc += [(picture.name, rows.corners, rows.size) for picture, rows in items.items() if header]
         if not header and first_pixel in (0, 1):
             raise ConfigError(
@@ -122,12 +134,11 @@ def read_csv(
         split: [
             Record(picture, below(picture, folder), rows.names,
                    pixel_boxes(rows.corners, first if header else "continuous"),
-                   [False] * len(rows.names), files[split], rows.size)
+                   rows.crowd, files[split], rows.size)
             for picture, rows in items.items()
         ]
         for split, (header, items) in content.items()
     }  # fmt: skip
-    origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     found = Found(folder, records, origin, notes, used=files.values())
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
 
@@ -181,21 +192,33 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 def _columns(fields: Sequence[str], delimiter: str) -> Layout:
     if _is_retinanet(fields):
-        return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, False)
+        return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, {}, False)
     titles = [re.sub(r"\W", "", text).lower() for text in fields]
     columns: dict[str, int] = {}
-    for name, others in COLUMNS.items():
-        places = [k for title in (name, *others) for k, found in enumerate(titles) if found == title]
+    for name, synonyms in COLUMNS.items():
+        places = [k for title in (name, *synonyms) for k, found in enumerate(titles) if found == title]
         if places:
             columns[name] = places[0]
-    unused = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
-    return Layout(delimiter, columns, unused, True)
+    others = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
+    flags = {k: text for k, text in others.items() if titles[k] in CROWD}
+    return Layout(delimiter, columns, flags, {k: text for k, text in others.items() if k not in flags}, True)
 
 
 def _is_retinanet(fields: Sequence[str]) -> bool:
     if len(fields) != len(RETINANET) or Path(fields[0]).suffix.lower() not in IMAGE_SUFFIXES:
         return False
     return not any(fields[1:]) or (bool(fields[5]) and all(finite(text) is not None for text in fields[1:5]))
+
+
+def _by_column(items: Mapping[Path, Rows], rest: str, notes: Notes) -> dict[str, dict[Path, Rows]]:
+    """The pictures of each split, as their rows tell it; those that name none are of the split `rest`."""
+    splits: dict[str, dict[Path, Rows]] = {}
+    for picture, rows in items.items():
+        split = split_named(rows.split)
+        if split is None:
+            notes.add(f"taken as {rest}, pictures whose rows name no split", f"'{rows.split[:80]}' of {rows.name}")
+        splits.setdefault(split or rest, {})[picture] = rows
+    return splits
 
 
 def _places(path: Path, root: Path, split: str) -> list[Path]:
@@ -208,7 +231,7 @@ def _places(path: Path, root: Path, split: str) -> list[Path]:
 def _rows(path: Path, text: str, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Line and fields of each row that is not empty, after the header. Raises DataError naming the line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter, strict=True)
-    wide = 1 + max(*layout.columns.values(), *layout.unused, 0)
+    wide = 1 + max(*layout.columns.values(), *layout.flags, *layout.unused, 0)
     before = 0
     seen = not layout.header
     while True:
@@ -249,13 +272,16 @@ def _read(path: Path, pictures: Pictures, notes: Notes) -> tuple[bool, dict[Path
         for k, title in layout.unused.items():
             unused[title] = unused.get(title, 0) + bool(row[k])
         values = {name: row[k] for name, k in layout.columns.items()}
-        _add(named, values, f"{path}:{line}", line, notes)
+        flags = {title: row[k] for k, title in layout.flags.items()}
+        _add(named, values, flags, f"{path}:{line}", line, notes)
     for title, count in unused.items():
         notes.add("not used, columns of CSV files", f"{title} of {path.name} with {count} values")
     return layout.header, _found(path, named, pictures)
 
 
-def _add(named: dict[str, Rows], values: Mapping[str, str], where: str, line: int, notes: Notes) -> None:
+def _add(
+    named: dict[str, Rows], values: Mapping[str, str], flags: Mapping[str, str], where: str, line: int, notes: Notes
+) -> None:
     """Adds the values of one row to those of its picture."""
     title = values["filename"]
     if not title:
@@ -268,6 +294,10 @@ def _add(named: dict[str, Rows], values: Mapping[str, str], where: str, line: in
                 f"{where}: {title} is {size[0]}x{size[1]} here, but {rows.size[0]}x{rows.size[1]} in line {rows.sized}"
             )
         rows.size, rows.sized = (size[0], size[1]), rows.sized or line
+    split = values.get("split", "")
+    if split and rows.split not in ("", split):
+        raise DataError(f"{where}: {title} is of the split '{split[:80]}' here, but of '{rows.split}' before")
+    rows.split = rows.split or split
     label, corners = one_name(values["class"]), [values[corner] for corner in CORNERS]
     if not label and not any(corners):
         notes.add("background, rows without class and box", title)
@@ -278,7 +308,11 @@ def _add(named: dict[str, Rows], values: Mapping[str, str], where: str, line: in
     for corner, text, number in zip(CORNERS, corners, numbers, strict=True):
         if number is None:
             raise DataError(f"{where}: {corner} is '{text[:80]}'; it must be a finite number of pixels")
+    for column, text in flags.items():
+        if flag(text) is None:
+            raise DataError(f"{where}: {column} is '{text[:80]}'; it must be 0 or 1")
     rows.names.append(label)
+    rows.crowd.append(any(map(flag, flags.values())))
     rows.corners.append([number for number in numbers if number is not None])
 
 

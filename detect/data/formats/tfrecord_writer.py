@@ -1,6 +1,7 @@
 """Writes a data set as TFRecord files, with the fields of `create_coco_tf_record.py` of the Object Detection API."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import cv2
@@ -51,7 +52,7 @@ def _serialised(example: Example, classes: tuple[str, ...], numbers: tuple[int, 
     import tensorflow as tf
 
     def texts(*values: bytes | str) -> tf.train.Feature:
-        encoded = [value if isinstance(value, bytes) else value.encode() for value in values]
+        encoded = [value if isinstance(value, bytes) else os.fsencode(value) for value in values]
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
 
     def whole(*values: int) -> tf.train.Feature:

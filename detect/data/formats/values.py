@@ -8,6 +8,9 @@ MOST = 1e9
 NO, YES = ("", "0", "0.0", "false", "no", "none"), ("1", "1.0", "true", "yes")
 """The values of a flag, as text in lower case."""
 
+CROWD = ("difficult", "crowd", "is_crowd", "iscrowd", "ignore", "group_of", "is_group_of", "groupof", "isgroupof")
+"""Names of flags, in lower case, that make an object crowd: it is neither trained nor scored."""
+
 
 def finite(value: object) -> float | None:
     """A number of at most `MOST`, or text that is one; None for anything else."""

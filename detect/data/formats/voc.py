@@ -44,7 +44,7 @@ WHOLE = ("trainval", "default")
 class Part:
     """A folder with pictures and XML files. title: first part of its images' ids. split: the split of all its images.
 
-    lists: the folder of its lists of images (ImageSets/Main, or ImageSets), or None.
+    lists: the folder of its lists of images (ImageSets/Main, ImageSets, Main, or the folder itself), or None.
     """
 
     title: str
@@ -72,12 +72,14 @@ def read_voc(
 ) -> DetectionDataset:
     """Reads a folder of Pascal VOC.
 
-    root: folder with a folder of pictures and a folder of XML files (and perhaps ImageSets/Main); or with such folders
+    root: folder with a folder of pictures and a folder of XML files (and perhaps ImageSets/Main, or lists such as
+        train.txt in the folder itself); or with such folders
         below it, for years, or for train, valid and test; or with pictures and XML files side by side.
     images, annotations: names of the two folders; None: the usual names.
     splits: the list of ImageSets/Main (without .txt) for each split. A default stands for its synonyms, too, such as
         Validation, and `default` for train. None ignores lists and folders of splits, so that the split is drawn.
     keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
+        Objects with another such flag, such as ignore, are crowd.
     first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 in some tools; or continuous corners.
         None: 1 for files that this program wrote; for the others it is inferred, as in
         `detect.data.formats.corners.infer_first_pixel`. Boxes around polygons, masks and turned boxes are continuous.
@@ -106,7 +108,8 @@ def read_voc(
     def record(i: str) -> Record:
         picture, xml, annotation = pairs[i]
         first = 1 if annotation.ours and first_pixel is None else inferred
-        crowd = [flag and not keep_difficult for flag in annotation.difficult]
+        difficult = [flag and not keep_difficult for flag in annotation.difficult]
+        crowd = [a or b for a, b in zip(difficult, annotation.crowd, strict=True)]
         return Record(picture, i, annotation.names, annotation.boxes(first), crowd, xml, annotation.size)
 
     records = {split: [record(i) for i in ids] for split, ids in given.items()}
@@ -143,9 +146,20 @@ def _part(folder: Path, title: str, split: str | None, images: str | None, annot
             raise DataError(f"{folder}: it has {xmls.name}/ but no folder {images}/ (dataset.images)")
     else:
         pictures = _subfolder(folder, IMAGES, find_images) or folder
+    return Part(title, split, pictures, xmls, _lists(folder))
+
+
+def _lists(folder: Path) -> Path | None:
+    """The folder of the lists of images: ImageSets/Main, ImageSets, or Main or the folder with a list of train."""
     sets = folder / "ImageSets"
-    lists = sets / "Main" if (sets / "Main").is_dir() else sets if find_files(sets, {".txt"}, recursive=False) else None
-    return Part(title, split, pictures, xmls, lists)
+    if (sets / "Main").is_dir():
+        return sets / "Main"
+    if find_files(sets, {".txt"}, recursive=False):
+        return sets
+    for place in (folder / "Main", folder):
+        if any(split_named(path.stem) == "train" for path in find_files(place, {".txt"}, recursive=False)):
+            return place
+    return None
 
 
 def _parts(root: Path, images: str | None, annotations: str | None, by_split: bool) -> list[Part]:
@@ -167,7 +181,7 @@ def _parts(root: Path, images: str | None, annotations: str | None, by_split: bo
     if not find_files(root, {".xml"}):
         looked = f"in {annotations or first_few(ANNOTATIONS, 9)} (dataset.annotations)"
         raise DataError(f"{root}: there are no XML annotations {looked} or beside the pictures")
-    return [Part("", None, root, root, None)]
+    return [Part("", None, root, root, _lists(root) if by_split else None)]
 
 
 def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, Annotation]]:
@@ -176,6 +190,7 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
     contents = each(lambda path: read_xml(path, notes), xmls)
     pictures = Pictures([part.images, part.annotations, root], Notes())  # one note below for all ways
     inside = find_images(part.images)
+    known = set(inside)
     by_stem = {p.relative_to(part.images).with_suffix(""): p for p in reversed(inside)}
     rivals = {stem.relative_to(part.images): group for stem, group in same_stem(inside).items()}
     pairs: dict[str, tuple[Path, Path, Annotation]] = {}
@@ -192,6 +207,11 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
         if picture is None:
             missing.append(xml)
             continue
+        if place in by_stem and picture.stem != Path(filename).stem and picture.with_name(filename or "?") in known:
+            kind = (
+                "<filename> names another picture, which is there, too; the one with the name of the XML file is taken"
+            )
+            notes.add(kind, f"{xml.name} names {filename}")
         below = next(f for f in (part.images, part.annotations, root) if picture.is_relative_to(f))
         title = (Path(part.title) / picture.relative_to(below)).with_suffix("").as_posix()
         if title in pairs:
@@ -267,7 +287,7 @@ def _listed(
             "a seed; these are keys of dataset=voc"
         )
     named = ", ".join(f"{split}: {title}" for split, title in titles.items())
-    folder = "ImageSets/Main" if lists.name == "Main" else lists.name
+    folder = "ImageSets/Main" if lists.parent.name == "ImageSets" else lists.name
     return chosen, f"lists of {folder} ({named})", [files[title] for title in titles.values()]
 
 
@@ -301,11 +321,12 @@ def _meant(line: str, part: Part, ids: Container[str], similar: Mapping[str, Seq
 
 
 def _spellings(line: str, part: Part) -> list[str]:
-    """What a line can mean: an id, also with a flag (-1, 0, 1), an ending, and the folder of the pictures before it."""
+    """What a line can mean: an id, also in quotes, with a flag (-1, 0, 1) or an XML file, an ending or a folder."""
     plain = one_name(line.replace("\\", "/"))
     first, _, last = plain.rpartition(" ")
     folders = [folder.name.casefold() for folder in (part.images, part.annotations)]
-    tried = [plain, *([first] if last in ("-1", "0", "1") else [])]
+    tried = [plain, *([first] if last in ("-1", "0", "1") or last.lower().endswith(".xml") else [])]
+    tried += [text.strip('"') for text in tried]  # as Datumaro writes names with blanks
     for text in tuple(tried):
         parts = text.split("/")
         starts = [k + 1 for k, name in enumerate(parts[:-1]) if name.casefold() in folders]

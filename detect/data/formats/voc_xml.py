@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data.formats.corners import FirstPixel, pixel_boxes
-from detect.data.formats.values import finite, flag
+from detect.data.formats.corners import FirstPixel, around_turned, pixel_boxes
+from detect.data.formats.values import CROWD, finite, flag
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
 from detect.errors import DataError
@@ -25,14 +25,16 @@ UNSAID = ("null", "nil", "n/a", "na", "unspecified", "unknown", "undefined")
 class Annotation:
     """One parsed XML file: names, corners (xmin, ymin, xmax, ymax) as in the file, difficult flags, (width, height).
 
-    hulls: which objects have a polygon, a mask or a turned box, which is replaced by the box around it; these corners
-    are continuous. filename: the picture's name in the file. deleted: how many objects are left out, because a tool
-    marks them so. ours: whether this program wrote the file.
+    crowd: which objects have another flag of `CROWD`, such as ignore. hulls: which objects have a polygon, a
+    mask or a turned box, which is replaced by the box around it; these corners are continuous. filename: the picture's
+    name in the file. deleted: how many objects are left out, because a tool marks them so. ours: whether this program
+    wrote the file.
     """
 
     names: tuple[str, ...]
     corners: tuple[Corners, ...]
     difficult: tuple[bool, ...]
+    crowd: tuple[bool, ...]
     size: tuple[int, int] | None
     filename: str
     hulls: tuple[bool, ...]
@@ -57,25 +59,31 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
         element.tag = element.tag.lower()
     if tree.tag != "annotation":
         raise DataError(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
-    names, corners, difficult, hulls, deleted = [], [], [], [], 0
+    names, corners, difficult, crowd, hulls, deleted = [], [], [], [], [], 0
     for k, item in enumerate(tree.iter("object"), 1):
-        label = one_name(item.findtext("name") or "")
-        if _flag(item, "deleted", f"{path}: object {k} ({label})"):
+        labels = list(dict.fromkeys(one_name(name.text or "") for name in item.iterfind("name")))
+        label = labels[0] if labels else ""
+        flags = _flags(item, f"{path}: object {k} ({label})")
+        if flags.pop("deleted", False):
             deleted += 1
             continue
         if not label:
             raise DataError(f"{path}: object {k} has no <name>")
         where = f"{path}: object {k} ({label})"
+        if len(labels) > 1:
+            raise DataError(f"{where} has another <name>, '{labels[1][:80]}'; an <object> must have one")
         found = item.findall("bndbox")
         if len(found) > 1:
             raise DataError(f"{where} has {len(found)} <bndbox>; an <object> must have one")
+        turn = _turn(item, where)
         names.append(label)
-        corners.append(_edges(found[0], where) if found else _hull(item, where))
-        hulls.append(not found)
-        difficult.append(_flag(item, "difficult", where))
+        corners.append(_turned(_edges(found[0], where), turn) if found else _hull(item, where))
+        hulls.append(not found or turn != 0)
+        difficult.append(flags.pop("difficult", False))
+        crowd.append(any(flags.values()))
     filename, ours = (tree.findtext("filename") or "").strip(), tree.findtext("source/annotation") == OURS
     return Annotation(
-        tuple(names), tuple(corners), tuple(difficult), _size(tree), filename, tuple(hulls), deleted, ours
+        tuple(names), tuple(corners), tuple(difficult), tuple(crowd), _size(tree), filename, tuple(hulls), deleted, ours
     )
 
 
@@ -109,14 +117,27 @@ def _finite(text: str, tag: str, where: str) -> float:
     return value
 
 
+def _turn(item: ElementTree.Element, where: str) -> float:
+    """The attribute `rotation` of CVAT's exports, in degrees: there <bndbox> is the box before it is turned."""
+    found = (e for e in item.iterfind("attributes/attribute") if one_name(e.findtext("name") or "") == "rotation")
+    return next((_finite(e.findtext("value") or "0", "value", f"{where}, rotation") % 360 for e in found), 0.0)
+
+
+def _turned(corners: Corners, degrees: float) -> Corners:
+    """The corners of the box around a box that is turned."""
+    if not degrees:
+        return corners
+    ymin, xmin, ymax, xmax = around_turned(*corners, degrees)
+    return xmin, ymin, xmax, ymax
+
+
 def _hull(item: ElementTree.Element, where: str) -> Corners:
     """The box around a polygon (LabelMe's and Roboflow's forms), a mask (LabelMe's) or a turned box (roLabelImg's)."""
     turned = item.find("robndbox")
     if turned is not None:
         x, y, width, height, angle = (_number(turned, tag, where) for tag in ("cx", "cy", "w", "h", "angle"))
-        across = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
-        down = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
-        return x - across / 2, y - down / 2, x + across / 2, y + down / 2
+        plain = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+        return _turned(plain, math.degrees(angle))
     mask = item.find("segm/box")
     if mask is not None:
         return _edges(mask, where)
@@ -130,20 +151,27 @@ def _hull(item: ElementTree.Element, where: str) -> Corners:
     return min(x_values), min(y_values), max(x_values), max(y_values)
 
 
-def _flag(item: ElementTree.Element, tag: str, where: str) -> bool:
-    """A flag of an object, which may be a level from 0; false if it is not told. Raises DataError for another word."""
-    text = one_name(item.findtext(tag) or "")
-    level = finite(text)
-    value = flag("" if text.lower() in UNSAID else text) if level is None or level < 0 else level > 0
-    if value is None:
-        raise DataError(f"{where}: <{tag}> is '{text[:80]}'; it must be 0 or 1")
-    return value
+def _flags(item: ElementTree.Element, where: str) -> dict[str, bool]:
+    """The flags of an object that its elements or its attributes tell: `deleted`, and those of `CROWD`.
+
+    A flag may be a level from 0. Raises DataError for another word.
+    """
+    told = [(e.tag, e.text) for e in item]
+    told += [(e.findtext("name") or "", e.findtext("value")) for e in item.iterfind("attributes/attribute")]
+    flags: dict[str, bool] = {}
+    for name, given in told:
+        tag, text = one_name(name).lower(), one_name(given or "")
+        if tag not in (*CROWD, "deleted"):
+            continue
+        level = finite(text)
+        value = flag("" if text.lower() in UNSAID else text) if level is None or level < 0 else level > 0
+        if value is None:
+            raise DataError(f"{where}: <{tag}> is '{text[:80]}'; it must be 0 or 1")
+        flags[tag] = flags.get(tag, False) or value
+    return flags
 
 
 def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
     """(width, height) in the XML, or None if missing, zero or not a number: the image's header then decides."""
-    try:
-        width, height = (int(float(tree.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-    except (ValueError, OverflowError):
-        return None
+    width, height = (int(finite(tree.findtext(f"size/{side}")) or 0) for side in ("width", "height"))
     return (width, height) if width > 0 and height > 0 else None

@@ -3,6 +3,7 @@
 Pictures are copied byte for byte. A box is written with as many digits as it needs.
 """
 
+import os
 import shutil
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
@@ -112,7 +113,11 @@ def copy(source: Path, target: Path) -> None:
 
 
 def _plain(name: str, split: str | None) -> PurePosixPath:
-    """An id as a relative path without the ending of a picture, and without folders that the formats give a meaning."""
+    """An id as a relative path without the ending of a picture, and without folders that the formats give a meaning.
+
+    A name that is no UTF-8, as of an archive from another system, is taken as Latin-1: the files are text in UTF-8.
+    """
+    name = name if name.isascii() else _as_text(name)
     parts = name.replace("\\", "/").split("/")
     parts = [part for part in parts if part.casefold() not in ("", ".", "..", *FOLDERS)] or ["image"]
     if split and len(parts) > 1 and split_named(parts[0]) == split:
@@ -120,6 +125,14 @@ def _plain(name: str, split: str | None) -> PurePosixPath:
     stem, dot, ending = parts[-1].rpartition(".")
     last = stem if dot and stem and f".{ending.lower()}" in IMAGE_SUFFIXES else parts[-1]
     return PurePosixPath(*parts[:-1], last)
+
+
+def _as_text(name: str) -> str:
+    raw = os.fsencode(name)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,16 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import Pictures, existing_folder, find_files, find_images
-from detect.data.formats.yolo_listing import IMAGES, LABELS, Listing, class_lists, folder_named, listing_of, pictures_of
+from detect.data.formats.yolo_listing import (
+    IMAGES,
+    KEYS,
+    LABELS,
+    Listing,
+    class_lists,
+    folder_named,
+    listing_of,
+    pictures_of,
+)
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.split import SPLITS
@@ -113,7 +122,9 @@ def _describes(path: Path) -> bool:
         text = read_text(path, Notes())
     except DataError:
         return False
-    return bool(re.search(r"\b(train|val|validation|valid|test)\b", text) and re.search(r"\b(names|nc)\b", text))
+    split = "|".join(key for keys in KEYS.values() for key in keys)
+    key = r"""(?im)(^|[{,])\s*["']?(%s)["']?\s*[:=]"""
+    return all(re.search(key % keys, text) for keys in (split, "names|nc"))
 
 
 def _has_labels(folder: Path, lists: Sequence[Path]) -> bool:
@@ -236,18 +247,18 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
     """
     words = line.replace(",", " ").split()
     try:
-        label, *values = [float(word) for word in words]
+        label, *values = [float(word.replace("_", "?")) for word in words]  # 1_0 is a number for Python alone
     except ValueError:
         raise DataError(f"{where}: '{line[:80]}' is not a row of numbers") from None
-    if points and len(values) == 4 + points:
-        values = values[:4]
+    if points and len(values) not in (4, 4 + points):
+        raise DataError(f"{where}: {len(words)} numbers; by kpt_shape a line is a class, a box and {points} numbers")
+    values = values[:4] if points else values
     third = values[6::3] if len(values) % 3 == 1 else []
     if 2 in third and set(third) <= {0, 1, 2}:  # how visible key points are, which no corner of a polygon equals
         raise DataError(f"{where}: a box and {len(third)} key points; the yaml must have kpt_shape: [{len(third)}, 3]")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise DataError(
             f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points"
-            + (f", or a class, a box and {points} numbers of key points" if points else "")
         )
     if label not in range(len(names)):
         legal = first_few([f"{i} {n}" for i, n in enumerate(names)], 10)

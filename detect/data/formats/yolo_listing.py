@@ -6,9 +6,10 @@ It is ultralytics' data.yaml, Darknet's obj.data, or the classes.txt of labellin
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -20,12 +21,13 @@ from detect.data.text import loose, one_name, read_lines, read_text
 from detect.errors import DataError, first_few
 from detect.files import unswollen
 
-KEYS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
-"""The key of each split in a data.yaml or an obj.data, the usual one first."""
+KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "validate"), "test": ("test", "testing")}
+"""The key of each split in a data.yaml or an obj.data, in lower case, the usual one first."""
 NOTHING = ("", "null", "~", "none")
 IMAGES, LABELS = ("images", "jpegimages"), "labels"
 """Names of the folders of pictures, in lower case, and that of the folder beside them with their labels."""
 _OUTSIDE = "read, although it is outside of the folder of {}"
+Value = TypeVar("Value")
 _ROW = re.compile(r"[0-9.]+([\s,]+[-+0-9.eE]+){4,}")
 
 
@@ -101,10 +103,23 @@ def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) 
     return list(dict.fromkeys(found))
 
 
+class _Once(yaml.BaseLoader):
+    """Reads all values as text, and refuses a key that is given twice: YAML's own readers take the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        known: dict[object, yaml.Node] = {}
+        for key, value in node.value:
+            before = known.setdefault(key.value, value) if isinstance(key.value, str) else value
+            if before is not value and before.value != value.value:
+                problem = f"the key '{key.value}' is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path, notes: Notes) -> Listing:
     """A data.yaml. All values are read as text, so that the names `yes` and `1` stay what is written."""
     try:
-        content = yaml.load(unswollen(read_text(path, notes)), Loader=yaml.BaseLoader)
+        content = yaml.load(unswollen(read_text(path, notes)), Loader=_Once)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DataError(f"{path}, line {line}: malformed yaml ({error.problem})") from None
@@ -112,7 +127,7 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
         raise DataError(f"{path}: malformed yaml ({error})") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: a YOLO data.yaml must have the keys path, train, val, test and names")
-    given = {str(key).strip(): value for key, value in content.items() if not _is_nothing(value)}
+    given = _given(path, ((str(key), value) for key, value in content.items() if not _is_nothing(value)))
     splits = {}
     for split, keys in KEYS.items():
         key = next((k for k in keys if k in given), None)
@@ -126,6 +141,15 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
         raise DataError(f"{path}: path is {stated!r}; it must be a folder")
     base = _base(path, stated, [as_path(entry) for entries in splits.values() for entry in entries], notes)
     return Listing(path, path.parent, base, _names(given, path, notes), splits, _points(given.get("kpt_shape"), path))
+
+
+def _given(path: Path, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """The values by their keys in lower case. Raises DataError if one key has two values."""
+    given: dict[str, Value] = {}
+    for key, value in pairs:
+        if given.setdefault(key.strip().lower(), value) != value:
+            raise DataError(f"{path}: the key '{key.strip()}' is given twice, letter case aside")
+    return given
 
 
 def _base(path: Path, stated: str, entries: Sequence[Path], notes: Notes) -> Path:
@@ -145,11 +169,8 @@ def _base(path: Path, stated: str, entries: Sequence[Path], notes: Notes) -> Pat
 
 def _read_data(path: Path, notes: Notes) -> Listing:
     """Darknet's obj.data: lines `key = value`."""
-    given = {}
-    for line in read_lines(path, notes):
-        key, _, value = line.partition("=")
-        if value.strip() and not line.startswith("#"):
-            given[key.strip()] = value.strip()
+    lines = (line.partition("=") for line in read_lines(path, notes) if not line.startswith("#"))
+    given = _given(path, ((key, value.strip()) for key, _, value in lines if value.strip()))
     splits = {s: [given[k]] for s, keys in KEYS.items() if (k := next((k for k in keys if k in given), None))}
     if not splits or "names" not in given:
         missing = "names" if splits else "train"

@@ -89,6 +89,13 @@ def test_it_knows_the_short_ways(tmp_path):
     assert compose(["network"], "inspect").only == "network"
 
 
+def test_words_may_be_paths_with_equals_signs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("seed=0", "seed=1"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert compose(["runs/seed=0", "runs/seed=1", "split=val"], "compare").runs == ["runs/seed=0", "runs/seed=1"]
+
+
 def test_it_takes_a_folder_of_the_users_own(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 11\n")

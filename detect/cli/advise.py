@@ -18,6 +18,7 @@ from detect.errors import ConfigError, DataError
 from detect.files import expanded
 from detect.runs.dataset import open_dataset
 from detect.runs.summary import network
+from detect.runs.unstarted import refuse_unwritable
 from detect.studies.nearest import nearest
 
 log = logging.getLogger("detect")
@@ -29,6 +30,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
     folder = expanded(cfg.output)
+    refuse_unwritable(folder, "output")
     refuse_inside_data(cfg, folder, "output")
     dataset = open_dataset(cfg, cfg.decode)
     about = outline(dataset)

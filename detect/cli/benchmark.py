@@ -14,6 +14,7 @@ from detect.errors import ConfigError, DataError
 from detect.files import expanded
 from detect.runs.dataset import check_ground_truth, open_dataset
 from detect.runs.folder import RunFolder
+from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
     from detect.export.timing import Model
@@ -34,6 +35,7 @@ def main(cfg: DictConfig) -> None:
     if run is not None and not RunFolder(run).is_run:
         raise ConfigError(f"run={run}: this is no run folder, which has a config.yaml; name exports with model=[...]")
     folder = expanded(cfg.output or (run / "benchmark" if run else "benchmark"))
+    refuse_unwritable(folder, "output")
     dataset = _dataset(cfg, run) if cfg.images else None
     from detect.export import benchmark  # imports TensorFlow
 

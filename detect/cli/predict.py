@@ -20,6 +20,7 @@ from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.coco_json import Category, ImageId, Row, categories_of, file_names, rows_of
 from detect.files import expanded, write_json
 from detect.geometry import tiles
+from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
     from detect.detector import Detector
@@ -54,8 +55,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")
     source = expanded(cfg.run or cfg.model)
     folder = expanded(cfg.output or (source.parent if source.is_file() else source) / "predictions")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output={folder}: this is a file; name a folder")
+    refuse_unwritable(folder, "output")
     tiles.check(cfg.tile)
     if bool(cfg.watch) == (cfg.images is not None):
         raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")

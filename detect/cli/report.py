@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from detect.cli.main import verb
 from detect.errors import ConfigError, printable
 from detect.files import expanded
+from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
 STUDIES, RUNS = Path("experiments"), Path("runs")
@@ -27,7 +28,10 @@ def main(cfg: DictConfig) -> None:
     if cfg.run is not None:
         from detect.studies.run_page import write_page
 
-        log.info("wrote %s", printable(write_page(expanded(cfg.run))))
+        run = expanded(cfg.run)
+        if not run.is_dir():
+            raise ConfigError(f"run={run}: there is no such folder")
+        log.info("wrote %s", printable(write_page(run)))
         return
     if cfg.rows not in ROWS:
         raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")
@@ -64,8 +68,9 @@ def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
     """
     if cfg.study is None and cfg.output is None:
         raise ConfigError("output=null is not legal with runs=: give output=DIR, for example experiments/NAME")
-    study = Path(cfg.study or cfg.output)
-    output = Path(cfg.output or STUDIES / study.name)
+    study = expanded(cfg.study or cfg.output)
+    output = expanded(cfg.output or STUDIES / study.name)
+    refuse_unwritable(output, "output")
     if cfg.runs is not None:
         return cfg.runs, output
     folders = [folder for folder in (RUNS / study, study) if folder.is_dir() and not is_results(folder)]

@@ -5,8 +5,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.errors import ConfigError
+from detect.files import expanded
 from detect.portable.packages import MODEL, require
 from detect.runs.folder import TFLITE_MODEL, RunFolder
+from detect.runs.unstarted import refuse_unwritable
 
 LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
 
@@ -20,7 +22,8 @@ def destination(cfg: DictConfig) -> Path:
         raise ConfigError("export: name a run folder: run=RUN")
     check(cfg)
     check_stage(cfg)
-    folder = Path(cfg.output or Path(cfg.run) / default_name(cfg))
+    folder = expanded(cfg.output or expanded(cfg.run) / default_name(cfg))
+    refuse_unwritable(folder, "output")
     if folder.exists() and not cfg.overwrite:
         raise ConfigError(f"output={folder} exists; name another folder or give overwrite=true")
     return folder
@@ -67,9 +70,10 @@ def check_target(cfg: DictConfig) -> None:
 
 def check_stage(cfg: DictConfig) -> None:
     """Raises ConfigError if the run lacks the stage to export; the message names a run or a command that has it."""
-    if not RunFolder(Path(cfg.run)).is_run:
+    run = RunFolder(expanded(cfg.run))
+    if not run.is_run:
         return  # loading raises the error
-    saved = RunFolder(Path(cfg.run)).saved_config()
+    saved = run.saved_config()
     quantize = saved.get("quantize") or {}
     if cfg.quantization == "qat":
         if not quantize.get("enabled"):

@@ -16,7 +16,7 @@ from detect.errors import ConfigError, printable
 from detect.export import comparison, images
 from detect.export import saved_model as graph
 from detect.export.options import ANCHORS, LABELS
-from detect.files import write_json
+from detect.files import expanded, write_json
 from detect.geometry.frame import Frame
 from detect.portable.packages import MODEL, WRITES
 from detect.runs import provenance
@@ -121,7 +121,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     dataset = images.data_of(cfg, detector.classes)
     source, real, training = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     plain = package.Options(nms=options.nms, batch=options.batch)
-    in_float = finished.float_twin(RunFolder(Path(cfg.run))) if options.quantize == "qat" else architecture
+    in_float = finished.float_twin(RunFolder(expanded(cfg.run))) if options.quantize == "qat" else architecture
     reference = package.build(in_float.model, settings, plain)
     file = reference if options == plain else package.build(architecture.model, settings, options, training)
     report = package.report(file, reference, architecture.model, settings, options, real, cfg.timings)

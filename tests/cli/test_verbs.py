@@ -12,11 +12,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
+from detect.config.compose import compose
 from detect.config.tree import plain
 from detect.data.notes import Notes
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.evaluation.coco import FIGURES
 from detect.evaluation.coco_files import write_coco
+from detect.export import options
 from tests.closeness import assert_same_detections
 
 
@@ -92,6 +94,8 @@ def test_evaluate_refuses_a_split_without_images_and_an_unknown_run(small_run, t
         call("evaluate")
     with pytest.raises(ConfigError, match="needs a data set"):
         call("evaluate", f"model={tmp_path}")
+    with pytest.raises(ConfigError, match=f"run={tmp_path}/no: there is no such file or folder"):
+        call("evaluate", f"run={tmp_path}/no")
 
 
 def test_the_run_has_a_page_a_split_of_errors_and_thresholds(small_run):
@@ -282,6 +286,24 @@ def test_the_signature_is_the_object_detection_apis(signature):
 def test_export_does_not_overwrite_unasked(small_run, exported):
     with pytest.raises(ConfigError, match="overwrite=true"):
         call("export", f"run={small_run[0]}", f"output={exported}")
+
+
+@pytest.mark.parametrize("output", ["file", "file/deeper"])
+@pytest.mark.parametrize("words", [["export", "overwrite=true"], ["evaluate"], ["inspect", "only=quantize"]])
+def test_an_output_that_is_a_file_is_refused_before_the_work(small_run, tmp_path, output, words):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=f"output={tmp_path}/{output}: {tmp_path}/file is not a folder"):
+        call(words[0], f"run={small_run[0]}", *words[1:], f"output={tmp_path}/{output}")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_below_the_users_own(small_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(small_run[0].parent))
+    monkeypatch.chdir(tmp_path)
+    call("evaluate", f"run='~/{small_run[0].name}'", "output='~/scored'")
+    assert (small_run[0].parent / "scored/test_scores.json").is_file() and not (tmp_path / "~").exists()
+    cfg = compose([f"run='~/{small_run[0].name}'"], "export")
+    assert options.destination(cfg) == small_run[0] / "saved_model"
 
 
 def test_what_an_export_leaves(small_run, exported):

@@ -152,7 +152,10 @@ def judge(cfg: DictConfig, *problems: str | None) -> None:
 
 
 def write_beside(folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
-    """Writes the class names and `export.json` beside the model."""
+    """Writes the class names and `export.json` beside the model. Scores of a model that was there before go away."""
+    if (folder / EXPORT).exists() and (scored := folder / "evaluation").is_dir():
+        log.info("removed %s, the scores of the earlier model", scored)
+        shutil.rmtree(scored)
     (folder / LABELS).write_text("\n".join(map(printable, classes)) + "\n", encoding="utf-8")
     write_json(folder / EXPORT, report)
     log.info("wrote %s", folder)

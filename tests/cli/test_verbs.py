@@ -18,7 +18,7 @@ from detect.data.notes import Notes
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.evaluation.coco import FIGURES
 from detect.evaluation.coco_files import write_coco
-from detect.export import options
+from detect.export import options, writer
 from tests.closeness import assert_same_detections
 
 
@@ -297,6 +297,13 @@ def test_an_output_that_is_a_file_is_refused_before_the_work(small_run, tmp_path
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_an_export_does_not_mix_with_a_run_or_another_format(small_run, exported):
+    with pytest.raises(ConfigError, match=f"output={small_run[0]}: this is a run folder"):
+        call("export", f"run={small_run[0]}", "overwrite=true", f"output={small_run[0]}")
+    with pytest.raises(ConfigError, match=r"it holds saved_model\.pb, a model of another format"):
+        call("export", f"run={small_run[0]}", "format=tflite", "overwrite=true", f"output={exported}")
+
+
 def test_a_folder_below_the_users_own(small_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(small_run[0].parent))
     monkeypatch.chdir(tmp_path)
@@ -304,6 +311,13 @@ def test_a_folder_below_the_users_own(small_run, tmp_path, monkeypatch):
     assert (small_run[0].parent / "scored/test_scores.json").is_file() and not (tmp_path / "~").exists()
     cfg = compose([f"run='~/{small_run[0].name}'"], "export")
     assert options.destination(cfg) == small_run[0] / "saved_model"
+
+
+def test_an_export_that_is_replaced_takes_its_scores_along(tmp_path):
+    writer.write_beside(tmp_path, ["a"], {})
+    (tmp_path / "evaluation").mkdir()
+    writer.write_beside(tmp_path, ["a"], {})
+    assert not (tmp_path / "evaluation").exists()
 
 
 def test_what_an_export_leaves(small_run, exported):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
+from detect.data.subset import limit
 from detect.errors import ConfigError, DataError
 from detect.files import expanded, write_json
 from detect.geometry import tiles
@@ -35,10 +36,12 @@ def main(cfg: DictConfig) -> float | None:
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
     elif run is not None:
-        dataset = open_dataset(run.saved_config())
+        saved = run.saved_config()
+        dataset = open_dataset(saved)
         known = list(run.class_names())
         if list(dataset.classes) != known:
             raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")
+        run.warn_of_other_data(limit(dataset, saved.limit, saved.seed))
     else:
         raise ConfigError(
             f"evaluate: {key}={source} is not in the folder of a run, so it needs a data set: "

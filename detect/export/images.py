@@ -31,6 +31,7 @@ def data_of(cfg: DictConfig, classes: Sequence[str]) -> DetectionDataset | None:
         dataset = dataset_of(run.saved_config(), decode=False)
         if dataset.classes != tuple(classes):
             raise DataError(f"the run was trained on {list(classes)}; its data set now has {list(dataset.classes)}")
+        run.warn_of_other_data(dataset)
         return dataset
     except DataError as reason:
         if cfg.quantization == "ptq":

@@ -98,6 +98,19 @@ def test_evaluate_refuses_a_split_without_images_and_an_unknown_run(small_run, t
         call("evaluate", f"run={tmp_path}/no")
 
 
+def test_scores_on_data_that_changed_come_with_a_warning(small_run, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "train", "eval"))
+    call("evaluate", f"run={run}")
+    assert "not what the run was trained on" not in caplog.text
+    cfg = OmegaConf.load(run / "config.yaml")
+    cfg.dataset.images = {"train": 15, "val": 4, "test": 5}  # the drawn splits move
+    OmegaConf.save(cfg, run / "config.yaml")
+    call("evaluate", f"run={run}")
+    assert f"{run}: the data set digits is not what the run was trained on" in caplog.text
+    assert "images that are new: 1" in caplog.text
+
+
 def test_the_run_has_a_page_a_split_of_errors_and_thresholds(small_run):
     folder, console = small_run
     scores = json.loads((folder / "summary.json").read_text())["scores"]["test"]

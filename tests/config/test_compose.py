@@ -111,6 +111,12 @@ def test_it_takes_a_folder_of_the_users_own(tmp_path):
         (["dataset=digits", "backbone=mobilenet_v3_small", "backbone.variant=tiny"],
          "backbone.variant=tiny is not legal: expected one of large, small"),
         ([], "dataset.root is missing: give dataset.root=DIR, or train on the embedded data set: dataset=digits"),
+        (["dataset.root=null"], "dataset.root=null is not legal: expected the path of a folder or a file"),
+        (["dataset=join", "dataset.roots=a"], "dataset.roots=a is not legal: expected a list of folders, as [DIR,DIR]"),
+        (["dataset=digits", "hooks=mine.Hook"],
+         "hooks=mine.Hook is not legal: expected a list of classes with arguments, as [{_target_: my.Hook}]"),
+        (["dataset=digits", "hooks=[mine.Hook]"],
+         "hooks=['mine.Hook'] is not legal: expected a list of classes with arguments, as [{_target_: my.Hook}]"),
         (["seed=1,2"], "seed=1,2: several values make a sweep, which needs -m; seed=[...] is a list, "
                        "seed='...' is text"),
     ],

@@ -18,6 +18,7 @@ from detect.data.notes import Notes
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.evaluation.coco import FIGURES
 from detect.evaluation.coco_files import write_coco
+from detect.evaluation.thresholds import Shipped
 from detect.export import options, writer
 from tests.closeness import assert_same_detections
 
@@ -539,6 +540,22 @@ def test_detector_batches_equal_singles_and_scores_are_filtered(detector, photog
     for a, b in zip(together, alone, strict=True):
         assert_same_detections(parts(a), parts(b), a.boxes.max())
         assert len(a.names) == len(a.scores) and (a.scores >= 0.02).all() and (b.scores >= 0.02).all()
+
+
+@pytest.mark.parametrize("given", [{"score": 50}, {"score": "0.5"}, {"score": None}, {"tile": 0}, {"tile": True}])
+def test_scores_and_tiles_that_are_not_legal(detector, given):
+    ((key, value),) = given.items()
+    with pytest.raises(ConfigError, match=f"{key}={value!r}"):
+        detector(np.zeros((8, 8, 3), np.uint8), **given)
+
+
+def test_scores_in_words_are_those_that_were_stored(detector, photographs, monkeypatch):
+    path = sorted(photographs.iterdir())[0]
+    (every,) = detector(path)
+    threshold = Shipped(float(every.scores[2]), (None,) * len(detector.classes), "val")
+    monkeypatch.setattr(detector, "threshold", threshold)
+    (best,) = detector(path, score="auto")
+    assert len(best.names) == len(best.boxes) == (every.scores >= every.scores[2]).sum() < len(every.names)
 
 
 def test_detector_refuses_what_is_neither(tmp_path):

@@ -61,7 +61,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")
     if isinstance(cfg.images, ListConfig):
         raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
-    if cfg.watch or video.is_video(str(cfg.images)):
+    if cfg.watch or video.is_video(str(expanded(str(cfg.images)))):
         return moving(cfg, source, folder)
     photographs = without_output(find_photographs(str(cfg.images)), folder)
     annotations = AnnotationFile(expanded(cfg.annotations)) if cfg.annotations else None
@@ -97,14 +97,15 @@ def moving(cfg: DictConfig, source: Path, folder: Path) -> None:
         raise ConfigError(f"watch={watched}: this is no folder")
     if watched and folder.resolve() == watched.resolve():
         raise ConfigError(f"output={folder}: its pictures would be taken as images; name another folder")
+    what = str(expanded(str(cfg.images)))
     if not watched:
-        video.open_video(str(cfg.images)).release()  # before TensorFlow is imported
+        video.open_video(what).release()  # before TensorFlow is imported
     detector, shown = opened(cfg, source), video.Shown(cfg.score, cfg.tile)
     folder.mkdir(parents=True, exist_ok=True)
     if watched:
         video.watch(detector, watched, folder, shown)
     else:
-        video.predict_video(detector, str(cfg.images), folder, cfg.every, shown)
+        video.predict_video(detector, what, folder, cfg.every, shown)
 
 
 def find_photographs(what: str) -> Photographs:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("detect")
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 STREAMS = ("rtsp://", "rtmp://", "http://", "https://", "udp://")
+WHOLE = 0.95  # the share of the frames that a container promises, which a whole file has: some only estimate them
 RATE = 25.0  # frames a second, of a source that does not tell it
 LOOK = 0.5  # seconds between two looks into a watched folder
 
@@ -80,13 +81,14 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
     capture = open_video(what)
     name = f"camera{what}" if is_camera(what) else Path(what.split("?")[0]).stem or "stream"
     rate = capture.get(cv2.CAP_PROP_FPS) or RATE
-    total = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) // every
+    promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    total = -(-promised // every)
     target = folder / f"{name}.mp4"
     if target.exists() and Path(what).exists() and target.samefile(what):
         raise ConfigError(f"output={folder}: it would overwrite the input {what}; name another folder")
     categories = categories_of(detector.classes, detector.category_ids)
     rows: list[dict[str, object]] = []
-    writer, count, started = None, 0, time.perf_counter()
+    writer, count, number, started = None, 0, -1, time.perf_counter()
     progress = ProgressLine("predict", total, 30.0)
     try:
         for number, image in frames(capture, every):
@@ -99,6 +101,8 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
             rows += [{**row, "seconds": round(number / rate, 3)} for row in found_rows]
             count += 1
             progress.update(count, {"images/s": count / (time.perf_counter() - started)})
+        if 0 < count < WHOLE * total:
+            log.warning("%s: it ends early, after %d of %d frames; it may be damaged", what, number + 1, promised)
     except KeyboardInterrupt:
         log.info("ended by Ctrl-C")
     finally:

@@ -118,6 +118,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def refuse_written_by_hand(path: Path, mark: str) -> None:
+    """Raises ConfigError if a file is there that a command did not make. mark: what its files have near their start."""
+    if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")[:500]:
+        raise ConfigError(f"{path} is there already, and was not made {mark}; give another name= or output=")
+
+
 def write_json(path: Path, data: object, indent: int | None = 2) -> None:
     """Writes strict JSON atomically."""
     write_text(path, strict_json(data, indent) + "\n")

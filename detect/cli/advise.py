@@ -32,6 +32,8 @@ def main(cfg: DictConfig) -> None:
     folder = expanded(cfg.output)
     refuse_unwritable(folder, "output")
     refuse_inside_data(cfg, folder, "output")
+    if cfg.propose == "experiment":
+        rules.place(folder, cfg.name)
     dataset = open_dataset(cfg, cfg.decode)
     about = outline(dataset)
     if not about["boxes"]:
@@ -47,7 +49,7 @@ def main(cfg: DictConfig) -> None:
     chosen = choose(cfg, dataset, like, options(), given())
     command = f"detect train --config-dir {folder} experiment={cfg.name}"
     about_it = ["", *reasons(chosen, dataset, like)]
-    head = [f"Proposed by detect advise for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]
+    head = [f"Proposed {rules.BY} for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]
     file = rules.write_experiment(folder, cfg.name, rules.experiment_text(head, chosen.choices, chosen.values))
     for line in [*about_it, *expected(chosen), f"wrote {file}; train it with", f"  {command}"]:
         log.info(line)

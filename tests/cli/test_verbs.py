@@ -328,9 +328,10 @@ def test_a_folder_below_the_users_own(small_run, tmp_path, monkeypatch):
 
 
 def test_an_export_that_is_replaced_takes_its_scores_along(tmp_path):
-    writer.write_beside(tmp_path, ["a"], {})
+    cfg = OmegaConf.create({"run": str(tmp_path)})
+    writer.write_beside(cfg, tmp_path, ["a"], {})
     (tmp_path / "evaluation").mkdir()
-    writer.write_beside(tmp_path, ["a"], {})
+    writer.write_beside(cfg, tmp_path, ["a"], {})
     assert not (tmp_path / "evaluation").exists()
 
 
@@ -340,7 +341,7 @@ def test_what_an_export_leaves(small_run, exported):
     assert report["parity"]["partners"] >= 0.95 and report["parity"]["sqnr_db"] >= 60
     assert report["parity"]["largest_score_difference"] >= 0 and report["parity"]["relative"] <= 1e-3
     assert report["parity"]["frames"] == 4 and report["parity"]["source"] == "val of digits"
-    assert report["bytes"] > 1e5 and report["latency_ms"] > 0
+    assert report["bytes"] > 1e5 and report["latency_ms"] > 0 and report["steps"] == 12
     assert report["operators"]["DepthwiseConv2dNative"] == {"float32": 13}
     assert report["scores"]["images"] == 4 and set(report["scores"]["file"]) == set(FIGURES)
     assert (

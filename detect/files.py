@@ -24,8 +24,14 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with the user's own folder in place of `~`. One of a user who does not exist stays as it is."""
-    return Path(os.path.expanduser(path))
+    """A path with the user's own folder in place of `~`. One of a user who does not exist stays as it is.
+
+    Raises ConfigError for what is no path.
+    """
+    try:
+        return Path(os.path.expanduser(path))
+    except TypeError:
+        raise ConfigError(f"{path}: expected one path") from None
 
 
 @contextlib.contextmanager

@@ -105,10 +105,11 @@ def _path_as_it_is(line: str, config_name: str) -> str:
     if os.path.exists(os.path.expanduser(value)):
         return f"{key}={quoted(value)}"
     try:
-        parse([line])
+        (override,) = parse([line])
     except ConfigError:
         return f"{key}={quoted(value)}"
-    return line
+    number = not override.is_sweep_override() and isinstance(override.value(), int | float)
+    return f"{key}={quoted(value)}" if number else line  # a folder called 2024
 
 
 def _is_word(line: str) -> bool:

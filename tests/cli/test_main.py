@@ -405,6 +405,11 @@ def test_paths_are_taken_as_they_are(program, name):
     assert program.jobs[1].resume == str(Path("runs", name).resolve())
 
 
+def test_a_folder_may_be_called_as_a_number(program):
+    assert program("dataset.root=0100", "hydra.run.dir=2024") == 0
+    assert program.jobs[0].dataset.root == "0100" and Path("2024/.hydra").is_dir()
+
+
 def test_the_users_own_folder_in_the_name_of_a_run_folder(program, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert program("hydra.run.dir=~/runs/a") == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
+from detect.data.split import SPLITS
 from detect.errors import ConfigError, printable
 from detect.files import expanded
 from detect.runs.unstarted import refuse_unwritable
@@ -26,6 +27,10 @@ def main(cfg: DictConfig) -> None:
     from detect.studies.writer import rewrite, write
 
     if cfg.run is not None:
+        if others := [key for key in ("study", "runs", "output") if cfg[key] is not None]:
+            raise ConfigError(
+                f"{others[0]}={cfg[others[0]]}: run=RUN writes the page of one run into its folder, alone"
+            )
         from detect.studies.run_page import write_page
 
         run = expanded(cfg.run)
@@ -35,6 +40,9 @@ def main(cfg: DictConfig) -> None:
         return
     if cfg.rows not in ROWS:
         raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")
+    splits = [cfg.splits] if isinstance(cfg.splits, str) else list(cfg.splits or ())
+    if not splits or not set(splits) <= set(SPLITS):
+        raise ConfigError(f"splits={cfg.splits} is not legal: expected a list of {', '.join(SPLITS)}")
     if cfg.keep not in (True, False, None):
         raise ConfigError(f"keep={cfg.keep} is not legal: expected true, false or null")
     if cfg.runs is None and cfg.study is None:
@@ -46,7 +54,7 @@ def main(cfg: DictConfig) -> None:
     if runs is None:
         log.info("%s\nno run folders: wrote the tables in %s again from its CSV", rewrite(output), output)
         return
-    text = write(runs, output, splits=cfg.splits, rows=cfg.rows, baseline=cfg.baseline, keep=cfg.keep)
+    text = write(runs, output, splits=splits, rows=cfg.rows, baseline=cfg.baseline, keep=cfg.keep)
     log.info("%s\nwrote results.csv, table.md, pictures and report.html into %s", text, output)
 
 

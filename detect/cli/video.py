@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from detect.data.image_file import IMAGE_SUFFIXES, read_image
+from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_image
 from detect.data.text import printable
 from detect.errors import ConfigError, DataError, first_few
 from detect.evaluation.coco_json import Row, categories_of, rows_of
@@ -138,6 +138,8 @@ Stamp = tuple[int, int]
 def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> list[Path]:
     """The images in a folder that are new or written again, and that did not change since the look before.
 
+    Those of a format that is not read, such as HEIC, are among them: they are named when reading fails.
+
     seen: what the look before saw, and is changed; a file that is still written changes between two looks. done: the
     images that were read, as they were then. Raises DataError if the folder can't be read any more.
     """
@@ -147,7 +149,7 @@ def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> l
         raise DataError(f"watch={folder}: can't read the folder any more ({error.strerror})") from error
     ready = []
     for path in paths:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path.suffix.lower() not in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES):
             continue
         try:
             about = path.stat()

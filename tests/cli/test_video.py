@@ -131,6 +131,14 @@ def test_a_file_that_is_written_again_is_read_again(planted, tmp_path, monkeypat
     ]
 
 
+def test_an_image_of_a_format_that_is_not_read_is_named(planted, tmp_path, caplog):
+    run = planted(FOUND)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "IMG_1.HEIC").write_bytes(b"no picture that OpenCV reads")
+    video.watch(Detector.load(run), tmp_path / "in", tmp_path, video.Shown(0.0, None), looks=2)
+    assert "IMG_1.HEIC: " in caplog.text
+
+
 def test_a_watched_folder_that_goes_away_is_one_message(tmp_path):
     with pytest.raises(DataError, match=r"watch=.*gone: "):
         video.settled(tmp_path / "gone", {}, {})

@@ -58,9 +58,8 @@ def write(
         reported_runs = completed([*reported_runs, *_earlier(output, reported_runs, keep)], baseline)
         arms = sorted({run.member.cell.arm for run in reported_runs})
         if baseline is not None and baseline not in arms:
-            log.warning(
-                "baseline=%s: no run has this arm, so nothing is compared; there are %s", baseline, first_few(arms)
-            )
+            told = "baseline=%s: no run has this arm, so nothing is compared; there are %s"
+            log.warning(told, baseline, first_few(arms))
     elif keep is not False and (lost := _others(output, reported_runs)):
         raise DataError(
             f"{output / RESULTS} has {counted(len(lost), 'training run')} whose folders are not here, and this report "

@@ -177,6 +177,6 @@ class Detector:
 
 def _check_score(score: object) -> None:
     """Raises ConfigError unless it is a share, `auto` or `per_class`."""
-    share = isinstance(score, numbers.Real) and not isinstance(score, bool) and 0 <= score <= 1
+    share = isinstance(score, numbers.Real) and not isinstance(score, bool) and 0 <= float(score) <= 1
     if not share and score not in ("auto", "per_class"):
         raise ConfigError(f"score={score!r} is not legal: expected a number from 0 to 1, auto or per_class")

@@ -1,5 +1,6 @@
 """A trained detector as a Python object: `Detector.load(run_or_file)(images)`."""
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,15 +82,20 @@ class Detector:
         Raises WeightsError for any other path, and for a run that has no best checkpoint yet; ConfigError if the
         suppression can't be changed, because it is inside a file.
         """
+        if not isinstance(class_agnostic, bool | None):
+            raise ConfigError(f"class_agnostic={class_agnostic} is not legal: expected True, False or None")
         with trusting(trust):
             return cls(**vars(loaders.load(expanded(path), stage, class_agnostic, threads)))
 
-    def __call__(self, images: Images, score: float = 0.0, tile: int | str | None = None) -> list[Detections]:
+    def __call__(self, images: Images, score: float | str = 0.0, tile: int | str | None = None) -> list[Detections]:
         """images: one or several, of any sizes: paths, a folder, PIL images, uint8 arrays and tensors in RGB or grey.
 
-        Leaves out detections below `score`. Raises DataError, naming the image, for anything else.
-        tile: cuts large images into tiles of this side, or `auto` (`detect.geometry.tiles`), beside the whole image.
+        score: leaves out detections below it: 0 to 1, or `auto` or `per_class` (`shown`). tile: cuts large images into
+        tiles of this side, or `auto` (`detect.geometry.tiles`), beside the whole image. Raises DataError, naming the
+        image, for what is no image, and ConfigError for another score or tile.
         """
+        _check_score(score)
+        tiles.check(tile)
         images, found = given_images.listed(images), list[Detections]()
         for start in range(0, len(images), BATCH):
             batch = [pixels(image, f"image {start + k}") for k, image in enumerate(images[start : start + BATCH])]
@@ -97,8 +103,9 @@ class Detector:
                 if len(classes) and not 1 <= classes.min() <= classes.max() <= len(self.classes):
                     odd = {int(c) for c in classes} - set(range(1, len(self.classes) + 1))
                     raise WeightsError(f"{self.name}: it finds class {min(odd)}; legal are 1 to {len(self.classes)}")
-                kept = scores >= score
-                names = tuple(self.classes[c - 1] for c in classes[kept])
+                every = Detections(boxes, scores, classes, tuple(self.classes[c - 1] for c in classes))
+                kept = np.flatnonzero(self.shown(every, score))
+                names = tuple(every.names[k] for k in kept)
                 found.append(Detections(boxes[kept], scores[kept], classes[kept], names))
         return found
 
@@ -166,3 +173,10 @@ class Detector:
             progress.update(start + len(batch), {})
         progress.close()
         return evaluator.result(), evaluator
+
+
+def _check_score(score: object) -> None:
+    """Raises ConfigError unless it is a share, `auto` or `per_class`."""
+    share = isinstance(score, numbers.Real) and not isinstance(score, bool) and 0 <= float(score) <= 1
+    if not share and score not in ("auto", "per_class"):
+        raise ConfigError(f"score={score!r} is not legal: expected a number from 0 to 1, auto or per_class")

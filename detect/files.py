@@ -24,8 +24,14 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with the user's own folder in place of `~`. One of a user who does not exist stays as it is."""
-    return Path(os.path.expanduser(path))
+    """A path with the user's own folder in place of `~`. One of a user who does not exist stays as it is.
+
+    Raises ConfigError for what is no path.
+    """
+    try:
+        return Path(os.path.expanduser(path))
+    except TypeError:
+        raise ConfigError(f"{path}: expected one path") from None
 
 
 @contextlib.contextmanager
@@ -116,6 +122,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically, in UTF-8."""
     with replacing(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_written_by_hand(path: Path, mark: str) -> None:
+    """Raises ConfigError if a file is there that a command did not make. mark: what its files have near their start."""
+    if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")[:500]:
+        raise ConfigError(f"{path} is there already, and was not made {mark}; give another name= or output=")
 
 
 def write_json(path: Path, data: object, indent: int | None = 2) -> None:

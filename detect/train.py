@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.config.resume import Command
+from detect.files import expanded
 from detect.runs import disk, start, unstarted
 from detect.runs.folder import RunFolder
 from detect.runs.start import Run, start_run
@@ -20,7 +21,7 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     Raises UserError, before TensorFlow is imported, for a bad configuration or bad data. A start that fails leaves no
     new folder.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     if (score := finished(cfg, folder)) is not None:
         return score
     own = RunFolder(folder).of_worker(worker(cfg)).path

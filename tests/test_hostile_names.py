@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from detect.advice import rules
 from detect.cli import main as cli
@@ -156,7 +157,7 @@ def test_suspected_labels_and_labels_beside_an_export(tmp_path):
     assert rows[0]["file"] == "one\\x1b\\n/=x.png" and not any(row["found"].startswith(("=", "+", "@")) for row in rows)
     content = json.loads((tmp_path / suspects.JSON).read_text())
     assert [row["name"] for row in content["categories"]] == list(NAMES)  # json has its own escapes
-    writer.write_beside(tmp_path, NAMES, {})
+    writer.write_beside(OmegaConf.create({"run": str(tmp_path)}), tmp_path, NAMES, {})
     labels = (tmp_path / "labels.txt").read_text(encoding="utf-8")
     assert not harmful(labels) and labels.split("\n") == [*map(printable, NAMES), ""]
 

@@ -12,10 +12,12 @@ import yaml
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage, coverage
 from detect.errors import printable
+from detect.files import refuse_written_by_hand, write_text
 from detect.geometry.boxes import area
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 
+BY = "by detect advise"
 SMALL_SIDE = 16.0
 """Pixels of the frame: at least nine tenths of the boxes should have this side, which is two cells at stride 8."""
 MULTIPLE, LEAST, MOST = 32, 192, 512
@@ -91,9 +93,16 @@ def experiment_text(head: Sequence[str], choices: Mapping[str, str], values: Map
     return "\n".join(["# @package _global_", *(f"# {printable(line)}".rstrip() for line in head), body])
 
 
+def place(folder: Path, name: str) -> Path:
+    """The file of an experiment. Raises ConfigError if one is there that a user has written."""
+    path = folder / "experiment" / f"{name}.yaml"
+    refuse_written_by_hand(path, BY)
+    return path
+
+
 def write_experiment(folder: Path, name: str, text: str) -> Path:
     """Writes `FOLDER/experiment/NAME.yaml`; with `--config-dir FOLDER` it is `experiment=NAME`."""
-    path = folder / "experiment" / f"{name}.yaml"
+    path = place(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path

@@ -18,6 +18,7 @@ from detect.errors import ConfigError, DataError
 from detect.files import expanded
 from detect.runs.dataset import open_dataset
 from detect.runs.summary import network
+from detect.runs.unstarted import refuse_unwritable
 from detect.studies.nearest import nearest
 
 log = logging.getLogger("detect")
@@ -29,7 +30,10 @@ def main(cfg: DictConfig) -> None:
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
     folder = expanded(cfg.output)
+    refuse_unwritable(folder, "output")
     refuse_inside_data(cfg, folder, "output")
+    if cfg.propose == "experiment":
+        rules.place(folder, cfg.name)
     dataset = open_dataset(cfg, cfg.decode)
     about = outline(dataset)
     if not about["boxes"]:
@@ -45,7 +49,7 @@ def main(cfg: DictConfig) -> None:
     chosen = choose(cfg, dataset, like, options(), given())
     command = f"detect train --config-dir {folder} experiment={cfg.name}"
     about_it = ["", *reasons(chosen, dataset, like)]
-    head = [f"Proposed by detect advise for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]
+    head = [f"Proposed {rules.BY} for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]
     file = rules.write_experiment(folder, cfg.name, rules.experiment_text(head, chosen.choices, chosen.values))
     for line in [*about_it, *expected(chosen), f"wrote {file}; train it with", f"  {command}"]:
         log.info(line)

@@ -9,11 +9,12 @@ from omegaconf import DictConfig, ListConfig
 
 from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
-from detect.data.subset import evenly_spread
+from detect.data.subset import evenly_spread, limit
 from detect.errors import ConfigError, DataError
 from detect.files import expanded
 from detect.runs.dataset import check_ground_truth, open_dataset
 from detect.runs.folder import RunFolder
+from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
     from detect.export.timing import Model
@@ -34,6 +35,7 @@ def main(cfg: DictConfig) -> None:
     if run is not None and not RunFolder(run).is_run:
         raise ConfigError(f"run={run}: this is no run folder, which has a config.yaml; name exports with model=[...]")
     folder = expanded(cfg.output or (run / "benchmark" if run else "benchmark"))
+    refuse_unwritable(folder, "output")
     dataset = _dataset(cfg, run) if cfg.images else None
     from detect.export import benchmark  # imports TensorFlow
 
@@ -50,7 +52,12 @@ def _dataset(cfg: DictConfig, run: Path | None) -> DetectionDataset | None:
     """The data set of the command, or that of the run; None if there is neither."""
     if not cfg.get("dataset") and run is None:
         return None
-    dataset = open_dataset(cfg if run is None or cfg.get("dataset") else RunFolder(run).saved_config())
+    if run is None or cfg.get("dataset"):
+        dataset = open_dataset(cfg)
+    else:
+        saved = RunFolder(run).saved_config()
+        dataset = open_dataset(saved)
+        RunFolder(run).warn_of_other_data(limit(dataset, saved.limit, saved.seed))
     dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)
     return dataset

@@ -10,6 +10,7 @@ from detect.cli.main import verb
 from detect.errors import ConfigError, DataError, UserError, printable
 from detect.files import expanded
 from detect.runs.folder import RunFolder
+from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
 
@@ -25,13 +26,14 @@ def main(cfg: DictConfig) -> None:
     if len(given) < 2:
         raise ConfigError("compare: name two or more run folders: detect compare RUN RUN")
     folders = [place(expanded(one), cfg.split) for one in given]
+    output = expanded(cfg.output) if cfg.output else folders[0] / "comparison"
+    refuse_unwritable(output, "output")
     if len(set(folders)) < len(folders):
         raise ConfigError(f"compare: {given[0]} and another one are the same; name different detectors")
     pairs = zip(given, folders, strict=True)
     contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder)) for name, folder in pairs]
     found = compare(contenders)
     log.info("%s: %s", cfg.split, printable_table(found.lines()))
-    output = expanded(cfg.output) if cfg.output else folders[0] / "comparison"
     comparison_files.write(output, found, cfg.split, image_files(folders, cfg.split))
     log.info("tables and images are in %s", printable(output))
 

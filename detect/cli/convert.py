@@ -23,6 +23,7 @@ from detect.errors import ConfigError, DataError, first_few
 from detect.evaluation.coco_files import write_coco
 from detect.files import expanded
 from detect.runs.dataset import read_dataset
+from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
 
@@ -48,10 +49,11 @@ def main(cfg: DictConfig) -> None:
     folder = expanded(cfg.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"output={cfg.output}: the folder is not empty; name a new one")
+    refuse_unwritable(folder.parent, "output")
     if folder.resolve() == Path.cwd():
         raise ConfigError(f"output={cfg.output}: this is the current folder, which can't be replaced; name a new one")
     if source:
-        dataset = found_by(Path(source), cfg.images, cfg.score)
+        dataset = found_by(expanded(source), cfg.images, cfg.score)
     else:
         refuse_inside_data(cfg, folder, "output")
         dataset = read_dataset(cfg, cfg.decode)

@@ -1,17 +1,18 @@
 """Scores a detector on the data set of its run or on another one: `detect evaluate run=RUN [split=test]`."""
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
+from detect.data.subset import limit
 from detect.errors import ConfigError, DataError
-from detect.files import write_json
+from detect.files import expanded, write_json
 from detect.geometry import tiles
 from detect.runs.dataset import check_ground_truth, open_dataset
 from detect.runs.folder import RunFolder
+from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
     from detect.evaluation.coco import Scores
@@ -22,21 +23,30 @@ log = logging.getLogger("detect")
 @verb("evaluate")
 def main(cfg: DictConfig) -> float | None:
     """Prints COCO's twelve metrics and the metrics of each class, and lists suspected labels; returns AP."""
-    source = Path(cfg.run or cfg.model or "")
     if bool(cfg.run) == bool(cfg.model):
         raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
+    source, key = expanded(cfg.run or cfg.model), "run" if cfg.run else "model"
+    if not source.exists():
+        raise ConfigError(f"{key}={source}: there is no such file or folder")
+    if cfg.output:
+        refuse_unwritable(expanded(cfg.output), "output")
     tiles.check(cfg.tile)
     places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless a user moved it
     run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
     elif run is not None:
-        dataset = open_dataset(run.saved_config())
+        saved = run.saved_config()
+        dataset = open_dataset(saved)
         known = list(run.class_names())
         if list(dataset.classes) != known:
             raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")
+        run.warn_of_other_data(limit(dataset, saved.limit, saved.seed))
     else:
-        raise ConfigError("evaluate: an exported model needs a data set: dataset=voc dataset.root=DIR")
+        raise ConfigError(
+            f"evaluate: {key}={source} is not in the folder of a run, so it needs a data set: "
+            "dataset=voc dataset.root=DIR"
+        )
     dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)
 
@@ -50,7 +60,7 @@ def main(cfg: DictConfig) -> float | None:
     detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
     dataset = dataset.with_classes(detector.classes)
     other = f"_{file_name(dataset.name)}" if cfg.run and cfg.get("dataset") else ""  # the page shows the run's own data
-    folder = Path(cfg.output or (source.parent if source.is_file() else source) / f"evaluation{other}")
+    folder = expanded(cfg.output or (source.parent if source.is_file() else source) / f"evaluation{other}")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
     if run is not None and not cfg.get("dataset") and cfg.tile is None:

@@ -24,6 +24,7 @@ from detect.modeling.interface import Detector
 from detect.reporting import pictures as draw
 from detect.runs.dataset import dataset_of, threads
 from detect.runs.folder import RunFolder
+from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
 SHOWN_FINDINGS = 20
@@ -46,7 +47,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.only == "network":
         report_network(cfg, dataset.num_classes)
         return
-    folder = Path(cfg.output or "inspection")
+    folder = expanded(cfg.output or "inspection")
+    refuse_unwritable(folder, "output")
     refuse_inside_data(cfg, folder, "output")
     for line in dataset.describe():
         log.info(line)
@@ -167,12 +169,14 @@ def report_layers(cfg: DictConfig) -> None:
     """Prints the layers of a run's float detector that int8 damages most; writes all as CSV, picture, TensorBoard."""
     if not cfg.run:
         raise ConfigError("inspect quantize: name a run folder: run=RUN")
+    run = expanded(cfg.run)
+    folder = expanded(cfg.output or run / "quantize_layers")
+    refuse_unwritable(folder, "output")
     from detect import detector as finder
     from detect.quantization import sensitivity, sensitivity_report
     from detect.quantization.spec import Spec
     from detect.training import finished  # imports TensorFlow
 
-    run = expanded(cfg.run)
     architecture = finder.Detector.load(run, cfg.stage or "detector").architecture
     if architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model has no Keras layers; name the run folder")
@@ -183,7 +187,6 @@ def report_layers(cfg: DictConfig) -> None:
     layers = sensitivity.layer_damage(
         architecture.model, inputs, Spec(per_channel=cfg.weights == "per_channel", ranges="calibrated")
     )
-    folder = Path(cfg.output or run / "quantize_layers")
     folder.mkdir(parents=True, exist_ok=True)
     sensitivity_report.write_csv(folder / "quantize_layers.csv", layers)
     picture = sensitivity_report.picture(layers)

@@ -1,6 +1,7 @@
 """Translates a pipeline.config of the TF Object Detection API into an experiment: `detect migrate pipeline.config`."""
 
 import logging
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,10 @@ from detect.cli.main import verb
 from detect.config.check import CONFIG_DIR
 from detect.config.compose import compose
 from detect.errors import ConfigError, printable
-from detect.files import absolute, expanded, write_text
+from detect.files import absolute, expanded, refuse_written_by_hand, write_text
 from detect.migration import experiment
 from detect.migration.pipeline import read, translate
+from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,13 +34,18 @@ def main(cfg: "DictConfig") -> Path:
         raise ConfigError(f"name={name}: an experiment of this program has this name; give another one")
     command = f"detect train --config-dir {folder} experiment={name}"
     file = folder / "experiment" / f"{name}.yaml"
+    refuse_unwritable(file.parent, "output")
+    refuse_written_by_hand(file, experiment.BY)
+    text = experiment.text(source, command, found)
+    with tempfile.TemporaryDirectory() as trial:
+        (Path(trial) / "experiment").mkdir()
+        write_text(Path(trial) / "experiment" / f"{name}.yaml", text)
+        try:
+            compose([f"experiment={name}", *(f"{key}=x" for key in needed(found.values))], config_dir=trial)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: its values are not legal here: {error}") from error
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, experiment.text(source, command, found))
-    try:
-        compose([f"experiment={name}", *(f"{key}=x" for key in needed(found.values))], config_dir=folder)
-    except ConfigError as error:
-        file.unlink()
-        raise ConfigError(f"{source}: its values are not legal here: {error}") from error
+    write_text(file, text)
     for line in experiment.notes(found):
         for part in textwrap.wrap(line, 79, subsequent_indent="  "):
             log.info("%s", printable(part))

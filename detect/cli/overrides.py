@@ -13,7 +13,6 @@ A typo costs a second and leaves no run folder. Nothing here imports TensorFlow.
 import argparse
 import difflib
 import itertools
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,26 +95,8 @@ def read(argv: list[str], config_name: str) -> Command:
     flags = [token for token in argv if not (rest and token == rest[0] and rest.pop(0))]
     folder = config_folder(options.config_dir) if options.config_dir else None
     name = (options.config_name or config_name).removesuffix(".yaml")
-    lines = tuple(_path_as_it_is(line, config_name) for line in options.overrides)
+    lines = tuple(options.overrides)
     return Command(name, tuple(flags), lines, options, folder, trust.asked(lines))
-
-
-def _path_as_it_is(line: str, config_name: str) -> str:
-    """The override with its value in quotes, if it is a path that exists or that Hydra's grammar can't read.
-
-    So a name with brackets or commas needs no quotes: `images=IMG[1].jpg`.
-    """
-    key, _, value = line.partition("=")
-    keys = ("run", "model", "output", "annotations", "config", *(["images"] if config_name == "predict" else []))
-    if key not in keys or not value or value[0] in "'\"":
-        return line
-    if os.path.exists(os.path.expanduser(value)):
-        return f"{key}={quoted(value)}"
-    try:
-        parse([line])
-    except ConfigError:
-        return f"{key}={quoted(value)}"
-    return line
 
 
 def prepare(command: Command) -> Command:
@@ -144,12 +125,14 @@ def _prepared(command: Command) -> Command:
                 request.past.refuse_changes(cfg)
             if command.options.cfg is None:
                 check.check(cfg)
-                if check.makes_runs(cfg) and not command.multirun:
-                    sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
                 if check.makes_runs(cfg):
                     kind = "sweep" if command.multirun else "run"
+                    if not cfg.hydra[kind].dir:
+                        raise ConfigError(f"hydra.{kind}.dir is empty; name a folder, or . for the current one")
                     unstarted.refuse_unwritable(Path(str(cfg.hydra[kind].dir)), f"hydra.{kind}.dir")
                     check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
+                    if not command.multirun:
+                        sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):
                     cells.add(cfg, " ".join(str(o.input_line) for o in job if not o.is_hydra_override()))

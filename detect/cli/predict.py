@@ -20,6 +20,7 @@ from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.coco_json import Category, ImageId, Row, categories_of, file_names, rows_of
 from detect.files import expanded, write_json
 from detect.geometry import tiles
+from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
     from detect.detector import Detector
@@ -54,14 +55,13 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")
     source = expanded(cfg.run or cfg.model)
     folder = expanded(cfg.output or (source.parent if source.is_file() else source) / "predictions")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output={folder}: this is a file; name a folder")
+    refuse_unwritable(folder, "output")
     tiles.check(cfg.tile)
     if bool(cfg.watch) == (cfg.images is not None):
         raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")
     if isinstance(cfg.images, ListConfig):
         raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
-    if cfg.watch or video.is_video(str(cfg.images)):
+    if cfg.watch or video.is_video(str(expanded(str(cfg.images)))):
         return moving(cfg, source, folder)
     photographs = without_output(find_photographs(str(cfg.images)), folder)
     annotations = AnnotationFile(expanded(cfg.annotations)) if cfg.annotations else None
@@ -97,14 +97,15 @@ def moving(cfg: DictConfig, source: Path, folder: Path) -> None:
         raise ConfigError(f"watch={watched}: this is no folder")
     if watched and folder.resolve() == watched.resolve():
         raise ConfigError(f"output={folder}: its pictures would be taken as images; name another folder")
+    what = str(expanded(str(cfg.images)))
     if not watched:
-        video.open_video(str(cfg.images)).release()  # before TensorFlow is imported
+        video.open_video(what).release()  # before TensorFlow is imported
     detector, shown = opened(cfg, source), video.Shown(cfg.score, cfg.tile)
     folder.mkdir(parents=True, exist_ok=True)
     if watched:
         video.watch(detector, watched, folder, shown)
     else:
-        video.predict_video(detector, str(cfg.images), folder, cfg.every, shown)
+        video.predict_video(detector, what, folder, cfg.every, shown)
 
 
 def find_photographs(what: str) -> Photographs:

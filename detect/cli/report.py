@@ -8,8 +8,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
+from detect.data.split import SPLITS
 from detect.errors import ConfigError, printable
 from detect.files import expanded
+from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
 STUDIES, RUNS = Path("experiments"), Path("runs")
@@ -25,12 +27,22 @@ def main(cfg: DictConfig) -> None:
     from detect.studies.writer import rewrite, write
 
     if cfg.run is not None:
+        if others := [key for key in ("study", "runs", "output") if cfg[key] is not None]:
+            raise ConfigError(
+                f"{others[0]}={cfg[others[0]]}: run=RUN writes the page of one run into its folder, alone"
+            )
         from detect.studies.run_page import write_page
 
-        log.info("wrote %s", printable(write_page(expanded(cfg.run))))
+        run = expanded(cfg.run)
+        if not run.is_dir():
+            raise ConfigError(f"run={run}: there is no such folder")
+        log.info("wrote %s", printable(write_page(run)))
         return
     if cfg.rows not in ROWS:
         raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")
+    splits = [cfg.splits] if isinstance(cfg.splits, str) else list(cfg.splits or ())
+    if not splits or not set(splits) <= set(SPLITS):
+        raise ConfigError(f"splits={cfg.splits} is not legal: expected a list of {', '.join(SPLITS)}")
     if cfg.keep not in (True, False, None):
         raise ConfigError(f"keep={cfg.keep} is not legal: expected true, false or null")
     if cfg.runs is None and cfg.study is None:
@@ -42,7 +54,7 @@ def main(cfg: DictConfig) -> None:
     if runs is None:
         log.info("%s\nno run folders: wrote the tables in %s again from its CSV", rewrite(output), output)
         return
-    text = write(runs, output, splits=cfg.splits, rows=cfg.rows, baseline=cfg.baseline, keep=cfg.keep)
+    text = write(runs, output, splits=splits, rows=cfg.rows, baseline=cfg.baseline, keep=cfg.keep)
     log.info("%s\nwrote results.csv, table.md, pictures and report.html into %s", text, output)
 
 
@@ -64,8 +76,9 @@ def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
     """
     if cfg.study is None and cfg.output is None:
         raise ConfigError("output=null is not legal with runs=: give output=DIR, for example experiments/NAME")
-    study = Path(cfg.study or cfg.output)
-    output = Path(cfg.output or STUDIES / study.name)
+    study = expanded(cfg.study or cfg.output)
+    output = expanded(cfg.output or STUDIES / study.name)
+    refuse_unwritable(output, "output")
     if cfg.runs is not None:
         return cfg.runs, output
     folders = [folder for folder in (RUNS / study, study) if folder.is_dir() and not is_results(folder)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from detect.data.image_file import IMAGE_SUFFIXES, read_image
+from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_image
 from detect.data.text import printable
 from detect.errors import ConfigError, DataError, first_few
 from detect.evaluation.coco_json import Row, categories_of, rows_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("detect")
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 STREAMS = ("rtsp://", "rtmp://", "http://", "https://", "udp://")
+WHOLE = 0.95  # the share of the frames that a container promises, which a whole file has: some only estimate them
 RATE = 25.0  # frames a second, of a source that does not tell it
 LOOK = 0.5  # seconds between two looks into a watched folder
 
@@ -80,13 +81,14 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
     capture = open_video(what)
     name = f"camera{what}" if is_camera(what) else Path(what.split("?")[0]).stem or "stream"
     rate = capture.get(cv2.CAP_PROP_FPS) or RATE
-    total = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) // every
+    promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    total = -(-promised // every)
     target = folder / f"{name}.mp4"
     if target.exists() and Path(what).exists() and target.samefile(what):
         raise ConfigError(f"output={folder}: it would overwrite the input {what}; name another folder")
     categories = categories_of(detector.classes, detector.category_ids)
     rows: list[dict[str, object]] = []
-    writer, count, started = None, 0, time.perf_counter()
+    writer, count, number, started = None, 0, -1, time.perf_counter()
     progress = ProgressLine("predict", total, 30.0)
     try:
         for number, image in frames(capture, every):
@@ -99,6 +101,8 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
             rows += [{**row, "seconds": round(number / rate, 3)} for row in found_rows]
             count += 1
             progress.update(count, {"images/s": count / (time.perf_counter() - started)})
+        if 0 < count < WHOLE * total:
+            log.warning("%s: it ends early, after %d of %d frames; it may be damaged", what, number + 1, promised)
     except KeyboardInterrupt:
         log.info("ended by Ctrl-C")
     finally:
@@ -134,6 +138,8 @@ Stamp = tuple[int, int]
 def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> list[Path]:
     """The images in a folder that are new or written again, and that did not change since the look before.
 
+    Those of a format that is not read, such as HEIC, are among them: they are named when reading fails.
+
     seen: what the look before saw, and is changed; a file that is still written changes between two looks. done: the
     images that were read, as they were then. Raises DataError if the folder can't be read any more.
     """
@@ -143,7 +149,7 @@ def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> l
         raise DataError(f"watch={folder}: can't read the folder any more ({error.strerror})") from error
     ready = []
     for path in paths:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path.suffix.lower() not in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES):
             continue
         try:
             about = path.stat()

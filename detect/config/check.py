@@ -49,7 +49,7 @@ COUNT_IS_DERIVED = "the class count is derived from the data set's class names (
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError, which names every missing value, illegal value and argument that a `_target_` lacks."""
     tree = plain(cfg)
-    problems = [*_missing(tree), *_out_of_range(tree), *_target_problems(tree)]
+    problems = [*_missing(tree), *_out_of_range(tree), *_of_another_kind(tree), *_target_problems(tree)]
     if tree.get("minutes") is not None and tree.get("epochs") is not None:
         problems.append(
             f"minutes={tree['minutes']} and epochs={tree['epochs']} contradict each other: give one of them"
@@ -145,6 +145,22 @@ def _out_of_range(tree: Tree) -> Iterator[str]:
         for legal in _legal_of(key):
             if value != "???" and not below(key, called) and not legal.admits(value):
                 yield legal.refusal(key, value)
+
+
+def _of_another_kind(tree: Tree) -> Iterator[str]:
+    """Messages for folders of data that are no path, and for hooks that are no nodes with a `_target_`."""
+    for path, node in targets(tree).items():
+        if not str(node["_target_"]).startswith("detect.data."):
+            continue
+        if "root" in node and not isinstance(node["root"], str | int | float):
+            told = "null" if node["root"] is None else node["root"]
+            yield f"{path}.root={told} is not legal: expected the path of a folder or a file"
+        if "roots" in node and node["roots"] != "???" and not (isinstance(node["roots"], list) and node["roots"]):
+            told = "null" if node["roots"] is None else node["roots"]
+            yield f"{path}.roots={told} is not legal: expected a list of folders, as [DIR,DIR]"
+    hooks = tree.get("hooks") or []
+    if not (isinstance(hooks, list) and all(isinstance(hook, dict) and "_target_" in hook for hook in hooks)):
+        yield f"hooks={hooks} is not legal: expected a list of classes with arguments, as [{{_target_: my.Hook}}]"
 
 
 @functools.lru_cache(maxsize=4096)

@@ -14,10 +14,11 @@ export quantize=X   means export quantization=X, because `quantize` is a group o
 """
 
 import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from detect.config.grammar import quoted
+from detect.config.grammar import parse, quoted
 from detect.config.tree import nearest, read_yaml
 from detect.errors import ConfigError
 from detect.files import absolute
@@ -27,6 +28,12 @@ PUBLIC = "public"
 
 ONLY = ("data", "network", "quantize")
 """The parts that `detect inspect` can show alone."""
+
+PATHS = (
+    *("run", "model", "output", "annotations", "config", "resume", "watch", "cache", "init.path"),
+    *("dataset.root", "classify.dataset.root", "hydra.run.dir", "hydra.sweep.dir"),
+)
+"""Keys that hold one path."""
 
 
 def written_out(
@@ -42,6 +49,7 @@ def written_out(
     Raises ConfigError for an `init` that is neither an option, nor a published name, nor a file or folder.
     """
     options, names = groups.get("init", []), catalogue(folders)
+    lines = [_path_as_it_is(line, config_name) for line in lines]
     if config_name == "compare":
         lines = _compared(lines)
     worded = [line for given in lines for line in _word(given, names, config_name)]
@@ -75,18 +83,45 @@ def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
     if config_name == "advise" and line == "rate":
         return ["propose=rate"]
     words = {"report": "study", "migrate": "config"}
-    if config_name in words and "=" not in line:
+    if config_name in words and _is_word(line):
         return [f"{words[config_name]}={quoted(line)}"]
     if config_name != "fetch" or "=" in line:
         return [line]
     return [f"name={quoted(line)}", *_held(names.get(line, PUBLIC), "init/archives@archives")]
 
 
+def _path_as_it_is(line: str, config_name: str) -> str:
+    """The override with its value in quotes, if it is a path that exists or that Hydra's grammar can't read.
+
+    So a name with brackets, blanks or commas needs no quotes: `images=IMG[1].jpg`, `dataset.root=photos (1)`.
+    """
+    key, _, value = line.partition("=")
+    keys = (*PATHS, *(["images"] if config_name in ("predict", "convert") else []))
+    if key not in keys or not value or value[0] in "'\"":
+        return line
+    if key.startswith("hydra."):  # Hydra makes this folder, and does not know `~`
+        value = os.path.expanduser(value)
+        line = f"{key}={value}"
+    if os.path.exists(os.path.expanduser(value)):
+        return f"{key}={quoted(value)}"
+    try:
+        (override,) = parse([line])
+    except ConfigError:
+        return f"{key}={quoted(value)}"
+    number = not override.is_sweep_override() and isinstance(override.value(), int | float)
+    return f"{key}={quoted(value)}" if number else line  # a folder called 2024
+
+
+def _is_word(line: str) -> bool:
+    """Whether a line is no override but a word, such as a path that exists, which may hold `=`."""
+    return "=" not in line or os.path.exists(os.path.expanduser(line))
+
+
 def _compared(lines: Iterable[str]) -> list[str]:
     """Writes out the words of `detect compare` as one list."""
     lines = list(lines)
-    words = [line for line in lines if "=" not in line]
-    others = [line for line in lines if "=" in line]
+    words = [line for line in lines if _is_word(line)]
+    others = [line for line in lines if not _is_word(line)]
     return [*others, f"runs=[{','.join(quoted(word) for word in words)}]"] if words else others
 
 

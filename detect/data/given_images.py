@@ -53,7 +53,7 @@ def pixels(image: Given, name: str = "the image") -> np.ndarray:
     name: for messages. Raises DataError for what is no such image.
     """
     if isinstance(image, str | Path):
-        return read_image(image)
+        return read_image(expanded(image))
     if isinstance(image, pil.Image):
         sixteen = image.mode.startswith(("I", "F"))
         image = ImageOps.exif_transpose(image)

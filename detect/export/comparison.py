@@ -1,7 +1,6 @@
 """Compares an exported model with its run: the best detections in pairs, and AP on the same images."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -12,6 +11,7 @@ from detect.detector import Detector
 from detect.evaluation import agreement, sqnr
 from detect.evaluation.evaluators import DetectionEvaluator
 from detect.export.images import Images
+from detect.files import expanded
 from detect.geometry.frame import Frame
 from detect.modeling import nms
 from detect.runs.folder import DETECTOR, RunFolder
@@ -44,7 +44,7 @@ def score(
     same = replace(dataset, splits={name: examples if name == split else () for name in dataset.splits})
     networks, origin = {"run": architecture}, {}
     if cfg.quantization == "qat":
-        run = RunFolder(Path(cfg.run))
+        run = RunFolder(expanded(cfg.run))
         own = checkpoint.exists(run.stage(DETECTOR).best)
         origin = {"float_stage": "detector" if own else "quantized"}
         networks["float"] = finished.load_architecture(run, DETECTOR) if own else finished.float_twin(run)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
@@ -11,6 +10,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.errors import DataError
+from detect.files import expanded
 from detect.geometry.frame import Frame
 from detect.runs.dataset import dataset_of
 from detect.runs.folder import RunFolder
@@ -26,11 +26,12 @@ def data_of(cfg: DictConfig, classes: Sequence[str]) -> DetectionDataset | None:
 
     For `ptq`, which measures its ranges on it, it raises DataError instead.
     """
-    saved = RunFolder(Path(cfg.run)).saved_config()
+    run = RunFolder(expanded(cfg.run))
     try:
-        dataset = dataset_of(saved, decode=False)
+        dataset = dataset_of(run.saved_config(), decode=False)
         if dataset.classes != tuple(classes):
             raise DataError(f"the run was trained on {list(classes)}; its data set now has {list(dataset.classes)}")
+        run.warn_of_other_data(dataset)
         return dataset
     except DataError as reason:
         if cfg.quantization == "ptq":

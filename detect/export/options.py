@@ -5,10 +5,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detect.errors import ConfigError
+from detect.files import expanded
 from detect.portable.packages import MODEL, require
 from detect.runs.folder import TFLITE_MODEL, RunFolder
+from detect.runs.unstarted import refuse_unwritable
 
 LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
+SAVED_MODEL = "saved_model.pb"
+FILES = {"saved_model": SAVED_MODEL, "tflite": TFLITE_MODEL, **MODEL}
+"""The file of each format in the folder of an export."""
 
 
 def destination(cfg: DictConfig) -> Path:
@@ -20,15 +25,27 @@ def destination(cfg: DictConfig) -> Path:
         raise ConfigError("export: name a run folder: run=RUN")
     check(cfg)
     check_stage(cfg)
-    folder = Path(cfg.output or Path(cfg.run) / default_name(cfg))
+    folder = expanded(cfg.output or expanded(cfg.run) / default_name(cfg))
+    refuse_unwritable(folder, "output")
     if folder.exists() and not cfg.overwrite:
         raise ConfigError(f"output={folder} exists; name another folder or give overwrite=true")
+    refuse_other_content(cfg, folder)
     return folder
+
+
+def refuse_other_content(cfg: DictConfig, folder: Path) -> None:
+    """Raises ConfigError for a run folder, and for a folder with a model of another format: which of the two would be
+    opened later, its name does not tell."""
+    if RunFolder(folder).is_run:
+        raise ConfigError(f"output={folder}: this is a run folder; name another one, such as {folder}/{cfg.format}")
+    held = [name for kind, name in FILES.items() if kind != cfg.format and (folder / name).exists()]
+    if held:
+        raise ConfigError(f"output={folder}: it holds {held[0]}, a model of another format; name another folder")
 
 
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError for settings that contradict each other, before TensorFlow is imported."""
-    named = {".tflite": TFLITE_MODEL, ".onnx": MODEL["onnx"], ".xml": MODEL["openvino"]}
+    named = {Path(name).suffix: name for name in FILES.values() if name != SAVED_MODEL}
     if file := named.get(Path(str(cfg.output or "")).suffix):
         raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {file}")
     if cfg.format != "tflite":
@@ -67,9 +84,10 @@ def check_target(cfg: DictConfig) -> None:
 
 def check_stage(cfg: DictConfig) -> None:
     """Raises ConfigError if the run lacks the stage to export; the message names a run or a command that has it."""
-    if not RunFolder(Path(cfg.run)).is_run:
+    run = RunFolder(expanded(cfg.run))
+    if not run.is_run:
         return  # loading raises the error
-    saved = RunFolder(Path(cfg.run)).saved_config()
+    saved = run.saved_config()
     quantize = saved.get("quantize") or {}
     if cfg.quantization == "qat":
         if not quantize.get("enabled"):

@@ -16,11 +16,12 @@ from detect.errors import ConfigError, printable
 from detect.export import comparison, images
 from detect.export import saved_model as graph
 from detect.export.options import ANCHORS, LABELS
-from detect.files import write_json
+from detect.files import expanded, write_json
 from detect.geometry.frame import Frame
 from detect.portable.packages import MODEL, WRITES
 from detect.runs import provenance
 from detect.runs.folder import DETECTOR, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
+from detect.runs.stage_folder import summary_of
 from detect.tflite import accuracy, operators, package, parity
 from detect.tflite.metadata import Settings
 from detect.training import finished
@@ -53,7 +54,7 @@ def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None
         report = {"operators": operators.of_saved_model(new)} | measured(cfg, detector, new, compared)
         judge(cfg, comparison.disagreement(report["parity"]))
         shutil.copytree(new, folder, dirs_exist_ok=True)
-    write_beside(folder, detector.classes, {**report, **provenance.collect()})
+    write_beside(cfg, folder, detector.classes, {**report, **provenance.collect()})
     if problem := accuracy.complaint(report["scores"], cfg.quantization):
         log.warning("%s: the resize inside the file rounds some pixels differently", problem)
     tell(report)
@@ -80,7 +81,7 @@ def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
         shutil.copytree(new, folder, dirs_exist_ok=True)
     about_run = provenance.collect()
     about_run["versions"] |= {name: provenance.version(name) for name in WRITES[cfg.format]}
-    write_beside(folder, detector.classes, {**report, **about_run})
+    write_beside(cfg, folder, detector.classes, {**report, **about_run})
     tell(report)
 
 
@@ -121,7 +122,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     dataset = images.data_of(cfg, detector.classes)
     source, real, training = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     plain = package.Options(nms=options.nms, batch=options.batch)
-    in_float = finished.float_twin(RunFolder(Path(cfg.run))) if options.quantize == "qat" else architecture
+    in_float = finished.float_twin(RunFolder(expanded(cfg.run))) if options.quantize == "qat" else architecture
     reference = package.build(in_float.model, settings, plain)
     file = reference if options == plain else package.build(architecture.model, settings, options, training)
     report = package.report(file, reference, architecture.model, settings, options, real, cfg.timings)
@@ -137,7 +138,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     report["options"]["class_agnostic"] = cfg.class_agnostic
     about = {"format": "tflite", "representative": len(training), **report, **provenance.collect()}
     about["versions"] |= {"ai-edge-litert": provenance.version("ai-edge-litert")}
-    write_beside(folder, detector.classes, about)
+    write_beside(cfg, folder, detector.classes, about)
     for line in package.table(report):
         log.info(line)
 
@@ -151,10 +152,15 @@ def judge(cfg: DictConfig, *problems: str | None) -> None:
         log.warning(found)
 
 
-def write_beside(folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
-    """Writes the class names and `export.json` beside the model."""
+def write_beside(cfg: DictConfig, folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
+    """Writes the class names and `export.json` beside the model; `steps` are those of the run, which may be extended
+    later. Scores of a model that was there before go away."""
+    if (folder / EXPORT).exists() and (scored := folder / "evaluation").is_dir():
+        log.info("removed %s, the scores of the earlier model", scored)
+        shutil.rmtree(scored)
     (folder / LABELS).write_text("\n".join(map(printable, classes)) + "\n", encoding="utf-8")
-    write_json(folder / EXPORT, report)
+    run = summary_of(RunFolder(expanded(cfg.run)).summary, {}) or {}
+    write_json(folder / EXPORT, {**report, "steps": run.get("steps")})
     log.info("wrote %s", folder)
 
 

@@ -12,6 +12,7 @@ from detect.errors import printable
 from detect.migration.translation import Translation
 
 WIDTH = 118
+BY = "by detect migrate"
 
 
 def name_of(file: Path) -> str:
@@ -31,7 +32,7 @@ def notes(found: Translation) -> list[str]:
 
 def text(source: Path, command: str, found: Translation) -> str:
     """The experiment as YAML: a comment with its source and the account, options of groups, values."""
-    head = [f"Translated from {source.name} by detect migrate.", f"Command:  {command}", *notes(found)]
+    head = [f"Translated from {source.name} {BY}.", f"Command:  {command}", *notes(found)]
     comments = [line for each in head for line in textwrap.wrap(each, WIDTH - 2, subsequent_indent="  ")]
     order = [(group, option) for group, option in found.choices.items() if "@" not in group]
     order += [(group, option) for group, option in found.choices.items() if "@" in group]

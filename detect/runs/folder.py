@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detect.config.resume import EXTENDABLE, Command, extensions
 from detect.config.tree import load_yaml, plain
-from detect.errors import ConfigError, DataError, InUse, UserError
+from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
 from detect.files import read_json, write_json, write_text
 from detect.runs import forms
 from detect.runs.stage_folder import METRICS, SUMMARY, StageFolder, summary_of
@@ -267,19 +267,28 @@ class RunFolder:
 
     def refuse_other_data(self, dataset: "DetectionDataset") -> None:
         """Raises DataError, which names what changed, if the run was begun on other data."""
+        if changed := self._changed(dataset):
+            head = f"run folder {self.path}: the data set {dataset.name} is not what the run was begun on"
+            raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")
+
+    def warn_of_other_data(self, dataset: "DetectionDataset") -> None:
+        """Warns of what changed since the run was begun: scores may then be those of training images."""
+        if changed := self._changed(dataset):
+            head = f"{self.path}: the data set {dataset.name} is not what the run was trained on"
+            log.warning("%s", printable_lines("\n  ".join([head, *changed])))
+
+    def _changed(self, dataset: "DetectionDataset") -> list[str]:
+        """What differs from the data that the run was begun on; empty if that is not known."""
         from detect.runs import data_record
 
         if not self.data.exists():
-            return
+            return []
         try:
             before = forms.read(self.data, forms.DATA)
         except DataError as error:
             log.warning("%s; whether the data changed is not known", error)
-            return
-        changed = data_record.changes(before, data_record.record(dataset))
-        if changed:
-            head = f"run folder {self.path}: the data set {dataset.name} is not what the run was begun on"
-            raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")
+            return []
+        return data_record.changes(before, data_record.record(dataset))
 
     def extensions(self, cfg: DictConfig) -> dict[str, tuple[object, object]]:
         """The keys with which `resume=RUN` extends the run in the folder, with their values before and now.

@@ -298,7 +298,9 @@ def exported(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> Table | N
         ms = next((f"{value:.1f}" for name, value in times.items() if not name.endswith("float32")), "n/a")
         values = [_figure((ap.get(key) or {}).get("AP")) for key in ("file", "run")]
         kind = file_kind(about, folder)
-        rows.append((folder.name, kind, *values, str(ap.get("images", "")), f"{about['bytes'] / 1e6:.2f}", ms))
+        earlier = about.get("steps") not in (None, run.summary["steps"])  # the run was extended
+        name = f"{folder.name} (after {about['steps']} steps)" if earlier else folder.name
+        rows.append((name, kind, *values, str(ap.get("images", "")), f"{about['bytes'] / 1e6:.2f}", ms))
     heads = ("folder", "kind", "AP", "AP of the run", "images", "MB", "ms")
     note = "AP of file and run on the same images of the same split; ms of one image with one thread."
     return Table(heads, tuple(rows), "**Exported files**", note) if rows else None

@@ -56,6 +56,15 @@ def write(
     reported_runs = [reported(run, splits) for run in records.runs]
     if "runs" in wanted:
         reported_runs = completed([*reported_runs, *_earlier(output, reported_runs, keep)], baseline)
+        arms = sorted({run.member.cell.arm for run in reported_runs})
+        if baseline is not None and baseline not in arms:
+            told = "baseline=%s: no run has this arm, so nothing is compared; there are %s"
+            log.warning(told, baseline, first_few(arms))
+    elif keep is not False and (lost := _others(output, reported_runs)):
+        raise DataError(
+            f"{output / RESULTS} has {counted(len(lost), 'training run')} whose folders are not here, and this report "
+            "has no table of training runs: name another output, or lose them with keep=false"
+        )
     makers = {
         "runs": lambda: run_rows(reported_runs),
         "measured": lambda: measured_rows(records),
@@ -78,7 +87,7 @@ def _earlier(output: Path, runs: Sequence[Reported], keep: bool | None) -> list[
     """The runs of the earlier report in `output` that stay."""
     if keep is False:
         return []
-    found = others(output / RESULTS, output / pictures.CURVES_DATA, [run.member for run in runs])
+    found = _others(output, runs)
     names = first_few(run.rows[0].get("run") or f"{run.member.cell.arm} (seed {run.member.seed})" for run in found)
     if found and keep is None:
         raise DataError(
@@ -88,6 +97,11 @@ def _earlier(output: Path, runs: Sequence[Reported], keep: bool | None) -> list[
     if found:
         log.info("kept from the earlier report: %s: %s", counted(len(found), "training run"), names)
     return found
+
+
+def _others(output: Path, runs: Sequence[Reported]) -> list[Reported]:
+    """The runs of the earlier report in `output` that are not among `runs`."""
+    return others(output / RESULTS, output / pictures.CURVES_DATA, [run.member for run in runs])
 
 
 def rewrite(folder: Path) -> str:

@@ -56,6 +56,15 @@ def test_the_experiment_file_is_yaml_with_its_head():
     }
 
 
+def test_an_experiment_of_the_user_is_not_replaced(tmp_path):
+    text = rules.experiment_text([f"Proposed {rules.BY} for digits."], {}, {"seed": 1})
+    file = rules.write_experiment(tmp_path, "mine", text)
+    assert rules.write_experiment(tmp_path, "mine", text) == file
+    file.write_text("# @package _global_\nseed: 3\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml is there already, and was not made by detect advise"):
+        rules.place(tmp_path, "mine")
+
+
 @pytest.fixture(scope="module")
 def advised(tmp_path_factory):
     """What `detect advise` prints of the digits, and the experiment that it writes."""

@@ -395,6 +395,31 @@ def test_init_path_is_taken_as_it_is(program, name):
     }
 
 
+@pytest.mark.parametrize("name", ["photos (1)", "a, b", "it's [2]", "x=1"])
+def test_paths_are_taken_as_they_are(program, name):
+    Path(name).mkdir()
+    assert program(f"dataset.root={name}", "hydra.run.dir=runs/x (1)") == 0
+    assert program.jobs[0].dataset.root == name
+    Path("runs/x (1)").rename(f"runs/{name}")
+    assert program(f"resume=runs/{name}") == 0
+    assert program.jobs[1].resume == str(Path("runs", name).resolve())
+
+
+def test_a_folder_may_be_called_as_a_number(program):
+    assert program("dataset.root=0100", "hydra.run.dir=2024") == 0
+    assert program.jobs[0].dataset.root == "0100" and Path("2024/.hydra").is_dir()
+
+
+def test_the_users_own_folder_in_the_name_of_a_run_folder(program, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert program("hydra.run.dir=~/runs/a") == 0
+    assert (tmp_path / "home/runs/a/.hydra").is_dir() and not Path("~").exists()
+
+
+def test_an_empty_run_folder_is_refused(refused):
+    assert "hydra.run.dir is empty; name a folder" in refused("hydra.run.dir=")
+
+
 def test_init_takes_folders_and_checkpoint_prefixes(program):
     write(Path("model.ckpt.index"), "")
     Path("earlier run").mkdir()

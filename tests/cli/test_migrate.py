@@ -83,3 +83,18 @@ def test_a_word_without_a_key_is_the_file(tmp_path):
     done = program.run("migrate", bad, folder=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr == f"detect migrate: {bad}:1: model.center_net: center_net has no counterpart here\n"
+
+
+def test_a_file_that_is_there_stays_if_the_new_one_is_refused(tmp_path, migrate):
+    migrate(f"config={CONFIG}", f"output={tmp_path}")
+    file = tmp_path / "experiment" / "tiny_fpn.yaml"
+    before = file.read_text()
+    (tmp_path / "tiny_fpn.config").write_text(CONFIG.read_text().replace("iou_threshold: ", "iou_threshold: 7"))
+    with pytest.raises(ConfigError, match="its values are not legal here"):
+        migrate(f"config={tmp_path}/tiny_fpn.config", f"output={tmp_path}")
+    assert file.read_text() == before
+    migrate(f"config={CONFIG}", f"output={tmp_path}")  # its own file is replaced
+    file.write_text("# @package _global_\nseed: 3\n")
+    with pytest.raises(ConfigError, match=r"tiny_fpn\.yaml is there already, and was not made by detect migrate"):
+        migrate(f"config={CONFIG}", f"output={tmp_path}")
+    assert file.read_text().endswith("seed: 3\n")

@@ -137,7 +137,7 @@ def test_nothing_to_predict_is_an_error_that_tells_what_is_there(planted, tmp_pa
     for images in (f"{tmp_path}/photos", f"{tmp_path}/photos/*"):
         with pytest.raises(DataError, match=r"there is no image; 1 files of other kinds are there: notes\.txt"):
             call("predict", f"run={run}", f"images={images}")
-    with pytest.raises(ConfigError, match=r"output=.*notes\.txt: this is a file"):
+    with pytest.raises(ConfigError, match=r"output=.*notes\.txt is not a folder"):
         call("predict", f"run={run}", f"images={tmp_path}", f"output={tmp_path}/photos/notes.txt")
 
 

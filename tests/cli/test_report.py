@@ -106,6 +106,9 @@ def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
         (["runs=runs"], "output=null is not legal .*: give output=DIR"),
         (["study=old", "runs=gone"], "runs=gone: no such folder"),
         (["keep=some"], "keep=some is not legal: expected true, false or null"),
+        (["study=old", "splits=tset"], "splits=tset is not legal: expected a list of train, val, test"),
+        (["run=[a,b]"], r"\['a', 'b'\]: expected one path"),
+        (["run=a", "study=old"], "study=old: run=RUN writes the page of one run"),
         (["rows=all"], "rows=all is not legal: expected runs, exports, measured or null"),
     ],
 )
@@ -126,6 +129,27 @@ def test_rows_of_runs_that_are_not_here_go_away_only_if_asked(place):
     call("study=old", "runs=[a,b]")  # the run of the earlier version, which had no name of a folder
     call("study=old", "runs=a", "keep=false")
     assert {row["arm"] for row in read_csv(Path("experiments/old/results.csv"))} == {"one"}
+
+
+def test_one_split_is_a_list_of_one(place):
+    make_run(place / "a", "one")
+    call("runs=a", "output=new", "splits=val")
+    assert {row["split"] for row in read_csv(Path("new/results.csv"))} == {"val"}
+
+
+def test_a_report_of_exports_does_not_remove_runs_that_are_not_here(place):
+    make_run(place / "a", "one")
+    (place / "a" / "tflite").mkdir()
+    (place / "a" / "tflite" / "export.json").write_text('{"bytes": 1, "format": "tflite", "options": {}}')
+    with pytest.raises(DataError, match=r"old/results\.csv has 1 training run .* no table of training runs"):
+        call("study=old", "runs=a", "rows=exports")
+    assert Path("experiments/old/results.csv").read_text() == CSV
+
+
+def test_a_baseline_that_no_run_has_is_named(place, caplog):
+    make_run(place / "a", "one")
+    call("runs=a", "output=new", "baseline=oen")
+    assert "baseline=oen: no run has this arm, so nothing is compared; there are one" in caplog.text
 
 
 def test_nothing_to_make_anew(tmp_path, monkeypatch):

@@ -12,11 +12,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
+from detect.config.compose import compose
 from detect.config.tree import plain
 from detect.data.notes import Notes
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.evaluation.coco import FIGURES
 from detect.evaluation.coco_files import write_coco
+from detect.evaluation.thresholds import Shipped
+from detect.export import options, writer
 from tests.closeness import assert_same_detections
 
 
@@ -92,6 +95,21 @@ def test_evaluate_refuses_a_split_without_images_and_an_unknown_run(small_run, t
         call("evaluate")
     with pytest.raises(ConfigError, match="needs a data set"):
         call("evaluate", f"model={tmp_path}")
+    with pytest.raises(ConfigError, match=f"run={tmp_path}/no: there is no such file or folder"):
+        call("evaluate", f"run={tmp_path}/no")
+
+
+def test_scores_on_data_that_changed_come_with_a_warning(small_run, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "train", "eval"))
+    call("evaluate", f"run={run}")
+    assert "not what the run was trained on" not in caplog.text
+    cfg = OmegaConf.load(run / "config.yaml")
+    cfg.dataset.images = {"train": 15, "val": 4, "test": 5}  # the drawn splits move
+    OmegaConf.save(cfg, run / "config.yaml")
+    call("evaluate", f"run={run}")
+    assert f"{run}: the data set digits is not what the run was trained on" in caplog.text
+    assert "images that are new: 1" in caplog.text
 
 
 def test_the_run_has_a_page_a_split_of_errors_and_thresholds(small_run):
@@ -284,13 +302,46 @@ def test_export_does_not_overwrite_unasked(small_run, exported):
         call("export", f"run={small_run[0]}", f"output={exported}")
 
 
+@pytest.mark.parametrize("output", ["file", "file/deeper"])
+@pytest.mark.parametrize("words", [["export", "overwrite=true"], ["evaluate"], ["inspect", "only=quantize"]])
+def test_an_output_that_is_a_file_is_refused_before_the_work(small_run, tmp_path, output, words):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=f"output={tmp_path}/{output}: {tmp_path}/file is not a folder"):
+        call(words[0], f"run={small_run[0]}", *words[1:], f"output={tmp_path}/{output}")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_export_does_not_mix_with_a_run_or_another_format(small_run, exported):
+    with pytest.raises(ConfigError, match=f"output={small_run[0]}: this is a run folder"):
+        call("export", f"run={small_run[0]}", "overwrite=true", f"output={small_run[0]}")
+    with pytest.raises(ConfigError, match=r"it holds saved_model\.pb, a model of another format"):
+        call("export", f"run={small_run[0]}", "format=tflite", "overwrite=true", f"output={exported}")
+
+
+def test_a_folder_below_the_users_own(small_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(small_run[0].parent))
+    monkeypatch.chdir(tmp_path)
+    call("evaluate", f"run='~/{small_run[0].name}'", "output='~/scored'")
+    assert (small_run[0].parent / "scored/test_scores.json").is_file() and not (tmp_path / "~").exists()
+    cfg = compose([f"run='~/{small_run[0].name}'"], "export")
+    assert options.destination(cfg) == small_run[0] / "saved_model"
+
+
+def test_an_export_that_is_replaced_takes_its_scores_along(tmp_path):
+    cfg = OmegaConf.create({"run": str(tmp_path)})
+    writer.write_beside(cfg, tmp_path, ["a"], {})
+    (tmp_path / "evaluation").mkdir()
+    writer.write_beside(cfg, tmp_path, ["a"], {})
+    assert not (tmp_path / "evaluation").exists()
+
+
 def test_what_an_export_leaves(small_run, exported):
     report = json.loads((exported / "export.json").read_text())
     assert report["parity"]["limit"] == {"partners": 0.95, "sqnr_db": 60.0, "relative": 1e-3}
     assert report["parity"]["partners"] >= 0.95 and report["parity"]["sqnr_db"] >= 60
     assert report["parity"]["largest_score_difference"] >= 0 and report["parity"]["relative"] <= 1e-3
     assert report["parity"]["frames"] == 4 and report["parity"]["source"] == "val of digits"
-    assert report["bytes"] > 1e5 and report["latency_ms"] > 0
+    assert report["bytes"] > 1e5 and report["latency_ms"] > 0 and report["steps"] == 12
     assert report["operators"]["DepthwiseConv2dNative"] == {"float32": 13}
     assert report["scores"]["images"] == 4 and set(report["scores"]["file"]) == set(FIGURES)
     assert (
@@ -490,6 +541,22 @@ def test_detector_batches_equal_singles_and_scores_are_filtered(detector, photog
     for a, b in zip(together, alone, strict=True):
         assert_same_detections(parts(a), parts(b), a.boxes.max())
         assert len(a.names) == len(a.scores) and (a.scores >= 0.02).all() and (b.scores >= 0.02).all()
+
+
+@pytest.mark.parametrize("given", [{"score": 50}, {"score": "0.5"}, {"score": None}, {"tile": 0}, {"tile": True}])
+def test_scores_and_tiles_that_are_not_legal(detector, given):
+    ((key, value),) = given.items()
+    with pytest.raises(ConfigError, match=f"{key}={value!r}"):
+        detector(np.zeros((8, 8, 3), np.uint8), **given)
+
+
+def test_scores_in_words_are_those_that_were_stored(detector, photographs, monkeypatch):
+    path = sorted(photographs.iterdir())[0]
+    (every,) = detector(path)
+    threshold = Shipped(float(every.scores[2]), (None,) * len(detector.classes), "val")
+    monkeypatch.setattr(detector, "threshold", threshold)
+    (best,) = detector(path, score="auto")
+    assert len(best.names) == len(best.boxes) == (every.scores >= every.scores[2]).sum() < len(every.names)
 
 
 def test_detector_refuses_what_is_neither(tmp_path):

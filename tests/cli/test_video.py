@@ -45,6 +45,19 @@ def test_a_video(planted, tmp_path, every, numbers):
     assert ok and changed[3:22, 3:22].any() and not changed[30:, 40:].any()  # the box is drawn
 
 
+def test_a_video_that_ends_early_is_named(planted, tmp_path, caplog):
+    whole = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (160, 120))
+    for _ in range(6):
+        whole.write(np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
+    whole.release()
+    run, content = planted(FOUND), (tmp_path / "film.avi").read_bytes()
+    call("predict", f"run={run}", f"images={tmp_path}/film.avi", f"output={tmp_path}/out")
+    assert "ends early" not in caplog.text
+    (tmp_path / "part.avi").write_bytes(content[: 3 * len(content) // 5])
+    call("predict", f"run={run}", f"images={tmp_path}/part.avi", f"output={tmp_path}/out")
+    assert "part.avi: it ends early, after" in caplog.text and "of 6 frames; it may be damaged" in caplog.text
+
+
 def test_what_is_a_video():
     named = {"0": True, "a.MP4": True, "rtsp://host/x": True, "photos": False, "a.jpg": False, "*.png": False}
     assert {name: video.is_video(name) for name in named} == named
@@ -116,6 +129,14 @@ def test_a_file_that_is_written_again_is_read_again(planted, tmp_path, monkeypat
         ("camera.png", "dog", 1),
         ("slow.png", "cat", 2),
     ]
+
+
+def test_an_image_of_a_format_that_is_not_read_is_named(planted, tmp_path, caplog):
+    run = planted(FOUND)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "IMG_1.HEIC").write_bytes(b"no picture that OpenCV reads")
+    video.watch(Detector.load(run), tmp_path / "in", tmp_path, video.Shown(0.0, None), looks=2)
+    assert "IMG_1.HEIC: " in caplog.text
 
 
 def test_a_watched_folder_that_goes_away_is_one_message(tmp_path):

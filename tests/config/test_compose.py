@@ -89,6 +89,13 @@ def test_it_knows_the_short_ways(tmp_path):
     assert compose(["network"], "inspect").only == "network"
 
 
+def test_words_may_be_paths_with_equals_signs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("seed=0", "seed=1"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert compose(["runs/seed=0", "runs/seed=1", "split=val"], "compare").runs == ["runs/seed=0", "runs/seed=1"]
+
+
 def test_it_takes_a_folder_of_the_users_own(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 11\n")
@@ -104,6 +111,12 @@ def test_it_takes_a_folder_of_the_users_own(tmp_path):
         (["dataset=digits", "backbone=mobilenet_v3_small", "backbone.variant=tiny"],
          "backbone.variant=tiny is not legal: expected one of large, small"),
         ([], "dataset.root is missing: give dataset.root=DIR, or train on the embedded data set: dataset=digits"),
+        (["dataset.root=null"], "dataset.root=null is not legal: expected the path of a folder or a file"),
+        (["dataset=join", "dataset.roots=a"], "dataset.roots=a is not legal: expected a list of folders, as [DIR,DIR]"),
+        (["dataset=digits", "hooks=mine.Hook"],
+         "hooks=mine.Hook is not legal: expected a list of classes with arguments, as [{_target_: my.Hook}]"),
+        (["dataset=digits", "hooks=[mine.Hook]"],
+         "hooks=['mine.Hook'] is not legal: expected a list of classes with arguments, as [{_target_: my.Hook}]"),
         (["seed=1,2"], "seed=1,2: several values make a sweep, which needs -m; seed=[...] is a list, "
                        "seed='...' is text"),
     ],

@@ -77,6 +77,17 @@ def test_what_the_page_says(run):
     assert text.count("data:image/png") == 1 and text.count("data:image/jpeg") == 1
 
 
+def test_a_file_that_was_exported_before_the_run_was_extended_says_so(run):
+    steps = json.loads((run / "summary.json").read_text())["steps"]
+    for name, of in (("new", steps), ("old", steps - 1), ("older version", None)):
+        (run / name).mkdir()
+        (run / name / "export.json").write_text(
+            json.dumps({"bytes": 1, "format": "tflite", "options": {}, "steps": of})
+        )
+    _, found = cells(run)
+    assert "new" in found and f"old (after {steps - 1} steps)" in found and "older version" in found
+
+
 def test_a_list_of_evaluate_is_taken(run):
     (run / "evaluation").mkdir()
     lines = "rank,file,image_id,reason,score,label,found\n1,far.jpg,3,never found,0.75,cat,\n"

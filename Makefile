@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE # where an image of a container sets it, each program would compile all modules again
-.PHONY: help install demo test test-slow test-faults test-growth lint format fuzz audit docs bench bench-gpu lock clean
+.PHONY: help install demo test test-slow test-faults test-growth lint format fuzz audit docs bench bench-gpu install-size lock clean
 
 help: ## what make can do
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,12 @@ $(PEER)/.installed:
 	@$(PYTHON) -m venv $(PEER)
 	@$(PEER)/bin/python -m pip --disable-pip-version-check -q install torch==2.14.1 torchvision==0.29.1
 	@touch $@
+
+install-size: ## packages, disk space and import times of an installation without extras
+	@rm -rf build/plain && $(PYTHON) -m venv build/plain
+	@build/plain/bin/python -m pip -q install --upgrade pip
+	@build/plain/bin/python -m pip -q install .
+	build/plain/bin/python scripts/install_size.py
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@$(PYTHON) -m venv build/uv

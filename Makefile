@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE # where an image of a container sets it, each p
 .PHONY: help install demo test test-slow test-faults test-growth lint format fuzz audit docs bench bench-gpu install-size lock clean
 
 help: ## what make can do
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## .venv with what the lock file names, and the package
 

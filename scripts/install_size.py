@@ -1,6 +1,6 @@
 """What the installation of this Python takes: packages, megabytes on disk, and seconds of imports.
 
-    make install-size
+make install-size
 """
 
 import subprocess

@@ -62,7 +62,7 @@ FEW = 3
 WORD = 24  # characters of a word that may be broken anywhere
 LONG = 16
 """A figure with more characters, such as one with its interval, may go on in a second line."""
-NUMERIC = re.compile(r"\[[-+.\d, ]+\]|[-+]?[\d.]+(e[-+]?\d+)?%?( [±/(\[].*|, n = .*)?|n/a|-|no pair|")
+NUMERIC = re.compile(r"\[[-+.\d, ]+\]|[-+]?[\d.]+(e[-+]?\d+)?%?( [±/(\[].*)?|n/a|-|no pair|")
 
 
 def page(title: str, parts: Sequence[Part]) -> str:

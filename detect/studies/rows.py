@@ -42,7 +42,8 @@ def completed(runs: Sequence[Reported], baseline: str | None = None) -> list[Rep
     named = []
     for run, variant in zip(runs, variants([run.member for run in runs]), strict=True):
         shared = {"variant": variant, "baseline": baseline or ""} if run.member.cell.study else {}
-        named.append(replace(run, rows=tuple(row | shared for row in run.rows)))
+        same = [row if row.get("baseline") == shared.get("baseline") else _without_times(row) for row in run.rows]
+        named.append(replace(run, rows=tuple(row | shared for row in same)))
     levels = _final_ap([run for run in named if run.member.cell.arm == (baseline or GENERIC)])
     return [
         replace(run, rows=tuple(row | _reached(run.curve, levels.get(_rivals(row))) for row in run.rows))
@@ -127,6 +128,11 @@ def _final_ap(runs: Sequence[Reported]) -> dict[Cell, float]:
             if run.curve is not None and row["split"] == run.curve.split and (ap := figure(row, "AP")) is not None:
                 found.setdefault(_rivals(row), []).append(ap)
     return {key: fmean(values) for key, values in found.items()}
+
+
+def _without_times(row: Row) -> Row:
+    """The row without the times to the AP of a baseline."""
+    return {key: value for key, value in row.items() if not key.startswith(("steps to ", "seconds to "))}
 
 
 def _reached(curve: Curve | None, final: float | None) -> Row:

@@ -216,6 +216,14 @@ def test_kept_runs_follow_the_names_of_new_variants(tmp_path, make_run):
     assert {row["variant"] for row in read_csv(tmp_path / "out" / "curves.csv")} == {"", "schedule.rate=1"}
 
 
+def test_kept_rows_do_not_tell_the_times_to_another_baseline(tmp_path, make_run):
+    make_run(tmp_path / "here" / "a")
+    write(tmp_path / "here", tmp_path / "out")
+    make_run(tmp_path / "there" / "b", "fpn")
+    write(tmp_path / "there", tmp_path / "out", keep=True, baseline="none of them")
+    assert not any(row.get("steps to 50%") for row in read_csv(tmp_path / "out" / "results.csv"))
+
+
 def test_a_cell_is_not_kept_beside_its_repetition(tmp_path, make_run):
     make_run(tmp_path / "first" / "a", "crops", 3)
     write(tmp_path / "first", tmp_path / "out")

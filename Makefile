@@ -82,7 +82,7 @@ $(PEER)/.installed:
 	@$(PEER)/bin/python -m pip --disable-pip-version-check -q install torch==2.14.1 torchvision==0.29.1
 	@touch $@
 
-install-size: ## packages, disk space and import times of an installation without extras
+install-size: ## packages, disk space and import times of a new installation
 	@rm -rf build/plain && $(PYTHON) -m venv build/plain
 	@build/plain/bin/python -m pip -q install --upgrade pip
 	@build/plain/bin/python -m pip -q install .

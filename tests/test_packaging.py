@@ -93,7 +93,8 @@ def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path):
 
 
 def test_make_help_lists_the_targets():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     listed = [line.split()[1] for line in done.stdout.splitlines()]
     assert set(TARGETS) <= set(listed)
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -167,6 +167,40 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
                     waiting.append((entry.path, above | {real}))
 
 
+MISSES = 64
+"""The names that a folder does not have, after which it is listed."""
+
+
+class _Folder:
+    """A folder that is asked for many files by name. prefix: its path with a separator at its end, or nothing."""
+
+    def __init__(self, prefix: str):
+        self.prefix, self.misses = prefix, 0
+
+    def file(self, name: str) -> str | None:
+        """The path of the file of a name, or None. Raises OSError or ValueError for a name that no file can have."""
+        path = os.path.join(self.prefix, name)
+        return path if _is_file(path) else None
+
+    def simple(self, name: str) -> str | None:
+        """As `file`, of a name as `_SIMPLE` has it. After some misses the folder is listed, which takes less time."""
+        if self.misses >= MISSES and self._entries and name.partition("/")[0].lower() not in self._entries:
+            return None
+        path = self.prefix + name
+        if _is_file(path):
+            return path
+        self.misses += 1
+        return None
+
+    @cached_property
+    def _entries(self) -> set[str] | None:
+        """The names in the folder in lower case, as some systems take both cases for one; None if it has no list."""
+        try:
+            return {name.lower() for name in os.listdir(self.prefix or ".")}
+        except OSError:
+            return None
+
+
 _SIMPLE = re.compile(r"([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+\.[A-Za-z0-9]+")
 """A relative path that has one form only."""
 _MATCHED = "pictures matched by a name that differs in folder, ending, letter case, escapes or Unicode form"
@@ -185,6 +219,7 @@ class Pictures:
     def __init__(self, folders: Sequence[Path], notes: Notes):
         self.folders = list(dict.fromkeys(folders))
         self.notes = notes
+        self._searched = [_Folder("" if folder == Path(".") else os.path.join(folder, "")) for folder in self.folders]
 
     @cached_property
     def files(self) -> list[str]:
@@ -212,12 +247,12 @@ class Pictures:
     def locate(self, name: str, asked_by: object, stems: bool = False) -> str | None:
         """As `find`, but text: a large data set asks for so many that their `Path` would take most time."""
         simple = _SIMPLE.fullmatch(name)
-        for folder in map(str, self.folders):
-            try:
-                if _is_file(path := os.path.join("" if folder == "." else folder, name)):
+        try:
+            for folder in self._searched:
+                if path := folder.simple(name) if simple else folder.file(name):
                     return path if simple else str(Path(path))
-            except (OSError, ValueError):  # a name that no file can have
-                return None
+        except (OSError, ValueError):  # a name that no file can have
+            return None
         if simple and "/" not in name and len(found := self._named.get(name.lower(), [])) == 1:
             self.notes.add(_MATCHED, f"{name} -> {found[0].rpartition('/')[2]}")
             return str(Path(found[0])) if found[0].startswith("./") else found[0]

@@ -6,6 +6,7 @@ OpenCV decodes. Pillow reads headers, and it explains why OpenCV could not decod
 import io
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -36,6 +37,10 @@ _DECODE = {
 _MOST_PIXELS = 2**30  # OpenCV's own limit, without OPENCV_IO_MAX_IMAGE_PIXELS
 _LARGE, _DENSEST = 50_000_000, 5000  # from so many pixels on, so many pixels to a byte are damage, not an image
 _START = 1 << 12  # bytes of a file in which a plain JPEG begins its scan
+_SEGMENT = struct.Struct(">BBHBHHB").unpack_from
+"""A segment of a JPEG: 255, marker, length; and of the segment of a frame: precision, height, width, components."""
+_FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA  # frames: baseline, extended and progressive
+_PLAIN = {*_FRAMES, _SCAN, 0xC4, 0xDB, 0xDD, 0xE0, 0xFE, *range(0xE2, 0xF0)}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TEXTS = (0x010E, 0x010F, 0x0110)  # EXIF's tags of texts that come before the orientation
@@ -83,21 +88,23 @@ def header(path: Path) -> Header | None:
     """The header of an image file; None if it can't be read."""
     try:
         with _stream(path) as file:
-            return _header(file)
+            return _plain_jpeg(file.read(_START)) or _header(file)
     except _UNREADABLE:
         return None
 
 
-def header_and_end(path: Path) -> tuple[Header | None, bool]:
+def header_and_end(path: str | Path) -> tuple[Header | None, bool]:
     """The `header`, and whether the file is a JPEG without an end-of-image marker in its last 4 KB: it may be cut."""
     cut = False
     try:
         with _stream(path) as file:
-            if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif"):
-                file.seek(max(file.seek(0, os.SEEK_END) - _START, 0))
-                cut = b"\xff\xd9" not in file.read()
-                file.seek(0)
-            return _header(file), cut
+            start = end = file.read(_START)
+            if str(path).lower().endswith((".jpg", ".jpeg", ".jpe", ".jfif")):
+                if len(start) == _START:
+                    file.seek(max(file.seek(0, os.SEEK_END) - _START, 0))
+                    end = file.read()
+                cut = b"\xff\xd9" not in end
+            return _plain_jpeg(start) or _header(file), cut
     except _UNREADABLE:
         return None, cut
 
@@ -171,9 +178,9 @@ def _content(path: str | Path) -> np.ndarray:
     return np.frombuffer(picture.read(), np.uint8) if picture else np.fromfile(path, np.uint8)
 
 
-def _stream(path: Path) -> BinaryIO:
+def _stream(path: str | Path) -> BinaryIO:
     picture = Picture.at(path)
-    return io.BytesIO(picture.read()) if picture else path.open("rb")
+    return io.BytesIO(picture.read()) if picture else open(path, "rb")
 
 
 def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
@@ -204,26 +211,22 @@ def _plain_jpeg(start: bytes) -> Header | None:
 
     APP1 holds EXIF. Pillow reads such files, and takes ten times as long (ITU-T T.81, Annex B, has the segments).
     """
-    place, found = 2, None
-    while start[:2] == b"\xff\xd8" and place + 10 <= len(start) and start[place] == 0xFF:
-        marker, length = start[place + 1], int.from_bytes(start[place + 2 : place + 4])
-        if marker == 0xDA:
-            return found
-        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended and progressive: precision, height, width, components
-            high, wide = (int.from_bytes(start[place + k : place + k + 2]) for k in (5, 7))
-            usual = found is None and start[place + 4] == 8 and start[place + 9] in (1, 3) and high and wide
-            found = Header(wide, high, 1) if usual else None
-            if found is None:
-                return None
-        elif length < 2 or not (marker in (0xC4, 0xDB, 0xDD, 0xE0, 0xFE) or 0xE2 <= marker <= 0xEF):
+    place, found = 2 if start[:2] == b"\xff\xd8" else len(start), None
+    while place + 10 <= len(start):
+        first, marker, length, precision, high, wide, components = _SEGMENT(start, place)
+        if first != 0xFF or marker not in _PLAIN or length < 2:
             return None
+        if marker == _SCAN:
+            return found
+        if marker in _FRAMES:
+            if found or precision != 8 or components not in (1, 3) or not (high and wide):
+                return None
+            found = Header(wide, high, 1)
         place += 2 + length
     return None
 
 
 def _header(file: BinaryIO) -> Header:
-    if plain := _plain_jpeg(file.read(_START)):
-        return plain
     file.seek(0)
     with _opened(file) as image:
         if image.format == "PNG" and "exif" not in image.info:

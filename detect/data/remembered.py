@@ -4,8 +4,8 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import PIL
@@ -23,8 +23,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS checks (
     PRIMARY KEY (folder, name)) WITHOUT ROWID"""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of an image file.
 
     width, height: pixels as displayed; 0 if the header can't be read. orientation: EXIF's 1..8.
@@ -63,7 +62,7 @@ def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = T
     one: dict[Facts | None, Facts] = {facts: facts for facts in known if facts}
 
     def gather(place: int) -> Facts:
-        facts = _gather(Path(names[place]), decode)
+        facts = _gather(names[place], decode)
         return one.setdefault(facts, facts)
 
     gathered = each(gather, fresh, threads)
@@ -74,9 +73,9 @@ def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = T
     return [one[known[row]] for row in rows]
 
 
-def _gather(path: Path, decode: bool) -> Facts:
+def _gather(path: str, decode: bool) -> Facts:
     found, cut = header_and_end(path)
-    reason, bits = examine(path) if decode or cut else (None, 8)
+    reason, bits = examine(Path(path)) if decode or cut else (None, 8)
     return Facts(*(found or Header(0, 0, 1)), decode, reason, bits)
 
 
@@ -99,7 +98,7 @@ def _recall(
 
 
 def _remember(found: Iterable[tuple[str, tuple[int, int], Facts]]) -> None:
-    rows = ((*os.path.split(path), *stamp, _DECODER, *astuple(facts)) for path, stamp, facts in found if stamp[0] >= 0)
+    rows = ((*os.path.split(path), *stamp, _DECODER, *facts) for path, stamp, facts in found if stamp[0] >= 0)
 
     def write(database: sqlite3.Connection) -> None:
         marks = ", ".join("?" * 11)

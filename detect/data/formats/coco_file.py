@@ -3,7 +3,7 @@
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import NoneType
@@ -217,7 +217,7 @@ class CocoFile:
         counts = np.bincount(owners[order], minlength=len(paths))
         return Records(
             paths,
-            Texts.of(_below(path, root) for path in paths),
+            Texts.of(_ids(paths, root)),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
             tuple(titles),
             names[order],
@@ -313,9 +313,11 @@ def _no_query(name: str) -> str:
     return name.partition("?")[0] if "://" in name else name
 
 
-def _below(path: str, root: Path) -> str:
-    """A path as an id, as `detect.data.folder.below`."""
-    return path.removeprefix(f"{root}/") if path.startswith(f"{root}/") else below(Path(path), root)
+def _ids(paths: Iterable[str], root: Path) -> Iterator[str]:
+    """Paths as ids, as `detect.data.folder.below`."""
+    prefix = f"{root}/"
+    for path in paths:
+        yield path.removeprefix(prefix) if path.startswith(prefix) else below(Path(path), root)
 
 
 def _id(value: object) -> str | None:

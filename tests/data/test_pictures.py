@@ -1,0 +1,62 @@
+"""Pictures by name: a folder that is asked for many names is listed, and the answers stay the same."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from detect.data import folder
+from detect.data.folder import Pictures
+from detect.data.notes import Notes
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """Names of pictures, some of which exist in one or two of three folders, and some in none."""
+    monkeypatch.chdir(tmp_path)
+    random_names = random.Random(0)
+    for k in range(60):
+        for place in random_names.sample(("a", "a/deep", "b", ".hidden"), random_names.choice((1, 1, 2))):
+            file = Path(place, f"{random_names.choice(('p', 'P', 'ä'))}{k}.jpg")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    Path("b/p200.jpg").mkdir()  # a folder with the name of a picture
+    Path("b/p201.jpg").symlink_to(tmp_path / "a")
+    Path("b/p202.jpg").symlink_to(tmp_path / "gone.jpg")
+    beside = [f"{first}{k}.jpg" for k in (*range(70), 200, 201, 202) for first in ("p", "P", "ä")]
+    return [*beside, *(f"deep/{name}" for name in beside), *(f"../a/{name}" for name in beside), "p\0.jpg", "x" * 300]
+
+
+def found(names, folders):
+    """Where each name is, or the error, in the order of the names."""
+    pictures, places = Pictures(folders, Notes()), []
+    for name in names:
+        try:
+            places.append(pictures.locate(name, "a test"))
+        except folder.DataError as error:
+            places.append(str(error))
+    return places
+
+
+@pytest.mark.parametrize("folders", [("b", "a"), (".hidden", "a", "none"), (".", "a", "b", "a/deep")])
+def test_a_folder_that_is_listed_answers_as_one_that_is_asked(names, folders, monkeypatch):
+    folders = list(map(Path, folders))
+    monkeypatch.setattr(folder, "MISSES", len(names) + 1)
+    asked = found(names, folders)
+    assert {*asked} > {None} and len({*asked}) > 30
+    for misses in (0, 3, 64):
+        monkeypatch.setattr(folder, "MISSES", misses)
+        assert found(names, folders) == asked
+
+
+def test_a_folder_is_asked_for_few_names_that_it_does_not_have(tmp_path, monkeypatch):
+    asked = []
+    real = folder._is_file
+    monkeypatch.setattr(folder, "_is_file", lambda path: asked.append(path) or real(path))
+    for k in range(500):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"{k}.jpg").touch()
+    pictures = Pictures([tmp_path, tmp_path / "images"], Notes())
+    for k in range(500):
+        assert pictures.locate(f"{k}.jpg", "a test") == str(tmp_path / "images" / f"{k}.jpg")
+    assert len(asked) == 500 + folder.MISSES

@@ -1,4 +1,7 @@
-"""Scores a detector on the data set of its run or on another one: `detect evaluate run=RUN [split=test]`."""
+"""Scores a detector on the data set of its run or on another one: `detect evaluate run=RUN [split=test]`.
+
+What another program has found is scored by the same code: `detect evaluate detections=FILE dataset.root=DIR`.
+"""
 
 import logging
 from typing import TYPE_CHECKING
@@ -19,13 +22,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("detect")
 
+SOURCES = ("run", "model", "detections")
+OF_DETECTORS = ("stage", "class_agnostic", "tile")
+
 
 @verb("evaluate")
 def main(cfg: DictConfig) -> float | None:
     """Prints COCO's twelve metrics and the metrics of each class, and lists suspected labels; returns AP."""
-    if bool(cfg.run) == bool(cfg.model):
-        raise ConfigError("evaluate: name either a run folder (run=RUN) or an exported model (model=PATH)")
-    source, key = expanded(cfg.run or cfg.model), "run" if cfg.run else "model"
+    given = [key for key in SOURCES if cfg[key]]
+    if len(given) != 1:
+        raise ConfigError("evaluate: name one of run=RUN, a run folder; model=PATH, an exported model; detections=FILE")
+    key, source = given[0], expanded(cfg[given[0]])
+    if key == "detections" and (odd := [name for name in OF_DETECTORS if cfg[name] is not None]):
+        raise ConfigError(f"evaluate: {odd[0]}={cfg[odd[0]]} needs a detector; with detections=FILE leave it out")
     if not source.exists():
         raise ConfigError(f"{key}={source}: there is no such file or folder")
     if cfg.output:
@@ -52,14 +61,20 @@ def main(cfg: DictConfig) -> float | None:
 
     from detect.detector import Detector
     from detect.evaluation import suspected_labels
+    from detect.evaluation.results_file import ResultsFile
     from detect.reporting import scores as scoring  # imports TensorFlow
     from detect.reporting import suspects
     from detect.studies import run_page
     from detect.studies.pictures import file_name
 
-    detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
-    dataset = dataset.with_classes(detector.classes)
-    other = f"_{file_name(dataset.name)}" if cfg.run and cfg.get("dataset") else ""  # the page shows the run's own data
+    detector: Detector | ResultsFile
+    if key == "detections":
+        detector = ResultsFile(source, dataset, cfg.split)
+    else:
+        detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
+        dataset = dataset.with_classes(detector.classes)
+    beside = {"run": dataset.name if cfg.get("dataset") else None, "detections": source.stem}.get(key)
+    other = f"_{file_name(beside)}" if beside else ""  # the page of a run shows its own data
     folder = expanded(cfg.output or (source.parent if source.is_file() else source) / f"evaluation{other}")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)

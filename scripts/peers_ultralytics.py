@@ -1,0 +1,62 @@
+"""Trains a YOLO of ultralytics for so many minutes of processor time, and writes what it finds on test.
+
+Usage: PYTHON peers_ultralytics.py NAME DATA OUT.json [--minutes 20] [--seed 0] [--size 320]
+NAME is a network such as yolo11n. DATA is a folder that `detect convert to=yolo` made. OUT.json is a file of COCO's
+results, which `detect evaluate detections=OUT.json` scores. ultralytics has the licence AGPL-3.0: it is in an
+environment of its own (experiments/peers/README.md tells the versions), and nothing of `detect` imports it.
+
+The settings are the program's own, but for the size, one thread, no workers, and the time. All weights start at random.
+The processor time of the second epoch gives the number of epochs. The best checkpoint on val is the program's choice.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from ultralytics import YOLO, settings
+
+PROTOCOL = {"device": "cpu", "workers": 0, "pretrained": False, "plots": False, "verbose": False, "exist_ok": True}
+
+
+def main() -> None:
+    """Trains, and writes the file of results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--minutes", type=float, default=20.0, help="of processor time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=320)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings.update({"sync": False})
+    shared = PROTOCOL | {"data": str(options.data / "data.yaml"), "imgsz": options.size, "seed": options.seed}
+    with tempfile.TemporaryDirectory() as temporary:
+        used: list[float] = []
+        tried = YOLO(f"{options.name}.yaml")
+        tried.add_callback("on_train_epoch_end", lambda _: used.append(time.process_time()))
+        tried.train(**shared, project=temporary, name="tried", epochs=2)
+        epochs = max(1, round(60 * options.minutes / (used[1] - used[0])))
+        print(f"{used[1] - used[0]:.1f} s an epoch: {epochs} epochs")
+        began = time.process_time()
+        model = YOLO(f"{options.name}.yaml")
+        model.train(**shared, project=temporary, name="run", epochs=epochs, val=True)
+        print(f"{(time.process_time() - began) / 60:.1f} minutes of processor time, with scoring on val")
+        results = []
+        for path in sorted((options.data / "images" / "test").iterdir()):
+            found = model.predict(str(path), imgsz=options.size, conf=0.001, device="cpu", verbose=False)[0].boxes
+            for (x, y, w, h), score, kind in zip(
+                found.xywh.tolist(), found.conf.tolist(), found.cls.tolist(), strict=True
+            ):
+                bbox = [x - w / 2, y - h / 2, w, h]
+                results.append(
+                    {"file_name": path.name, "category": model.names[int(kind)], "bbox": bbox, "score": score}
+                )
+    options.output.write_text(json.dumps(results) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

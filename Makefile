@@ -69,6 +69,7 @@ bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (w
 	$(BIN)/python scripts/bench_data.py runs/bench/data.json
 	$(BIN)/python scripts/bench_quantize.py runs/bench/quantize.json
 	$(BIN)/python scripts/bench_peers.py $(PEER)/bin/python runs/bench/peers.json
+	$(BIN)/python scripts/bench_inference.py $(PEER)/bin/python runs/bench/inference.json
 	$(BIN)/python scripts/bench_detectors.py runs/bench/detectors.json
 	$(BIN)/python scripts/bench_distribution.py runs/bench/distribution.json
 	$(BIN)/python scripts/bench.py runs/bench

@@ -13,7 +13,7 @@ from typing import Any
 from detect.files import write_json, write_text
 from detect.runs import provenance
 
-BENCHMARKS = ("input", "training", "evaluation", "quantize", "peers", "detectors", "data", "distribution")
+BENCHMARKS = ("input", "training", "evaluation", "quantize", "peers", "inference", "detectors", "data", "distribution")
 Row = tuple[str, str, float]
 
 
@@ -33,6 +33,9 @@ def ratios(found: dict[str, Any]) -> Iterator[Row]:
         yield f"fake-quant step, {case}", "tfmot", round(theirs / ours, 2)
     for case, row in found.get("peers", {}).items():
         yield f"training step, {case}", "torchvision", row["ratio"]
+    for side, row in found.get("inference", {}).get("sides", {}).items():
+        if side != "torchvision":
+            yield f"detection in one image, {side}", "torchvision", row["ratio"]
     for row in found.get("distribution", {}).get("rows", [])[1:]:
         yield f"training in {row['processes']} processes on this machine", "one process", round(row["of_one"], 2)
 

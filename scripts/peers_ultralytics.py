@@ -2,8 +2,8 @@
 
 Usage: PYTHON peers_ultralytics.py NAME DATA OUT.json [--minutes 20] [--seed 0] [--size 320]
 NAME is a network such as yolo11n. DATA is a folder that `detect convert to=yolo` made. OUT.json is a file of COCO's
-results, which `detect evaluate detections=OUT.json` scores. ultralytics has the licence AGPL-3.0: it is in an
-environment of its own (experiments/peers/README.md tells the versions), and nothing of `detect` imports it.
+results, which `detect evaluate detections=OUT.json` scores. PYTHON is an environment with ultralytics 8.4.190,
+whose licence is AGPL-3.0: nothing of `detect` imports it.
 
 The settings are the program's own, but for the size, one thread, no workers, and the time. All weights start at random.
 The processor time of the second epoch gives the number of epochs. The best checkpoint on val is the program's choice.

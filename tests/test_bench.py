@@ -24,6 +24,7 @@ def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, ca
         "evaluation": {"seconds": {"detect": [{"total": 4.0}, {"total": 2.0}], "pycocotools": [{"total": 30.0}]}},
         "quantize": {"cases": {"ssd": {"ours": {"ratio": 2.0}, "tfmot": {"ratio": 1.5}}}},
         "peers": {"ssd300": {"ratio": 1.05, "detect": {"images_per_second": 7}}},
+        "inference": {"sides": {"run": {"ratio": 2.5}, "torchvision": {"ratio": 1.0}}},
     }
     for name, content in figures.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
@@ -34,6 +35,7 @@ def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, ca
         "| fake-quant step, ssd | float step | 0.50 |",
         "| fake-quant step, ssd | tfmot | 0.75 |",
         "| training step, ssd300 | torchvision | 1.05 |",
+        "| detection in one image, run | torchvision | 2.50 |",
     ]
     assert capsys.readouterr().out == (tmp_path / "bench.md").read_text()
     joined = json.loads((tmp_path / "bench.json").read_text())

@@ -9,8 +9,18 @@ from detect.studies.statistics import Estimate, estimate, paired
 
 GENERIC, MATCHED, CROPS = "generic", "generic_extra", "crops"
 NEVER = "-"
-LETTERS = {"random": "A", "generic": "B", "generic_extra": "B+", "crops": "C", "random_crops": "D", "images": "E"}
+LETTERS = {
+    "random": "A",
+    "random_extra": "A+",
+    "generic": "B",
+    "generic_extra": "B+",
+    "crops": "C",
+    "random_crops": "D",
+    "images": "E",
+}
 """The letters of the arms in the protocol of the two-stage ablation."""
+EQUAL_COST = {(CROPS, GENERIC): MATCHED, ("random_crops", "random"): "random_extra"}
+"""The arm of equal compute, by an arm with stage 1 and the baseline with the same first weights."""
 
 TextRow = Mapping[str, str]
 
@@ -86,8 +96,9 @@ def label(arm: str) -> str:
 
 
 def rivals(arm: str, baseline: str) -> list[str]:
-    """The arms that an arm is compared with: the baseline, and for crops also generic weights with equal compute."""
-    return [*([] if arm == baseline else [baseline]), *([MATCHED] if arm == CROPS and baseline == GENERIC else [])]
+    """The arms that an arm is compared with: the baseline, and with stage 1 also the arm of equal compute."""
+    matched = EQUAL_COST.get((arm, baseline))
+    return [*([] if arm == baseline else [baseline]), *([matched] if matched else [])]
 
 
 def figure(row: TextRow, column: str) -> float | None:

@@ -193,6 +193,7 @@ def test_rivals():
     assert rivals("crops", "generic") == ["generic", "generic_extra"]
     assert rivals("random_crops", "generic") == ["generic"] and rivals("generic", "generic") == []
     assert rivals("crops", "random") == ["random"]
+    assert rivals("random_crops", "random") == ["random", "random_extra"]
 
 
 def test_cells_are_in_the_protocols_order(rows):

@@ -68,7 +68,7 @@ def main(cfg: DictConfig) -> None:
     names = photographs.names
     targets = destinations(names, folder)
     inputs = [*photographs.paths, *([annotations.path] if annotations else [])]
-    refuse_overwriting([*targets, folder / RESULTS], inputs)
+    refuse_overwriting(folder, [*targets, folder / RESULTS], inputs, cfg.overwrite)
     ids = annotations.image_ids(names) if annotations else list(range(1, len(names) + 1))
     detector = opened(cfg, source)
     categories = categories_of(detector.classes, detector.category_ids)
@@ -98,6 +98,8 @@ def moving(cfg: DictConfig, source: Path, folder: Path) -> None:
     if watched and folder.resolve() == watched.resolve():
         raise ConfigError(f"output={folder}: its pictures would be taken as images; name another folder")
     what = str(expanded(str(cfg.images)))
+    targets = [folder / RESULTS] if watched else video.results(what, folder)
+    refuse_overwriting(folder, targets, [Path(what)], cfg.overwrite)
     if not watched:
         video.open_video(what).release()  # before TensorFlow is imported
     detector, shown = opened(cfg, source), video.Shown(cfg.score, cfg.tile)
@@ -162,13 +164,19 @@ def destinations(names: Sequence[str], folder: Path) -> list[Path]:
     return targets
 
 
-def refuse_overwriting(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Raises ConfigError, which names the file, if a file to write is one of the inputs, by any name or link."""
+def refuse_overwriting(folder: Path, targets: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
+    """Raises ConfigError, which names the file, if a file to write is one of the inputs, by any name or link.
+
+    Without `overwrite`, also if it exists: it is the result of another prediction.
+    """
     read = {_identity(path): path for path in inputs if path.exists()}
-    for target in targets:
-        if target.exists() and _identity(target) in read:
-            told = read[_identity(target)]
-            raise ConfigError(f"output={target.parent}: it would overwrite the input {told}; name another folder")
+    existing = [target for target in targets if target.exists()]
+    for target in existing:
+        if told := read.get(_identity(target)):
+            raise ConfigError(f"output={folder}: it would overwrite the input {told}; name another folder")
+    if existing and not overwrite:
+        name = printable(existing[0].relative_to(folder))
+        raise ConfigError(f"output={folder}: {name} exists; name another folder or give overwrite=true")
 
 
 def _identity(path: Path) -> tuple[int, int]:

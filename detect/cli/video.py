@@ -73,19 +73,22 @@ def frames(capture: cv2.VideoCapture, every: int) -> Iterator[tuple[int, np.ndar
         number += 1
 
 
+def results(what: str, folder: Path) -> list[Path]:
+    """The files that `predict_video` writes: the video with boxes, and COCO's results."""
+    name = f"camera{what}" if is_camera(what) else Path(what.split("?")[0]).stem or "stream"
+    return [folder / f"{name}{suffix}" for suffix in (".mp4", ".json")]
+
+
 def predict_video(detector: "Detector", what: str, folder: Path, every: int, shown: Shown) -> None:
     """Writes a video with boxes, and `NAME.json`: COCO's results of each predicted frame, with its number and time.
 
     Ctrl-C ends a camera or a stream; what was predicted is written. Raises DataError if no frame can be read.
     """
     capture = open_video(what)
-    name = f"camera{what}" if is_camera(what) else Path(what.split("?")[0]).stem or "stream"
     rate = capture.get(cv2.CAP_PROP_FPS) or RATE
     promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     total = -(-promised // every)
-    target = folder / f"{name}.mp4"
-    if target.exists() and Path(what).exists() and target.samefile(what):
-        raise ConfigError(f"output={folder}: it would overwrite the input {what}; name another folder")
+    target, listed = results(what, folder)
     categories = categories_of(detector.classes, detector.category_ids)
     rows: list[dict[str, object]] = []
     writer, count, number, started = None, 0, -1, time.perf_counter()
@@ -97,7 +100,7 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
             if writer is None:
                 writer = _writer(target, rate / every, drawn.shape)
             writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-            found_rows = rows_of(number, name, (found.boxes, found.scores, found.classes), categories)
+            found_rows = rows_of(number, target.stem, (found.boxes, found.scores, found.classes), categories)
             rows += [{**row, "seconds": round(number / rate, 3)} for row in found_rows]
             count += 1
             progress.update(count, {"images/s": count / (time.perf_counter() - started)})
@@ -112,9 +115,9 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
             writer.release()
     if not count:
         raise DataError(f"images={what}: no frame can be read")
-    write_json(folder / f"{name}.json", rows, indent=None)
+    write_json(listed, rows, indent=None)
     speed = count / (time.perf_counter() - started)
-    log.info("%d frames, %.1f images/s; %s and %s are in %s", count, speed, target.name, f"{name}.json", folder)
+    log.info("%d frames, %.1f images/s; %s and %s are in %s", count, speed, target.name, listed.name, folder)
 
 
 def _writer(target: Path, rate: float, shape: Sequence[int]) -> cv2.VideoWriter:

@@ -111,7 +111,7 @@ def test_an_input_is_never_overwritten(planted, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     for output in (photos, tmp_path / "link"):
         with pytest.raises(ConfigError, match=r"output=.*would overwrite the input .*a\.jpg"):
-            call("predict", f"run={run}", f"images={photos}", f"output={output}")
+            call("predict", f"run={run}", f"images={photos}", f"output={output}", "overwrite=true")
     truth = tmp_path / "out" / "detections.json"
     truth.parent.mkdir()
     truth.write_text(
@@ -122,11 +122,25 @@ def test_an_input_is_never_overwritten(planted, tmp_path):
     assert (photos / "a.jpg").read_bytes() == before and written(photos) == ["a.jpg"]
 
 
+def test_results_of_an_earlier_prediction_are_replaced_on_demand_alone(planted, tmp_path):
+    run = planted(FOUND)
+    one, two = (picture(tmp_path / folder / "a.jpg", number).parent for number, folder in enumerate(("one", "two"), 1))
+    other = picture(tmp_path / "three" / "b.jpg", 3)
+    call("predict", f"run={run}", f"images={one}")
+    before = {name: (run / "predictions" / name).read_bytes() for name in ("a.jpg", "detections.json")}
+    for images, name in ((two, r"a\.jpg"), (other, r"detections\.json")):
+        with pytest.raises(ConfigError, match=rf"output={run}/predictions: {name} exists; .*overwrite=true"):
+            call("predict", f"run={run}", f"images={images}")
+    assert {name: (run / "predictions" / name).read_bytes() for name in before} == before
+    call("predict", f"run={run}", f"images={two}", "overwrite=true")
+    assert [row["category"] for row in rows(run / "predictions")] == ["dog"]
+
+
 def test_an_earlier_output_inside_the_folder_is_no_input(planted, tmp_path):
     run, photos = planted(FOUND), tmp_path / "photos"
     picture(photos / "a.jpg", 1)
-    for _ in range(2):
-        call("predict", f"run={run}", f"images={photos}", f"output={photos}/found")
+    for overwrite in ("false", "true"):
+        call("predict", f"run={run}", f"images={photos}", f"output={photos}/found", f"overwrite={overwrite}")
     assert written(photos) == ["a.jpg", "found/a.jpg", "found/detections.json"]
 
 
@@ -222,7 +236,7 @@ def test_a_detector_without_a_threshold_says_what_it_takes(planted, tmp_path, ca
     assert "drawn are detections with a score of 0.3 or more: no threshold was stored with planted" in caplog.messages
     assert "a.jpg: cat 0.31" in caplog.messages
     with pytest.raises(ConfigError, match="calibrated=true: no calibration was stored"):
-        call("predict", f"run={run}", f"images={tmp_path}/a.jpg", f"output={tmp_path}/out", "calibrated=true")
+        call("predict", f"run={run}", f"images={tmp_path}/a.jpg", "calibrated=true")
 
 
 @pytest.mark.parametrize("value", ["2", "best", "null"])

@@ -87,8 +87,30 @@ def test_a_video_is_not_overwritten(planted, tmp_path):
     run, source = planted(FOUND), film(tmp_path / "film.mp4", [1])
     before = source.read_bytes()
     with pytest.raises(ConfigError, match="it would overwrite the input"):
-        call("predict", f"run={run}", f"images={source}", f"output={tmp_path}")
+        call("predict", f"run={run}", f"images={source}", f"output={tmp_path}", "overwrite=true")
     assert source.read_bytes() == before
+
+
+def test_results_of_another_video_of_this_name_are_replaced_on_demand_alone(planted, tmp_path):
+    run, output = planted(FOUND), tmp_path / "out"
+    for number, name in enumerate(("one", "two"), 1):
+        (tmp_path / name).mkdir()
+        film(tmp_path / name / "film.mp4", [number])
+    call("predict", f"run={run}", f"images={tmp_path}/one/film.mp4", f"output={output}")
+    before = (output / "film.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"output=.*: film\.mp4 exists; .*overwrite=true"):
+        call("predict", f"run={run}", f"images={tmp_path}/two/film.mp4", f"output={output}")
+    assert (output / "film.json").read_bytes() == before
+    call("predict", f"run={run}", f"images={tmp_path}/two/film.mp4", f"output={output}", "overwrite=true")
+    assert [row["category"] for row in json.loads((output / "film.json").read_text())] == ["dog"]
+
+
+def test_a_watched_folder_does_not_replace_earlier_results(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "watch", lambda *_: None)
+    run, output = planted(FOUND), tmp_path / "out"
+    call("predict", f"run={run}", f"images={picture(tmp_path / 'in/a.png', 1)}", f"output={output}")
+    with pytest.raises(ConfigError, match=r"output=.*: detections\.json exists; .*overwrite=true"):
+        call("predict", f"run={run}", f"watch={tmp_path}/in", f"output={output}")
 
 
 def test_a_file_counts_when_it_no_longer_changes(tmp_path):

@@ -10,6 +10,7 @@ from detect.runs import disk, start, unstarted
 from detect.runs.folder import RunFolder
 from detect.runs.start import Run, start_run
 from detect.runs.workers import worker
+from detect.training.early_check import weights_check
 
 
 def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) -> float:
@@ -18,8 +19,8 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     cfg: the composed configuration of `detect train`, from `detect.config.compose.compose`.
     folder: the run folder. A stopped run continues there; a finished run returns its AP at once.
     command: the command that repeats the run; None is the command line of this process, and saves none.
-    Raises UserError, before TensorFlow is imported, for a bad configuration or bad data. A start that fails leaves no
-    new folder.
+    Raises UserError, before images are decoded, for a bad configuration, bad annotations and weights that do not fit. A
+    start that fails leaves no new folder.
     """
     folder = expanded(folder)
     if (score := finished(cfg, folder)) is not None:
@@ -56,7 +57,8 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
 
 
 def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
-    with start_run(cfg, folder, command) as run:  # a bad configuration and bad data stop here
+    fits = weights_check(cfg, RunFolder(folder))
+    with start_run(cfg, folder, command, fits) as run:  # bad data and weights that do not fit stop here
         from detect.training import build, distribution  # imports TensorFlow
 
         build.set_up(cfg, run.worker)

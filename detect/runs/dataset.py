@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
@@ -10,7 +11,7 @@ from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
 from detect.data.text import printable
-from detect.data.validate import check, clean
+from detect.data.validate import Finding, check, clean
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
 
@@ -18,9 +19,11 @@ log = logging.getLogger("detect")
 NAMED_ERRORS = 10
 
 
-def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
+def open_dataset(
+    cfg: DictConfig, decode: bool = True, before_decoding: Callable[[DetectionDataset], None] | None = None
+) -> DetectionDataset:
     """Reads, checks and cleans the data set: `read_dataset`, then `clean`, whose findings are logged."""
-    dataset, findings = clean(read_dataset(cfg, decode))
+    dataset, findings = clean(read_dataset(cfg, decode, before_decoding))
     for finding in findings:
         log.warning(
             "%s %s: %s (%s)", finding.kind, printable(finding.path.name), printable(finding.detail), finding.action
@@ -28,10 +31,13 @@ def open_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
     return dataset
 
 
-def read_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
+def read_dataset(
+    cfg: DictConfig, decode: bool = True, before_decoding: Callable[[DetectionDataset], None] | None = None
+) -> DetectionDataset:
     """Reads and checks the data set. Raises DataError for errors in it, with one message for all of them.
 
     decode: also decode every image, to find those that training could not use.
+    before_decoding: is called if annotations and headers of images have no error; it may raise another one.
     """
     try:
         dataset = instantiate(cfg.dataset)
@@ -39,7 +45,11 @@ def read_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
         raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
     if not isinstance(dataset, DetectionDataset):
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
-    errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
+    errors = _errors(dataset, decode and before_decoding is None)
+    if before_decoding is not None:
+        if not errors:
+            before_decoding(dataset)
+        errors = _errors(dataset, decode) if decode else errors
     if errors:
         lines = [printable(f"  {finding.kind}: {finding.path}: {finding.detail}") for finding in errors]
         named = first_few(lines, NAMED_ERRORS, "\n", "\n  and")
@@ -47,9 +57,15 @@ def read_dataset(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
     return dataset
 
 
-def dataset_of(cfg: DictConfig, decode: bool = True) -> DetectionDataset:
+def _errors(dataset: DetectionDataset, decode: bool) -> list[Finding]:
+    return [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
+
+
+def dataset_of(
+    cfg: DictConfig, decode: bool = True, before_decoding: Callable[[DetectionDataset], None] | None = None
+) -> DetectionDataset:
     """The data set of a run: `open_dataset`, then `limit`."""
-    return limit(open_dataset(cfg, decode), cfg.limit, cfg.seed)
+    return limit(open_dataset(cfg, decode, before_decoding), cfg.limit, cfg.seed)
 
 
 def check_ground_truth(dataset: DetectionDataset) -> None:

@@ -1,7 +1,7 @@
-"""The start of a run, before TensorFlow is imported: a bad configuration or bad data stops it within seconds."""
+"""The start of a run: a bad configuration or bad annotations stop it before TensorFlow is imported."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -70,16 +70,22 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
     return score
 
 
-def start_run(cfg: DictConfig, folder: Path, command: Command | None = None) -> Run:
+def start_run(
+    cfg: DictConfig,
+    folder: Path,
+    command: Command | None = None,
+    before_decoding: Callable[[DetectionDataset], None] | None = None,
+) -> Run:
     """Checks the data set, and writes command, configuration and classes into the run folder.
 
     command: the command that repeats the run; None is the command line of this process, and saves none.
+    before_decoding: see `detect.runs.dataset.read_dataset`.
     """
     own = worker(cfg)
     place = RunFolder(folder).of_worker(own)
     place.check_path()
     services = loggers(cfg, own)
-    dataset = dataset_of(cfg, cfg.decode)
+    dataset = dataset_of(cfg, cfg.decode, before_decoding)
     for line in dataset.describe():
         log.info(line)
     if not dataset.splits["train"]:

@@ -13,6 +13,8 @@ from detect.runs.stage_folder import StageFolder
 from detect.training import build, saved_states
 from detect.weights import anchor_order, class_heads
 from detect.weights.interface import WeightSource
+from detect.weights.ledger import Ledger
+from detect.weights.names import Arrays
 from detect.weights.sources import NoWeights
 from detect.weights.transfer import transfer
 
@@ -39,26 +41,13 @@ def initialise(
     if saved_states.steps(folder.last):
         log.info("start: resume %s", folder.name)
         return False
-    if weights.scope == "detector" and not architecture.detects:
-        raise ConfigError(
-            "init.scope=detector also loads a detector's heads, and stage 1 would change the backbone before them: "
-            "leave stage 1 out (classify.enabled=false), or load only the backbone (init.scope=backbone)"
-        )
-    arrays = weights.read(build.instantiate(cfg.backbone))
+    arrays = _read(architecture, weights, cfg)
     if arrays is None:
         log.info("start: from scratch (random weights)")
         return False
     before = getattr(arrays, "classes", None)
     log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
-    ledger = transfer(
-        architecture.model,
-        arrays,
-        source=weights.describe(),
-        layers=architecture.backbone_layers,
-        scope=weights.scope,
-        skip=weights.skip,
-        classes=classes,
-    )
+    ledger = _transfer(architecture, weights, arrays, classes)
     folder.path.mkdir(parents=True, exist_ok=True)
     ledger.save(folder.ledger)
     for line in [*ledger.lines(), *class_heads.account(ledger, weights.scope, before, classes)]:
@@ -66,6 +55,36 @@ def initialise(
     if weights.scope == "detector":
         warn_of_other_anchors(cast(Detector, architecture), getattr(arrays, "anchors", None), weights.describe())
     return True
+
+
+def refuse_unfit(architecture: Architecture, weights: WeightSource, cfg: DictConfig) -> None:
+    """Raises what `initialise` would raise, and changes nothing."""
+    if (arrays := _read(architecture, weights, cfg)) is not None:
+        _transfer(architecture, weights, arrays, (), assign=False)
+
+
+def _read(architecture: Architecture, weights: WeightSource, cfg: DictConfig) -> Arrays | None:
+    if weights.scope == "detector" and not architecture.detects:
+        raise ConfigError(
+            "init.scope=detector also loads a detector's heads, and stage 1 would change the backbone before them: "
+            "leave stage 1 out (classify.enabled=false), or load only the backbone (init.scope=backbone)"
+        )
+    return weights.read(build.instantiate(cfg.backbone))
+
+
+def _transfer(
+    architecture: Architecture, weights: WeightSource, arrays: Arrays, classes: Sequence[str], assign: bool = True
+) -> Ledger:
+    return transfer(
+        architecture.model,
+        arrays,
+        source=weights.describe(),
+        layers=architecture.backbone_layers,
+        scope=weights.scope,
+        skip=weights.skip,
+        classes=classes,
+        assign=assign,
+    )
 
 
 def warn_of_other_anchors(detector: Detector, told: anchor_order.Told | None, source: str) -> None:

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from detect.errors import WeightsError
 from detect.files import expanded
-from detect.weights import table
 from detect.weights.transfer import transfer
 
 if TYPE_CHECKING:
@@ -39,6 +37,10 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     `global_step`, optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...) and moving averages
     (`.../ExponentialMovingAverage`) are left out. Raises WeightsError.
     """
+    import tensorflow as tf  # slow, and needless where a file is only looked for
+
+    from detect.weights import table
+
     prefix = find(path)
     table.check(prefix)
     try:
@@ -58,6 +60,8 @@ def write(prefix: str | Path, values: Mapping[str, Any]) -> None:
     first, then the index. If `.PREFIX.new.index` has no data file, only the second rename is missing, and the next
     `read` does it.
     """
+    import tensorflow as tf
+
     prefix = Path(prefix)
     _check_readable(prefix)
     prefix.parent.mkdir(parents=True, exist_ok=True)

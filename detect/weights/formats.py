@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from detect.errors import WeightsError
-from detect.weights import anchor_order, checkpoint, frozen_graph, keras_file, objects
+from detect.weights import checkpoint
 from detect.weights.interface import Network
 from detect.weights.names import Arrays, our_arrays
 
@@ -84,6 +84,8 @@ def locate(path: Path) -> tuple[Path, str]:
 
 def read(place: Path, form: str, backbone: Network) -> Arrays:
     """Arrays by our names. place, form: the result of `locate`. Raises WeightsError."""
+    from detect.weights import anchor_order, frozen_graph, keras_file, objects  # import TensorFlow
+
     if form == "h5":
         return keras_file.read(place, backbone)
     if form == "checkpoint" and objects.is_one(place):

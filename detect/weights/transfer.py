@@ -52,6 +52,7 @@ def transfer(
     scope: str = "backbone",
     skip: Sequence[str] = (),
     classes: Sequence[str] = (),
+    assign: bool = True,
 ) -> Ledger:
     """Assigns `arrays` to the variables of the same name and shape: all of them or none.
 
@@ -63,6 +64,7 @@ def transfer(
         counts as a head. `detector` fills the whole model except class heads for another number of classes.
     skip: globs (`Conv2d_0/*`) of variables that do not change, and of arrays that are not used.
     classes: the class names of the model. If the arrays have the names of theirs, class heads move by name.
+    assign: False only checks.
 
     Raises WeightsError, before anything is assigned, if a variable is missing or has another shape, or if the file has
     an array that the model does not have.
@@ -82,14 +84,14 @@ def transfer(
         left = layer not in used if layer in (layers or ()) else _matches(name, heads)
         (ledger.skipped if left or _matches(name, skip) else ledger.unexpected)[name] = np.shape(arrays[name])
     for glob in skip:
-        if not any(fnmatchcase(name, glob) for name in (*variables, *arrays)):
+        if assign and not any(fnmatchcase(name, glob) for name in (*variables, *arrays)):
             log.warning("init.skip: %s matches no variable of %s or of the model", glob, source)
     if not ledger.complete:
         raise WeightsError(complaint(ledger, variables, arrays))
     unfit = [name for name in ledger.loaded if not np.all(np.isfinite(arrays[name]))]
     if unfit:
         raise WeightsError(f"{source}: {', '.join(unfit[:3])} has NaN or infinite values: use another file")
-    for name in ledger.loaded:
+    for name in ledger.loaded if assign else ():
         variables[name].assign(arrays[name])
     return ledger
 

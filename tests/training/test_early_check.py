@@ -1,0 +1,68 @@
+"""Weights that a run can't start from are refused before its images are decoded."""
+
+import hydra
+import numpy as np
+import pytest
+
+from detect import train
+from detect.config.check import CONFIG_DIR
+from detect.data import remembered
+from detect.errors import ConfigError, WeightsError
+from detect.runs import start
+from detect.weights import checkpoint
+
+
+class Read(Exception):
+    """The data set is read."""
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Decoding an image is an error that no run expects."""
+    monkeypatch.setattr(remembered, "examine", lambda path: pytest.fail(f"{path} is decoded"))
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Reading the data set raises Read."""
+
+    def read(*_):
+        raise Read
+
+    monkeypatch.setattr(start, "dataset_of", read)
+
+
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        small = ["detector.size=[96,96]", "classify.classifier.size=[96,96]", "dataset.images={train:2,val:1,test:1}"]
+        return hydra.compose("train", ["dataset=digits", "init=path", "deterministic=false", *small, *overrides])
+
+
+@pytest.mark.parametrize("name, message", [("text.h5", "looks like a text file"), ("none.ckpt", "no such checkpoint")])
+def test_a_file_that_has_no_weights_is_refused_before_the_data_are_read(tmp_path, unread, name, message):
+    (tmp_path / "text.h5").write_text("no weights")
+    with pytest.raises(WeightsError, match=message):
+        train.main(compose(f"init.path={tmp_path}/{name}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage_1", ["true", "false"])
+def test_weights_of_another_backbone_are_refused_before_an_image_is_decoded(tmp_path, undecoded, stage_1):
+    checkpoint.write(tmp_path / "net.ckpt", {"MobilenetV2/Conv/weights": np.ones((3, 3, 3, 32), np.float32)})
+    with pytest.raises(WeightsError, match=r"net\.ckpt belongs to another network, it looks like MobilenetV2"):
+        train.main(compose(f"init.path={tmp_path}/net.ckpt", f"classify.enabled={stage_1}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_whole_detector_for_stage_1_is_refused_before_an_image_is_decoded(tmp_path, undecoded):
+    checkpoint.write(tmp_path / "net.ckpt", {"Conv2d_0/kernel": np.ones((3, 3, 3, 32), np.float32)})
+    with pytest.raises(ConfigError, match=r"init\.scope=detector also loads a detector's heads"):
+        train.main(compose(f"init.path={tmp_path}/net.ckpt", "init.scope=detector"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("overrides", [[], ["arm.start=random", "arm.name=random", "classify.enabled=false"]])
+def test_weights_that_are_not_read_are_not_checked(tmp_path, unread, overrides):
+    if not overrides:
+        (tmp_path / "run" / "classify").mkdir(parents=True)  # the run has its weights
+    with pytest.raises(Read):
+        train.main(compose(f"init.path={tmp_path}/gone.ckpt", *overrides), tmp_path / "run")

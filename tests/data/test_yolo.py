@@ -115,6 +115,7 @@ def test_bad_lines_are_named_with_file_and_line(root, line, message):
             r"line 3: malformed yaml \(the key 'names' is given",
         ),
         ("train: images/train\nnames: [cat, dog]\nnc: 3\n", "nc is 3, but there are 2 names"),
+        ("train: images/train\nnames: list.txt\nnc: 3\n", "nc is 3, but there are 2 names"),
         ("train: images/none\nnames: [cat, dog]\n", "images/none does not exist"),
         ("train: labels\nnames: [cat, dog]\n", "train: labels "),
         ("train: list.txt\nnames: [cat, dog]\n", r"list\.txt: it lists images/x\.jpg, .*1 in all"),

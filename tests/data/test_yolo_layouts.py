@@ -250,6 +250,21 @@ def test_cvats_export(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("count, told", [("3", True), ("two", True), ("2", False)])
+def test_a_number_of_classes_that_darknet_does_not_train_with_is_told(tmp_path, count, told):
+    """Darknet takes the number from its .cfg, and such files are in use."""
+    text = f"classes = {count}\ntrain = train.txt\nnames = obj.names\n"
+    put(
+        tmp_path,
+        pictures="a.jpg",
+        **{"obj.data": text, "obj.names": "cat\ndog\n", "train.txt": "a.jpg\n", "a.txt": DOG},
+    )
+    data = read_yolo(tmp_path)
+    assert data.classes == ("cat", "dog")
+    note = f"the names are taken, not the number of classes: 1 (obj.data: classes = {count}, obj.names: 2 names)"
+    assert (note in data.notes) == told
+
+
 def test_turned_boxes_and_windows_text(tmp_path):
     """A turned box has four corners: the box around them is read. The files have a mark, CRLF and upper case."""
     put(tmp_path, pictures="images/a.JPG background/b.jpg")

@@ -18,7 +18,7 @@ from detect.data.formats.yolo_paths import as_path, at, first_of, inside, is_fol
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.text import loose, one_name, read_lines, read_text
-from detect.errors import DataError, first_few
+from detect.errors import DataError, counted, first_few
 from detect.files import unswollen
 
 KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "validate"), "test": ("test", "testing")}
@@ -56,7 +56,11 @@ def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
     """
     kinds = {".yaml": _read_yaml, ".yml": _read_yaml, ".data": _read_data}
     read = kinds.get(path.suffix.lower())
-    return read(path, notes) if read else _read_classes(path, root or _above_labels(path), notes)
+    listing = read(path, notes) if read else _read_classes(path, root or _above_labels(path), notes)
+    for name, count in Counter(listing.names).items():
+        if count > 1:
+            notes.add("classes of one name are one class", name)
+    return listing
 
 
 def class_lists(folder: Path) -> list[Path]:
@@ -178,7 +182,11 @@ def _read_data(path: Path, notes: Notes) -> Listing:
     names = first_of([path.parent], ways(given["names"]))
     if not names:
         raise DataError(f"{path}: names = {given['names']} does not exist")
-    return Listing(path, path.parent, path.parent, _names_of_lines(names[0], notes), splits, used=names[:1])
+    found = _names_of_lines(names[0], notes)
+    if (count := given.get("classes")) not in (None, str(len(found))):
+        told = f"{path.name}: classes = {count}, {names[0].name}: {counted(len(found), 'name')}"
+        notes.add("the names are taken, not the number of classes", told)  # Darknet trains with the number in its .cfg
+    return Listing(path, path.parent, path.parent, found, splits, used=names[:1])
 
 
 def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
@@ -230,8 +238,8 @@ def _names(given: Mapping[str, object], path: Path, notes: Notes) -> tuple[str, 
     if names is None:
         return tuple(f"class_{i}" for i in range(int(str(count))))
     if isinstance(names, str) and _is_list_file(path, names):
-        return _names_of_lines(path.parent / names, notes)
-    if isinstance(names, dict):
+        names = list(_names_of_lines(path.parent / names, notes))
+    elif isinstance(names, dict):
         numbers = {str(k).strip(): v for k, v in names.items()}
         if set(numbers) != {str(i) for i in range(len(names))}:
             raise DataError(f"{path}: names must be numbered 0..{len(names) - 1}, not {first_few(names, 10)}")
@@ -243,7 +251,6 @@ def _names(given: Mapping[str, object], path: Path, notes: Notes) -> tuple[str, 
     plain = tuple(map(one_name, names))
     if "" in plain:
         raise DataError(f"{path}: names: the name of class {plain.index('')} is empty; each class must have a name")
-    _note_repeats(plain, notes)
     return plain
 
 
@@ -257,15 +264,7 @@ def _names_of_lines(path: Path, notes: Notes) -> tuple[str, ...]:
         lines.pop()
     if not lines or not all(lines):
         raise DataError(f"{path}: each line must have the name of one class")
-    names = tuple(map(one_name, lines))
-    _note_repeats(names, notes)
-    return names
-
-
-def _note_repeats(names: Sequence[str], notes: Notes) -> None:
-    for name, count in Counter(names).items():
-        if count > 1:
-            notes.add("classes of one name are one class", name)
+    return tuple(map(one_name, lines))
 
 
 def _points(shape: object, path: Path) -> int:

@@ -61,6 +61,16 @@ def test_boxes_and_background(root):
     assert recognise(root) == "XML with <annotations>, as CVAT writes it: annotations.xml"
 
 
+@pytest.mark.parametrize("prefix", ["", "c:"])
+def test_a_namespace_does_not_matter(root, prefix):
+    expected, path = read_cvat(root, **NO_DRAW).fingerprint(), root / "annotations.xml"
+    head, rest = path.read_text().split("\n", 1)
+    text = rest.replace("<", f"<{prefix}").replace(f"<{prefix}/", f"</{prefix}")
+    declared = f'<{prefix}annotations xmlns{":c" if prefix else ""}="http://a.org/cvat">'
+    path.write_text(f"{head}\n{text.replace(f'<{prefix}annotations>', declared)}")
+    assert recognise(root) and read_cvat(root, **NO_DRAW).fingerprint() == expected
+
+
 def test_hulls(root):
     cuboid = " ".join(
         f'x{p}{f}="{x + 4 * f}" y{p}{f}="{y + f}"'

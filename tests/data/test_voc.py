@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.formats.auto import read_auto
 from detect.data.formats.voc import read_voc, recognise
 from detect.data.formats.voc_xml import read_xml
 from detect.data.formats.writing import write_voc
@@ -526,6 +527,19 @@ def test_upper_case_tags_of_the_root_are_recognised(tmp_path):
     path = write_xml(tmp_path, "a", bndbox(6, 7, 25, 36))
     path.write_text(path.read_text().upper())
     assert recognise(tmp_path) and read_voc(tmp_path).classes == ("CAT",)
+
+
+@pytest.mark.parametrize(
+    "root, prefix",
+    [('annotation xmlns="http://a.org/voc"', ""), ('v:annotation xmlns:v="http://a.org/voc"', "v:")],
+)
+def test_a_namespace_does_not_matter(tmp_path, root, prefix):
+    path = write_xml(tmp_path, "a", bndbox(6, 7, 25, 36))
+    text = path.read_text().replace("<", f"<{prefix}").replace(f"<{prefix}/", f"</{prefix}")
+    path.write_text(text.replace(f"<{prefix}annotation", f"<{root}"))
+    assert recognise(tmp_path) and boxes(tmp_path) == [[5, 6, 25, 36]]
+    with pytest.raises(DataError, match=r"a\.xml: it is one of the files of"):
+        read_auto(path)
 
 
 def test_two_names_of_one_object_are_refused(tmp_path):

@@ -12,7 +12,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of
-from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, yolo
+from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_xml, yolo
 from detect.data.split import HELD_OUT
 from detect.data.text import first_bytes
 from detect.errors import DataError, first_few
@@ -40,9 +40,9 @@ FILES = {
 """Endings of the files that `dataset.root` can name in place of a folder. Names of TFRecord files have more forms."""
 
 ONE_OF_MANY = {
-    "labelme": rb'"shapes"\s*:\s*\[',
-    "arrayrecord": rb'"kind"\s*:\s*"arrayrecord"',
-    "voc": rb"<annotation[\s>]",
+    "labelme": re.compile(rb'"shapes"\s*:\s*\['),
+    "arrayrecord": re.compile(rb'"kind"\s*:\s*"arrayrecord"'),
+    "voc": voc_xml.ROOT,
 }
 """What files have that are read with others of their folder, by format."""
 
@@ -115,7 +115,7 @@ def _kind_of(file: Path) -> str:
     if kind in ("coco", "cvat"):
         head = first_bytes(file)
         for other, mark in ONE_OF_MANY.items():
-            if re.search(mark, head):
+            if mark.search(head):
                 raise DataError(
                     f"dataset.root={file}: it is one of the files of a data set of the format {other}; name the folder "
                     "of the data set"

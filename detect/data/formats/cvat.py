@@ -1,6 +1,7 @@
 """CVAT for images 1.1 (docs.cvat.ai, "XML annotation format"): one XML of all pictures, continuous pixels from 0."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ OPEN = ("polyline", "points", "skeleton", "tag")
 """What gives no box."""
 CUBOID = [f"{place}{face}" for face in (1, 2) for place in ("tl", "bl", "tr", "br")]
 NO_SUBSET = ("", "default")
+ROOT = re.compile(rb"<([\w.-]+:)?annotations[\s/>]")
 
 
 @dataclass
@@ -102,7 +104,7 @@ def recognise(folder: Path) -> str | None:
 
 
 def _is_cvat(path: Path) -> bool:
-    return b"<annotations" in first_bytes(path)
+    return bool(ROOT.search(first_bytes(path)))
 
 
 def _find(folder: Path) -> list[Path]:

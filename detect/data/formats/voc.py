@@ -4,7 +4,6 @@ It reads the development kit (one year, or several side by side), the same witho
 and test, and pictures and XML files side by side.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from detect.data.folder import (
     telling,
 )
 from detect.data.formats.corners import FirstPixel, infer_first_pixel
-from detect.data.formats.voc_xml import Annotation, read_xml
+from detect.data.formats.voc_xml import ROOT, Annotation, read_xml
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.split import SPLITS
@@ -121,7 +120,7 @@ def read_voc(
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     for path in find_files(folder, {".xml"})[:20]:
-        if re.search(rb"<annotation[\s>]", first_bytes(path), re.IGNORECASE):
+        if ROOT.search(first_bytes(path)):
             return f"XML files with <annotation>, such as {path.relative_to(folder)}"
     return None
 

@@ -1,6 +1,7 @@
 """One XML file of Pascal VOC: names, corners and flags of its objects."""
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from detect.errors import DataError
 
 Corners = tuple[float, float, float, float]
 EDGES = ("xmin", "ymin", "xmax", "ymax")
+ROOT = re.compile(rb"<([\w.-]+:)?annotation[\s>]", re.IGNORECASE)
+"""The root element of a file."""
 OURS = "detect convert"
 """What `<source><annotation>` says in the files of this program: their corners are inclusive and count from 1."""
 UNSAID = ("null", "nil", "n/a", "na", "unspecified", "unknown", "undefined")
@@ -88,14 +91,17 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
 
 
 def parse_xml(path: Path, notes: Notes) -> ElementTree.Element:
-    """The root element of an XML file. Raises DataError naming the file and the line of the error."""
+    """The root element of an XML file, with tags without namespaces. Raises DataError naming the file and the line."""
     try:
-        return ElementTree.fromstring(read_text(path, notes))
+        tree = ElementTree.fromstring(read_text(path, notes))
     except ElementTree.ParseError as error:
         line, column = error.position
         raise DataError(f"{path}, line {line}: malformed XML ({str(error).split(':')[0]}, column {column})") from None
     except ValueError as error:
         raise DataError(f"{path}, line 1: malformed XML ({error})") from None
+    for element in tree.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return tree
 
 
 def _edges(box: ElementTree.Element, where: str) -> Corners:

@@ -1,8 +1,8 @@
-"""The training runs of an earlier report whose folders are not here: they ran on another machine, or were removed."""
+"""The rows of an earlier report whose folders are not here: they are on another machine, or were removed."""
 
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,13 @@ from detect.errors import DataError
 from detect.studies import csv_file
 from detect.studies.cells import Cell, TextRow, cell_of, figure
 from detect.studies.commands import Member, settings
+from detect.studies.csv_file import NO_FIGURE, Row
 from detect.studies.curves import WATCHED, Curve
+from detect.studies.export_tables import NUMBER
 from detect.studies.rows import Reported
+
+NAMES = ("study", "run", "file", "split", "record")
+"""Columns whose numbers are names."""
 
 
 def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported]:
@@ -39,6 +44,24 @@ def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported
     except (KeyError, ValueError) as error:
         raise DataError(f"{results} does not have the columns of a report: {type(error).__name__}: {error}") from error
     return found
+
+
+def other_rows(before: Iterable[TextRow], here: Iterable[Row]) -> list[Row]:
+    """The rows of an earlier table of exports or measurements that are not among the rows `here`.
+
+    A row is known by its words, among them its record, which a CSV of an earlier version has not.
+    """
+    known = {words for row in here for words in (_words(row), _words({**row, "record": ""}))}
+    return [dict(row) for row in before if _words(row) not in known]
+
+
+def _words(row: Row | TextRow) -> frozenset[tuple[str, str]]:
+    cells = {column: str(value) for column, value in row.items() if column not in ("host", "versions")}
+    return frozenset(
+        (column, text)
+        for column, text in cells.items()
+        if text and (column in NAMES or not (text == NO_FIGURE or NUMBER.fullmatch(text)))
+    )
 
 
 def _member(row: TextRow, place: str) -> Member:

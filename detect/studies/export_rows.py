@@ -1,4 +1,4 @@
-"""Exported models and other measurements as rows of a study's CSV file."""
+"""Exported models and other measurements as rows of a study's CSV file. `record` names the folder of each."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +29,7 @@ def export_rows(records: Records) -> list[Row]:
                 "MB": round(about["bytes"] / 1e6, 3),
                 **latencies(about.get("latency_ms")),
                 "minutes": round(run.seconds / 60, 2) if run else NO_FIGURE,
+                "record": f"{source.name}/{folder.name}",
                 "host": host(about),
                 "versions": versions(about),
             }
@@ -73,9 +74,10 @@ def latencies(measured: Mapping[str, Mapping[str, float]] | float | None) -> Row
 def measured_rows(records: Records) -> list[Row]:
     """The columns of every measured.json; null becomes n/a. An empty cell means that the row has no such column."""
     rows = []
-    for about in records.measured.values():
+    for folder, about in records.measured.items():
         columns = {key: _plain(value) for key, value in about["columns"].items()}
-        rows.append({"study": about.get("study", ""), **columns, "host": host(about), "versions": versions(about)})
+        own = {"record": "/".join(folder.resolve().parts[-2:]), "host": host(about), "versions": versions(about)}
+        rows.append({"study": about.get("study", ""), **columns, **own})
     return rows
 
 

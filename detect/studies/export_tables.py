@@ -10,7 +10,7 @@ from detect.studies.tables import show
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 WHOLE = re.compile(r"[-+]?\d+")
-ORIGIN = ("study", "host", "versions", "commit")
+ORIGIN = ("study", "record", "host", "versions", "commit")
 EXPORT_NOTE = (
     "AP of the file as it ships; AP of the run: of what it was made from (of qat the evaluation graph), on the same "
     "images; in brackets the float32 file, timed in turns with it. Minutes are those of the run's training."

@@ -9,7 +9,7 @@ from detect.errors import DataError, counted, first_few
 from detect.files import write_text
 from detect.studies import csv_file, pictures
 from detect.studies.blocks import Block, Figure, Listing, Table, console, markdown
-from detect.studies.earlier import others
+from detect.studies.earlier import other_rows, others
 from detect.studies.export_rows import export_rows, measured_rows
 from detect.studies.export_tables import export_tables, measured_tables
 from detect.studies.html import page
@@ -38,7 +38,7 @@ def write(
 
     output: folder of the study; it may be the folder of the runs. The marked table of a README.md in it is replaced.
     rows: only `runs`, `exports` or `measured`. baseline: the arm that other arms are compared with; None is `generic`.
-    keep: whether training runs of an earlier report in `output` stay if they are not in `runs`; None raises DataError.
+    keep: whether rows of an earlier report in `output` stay if their folders are not in `runs`; None raises DataError.
     If `runs` is one folder, TensorBoard's layout of the arms is written to it.
     Returns the leading tables for the console. Raises DataError if there is nothing to report.
     """
@@ -48,29 +48,26 @@ def write(
         log.info("%d debug runs are left out: %s", len(tried), first_few(run.folder.name for run in tried))
     kept = [run for run in records.runs if run not in tried and any(s in run.summary["scores"] for s in splits)]
     records = Records(kept, records.exports, records.measured)
-    wanted = [kind for kind in KINDS if getattr(records, kind) and rows in (None, kind)]
+    asked = [kind for kind in KINDS if rows in (None, kind)]
+    wanted = [kind for kind in asked if getattr(records, kind)]
     if not wanted:
         what = {"measured": "measured.json", "exports": "export.json"}.get(rows or "", "finished run with scores on ")
         told = f"; {len(tried)} runs with debug= are left out" if tried else ""
         raise DataError(f"runs={runs}: no {what}{', '.join(splits) if what.endswith(' ') else ''}{told}")
     reported_runs = [reported(run, splits) for run in records.runs]
+    lines = {"measured": measured_rows(records), "exports": export_rows(records)}
+    if keep is not False:
+        reported_runs += _runs_elsewhere(output, reported_runs, keep, "runs" in wanted)
+        for kind, here in lines.items():
+            here += _rows_elsewhere(output, kind, here, keep, kind in asked)
     if "runs" in wanted:
-        reported_runs = completed([*reported_runs, *_earlier(output, reported_runs, keep)], baseline)
+        reported_runs = completed(reported_runs, baseline)
         arms = sorted({run.member.cell.arm for run in reported_runs})
         if baseline is not None and baseline not in arms:
             told = "baseline=%s: no run has this arm, so nothing is compared; there are %s"
             log.warning(told, baseline, first_few(arms))
-    elif keep is not False and (lost := _others(output, reported_runs)):
-        raise DataError(
-            f"{output / RESULTS} has {counted(len(lost), 'training run')} whose folders are not here, and this report "
-            "has no table of training runs: name another output, or lose them with keep=false"
-        )
-    makers = {
-        "runs": lambda: run_rows(reported_runs),
-        "measured": lambda: measured_rows(records),
-        "exports": lambda: export_rows(records),
-    }
-    lines = {kind: makers[kind]() for kind in wanted}
+    lines["runs"] = run_rows(reported_runs)
+    wanted = [kind for kind in asked if lines[kind]]
     output.mkdir(parents=True, exist_ok=True)
     for name in (RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)):  # files of an earlier report
         (output / name).unlink(missing_ok=True)
@@ -83,25 +80,43 @@ def write(
     return rewrite(output)
 
 
-def _earlier(output: Path, runs: Sequence[Reported], keep: bool | None) -> list[Reported]:
-    """The runs of the earlier report in `output` that stay."""
-    if keep is False:
-        return []
-    found = _others(output, runs)
-    names = first_few(run.rows[0].get("run") or f"{run.member.cell.arm} (seed {run.member.seed})" for run in found)
-    if found and keep is None:
-        raise DataError(
-            f"{output / RESULTS} has {counted(len(found), 'training run')} whose folders are not here: {names}. "
-            "keep=true keeps these rows; keep=false leaves them out"
-        )
-    if found:
-        log.info("kept from the earlier report: %s: %s", counted(len(found), "training run"), names)
+def _runs_elsewhere(output: Path, here: Sequence[Reported], keep: bool | None, listed: bool) -> list[Reported]:
+    """The runs of the earlier report in `output` that are not `here`. listed: whether this report has runs."""
+    found = others(output / RESULTS, output / pictures.CURVES_DATA, [run.member for run in here])
+    names = [run.rows[0].get("run") or f"{run.member.cell.arm} (seed {run.member.seed})" for run in found]
+    _tell(output / RESULTS, "training run", names, keep, listed)
     return found
 
 
-def _others(output: Path, runs: Sequence[Reported]) -> list[Reported]:
-    """The runs of the earlier report in `output` that are not among `runs`."""
-    return others(output / RESULTS, output / pictures.CURVES_DATA, [run.member for run in runs])
+def _rows_elsewhere(
+    output: Path, kind: str, here: Sequence[csv_file.Row], keep: bool | None, listed: bool
+) -> list[csv_file.Row]:
+    """The rows of exports or measurements in the earlier report in `output` that are not `here`."""
+    for path in (output / RESULTS, output / f"{kind}.csv"):
+        rows = csv_file.read_csv(path) if path.is_file() else []
+        if rows and kind_of(rows[0]) == kind:
+            found = other_rows(rows, here)
+            names = [row.get("record") or " ".join(list(row.values())[:2]) for row in found]
+            _tell(path, {"exports": "exported file"}.get(kind, "measurement"), names, keep, listed)
+            return found
+    return []
+
+
+def _tell(path: Path, noun: str, names: Sequence[str], keep: bool | None, listed: bool) -> None:
+    """Logs what is kept of an earlier report. Raises DataError if `keep` is None, and if this report has no such table.
+
+    names: of what the rows are about.
+    """
+    if not names:
+        return
+    told = f"{path} has {counted(len(names), noun)} whose folders are not here"
+    if not listed:
+        raise DataError(
+            f"{told}, and this report has no table of {noun}s: name another output, or lose them with keep=false"
+        )
+    if keep is None:
+        raise DataError(f"{told}: {first_few(names)}. keep=true keeps these rows; keep=false leaves them out")
+    log.info("kept from the earlier report: %s: %s", counted(len(names), noun), first_few(names))
 
 
 def rewrite(folder: Path) -> str:

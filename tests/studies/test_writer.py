@@ -1,6 +1,7 @@
 """A whole study written: files, README, page, TensorBoard; the tables again from the csv alone; its cost."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -241,12 +242,91 @@ def test_the_same_folder_trained_again_replaces_its_rows(tmp_path, make_run):
     assert [row["AP"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["0.2", "0.3"]
 
 
-def test_an_earlier_file_of_another_kind_keeps_nothing(tmp_path, make_run):
+def export(folder, **about):
+    """An exported file of a run, as `detect export` leaves it."""
+    folder.mkdir(parents=True)
+    scores = {"split": "test", "images": 72, "run": {"AP": 0.5, "AP50": 0.75}, "file": {"AP": 0.25, "AP50": 0.5}}
+    about = {"format": "tflite", "options": {"quantize": "ptq"}, "bytes": 2_500_000, "scores": scores} | about
+    (folder / "export.json").write_text(json.dumps(about))
+
+
+def measure(folder, **columns):
+    folder.mkdir(parents=True)
+    (folder / "measured.json").write_text(json.dumps({"study": "speed", "columns": columns}))
+
+
+@pytest.mark.parametrize("whole", ["exports", "measured", "together"])
+def test_exports_and_measurements_that_are_elsewhere_keep_their_rows(tmp_path, make_run, whole):
+    """Two runs share a name and a seed, and two measurements share all words."""
+    here, there = tmp_path / "runs", tmp_path / "elsewhere"
+    for name in ("a", "b"):
+        if whole != "measured":
+            export(here / name / "tflite_ptq", command=f"detect export run=runs/{name}", latency_ms=4.0)
+        if whole != "exports":
+            measure(here / "speed" / name, variant="int8", ms=None if name == "a" else 1.5)
+    if whole == "together":
+        make_run(here / "run")
+    write(here, tmp_path / "whole")
+    write(here, tmp_path / "parts")
+    there.mkdir()
+    for k, place in enumerate(("b", "speed/b")):
+        if (here / place).exists():
+            shutil.move(here / place, there / f"{k}")
+    told = "1 exported file" if whole == "exports" else "1 measurement"
+    with pytest.raises(DataError, match=rf"parts/\w+\.csv has {told} whose folders are not here: .*b.* keep=true"):
+        write(here, tmp_path / "parts", keep=None)
+    for _ in range(2):
+        write(here, tmp_path / "parts", keep=True)
+        for name in ("results.csv", "exports.csv", "measured.csv"):
+            files = [tmp_path / folder / name for folder in ("whole", "parts")]
+            first, second = (sorted(map(sorted, map(dict.items, read_csv(f)))) if f.exists() else [] for f in files)
+            assert first == second, name
+    write(here, tmp_path / "parts")
+    left = [row.get("record") for file in (tmp_path / "parts").glob("*.csv") for row in read_csv(file)]
+    assert not {"b/tflite_ptq", "speed/b"} & set(left)
+
+
+def test_a_table_whose_files_are_all_elsewhere_stays(tmp_path, make_run):
+    make_run(tmp_path / "runs" / "a")
+    export(tmp_path / "runs" / "a" / "tflite")
+    write(tmp_path / "runs", tmp_path / "out")
+    shutil.rmtree(tmp_path / "runs" / "a" / "tflite")
+    with pytest.raises(DataError, match=r"exports\.csv has 1 exported file .* not here, and this report has no table"):
+        write(tmp_path / "runs", tmp_path / "out", keep=True, rows="runs")
+    write(tmp_path / "runs", tmp_path / "out", keep=True)
+    assert len(read_csv(tmp_path / "out" / "exports.csv")) == 1
+
+
+def test_what_is_exported_and_measured_again_replaces_its_rows(tmp_path):
+    export(tmp_path / "runs" / "a" / "tflite")
+    measure(tmp_path / "runs" / "b", variant="int8", ms=1.5)
+    write(tmp_path / "runs", tmp_path / "out")
+    shutil.rmtree(tmp_path / "runs")
+    export(tmp_path / "runs" / "a" / "tflite", bytes=1000)
+    measure(tmp_path / "runs" / "b", variant="int8", ms=2.5)
+    write(tmp_path / "runs", tmp_path / "out", keep=None)
+    assert [row["ms"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["2.5"]
+    assert [row["MB"] for row in read_csv(tmp_path / "out" / "exports.csv")] == ["0.001"]
+
+
+def test_rows_of_an_earlier_version_are_known_by_their_words(tmp_path):
+    export(tmp_path / "runs" / "a" / "tflite")
+    (tmp_path / "out").mkdir()
+    head, rows = "run,file,split,images,AP,AP50,AP of the run,MB,minutes,host,versions\n", "{},ptq,test,72,,,,1,,,\n"
+    (tmp_path / "out" / "results.csv").write_text(head + rows.format("a"))
+    write(tmp_path / "runs", tmp_path / "out", keep=None)
+    (tmp_path / "out" / "results.csv").write_text(head + rows.format("a") + rows.format("b"))
+    write(tmp_path / "runs", tmp_path / "out", keep=True)
+    assert [row["run"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["a", "b"]
+
+
+def test_an_earlier_file_of_another_kind_is_not_taken_as_runs(tmp_path, make_run):
     make_run(tmp_path / "runs" / "a")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.csv").write_text("study,x\ns,1\n")
     write(tmp_path / "runs", tmp_path / "out", keep=True)
     assert len(read_csv(tmp_path / "out" / "results.csv")) == 2
+    assert read_csv(tmp_path / "out" / "measured.csv") == [{"study": "s", "x": "1"}]
     (tmp_path / "out" / "results.csv").write_text("arm,seed,split,run\na,none,test,b\n")
     with pytest.raises(DataError, match=r"results\.csv does not have the columns"):
         write(tmp_path / "runs", tmp_path / "out", keep=True)

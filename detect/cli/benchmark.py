@@ -9,10 +9,10 @@ from omegaconf import DictConfig, ListConfig
 
 from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
-from detect.data.subset import evenly_spread, limit
+from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError
 from detect.files import expanded
-from detect.runs.dataset import check_ground_truth, open_dataset
+from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset
 from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
@@ -52,12 +52,7 @@ def _dataset(cfg: DictConfig, run: Path | None) -> DetectionDataset | None:
     """The data set of the command, or that of the run; None if there is neither."""
     if not cfg.get("dataset") and run is None:
         return None
-    if run is None or cfg.get("dataset"):
-        dataset = open_dataset(cfg)
-    else:
-        saved = RunFolder(run).saved_config()
-        dataset = open_dataset(saved)
-        RunFolder(run).warn_of_other_data(limit(dataset, saved.limit, saved.seed))
+    dataset = open_dataset(cfg) if run is None or cfg.get("dataset") else own_dataset(RunFolder(run))
     dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)
     return dataset

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
-from detect.data.subset import limit
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError
 from detect.files import expanded, write_json
 from detect.geometry import tiles
-from detect.runs.dataset import check_ground_truth, open_dataset
+from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset
 from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
@@ -45,12 +44,7 @@ def main(cfg: DictConfig) -> float | None:
     if cfg.get("dataset"):
         dataset = open_dataset(cfg)
     elif run is not None:
-        saved = run.saved_config()
-        dataset = open_dataset(saved)
-        known = list(run.class_names())
-        if list(dataset.classes) != known:
-            raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")
-        run.warn_of_other_data(limit(dataset, saved.limit, saved.seed))
+        dataset = own_dataset(run)
     else:
         raise ConfigError(
             f"evaluate: {key}={source} is not in the folder of a run, so it needs a data set: "
@@ -84,7 +78,7 @@ def main(cfg: DictConfig) -> float | None:
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     write_json(folder / f"{cfg.split}_scores.json", scores)
     log.info("pictures, scores and detections are in %s", folder)
-    if not cfg.get("dataset"):
+    if key != "detections" and not cfg.get("dataset"):
         run_page.refresh(folder)
     return scores["AP"]
 

@@ -22,7 +22,7 @@ from detect.files import expanded
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 from detect.reporting import pictures as draw
-from detect.runs.dataset import dataset_of, threads
+from detect.runs.dataset import own_dataset, threads
 from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
@@ -199,9 +199,8 @@ def report_layers(cfg: DictConfig) -> None:
 
 def training_frames(cfg: DictConfig, run: Path, architecture: Detector) -> list[np.ndarray]:
     """Training images of the run's data set, evenly spread, fitted to the network's frame: float32 [1, H, W, 3]."""
-    saved, frame = RunFolder(run).saved_config(), Frame(architecture.size, architecture.resize, exact=True)
-    examples = dataset_of(saved, decode=False).splits["train"]
-    chosen = evenly_spread(examples, cfg.representative)
+    frame = Frame(architecture.size, architecture.resize, exact=True)
+    chosen = evenly_spread(own_dataset(RunFolder(run), decode=False).splits["train"], cfg.representative)
     return [frame.fit(read_image(example.path))[np.newaxis].astype(np.float32) for example in chosen]
 
 

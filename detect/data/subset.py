@@ -33,8 +33,12 @@ def limit(dataset: DetectionDataset, limits: Mapping[str, Any], seed: int) -> De
             examples = share(examples, fraction, seed)
             log.info("limit.fraction=%s: %d training images, drawn from seed %d", fraction, len(examples), seed)
         keep = limits.get(name)
-        splits[name] = examples if keep is None else Examples.of(evenly_spread(examples, keep))
+        if keep is not None and keep < len(examples):
+            log.info("limit.%s=%d: %d of %d %s images, at even distances", name, keep, keep, len(examples), name)
+            examples = Examples.of(evenly_spread(examples, keep))
+        splits[name] = examples
     if limits.get("overfit"):
+        log.info("limit.overfit=true: val are the training images, and test has none")
         train = Examples.of(splits["train"])
         same = dataclasses.replace(train, ids=Texts.of(f"{name}@val" for name in train.ids))
         splits |= {"val": same, "test": ()}

@@ -12,7 +12,7 @@ import numpy as np
 from detect.data.dataset import Example
 from detect.data.image_file import read_image
 from detect.detector import Detector
-from detect.errors import ConfigError
+from detect.errors import ConfigError, DataError
 from detect.evaluation import agreement
 from detect.evaluation.coco import CocoEvaluator
 from detect.export import timing
@@ -32,7 +32,10 @@ NAMED = 24  # characters of a name on the console
 
 
 def find_models(run: Path | None, models: Sequence[Path]) -> dict[str, Model]:
-    """The models by short names: the run and all exports in its folder, and those that are named besides."""
+    """The models by short names: the run and all exports in its folder, and those that are named besides.
+
+    Raises DataError if there is none.
+    """
     found: dict[str, Model] = {}
     if run is not None:
         stages = [s for s in (DETECTOR, QUANTIZED) if checkpoint.exists(RunFolder(run).stage(s).best)]
@@ -42,6 +45,8 @@ def find_models(run: Path | None, models: Sequence[Path]) -> dict[str, Model]:
     for path in models:
         name = path.name if path.is_dir() or path.parent.name in ("", ".") else f"{path.parent.name}/{path.name}"
         found[name if name not in found else str(path)] = recognised(path)
+    if not found:
+        raise DataError(f"run={run}: it has neither a trained detector nor an export")
     return found
 
 

@@ -1,7 +1,6 @@
 """The data set of a run, and the images for the comparison of an exported file with its run."""
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 from omegaconf import DictConfig
@@ -12,7 +11,7 @@ from detect.data.subset import evenly_spread
 from detect.errors import DataError
 from detect.files import expanded
 from detect.geometry.frame import Frame
-from detect.runs.dataset import dataset_of
+from detect.runs.dataset import own_dataset
 from detect.runs.folder import RunFolder
 from detect.tflite.convert import representative
 
@@ -21,18 +20,13 @@ PHOTOGRAPHS = "photographs of scikit-image"
 Images = list[np.ndarray]
 
 
-def data_of(cfg: DictConfig, classes: Sequence[str]) -> DetectionDataset | None:
+def data_of(cfg: DictConfig) -> DetectionDataset | None:
     """The run's data set; None, with a warning, if it is missing or now has other classes.
 
     For `ptq`, which measures its ranges on it, it raises DataError instead.
     """
-    run = RunFolder(expanded(cfg.run))
     try:
-        dataset = dataset_of(run.saved_config(), decode=False)
-        if dataset.classes != tuple(classes):
-            raise DataError(f"the run was trained on {list(classes)}; its data set now has {list(dataset.classes)}")
-        run.warn_of_other_data(dataset)
-        return dataset
+        return own_dataset(RunFolder(expanded(cfg.run)), decode=False)
     except DataError as reason:
         if cfg.quantization == "ptq":
             raise

@@ -45,7 +45,7 @@ def write(cfg: DictConfig, folder: Path) -> None:
 def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     """Writes a SavedModel with resize, input scaling and suppression inside; `qat`: the evaluation graph in float."""
 
-    architecture, dataset = detector.architecture, images.data_of(cfg, detector.classes)
+    architecture, dataset = detector.architecture, images.data_of(cfg)
     source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
     with tempfile.TemporaryDirectory() as place:
         new = Path(place) / "saved_model"
@@ -64,7 +64,7 @@ def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     """Writes an ONNX file or an OpenVINO model with decoding and suppression inside; it takes frames."""
     from detect.portable import convert  # optional packages
 
-    architecture, dataset = detector.architecture, images.data_of(cfg, detector.classes)
+    architecture, dataset = detector.architecture, images.data_of(cfg)
     source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     about = convert.describe(architecture, detector.classes, detector.name, detector.category_ids, detector.threshold)
     content = convert.to_onnx(architecture, about)
@@ -119,7 +119,7 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     architecture = detector.architecture
     options = package.Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
     settings = Settings.of(architecture, detector.classes, options.nms, detector.category_ids, detector.threshold)
-    dataset = images.data_of(cfg, detector.classes)
+    dataset = images.data_of(cfg)
     source, real, training = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
     plain = package.Options(nms=options.nms, batch=options.batch)
     in_float = finished.float_twin(RunFolder(expanded(cfg.run))) if options.quantize == "qat" else architecture

@@ -12,17 +12,20 @@ from detect.errors import first_few
 
 
 def record(dataset: DetectionDataset) -> dict[str, Any]:
+    """The name, the fingerprint, and what `changes` compares."""
+    return {"name": dataset.name, "fingerprint": dataset.fingerprint()} | compared(dataset)
+
+
+def compared(dataset: DetectionDataset) -> dict[str, Any]:
     """The classes, and of every split the images by id with a digest of their annotations and file length."""
     return {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint(),
         "classes": list(dataset.classes),
         "splits": {split: _digests(dataset.splits[split]) for split in SPLITS},
     }
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for each kind of difference between two records, with the first images; empty if they are equal."""
+    """A line for each kind of difference in what is compared, with the first images; empty if there is none."""
     found = []
     if before["classes"] != now["classes"]:
         found.append(f"the classes were {first_few(before['classes'], 9)}; they are {first_few(now['classes'], 9)}")

@@ -14,6 +14,7 @@ from detect.data.text import printable
 from detect.data.validate import Finding, check, clean
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
+from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 NAMED_ERRORS = 10
@@ -66,6 +67,18 @@ def dataset_of(
 ) -> DetectionDataset:
     """The data set of a run: `open_dataset`, then `limit`."""
     return limit(open_dataset(cfg, decode, before_decoding), cfg.limit, cfg.seed)
+
+
+def own_dataset(run: RunFolder, decode: bool = True) -> DetectionDataset:
+    """The data set that a run was trained on, with its `limit`; warns of what changed since then.
+
+    Raises DataError if the classes are others now.
+    """
+    dataset, known = dataset_of(run.saved_config(), decode), list(run.class_names())
+    if list(dataset.classes) != known:
+        raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")
+    run.warn_of_other_data(dataset)
+    return dataset
 
 
 def check_ground_truth(dataset: DetectionDataset) -> None:

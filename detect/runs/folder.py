@@ -288,7 +288,7 @@ class RunFolder:
         except DataError as error:
             log.warning("%s; whether the data changed is not known", error)
             return []
-        return data_record.changes(before, data_record.record(dataset))
+        return data_record.changes(before, data_record.compared(dataset))
 
     def extensions(self, cfg: DictConfig) -> dict[str, tuple[object, object]]:
         """The keys with which `resume=RUN` extends the run in the folder, with their values before and now.

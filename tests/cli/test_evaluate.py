@@ -1,52 +1,56 @@
-"""What another program has found is scored as a detector's own detections are."""
+"""`detect evaluate` and `detect benchmark` on the data set of a run, with a planted detector."""
 
 import json
-import shutil
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
-from detect.errors import ConfigError, DataError
+from detect.cli import benchmark
+from detect.config.check import CONFIG_DIR
+from detect.config.tree import plain
+from detect.errors import DataError
 from tests.cli.conftest import call
 
-DATA = ("dataset=digits", "dataset.images={train:16,val:4,test:4}")
+DIGITS = tuple((number + 1, str(number)) for number in range(10))
 
 
-@pytest.fixture
-def found(small_run, tmp_path):
-    """The detections of a small run in a file elsewhere, and the scores that it has for them."""
-    path = tmp_path / "other.json"
-    shutil.copy(small_run[0] / "test_detections.json", path)
-    return path, json.loads((small_run[0] / "summary.json").read_text())["scores"]["test"]
+def limited(run, *overrides):
+    """The run gets the configuration of one that was trained on digits with limits."""
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("train", ["dataset=digits", "dataset.images={train:4,val:2,test:4}", *overrides])
+    OmegaConf.save(OmegaConf.create(plain(cfg)), run / "config.yaml")
+    return run
 
 
-def test_detections_of_another_program_have_the_scores_of_the_detector(small_run, found, tmp_path):
-    path, scores = found
-    assert call("evaluate", f"detections={path}", *DATA) == pytest.approx(scores["AP"], abs=1e-6)
-    folder = tmp_path / "evaluation_other"
-    after = json.loads((folder / "test_scores.json").read_text())
-    assert after["per_class"].keys() == scores["per_class"].keys()
-    assert after["AR100"] == pytest.approx(scores["AR100"], abs=1e-6)
-    call("compare", f"runs=[{small_run[0]},{folder}]", f"output={tmp_path / 'comparison'}")
-    rows = json.loads((tmp_path / "comparison" / "comparison.json").read_text())["figures"]
-    assert [row[f"{folder} difference"] for row in rows if row["class"] == "all classes"] == [0, 0]
+def test_the_limits_of_a_run_hold_for_its_scores_and_are_told(planted, caplog):
+    run = limited(planted({}, DIGITS), "limit.test=3", "limit.val=2")
+    with caplog.at_level("INFO", "detect"):
+        call("evaluate", f"run={run}")
+    assert "limit.test=3: 3 of 4 test images, at even distances" in caplog.messages
+    assert not any("limit.val" in line for line in caplog.messages)
+    assert len(json.loads((run / "evaluation" / "test_ground_truth.json").read_text())["images"]) == 3
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("benchmark", [f"run={run}"])
+    assert len(benchmark._dataset(cfg, run).splits["test"]) == 3
 
 
-def test_a_file_in_the_folder_of_a_run_is_scored_on_its_data(small_run, found, tmp_path):
-    path = small_run[0] / "test_detections.json"
-    assert call("evaluate", f"detections={path}", f"output={tmp_path}") == pytest.approx(found[1]["AP"], abs=1e-6)
+def test_a_run_that_overfits_is_scored_on_its_training_images(planted, caplog):
+    run = limited(planted({}, DIGITS), "limit.train=2", "limit.overfit=true")
+    with caplog.at_level("INFO", "detect"):
+        call("evaluate", f"run={run}", "split=val")
+    assert "limit.overfit=true: val are the training images, and test has none" in caplog.messages
+    assert len(json.loads((run / "evaluation" / "val_ground_truth.json").read_text())["images"]) == 2
 
 
-def test_what_needs_a_detector_is_refused_for_detections(found):
-    with pytest.raises(ConfigError, match=r"tile=auto needs a detector; with detections=FILE leave it out"):
-        call("evaluate", f"detections={found[0]}", "tile=auto")
-    with pytest.raises(ConfigError, match=r"is not in the folder of a run, so it needs a data set"):
-        call("evaluate", f"detections={found[0]}")
-    with pytest.raises(ConfigError, match=r"name one of run=RUN"):
-        call("evaluate", f"detections={found[0]}", "run=RUN")
+@pytest.mark.parametrize("verb", ["evaluate", "benchmark"])
+def test_other_classes_than_those_of_the_run_are_refused(planted, verb):
+    run = limited(planted({}))
+    with pytest.raises(DataError, match=r"was trained on \['cat', 'dog'\]; its data set now has \['0', '1'"):
+        call(verb, f"run={run}")
 
 
-def test_an_image_of_another_split_is_named(small_run, found):
-    rows = json.loads(found[0].read_text())
-    found[0].write_text(json.dumps([*rows, rows[0] | {"image_id": "x", "file_name": "x.png"}]))
-    with pytest.raises(DataError, match=rf"row {len(rows)}: image 'x.png' is none of the split"):
-        call("evaluate", f"detections={found[0]}", *DATA)
+@pytest.mark.parametrize("images", [0, 2])
+def test_a_run_without_a_model_is_refused(planted, images):
+    with pytest.raises(DataError, match=r"run=.*: it has neither a trained detector nor an export"):
+        call("benchmark", f"run={limited(planted({}, DIGITS))}", f"images={images}")

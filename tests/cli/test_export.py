@@ -54,13 +54,13 @@ def test_a_quantised_stage_that_never_trained(small_run, tmp_path):
 def test_an_empty_representative_set(small_run, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from detect.runs.dataset import dataset_of
+    from detect.runs.dataset import own_dataset
 
-    def without_training_images(cfg, decode):
-        dataset = dataset_of(cfg, decode)
+    def without_training_images(run, decode):
+        dataset = own_dataset(run, decode)
         return replace(dataset, splits={**dataset.splits, "train": ()})
 
-    monkeypatch.setattr(images, "dataset_of", without_training_images)
+    monkeypatch.setattr(images, "own_dataset", without_training_images)
     with pytest.raises(DataError, match="the representative set is empty; it needs at least one training image"):
         call(f"run={small_run[0]}", "format=tflite", "quantization=ptq", f"output={tmp_path}/x")
     assert not (tmp_path / "x").exists()

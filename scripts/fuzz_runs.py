@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+
 from detect.data.dataset import DetectionDataset
 from detect.files import write_json
 
@@ -75,7 +77,10 @@ def make_run(folder: Path, dataset: DetectionDataset) -> None:
 
 def read_run(folder: Path, _: Path) -> object:
     """What `report`, `predict`, `evaluate` and a resumed training read of a run folder."""
+    from detect.data.examples import Example
     from detect.errors import UserError
+    from detect.evaluation.results_file import read_results
+    from detect.evaluation.scored_files import Scored
     from detect.runs.folder import RunFolder
     from detect.studies.diagnosis import diagnose
     from detect.studies.export_rows import export_rows, measured_rows
@@ -85,6 +90,7 @@ def read_run(folder: Path, _: Path) -> object:
     from detect.studies.run_page import parts
 
     run, errors = RunFolder(folder), []
+    images = [Example(Path("a.jpg"), 64, 48, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool), "a", source_id=1)]
     dataset = SimpleNamespace(name="x", classes=CLASSES, splits={}, fingerprint=lambda: "")
     dataset.splits = {split: () for split in ("train", "val", "test")}
     for one in (
@@ -96,6 +102,8 @@ def read_run(folder: Path, _: Path) -> object:
         lambda: run.stage("detector").summary_figure("seconds"),
         lambda: run.refuse_other_data(dataset),
         lambda: diagnose(folder).verdict(),
+        lambda: Scored.read(folder, "val"),
+        lambda: read_results(folder / "val_detections.json", images, CLASSES, (3, 90)),
     ):
         try:
             one()

@@ -173,12 +173,13 @@ def _planned(command: Command, asked: list[Override], composer: Composer) -> tup
     lines = [f"hydra.sweep.dir={quoted(str(cfg.hydra.sweep.dir))}"]
     if (threads := sweep.threads_of_a_cell(cfg)) is not None:
         lines.append(f"threads={threads}")
-    grid = parse(sweep.grid(cfg))
-    more = parse(lines)
-    if any(o.key_or_group == FOLDERED and o.is_sweep_override() for o in asked):
-        # Hydra composes a sweep without the groups that the sweep varies, so it does not see an experiment's grid.
-        given = {o.get_key_element() for o in asked}
-        more += [o for o in grid if o.get_key_element() not in given]
+    configured = parse(sweep.grid(cfg))
+    grid = composer.emptied(configured)
+    # Hydra composes a sweep without the groups that the sweep varies, so it does not see an experiment's grid.
+    unseen = any(o.key_or_group == FOLDERED and o.is_sweep_override() for o in asked)
+    given = {o.get_key_element() for o in asked}
+    added = [o for o, before in zip(grid, configured, strict=True) if unseen or o is not before]
+    more = [*parse(lines), *(o for o in added if o.get_key_element() not in given)]
     asked = [*asked, *more]
     written, folder = _lines(composer.for_a_sweep(asked)), Path(str(cfg.hydra.sweep.dir))
     planned = replace(command, overrides=written, sweep_folder=folder)

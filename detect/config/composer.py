@@ -73,12 +73,30 @@ class Composer:
     def fitted(self, asked: list[Override], multirun: bool = False) -> list[Override]:
         """The overrides, and those that a `NODE._target_=...` among them implies (config.retarget).
 
-        Raises ConfigError.
+        Hydra takes no null for a group, but an empty list. Raises ConfigError.
         """
+        asked = self.emptied(asked)
         if not retarget.retargeted(asked):
             return asked
         tree, _ = self._base(next(jobs(asked, self.groups, multirun)))
         return retarget.fitted(asked, tree)
+
+    def emptied(self, asked: Iterable[Override]) -> list[Override]:
+        """The overrides with an empty list in place of null, as an option of a group that needs none."""
+        return [self._emptied(override) for override in asked]
+
+    def _emptied(self, override: Override) -> Override:
+        group, given = override.key_or_group, str(override.input_line).partition("=")[2]
+        if "null" not in given or not self._chooses(override) or group not in self._optional():
+            return override
+        if not override.is_sweep_override():
+            values = [given]
+        elif override.is_choice_sweep():
+            values = list(override.sweep_string_iterator())
+        else:
+            return override
+        line = ",".join("[]" if value == "null" else value for value in values)
+        return parse([f"{override.get_key_element()}={line}"])[0]
 
     def checked(self, job: Job) -> DictConfig:
         """The configuration with the overrides of one job, with Hydra's own node.
@@ -186,10 +204,20 @@ class Composer:
         group, value = override.key_or_group, override.value()
         if override.is_delete():
             raise ConfigError(f"{override.input_line}: a group can't be removed; choose an option ({group}=...)")
+        if value == [] and group in self._optional():
+            return
         for option in value if isinstance(value, list) and value else [value]:
-            if str(option).removesuffix(".yaml") not in self.groups[group]:
-                near = nearest(str(option), self.groups[group])
-                raise ConfigError(f"unknown {group}={option}{near} (options: {', '.join(self.groups[group])})")
+            name = "null" if option is None else str(option)
+            if name.removesuffix(".yaml") not in self.groups[group]:
+                near = nearest(name, self.groups[group])
+                raise ConfigError(f"unknown {group}={name}{near} (options: {', '.join(self.groups[group])})")
+
+    def _optional(self) -> set[str]:
+        """The groups that need no option: those that have none by default in the verb, or in `train`."""
+        files = dict.fromkeys([*self._primary(), check.CONFIG_DIR / "train.yaml"])
+        listed = [container(read_yaml(file)).get("defaults") for file in files]
+        entries = [entry for defaults in listed if isinstance(defaults, list) for entry in defaults]
+        return {str(g) for entry in entries if isinstance(entry, dict) for g, option in entry.items() if not option}
 
     def _check_key(self, override: Override, legal: set[str], changed: set[str], opened: bool) -> None:
         """changed: nodes that the job gives another target. opened: whether `+` may add the key."""

@@ -101,7 +101,7 @@ class FinishedRun:
     @property
     def debugs(self) -> bool:
         """Whether the run only tried something out: the group `debug`."""
-        return any(line.startswith("debug=") and line != "debug=null" for line in self.overrides)
+        return any(line.startswith("debug=") and line not in ("debug=null", "debug=[]") for line in self.overrides)
 
     @property
     def earlier_seconds(self) -> float:

@@ -374,6 +374,20 @@ def test_a_sweep_over_experiments_sets_a_key_that_only_they_have(program, capsys
     assert "unknown key init.path" in capsys.readouterr().err and program.jobs == []
 
 
+def test_no_experiment_is_an_option_beside_others(program, capsys):
+    assert program("experiment=null") == 0 and program("-m", "experiment=null,demo") == 0
+    grid = "hydra: {sweeper: {params: {experiment: 'null,demo'}}}"
+    write(program.configs / "grid.yaml", f"defaults: [train, _self_]\n{grid}\n")
+    assert program("--config-name", "grid", "-m") == 0
+    assert [cfg.schedule.steps for cfg in program.jobs] == [10, 10, 7, 10, 7]
+    assert program("experiment=[]") == 0
+    for words in (["schedule=null"], ["-m", "schedule=null,short"], ["experiment=[demo,null]"]):
+        assert program(*words) == 2
+    err = capsys.readouterr().err
+    assert err.count("unknown schedule=null (options: default, short)") == 2
+    assert "unknown experiment=null (options: demo)" in err
+
+
 def test_sweep_goes_on_after_a_bad_job_and_names_it(program, capsys):
     assert program("-m", "seed=1,2", "fail=user,null") == 1
     assert len(program.jobs) == 4

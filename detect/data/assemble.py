@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from detect.data.dataset import DetectionDataset
-from detect.data.examples import Examples, SourceId, Texts, packed_ids
+from detect.data.examples import Examples, SourceId, Texts, joined_areas, packed_ids
 from detect.data.folder import leftovers
 from detect.data.image_file import turned
 from detect.data.notes import Notes
@@ -56,7 +56,7 @@ class Record:
 
     path: image file. id: unique in the data set. names: class name of each box. boxes: [n, 4] yxyx in pixels of the
     image, counted from 0, or as shares of its sides if `shares` is true. crowd: flag of each box (neither trained nor
-    scored). source, size, source_id: as in `Example`.
+    scored). source, size, source_id, areas: as in `Example`.
     """
 
     path: Path
@@ -68,6 +68,7 @@ class Record:
     size: tuple[int, int] | None = None
     source_id: int | str | None = None
     shares: bool = False
+    areas: Sequence[float] | np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,7 @@ class Records:
             np.array([r.size or (-1, -1) for r in records], np.int32).reshape(-1, 2),
             packed_ids([r.source_id for r in records]),
             np.array([r.shares for r in records], bool),
+            joined_areas(records),
         )
 
     def __len__(self) -> int:

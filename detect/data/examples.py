@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -156,7 +156,7 @@ class Examples(Sequence[Example]):
             np.array([files[e.source] if e.source else -1 for e in listed], np.int32),
             np.array([e.annotated_size or (-1, -1) for e in listed], np.int32).reshape(-1, 2),
             packed_ids([e.source_id for e in listed]),
-            _joined_areas(listed),
+            joined_areas(listed),
         )
 
     def __len__(self) -> int:
@@ -282,7 +282,17 @@ def packed_ids(ids: Sequence[SourceId]) -> "np.ndarray | Sequence[SourceId] | No
     return None if all(number is None for number in ids) else list(ids)
 
 
-def _joined_areas(examples: Sequence[Example]) -> np.ndarray | None:
+class Measured(Protocol):
+    """What has boxes, and the areas of their objects if it tells them."""
+
+    @property
+    def boxes(self) -> np.ndarray: ...
+
+    @property
+    def areas(self) -> "Sequence[float] | np.ndarray | None": ...
+
+
+def joined_areas(examples: Sequence[Measured]) -> np.ndarray | None:
     """The areas of all boxes, NaN for those of an image without areas; None if no image has some."""
     if all(e.areas is None for e in examples):
         return None

@@ -157,6 +157,10 @@ def test_an_index_that_does_not_fit_is_refused(tmp_path, source, change, message
         ("ids.content", np.full(30, 255, np.uint8), "UnicodeDecodeError"),
         ("pictures.ends", np.array([0, 1, 2, 3, 4, 10**6]), "ends of pictures"),
         ("crowd", np.array([{}] * 4), "ValueError"),
+        ("areas", np.full(4, -1, np.float32), "number of pixels"),
+        ("areas", np.full(4, np.inf, np.float32), "number of pixels"),
+        ("areas", np.zeros(3, np.float32), "areas and boxes differ in number"),
+        ("areas", np.zeros(4, np.float64), "type float64"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path, source, name, value, message):

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from detect.cli.convert import WRITERS, write
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.formats.auto import FORMATS, read_auto
+from detect.data.formats.join import read_join
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
 from detect.data.text import one_name
+from detect.evaluation.coco import CocoEvaluator
 
 NAMES = st.lists(
     st.text("aZ0 .-_'\"&<>:#[]{}é猫😀=%/\\", min_size=1, max_size=8).map(one_name).filter(bool),
@@ -172,6 +174,35 @@ def round_trip(tmp_path_factory, kind, given_set):
     if kind == "coco":
         number = dict(zip(dataset.classes, dataset.category_ids, strict=True))
         assert read.category_ids == tuple(number[name] for name in read.classes)
+
+
+def with_areas(folder: Path) -> DetectionDataset:
+    """Four images of one box of 100x100 px each, whose objects cover a tenth or all of it; one area is not told."""
+    box, parts = np.array([[10, 10, 110, 110]], np.float32), []
+    for k, area in enumerate(([1000.0], [10_000.0], [9000.0], None)):
+        cv2.imwrite(str(folder / f"{k}.png"), np.full((120, 130, 3), 20 * k, np.uint8))
+        parts.append(
+            Example(folder / f"{k}.png", 130, 120, box, np.array([1]), np.array([False]), f"{k}.png", areas=area)
+        )
+    return DetectionDataset("areas", ("cat",), {"test": parts})
+
+
+def figures(dataset: DetectionDataset) -> dict[str, float]:
+    """COCO's twelve figures of detections that miss more from image to image."""
+    evaluator = CocoEvaluator(dataset.splits["test"], dataset.classes)
+    for k, id in enumerate(sorted(evaluator.examples.ids)):
+        evaluator.add(id, [[10, 10, 110, 110 - 12 * k]], [0.9 - 0.1 * k], [1])
+    return evaluator.result().summary
+
+
+@pytest.mark.parametrize("kind", ["arrayrecord", "coco", "tfrecord", "join"])
+def test_the_twelve_figures_stay(tmp_path, kind):
+    dataset = with_areas(tmp_path)
+    expected = figures(dataset)
+    assert expected["APs"] not in (None, expected["APl"])
+    write(dataset, "coco" if kind == "join" else kind, tmp_path / "new", Notes())
+    again = read_join([tmp_path / "new"]) if kind == "join" else read_auto(tmp_path / "new")
+    assert figures(again) == expected
 
 
 def test_every_writer_has_a_reader():

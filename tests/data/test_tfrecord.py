@@ -418,3 +418,25 @@ def test_microcontrollers_come_back(shared, tmp_path):
         assert [e.id for e in found.splits[split]] == [e.id for e in part]
         for e, other in zip(part, found.splits[split], strict=True):
             np.testing.assert_allclose(other.boxes, e.boxes, atol=1e-4)
+
+
+@pytest.mark.parametrize("areas, expected", [([300.0], [300]), ([300], [300]), (None, None), ([], None)])
+def test_areas_are_read_whatever_their_type(tmp_path, areas, expected):
+    write(tmp_path / "train.record", fields(object_area=areas))
+    found = read_tfrecord(tmp_path, **NO_DRAW).splits["train"][0].areas
+    assert (None if found is None else found.tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    "areas, note",
+    [
+        ([-1.0], "not used, areas that are no number of pixels: 1 (record 1 of train.record)"),
+        ([float("nan")], "not used, areas that are no number of pixels: 1 (record 1 of train.record)"),
+        ([3.0, 4.0], "not used, fields of TFRecord files: 1 (image/object/area of train.record in 1 records)"),
+    ],
+)
+def test_areas_that_are_none_are_noted(tmp_path, areas, note):
+    write(tmp_path / "train.record", fields(object_area=areas))
+    data = read_tfrecord(tmp_path, **NO_DRAW)
+    found = data.splits["train"][0].areas
+    assert note in data.notes and (found is None or np.isnan(found).all())

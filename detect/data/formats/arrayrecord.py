@@ -113,12 +113,14 @@ def _records(folder: Path, split: str, part: Mapping[str, Any], titles: tuple[st
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, RecursionError) as error:
         raise DataError(f"{path}: it is not a table of boxes ({type(error).__name__}: {error})"[:400]) from None
     files = {entry["file"] for entry in part["files"]}
-    count, ends, labels = part["images"], columns["ends"], columns["classes"]
+    count, ends, labels, areas = part["images"], columns["ends"], columns["classes"], columns.get("areas")
     faults = {
         f"it must have {count} images": {len(ids), len(pictures), len(numbers), len(columns["sizes"])} != {count},
         "the ends of the boxes do not fit": not _are_ends(ends, count, len(labels)),
         "boxes, classes and flags differ in number": not len(columns["boxes"]) == len(labels) == len(columns["crowd"]),
         f"a class is not in 1..{len(titles)}": labels.size and not 1 <= labels.min() <= labels.max() <= len(titles),
+        "areas and boxes differ in number": areas is not None and len(areas) != len(labels),
+        "an area is no number of pixels": areas is not None and bool(((areas < 0) | np.isinf(areas)).any()),
         "a box is not finite": not (np.abs(columns["boxes"]) <= _MOST_SIDE).all(),
         "a size is not a number of pixels": not ((columns["sizes"] > 0) & (columns["sizes"] < _MOST_SIDE)).all(),
         "an id is no number or text": any(type(n) not in (int, str, type(None)) for n in numbers),
@@ -141,6 +143,7 @@ def _records(folder: Path, split: str, part: Mapping[str, Any], titles: tuple[st
         columns["sizes"],
         packed_ids(numbers),
         np.zeros(count, bool),
+        areas,
     )
 
 
@@ -153,7 +156,8 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("an array is compressed")
     columns = {}
     with np.load(path, allow_pickle=False) as arrays:
-        for name, (kind, width) in (texts | _COLUMNS).items():
+        optional = {"areas": (np.float32, 0)} if "areas" in arrays else {}
+        for name, (kind, width) in (texts | _COLUMNS | optional).items():
             array = columns[name] = arrays[name]
             if array.dtype != kind or array.ndim != 1 + bool(width) or (width and array.shape[1] != width):
                 raise ValueError(f"{name} is of type {array.dtype} and shape {array.shape}")

@@ -135,10 +135,15 @@ def _columns(examples: Examples, pictures: list[str]) -> dict[str, np.ndarray]:
     numbers = ids.tolist() if isinstance(ids, np.ndarray) else ids or [None] * len(examples)
     texts = {"ids": examples.ids, "pictures": Texts.of(pictures), "source_ids": Texts.of(map(json.dumps, numbers))}
     arrays = {f"{name}.{part}": getattr(text, part) for name, text in texts.items() for part in ("content", "ends")}
-    return arrays | {
-        "sizes": examples.sizes,
-        "ends": examples.ends,
-        "boxes": examples.boxes,
-        "classes": examples.classes,
-        "crowd": examples.crowd,
-    }
+    areas = {} if examples.areas is None else {"areas": examples.areas}
+    return (
+        arrays
+        | areas
+        | {
+            "sizes": examples.sizes,
+            "ends": examples.ends,
+            "boxes": examples.boxes,
+            "classes": examples.classes,
+            "crowd": examples.crowd,
+        }
+    )

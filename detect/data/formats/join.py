@@ -47,7 +47,7 @@ def read_join(
             splits[split] += [
                 Record(
                     e.path, f"{title}/{e.id}", [part.classes[c - 1] for c in e.classes], e.boxes, e.crowd.tolist(),
-                    e.source, e.annotated_size,
+                    e.source, e.annotated_size, areas=e.areas,
                 )
                 for e in examples
             ]  # fmt: skip

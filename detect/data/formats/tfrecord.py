@@ -61,7 +61,8 @@ def read_tfrecord(
 
     The label map of a file is that in its folder, or in the nearest folder above, or the only one. Classes are its
     items, in the order of their ids. Without one, they are the names in image/object/class/text. Objects that are
-    difficult, is_crowd or group_of are crowd. A record without boxes is a picture without objects.
+    difficult, is_crowd or group_of are crowd. image/object/area, in square pixels, sorts objects by size in scores. A
+    record without boxes is a picture without objects.
 
     The pictures are written once, as they are encoded, to `detect.data.formats.tfrecord_cache.unpacked`; that takes the
     space of the TFRecord files again. An image's id is its image/filename.
@@ -100,6 +101,8 @@ def read_tfrecord(
                 )
             owners[record.id] = where
             records[split].append(record)
+            if None in entry["areas"]:
+                notes.add("not used, areas that are no number of pixels", f"record {entry['record']} of {path.name}")
     for label_map in maps.used.values():
         for number, shown in label_map.shown.items():
             if shown != label_map.names[number]:
@@ -228,5 +231,5 @@ def _record(path: Path, entry: Mapping[str, Any], pictures: Path, titles: Sequen
         pictures / entry["picture"], title, titles, np.array(entry["boxes"], np.float64).reshape(-1, 4), entry["crowd"],
         path, (width, height) if width and height else None,
         int(number) if number and number.isascii() and number.isdecimal() and str(int(number)) == number else number,
-        shares=True,
+        shares=True, areas=np.array(entry["areas"], np.float32) if entry["areas"] else None,
     )  # fmt: skip

@@ -20,12 +20,13 @@ from detect.errors import DataError, first_few
 from detect.files import write_json
 
 INDEX = "index.json"
-FORM = 1
+FORM = 2
 """The version of the index; it is part of the cache's name."""
 TEXTS = ("image/encoded", "image/filename", "image/source_id", "image/object/class/text")
 FLAGS = ("image/object/difficult", "image/object/is_crowd", "image/object/group_of")
 NUMBERS = ("image/height", "image/width", "image/object/class/label", *FLAGS)
 SIDES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
+AREA = "image/object/area"
 TOLD = ("image/format", "image/key/sha256")
 """Fields that say nothing that the picture itself does not."""
 MOST = 2.0
@@ -89,11 +90,13 @@ def _examples(path: Path, unused: Counter[str]) -> Iterator[dict[str, list[Any]]
             raise DataError(f"{where}: it is not a tf.Example") from None
         except tf.errors.OpError as error:
             raise DataError(f"{where} can't be read, the file is damaged ({_reason(error)})") from None
-        unused.update(
-            name for name, value in features.items() if name not in spec and name not in TOLD and value.ByteSize()
-        )
+        unused.update(name for name, value in features.items() if name not in (*spec, *TOLD, AREA) and value.ByteSize())
         fields = {name: value.values.numpy().tolist() for name, value in parsed.items()}
         fields["present"] = sorted(features)
+        fields[AREA] = list(features[AREA].float_list.value or features[AREA].int64_list.value)
+        if len(fields[AREA]) != len(fields[SIDES[0]]):
+            unused.update([AREA] * bool(fields[AREA]))
+            fields[AREA] = []
         yield fields
 
 
@@ -116,7 +119,8 @@ def _record(fields: Mapping[str, list[Any]], where: str, other: Counter[str]) ->
     """What the index tells of a record, and its encoded picture.
 
     boxes: [ymin, xmin, ymax, xmax] as shares. texts, labels: class of each box, or empty. crowd: whether a box is
-    difficult, a crowd or a group. present: the names of all fields, if there is no box.
+    difficult, a crowd or a group. areas: in square pixels, None for a value that is no area, or empty. present: the
+    names of all fields, if there is no box.
     """
     encoded = fields["image/encoded"]
     if len(encoded) != 1 or not encoded[0]:
@@ -151,6 +155,7 @@ def _record(fields: Mapping[str, list[Any]], where: str, other: Counter[str]) ->
         "texts": [_text([text], "image/object/class/text", other) for text in fields["image/object/class/text"]],
         "labels": fields["image/object/class/label"],
         "crowd": [any(values) for values in zip(*flags, strict=True)] if flags else [False] * count,
+        "areas": [area if math.isfinite(area) and area >= 0 else None for area in fields[AREA]],
         "present": [] if count else fields["present"],
     }
     return record, encoded[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.formats.label_map import label_map_text
-from detect.data.formats.tfrecord_unpack import picture_suffix
+from detect.data.formats.tfrecord_unpack import AREA, picture_suffix
 from detect.data.image_file import header, picture_bytes, read_image
 from detect.data.notes import Notes
 from detect.errors import DataError
@@ -26,8 +26,9 @@ def write_tfrecord(dataset: DetectionDataset, folder: str | Path, notes: Notes |
     do not apply, is written as PNG of its displayed pixels. image/filename is the id of the image. The ids of the label
     map are the numbers of `dataset.category_ids`, or 1..C if one of these is below 1.
 
-    `detect.data.formats.tfrecord.read_tfrecord` gives back the same classes, ids and crowd flags, and boxes that differ
-    by the rounding of float32. Raises DataError for a folder that is not empty, and for a picture that can't be read.
+    `detect.data.formats.tfrecord.read_tfrecord` gives back the same classes, ids, crowd flags and areas, and boxes that
+    differ by the rounding of float32. An object without an area gets that of its box. Raises DataError for a folder
+    that is not empty, and for a picture that can't be read.
     """
     import tensorflow as tf
 
@@ -64,7 +65,9 @@ def _serialised(example: Example, classes: tuple[str, ...], numbers: tuple[int, 
     picture, kind = encoded(example)
     sides = np.array([example.height, example.width] * 2, np.float64)
     ymin, xmin, ymax, xmax = (example.boxes.astype(np.float64) / sides).T
-    area = (example.boxes[:, 2] - example.boxes[:, 0]) * (example.boxes[:, 3] - example.boxes[:, 1])
+    area = np.prod(example.boxes[:, 2:] - example.boxes[:, :2], axis=1)
+    if example.areas is not None:
+        area = np.where(np.isnan(example.areas), area, example.areas)
     labels = example.classes.tolist()
     features = {
         "image/height": whole(example.height),
@@ -81,7 +84,7 @@ def _serialised(example: Example, classes: tuple[str, ...], numbers: tuple[int, 
         "image/object/class/text": texts(*(classes[label - 1] for label in labels)),
         "image/object/class/label": whole(*(numbers[label - 1] for label in labels)),
         "image/object/is_crowd": whole(*example.crowd.astype(int).tolist()),
-        "image/object/area": real(area),
+        AREA: real(area),
     }
     content: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
     return content

@@ -45,10 +45,9 @@ def make_run(folder: Path, dataset: DetectionDataset) -> None:
     ]
     rows += [{"kind": "eval", "step": k, "val/AP": 0.25, "val/AP50": None} for k in (10, 20)]
     stage.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    network = "{box_sampler: {size: 16}, rpn_target_assigner: {matcher: {force_match: true}}}"
     schedule = "{steps: 20, rate: 0.1, batch_norm: frozen, freeze_until: b/relu}"
-    run.config.write_text(
-        f"name: run\ninit: {{skip: ['b/*']}}\nschedule: {schedule}\ndetector: {{box_sampler: {{size: 16}}}}\n"
-    )
+    run.config.write_text(f"name: run\ninit: {{skip: ['b/*']}}\nschedule: {schedule}\ndetector: {network}\n")
     write_json(run.classes, [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}])
     write_json(run.data, data_record.record(dataset))
     calibration = {"slope": 0.5, "bias": -1.0, "error_before": 0.2, "error_after": 0.1}

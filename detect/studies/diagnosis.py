@@ -100,7 +100,7 @@ def diagnose(folder: Path) -> Diagnosis:
     trained = [row for row in rows if row["kind"] == "train"]
     scored = [row for row in rows if row["kind"] == "eval" and _figure(row, "val/AP50") is not None]
     findings = (
-        _matches(trained),
+        _matches(trained, cfg),
         _finite(stage, trained),
         _weights(ledger, cfg),
         _learning(ledger, cfg),
@@ -131,15 +131,21 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return _mean(values[:tenth]), _mean(values[-tenth:])
 
 
-def _matches(rows: Sequence[Row]) -> Finding:
-    """Matches that are forced do not count: they are there for any anchors."""
+def _matches(rows: Sequence[Row], cfg: Mapping[str, Any]) -> Finding:
+    """Matches that are forced do not count: they are there for any anchors.
+
+    They are enough for a network of proposals, whose boxes a second stage corrects.
+    """
     reached, points = _values(rows, REACHED), _values(rows, POINTS)
+    matcher = (cfg["detector"].get("rpn_target_assigner") or {}).get("matcher") or {}
     if reached:
         found, wanted = f"{_mean(reached):.0%} of the boxes have one of IoU .5", f"at least {LEAST_REACHED:.0%}"
     else:
         found = f"{_mean(points):.1f} points in an image" if points else "not known"
         wanted = f"at least {FEWEST_POINTS:g}"
     right = _mean(reached) >= LEAST_REACHED if reached else _mean(points) >= FEWEST_POINTS if points else None
+    if right is False and matcher.get("force_match"):
+        found, right = f"{found}; the best one of each is matched by force", None
     return Finding(
         "Do anchors match the boxes?",
         found,

@@ -46,6 +46,6 @@ LEDGER: Form = {"loaded": {"*": ["count"]}, "skipped": {}, "missing": {}, "misma
 CONFIG: Form = {
     "init": {"skip?": ["text"]},
     "schedule": {"rate": "number", "batch_norm": "text", "freeze_until?": "text"},
-    "detector": {"box_sampler?": {"size": "count"}},
+    "detector": {"box_sampler?": {"size": "count"}, "rpn_target_assigner?": {"matcher?": {"force_match?": "truth"}}},
 }
 ROW: Form = {"kind": "text", "step": "count", "images_per_second?": "amount", "*": FIGURE}

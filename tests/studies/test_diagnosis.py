@@ -87,6 +87,19 @@ def test_a_fault_is_named_by_its_own_row(make_run, changed, question):
     assert not found.detects and found.first_wrong.remedy in found.verdict()
 
 
+def test_forced_matches_train_a_network_of_proposals_whatever_the_anchors(make_run):
+    """With anchors of 2 to 16 px for objects of 25 to 104 px, Faster R-CNN is as good as with fitting ones."""
+    folder = make_run(matches=0.0, ap50=(0.01, 0.02, 0.02))
+    config = (folder / "config.yaml").read_text()
+    assert "force_match" not in config and wrong(folder) == ["Do anchors match the boxes?"]
+    for forced, right in (("true", None), ("false", False)):
+        matcher = f"detector: {{rpn_target_assigner: {{matcher: {{force_match: {forced}}}}}, "
+        (folder / "config.yaml").write_text(config.replace("detector: {", matcher))
+        first = diagnose(folder).findings[0]
+        assert first.right is right and first.found.startswith("0% of the boxes have one of IoU .5")
+        assert first.found.endswith("; the best one of each is matched by force") is (forced == "true")
+
+
 def test_a_guess_by_hand(make_run):
     """4 of 16 examples are objects of two classes: -.75 ln .75 - .25 ln .125 = .736; 65% of it is .478."""
     (row,) = (f for f in diagnose(make_run(box_loss=0.47)).findings if "guess" in f.question)

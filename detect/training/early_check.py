@@ -11,10 +11,14 @@ from detect.runs.workers import worker
 from detect.weights.interface import WeightSource
 from detect.weights.sources import NoWeights
 
+MANY = 2000
+"""Images from which decoding takes longer than to build the network once more, which takes seconds."""
+
 
 def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDataset], None] | None:
     """A function that raises UserError if the weights of `init` do not fit the network of the first stage.
 
+    It passes over fewer than `MANY` images: the stage itself refuses the weights soon after.
     None if no weights are read, if a stage has begun, and for a run of several workers, which first have to connect.
     Raises WeightsError at once if there is no file of weights.
     """
@@ -27,6 +31,8 @@ def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDatas
     weights.describe()  # names the file
 
     def check(dataset: DetectionDataset) -> None:
+        if sum(map(len, dataset.splits.values())) < MANY:
+            return
         from detect.training import build, initial_weights
 
         build.set_up(cfg)

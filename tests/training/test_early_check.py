@@ -1,5 +1,7 @@
 """Weights that a run can't start from are refused before its images are decoded."""
 
+from types import SimpleNamespace
+
 import hydra
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from detect.config.check import CONFIG_DIR
 from detect.data import remembered
 from detect.errors import ConfigError, WeightsError
 from detect.runs import start
+from detect.runs.folder import RunFolder
+from detect.training import build, early_check
 from detect.weights import checkpoint
 
 
@@ -20,6 +24,7 @@ class Read(Exception):
 def undecoded(monkeypatch):
     """Decoding an image is an error that no run expects."""
     monkeypatch.setattr(remembered, "examine", lambda path: pytest.fail(f"{path} is decoded"))
+    monkeypatch.setattr(early_check, "MANY", 4)
 
 
 @pytest.fixture
@@ -58,6 +63,13 @@ def test_a_whole_detector_for_stage_1_is_refused_before_an_image_is_decoded(tmp_
     checkpoint.write(tmp_path / "net.ckpt", {"Conv2d_0/kernel": np.ones((3, 3, 3, 32), np.float32)})
     with pytest.raises(ConfigError, match=r"init\.scope=detector also loads a detector's heads"):
         train.main(compose(f"init.path={tmp_path}/net.ckpt", "init.scope=detector"), tmp_path / "run")
+
+
+def test_a_network_is_not_built_once_more_for_few_images(tmp_path, monkeypatch):
+    checkpoint.write(tmp_path / "net.ckpt", {"MobilenetV2/Conv/weights": np.ones((3, 3, 3, 32), np.float32)})
+    monkeypatch.setattr(build, "classifier", lambda *_: pytest.fail("it is built"))
+    check = early_check.weights_check(compose(f"init.path={tmp_path}/net.ckpt"), RunFolder(tmp_path / "run"))
+    assert check(SimpleNamespace(splits={"train": range(early_check.MANY - 2), "val": range(1)})) is None
 
 
 @pytest.mark.parametrize("overrides", [[], ["arm.start=random", "arm.name=random", "classify.enabled=false"]])

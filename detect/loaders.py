@@ -1,8 +1,9 @@
 """Opens what holds a trained detector: a run folder, a SavedModel, a TFLite, ONNX or OpenVINO file."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,13 @@ def _run(run: RunFolder, stage: str | None, class_agnostic: bool | None) -> Load
     frame = Frame(architecture.size, architecture.resize, exact=True)
 
     def find(images: list[np.ndarray]) -> list[Found]:
-        frames = [frame.fit(image) for image in images]
-        outputs = {n: v.numpy() for n, v in detect(np.stack(_company(frames))).items()}
+        frames = np.stack([frame.fit(image) for image in images])
+        with _fusing(len(images)):
+            outputs = {n: v.numpy() for n, v in detect(frames).items()}
         rows = zip(*(outputs[name] for name in ("boxes", "scores", "classes", "count")), strict=True)
         return [
             frame.found(boxes[:count], scores[:count], kinds[:count], *image.shape[:2])
-            for image, (boxes, scores, kinds, count) in zip(images, rows, strict=False)
+            for image, (boxes, scores, kinds, count) in zip(images, rows, strict=True)
         ]
 
     return Loaded(find, classes, frame.size, str(run.path), architecture, run.category_ids(), threshold)
@@ -155,18 +157,27 @@ def _threshold(about: dict[str, Any], place: Path) -> Shipped | None:
 
 
 def _serve(module: Any, image: np.ndarray) -> Found:
-    outputs = module.signatures["serving_default"](tf.constant(np.stack(_company([image]))))
+    with _fusing(1):
+        outputs = module.signatures["serving_default"](tf.constant(image[None]))
     boxes, scores, classes = _rows({name: value.numpy() for name, value in outputs.items()})[0]
     return boxes * np.array(image.shape[:2] * 2, np.float32), scores, classes
 
 
-def _company(images: list[np.ndarray]) -> list[np.ndarray]:
-    """The images; a single one twice where that is faster.
+@contextlib.contextmanager
+def _fusing(images: int) -> Iterator[None]:
+    """Lets TensorFlow join a convolution with its batch norm, unless that is slower.
 
-    oneDNN joins a convolution with its batch norm, and that takes ten times as long for a batch of one with AVX2.
+    The joint kernel of oneDNN takes ten times as long for a batch of one with AVX2. The figures are the same.
     """
-    slow = len(images) == 1 and environment.onednn_with_avx2() and not tf.config.list_physical_devices("GPU")
-    return images * 2 if slow else images
+    if images > 1 or not environment.onednn_with_avx2() or tf.config.list_physical_devices("GPU"):
+        yield
+        return
+    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
 def _rows(outputs: dict[str, np.ndarray]) -> list[Found]:

@@ -75,10 +75,11 @@ def variants(members: Sequence[Member]) -> list[str]:
     by_study = defaultdict(list)
     for one in members:
         by_study[one.cell.study].append(one)
-    keys = {study: _differing(of) for study, of in by_study.items()}
+    keys = {study: _short(_differing(of)) for study, of in by_study.items()}
     found = [
-        " ".join(v if k == "name" else f"{k}={v}" for k, v in one.settings.items() if k in keys[one.cell.study])
+        " ".join(v if k == "name" else f"{short[k]}={v}" for k, v in one.settings.items() if k in short)
         for one in members
+        for short in [keys[one.cell.study]]
     ]
     _refuse_twins(members, found)
     return found
@@ -98,6 +99,17 @@ def _differing(members: Sequence[Member]) -> set[str]:
             if len({value for _, value in values}) > 1 and any(seed != value for seed, value in values):
                 keys.add(key)
     return {"name"} if named else keys
+
+
+def _short(keys: set[str]) -> dict[str, str]:
+    """The last parts of each key, as many as tell it from the others."""
+    parts = {key: key.split(".") for key in keys}
+
+    def alone(key: str, count: int) -> bool:
+        return sum(other[-count:] == parts[key][-count:] for other in parts.values()) == 1
+
+    counts = {key: next((n for n in range(1, len(parts[key])) if alone(key, n)), len(parts[key])) for key in keys}
+    return {key: ".".join(parts[key][-count:]) for key, count in counts.items()}
 
 
 def _refuse_twins(members: Sequence[Member], variant: Sequence[str]) -> None:

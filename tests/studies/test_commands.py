@@ -3,7 +3,7 @@
 import pytest
 
 from detect.errors import DataError
-from detect.studies.commands import command, member, portable, variants
+from detect.studies.commands import _short, command, member, portable, variants
 from detect.studies.records import collect
 
 
@@ -53,8 +53,17 @@ def test_an_override_that_differs_makes_variants(tmp_path, make_run):
     make_run(tmp_path / "d", "crops", seed=0, overrides=("schedule.rate=1",))  # alone in its cell
     runs = collect(tmp_path).runs
     texts = dict(zip([run.folder.name for run in runs], variants_of(tmp_path), strict=True))
-    frozen = "schedule.batch_norm=frozen"
+    frozen = "batch_norm=frozen"
     assert texts == {"a": "", "b": frozen, "c": frozen, "d": ""}
+
+
+def test_a_variant_has_as_many_parts_of_a_key_as_tell_it_from_others():
+    assert _short({"detector.anchors.base", "schedule.rate"}) == {
+        "detector.anchors.base": "base",
+        "schedule.rate": "rate",
+    }
+    keys = ("rate", "schedule.rate", "classify.schedule.rate", "steps")
+    assert _short({*keys}) == {key: key for key in keys}
 
 
 def test_what_follows_the_seed_is_no_variant(tmp_path, make_run):

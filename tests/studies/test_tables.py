@@ -154,12 +154,12 @@ def test_a_variant_is_held_against_the_same_arm_without_it(tmp_path, make_run):
             make_run(tmp_path / f"{arm}{seed}f", arm, seed, (0.1, frozen), overrides=("schedule.batch_norm=frozen",))
     table = by_caption(run_tables(rows_of(tmp_path, tmp_path / "results.csv")), "Differences on val")
     assert [row[1:-2] for row in table.rows if row[3] == "no variant"] == [
-        ("schedule.batch_norm=frozen", "B generic", "no variant", "-0.250", "[-0.885, +0.385]"),
-        ("schedule.batch_norm=frozen", "C crops", "no variant", "+0.000", "[+0.000, +0.000]"),
+        ("batch_norm=frozen", "B generic", "no variant", "-0.250", "[-0.885, +0.385]"),
+        ("batch_norm=frozen", "C crops", "no variant", "+0.000", "[+0.000, +0.000]"),
     ]
     assert [row[1:-3] for row in table.rows if row[3] == "B generic"] == [
         ("", "C crops", "B generic", "+0.100"),
-        ("schedule.batch_norm=frozen", "C crops", "B generic", "+0.350"),
+        ("batch_norm=frozen", "C crops", "B generic", "+0.350"),
     ]
 
 

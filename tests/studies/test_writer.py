@@ -213,8 +213,8 @@ def test_kept_runs_follow_the_names_of_new_variants(tmp_path, make_run):
         make_run(tmp_path / "there" / f"fast{seed}", seed=seed, overrides=("schedule.rate=1",))
     write(tmp_path / "there", tmp_path / "out", keep=True)
     found = {(row["run"], row["variant"]) for row in read_csv(tmp_path / "out" / "results.csv")}
-    assert found == {("plain0", ""), ("plain1", ""), ("fast0", "schedule.rate=1"), ("fast1", "schedule.rate=1")}
-    assert {row["variant"] for row in read_csv(tmp_path / "out" / "curves.csv")} == {"", "schedule.rate=1"}
+    assert found == {("plain0", ""), ("plain1", ""), ("fast0", "rate=1"), ("fast1", "rate=1")}
+    assert {row["variant"] for row in read_csv(tmp_path / "out" / "curves.csv")} == {"", "rate=1"}
 
 
 def test_kept_rows_do_not_tell_the_times_to_another_baseline(tmp_path, make_run):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from detect.data import folder
-from detect.data.folder import Pictures
+from detect.data import pictures
 from detect.data.notes import Notes
+from detect.errors import DataError
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def names(tmp_path, monkeypatch):
 
 def found(names, folders):
     """Where each name is, or the error, in the order of the names."""
-    pictures, places = Pictures(folders, Notes()), []
+    found, places = pictures.Pictures(folders, Notes()), []
     for name in names:
         try:
-            places.append(pictures.locate(name, "a test"))
-        except folder.DataError as error:
+            places.append(found.locate(name, "a test"))
+        except DataError as error:
             places.append(str(error))
     return places
 
@@ -41,22 +41,22 @@ def found(names, folders):
 @pytest.mark.parametrize("folders", [("b", "a"), (".hidden", "a", "none"), (".", "a", "b", "a/deep")])
 def test_a_folder_that_is_listed_answers_as_one_that_is_asked(names, folders, monkeypatch):
     folders = list(map(Path, folders))
-    monkeypatch.setattr(folder, "MISSES", len(names) + 1)
+    monkeypatch.setattr(pictures, "MISSES", len(names) + 1)
     asked = found(names, folders)
     assert {*asked} > {None} and len({*asked}) > 30
     for misses in (0, 3, 64):
-        monkeypatch.setattr(folder, "MISSES", misses)
+        monkeypatch.setattr(pictures, "MISSES", misses)
         assert found(names, folders) == asked
 
 
 def test_a_folder_is_asked_for_few_names_that_it_does_not_have(tmp_path, monkeypatch):
     asked = []
-    real = folder._is_file
-    monkeypatch.setattr(folder, "_is_file", lambda path: asked.append(path) or real(path))
+    real = pictures._is_file
+    monkeypatch.setattr(pictures, "_is_file", lambda path: asked.append(path) or real(path))
     for k in range(500):
         (tmp_path / "images").mkdir(exist_ok=True)
         (tmp_path / "images" / f"{k}.jpg").touch()
-    pictures = Pictures([tmp_path, tmp_path / "images"], Notes())
+    found = pictures.Pictures([tmp_path, tmp_path / "images"], Notes())
     for k in range(500):
-        assert pictures.locate(f"{k}.jpg", "a test") == str(tmp_path / "images" / f"{k}.jpg")
-    assert len(asked) == 500 + folder.MISSES
+        assert found.locate(f"{k}.jpg", "a test") == str(tmp_path / "images" / f"{k}.jpg")
+    assert len(asked) == 500 + pictures.MISSES

@@ -9,10 +9,11 @@ from typing import Any
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import Pictures, existing_folder, find_files, folders_of, listed_once, split_of
+from detect.data.folder import existing_folder, find_files, folders_of, listed_once, split_of
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.json_lists import Irregular, entries
 from detect.data.notes import Notes
+from detect.data.pictures import Pictures
 from detect.data.split import SPLITS
 from detect.data.text import read_text
 from detect.errors import DataError, first_few

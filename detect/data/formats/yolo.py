@@ -16,7 +16,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import Pictures, existing_folder, find_files, find_images
+from detect.data.folder import existing_folder, find_files, find_images
 from detect.data.formats.yolo_listing import (
     IMAGES,
     KEYS,
@@ -29,6 +29,7 @@ from detect.data.formats.yolo_listing import (
 )
 from detect.data.notes import Notes
 from detect.data.parallel import each
+from detect.data.pictures import Pictures
 from detect.data.split import SPLITS
 from detect.data.text import loose, read_lines, read_text
 from detect.errors import DataError, first_few

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from detect.data.folder import Pictures, find_files, find_images, split_folders, split_named, telling
+from detect.data.folder import find_files, find_images, split_folders, split_named, telling
 from detect.data.formats.yolo_paths import as_path, at, first_of, inside, is_folder, leaves, own_name, ways
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
+from detect.data.pictures import Pictures
 from detect.data.text import loose, one_name, read_lines, read_text
 from detect.errors import DataError, counted, first_few
 from detect.files import unswollen

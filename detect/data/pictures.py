@@ -1,0 +1,170 @@
+"""Pictures by the names that annotations give them."""
+
+import errno
+import os
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from detect.data.folder import ending, listing
+from detect.data.image_file import IMAGE_SUFFIXES
+from detect.data.notes import Notes
+from detect.data.text import loose, one_name
+from detect.errors import DataError, first_few
+
+MISSES = 64
+"""The names that a folder does not have, after which it is listed."""
+
+
+class _Folder:
+    """A folder that is asked for many files by name. prefix: its path with a separator at its end, or nothing."""
+
+    def __init__(self, prefix: str):
+        self.prefix, self.misses = prefix, 0
+
+    def file(self, name: str) -> str | None:
+        """The path of the file of a name, or None. Raises OSError or ValueError for a name that no file can have."""
+        path = os.path.join(self.prefix, name)
+        return path if _is_file(path) else None
+
+    def simple(self, name: str) -> str | None:
+        """As `file`, of a name as `_SIMPLE` has it. After some misses the folder is listed, which takes less time."""
+        if self.misses >= MISSES and self._entries and name.partition("/")[0].lower() not in self._entries:
+            return None
+        path = self.prefix + name
+        if _is_file(path):
+            return path
+        self.misses += 1
+        return None
+
+    @cached_property
+    def _entries(self) -> set[str] | None:
+        """The names in the folder in lower case, as some systems take both cases for one; None if it has no list."""
+        try:
+            return {name.lower() for name in os.listdir(self.prefix or ".")}
+        except OSError:
+            return None
+
+
+_SIMPLE = re.compile(r"([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+\.[A-Za-z0-9]+")
+"""A relative path that has one form only."""
+_MATCHED = "pictures matched by a name that differs in folder, ending, letter case, escapes or Unicode form"
+
+
+class Pictures:
+    """The image files below some folders, found by the name that an annotation gives.
+
+    A name is matched in this order; the first way with one picture wins:
+    1. as it is, as a path below one of `folders`;
+    2. as a path below one of `folders`, with backslashes, percent escapes and Unicode forms made equal;
+    3. by its last parts: the picture that shares most of them. A picture's name must be equal; letter case comes last;
+    4. by the name without its ending, if `stems` is true.
+    """
+
+    def __init__(self, folders: Sequence[Path], notes: Notes):
+        self.folders = list(dict.fromkeys(folders))
+        self.notes = notes
+        self._searched = [_Folder("" if folder == Path(".") else os.path.join(folder, "")) for folder in self.folders]
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The paths of all image files, sorted."""
+        nested = [f for f in self.folders if not any(f != g and f.is_relative_to(g) for g in self.folders)]
+        names = (name for folder in nested if folder.is_dir() for name in listing(str(folder), True))
+        return [name for name in names if ending(name) in IMAGE_SUFFIXES]
+
+    @cached_property
+    def _named(self) -> dict[str, list[str]]:
+        return _index(self.files, lambda path: loose(path.rpartition("/")[2]))
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        return _index(self.files, lambda path: loose(Path(path).stem))
+
+    def find(self, name: str, asked_by: object, stems: bool = False) -> Path | None:
+        """The picture called `name`, or None. A match by another way than the first is noted.
+
+        Raises DataError, which names `asked_by` and the pictures, if two pictures fit equally well.
+        """
+        found = self.locate(name, asked_by, stems)
+        return None if found is None else Path(found)
+
+    def locate(self, name: str, asked_by: object, stems: bool = False) -> str | None:
+        """As `find`, but text: a large data set asks for so many that their `Path` would take most time."""
+        simple = _SIMPLE.fullmatch(name)
+        try:
+            for folder in self._searched:
+                if path := folder.simple(name) if simple else folder.file(name):
+                    return path if simple else str(Path(path))
+        except (OSError, ValueError):  # a name that no file can have
+            return None
+        if simple and "/" not in name and len(found := self._named.get(name.lower(), [])) == 1:
+            self.notes.add(_MATCHED, f"{name} -> {found[0].rpartition('/')[2]}")
+            return str(Path(found[0])) if found[0].startswith("./") else found[0]
+        for plain in dict.fromkeys((_plain(name), _plain(unquote(name)))):
+            if not plain.parts:
+                continue
+            exact = [f / plain for f in self.folders if (f / plain).is_file()]
+            best = exact[:1] or self._best(plain, self._named.get(loose(plain.name), []), asked_by)
+            if not best and stems:
+                for stem in dict.fromkeys((plain.stem, plain.name)):  # 2020.jpg; a name with a dot and no ending
+                    best = best or self._best(plain, self._stems.get(loose(stem), []), asked_by, stem)
+            if best:
+                self.notes.add(_MATCHED, f"{name} -> {best[0].name}")
+                return str(best[0])
+        return None
+
+    def _best(self, name: PurePosixPath, paths: Sequence[str], asked_by: object, stem: str = "") -> list[Path]:
+        """The pictures that share most with a name; DataError if there are two."""
+        candidates = list(map(Path, paths))
+        if len(candidates) > 1:
+            last = one_name(stem or name.name)
+            shared = {
+                p: (one_name(p.stem if stem else p.name) == last, _shared_parts(p.parent.parts, name.parent.parts))
+                for p in candidates
+            }
+            most = max(shared.values())
+            candidates = [p for p in candidates if shared[p] == most]
+        if len(candidates) > 1:
+            raise DataError(
+                f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; "
+                "give its folder in the annotation, or remove one"
+            )
+        return candidates
+
+
+def _plain(name: str) -> PurePosixPath:
+    """A path of any system without drive, root, `.` and `..`, in one Unicode form."""
+    parts = one_name(name).replace("\\", "/").split("/")
+    return PurePosixPath(*[p for p in parts if p not in ("", ".", "..") and not p.endswith(":")])
+
+
+def _is_file(path: str) -> bool:
+    """Whether a path is a file, as `Path.is_file`, in a third of its time. Raises OSError for an impossible name."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
+
+
+def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        found[key(path)].append(path)
+    return dict(found)
+
+
+def _shared_parts(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many parts at the end two paths share, letter case aside."""
+    count = 0
+    for a, b in zip(reversed(first), reversed(second), strict=False):
+        if loose(a) != loose(b):
+            break
+        count += 1
+    return count

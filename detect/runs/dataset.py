@@ -11,7 +11,7 @@ from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
 from detect.data.text import printable
-from detect.data.validate import Finding, check, clean
+from detect.data.validate import check, clean
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
 from detect.runs.folder import RunFolder
@@ -38,7 +38,7 @@ def read_dataset(
     """Reads and checks the data set. Raises DataError for errors in it, with one message for all of them.
 
     decode: also decode every image, to find those that training could not use.
-    before_decoding: is called if annotations and headers of images have no error; it may raise another one.
+    before_decoding: is called with the data set before its images are decoded; it may raise an error of its own.
     """
     try:
         dataset = instantiate(cfg.dataset)
@@ -46,20 +46,14 @@ def read_dataset(
         raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
     if not isinstance(dataset, DetectionDataset):
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
-    errors = _errors(dataset, decode and before_decoding is None)
-    if before_decoding is not None:
-        if not errors:
-            before_decoding(dataset)
-        errors = _errors(dataset, decode) if decode else errors
+    if decode and before_decoding is not None:
+        before_decoding(dataset)
+    errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
     if errors:
         lines = [printable(f"  {finding.kind}: {finding.path}: {finding.detail}") for finding in errors]
         named = first_few(lines, NAMED_ERRORS, "\n", "\n  and")
         raise DataError(f"data set {dataset.name}: {len(errors)} errors\n{named}")
     return dataset
-
-
-def _errors(dataset: DetectionDataset, decode: bool) -> list[Finding]:
-    return [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
 
 
 def dataset_of(

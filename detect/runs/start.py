@@ -1,4 +1,4 @@
-"""The start of a run: a bad configuration or bad annotations stop it before TensorFlow is imported."""
+"""The start of a run: a bad configuration, or data that can't be read, stop it before TensorFlow is imported."""
 
 import logging
 from collections.abc import Callable, Mapping

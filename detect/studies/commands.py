@@ -76,11 +76,12 @@ def variants(members: Sequence[Member]) -> list[str]:
     for one in members:
         by_study[one.cell.study].append(one)
     keys = {study: _short(_differing(of)) for study, of in by_study.items()}
-    found = [
-        " ".join(v if k == "name" else f"{short[k]}={v}" for k, v in one.settings.items() if k in short)
-        for one in members
-        for short in [keys[one.cell.study]]
-    ]
+
+    def told(one: Member) -> str:
+        short = keys[one.cell.study]
+        return " ".join(v if k == "name" else f"{short[k]}={v}" for k, v in one.settings.items() if k in short)
+
+    found = list(map(told, members))
     _refuse_twins(members, found)
     return found
 

@@ -2,8 +2,8 @@
 
 Usage: PYTHON peers_torchvision.py NAME DATA OUT.json [--minutes 20] [--seed 0]
 DATA is a folder that `detect convert to=coco` made. OUT.json is a file of COCO's results, which
-`detect evaluate detections=OUT.json` scores. PYTHON is an environment with torch 2.14.1, torchvision 0.29.1 and
-faster-coco-eval.
+`detect evaluate detections=OUT.json` scores. OUT.pt has the weights. PYTHON is an environment with torch 2.14.1,
+torchvision 0.29.1 and faster-coco-eval.
 
 The optimiser, the schedule and the augmentation are those that torchvision's own training scripts name for the network.
 The rate is scaled with the batch size. All weights start at random. The best of five checkpoints by AP on val is kept.
@@ -154,6 +154,7 @@ def main() -> None:
             if scored == CHECKPOINTS:
                 break
     model.load_state_dict(kept)
+    torch.save(kept, options.output.with_suffix(".pt"))
     options.output.write_text(json.dumps(detect(model, test)) + "\n", encoding="utf-8")
 
 

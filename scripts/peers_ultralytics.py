@@ -2,8 +2,8 @@
 
 Usage: PYTHON peers_ultralytics.py NAME DATA OUT.json [--minutes 20] [--seed 0] [--size 320]
 NAME is a network such as yolo11n. DATA is a folder that `detect convert to=yolo` made. OUT.json is a file of COCO's
-results, which `detect evaluate detections=OUT.json` scores. PYTHON is an environment with ultralytics 8.4.190,
-whose licence is AGPL-3.0: nothing of `detect` imports it.
+results, which `detect evaluate detections=OUT.json` scores. OUT.pt has the weights. PYTHON is an environment with
+ultralytics 8.4.190, whose licence is AGPL-3.0: nothing of `detect` imports it.
 
 The settings are the program's own, but for the size, one thread, no workers, and the time. All weights start at random.
 The processor time of the second epoch gives the number of epochs. The best checkpoint on val is the program's choice.
@@ -11,6 +11,7 @@ The processor time of the second epoch gives the number of epochs. The best chec
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ def main() -> None:
         model = YOLO(f"{options.name}.yaml")
         model.train(**shared, project=temporary, name="run", epochs=epochs, val=True)
         print(f"{(time.process_time() - began) / 60:.1f} minutes of processor time, with scoring on val")
+        shutil.copy(Path(temporary, "run", "weights", "best.pt"), options.output.with_suffix(".pt"))
         results = []
         for path in sorted((options.data / "images" / "test").iterdir()):
             found = model.predict(str(path), imgsz=options.size, conf=0.001, device="cpu", verbose=False)[0].boxes

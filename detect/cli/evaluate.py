@@ -47,8 +47,7 @@ def main(cfg: DictConfig) -> float | None:
         dataset = own_dataset(run)
     else:
         raise ConfigError(
-            f"evaluate: {key}={source} is not in the folder of a run, so it needs a data set: "
-            "dataset=voc dataset.root=DIR"
+            f"evaluate: {key}={source} is not in the folder of a run, so it needs a data set: dataset.root=DIR"
         )
     dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)

@@ -11,6 +11,7 @@ migrate FILE        means migrate config=FILE
 inspect WHAT        means inspect only=WHAT, for example `inspect quantize`
 advise rate         means advise propose=rate
 export quantize=X   means export quantization=X, because `quantize` is a group of `train`
+evaluate dataset.root=DIR   means evaluate dataset=auto dataset.root=DIR; the same holds for benchmark
 """
 
 import functools
@@ -28,6 +29,9 @@ PUBLIC = "public"
 
 ONLY = ("data", "network", "quantize")
 """The parts that `detect inspect` can show alone."""
+
+OF_A_RUN = ("evaluate", "benchmark")
+"""Verbs that take the data set of a run if none is named: their group `dataset` starts without an option."""
 
 PATHS = (
     *("run", "model", "output", "annotations", "config", "resume", "watch", "cache", "init.path"),
@@ -54,6 +58,8 @@ def written_out(
         lines = _compared(lines)
     worded = [line for given in lines for line in _word(given, names, config_name)]
     found = [line for given in worded for line in _init(given, options, names, multirun)]
+    if config_name in OF_A_RUN and not any(line.startswith("dataset=") for line in found):
+        found += ["dataset=auto"] * any(line.startswith("dataset.root=") for line in found)
     if "init.scope=detector" in found and "classify" in groups:
         quantised = any(line.startswith("quantize=") and line != "quantize=none" for line in found)
         implied = ["classify.enabled=false", "quantize.float_stage=false"] if quantised else ["classify.enabled=false"]

@@ -87,6 +87,12 @@ def test_it_knows_the_short_ways(tmp_path):
     cfg = compose(["dataset=digits", f"init={tmp_path}/a, b.npz", "init.scope=detector"])
     assert cfg.init.path == f"{tmp_path}/a, b.npz" and cfg.classify.enabled is False
     assert compose(["network"], "inspect").only == "network"
+    for verb in ("evaluate", "benchmark"):
+        assert (
+            compose(["model=m", f"dataset.root={tmp_path}"], verb).dataset
+            == compose([f"dataset.root={tmp_path}"]).dataset
+        )
+        assert compose(["model=m", "dataset=digits"], verb).dataset.name == "digits"
 
 
 def test_words_may_be_paths_with_equals_signs(tmp_path, monkeypatch):

@@ -7,12 +7,13 @@ weights of MobileNet v1. Without it, networks that start from them are left out.
 
 Each program is used as its own documentation tells: this one with what `detect advise` proposes for the data, the
 others with the settings of their own training scripts. Two cells run at a time, with one thread each. A cell that
-ended is not run again. `detect report runs=OUT rows=measured` makes the table.
+ended is not run again. `peers_speed.py` adds size and speed. `detect report runs=OUT rows=measured` makes the table.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from detect.runs.folder import MEASURED, RunFolder
 
 SCRIPTS = Path(__file__).parent
 DETECT = (sys.executable, "-m", "detect.cli")
-CELL, RESULTS = "cell.json", "results.json"
+CELL, RESULTS, RUN, SPEED = "cell.json", "results.json", "run", "speed.json"
 TORCHVISION, ULTRALYTICS = "torchvision", "ultralytics"
 
 
@@ -78,48 +79,64 @@ class Cell:
     def folder(self) -> Path:
         return self.group / f"seed_{self.seed}"
 
+    @property
+    def ended(self) -> bool:
+        return (self.folder / CELL).exists()
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
     def train(self, options: argparse.Namespace) -> None:
         """Trains and scores, and writes the cell's file."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        coco = f"dataset.root={self.data / 'coco'}"
         if self.entrant.program == "detect":
-            scores, minutes = self._ours(coco, options)
+            scores, minutes = self._ours(options)
         else:
             script = SCRIPTS / f"peers_{self.entrant.program}.py"
             data = self.data / {TORCHVISION: "coco", ULTRALYTICS: "yolo"}[self.entrant.program]
             found, asked = self.folder / RESULTS, ("--minutes", str(options.minutes), "--seed", str(self.seed))
-            minutes = self._run(options.python, script, *self.entrant.settings, data, found, *asked)
-            self._run(*DETECT, "evaluate", f"detections={found}", coco, f"output={self.folder / 'evaluation'}")
-            scores = json.loads((self.folder / "evaluation" / "test_scores.json").read_text(encoding="utf-8"))
+            minutes = run(self.log, options.python, script, *self.entrant.settings, data, found, *asked)
+            scores = score(self.log, found, self.data / "coco")
         write_json(self.folder / CELL, {"scores": scores, "minutes": minutes})
 
-    def _ours(self, coco: str, options: argparse.Namespace) -> tuple[dict, float]:
+    def _ours(self, options: argparse.Namespace) -> tuple[dict, float]:
         """Scores on test, and minutes of processor time. All seeds have the experiment of the first."""
-        budget, advice, run = (f"minutes={options.minutes}", "threads=1"), self.group / "advice", self.folder / "run"
+        budget, advice, place = (f"minutes={options.minutes}", "threads=1"), self.group / "advice", self.folder / RUN
         if not advice.exists():
             init = f"init={options.init}" if self.entrant.weights == "ImageNet" else "init=none"
-            self._run(*DETECT, "advise", coco, init, *self.entrant.settings, *budget, f"output={advice}")
-        again = (f"resume={run}",) if (run / "config.yaml").exists() else (f"hydra.run.dir={run}", f"seed={self.seed}")
-        given = () if again[0].startswith("resume") else ("--config-dir", advice, "experiment=advised", *budget)
-        minutes = self._run(*DETECT, "train", *given, *again)
-        return json.loads(RunFolder(run).summary.read_text(encoding="utf-8"))["scores"]["test"], minutes
+            data = f"dataset.root={self.data / 'coco'}"
+            run(self.log, *DETECT, "advise", data, init, *self.entrant.settings, *budget, f"output={advice}")
+        shutil.rmtree(place, ignore_errors=True)  # of a cell that was cut off: its minutes are not known
+        given = ("--config-dir", advice, "experiment=advised", *budget, f"seed={self.seed}", f"hydra.run.dir={place}")
+        minutes = run(self.log, *DETECT, "train", *given)
+        return json.loads(RunFolder(place).summary.read_text(encoding="utf-8"))["scores"]["test"], minutes
 
-    def _run(self, *command: object) -> float:
-        """Minutes of processor time of a command. Its output goes into a file."""
-        words = [str(word) for word in command]
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-            _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(words)} ended with {process.returncode}: see {log.name}")
-        return (used.ru_utime + used.ru_stime) / 60
+
+def run(log: Path, *command: object) -> float:
+    """Minutes of processor time of a command. Its output goes into a file."""
+    words = [str(word) for word in command]
+    with log.open("a", encoding="utf-8") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}: see {log}")
+    return (used.ru_utime + used.ru_stime) / 60
+
+
+def score(log: Path, results: Path, coco: Path) -> dict:
+    """The scores of a file of results on test."""
+    folder = results.parent / f"evaluation_{results.stem}"
+    run(log, *DETECT, "evaluate", f"detections={results}", f"dataset.root={coco}", f"output={folder}")
+    return json.loads((folder / "test_scores.json").read_text(encoding="utf-8"))
 
 
 def row(cells: list[Cell]) -> dict[str, object]:
     """The columns of an entrant on a data set, from its cells that ended."""
     ended = [json.loads((cell.folder / CELL).read_text(encoding="utf-8")) for cell in cells]
     entrant, precisions = cells[0].entrant, [one["scores"]["AP"] for one in ended]
+    speed = cells[0].group / SPEED
     return {
         "data": cells[0].data.name,
         "program": entrant.program,
@@ -129,6 +146,7 @@ def row(cells: list[Cell]) -> dict[str, object]:
         "AP of each seed": " ".join(f"{ap:.3f}" for ap in precisions),
         "AP50": round(fmean(one["scores"]["AP50"] for one in ended), 4),
         "CPU minutes": round(fmean(one["minutes"] for one in ended), 1),
+        **(json.loads(speed.read_text(encoding="utf-8")) if speed.exists() else {}),
     }
 
 
@@ -151,12 +169,12 @@ def main() -> None:
         for entrant in ENTRANTS
         if (options.init or entrant.weights == "random") and (not options.only or entrant.folder in options.only)
     ]
-    left = [cell for cell in cells if not (cell.folder / CELL).exists()]
+    left = [cell for cell in cells if not cell.ended]
     with ThreadPoolExecutor(2) as pool:
         for cell, _ in zip(left, pool.map(lambda cell: cell.train(options), left), strict=True):
             print(f"{cell.data.name}, {cell.group.name}, seed {cell.seed}: ended", flush=True)
     for group in {cell.group for cell in cells}:
-        ended = [cell for cell in cells if cell.group == group and (cell.folder / CELL).exists()]
+        ended = [cell for cell in cells if cell.group == group and cell.ended]
         write_json(group / MEASURED, {"columns": row(ended), "study": "peers", **provenance.collect()})
 
 

@@ -154,7 +154,8 @@ def main() -> None:
             if scored == CHECKPOINTS:
                 break
     model.load_state_dict(kept)
-    torch.save(kept, options.output.with_suffix(".pt"))
+    about = {"name": options.name, "classes": len(train.numbers), "weights": kept}
+    torch.save(about, options.output.with_suffix(".pt"))
     options.output.write_text(json.dumps(detect(model, test)) + "\n", encoding="utf-8")
 
 

@@ -22,6 +22,17 @@ from ultralytics import YOLO, settings
 PROTOCOL = {"device": "cpu", "workers": 0, "pretrained": False, "plots": False, "verbose": False, "exist_ok": True}
 
 
+def results(model: YOLO, data: Path, size: int) -> list[dict]:
+    """COCO's results of test."""
+    rows = []
+    for path in sorted((data / "images" / "test").iterdir()):
+        found = model.predict(str(path), imgsz=size, conf=0.001, device="cpu", verbose=False)[0].boxes
+        for (x, y, w, h), score, kind in zip(found.xywh.tolist(), found.conf.tolist(), found.cls.tolist(), strict=True):
+            bbox = [x - w / 2, y - h / 2, w, h]
+            rows.append({"file_name": path.name, "category": model.names[int(kind)], "bbox": bbox, "score": score})
+    return rows
+
+
 def main() -> None:
     """Trains, and writes the file of results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,17 +58,8 @@ def main() -> None:
         model.train(**shared, project=temporary, name="run", epochs=epochs, val=True)
         print(f"{(time.process_time() - began) / 60:.1f} minutes of processor time, with scoring on val")
         shutil.copy(Path(temporary, "run", "weights", "best.pt"), options.output.with_suffix(".pt"))
-        results = []
-        for path in sorted((options.data / "images" / "test").iterdir()):
-            found = model.predict(str(path), imgsz=options.size, conf=0.001, device="cpu", verbose=False)[0].boxes
-            for (x, y, w, h), score, kind in zip(
-                found.xywh.tolist(), found.conf.tolist(), found.cls.tolist(), strict=True
-            ):
-                bbox = [x - w / 2, y - h / 2, w, h]
-                results.append(
-                    {"file_name": path.name, "category": model.names[int(kind)], "bbox": bbox, "score": score}
-                )
-    options.output.write_text(json.dumps(results) + "\n", encoding="utf-8")
+        found = results(model, options.data, options.size)
+    options.output.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

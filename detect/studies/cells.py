@@ -21,6 +21,8 @@ LETTERS = {
 """The letters of the arms in the protocol of the two-stage ablation."""
 EQUAL_COST = {(CROPS, GENERIC): MATCHED, ("random_crops", "random"): "random_extra"}
 """The arm of equal compute, by an arm with stage 1 and the baseline with the same first weights."""
+PAID_BY = {extra: arm for (arm, _), extra in EQUAL_COST.items()}
+"""The arm whose stage 1 an arm of equal compute replaces."""
 
 TextRow = Mapping[str, str]
 

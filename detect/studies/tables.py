@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from detect.studies.blocks import Block, Listing, Table
-from detect.studies.cells import LETTERS, NEVER, Cell, Study, TextRow, figure, label, rivals, study_of
+from detect.studies.cells import CROPS, LETTERS, NEVER, PAID_BY, Cell, Study, TextRow, figure, label, rivals, study_of
 from detect.studies.curves import WATCHED
 from detect.studies.rows import SHARES
 from detect.studies.statistics import Estimate, detectable, median_time, pooled_deviation
@@ -146,11 +146,11 @@ def per_class(study: Study, split: str) -> list[Table]:
 
 
 def extra_compute(study: Study) -> Table | None:
-    """Compares the time of B+'s extra steps with the time of C's stage 1, which they replace; None without B+."""
+    """Compares the time of further steps with the time of the stage 1 that they replace; None without such an arm."""
     lines, cells = [], []
     for cell in study.cells:
         extra = study.mean(cell, "extra seconds")
-        rival = next((c for c in (study.rival(cell, arm="crops"), study.rival(cell, arm="random_crops")) if c), None)
+        rival = study.rival(cell, arm=PAID_BY.get(cell.arm, CROPS))
         if extra is None or rival is None:
             continue
         first = study.mean(rival, "seconds stage 1")
@@ -163,7 +163,11 @@ def extra_compute(study: Study) -> Table | None:
         ))  # fmt: skip
     heads = ("arm", "extra steps", "their seconds", "seconds of stage 1", "of arm", "ratio")
     note = "The steps are counted from MACs; the seconds, means over seeds, check them."
-    return _placed(cells, heads, lines, "**Compute of B+ against that of stage 1**", note) if lines else None
+    return (
+        _placed(cells, heads, lines, "**Compute of the further steps against that of stage 1**", note)
+        if lines
+        else None
+    )
 
 
 def commands(study: Study) -> Listing | None:

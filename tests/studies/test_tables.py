@@ -101,9 +101,14 @@ def test_steps_and_seconds_to_a_share_of_the_baseline(rows):
     ]
 
 
-def test_extra_steps_against_stage_1(rows):
-    table = by_caption(run_tables(rows), "Compute of B+")
-    assert table.rows == (("cats", "B+ generic_extra", "50", "10", "9", "C crops", "1.11"),)
+def test_extra_steps_against_the_stage_1_that_they_replace(study, tmp_path, make_run):
+    make_run(study / "a_plus", "random_extra", 0, (0.0, 0.1), extra=20)
+    make_run(study / "d", "random_crops", 0, (0.1, 0.2), first=8.0)
+    table = by_caption(run_tables(rows_of(study, tmp_path / "results.csv")), "Compute of the further steps")
+    assert table.rows == (
+        ("cats", "A+ random_extra", "20", "4", "8", "D random_crops", "0.50"),
+        ("cats", "B+ generic_extra", "50", "10", "9", "C crops", "1.11"),
+    )
 
 
 def test_ap_per_class_for_each_data_set(study, make_run):

@@ -6,6 +6,7 @@ The legal values of an argument are its annotation in the signature, and nowhere
 checks its values itself calls `demand` with the same annotation. Other annotations are not checked here.
 """
 
+import inspect
 import math
 import types
 import typing
@@ -159,20 +160,21 @@ def _container(hint: object) -> type | None:
 
 def _in_container(key: str, value: Any, hint: object) -> list[str]:
     """Messages for the items of a list or of a mapping."""
-    inner, arguments = hint, typing.get_args(hint)
+    if isinstance(value, list) and _length(hint) not in (None, len(value)):
+        return [f"{key}={value} is not legal: expected {_told(hint)}"]
+    return [message for name, each, kind in _items(value, hint) for message in refusals(f"{key}.{name}", each, kind)]
+
+
+def _items(value: Any, hint: object) -> list[tuple[Any, Any, object]]:
+    """Name, value and annotation of each item of a list or of a mapping; empty if the annotation does not tell it."""
+    arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Annotated:
-        inner, arguments = arguments[0], typing.get_args(arguments[0])
+        hint, arguments = arguments[0], typing.get_args(arguments[0])
     if isinstance(value, dict):
-        items = [(str(name), each, arguments[1]) for name, each in value.items()] if len(arguments) == 2 else []
-    elif typing.get_origin(inner) is tuple and (number := _length(hint)) is not None:
-        if len(value) != number:
-            return [f"{key}={value} is not legal: expected {_told(hint)}"]
-        items = [(str(i), each, kind) for i, (each, kind) in enumerate(zip(value, arguments, strict=True))]
-    else:
-        if (number := _length(hint)) not in (None, len(value)):
-            return [f"{key}={value} is not legal: expected {_told(hint)}"]
-        items = [(str(i), each, kind) for i, each in enumerate(value) for kind in arguments[:1]]
-    return [message for name, each, kind in items for message in refusals(f"{key}.{name}", each, kind)]
+        return [(name, each, arguments[1]) for name, each in value.items()] if len(arguments) == 2 else []
+    if typing.get_origin(hint) is tuple and _length(hint) is not None:
+        return [(i, each, kind) for i, (each, kind) in enumerate(zip(value, arguments, strict=True))]
+    return [(i, each, kind) for i, each in enumerate(value) for kind in arguments[:1]]
 
 
 def _length(hint: object) -> int | None:
@@ -192,6 +194,22 @@ def _told(hint: object) -> str:
         return f"[{names}]"
     number = _length(hint)
     return "a list, as [A,B]" if number is None else f"a list of {number} values"
+
+
+def with_floats(value: Any, hint: object, default: object = None) -> Any:
+    """The value with floats in place of whole numbers where the annotation, or without one the default, has floats.
+
+    `rate=1` becomes 1.0: TensorFlow makes an integer tensor of 1, and computes no cosine of it.
+    """
+    if isinstance(value, list | dict):
+        alike = [member for member in _members(hint) if _container(member) is type(value)]
+        found = {name: with_floats(each, kind) for name, each, kind in _items(value, alike[0])} if alike else {}
+        return value if not found else found if isinstance(value, dict) else list(found.values())
+    if type(value) is not int:
+        return value
+    kinds = {legal.kind for member in _members(hint) if (legal := legal_of(member)) and not legal.choices}
+    told = kinds == {float} or (hint is inspect.Parameter.empty and isinstance(default, float))
+    return float(value) if told else value
 
 
 def demand(key: str, value: object, hint: object) -> None:

@@ -30,6 +30,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detect.config.grammar import parse
+from detect.config.legal_values import with_floats
+from detect.config.signatures import static_signature
 from detect.config.source import definition
 from detect.config.source import parse as source_of
 from detect.config.tree import nodes, targets
@@ -154,9 +156,19 @@ def instantiate(config: DictConfig | ListConfig | dict[str, Any] | None, **suppl
         if isinstance(value, str) and "${" in value:  # Hydra would resolve it again, after this check
             raise ConfigError(f"{path}={value} is not legal: ${{ stays after all interpolations are resolved")
     for path, node in targets(tree).items():
+        if isinstance(node, dict):
+            _as_annotated(node)
         if not (_is_part(node["_target_"]) or node["_target_"] in KERAS or _is_transform(node["_target_"])):
             _refuse_foreign(path, node["_target_"])
     return _build(tree[key], **supplied)
+
+
+def _as_annotated(node: dict[str, Any]) -> None:
+    """Makes floats of whole numbers in a node, where the signature of its target has floats."""
+    signature = static_signature(node["_target_"])
+    for name, argument in (signature.parameters if signature else {}).items():
+        if name in node:
+            node[name] = with_floats(node[name], argument.annotation, argument.default)
 
 
 def _plain(config: DictConfig | ListConfig | dict[str, Any], key: str) -> Any:

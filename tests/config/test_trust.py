@@ -4,9 +4,13 @@ import ast
 import os
 import pickle
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
+import tf_keras
 import yaml
 from omegaconf import OmegaConf
 
@@ -15,6 +19,7 @@ from detect.cli import overrides
 from detect.config import hydra_node, trust
 from detect.config.check import CONFIG_DIR
 from detect.config.compose import compose
+from detect.config.legal_values import Values, number, with_floats
 from detect.config.tree import targets
 from detect.errors import ConfigError
 from detect.runs.folder import RunFolder
@@ -507,3 +512,48 @@ def test_predict_of_a_strangers_run_ends_with_a_message(marker, tmp_path, small_
         done = program.run(*words, folder=tmp_path)
         assert done.returncode == 2 and "backbone._target_=numpy.load" in done.stderr, done.stderr
         assert "Traceback" not in done.stderr and "trust=[numpy]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "found"),
+    [
+        (1, float, 1.0),
+        (1, int, 1),
+        (True, float, True),
+        (None, float | None, None),
+        (2, Annotated[float, number(0)] | None, 2.0),
+        (2, Annotated[float, number(0)] | Literal["auto"], 2.0),
+        (2, int | float, 2),
+        ([1, 2.5], Sequence[float], [1.0, 2.5]),
+        ([[1, 2]], Sequence[tuple[float, float]] | None, [[1.0, 2.0]]),
+        ([1, 2], tuple[int, float], [1, 2.0]),
+        ([1, 2], Annotated[Sequence[float], Values("y", "x")], [1.0, 2.0]),
+        ({"a": 1}, Mapping[str, float], {"a": 1.0}),
+        ([1], Any, [1]),
+    ],
+)
+def test_whole_numbers_become_floats_where_the_annotation_has_floats(value, hint, found):
+    assert repr(with_floats(value, hint)) == repr(found)
+
+
+@pytest.mark.parametrize("decay", ["cosine", "step", "constant"])
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "sgd"])
+def test_whole_numbers_are_numbers(optimizer, decay):
+    """`schedule.rate=1` is that of `schedule.rate=1.0`, in all its steps."""
+
+    def weights(*words):
+        fixed = ("dataset=digits", f"schedule/optimizer={optimizer}", f"schedule.decay={decay}", "schedule.steps=20")
+        cfg = compose([*fixed, *words])
+        schedule = trust.instantiate(cfg.schedule)
+        made, variable = schedule.build_optimizer(), tf_keras.backend.variable(np.ones(3))
+        for _ in range(5):
+            made.apply_gradients([(np.full(3, 0.5, np.float32), variable)])
+        return [float(schedule.learning_rate()(step)) for step in range(20)], variable.numpy().tolist()
+
+    keys = ("rate", "step_factor", "clip_norm", "weight_decay", "ema_decay")
+    own = {"adamw": ("beta_1", "beta_2", "epsilon"), "rmsprop": ("rho", "momentum", "epsilon"), "sgd": ("momentum",)}
+    values = {"rate": 1, "step_factor": 1, "clip_norm": 10, "weight_decay": 0, "ema_decay": 0, "epsilon": 1}
+    keys += tuple(f"optimizer.{name}" for name in own[optimizer])
+    given = {key: values.get(key.rpartition(".")[2], 0) for key in keys}
+    whole = weights(*(f"schedule.{key}={value}" for key, value in given.items()))
+    assert whole == weights(*(f"schedule.{key}={float(value)}" for key, value in given.items()))

@@ -150,8 +150,8 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
 
     groups: title -> arm -> detect.studies.curves.Band, drawn as a line with its interval. The title begins with the
     data set, and all panels of a data set have the same AP scale, which shows the intervals up to twice the highest
-    mean. watched: title -> figure -> arm -> steps and values, in further panels. Each figure has one scale, and a group
-    without the figure has an empty panel.
+    mean. watched: title -> figure -> arm -> steps and values, in further panels. Each figure has one scale, but a group
+    whose lines are far above the others has its own (`common_top`). A group without the figure has an empty panel.
     """
     further = list(dict.fromkeys(key for figures in watched.values() for key in figures))
     columns = 2 + len(further)
@@ -163,9 +163,12 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
         highest = max(float(np.nanmax(band.mean, initial=0)) for band in bands.values())
         ends = max(float(np.nanmax(band.high, initial=0)) for band in bands.values())
         tops[_data_set(title)] = max(tops.get(_data_set(title), 0), highest, min(ends, 2 * highest))
-    for figures in watched.values():
-        for key, lines in figures.items():
-            tops[key] = max(tops.get(key, 0), *(float(np.nanpercentile(values, 95)) for _, values in lines.values()))
+    ends_of = {
+        (title, key): [float(np.nanpercentile(values, 95)) for _, values in lines.values()]
+        for title, figures in watched.items()
+        for key, lines in figures.items()
+    }
+    shared = {key: common_top([end for (_, k), ends in ends_of.items() if k == key for end in ends]) for key in further}
     for row, (title, bands) in zip(np.atleast_1d(axes).reshape(len(groups), columns), groups.items(), strict=True):
         for axis, unit in zip(row, ("steps", "seconds"), strict=False):
             for arm, band in bands.items():
@@ -180,10 +183,17 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
             for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():
                 axis.plot(steps, values, color=colors[arm], linewidth=1.5)
             if axis.lines:
-                axis.set(title=short(key, 40), xlabel="steps", ylim=(0, 1.1 * tops[key] or 1))
+                own = ends_of[title, key]
+                top = max(own) if min(own) > shared[key] else shared[key]
+                axis.set(title=short(key, 40), xlabel="steps", ylim=(0, 1.1 * top or 1))
             else:
                 axis.axis("off")
     return render(figure)
+
+
+def common_top(ends: Sequence[float]) -> float:
+    """The top of a scale that shows all lines but those that end above four times the median: [1, 2, 90] gives 2."""
+    return max((end for end in ends if end <= 4 * float(np.nanmedian(ends))), default=0.0)
 
 
 def _data_set(title: str) -> str:

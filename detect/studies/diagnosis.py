@@ -27,6 +27,7 @@ LEAST_REACHED = 0.5
 FEWEST_POINTS = 1.0
 LEAST_FALL = 0.1
 MOST_OF_A_GUESS = 0.65
+NO_BETTER = 0.95
 LEAST_RECALL = 0.8
 FROZEN_RATE = 5e-4
 LEAST_AP50 = 0.3
@@ -231,7 +232,9 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
         f"loss {last:.3f}, that of a guess is {guess:.3f}",
         f"at most {MOST_OF_A_GUESS:.0%} of a guess",
         last <= MOST_OF_A_GUESS * guess,
-        "mend the rows above first; then train longer, or divide schedule.rate by three",
+        "the head is no better than a guess: divide schedule.rate by ten"
+        if last >= NO_BETTER * guess
+        else "mend the rows above first; then train longer, or divide schedule.rate by three",
     )
 
 

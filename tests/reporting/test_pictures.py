@@ -229,3 +229,17 @@ def test_the_scale_of_a_study_shows_the_intervals(monkeypatch, high, top):
     band = Band(steps, steps / 2, np.array([0.1, 0.2]), np.array([0.0, 0.1]), np.array([0.1, high]), 3)
     figures.bands_figure({"cells, all images": {"crops": band}}, {})
     assert [axis.get_ylim() for axis in drawn[0].axes] == [(0, pytest.approx(top))] * 2
+
+
+def test_a_loss_that_explodes_does_not_flatten_the_others(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "render", drawn.append)
+    steps = np.array([10, 20])
+    band = Band(steps, steps / 2, *[np.array([0.1, 0.2])] * 3, 3)
+    losses = {"a": 1.0, "b": 3.0, "c": 900.0, "d": 2.0}
+    figures.bands_figure(
+        {title: {"crops": band} for title in losses},
+        {title: {"loss": {"crops": (steps, np.full(2, loss))}} for title, loss in losses.items()},
+    )
+    tops = [axis.get_ylim()[1] for axis in drawn[0].axes if axis.get_title() == "loss"]
+    assert tops == pytest.approx([3.3, 3.3, 990, 3.3])

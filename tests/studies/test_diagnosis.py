@@ -105,7 +105,14 @@ def test_a_guess_by_hand(make_run):
     (row,) = (f for f in diagnose(make_run(box_loss=0.47)).findings if "guess" in f.question)
     assert row.right and row.found == "loss 0.470, that of a guess is 0.736"
     (row,) = (f for f in diagnose(make_run(box_loss=0.48)).findings if "guess" in f.question)
-    assert not row.right
+    assert not row.right and row.remedy.endswith("divide schedule.rate by three")
+
+
+@pytest.mark.parametrize(("loss", "remedy"), [(0.69, "by three"), (0.71, "by ten"), (6.6, "by ten")])
+def test_a_head_that_is_no_better_than_a_guess_gets_a_tenth_of_the_rate(make_run, loss, remedy):
+    """At rates of .1 and 1 in place of .001 the loss is .99 and 9 times that of a guess, and nothing is found."""
+    (row,) = (f for f in diagnose(make_run(box_loss=loss)).findings if "guess" in f.question)
+    assert not row.right and row.remedy.endswith(remedy)
 
 
 def test_early_layers_may_be_fixed(make_run):

@@ -136,7 +136,7 @@ def row(cells: list[Cell]) -> dict[str, object]:
     """The columns of an entrant on a data set, from its cells that ended."""
     ended = [json.loads((cell.folder / CELL).read_text(encoding="utf-8")) for cell in cells]
     entrant, precisions = cells[0].entrant, [one["scores"]["AP"] for one in ended]
-    speed = cells[0].group / SPEED
+    speed, classes = cells[0].group / SPEED, ended[0]["scores"]["per_class"]
     return {
         "data": cells[0].data.name,
         "program": entrant.program,
@@ -145,6 +145,7 @@ def row(cells: list[Cell]) -> dict[str, object]:
         "AP": round(fmean(precisions), 4),
         "AP of each seed": " ".join(f"{ap:.3f}" for ap in precisions),
         "AP50": round(fmean(one["scores"]["AP50"] for one in ended), 4),
+        **{f"{name} AP": round(fmean(one["scores"]["per_class"][name]["AP"] for one in ended), 4) for name in classes},
         "CPU minutes": round(fmean(one["minutes"] for one in ended), 1),
         **(json.loads(speed.read_text(encoding="utf-8")) if speed.exists() else {}),
     }

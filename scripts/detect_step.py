@@ -5,9 +5,10 @@ Prints a json line when it is ready; then, for each line N on standard input, de
 The image has 480x640 pixels: the time includes fitting it into the frame and moving the boxes back.
 """
 
-import json
 import sys
 import time
+
+from answering import answer
 
 from detect import environment
 
@@ -35,9 +36,7 @@ def main() -> None:
         "seconds_to_first_image": round(time.perf_counter() - began, 2),
         "detections": len(detector(image)[0].boxes),
     }
-    print(json.dumps(about), flush=True)
-    for line in sys.stdin:
-        print(json.dumps({"seconds": [step() for _ in range(int(line))]}), flush=True)
+    answer(about, step)
 
 
 if __name__ == "__main__":

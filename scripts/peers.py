@@ -24,10 +24,13 @@ from statistics import fmean
 from detect.files import write_json
 from detect.runs import provenance
 from detect.runs.folder import MEASURED, RunFolder
+from detect.studies.csv_file import NO_FIGURE
 
 SCRIPTS = Path(__file__).parent
 DETECT = (sys.executable, "-m", "detect.cli")
 CELL, RESULTS, RUN, SPEED = "cell.json", "results.json", "run", "speed.json"
+SPEEDS = ("MB", "ms", "int8 AP", "int8 MB", "int8 ms")
+"""Columns of `peers_speed.py`."""
 TORCHVISION, ULTRALYTICS = "torchvision", "ultralytics"
 
 
@@ -137,6 +140,7 @@ def row(cells: list[Cell]) -> dict[str, object]:
     ended = [json.loads((cell.folder / CELL).read_text(encoding="utf-8")) for cell in cells]
     entrant, precisions = cells[0].entrant, [one["scores"]["AP"] for one in ended]
     speed, classes = cells[0].group / SPEED, ended[0]["scores"]["per_class"]
+    speeds = json.loads(speed.read_text(encoding="utf-8")) if speed.exists() else {}
     return {
         "data": cells[0].data.name,
         "program": entrant.program,
@@ -147,7 +151,7 @@ def row(cells: list[Cell]) -> dict[str, object]:
         "AP50": round(fmean(one["scores"]["AP50"] for one in ended), 4),
         **{f"{name} AP": round(fmean(one["scores"]["per_class"][name]["AP"] for one in ended), 4) for name in classes},
         "CPU minutes": round(fmean(one["minutes"] for one in ended), 1),
-        **(json.loads(speed.read_text(encoding="utf-8")) if speed.exists() else {}),
+        **{column: speeds.get(column, NO_FIGURE) for column in SPEEDS},
     }
 
 

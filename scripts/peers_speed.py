@@ -1,8 +1,9 @@
 """Exports what `peers.py` trained to int8, and times one image of each detector in turns, on one thread.
 
 Usage: python scripts/peers_speed.py PYTHON OUT [--rounds 5]
-Takes the first seed of each detector. `detect` exports TFLite files, ultralytics an OpenVINO model; torchvision has no
-export of its detectors to int8. Run `peers.py` again afterwards: it puts the figures beside the scores.
+Takes the first seed of each detector. `detect` exports TFLite files of an SSD, and a SavedModel of a Faster R-CNN.
+That has no int8 file. ultralytics exports an OpenVINO model. torchvision has no export of its detectors to int8. Run
+`peers.py` again afterwards: it puts the figures beside the scores.
 """
 
 import argparse
@@ -11,34 +12,34 @@ import sys
 from pathlib import Path
 
 from bench_inference import compare
-from peers import DETECT, ENTRANTS, RESULTS, RUN, SPEED, ULTRALYTICS, Cell, run, score
+from peers import DETECT, ENTRANTS, FASTER_RCNN, RESULTS, RUN, SPEED, ULTRALYTICS, Cell, run, score
 
 from detect.files import write_json
 from detect.runs.folder import EXPORT, TFLITE_MODEL
 
 HERE = Path(__file__).parent
 FORMATS = {"": "none", "int8 ": "ptq"}
-"""Prefixes of columns, and `quantize=` of their TFLite file."""
+"""Prefixes of columns, and `quantize=` of their export."""
 
 
 def ours(cell: Cell) -> tuple[dict[str, float], dict[str, list[str]]]:
     """AP and size of the exported files, and the programs that detect with them."""
     figures, programs = {}, {}
-    for prefix, quantize in FORMATS.items():
-        folder = cell.group / f"tflite_{quantize}"
+    kind = "saved_model" if cell.entrant.settings == FASTER_RCNN else "tflite"
+    for prefix, quantize in FORMATS.items() if kind == "tflite" else [("", "none")]:
+        folder = cell.group / f"{kind}_{quantize}"
         if not folder.exists():
-            words = (
-                f"run={cell.folder / RUN}",
-                "format=tflite",
-                f"quantize={quantize}",
-                f"output={folder}",
-                "timings=1",
-            )
-            run(cell.log, *DETECT, "export", *words)
+            what = (f"run={cell.folder / RUN}", f"format={kind}", f"quantize={quantize}")
+            run(cell.log, *DETECT, "export", *what, f"output={folder}", "timings=1")
         about = json.loads((folder / EXPORT).read_text(encoding="utf-8"))
-        figures |= {f"{prefix}AP": about["scores"]["file"]["AP"]} if prefix else {}
+        figures |= {f"{prefix}AP": round(about["scores"]["file"]["AP"], 4)} if prefix else {}
         figures[f"{prefix}MB"] = round(about["bytes"] / 1e6, 2)
-        programs[prefix] = [sys.executable, str(HERE / "detect_step.py"), str(folder / TFLITE_MODEL), "1"]
+        programs[prefix] = [
+            sys.executable,
+            str(HERE / "detect_step.py"),
+            str(folder / TFLITE_MODEL if kind == "tflite" else folder),
+            "1",
+        ]
     return figures, programs
 
 
@@ -49,8 +50,9 @@ def theirs(cell: Cell, python: str) -> tuple[dict[str, float], dict[str, list[st
     programs = {"": [python, str(HERE / "peers_step.py"), program, str(weights)]}
     if program == ULTRALYTICS:
         results, model = cell.folder / "int8.json", weights.with_name(f"{weights.stem}_int8_openvino_model")
-        run(cell.log, python, HERE / "peers_int8.py", weights, cell.data / "yolo", results)
-        figures["int8 AP"] = score(cell.log, results, cell.data / "coco")["AP"]
+        if not results.exists():
+            run(cell.log, python, HERE / "peers_int8.py", weights, cell.data / "yolo", results)
+        figures["int8 AP"] = round(score(cell.log, results, cell.data / "coco")["AP"], 4)
         figures["int8 MB"] = round(sum(file.stat().st_size for file in model.iterdir()) / 1e6, 2)
         programs["int8 "] = [python, str(HERE / "peers_step.py"), program, str(model)]
     return figures, programs

@@ -4,10 +4,11 @@ Usage: python train_step.py BATCH OVERRIDE...   (overrides of configs/train.yaml
 Prints a json line when it is ready; then, for each line N on standard input, takes N steps and prints their seconds.
 """
 
-import json
 import resource
 import sys
 import time
+
+from answering import answer
 
 from detect import environment
 
@@ -79,11 +80,7 @@ def main() -> None:
         "build_seconds": round(built - start, 1),
         "trace_seconds": round(time.perf_counter() - built, 1),
     }
-    print(json.dumps(about), flush=True)
-    for line in sys.stdin:
-        seconds = [step() for _ in range(int(line))]
-        used = {"peak_memory_mb": memory_mb(), "peak_gpu_memory_mb": gpu_memory_mb()}
-        print(json.dumps({"seconds": seconds, **used}), flush=True)
+    answer(about, step, lambda: {"peak_memory_mb": memory_mb(), "peak_gpu_memory_mb": gpu_memory_mb()})
 
 
 if __name__ == "__main__":

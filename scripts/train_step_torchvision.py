@@ -5,13 +5,13 @@ On a GPU, it uses automatic mixed precision and channels last.
 Prints a json line when it is ready; then, for each line N on standard input, takes N steps and prints their seconds.
 """
 
-import json
 import resource
 import sys
 import time
 
 import torch
 import torchvision
+from answering import answer
 from torch import nn
 from torchvision.models import detection
 
@@ -101,12 +101,15 @@ def main() -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds_to_first_step": round(time.perf_counter() - start, 1),
     }
-    print(json.dumps(about), flush=True)
-    for line in sys.stdin:
-        seconds = [step() for _ in range(int(line))]
+
+    def used() -> dict[str, int | None]:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        gpu = torch.cuda.max_memory_allocated() >> 20 if on_gpu else None
-        print(json.dumps({"seconds": seconds, "peak_memory_mb": memory, "peak_gpu_memory_mb": gpu}), flush=True)
+        return {
+            "peak_memory_mb": memory,
+            "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() >> 20 if on_gpu else None,
+        }
+
+    answer(about, step, used)
 
 
 if __name__ == "__main__":

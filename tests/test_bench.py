@@ -45,9 +45,8 @@ def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, ca
 @pytest.mark.slow
 def test_a_worker_of_the_benchmarks_takes_steps(monkeypatch, capsys):
     """The protocol of train_step.py: a description, then seconds for each number of steps on standard input."""
-    spec = importlib.util.spec_from_file_location("train_step", SCRIPT.parent / "train_step.py")
-    worker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(worker)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    worker = importlib.import_module("train_step")
     words = ["detector.size=[96,96]", "backbone.depth_multiplier=0.25", "detector.neck.channels=[]"]
     monkeypatch.setattr(sys, "argv", ["train_step.py", "2", *words])
     monkeypatch.setattr(sys, "stdin", io.StringIO("2\n1\n"))

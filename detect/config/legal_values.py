@@ -196,14 +196,16 @@ def _told(hint: object) -> str:
     return "a list, as [A,B]" if number is None else f"a list of {number} values"
 
 
-def with_floats(value: Any, hint: object, default: object = None) -> Any:
+def with_floats(value: object, hint: object, default: object = None) -> object:
     """The value with floats in place of whole numbers where the annotation, or without one the default, has floats.
 
-    `rate=1` becomes 1.0: TensorFlow makes an integer tensor of 1, and computes no cosine of it.
+    `rate=1` becomes 1.0: TensorFlow makes an integer tensor of 1, and computes no cosine of it. A list or a mapping
+    that the annotation does not allow stays as it is.
     """
     if isinstance(value, list | dict):
-        alike = [member for member in _members(hint) if _container(member) is type(value)]
-        found = {name: with_floats(each, kind) for name, each, kind in _items(value, alike[0])} if alike else {}
+        alike = (member for member in _members(hint) if _container(member) is type(value))
+        suited = next((member for member in alike if not _in_container("", value, member)), None)
+        found = {name: with_floats(each, kind) for name, each, kind in _items(value, suited)}
         return value if not found else found if isinstance(value, dict) else list(found.values())
     if type(value) is not int:
         return value

@@ -530,6 +530,9 @@ def test_predict_of_a_strangers_run_ends_with_a_message(marker, tmp_path, small_
         ([1, 2], Annotated[Sequence[float], Values("y", "x")], [1.0, 2.0]),
         ({"a": 1}, Mapping[str, float], {"a": 1.0}),
         ([1], Any, [1]),
+        ([1], tuple[float, float], [1]),
+        ([[1]], Sequence[float] | Sequence[Sequence[float]], [[1.0]]),
+        ({"_target_": "a.b"}, Mapping[str, float], {"_target_": "a.b"}),
     ],
 )
 def test_whole_numbers_become_floats_where_the_annotation_has_floats(value, hint, found):

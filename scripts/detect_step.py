@@ -26,17 +26,12 @@ def main() -> None:
     detector = Detector.load(sys.argv[1], threads=int(sys.argv[2]) if len(sys.argv) > 2 else None)
     image = np.random.default_rng(0).integers(0, 256, IMAGE, np.uint8)
 
-    def step() -> float:
-        start = time.perf_counter()
-        detector(image)
-        return time.perf_counter() - start
-
-    step()
+    first = detector(image)[0]
     about = {
         "seconds_to_first_image": round(time.perf_counter() - began, 2),
-        "detections": len(detector(image)[0].boxes),
+        "detections": len(first.boxes),
     }
-    answer(about, step)
+    answer(about, lambda: detector(image))
 
 
 if __name__ == "__main__":

@@ -23,10 +23,8 @@ def main() -> None:
     image = torch.randint(0, 256, IMAGE, dtype=torch.uint8)
 
     @torch.inference_mode()
-    def step() -> float:
-        start = time.perf_counter()
+    def step() -> None:
         model([image.permute(2, 0, 1).float() / 255])
-        return time.perf_counter() - start
 
     step()
     answer({"seconds_to_first_image": round(time.perf_counter() - began, 2)}, step)

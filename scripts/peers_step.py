@@ -7,7 +7,6 @@ The image has 480x640 pixels: the time includes fitting it into the frame and mo
 """
 
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -42,14 +41,8 @@ def main() -> None:
     torch.set_num_threads(1)
     detect = {"torchvision": torchvision, "ultralytics": ultralytics}[sys.argv[1]](sys.argv[2])
     image = np.random.default_rng(0).integers(0, 256, IMAGE, np.uint8)
-
-    def step() -> float:
-        start = time.perf_counter()
-        detect(image)
-        return time.perf_counter() - start
-
-    step()
-    answer({}, step)
+    detect(image)
+    answer({}, lambda: detect(image))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -129,8 +130,13 @@ class Settings:
 
     def detect(self, codes: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detections in pixels of the frame, as the detector's own `detect` returns them."""
+        return self._in_one_graph(codes, logits)
+
+    @cached_property
+    def _in_one_graph(self) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+        """Operation by operation, small networks would take half their time again for the detections."""
         suppress = NonMaxSuppression(self.iou, self.score, self.per_class, self.total, self.class_agnostic)
-        return suppress(*self.decode(codes, logits), self.size)
+        return tf.function(lambda codes, logits: suppress(*self.decode(codes, logits), self.size), autograph=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings without the values of the anchors, for JSON."""

@@ -13,7 +13,7 @@ from detect.config.compose import compose
 from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage
-from detect.errors import WeightsError
+from detect.errors import WeightsError, printable
 from detect.files import expanded
 from detect.modeling.interface import Detector
 from detect.runs import provenance
@@ -149,15 +149,15 @@ def started(train: DictConfig, dataset: DetectionDataset) -> Detector:
 
 
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
-    """If the stock anchors leave too many boxes unmatched and their generator can be fitted, replaces them by anchors
-    that fit the boxes. If too many boxes are still unmatched, adds a finer map."""
+    """If the stock anchors leave too many boxes of a class unmatched, replaces them by ones that fit the boxes, where
+    their generator can be fitted. If too many boxes are still unmatched, adds a finer map."""
     from detect.training import build
 
     train = composed(cfg, proposed)
     stock = rules.covered(dataset, detector)
     proposed.unmatched = stock, stock
     node = proposed.values["detector"]
-    if stock.unmatched <= rules.UNMATCHED * stock.boxes or {"anchors", "neck"} & node.keys():
+    if rules.worst_class(stock) is None or {"anchors", "neck"} & node.keys():
         return
     suited = rules.fitted_anchors(dataset, detector)
     if suited is None:
@@ -166,7 +166,7 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
     proposed.unmatched = stock, fitted
     backbone, neck = build.instantiate(train.backbone), train.detector.get("neck", {})
     stock_neck = neck.get("channels", 0) is None and neck.maps is None
-    if fitted.unmatched <= rules.UNMATCHED * fitted.boxes or not stock_neck or backbone.fpn_maps[0] in detector.maps:
+    if rules.worst_class(fitted) is None or not stock_neck or backbone.fpn_maps[0] in detector.maps:
         return
     neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
     finer = Proposal(proposed.choices, proposed.values | {"detector": {"size": node["size"], "neck": neck}})
@@ -206,6 +206,9 @@ def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None)
     if stock is not None and fitted is not None:
         moved = "" if fitted is stock else f", after fitting {fitted.unmatched}"
         lines.append(f"anchors   stock ones miss {stock.unmatched} of {stock.boxes} boxes{moved}")
+        if (worst := rules.worst_class(fitted)) is not None:
+            missed, boxes = fitted.by_class[worst]
+            lines.append(f"          {missed} of {boxes} boxes of {printable(worst)} still have none")
     steps, images = chosen.values["schedule"]["steps"], len(dataset.splits["train"])
     return [*lines, f"schedule  {steps} steps of {BATCH_SIZE}: {steps * BATCH_SIZE / images:.0f} times each image"]
 

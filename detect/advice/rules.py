@@ -24,7 +24,9 @@ MULTIPLE, LEAST, MOST = 32, 192, 512
 EPOCHS, LEAST_STEPS, MOST_STEPS = 40, 800, 20_000
 """experiments/bccd_ssd_mobilenet_v1 gained nothing after 30 epochs; the microcontrollers' study ran 29."""
 UNMATCHED = 0.05
-"""If a larger share of the boxes has no anchor, the stock anchors are replaced."""
+"""If a larger share of the boxes of a class has no anchor, the stock anchors are replaced: AP counts classes."""
+FEW = 20
+"""A class with fewer boxes does not decide about the anchors, unless all classes have so few."""
 RARE = 0.2
 """A class is reported if it has less than this share of the boxes of the most frequent class."""
 
@@ -65,6 +67,14 @@ def covered(dataset: DetectionDataset, detector: Detector) -> Coverage:
     """The training boxes that a detector would not learn."""
     boxes, classes = _in_frame(dataset, detector)
     return coverage(boxes, classes, dataset.classes, detector.anchors, unmatched=detector.unmatched(boxes))
+
+
+def worst_class(found: Coverage) -> str | None:
+    """The class of which the largest share of boxes has no anchor, if that share is above UNMATCHED; else None."""
+    least = min(FEW, max(count for _, count in found.by_class.values()))
+    shares = {name: missed / count for name, (missed, count) in found.by_class.items() if count >= max(least, 1)}
+    worst = max(shares, key=lambda name: shares[name], default=None)
+    return worst if worst is not None and shares[worst] > UNMATCHED else None
 
 
 def fitted_anchors(dataset: DetectionDataset, detector: Detector) -> tuple[dict[str, Any], Coverage] | None:

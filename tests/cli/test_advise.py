@@ -9,6 +9,7 @@ import yaml
 from detect.advice import rules
 from detect.cli.overrides import prepare, read
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.statistics import Coverage
 from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
 from tests import program
@@ -27,6 +28,23 @@ def test_the_frame_follows_the_boxes_and_the_images_shape():
     assert rules.frame_size(dataset([[0, 0, 20, 20]])) == (384, 512)
     assert rules.frame_size(dataset([[0, 0, 400, 400]])) == (160, 224)  # at least 192, as a square would be
     assert rules.frame_size(dataset([[0, 0, 2, 2]], width=100, height=100)) == (192, 192)
+
+
+@pytest.mark.parametrize(
+    ("cats", "dogs", "worst"),
+    [
+        ((0, 1000), (2, 20), "dog"),  # 0.2% of all boxes
+        ((0, 1000), (1, 20), None),
+        ((0, 1000), (19, 19), None),  # too few to decide
+        ((60, 1000), (2, 20), "dog"),
+        ((60, 1000), (0, 20), "cat"),
+        ((1, 3), (0, 0), "cat"),
+        ((0, 0), (0, 0), None),
+    ],
+)
+def test_anchors_are_judged_by_the_class_that_they_miss_most(cats, dogs, worst):
+    missed, boxes = cats[0] + dogs[0], cats[1] + dogs[1]
+    assert rules.worst_class(Coverage(boxes, missed, 0.5, {"cat": cats, "dog": dogs}, {}, ())) == worst
 
 
 def test_steps_are_forty_epochs_within_bounds():

@@ -191,6 +191,36 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
     return render(figure)
 
 
+def compute_figure(groups: Mapping[str, Mapping[str, Sequence[tuple[float, Any]]]], split: str) -> np.ndarray:
+    """AP of each arm over the multiply-accumulates of its training, one panel per group of a study.
+
+    groups: title -> arm -> (cost, detect.studies.statistics.Estimate of AP on `split`), drawn as a point with its
+    interval; the budgets of one arm are joined by a line. Arms of equal cost stand side by side.
+    """
+    columns = min(len(groups), 3)
+    rows = -(-len(groups) // columns)
+    figure, axes = new_figure(rows, columns, 5.2 * columns, 4.2 * rows)
+    arms = sorted({arm for of in groups.values() for arm in of})
+    colors = {arm: line_color(number) for number, arm in enumerate(arms, 1)}
+    panels = np.atleast_1d(axes).ravel()
+    for axis, (title, of) in zip(panels, groups.items(), strict=False):
+        widest = max(cost for found in of.values() for cost, _ in found) / 1e12
+        for number, (arm, found) in enumerate(of.items()):
+            aside = 0.008 * widest * (number - (len(of) - 1) / 2)
+            costs, scores = [cost / 1e12 + aside for cost, _ in found], [scored.mean for _, scored in found]
+            halves = [scored.half or 0 for _, scored in found]
+            label = f"{short(arm)}, n = {', '.join(str(scored.count) for _, scored in found)}"
+            axis.errorbar(costs, scores, halves, color=colors[arm], marker="o", markersize=5, capsize=3, label=label)
+        top = max(scored.mean for found in of.values() for _, scored in found)
+        axis.set(xlabel="multiply-accumulates of training, 10^12", ylabel=f"AP on {split}")
+        axis.set(xlim=(0, 1.08 * widest), ylim=(0, 1.25 * top or 1))
+        axis.set_title(textwrap.fill(short(title, 200), 50), loc="left", fontsize=10)
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, frameon=False)
+    for axis in panels[len(groups) :]:
+        axis.axis("off")
+    return render(figure)
+
+
 def common_top(ends: Sequence[float]) -> float:
     """The top of a scale that shows all lines but those that end above four times the median: [1, 2, 90] gives 2."""
     return max((end for end in ends if end <= 4 * float(np.nanmedian(ends))), default=0.0)

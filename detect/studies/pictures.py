@@ -1,7 +1,7 @@
 """The pictures of a study and their data: curves of its arms, exported files, means for TensorBoard."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,17 @@ from PIL import Image
 from detect.reporting import figures as plots
 from detect.reporting import pictures
 from detect.studies import csv_file, tensorboard_layout
-from detect.studies.cells import cell_of, figure
+from detect.studies.cells import Cell, Study, cell_of, figure, study_of
 from detect.studies.curves import WATCHED, Curve, mean_curve, mean_figure
 from detect.studies.records import FinishedRun
 from detect.studies.rows import Reported
+from detect.studies.statistics import Estimate
 
-CURVES, CURVES_DATA, EXPORTS = "curves.png", "curves.csv", "exports.png"
-FILES = CURVES, CURVES_DATA, EXPORTS
+CURVES, CURVES_DATA, COMPUTE, EXPORTS = "curves.png", "curves.csv", "compute.png", "exports.png"
+FILES = CURVES, CURVES_DATA, COMPUTE, EXPORTS
 CAPTIONS = {
     CURVES: "AP over steps and over seconds of training; bands are 95% intervals over seeds.",
+    COMPUTE: "AP over the multiply-accumulates of all training steps, both stages; bars are 95% intervals over seeds.",
     EXPORTS: "Exported files: AP (the mark is that of the run), size, and time of an image.",
 }
 CELL = "study", "dataset", "fraction", "budget", "variant", "arm", "seed"
@@ -75,16 +77,55 @@ def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:
 def by_group(runs: Sequence[Reported]) -> Groups:
     """{title: {arm: curves}}. Arms in a group are compared; a title names the settings that differ between groups."""
     drawn = [(cell_of(run.rows[0]), run.member.seed, run.curve) for run in runs if run.curve is not None]
-    titles = {
-        cell: (cell.study, cell.dataset, f"{cell.fraction:.0%} of the images", f"{cell.budget} steps", cell.variant)
-        for cell, *_ in drawn
-    }
-    constant = [len(set(values)) == 1 for values in zip(*titles.values(), strict=True)]
+    titles = titles_of([cell for cell, *_ in drawn])
     groups: Groups = {}
     for cell, _, curve in sorted(drawn, key=lambda one: (-one[0].fraction, one[0].letter, one[0].arm, one[1])):
-        shown = [text for k, text in enumerate(titles[cell]) if text and (k in (1, 2) or not constant[k])]
-        groups.setdefault(", ".join(shown), {}).setdefault(cell.label, []).append(curve)
+        groups.setdefault(titles[cell], {}).setdefault(cell.label, []).append(curve)
     return dict(sorted(groups.items(), key=lambda group: group[0].partition(",")[0]))
+
+
+def titles_of(cells: Iterable[Cell], budget: bool = True) -> dict[Cell, str]:
+    """The title of each cell's group: its data set, its share of the images, and the settings that differ between
+    cells, with the number of steps among them if `budget`."""
+    settings = {
+        cell: (
+            cell.study,
+            cell.dataset,
+            f"{cell.fraction:.0%} of the images",
+            f"{cell.budget} steps" * budget,
+            cell.variant,
+        )
+        for cell in cells
+    }
+    constant = [len(set(values)) == 1 for values in zip(*settings.values(), strict=True)]
+    return {
+        cell: ", ".join(text for k, text in enumerate(texts) if text and (k in (1, 2) or not constant[k]))
+        for cell, texts in settings.items()
+    }
+
+
+def spent(study: Study) -> dict[str, dict[str, list[tuple[float, Estimate]]]]:
+    """{title: {arm: [(multiply-accumulates of a run, AP)]}}, with the smallest cost first; only groups in which two
+    costs differ."""
+    groups: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
+    titles = titles_of(study.cells, budget=False)
+    for cell in study.cells:
+        detector, first, scored = (study.mean(cell, name) for name in ("MACs detector", "MACs stage 1", "AP"))
+        if detector is not None and scored is not None:
+            cost = detector.mean + (first.mean if first else 0)
+            groups.setdefault(titles[cell], {}).setdefault(cell.label, []).append((cost, scored))
+    ordered = {
+        title: {arm: sorted(of, key=lambda one: one[0]) for arm, of in arms.items()} for title, arms in groups.items()
+    }
+    return {title: arms for title, arms in ordered.items() if len({cost for of in arms.values() for cost, _ in of}) > 1}
+
+
+def compute(rows: Sequence[csv_file.Row], splits: Sequence[str], output: Path) -> None:
+    """Writes compute.png from the rows of the CSV, for the first of the splits; no file if all costs are equal."""
+    lines = [{column: str(value) for column, value in row.items()} for row in rows if row.get("study")]
+    split = next((split for split in splits if any(row["split"] == split for row in lines)), None)
+    if split is not None and (groups := spent(study_of(lines, split))):
+        save(output / COMPUTE, plots.compute_figure(groups, split))
 
 
 def points(runs: Sequence[Reported]) -> list[csv_file.Row]:

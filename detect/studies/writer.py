@@ -75,6 +75,7 @@ def write(
         csv_file.write_csv(output / (f"{kind}.csv" if number else RESULTS), lines[kind])
     if "runs" in wanted:
         pictures.runs(records.runs, reported_runs, output, Path(runs) if isinstance(runs, str | Path) else None)
+        pictures.compute(lines["runs"], splits, output)
     if "exports" in wanted:
         pictures.exports(lines["exports"], output)
     return rewrite(output)

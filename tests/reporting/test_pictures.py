@@ -13,6 +13,7 @@ from detect.reporting import figures, pictures
 from detect.reporting.figures import series_of, smooth
 from detect.reporting.text import PALETTE, color_of, fit_text, label_place, paint_label, text_size
 from detect.studies.curves import Band
+from detect.studies.statistics import Estimate
 
 NAMES = ("cat", "dog")
 
@@ -243,3 +244,20 @@ def test_a_loss_that_explodes_does_not_flatten_the_others(monkeypatch):
     )
     tops = [axis.get_ylim()[1] for axis in drawn[0].axes if axis.get_title() == "loss"]
     assert tops == pytest.approx([3.3, 3.3, 990, 3.3])
+
+
+def test_the_budgets_of_an_arm_are_one_line_and_equal_costs_stand_side_by_side(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "render", drawn.append)
+    arms = {
+        "A": [(1e12, Estimate(0.2, None, 1)), (3e12, Estimate(0.4, 0.1, 3))],
+        "B": [(3e12, Estimate(0.5, 0.2, 2))],
+    }
+    figures.compute_figure({"cells": arms, "boards": {"A": arms["A"]}}, "test")
+    first, second = drawn[0].axes
+    lines = [line.lines[0].get_xydata() for line in first.containers]
+    np.testing.assert_allclose(lines[0], [[1 - 0.012, 0.2], [3 - 0.012, 0.4]])
+    np.testing.assert_allclose(lines[1], [[3 + 0.012, 0.5]])
+    assert first.get_xlim() == (0, pytest.approx(3.24)) and first.get_ylim() == (0, pytest.approx(0.625))
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["A, n = 1, 3", "B, n = 2"]
+    assert second.get_ylabel() == "AP on test" and len(second.containers) == 1

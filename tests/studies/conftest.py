@@ -44,7 +44,7 @@ def make_run():
             "images_per_second": SPEED, "git": None, "dataset": {"name": "cats", "fingerprint": f"{fraction}"},
             "study": study, "arm": arm, "fraction": fraction, "budget": 100, "scores": scores, "host": HOST,
             "versions": VERSIONS, "command": " ".join(["detect train", *words]),
-            "cost": {"stage_1_macs": 50, "detector_macs": 100, "extra_steps": extra},
+            "cost": {"stage_1_macs": 50 if first else None, "detector_macs": steps, "extra_steps": extra},
         }  # fmt: skip
         write(folder / "summary.json", summary | about)
         evaluations = list(zip((50, 100, *([steps] if extra else [])), (*ap, ap[1]), strict=False))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from detect.errors import DataError
+from detect.studies import pictures
+from detect.studies.cells import study_of
 from detect.studies.csv_file import read_csv
 from detect.studies.writer import rewrite, write
 
@@ -25,7 +27,7 @@ def test_a_study_is_written(study, tmp_path):
     text = write(study, output)
     assert text.startswith("**On test**") and "resolved" in text
     assert {path.name for path in output.iterdir()} == {
-        "README.md", "results.csv", "curves.csv", "table.md", "curves.png", "report.html"
+        "README.md", "results.csv", "curves.csv", "table.md", "curves.png", "compute.png", "report.html"
     }  # fmt: skip
     table = (output / "table.md").read_text()
     assert (output / "README.md").read_text() == README.replace("old\n", table)
@@ -40,6 +42,27 @@ def test_a_study_is_written(study, tmp_path):
     assert {path.name for path in (study / "mean_of_seeds").iterdir()} == {
         "B_generic", "B+_generic_extra", "C_crops"
     }  # fmt: skip
+
+
+def test_the_cost_of_each_arm_is_that_of_both_stages(study, tmp_path, make_run):
+    write(study, tmp_path / "out")
+    groups = pictures.spent(study_of(read_csv(tmp_path / "out" / "results.csv"), "test"))
+    assert {
+        title: {arm: [(cost, round(ap.mean, 3), ap.count) for cost, ap in found] for arm, found in arms.items()}
+        for title, arms in groups.items()
+    } == {
+        "cats, 100% of the images": {
+            "B generic": [(100, 0.31, 3)],
+            "B+ generic_extra": [(150, 0.32, 3)],
+            "C crops": [(150, 0.36, 3)],
+        },
+        "cats, 20% of the images": {"B generic": [(100, 0.1, 1)], "C crops": [(150, 0.05, 1)]},
+    }
+    for seed in range(2):
+        make_run(tmp_path / "equal" / f"generic_s{seed}", "generic", seed, (0.2, 0.4))
+        make_run(tmp_path / "equal" / f"random_s{seed}", "random", seed, (0.1, 0.2))
+    write(tmp_path / "equal", tmp_path / "out")
+    assert not (tmp_path / "out" / "compute.png").exists()  # all arms cost the same
 
 
 def test_the_csv_alone_gives_the_same_tables(study, tmp_path):
@@ -145,6 +168,8 @@ import sys, time
 from pathlib import Path
 start = time.process_time()
 import psutil
+from detect.studies import pictures
+from detect.studies.cells import study_of
 from detect.studies.csv_file import read_csv
 from detect.studies.writer import write
 write(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -135,24 +135,27 @@ def score(log: Path, results: Path, coco: Path) -> dict:
     return json.loads((folder / "test_scores.json").read_text(encoding="utf-8"))
 
 
-def row(cells: list[Cell]) -> dict[str, object]:
-    """The columns of an entrant on a data set, from its cells that ended."""
+def rows(cells: list[Cell]) -> dict[str, dict[str, object]]:
+    """What a study is called -> the columns of an entrant on a data set, from its cells that ended."""
     ended = [json.loads((cell.folder / CELL).read_text(encoding="utf-8")) for cell in cells]
     entrant, precisions = cells[0].entrant, [one["scores"]["AP"] for one in ended]
     speed, classes = cells[0].group / SPEED, ended[0]["scores"]["per_class"]
     speeds = json.loads(speed.read_text(encoding="utf-8")) if speed.exists() else {}
-    return {
+    names = {
         "data": cells[0].data.name,
         "program": entrant.program,
         "detector": entrant.name,
         "weights": entrant.weights,
+    }
+    scores = {
         "AP": round(fmean(precisions), 4),
         "AP of each seed": " ".join(f"{ap:.3f}" for ap in precisions),
         "AP50": round(fmean(one["scores"]["AP50"] for one in ended), 4),
         **{f"{name} AP": round(fmean(one["scores"]["per_class"][name]["AP"] for one in ended), 4) for name in classes},
         "CPU minutes": round(fmean(one["minutes"] for one in ended), 1),
-        **{column: speeds.get(column, NO_FIGURE) for column in SPEEDS},
     }
+    files = {column: speeds.get(column, NO_FIGURE) for column in SPEEDS}
+    return {"accuracy": names | scores, "files": names | files}
 
 
 def main() -> None:
@@ -178,9 +181,12 @@ def main() -> None:
     with ThreadPoolExecutor(2) as pool:
         for cell, _ in zip(left, pool.map(lambda cell: cell.train(options), left), strict=True):
             print(f"{cell.data.name}, {cell.group.name}, seed {cell.seed}: ended", flush=True)
-    for group in {cell.group for cell in cells}:
+    for group in {cell.group for cell in cells if cell.ended}:
         ended = [cell for cell in cells if cell.group == group and cell.ended]
-        write_json(group / MEASURED, {"columns": row(ended), "study": "peers", **provenance.collect()})
+        for study, columns in rows(ended).items():
+            folder = group / f"{group.parent.name}_{study}"  # a report tells records apart by the last two folders
+            folder.mkdir(exist_ok=True)
+            write_json(folder / MEASURED, {"columns": columns, "study": study, **provenance.collect()})
 
 
 if __name__ == "__main__":

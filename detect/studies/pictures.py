@@ -23,6 +23,8 @@ CAPTIONS = {
     COMPUTE: "AP over the multiply-accumulates of all training steps, both stages; bars are 95% intervals over seeds.",
     EXPORTS: "Exported files: AP (the mark is that of the run), size, and time of an image.",
 }
+DIFFERENT = 0.05
+"""Of the smaller cost. The further steps that replace stage 1 are a whole number, so such costs differ a little."""
 CELL = "study", "dataset", "fraction", "budget", "variant", "arm", "seed"
 Groups = dict[str, dict[str, list[Curve]]]
 
@@ -105,8 +107,8 @@ def titles_of(cells: Iterable[Cell], budget: bool = True) -> dict[Cell, str]:
 
 
 def spent(study: Study) -> dict[str, dict[str, list[tuple[float, Estimate]]]]:
-    """{title: {arm: [(multiply-accumulates of a run, AP)]}}, with the smallest cost first; only groups in which two
-    costs differ."""
+    """{title: {arm: [(multiply-accumulates of a run, AP)]}}, the smallest cost first; only groups whose costs differ
+    by more than DIFFERENT."""
     groups: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
     titles = titles_of(study.cells, budget=False)
     for cell in study.cells:
@@ -114,10 +116,12 @@ def spent(study: Study) -> dict[str, dict[str, list[tuple[float, Estimate]]]]:
         if detector is not None and scored is not None:
             cost = detector.mean + (first.mean if first else 0)
             groups.setdefault(titles[cell], {}).setdefault(cell.label, []).append((cost, scored))
-    ordered = {
-        title: {arm: sorted(of, key=lambda one: one[0]) for arm, of in arms.items()} for title, arms in groups.items()
+    spread = {title: [cost for of in arms.values() for cost, _ in of] for title, arms in groups.items()}
+    return {
+        title: {arm: sorted(of, key=lambda one: one[0]) for arm, of in arms.items()}
+        for title, arms in groups.items()
+        if max(spread[title]) > (1 + DIFFERENT) * min(spread[title])
     }
-    return {title: arms for title, arms in ordered.items() if len({cost for of in arms.values() for cost, _ in of}) > 1}
 
 
 def compute(rows: Sequence[csv_file.Row], splits: Sequence[str], output: Path) -> None:

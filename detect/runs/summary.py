@@ -27,8 +27,8 @@ def write_summary(
 ) -> None:
     """Writes `summary.json`: scores, cost, schedule, seed, place in a study, versions, commit, data set, host.
 
-    schedule: the settings that the stage really used, by name. `budget` has the configured steps of stage 2, without
-    the extra steps of an arm.
+    schedule: the settings that the stage really used, by name. `budget` has the steps of stage 2, as configured
+    or as `minutes` or `epochs` set them, without the extra steps of an arm.
     """
     cfg = run.cfg
     content: dict[str, object] = {

@@ -65,10 +65,13 @@ class FinishedRun:
         """Share of the training images."""
         return self.summary.get("fraction") or 1.0
 
-    @property
+    @functools.cached_property
     def budget(self) -> int:
-        """Steps of the detector without the extra steps of an arm."""
-        return self.summary.get("budget") or self.summary["steps"]
+        """Configured steps of the detector: without the extra steps of an arm, and before `minutes` or `epochs` changed
+        them, so that runs of one budget are one cell."""
+        file = RunFolder(self.folder).shared_budget
+        configured = read(file, forms.BUDGET)["configured"] if file.is_file() else {}
+        return configured.get(DETECTOR) or self.summary.get("budget") or self.summary["steps"]
 
     @property
     def stage(self) -> str:

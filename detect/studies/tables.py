@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from detect.runs.folder import DETECTOR
 from detect.studies.blocks import Block, Listing, Table
 from detect.studies.cells import CROPS, LETTERS, NEVER, PAID_BY, Cell, Study, TextRow, figure, label, rivals, study_of
 from detect.studies.curves import WATCHED
@@ -61,13 +62,16 @@ def each_run(rows: Sequence[TextRow]) -> Table:
 
 
 def means(study: Study, caption: str, note: str) -> Table:
-    """AP, AP50 and minutes of every cell."""
+    """AP, AP50 and minutes of every cell, and its steps if they are not those that were configured."""
+    changed = any(_plain_steps(row) not in (None, cell.budget) for cell, runs in study.cells.items() for row in runs)
     lines = []
     for cell, runs in study.cells.items():
-        minutes = study.mean(cell, "minutes")
         figures = [interval(study.mean(cell, "AP")), interval(study.mean(cell, "AP50"))]
-        lines.append((cell.label, str(len(runs)), *figures, f"{minutes.mean:.1f}" if minutes else ""))
-    return _placed(study.cells, ("arm", "seeds", "AP", "AP50", "minutes"), lines, caption, note)
+        spent = [(study.mean(cell, "steps"), 0)] * changed + [(study.mean(cell, "minutes"), 1)]
+        shown = (f"{of.mean:.{digits}f}" if of else "" for of, digits in spent)
+        lines.append((cell.label, str(len(runs)), *figures, *shown))
+    heads = ("arm", "seeds", "AP", "AP50", *(["trained steps"] * changed), "minutes")
+    return _placed(study.cells, heads, lines, caption, note)
 
 
 def differences(study: Study, caption: str, note: str) -> Table | None:
@@ -251,6 +255,12 @@ def _classes(rows: Sequence[TextRow]) -> list[str]:
     """The classes with a figure in at least one row."""
     names = (column.removesuffix(" AP50") for column in rows[0] if column.endswith(" AP50"))
     return [name for name in names if any(row[f"{name} AP50"] for row in rows)]
+
+
+def _plain_steps(row: TextRow) -> float | None:
+    """The steps of a run's float detector without the extra steps of its arm; None if another stage came after it."""
+    steps = figure(row, "steps") if row.get("stage", DETECTOR) == DETECTOR else None
+    return None if steps is None else steps - (figure(row, "extra steps") or 0)
 
 
 def _time(row: TextRow, column: str) -> float | None:

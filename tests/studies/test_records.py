@@ -9,6 +9,7 @@ import pytest
 from detect.errors import ConfigError, DataError
 from detect.studies.records import collect
 from detect.studies.rows import run_row
+from detect.studies.writer import write
 
 
 def test_stages_are_no_runs_of_their_own(tmp_path, make_run):
@@ -45,6 +46,28 @@ def test_what_is_missing_in_a_summary_has_a_meaning(tmp_path, make_run):
     (run / "summary.json").write_text(json.dumps(about | {"arm": "none", "name": "mine"}))
     (found,) = collect(tmp_path).runs
     assert (found.study, found.arm, found.fraction, found.budget, found.overrides) == ("", "mine", 1.0, 100, [])
+
+
+def test_runs_of_equal_minutes_are_one_cell_and_are_paired(tmp_path, make_run):
+    """Their steps follow from the speed of the machine: 150 and 100 of the 1000 that were configured."""
+    for seed in (0, 1):
+        for arm, extra, shift in (("small", 50, 0.0), ("large", 0, 0.1)):
+            run = make_run(tmp_path / f"{arm}_{seed}", arm, seed, (0.2, 0.4 + shift), extra=extra)
+            about = json.loads((run / "summary.json").read_text())
+            about |= {"budget": about["steps"], "cost": {"extra_steps": 0}}
+            (run / "summary.json").write_text(json.dumps(about))
+            budget = {"steps": {"detector": about["steps"]}, "configured": {"detector": 1000}}
+            (run / "budget.json").write_text(json.dumps(budget))
+    assert [run.budget for run in collect(tmp_path).runs] == [1000] * 4
+    write(tmp_path, tmp_path / "out", splits=["test"], baseline="small")
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| cats | large | 2 | 0.400 ± 0.000 | 0.200 ± 0.000 | 100 | 0.3 |" in table
+    assert "| cats | small | 2 | 0.300 ± 0.000 | 0.150 ± 0.000 | 150 | 0.5 |" in table
+    assert "| data | arm | seeds | AP | AP50 | trained steps | minutes |" in table
+    assert "| cats | large | small | +0.100 | [+0.100, +0.100] | 2 | yes |" in table
+    (run / "budget.json").write_text('{"configured": {"detector": "many"}}')
+    with pytest.raises(DataError, match=r"budget\.json.*many"):
+        write(tmp_path, tmp_path / "out")
 
 
 def test_folders_are_walked_and_read_once(tmp_path, make_run, monkeypatch):

@@ -103,7 +103,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: none found; or give PYTHON=PATH" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 	  { echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V); give PYTHON=PATH" >&2; exit 1; }
-	@echo "Setting up $(VENV) from requirements.lock (about 1.5 GB, minutes on the first time)"
+	@echo "Setting up $(VENV) from requirements.lock (about 4 GB on the disk, minutes on the first time)"
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv --clear $(VENV); \
 	  else $(PYTHON) -m venv --clear --without-pip $(VENV); $(PYTHON) -m pip -q --python $(BIN)/python install pip; fi; \

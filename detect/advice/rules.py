@@ -19,14 +19,14 @@ from detect.modeling.interface import Detector
 
 BY = "by detect advise"
 SMALL_SIDE = 16.0
-"""Pixels of the frame: at least nine tenths of the boxes should have this side, which is two cells at stride 8."""
+"""Pixels of the frame: at least nine tenths of the boxes of each class should have this side, two cells at stride 8."""
 MULTIPLE, LEAST, MOST = 32, 192, 512
 EPOCHS, LEAST_STEPS, MOST_STEPS = 40, 800, 20_000
 """experiments/bccd_ssd_mobilenet_v1 gained nothing after 30 epochs; the microcontrollers' study ran 29."""
 UNMATCHED = 0.05
 """If a larger share of the boxes of a class has no anchor, the stock anchors are replaced: AP counts classes."""
 FEW = 20
-"""A class with fewer boxes does not decide about the anchors, unless all classes have so few."""
+"""A class with fewer boxes decides neither the frame nor the anchors, unless all classes have so few."""
 RARE = 0.2
 """A class is reported if it has less than this share of the boxes of the most frequent class."""
 
@@ -36,7 +36,11 @@ def frame_size(dataset: DetectionDataset) -> tuple[int, int]:
     train = dataset.splits["train"]
     height, width = (float(np.median([getattr(e, side) for e in train])) for side in ("height", "width"))
     shares = np.concatenate([np.sqrt(area(e.boxes) / (e.width * e.height)) for e in train])
-    wanted = min(SMALL_SIDE / float(np.quantile(shares, 0.1)), math.sqrt(height * width))
+    classes = np.concatenate([e.classes for e in train])
+    counts = np.bincount(classes)
+    least = min(FEW, counts.max())
+    small = min(float(np.quantile(shares[classes == c], 0.1)) for c in np.flatnonzero(counts >= least))
+    wanted = min(SMALL_SIDE / small, math.sqrt(height * width))
     wanted = min(max(wanted, LEAST), MOST)
     shape = min(max(width / height, 0.5), 2.0)
     return _rounded(wanted / math.sqrt(shape)), _rounded(wanted * math.sqrt(shape))

@@ -30,6 +30,14 @@ def test_the_frame_follows_the_boxes_and_the_images_shape():
     assert rules.frame_size(dataset([[0, 0, 2, 2]], width=100, height=100)) == (192, 192)
 
 
+def test_the_frame_and_the_anchors_follow_each_class():
+    # The cat is in each picture 19 times, with 40 px; the dog once, with 20 px, as in the second line above.
+    boxes, classes = [[0, 0, 40, 40]] * 19 + [[0, 0, 20, 20]], [1] * 19 + [2]
+    assert rules.frame_size(dataset(boxes, classes=classes, images=20)) == (384, 512)
+    assert rules.frame_size(dataset(boxes, classes=classes, images=19)) == (192, 256)  # 19 dogs are too few to decide
+    assert rules.frame_size(dataset([[0, 0, 20, 20]], classes=[2], images=3)) == (384, 512)  # if there is nothing else
+
+
 @pytest.mark.parametrize(
     ("cats", "dogs", "worst"),
     [

@@ -100,7 +100,7 @@ def propose(
             "enabled": not heads and (like is None or like.best_arm == "crops"),
             "schedule": {"steps": STAGE_1_STEPS, "evaluate_every": STAGE_1_STEPS, "checkpoint_every": STAGE_1_STEPS},
         },
-        "schedule": {"batch_size": BATCH_SIZE, **intervals(steps)},
+        "schedule": {"batch_size": BATCH_SIZE, **rules.studied_rate(choices, heads), **intervals(steps)},
     }
     values = {key: value for key, value in values.items() if value}
     return Proposal(choices, {**values, **_merged(values, fixed)})
@@ -210,7 +210,10 @@ def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None)
             missed, boxes = fitted.by_class[worst]
             lines.append(f"          {missed} of {boxes} boxes of {printable(worst)} still have none")
     steps, images = chosen.values["schedule"]["steps"], len(dataset.splits["train"])
-    return [*lines, f"schedule  {steps} steps of {BATCH_SIZE}: {steps * BATCH_SIZE / images:.0f} times each image"]
+    rate = chosen.values["schedule"].get("rate")
+    peak = "" if rate is None else f", rate {rate:g}"
+    times = steps * BATCH_SIZE / images
+    return [*lines, f"schedule  {steps} steps of {BATCH_SIZE}: {times:.0f} times each image{peak}"]
 
 
 def expected(chosen: Proposal) -> list[str]:

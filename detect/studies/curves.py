@@ -1,7 +1,7 @@
 """Curves of a run: its scores over steps and over seconds of training, and the time when it reaches a score."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,8 @@ class Band:
 
 def mean_curve(curves: Sequence[Curve]) -> Band:
     """Mean and interval of AP at the steps where every run that is still training has a score."""
+    if not set.intersection(*(set(curve.steps.tolist()) for curve in curves)):
+        curves = _in_step(curves)
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
     aligned = np.full((2, len(curves), len(steps)), np.nan)
     for row, curve in enumerate(curves):
@@ -117,6 +119,19 @@ def mean_curve(curves: Sequence[Curve]) -> Band:
     whole = (~np.isnan(aligned[1])).sum(axis=0) == running
     mean, low, high = band(aligned[0][:, whole])
     return Band(steps[whole], np.nanmean(aligned[1][:, whole], axis=0), mean, low, high, len(curves))
+
+
+def _in_step(curves: Sequence[Curve]) -> list[Curve]:
+    """Runs of equal `minutes`, whose steps follow from the speed of the machine: their scores at the same shares of
+    their training, and in place of their steps the mean of these."""
+    fewest = min(curves, key=lambda curve: len(curve.steps)).steps
+    shares = fewest / fewest[-1]
+    picked = [np.abs(curve.steps[:, None] / curve.steps[-1] - shares).argmin(axis=0) for curve in curves]
+    steps = np.rint(np.mean([curve.steps[at] for curve, at in zip(curves, picked, strict=True)], axis=0)).astype(int)
+    return [
+        replace(curve, steps=steps, seconds=curve.seconds[at], scores={n: of[at] for n, of in curve.scores.items()})
+        for curve, at in zip(curves, picked, strict=True)
+    ]
 
 
 def mean_figure(curves: Sequence[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:

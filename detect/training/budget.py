@@ -69,11 +69,11 @@ def scaled(cfg: DictConfig, steps: Mapping[str, int]) -> DictConfig:
     cfg = cfg.copy()
     for stage, number in steps.items():
         schedule = OmegaConf.select(cfg, NODES[stage])
-        factor = number / schedule.steps
-        schedule.steps = number
         for key in COUNTED:
             if schedule[key]:  # a warm-up of null suits the steps anyway
-                schedule[key] = max(1, round(schedule[key] * factor))
+                # Rounded up: rounded down, there would be one more score, a few steps before that of the end.
+                schedule[key] = -(-schedule[key] * number // schedule.steps)
+        schedule.steps = number
         if stage == DETECTOR and schedule.patience is None:
             schedule.patience = PATIENCE
     return cfg

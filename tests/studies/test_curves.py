@@ -84,6 +84,14 @@ def test_a_step_at_which_only_some_were_scored_is_left_out():
     assert band.steps.tolist() == [50, 100]
 
 
+def test_runs_of_equal_minutes_are_drawn_at_shares_of_their_steps():
+    first = curve([151, 302, 453, 604, 755, 757], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [10, 20, 30, 40, 50, 51])
+    second = curve([168, 336, 504, 672, 839], [0.3, 0.4, 0.5, 0.6, 0.8], [12, 24, 36, 48, 61])
+    band = mean_curve([first, second])
+    assert band.steps.tolist() == [160, 319, 478, 638, 798] and band.seconds.tolist() == [11, 22, 33, 44, 56]
+    np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.4, 0.5, 0.7])
+
+
 def test_mean_of_a_watched_figure(tmp_path, make_run):
     make_run(tmp_path / "a", extra=20)
     make_run(tmp_path / "b", seed=1)

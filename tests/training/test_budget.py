@@ -1,6 +1,7 @@
 """`minutes` and `epochs`: the steps that they stand for, decided once for a run."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,17 @@ def test_minutes_are_shared_in_the_proportions_of_the_configuration(tmp_path, ti
     factor = (600 - 30) / (300 * 0.1 + 1000 * 0.4)
     assert timed == [CLASSIFY, DETECTOR]
     assert found.schedule.steps == round(1000 * factor) and found.classify.schedule.steps == round(300 * factor)
-    assert found.schedule.evaluate_every == found.schedule.checkpoint_every == round(200 * factor)
+    assert found.schedule.evaluate_every == found.schedule.checkpoint_every == math.ceil(200 * factor)
     assert found.schedule.warmup == round(100 * factor) and found.classify.schedule.warmup is None
     assert found.schedule.patience == budget.PATIENCE and found.classify.schedule.patience == 7
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50, 157, 757, 839, 1000, 1326, 12_345])
+def test_a_run_is_not_scored_more_often_than_configured(tmp_path, steps):
+    """Of 757 steps, every 151st would be scored, the last of these two steps before the end."""
+    found = budget.scaled(run(tmp_path).cfg, {DETECTOR: steps}).schedule
+    scored = {*range(found.evaluate_every, steps + 1, found.evaluate_every), steps}
+    assert found.steps == steps and len(scored) == min(steps, 5)
 
 
 def test_all_stages_that_run_are_timed(tmp_path, timed):

@@ -19,7 +19,8 @@ from detect.modeling.interface import Detector
 from detect.runs import provenance
 from detect.runs.folder import RunFolder
 from detect.runs.start import Run
-from detect.studies.nearest import Neighbour
+from detect.runs.summary import network
+from detect.studies.nearest import Neighbour, best_rate
 
 log = logging.getLogger("detect")
 NETWORKS = {"inception_v2": 24, "mobilenet_v2": 22, "mobilenet_v1": 21}
@@ -100,7 +101,7 @@ def propose(
             "enabled": not heads and (like is None or like.best_arm == "crops"),
             "schedule": {"steps": STAGE_1_STEPS, "evaluate_every": STAGE_1_STEPS, "checkpoint_every": STAGE_1_STEPS},
         },
-        "schedule": {"batch_size": BATCH_SIZE, **rules.studied_rate(choices, heads), **intervals(steps)},
+        "schedule": {"batch_size": BATCH_SIZE, **intervals(steps)},
     }
     values = {key: value for key, value in values.items() if value}
     return Proposal(choices, {**values, **_merged(values, fixed)})
@@ -117,7 +118,8 @@ def intervals(steps: int) -> dict[str, int]:
 
 
 def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> None:
-    """Builds the network as `detect train` does, fits its anchors if the stock ones miss boxes, and times steps.
+    """Builds the network as `detect train` does, takes the rate that was best in the studies, fits its anchors if the
+    stock ones miss boxes, and times steps.
 
     Raises WeightsError if `init` is a file of another network.
     """
@@ -125,6 +127,9 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
 
     train = composed(cfg, proposed)
     build.set_up(train)
+    # No study trains heads that come with the weights.
+    if cfg.init.get("scope") != "detector" and (rate := best_rate(network(train))) is not None:
+        proposed.values["schedule"]["rate"] = rate
     fit_anchors(cfg, dataset, proposed, started(train, dataset))
     run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
     timed = ["classify", "detector"] if proposed.values["classify"]["enabled"] else ["detector"]

@@ -23,9 +23,6 @@ SMALL_SIDE = 16.0
 MULTIPLE, LEAST, MOST = 32, 192, 512
 EPOCHS, LEAST_STEPS, MOST_STEPS = 40, 800, 20_000
 """experiments/bccd_ssd_mobilenet_v1 gained nothing after 30 epochs; the microcontrollers' study ran 29."""
-RATE = 0.003
-"""Of an SSD with batch norm: the best of three in experiments/ablation_rates for all but one start, and above .001 in
-experiments/twenty_minutes."""
 UNMATCHED = 0.05
 """If a larger share of the boxes of a class has no anchor, the stock anchors are replaced: AP counts classes."""
 FEW = 20
@@ -56,15 +53,6 @@ def _rounded(side: float) -> int:
 def steps(images: int, batch_size: int) -> int:
     """The steps of the detector: EPOCHS epochs, within bounds, rounded to fifties."""
     return 50 * round(min(max(EPOCHS * images / batch_size, LEAST_STEPS), MOST_STEPS) / 50)
-
-
-def studied_rate(choices: Mapping[str, str], heads: bool) -> dict[str, float]:
-    """The `rate` of the detector's schedule; nothing where no study says more than the default.
-
-    heads: whether the heads come with the weights, too, which no study has tried.
-    """
-    studied = choices["detector"].startswith("ssd") and choices["backbone"] != "vgg16" and not heads
-    return {"rate": RATE} if studied else {}
 
 
 def imbalance(dataset: DetectionDataset) -> list[str]:

@@ -1,9 +1,11 @@
 """Finds the cell of the committed studies that is most similar to a data set, and the start that it recommends."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, mode
 from typing import Any
 
 from detect.studies import csv_file
@@ -14,6 +16,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 STUDIES = _PACKAGE / "experiments" if (_PACKAGE / "experiments").is_dir() else _PACKAGE.parent / "experiments"
 """The folder of the committed studies: inside the package in a wheel, at the top in a checkout."""
 SHARE_KEY = "box share"
+RATE = re.compile(r"(?:schedule\.)?rate=([\d.e-]+)")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,22 @@ def nearest(about: Mapping[str, Any], network: str, folder: Path = STUDIES) -> N
     found = [one for rows in tables for one in _neighbours(rows, about)]
     kind = network.split()[0]
     return min(found, key=lambda one: (one.network.split()[0] != kind, one.distance), default=None)
+
+
+def best_rate(network: str, folder: Path = STUDIES) -> float | None:
+    """The learning rate that had the best AP on val most often where a study compares rates and nothing else: of this
+    network, or else of its meta-architecture. None without such a comparison."""
+    compared: dict[tuple[str, ...], dict[float, list[float]]] = {}
+    for file in sorted(folder.glob("*/results.csv")):
+        for row in csv_file.read_csv(file):
+            rate, score = RATE.fullmatch(row.get("variant") or ""), figure(row, "AP")
+            if rate and row["split"] == "val" and score is not None:
+                key = (row["network"], row["study"], row["dataset"], row["fraction"], row["budget"], row["arm"])
+                compared.setdefault(key, {}).setdefault(float(rate[1]), []).append(score)
+    best = {key: max(of, key=lambda rate: fmean(of[rate])) for key, of in compared.items() if len(of) > 1}
+    own = [rate for key, rate in best.items() if key[0] == network]
+    kind = [rate for key, rate in best.items() if key[0].split()[0] == network.split()[0]]
+    return mode(sorted(own or kind)) if kind else None
 
 
 def _neighbours(rows: Sequence[TextRow], about: Mapping[str, Any]) -> list[Neighbour]:

@@ -61,21 +61,6 @@ def test_steps_are_forty_epochs_within_bounds():
     assert rules.steps(1_000_000, 8) == 20_000
 
 
-@pytest.mark.parametrize(
-    ("detector", "backbone", "heads", "rate"),
-    [
-        ("ssd", "mobilenet_v1", False, {"rate": 0.003}),
-        ("ssdlite", "inception_v2", False, {"rate": 0.003}),
-        ("ssd", "mobilenet_v1", True, {}),
-        ("ssd300_vgg16", "vgg16", False, {}),  # no batch norm: it learns nothing at .003
-        ("faster_rcnn", "mobilenet_v1", False, {}),
-        ("fcos", "mobilenet_v2", False, {}),
-    ],
-)
-def test_the_rate_is_that_of_the_studies(detector, backbone, heads, rate):
-    assert rules.studied_rate({"detector": detector, "backbone": backbone}, heads) == rate
-
-
 def test_rare_classes_are_named():
     boxes = [[0, 0, 20, 20]] * 7
     assert rules.imbalance(dataset(boxes, classes=[1] * 6 + [2])) == ["rare: dog has 10 boxes, cat 60"]

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from detect.studies.nearest import STUDIES, nearest
+from detect.studies.nearest import STUDIES, best_rate, nearest
 
 ABOUT = {"classes": 4, "images": 100, "boxes": 120, "box_share": 0.3}
 
@@ -77,3 +77,41 @@ def test_variants_studies_of_other_questions_and_other_csv_files_are_left_out(tm
 def test_what_is_committed_can_be_read():
     assert STUDIES.name == "experiments" and STUDIES.is_dir()
     nearest(ABOUT, "SSD MobileNetV1")
+
+
+def rates(found, network="SSD MobileNetV1", **more):
+    """Rows on val of one comparison: {rate: AP}."""
+    variants = {rate: f"schedule.rate={rate}" for rate in found}
+    return [row("generic", 0, ap, network=network, split="val", variant=variants[r], **more) for r, ap in found.items()]
+
+
+def test_the_rate_that_was_best_most_often(tmp_path):
+    rows = [
+        *rates({0.001: 0.2, 0.003: 0.4, 0.01: 0.3}),
+        *rates({0.001: 0.2, 0.003: 0.3}, dataset="cells"),
+        *rates({0.003: 0.2, 0.01: 0.3}, dataset="digits"),
+        *rates({0.001: 0.2, 0.003: 0.1}, network="SSD VGG16"),
+        *rates({0.01: 0.9}, network="FasterRCNN VGG16"),  # nothing to compare it with
+        row("generic", 0, 0.9, split="val", variant="schedule.rate=0.1 schedule.batch_norm=frozen"),
+        row("generic", 0, 0.9, split="test", variant="schedule.rate=0.1"),
+    ]
+    write(tmp_path, rows)
+    assert best_rate("SSD MobileNetV1", tmp_path) == 0.003
+    assert best_rate("SSD InceptionV2", tmp_path) == 0.003  # of the same meta-architecture
+    assert best_rate("SSD VGG16", tmp_path) == 0.001
+    assert best_rate("FasterRCNN VGG16", tmp_path) is None and best_rate("FCOS VGG16", tmp_path) is None
+    assert best_rate("SSD MobileNetV1", tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("network", "rate"),
+    [
+        ("SSD MobileNetV1", 0.003),
+        ("SSD MobileNetV2", 0.003),
+        ("SSD VGG16", 0.001),
+        ("FasterRCNN InceptionV3", 0.001),
+        ("FCOS MobileNetV2", None),
+    ],
+)
+def test_the_rates_of_the_committed_studies(network, rate):
+    assert best_rate(network) == rate

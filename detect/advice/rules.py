@@ -38,12 +38,17 @@ def frame_size(dataset: DetectionDataset) -> tuple[int, int]:
     shares = np.concatenate([np.sqrt(area(e.boxes) / (e.width * e.height)) for e in train])
     classes = np.concatenate([e.classes for e in train])
     counts = np.bincount(classes)
-    least = min(FEW, counts.max())
-    small = min(float(np.quantile(shares[classes == c], 0.1)) for c in np.flatnonzero(counts >= least))
+    deciding = np.flatnonzero(counts >= _fewest(counts.tolist()))
+    small = min(float(np.quantile(shares[classes == c], 0.1)) for c in deciding)
     wanted = min(SMALL_SIDE / small, math.sqrt(height * width))
     wanted = min(max(wanted, LEAST), MOST)
     shape = min(max(width / height, 0.5), 2.0)
     return _rounded(wanted / math.sqrt(shape)), _rounded(wanted * math.sqrt(shape))
+
+
+def _fewest(counts: Sequence[int]) -> int:
+    """The least number of boxes with which a class decides. counts: of the boxes of each class."""
+    return max(1, min(FEW, max(counts)))
 
 
 def _rounded(side: float) -> int:
@@ -75,8 +80,8 @@ def covered(dataset: DetectionDataset, detector: Detector) -> Coverage:
 
 def worst_class(found: Coverage) -> str | None:
     """The class of which the largest share of boxes has no anchor, if that share is above UNMATCHED; else None."""
-    least = min(FEW, max(count for _, count in found.by_class.values()))
-    shares = {name: missed / count for name, (missed, count) in found.by_class.items() if count >= max(least, 1)}
+    fewest = _fewest([count for _, count in found.by_class.values()])
+    shares = {name: missed / count for name, (missed, count) in found.by_class.items() if count >= fewest}
     worst = max(shares, key=lambda name: shares[name], default=None)
     return worst if worst is not None and shares[worst] > UNMATCHED else None
 

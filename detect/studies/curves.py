@@ -108,7 +108,8 @@ class Band:
 
 def mean_curve(curves: Sequence[Curve]) -> Band:
     """Mean and interval of AP at the steps where every run that is still training has a score."""
-    if not set.intersection(*(set(curve.steps.tolist()) for curve in curves)):
+    common = set.intersection(*(set(curve.steps.tolist()) for curve in curves))
+    if len(common) < min(len(curve.steps) for curve in curves):
         curves = _in_step(curves)
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
     aligned = np.full((2, len(curves), len(steps)), np.nan)

@@ -92,6 +92,13 @@ def test_runs_of_equal_minutes_are_drawn_at_shares_of_their_steps():
     np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.4, 0.5, 0.7])
 
 
+@pytest.mark.parametrize(("first", "second"), [([107, 214, 533], [107, 214, 535]), ([100, 500, 600], [125, 500, 700])])
+def test_a_step_that_they_have_in_common_by_chance_changes_nothing(first, second):
+    band = mean_curve([curve(first, [0.1, 0.2, 0.3]), curve(second, [0.3, 0.4, 0.5])])
+    assert band.steps.tolist() == [round((a + b) / 2) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.4])
+
+
 def test_mean_of_a_watched_figure(tmp_path, make_run):
     make_run(tmp_path / "a", extra=20)
     make_run(tmp_path / "b", seed=1)

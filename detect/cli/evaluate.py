@@ -3,14 +3,16 @@
 What another program has found is scored by the same code: `detect evaluate detections=FILE dataset.root=DIR`.
 """
 
+import itertools
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.errors import ConfigError
-from detect.files import expanded, write_json
+from detect.files import expanded, read_json, write_json
 from detect.geometry import tiles
 from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset
 from detect.runs.folder import RunFolder
@@ -23,6 +25,8 @@ log = logging.getLogger("detect")
 
 SOURCES = ("run", "model", "detections")
 OF_DETECTORS = ("stage", "class_agnostic", "tile")
+DATA = "data"
+"""Key of `SPLIT_scores.json`: the fingerprint of the data set that was scored."""
 
 
 @verb("evaluate")
@@ -66,20 +70,32 @@ def main(cfg: DictConfig) -> float | None:
     else:
         detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
         dataset = dataset.with_classes(detector.classes)
-    beside = {"run": dataset.name if cfg.get("dataset") else None, "detections": source.stem}.get(key)
-    other = f"_{file_name(beside)}" if beside else ""  # the page of a run shows its own data
-    folder = expanded(cfg.output or (source.parent if source.is_file() else source) / f"evaluation{other}")
+    others = bool(cfg.get("dataset")) and run is not None  # the page of a run shows its own data
+    beside = source.stem if key == "detections" else dataset.name if others else None
+    data = dataset.fingerprint()
+    folder = expanded(cfg.output) if cfg.output else source.parent if source.is_file() else source
+    if not cfg.output:
+        folder = folder / "evaluation" if beside is None else _unused(folder / f"evaluation_{file_name(beside)}", data)
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
     if run is not None and not cfg.get("dataset") and cfg.tile is None:
         keep_threshold(run, cfg, figures)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
-    write_json(folder / f"{cfg.split}_scores.json", scores)
+    write_json(folder / f"{cfg.split}_scores.json", {DATA: data} | scores)
     log.info("pictures, scores and detections are in %s", folder)
     if key != "detections" and not cfg.get("dataset"):
         run_page.refresh(folder)
     return scores["AP"]
+
+
+def _unused(folder: Path, data: str) -> Path:
+    """`folder`, or the first of `folder_2`, `folder_3`, ... without scores of another data set of the same name."""
+    others = (folder.with_name(f"{folder.name}_{number}") for number in itertools.count(2))
+    for place in itertools.chain([folder], others):
+        if all(read_json(file).get(DATA, data) == data for file in place.glob("*_scores.json")):
+            return place
+    raise AssertionError("unreachable: the numbers do not end")
 
 
 def keep_threshold(run: RunFolder, cfg: DictConfig, figures: "Scores") -> None:

@@ -451,6 +451,24 @@ def test_evaluate_finds_the_run_that_an_export_lies_in(small_run, tflite, tmp_pa
     assert (run / "tflite" / "evaluation" / "val_scores.json").exists()
 
 
+@pytest.mark.parametrize("key", ["run", "model"])
+def test_scores_on_another_data_set_replace_no_others(small_run, tflite, tmp_path, key):
+    """Neither those on the run's own data nor those on a further data set of the same name."""
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run)
+    shutil.copytree(tflite["float32"], run / "tflite")
+    source = run if key == "run" else run / "tflite"
+    call("evaluate", f"{key}={source}")
+    own = (source / "evaluation" / "test_scores.json").read_bytes()
+    others = ["dataset=digits", "dataset.images={train:4,val:2,test:2}"]
+    for seed in (7, 8, 7):
+        call("evaluate", f"{key}={source}", *others, f"dataset.seed={seed}")
+    assert (source / "evaluation" / "test_scores.json").read_bytes() == own
+    assert {place.name for place in source.glob("evaluation*")} == {
+        "evaluation", "evaluation_digits", "evaluation_digits_2"
+    }  # fmt: skip
+
+
 def test_predict_draws_with_the_tflite_file(tflite, photographs, tmp_path):
     call("predict", f"model={tflite['int8']}/model.tflite", f"images={photographs}", f"output={tmp_path}", "score=0.01")
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["chelsea.png", "coffee.png"]

@@ -65,6 +65,7 @@ bench: $(INSTALLED) $(PEER)/.installed ## speed and memory beside torchvision (w
 	@mkdir -p runs/bench
 	$(BIN)/python scripts/bench_input.py runs/bench/input.json
 	$(BIN)/python scripts/bench_training.py runs/bench/training.json
+	$(BIN)/python scripts/bench_step.py runs/bench/step.json
 	$(BIN)/python scripts/bench_evaluation.py --pycocotools --rounds 2 --output runs/bench/evaluation.json
 	$(BIN)/python scripts/bench_data.py runs/bench/data.json
 	$(BIN)/python scripts/bench_quantize.py runs/bench/quantize.json

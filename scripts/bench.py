@@ -13,7 +13,18 @@ from typing import Any
 from detect.files import write_json, write_text
 from detect.runs import provenance
 
-BENCHMARKS = ("input", "training", "evaluation", "quantize", "peers", "inference", "detectors", "data", "distribution")
+BENCHMARKS = (
+    "input",
+    "training",
+    "step",
+    "evaluation",
+    "quantize",
+    "peers",
+    "inference",
+    "detectors",
+    "data",
+    "distribution",
+)
 Row = tuple[str, str, float]
 
 
@@ -23,6 +34,8 @@ def ratios(found: dict[str, Any]) -> Iterator[Row]:
         yield "input pipeline", "albumentations loop in one thread", found["input"]["ratio_to_peer"]
     if "training" in found:
         yield "SSD-MobileNetV1-300, FLOP/s of a step", "matrix product", found["training"]["fraction_of_matmul"]
+    for name, row in found.get("step", {}).get("variants", {}).items():
+        yield f"SSD-MobileNetV1-300, {name}", "the step as it is", row["ratio"]
     seconds = found.get("evaluation", {}).get("seconds", {})
     if "pycocotools" in seconds:
         best = {side: min(took["total"] for took in rounds) for side, rounds in seconds.items()}

@@ -21,6 +21,7 @@ def bench():
 
 def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, capsys):
     figures = {
+        "step": {"shares": {"convolution": 0.7}, "variants": {"XLA": {"images_per_second": 3.0, "ratio": 0.25}}},
         "evaluation": {"seconds": {"detect": [{"total": 4.0}, {"total": 2.0}], "pycocotools": [{"total": 30.0}]}},
         "quantize": {"cases": {"ssd": {"ours": {"ratio": 2.0}, "tfmot": {"ratio": 1.5}}}},
         "peers": {"ssd300": {"ratio": 1.05, "detect": {"images_per_second": 7}}},
@@ -31,6 +32,7 @@ def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["bench.py", str(tmp_path)])
     bench.main()
     assert (tmp_path / "bench.md").read_text().splitlines()[2:] == [
+        "| SSD-MobileNetV1-300, XLA | the step as it is | 0.25 |",
         "| COCO evaluation | pycocotools | 15.00 |",
         "| fake-quant step, ssd | float step | 0.50 |",
         "| fake-quant step, ssd | tfmot | 0.75 |",
@@ -54,6 +56,14 @@ def test_a_worker_of_the_benchmarks_takes_steps(monkeypatch, capsys):
     about, *answers = map(json.loads, capsys.readouterr().out.splitlines())
     assert about["size"] == 96 and about["macs"] > 1e6
     assert [len(answer["seconds"]) for answer in answers] == [2, 1]
+
+
+def test_each_operation_of_a_profile_has_one_kind(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    kind = importlib.import_module("bench_step")._kind
+    assert kind("DepthwiseConv2dNativeBackpropFilter") == kind("_FusedDepthwiseConv2dNative") == "depthwise convolution"
+    assert kind("_MklNativeConv2DBackpropInput") == "convolution"
+    assert kind("FusedBatchNormGradV3") == "batch norm" and kind("Mul") == "Mul"
 
 
 def test_without_a_gpu_nothing_is_measured(monkeypatch):

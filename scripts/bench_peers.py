@@ -45,6 +45,20 @@ CASES: dict[str, tuple[int, int, int, list[str], str]] = {
         "faster_rcnn_inception_v3",
     ),
     "faster_rcnn_inception_v3, Mixed_7": (2, 384, 1, FASTER_RCNN, "faster_rcnn_inception_v3"),
+    "faster_rcnn_inception_v3, Mixed_7, crops of 8": (
+        2,
+        384,
+        1,
+        [*FASTER_RCNN, "detector.roi.crop=8"],
+        "faster_rcnn_inception_v3",
+    ),
+    "faster_rcnn_inception_v3, Mixed_7, crops of 4": (
+        2,
+        384,
+        1,
+        [*FASTER_RCNN, "detector.roi.crop=4"],
+        "faster_rcnn_inception_v3",
+    ),
 }
 
 

@@ -1,25 +1,28 @@
 """Exported models and other measurements as rows of a study's CSV file. `record` names the folder of each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.studies.commands import member, variants
 from detect.studies.csv_file import NO_FIGURE, Row, host, rounded, versions
-from detect.studies.records import Records, command_words
+from detect.studies.records import FinishedRun, Records, command_words
 
 
 def export_rows(records: Records) -> list[Row]:
     """A row for each exported model: scores of the file and of the run that it was made from, size and speed."""
     runs = {run.folder.resolve(): run for run in records.runs}
+    sources = {folder: run_folder(about, folder) for folder, about in records.exports.items()}
+    made_from = {folder: runs.get(folder.parent.resolve()) or runs.get(at.resolve()) for folder, at in sources.items()}
+    arms = _arms([run for run in runs.values() if run in made_from.values()])
     rows = []
     for folder, about in records.exports.items():
-        source = run_folder(about, folder)
-        run = runs.get(folder.parent.resolve()) or runs.get(source.resolve())
+        source, run = sources[folder], made_from[folder]
         scores = about.get("scores") or {}
         figures = {key: (scores.get(key) or {}) for key in ("file", "run", "float")}
         rows.append(
             {
-                "run": run.label if run else source.name,
+                "run": f"{arms[run.folder]} ({run.seed})" if run else source.name,
                 "file": file_kind(about, folder),
                 "split": scores.get("split", ""),
                 "images": scores.get("images", ""),
@@ -29,12 +32,20 @@ def export_rows(records: Records) -> list[Row]:
                 "MB": round(about["bytes"] / 1e6, 3),
                 **latencies(about.get("latency_ms")),
                 "minutes": round(run.seconds / 60, 2) if run else NO_FIGURE,
+                "arm": arms[run.folder] if run else "",
+                "seed": run.seed if run else "",
                 "record": f"{source.name}/{folder.name}",
                 "host": host(about),
                 "versions": versions(about),
             }
         )
     return sorted(rows, key=lambda row: row["run"])
+
+
+def _arms(runs: Sequence[FinishedRun]) -> dict[Path, str]:
+    """The arm of each run by its folder, with the settings that distinguish it from other runs of the arm."""
+    found = zip(runs, variants([member(run) for run in runs]), strict=True)
+    return {run.folder: f"{run.arm} {variant}".strip() for run, variant in found}
 
 
 def run_folder(about: Mapping[str, Any], folder: Path) -> Path:

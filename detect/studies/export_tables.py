@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from detect.studies.blocks import Block, Table
 from detect.studies.cells import TextRow, figure
 from detect.studies.csv_file import NO_FIGURE
-from detect.studies.tables import show
+from detect.studies.statistics import estimate
+from detect.studies.tables import interval, show
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 WHOLE = re.compile(r"[-+]?\d+")
@@ -16,9 +17,15 @@ EXPORT_NOTE = (
     "images; in brackets the float32 file, timed in turns with it. Minutes are those of the run's training."
 )
 
+SEED_HEADS = ("arm", "file", "seeds", "AP of the run", "AP", "change", "95% interval", "resolved")
+SEED_NOTE = (
+    "Mean over seeds ± half of its 95% interval (Student's t). Change: AP of the file minus AP of the run that it was "
+    "made from. Resolved: the interval of the change does not hold 0."
+)
+
 
 def export_tables(rows: Sequence[TextRow]) -> list[Block]:
-    """A table with a row for each exported file."""
+    """A table with a row for each exported file; with files of several seeds, a table of their means."""
     timed = [c for c in rows[0] if c.startswith("ms") and not c.endswith(" float32") and any(row[c] for row in rows)]
     lines = []
     for row in rows:
@@ -31,8 +38,30 @@ def export_tables(rows: Sequence[TextRow]) -> list[Block]:
         ))  # fmt: skip
     heads = ("run", "file", "AP", "AP50", "AP of the run", "change", "MB", *timed, "minutes")
     places = dict.fromkeys(f"{row['split']} ({row['images']} images)" for row in rows if row["split"])
-    caption = "**Exported files**" + (f" on {', '.join(places)}" if places else "")
-    return [Table(heads, tuple(lines), caption, EXPORT_NOTE)]
+    where = f" on {', '.join(places)}" if places else ""
+    tables: list[Block] = [Table(heads, tuple(lines), f"**Exported files**{where}", EXPORT_NOTE)]
+    return tables + ([Table(SEED_HEADS, means, f"**Over seeds**{where}", SEED_NOTE)] if (means := _means(rows)) else [])
+
+
+def _means(rows: Sequence[TextRow]) -> tuple[tuple[str, ...], ...]:
+    """A row for each kind of file that at least two seeds of an arm have."""
+    groups: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+    for row in rows:
+        start, shipped = figure(row, "AP of the run"), figure(row, "AP")
+        if row.get("arm") and start is not None and shipped is not None:
+            groups.setdefault((row["arm"], row["file"]), {})[row["seed"]] = start, shipped
+    lines = []
+    for names, of in groups.items():
+        starts, ends = zip(*of.values(), strict=True)
+        change = estimate([end - start for start, end in zip(starts, ends, strict=True)])
+        if change is not None and change.half is not None:
+            told = (
+                f"{change.mean:+.3f}",
+                f"[{change.low:+.3f}, {change.high:+.3f}]",
+                "yes" if change.resolved else "no",
+            )
+            lines.append((*names, str(len(of)), interval(estimate(starts)), interval(estimate(ends)), *told))
+    return tuple(lines)
 
 
 def measured_tables(rows: Sequence[TextRow]) -> list[Block]:

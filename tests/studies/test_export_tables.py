@@ -40,6 +40,40 @@ def test_a_file_that_lies_in_its_run(tmp_path, make_run):
     }  # fmt: skip
 
 
+def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, make_run):
+    for seed, lost in enumerate((0.01, 0.02, 0.03)):
+        run = make_run(tmp_path / f"run{seed}", "crops", seed, first=10.0)
+        for kind, after in (("none", 0.5), ("ptq", 0.5 - lost)):
+            scores = {"split": "test", "images": 72, "run": {"AP": 0.5}, "file": {"AP": after}}
+            about = EXPORT | {"options": OPTIONS | {"quantize": kind}, "scores": scores}
+            leave(run / kind, "export.json", about)
+    each, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    assert len(each.rows) == 6 and over.caption == "**Over seeds** on test (72 images)"
+    assert over.heads == ("arm", "file", "seeds", "AP of the run", "AP", "change", "95% interval", "resolved")
+    unlike = ("crops", "ptq per_tensor, tflite_op", "3", "0.500 ± 0.000", "0.480 ± 0.025")
+    assert over.rows == (
+        (
+            "crops",
+            "float32 per_tensor, tflite_op",
+            "3",
+            "0.500 ± 0.000",
+            "0.500 ± 0.000",
+            "+0.000",
+            "[+0.000, +0.000]",
+            "no",
+        ),
+        (*unlike, "-0.020", "[-0.045, +0.005]", "no"),
+    )  # t(.975, 2) s / sqrt(3) = 4.303 x .01 / 1.732 = .0248
+
+
+def test_runs_that_differ_in_a_setting_are_named_by_it_and_have_no_common_mean(tmp_path, make_run):
+    for rate in ("0.001", "0.003"):
+        run = make_run(tmp_path / rate, "crops", overrides=(f"schedule.rate={rate}",))
+        leave(run / "tflite_ptq", "export.json", EXPORT)
+    (table,) = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    assert [row[0] for row in table.rows] == ["crops rate=0.001 (0)", "crops rate=0.003 (0)"]
+
+
 def test_a_file_that_lies_elsewhere_names_its_run(tmp_path, make_run):
     run = make_run(tmp_path / "runs" / "a", "mine", study=None)
     leave(tmp_path / "files" / "one", "export.json", EXPORT | {"command": f"detect export run={run} format=tflite"})

@@ -1,8 +1,9 @@
 """Training speed and memory of SSD-MobileNetV1-300, compared with a matrix product on the same machine.
 
 Usage: python scripts/bench_training.py OUTPUT.json [ROUNDS=3]
-Alternates, in one run: optimiser steps of batch 8, and a 2000 x 2000 float32 matrix product. Then starts
-`detect train debug=step` on the embedded data and measures the time from the command to its first step.
+First come the seconds of the start: of `detect --help`, of a refused typo, of the parts of a start, and from the command
+`detect train debug=step` on the embedded data to its first step. Then optimiser steps of batch 8 alternate with a
+2000 x 2000 float32 matrix product.
 """
 
 import json
@@ -14,10 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench_peers import Worker
+
 from detect import environment
 
 environment.for_program()  # as the command sets it, before TensorFlow is imported
 
+HERE = Path(__file__).parent
 BATCH, SIZE, STEPS = 8, 300, 8
 MACS = 1.237e9  # of one image forward, computed layer by layer
 FORWARD_AND_BACKWARD = 3  # a backward pass costs two forward passes
@@ -75,21 +79,43 @@ def training_and_matmul(rounds: int) -> dict:
     }
 
 
-def seconds_to_first_step() -> float:
+def starting(rounds: int) -> dict[str, float]:
+    """Seconds of the start: medians over the rounds of whole commands, and the parts of a start."""
+    train = ["train", "dataset=digits", "init=none", "classify.enabled=false"]
+    commands = {
+        "help": ["-m", "detect.cli", "--help"],
+        "refused_typo": ["-m", "detect.cli", "train", "datset=voc"],
+        "composed_and_checked": ["-m", "detect.cli", *train, "--cfg", "job"],
+        "imported": ["-c", "from detect import environment as e; e.for_program(); import detect.training.build"],
+    }
+    found: dict[str, list[float]] = {name: [] for name in (*commands, "first_step", "built", "traced_and_run")}
+    for _ in range(rounds):
+        for name, words in commands.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            found[name].append(time.perf_counter() - start)
+        found["first_step"].append(seconds_to_first_step(train))
+        step = Worker(sys.executable, str(HERE / "train_step.py"), str(BATCH), f"detector.size=[{SIZE},{SIZE}]")
+        found["built"].append(step.about["build_seconds"])
+        found["traced_and_run"].append(step.about["trace_seconds"])
+        step.close()
+    return {f"seconds_{name}": round(statistics.median(values), 2) for name, values in found.items()}
+
+
+def seconds_to_first_step(command: list[str]) -> float:
     """Seconds from the command to the first row of metrics.jsonl, without stage 1."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "detect.cli", "train", "dataset=digits", "init=none", "debug=step"]
-        command.append("classify.enabled=false")
         start = time.time()
-        subprocess.run([*command, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "detect.cli", *command, "debug=step", f"hydra.run.dir={folder}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         rows = (Path(folder) / "detector" / "metrics.jsonl").read_text().splitlines()
-        return round(json.loads(rows[0])["time"] - start, 1)
+        return float(json.loads(rows[0])["time"] - start)
 
 
 def main() -> None:
     """Writes one JSON file."""
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    result = {"seconds_to_first_step": seconds_to_first_step()} | training_and_matmul(rounds)
+    result = starting(rounds) | training_and_matmul(rounds)
     Path(sys.argv[1]).write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

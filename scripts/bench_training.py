@@ -1,9 +1,9 @@
 """Training speed and memory of SSD-MobileNetV1-300, compared with a matrix product on the same machine.
 
 Usage: python scripts/bench_training.py OUTPUT.json [ROUNDS=3]
-First come the seconds of the start: of `detect --help`, of a refused typo, of the parts of a start, and from the command
-`detect train debug=step` on the embedded data to its first step. Then optimiser steps of batch 8 alternate with a
-2000 x 2000 float32 matrix product.
+First come the seconds of the start: of `detect --help`, of a refused typo, of the parts of a start, and from the
+command `detect train debug=step` on the embedded data to its first step. Then optimiser steps of batch 8 alternate with
+a 2000 x 2000 float32 matrix product.
 """
 
 import json

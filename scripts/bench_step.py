@@ -62,7 +62,7 @@ def shares() -> dict[str, float]:
         for line in plane.lines:
             for event in line.events:
                 node, _, operation = names[event.metadata_id].rpartition(":")
-                if node and not node.endswith(":"):  # NODE:OPERATION, and no function of C++
+                if node and operation.isidentifier() and not node.endswith(":"):  # NODE:OPERATION, no function of C++
                     spent[_kind(operation)] += event.duration_ps
     total = sum(spent.values())
     return {kind: round(time / total, 3) for kind, time in spent.most_common() if time > total / 200}

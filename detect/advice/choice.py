@@ -40,8 +40,22 @@ class Proposal:
     @property
     def minutes(self) -> float:
         """The minutes of training in all stages."""
-        steps = {"classify": STAGE_1_STEPS, "detector": self.values["schedule"]["steps"]}
-        return sum(steps[stage] * seconds for stage, seconds in (self.seconds or {}).items()) / 60
+        return sum(self.minutes_of(stage) for stage in self.seconds or {})
+
+    def minutes_of(self, stage: str) -> float:
+        """The minutes of training in one stage; 0 if it is left out."""
+        steps = STAGE_1_STEPS if stage == "classify" else self.values["schedule"]["steps"]
+        return steps * (self.seconds or {}).get(stage, 0.0) / 60
+
+    def shorten(self, minutes: float) -> None:
+        """Gives the detector the steps that fit `minutes` after stage 1, at least LEAST_STEPS. Without time for these,
+        stage 1 is left out."""
+        least, steps = (LEAST_STEPS, self.values["schedule"]["steps"])
+        if minutes - self.minutes_of("classify") < self.minutes_of("detector") * least / steps:
+            (self.seconds or {}).pop("classify", None)
+            self.values["classify"]["enabled"] = False
+        share = (minutes - self.minutes_of("classify")) / self.minutes_of("detector")
+        self.values["schedule"] |= intervals(max(int(steps * share) // least * least, least))
 
 
 def choose(
@@ -71,8 +85,7 @@ def choose(
             return proposed
     if not found:
         raise refusals[-1]
-    steps = found[-1].values["schedule"]["steps"] * cfg.minutes / found[-1].minutes
-    found[-1].values["schedule"] |= intervals(max(int(steps) // LEAST_STEPS * LEAST_STEPS, LEAST_STEPS))
+    found[-1].shorten(cfg.minutes)
     return found[-1]
 
 
@@ -174,7 +187,8 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
     if rules.worst_class(fitted) is None or not stock_neck or backbone.fpn_maps[0] in detector.maps:
         return
     neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
-    finer = Proposal(proposed.choices, proposed.values | {"detector": {"size": node["size"], "neck": neck}})
+    others = {key: value for key, value in node.items() if key != "anchors"}
+    finer = Proposal(proposed.choices, proposed.values | {"detector": others | {"neck": neck}})
     suited = rules.fitted_anchors(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
     if suited is not None and suited[1].unmatched < fitted.unmatched:
         node |= {"neck": neck, "anchors": suited[0]}

@@ -10,7 +10,8 @@ import numpy as np
 import yaml
 
 from detect.data.dataset import DetectionDataset
-from detect.data.statistics import Coverage, coverage
+from detect.data.examples import Examples
+from detect.data.statistics import Coverage, coverage, in_frame
 from detect.errors import printable
 from detect.files import refuse_written_by_hand, write_text
 from detect.geometry.boxes import area
@@ -33,13 +34,12 @@ RARE = 0.2
 
 def frame_size(dataset: DetectionDataset) -> tuple[int, int]:
     """(height, width) with the shape of the median image, as large as SMALL_SIDE needs, not larger than the image."""
-    train = dataset.splits["train"]
-    height, width = (float(np.median([getattr(e, side) for e in train])) for side in ("height", "width"))
-    shares = np.concatenate([np.sqrt(area(e.boxes) / (e.width * e.height)) for e in train])
-    classes = np.concatenate([e.classes for e in train])
-    counts = np.bincount(classes)
+    train = Examples.of(dataset.splits["train"]).learned()
+    width, height = map(float, np.median(train.sizes, axis=0))
+    shares = np.sqrt(area(train.boxes) / train.box_sizes().prod(axis=1))
+    counts = np.bincount(train.classes)
     deciding = np.flatnonzero(counts >= _fewest(counts.tolist()))
-    small = min(float(np.quantile(shares[classes == c], 0.1)) for c in deciding)
+    small = min(float(np.quantile(shares[train.classes == c], 0.1)) for c in deciding)
     wanted = min(SMALL_SIDE / small, math.sqrt(height * width))
     wanted = min(max(wanted, LEAST), MOST)
     shape = min(max(width / height, 0.5), 2.0)
@@ -62,8 +62,8 @@ def steps(images: int, batch_size: int) -> int:
 
 def imbalance(dataset: DetectionDataset) -> list[str]:
     """A line for each class that has far fewer training boxes than the most frequent one."""
-    labels = np.concatenate([e.classes for e in dataset.splits["train"]])
-    counts = np.bincount(labels[labels > 0], minlength=dataset.num_classes + 1)[1:]
+    labels = Examples.of(dataset.splits["train"]).learned().classes
+    counts = np.bincount(labels, minlength=dataset.num_classes + 1)[1:]
     most = dataset.classes[int(counts.argmax())]
     return [
         f"rare: {printable(name)} has {count} boxes, {printable(most)} {counts.max()}"
@@ -98,10 +98,7 @@ def fitted_anchors(dataset: DetectionDataset, detector: Detector) -> tuple[dict[
 
 
 def _in_frame(dataset: DetectionDataset, detector: Detector) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes of the training images in pixels of a detector's frame, [n, 4], and their classes [n]."""
-    train, frame = dataset.splits["train"], Frame(detector.size, detector.resize)
-    boxes = [frame.from_image(e.boxes, e.height, e.width) for e in train]
-    return np.concatenate(boxes), np.concatenate([e.classes for e in train])
+    return in_frame(Examples.of(dataset.splits["train"]), Frame(detector.size, detector.resize))
 
 
 def experiment_text(head: Sequence[str], choices: Mapping[str, str], values: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def advise_rate(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> None:
-    """Prints the learning rate of a range test of the first network, and writes its curve."""
+    """Prints the learning rate of a range test of the last network that is tried, and writes its curve."""
     from detect.advice import rate  # imports TensorFlow
 
     found = rate.test_range(cfg, dataset, options()[-1], given())

@@ -29,7 +29,8 @@ def main(cfg: DictConfig) -> None:
     output = expanded(cfg.output) if cfg.output else folders[0] / "comparison"
     refuse_unwritable(output, "output")
     if len(set(folders)) < len(folders):
-        raise ConfigError(f"compare: {given[0]} and another one are the same; name different detectors")
+        twice = next(one for one, folder in zip(given, folders, strict=True) if folders.count(folder) > 1)
+        raise ConfigError(f"compare: {twice} is given twice; name different detectors")
     pairs = zip(given, folders, strict=True)
     contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder)) for name, folder in pairs]
     found = compare(contenders)

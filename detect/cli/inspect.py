@@ -12,9 +12,10 @@ from detect.cli.main import verb
 from detect.config.check import refuse_inside_data
 from detect.config.trust import instantiate
 from detect.data.dataset import DetectionDataset
+from detect.data.examples import Examples
 from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
-from detect.data.statistics import coverage, statistics
+from detect.data.statistics import coverage, in_frame, statistics
 from detect.data.subset import evenly_spread
 from detect.data.validate import check, clean, summarise
 from detect.errors import ConfigError, DataError, counted
@@ -43,6 +44,8 @@ def main(cfg: DictConfig) -> None:
         log.info("no dataset.root is given: the network has %d classes", CLASSES_WITHOUT_DATA)
         report_network(cfg, CLASSES_WITHOUT_DATA)
         return
+    if type(cfg.images) is not int or cfg.images < 1:
+        raise ConfigError(f"images={cfg.images}: legal are whole numbers from 1")
     dataset = instantiate(cfg.dataset)
     if cfg.only == "network":
         report_network(cfg, dataset.num_classes)
@@ -153,13 +156,9 @@ def report_network(cfg: DictConfig, num_classes: int) -> Detector:
 
 def report_coverage(dataset: DetectionDataset, detector: Detector) -> None:
     """Prints how many training boxes no anchor matches, and what to change."""
-    examples = dataset.splits["train"]
-    if not any(len(example.boxes) for example in examples):
+    boxes, classes = in_frame(Examples.of(dataset.splits["train"]), Frame(detector.size, detector.resize))
+    if not len(boxes):
         return
-    frame = Frame(detector.size, detector.resize)
-    scaled = [frame.from_image(e.boxes, e.height, e.width) for e in examples]
-    classes = np.concatenate([example.classes for example in examples])
-    boxes = np.concatenate(scaled)
     found = coverage(boxes, classes, dataset.classes, detector.anchors, unmatched=detector.unmatched(boxes))
     for line in found.lines():
         log.info(line)

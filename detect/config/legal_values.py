@@ -270,6 +270,7 @@ RUN_KEYS: dict[str, Legal] = {
     "representative": whole(1, 100_000),
     "compared": whole(1, 10_000),
     "timings": whole(1, 100_000),
+    "timed_steps": whole(1, 100_000),
     "scored": whole(0),
     "every": whole(1),
     "batch": whole(1, 1, null=True),

@@ -210,6 +210,10 @@ class Examples(Sequence[Example]):
             None if self.areas is None else self.areas[rows],
         )  # fmt: skip
 
+    def learned(self) -> "Examples":
+        """The same images with the boxes that training learns from: without crowds."""
+        return self.with_boxes(self.boxes, ~self.crowd)
+
     def with_boxes(self, boxes: np.ndarray, keep: np.ndarray) -> "Examples":
         """The same images with other boxes, float32 [m, 4], of which those of `keep`, bool [m], stay."""
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)])[self.ends]

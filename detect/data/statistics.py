@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from detect.data.dataset import DetectionDataset, class_counts
+from detect.data.examples import Examples
 from detect.data.split import SPLITS
 from detect.errors import printable
 from detect.geometry.boxes import area, iou
+from detect.geometry.frame import Frame
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)
@@ -117,6 +119,13 @@ class Coverage:
             lines.append(f"  {title}")
             lines += [f"    {printable(k):24} {u:6d} of {n:6d} {u / n:7.1%}" for k, (u, n) in table.items() if n]
         return lines + [f"  {line}" for line in self.advice]
+
+
+def in_frame(examples: Examples, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes that training learns from, in pixels of a network's frame, [n, 4], and their classes [n]."""
+    learned = examples.learned()
+    boxes = [frame.from_image(e.boxes, e.height, e.width) for e in learned]
+    return np.concatenate([np.zeros((0, 4), np.float32), *boxes]), learned.classes
 
 
 def coverage(

@@ -4,6 +4,7 @@
 its format alone, so that its memory is that of a program that ships. Then each line of its standard input is one run.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -81,17 +82,14 @@ class Worker:
     def ask(self, word: str) -> dict[str, Any]:
         """Sends a line and waits for the answer."""
         assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(f"{word}\n".encode())
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            return self.answer()
+        self.process.stdin.write(f"{word}\n".encode())
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
         """The next line of the process. Raises WeightsError if it has ended, or tells a problem."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            self.process.stdin.flush()
         line = self.process.stdout.readline()
         said = json.loads(line) if line else {"problem": f"its process ended with code {self.process.wait()}"}
         if "problem" in said:

@@ -53,7 +53,7 @@ def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None
         compared = (dataset, source, frames)
         report = {"operators": operators.of_saved_model(new)} | measured(cfg, detector, new, compared)
         judge(cfg, comparison.disagreement(report["parity"]))
-        shutil.copytree(new, folder, dirs_exist_ok=True)
+        put(new, folder)
     write_beside(cfg, folder, detector.classes, {**report, **provenance.collect()})
     if problem := accuracy.complaint(report["scores"], cfg.quantization):
         log.warning("%s: the resize inside the file rounds some pixels differently", problem)
@@ -78,7 +78,7 @@ def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
         compared = (dataset, source, frames)
         report = {"operators": convert.operators(content)} | measured(cfg, detector, new, compared)
         judge(cfg, comparison.disagreement(report["parity"]), accuracy.complaint(report["scores"], cfg.quantization))
-        shutil.copytree(new, folder, dirs_exist_ok=True)
+        put(new, folder)
     about_run = provenance.collect()
     about_run["versions"] |= {name: provenance.version(name) for name in WRITES[cfg.format]}
     write_beside(cfg, folder, detector.classes, {**report, **about_run})
@@ -128,19 +128,33 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     report = package.report(file, reference, architecture.model, settings, options, real, cfg.timings)
     report["parity"]["source"] = source
     with tempfile.TemporaryDirectory() as place:
-        (Path(place) / TFLITE_MODEL).write_bytes(file.content)
+        new = Path(place)
+        (new / TFLITE_MODEL).write_bytes(file.content)
         report["scores"] = comparison.score(cfg, dataset, Detector.load(place), architecture)
-    unequal = (package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
-    judge(cfg, package.unfit(report["targets"], cfg.target), *unequal)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / TFLITE_MODEL).write_bytes(file.content)
-    np.savetxt(folder / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
+        unequal = (package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
+        judge(cfg, package.unfit(report["targets"], cfg.target), *unequal)
+        np.savetxt(new / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
+        put(new, folder)
     report["options"]["class_agnostic"] = cfg.class_agnostic
     about = {"format": "tflite", "representative": len(training), **report, **provenance.collect()}
     about["versions"] |= {"ai-edge-litert": provenance.version("ai-edge-litert")}
     write_beside(cfg, folder, detector.classes, about)
     for line in package.table(report):
         log.info(line)
+
+
+def put(new: Path, folder: Path) -> None:
+    """Moves a finished model into the folder of the export, where its files replace those of an earlier one.
+
+    They are copied beside the folder first: a disk that is full leaves the earlier model whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+        copied = shutil.copytree(new, Path(place) / "new")
+        for file in [path for path in copied.rglob("*") if path.is_file()]:
+            target = folder / file.relative_to(copied)
+            target.parent.mkdir(exist_ok=True)
+            file.replace(target)
 
 
 def judge(cfg: DictConfig, *problems: str | None) -> None:
@@ -155,7 +169,7 @@ def judge(cfg: DictConfig, *problems: str | None) -> None:
 def write_beside(cfg: DictConfig, folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
     """Writes the class names and `export.json` beside the model; `steps` are those of the run, which may be extended
     later. Scores of a model that was there before go away."""
-    if (folder / EXPORT).exists() and (scored := folder / "evaluation").is_dir():
+    for scored in filter(Path.is_dir, folder.glob("evaluation*")) if (folder / EXPORT).exists() else ():
         log.info("removed %s, the scores of the earlier model", scored)
         shutil.rmtree(scored)
     (folder / LABELS).write_text("\n".join(map(printable, classes)) + "\n", encoding="utf-8")

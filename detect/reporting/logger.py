@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from detect.errors import DataError
 from detect.evaluation.coco import Scores
 from detect.files import strict_json, write_text
 from detect.loggers.interface import Loggers
@@ -62,11 +63,6 @@ class RunLogger:
         self._record("train", step, scalars)
         if self._progress:
             self._progress.update(step, scalars)
-
-    def progress(self, step: int) -> None:
-        """Redraw only the progress line."""
-        if self._progress:
-            self._progress.update(step, {})
 
     def evaluation(self, step: int, scalars: Mapping[str, float | None], table: str) -> None:
         """Record the figures of one evaluation (None: n/a) and print its table above the progress line."""
@@ -164,16 +160,19 @@ class RunLogger:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl. An incomplete last line from a killed process is skipped.
 
-    Raises ValueError, naming file and line, for any other line that is not JSON.
+    Raises DataError, naming file and line, for any other line that is not JSON.
     """
     rows = []
-    lines = Path(path).read_text().splitlines()
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable: {error}") from error
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
-                raise ValueError(f"{path}, line {number}: {error}") from error
+                raise DataError(f"{path}, line {number}: not readable: {error}") from error
     return rows
 
 

@@ -27,9 +27,12 @@ def write_summary(
 ) -> None:
     """Writes `summary.json`: scores, cost, schedule, seed, place in a study, versions, commit, data set, host.
 
+    Worker 0 writes it for all workers.
     schedule: the settings that the stage really used, by name. `budget` has the steps of stage 2, as configured
     or as `minutes` or `epochs` set them, without the extra steps of an arm.
     """
+    if not run.worker.is_chief:
+        return
     cfg = run.cfg
     content: dict[str, object] = {
         "name": cfg.name,
@@ -49,6 +52,12 @@ def write_summary(
         **({"extended": changes} if (changes := run.folder.changes()) else {}),
     }
     write_json(path, content)
+
+
+def tell(run: Run, place: StageFolder | RunFolder) -> None:
+    """Tells the loggers the results of a finished stage; only worker 0 has loggers and results."""
+    if run.worker.is_chief:
+        run.loggers.results(*results(place))
 
 
 def results(place: StageFolder | RunFolder) -> tuple[str, dict[str, float], list[Path]]:

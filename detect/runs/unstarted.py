@@ -7,7 +7,7 @@ from pathlib import Path
 from detect.errors import ConfigError
 from detect.runs.sweep import in_use
 
-AT_START = (".hydra", "config.yaml", "classes.json", "data.json", "lock", "failed.txt")
+AT_START = (".hydra", "config.yaml", "classes.json", "data.json", "budget.json", "lock", "failed.txt")
 """What a run writes before its first step; besides these there is the log file."""
 
 

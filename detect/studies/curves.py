@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from detect.errors import DataError
 from detect.reporting.logger import read_metrics
 from detect.runs.forms import check
 from detect.studies import forms
@@ -63,10 +62,7 @@ class Curve:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; the figures that a report uses are checked. Raises DataError for a damaged line."""
-    try:
-        rows = read_metrics(path)
-    except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"not readable: {error}") from error
+    rows = read_metrics(path)
     for number, row in enumerate(rows, 1):
         used = {key: row[key] for key in row if _is_used(key)} if isinstance(row, dict) else row
         check(used, forms.ROW, Path(f"{path}, line {number}"))

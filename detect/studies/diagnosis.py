@@ -22,6 +22,8 @@ from detect.studies.curves import read_rows
 REACHED, POINTS = "anchors/recall_50", "points/positives_per_image"
 CLASSIFICATION, OF_BOXES, POSITIVES = "loss/classification", "loss/box_classification", "box/positives_per_image"
 RECALL = "rpn/recall_50"
+SCORED = ("val/AP50", "test/AP50", "train/AP50")
+"""AP50 on the split that chooses the checkpoint."""
 
 LEAST_REACHED = 0.5
 FEWEST_POINTS = 1.0
@@ -99,7 +101,8 @@ def diagnose(folder: Path) -> Diagnosis:
     check(cfg, forms.CONFIG, run.config)
     ledger = read(stage.ledger, forms.LEDGER) if stage.ledger.exists() else {}
     trained = [row for row in rows if row["kind"] == "train"]
-    scored = [row for row in rows if row["kind"] == "eval" and _figure(row, "val/AP50") is not None]
+    ap50 = next((key for row in rows for key in row if key in SCORED), SCORED[0])
+    scored = [row for row in rows if row["kind"] == "eval" and _figure(row, ap50) is not None]
     findings = (
         _matches(trained, cfg),
         _finite(stage, trained),
@@ -110,7 +113,7 @@ def diagnose(folder: Path) -> Diagnosis:
         *_proposals(trained),
         _steps(scored),
     )
-    return Diagnosis(findings, _figure(scored[-1], "val/AP50") if scored else None)
+    return Diagnosis(findings, _figure(scored[-1], ap50) if scored else None)
 
 
 def _figure(row: Row, key: str) -> float | None:

@@ -24,7 +24,7 @@ NAMES = ("study", "run", "file", "split", "record")
 def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported]:
     """The training runs of a results.csv that are not among the runs `here`, with their curves in curves.csv.
 
-    None if there is no results.csv, or if it is one of exports or measurements. Raises DataError for a file that a
+    None of them without a results.csv, or if it is one of exports or measurements. Raises DataError for a file that a
     report did not write.
     """
     rows = csv_file.read_csv(results) if results.is_file() else []

@@ -14,15 +14,16 @@ def export_rows(records: Records) -> list[Row]:
     runs = {run.folder.resolve(): run for run in records.runs}
     sources = {folder: run_folder(about, folder) for folder, about in records.exports.items()}
     made_from = {folder: runs.get(folder.parent.resolve()) or runs.get(at.resolve()) for folder, at in sources.items()}
-    arms = _arms([run for run in runs.values() if run in made_from.values()])
+    members = _members([run for run in runs.values() if run in made_from.values()])
     rows = []
     for folder, about in records.exports.items():
         source, run = sources[folder], made_from[folder]
+        arm, cell = members[run.folder] if run else ("", "")
         scores = about.get("scores") or {}
         figures = {key: (scores.get(key) or {}) for key in ("file", "run", "float")}
         rows.append(
             {
-                "run": f"{arms[run.folder]} ({run.seed})" if run else source.name,
+                "run": f"{arm} ({run.seed})" if run else source.name,
                 "file": file_kind(about, folder),
                 "split": scores.get("split", ""),
                 "images": scores.get("images", ""),
@@ -32,7 +33,8 @@ def export_rows(records: Records) -> list[Row]:
                 "MB": round(about["bytes"] / 1e6, 3),
                 **latencies(about.get("latency_ms")),
                 "minutes": round(run.seconds / 60, 2) if run else NO_FIGURE,
-                "arm": arms[run.folder] if run else "",
+                "arm": arm,
+                "cell": cell,
                 "seed": run.seed if run else "",
                 "record": f"{source.name}/{folder.name}",
                 "host": host(about),
@@ -42,10 +44,15 @@ def export_rows(records: Records) -> list[Row]:
     return sorted(rows, key=lambda row: row["run"])
 
 
-def _arms(runs: Sequence[FinishedRun]) -> dict[Path, str]:
-    """The arm of each run by its folder, with the settings that distinguish it from other runs of the arm."""
-    found = zip(runs, variants([member(run) for run in runs]), strict=True)
-    return {run.folder: f"{run.arm} {variant}".strip() for run, variant in found}
+def _members(runs: Sequence[FinishedRun]) -> dict[Path, tuple[str, str]]:
+    """By the folder of a run: its arm, with what distinguishes it from runs of the arm, and the rest of its cell."""
+    found = {}
+    members = [member(run) for run in runs]
+    for run, of, variant in zip(runs, members, variants(members), strict=True):
+        cell = of.cell
+        rest = (cell.study, cell.dataset, f"{cell.fraction:.0%} of the images", f"{cell.budget} steps")
+        found[run.folder] = f"{run.arm} {variant}".strip(), ", ".join(filter(None, rest))
+    return found
 
 
 def run_folder(about: Mapping[str, Any], folder: Path) -> Path:

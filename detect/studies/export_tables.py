@@ -17,7 +17,7 @@ EXPORT_NOTE = (
     "images; in brackets the float32 file, timed in turns with it. Minutes are those of the run's training."
 )
 
-SEED_HEADS = ("arm", "file", "seeds", "AP of the run", "AP", "change", "95% interval", "resolved")
+SEED_HEADS = ("cell", "split", "arm", "file", "seeds", "AP of the run", "AP", "change", "95% interval", "resolved")
 SEED_NOTE = (
     "Mean over seeds ± half of its 95% interval (Student's t). Change: AP of the file minus AP of the run that it was "
     "made from. Resolved: the interval of the change does not hold 0."
@@ -38,30 +38,33 @@ def export_tables(rows: Sequence[TextRow]) -> list[Block]:
         ))  # fmt: skip
     heads = ("run", "file", "AP", "AP50", "AP of the run", "change", "MB", *timed, "minutes")
     places = dict.fromkeys(f"{row['split']} ({row['images']} images)" for row in rows if row["split"])
-    where = f" on {', '.join(places)}" if places else ""
-    tables: list[Block] = [Table(heads, tuple(lines), f"**Exported files**{where}", EXPORT_NOTE)]
-    return tables + ([Table(SEED_HEADS, means, f"**Over seeds**{where}", SEED_NOTE)] if (means := _means(rows)) else [])
+    caption = "**Exported files**" + (f" on {', '.join(places)}" if places else "")
+    tables: list[Block] = [Table(heads, tuple(lines), caption, EXPORT_NOTE)]
+    return [*tables, means] if (means := _means(rows)) else tables
 
 
-def _means(rows: Sequence[TextRow]) -> tuple[tuple[str, ...], ...]:
-    """A row for each kind of file that at least two seeds of an arm have."""
-    groups: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+def _means(rows: Sequence[TextRow]) -> Table | None:
+    """A row for each kind of file that at least two seeds of a cell have, on the same images."""
+    groups: dict[tuple[str, ...], list[TextRow]] = {}
     for row in rows:
-        start, shipped = figure(row, "AP of the run"), figure(row, "AP")
-        if row.get("arm") and start is not None and shipped is not None:
-            groups.setdefault((row["arm"], row["file"]), {})[row["seed"]] = start, shipped
+        if row.get("seed") and figure(row, "AP of the run") is not None and figure(row, "AP") is not None:
+            groups.setdefault(tuple(row[name] for name in ("cell", "arm", "file", "split", "images")), []).append(row)
+    whole = {key: of for key, of in groups.items() if len({row["seed"] for row in of}) == len(of) > 1}
     lines = []
-    for names, of in groups.items():
-        starts, ends = zip(*of.values(), strict=True)
+    for (cell, arm, file, split, images), of in whole.items():
+        starts, ends = ([figure(row, name) or 0.0 for row in of] for name in ("AP of the run", "AP"))
         change = estimate([end - start for start, end in zip(starts, ends, strict=True)])
-        if change is not None and change.half is not None:
-            told = (
-                f"{change.mean:+.3f}",
-                f"[{change.low:+.3f}, {change.high:+.3f}]",
-                "yes" if change.resolved else "no",
-            )
-            lines.append((*names, str(len(of)), interval(estimate(starts)), interval(estimate(ends)), *told))
-    return tuple(lines)
+        assert change is not None  # there are two files
+        told = (f"{change.mean:+.3f}", f"[{change.low:+.3f}, {change.high:+.3f}]", "yes" if change.resolved else "no")
+        place = f"{split} ({images} images)"
+        lines.append(
+            (cell, place, arm, file, str(len(of)), interval(estimate(starts)), interval(estimate(ends)), *told)
+        )
+    if not lines:
+        return None
+    shown = [k for k in range(len(SEED_HEADS)) if k > 1 or len({line[k] for line in lines}) > 1]
+    cells = [tuple(line[k] for k in shown) for line in (SEED_HEADS, *lines)]
+    return Table(cells[0], tuple(cells[1:]), "**Over seeds**", SEED_NOTE)
 
 
 def measured_tables(rows: Sequence[TextRow]) -> list[Block]:

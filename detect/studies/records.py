@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from detect.errors import ConfigError, DataError, first_few
-from detect.files import unswollen
+from detect.files import expanded, unswollen
 from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, MEASURED, RunFolder
 from detect.runs.forms import check, read
 from detect.runs.stage_folder import LAST, SUMMARY
@@ -131,7 +131,7 @@ def collect(runs: str | Path | Sequence[str | Path]) -> Records:
 
     Raises ConfigError for a missing folder, DataError for a file that is not readable.
     """
-    named = [Path(one) for one in ([runs] if isinstance(runs, str | Path) else runs)]
+    named = [expanded(one) for one in ([runs] if isinstance(runs, str | Path) else runs)]
     for folder in named:
         if not folder.is_dir():
             raise ConfigError(f"runs={folder}: no such folder")

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from detect.data.interface import Stream
 from detect.errors import ConfigError
 from detect.files import replacing
 from detect.modeling.interface import Architecture, Detector
+from detect.modeling.precision import computing_in
 from detect.quantization.rewrite import fake_quant
 from detect.runs import forms
 from detect.runs.dataset import selection_split
@@ -50,15 +51,16 @@ def fitted(run: Run) -> Run:
     stages += [QUANTIZED] * bool(cfg.quantize.enabled)
     configured = {stage: int(OmegaConf.select(cfg, NODES[stage]).steps) for stage in stages}
     file = run.folder.shared_budget
-    saved = forms.read(file, FORM) if file.is_file() else None
+    found = forms.read(file, FORM) if file.is_file() else None
+    saved: dict[str, Any] | None = build.replicas(run).gather(found)[
+        0
+    ]  # worker 0 may write it before another one looks
     if saved is None:
-        steps = _by_epochs(run) if cfg.epochs is not None else _by_minutes(run, configured)
+        steps = _by_minutes(run, configured) if cfg.epochs is None else _by_epochs(run, stages)
+        saved = {"steps": steps, "configured": configured}
         if run.worker.is_chief:
             with replacing(file) as new:
-                new.write_text(json.dumps({"steps": steps, "configured": configured}))
-        saved = {"steps": steps, "configured": configured}
-    else:
-        build.replicas(run).agree("the budget", saved["steps"])
+                new.write_text(json.dumps(saved))
     # A run that is extended by name (resume=RUN schedule.steps=N) has the steps that were asked for.
     steps = {s: int(n) for s, n in saved["steps"].items() if configured.get(s) == saved["configured"].get(s)}
     return replace(run, cfg=scaled(cfg, steps))
@@ -79,11 +81,13 @@ def scaled(cfg: DictConfig, steps: Mapping[str, int]) -> DictConfig:
     return cfg
 
 
-def _by_epochs(run: Run) -> dict[str, int]:
-    schedule, images = run.cfg.schedule, len(run.dataset.splits["train"])
+def _by_epochs(run: Run, stages: Sequence[str]) -> dict[str, int]:
+    """The steps of the detector; of its fake-quantised twin, if the run trains nothing else of it."""
+    stage = DETECTOR if DETECTOR in stages else QUANTIZED
+    schedule, images = OmegaConf.select(run.cfg, NODES[stage]), len(run.dataset.splits["train"])
     steps = max(1, math.ceil(run.cfg.epochs * images / (schedule.batch_size * schedule.accumulate)))
-    log.info("epochs=%s of %d images: %d steps of the detector", run.cfg.epochs, images, steps)
-    return {DETECTOR: steps}
+    log.info("epochs=%s of %d images: %d steps of the stage %s", run.cfg.epochs, images, steps, stage)
+    return {stage: steps}
 
 
 def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
@@ -109,7 +113,7 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
     """The mean duration of a training step of a stage with its input, after some steps for tracing and warm-up."""
     cfg, replicas = run.cfg, build.replicas(run)
     schedule = build.instantiate(OmegaConf.select(cfg, NODES[stage]))
-    with replicas.strategy.scope():
+    with replicas.strategy.scope(), computing_in("float32" if stage == QUANTIZED else cfg.precision):
         if stage == CLASSIFY:
             pictures = build.stage_1_dataset(run)
             architecture: Architecture = build.classifier(cfg, pictures.num_classes)
@@ -132,7 +136,8 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
 def _seconds_of_scores(run: Run) -> float:
     """The time of all scorings of the detector: during training, and of the best checkpoint."""
     schedule: Any = build.instantiate(run.cfg.schedule)
-    detector: Detector = build.detector(run.cfg, run.dataset.num_classes)
+    with computing_in(run.cfg.precision):
+        detector: Detector = build.detector(run.cfg, run.dataset.num_classes)
     detect, images = build.replicas(run).inference(detector.detect), schedule.scored_images
     batch = np.zeros((images, *detector.size, 3), np.uint8)
     detect(batch)

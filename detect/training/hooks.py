@@ -81,6 +81,10 @@ class Evaluation(Hook, ABC):
         """The number of evaluations since the best one."""
         return int(self._worse)
 
+    def wait_again(self) -> None:
+        """Counts the evaluations without a better score from now on: a stage that had ended early goes on."""
+        self._worse.assign(0)
+
     def state(self) -> Mapping[str, tf.Variable]:
         return {"best": self._best, "best_step": self._best_step, "evaluations_since_best": self._worse}
 
@@ -122,6 +126,8 @@ class EarlyStop(Hook):
         self.patience, self.evaluation = patience, evaluation
 
     def begin(self, fit: Fit) -> None:
+        if fit.extended:
+            self.evaluation.wait_again()
         self._stop(fit)
 
     def after_steps(self, fit: Fit, scalars: Mapping[str, float]) -> None:

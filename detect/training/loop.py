@@ -74,6 +74,8 @@ class Fit:
     trainer: the network, its optimiser and its batches. schedule: the number of steps, and the intervals of events.
     folder: that of the stage. logger: writes figures, pictures and text to metrics.jsonl and TensorBoard.
     hooks: called in this order. image_name: the name of the image with a given index in a batch, for messages.
+    stopping: why a hook ends the stage after this step. extended: whether the stage had ended early, and now has more
+    steps.
     seconds: the time of training steps, without evaluation and saving; time before an interruption is included.
     """
 
@@ -84,6 +86,7 @@ class Fit:
     hooks: Sequence[Hook]
     image_name: Callable[[int], str] = str
     stopping: str | None = None
+    extended: bool = False
     _seconds: tf.Variable = field(default_factory=lambda: tf.Variable(0.0, dtype=tf.float64, trainable=False))
     _unfinished: tf.Variable = field(default_factory=lambda: tf.Variable("", trainable=False))
 
@@ -142,6 +145,7 @@ class Fit:
         self._rows = unfinished.get("rows", [])
         reason, *plan = unfinished.get("stopping") or [None]
         self.stopping = reason if plan == self._plan() else None  # a longer schedule goes on
+        self.extended = bool(plan) and self.schedule.steps > plan[0]
         return bool(self._rows)
 
     def _plan(self) -> list[int | None]:

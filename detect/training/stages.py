@@ -25,7 +25,7 @@ from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
 from detect.runs.stage_folder import StageFolder
 from detect.runs.start import Run
-from detect.runs.summary import hyper_parameters, results, write_summary
+from detect.runs.summary import hyper_parameters, tell, write_summary
 from detect.studies import run_page
 from detect.training import build
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
@@ -105,7 +105,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     best = FromFile(str(folder.best))
     if (reached := folder.scores()) is not None:
         log.info("classify: finished before, at %s", reached)
-        run.loggers.results(*results(folder))  # the process may have been stopped before it told them
+        tell(run, folder)  # the process may have been stopped before it told them
         return best
     log.info("stage 1: classify")
     dataset = build.stage_1_dataset(run)
@@ -148,7 +148,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     scored = evaluator()
     pictures.save(folder.path / "confusion.png", pictures.confusion_figure(scored.confusion, dataset.classes))
     write_summary(folder.summary, run, outcome, {split: scored.to_dict()}, schedule.used(), **cost_of_it)
-    run.loggers.results(*results(folder))
+    tell(run, folder)
     return best
 
 
@@ -157,7 +157,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
     cfg, folder = run.cfg, run.folder.stage(DETECTOR)
     if folder.scores() is not None:
         log.info("detector: finished before")
-        run.loggers.results(*results(folder))
+        tell(run, folder)
         return folder.summary_figure("best")
     log.info("stage 2: %s", cfg.detector._target_.rsplit(".", 1)[-1])
     added_macs = stage_1_macs(run) if cfg.arm.extra else 0
@@ -281,5 +281,5 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
     write_summary(place.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
     if isinstance(place, RunFolder) and run.worker.is_chief:
         run_page.leave(place.path)
-    run.loggers.results(*results(place))
+    tell(run, place)
     return found[split]["AP"] or 0.0

@@ -1,5 +1,6 @@
 """detect advise: its rules by hand, and the experiment that it writes, trained as it is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import yaml
 
 from detect.advice import rules
+from detect.advice.choice import STAGE_1_STEPS, Proposal, intervals
 from detect.cli.overrides import prepare, read
 from detect.data.dataset import DetectionDataset, Example
-from detect.data.statistics import Coverage
+from detect.data.statistics import Coverage, in_frame
 from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
+from detect.geometry.frame import Frame
 from tests import program
 
 
@@ -65,6 +68,30 @@ def test_rare_classes_are_named():
     boxes = [[0, 0, 20, 20]] * 7
     assert rules.imbalance(dataset(boxes, classes=[1] * 6 + [2])) == ["rare: dog has 10 boxes, cat 60"]
     assert rules.imbalance(dataset(boxes, classes=[1] * 5 + [2] * 2)) == []
+
+
+def test_what_training_leaves_out_decides_nothing():
+    boxes = [[0, 0, 40, 40], [0, 0, 4, 4]]
+    train = [Example(Path(f"{i}"), 640, 480, boxes, [1, 2], [False, True], f"{i}") for i in range(30)]
+    crowded = DetectionDataset("made", ("cat", "dog"), {"train": train})
+    assert rules.frame_size(crowded) == (192, 256) and rules.imbalance(crowded) == ["rare: dog has 0 boxes, cat 30"]
+    boxes, classes = in_frame(crowded.splits["train"], Frame((240, 320)))
+    assert boxes.tolist() == [[0, 0, 20, 20]] * 30 and set(classes) == {1}
+    nothing = DetectionDataset("made", ("cat", "dog"), {"train": [replace(train[0], crowd=[True, True])]})
+    assert [len(values) for values in in_frame(nothing.splits["train"], Frame((240, 320)))] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "stage_1", "steps"),
+    [(14, True, 1000), (9, True, 500), (5, True, 100), (4.4, False, 400), (0.01, False, 50)],
+)
+def test_a_proposal_is_shortened_to_its_minutes(minutes, stage_1, steps):
+    """Stage 1 takes 4 minutes, and a thousand steps of the detector ten."""
+    made = Proposal({}, {"classify": {"enabled": True}, "schedule": intervals(1000)})
+    made.seconds = {"classify": 4 * 60 / STAGE_1_STEPS, "detector": 10 * 60 / 1000}
+    made.shorten(minutes)
+    assert (made.values["classify"]["enabled"], made.values["schedule"]["steps"]) == (stage_1, steps)
+    assert made.minutes <= max(minutes, 0.5) + 1e-9
 
 
 def test_the_base_of_faster_rcnn_puts_the_middle_of_the_scales_on_the_boxes():
@@ -138,6 +165,8 @@ def test_the_proposal_trains_as_it_is(advised, tmp_path):
 def test_weights_of_another_network_are_refused_and_minutes_checked(tmp_path):
     with pytest.raises(ConfigError, match="minutes=0 is not legal"):
         prepare(read(["dataset=digits", "minutes=0"], "advise"))
+    with pytest.raises(ConfigError, match="timed_steps=0 is not legal"):
+        prepare(read(["dataset=digits", "timed_steps=0"], "advise"))
     other = tmp_path / "other.h5"
     other.write_bytes(b"no weights")
     small = ["dataset=digits", "backbone=vgg16", "backbone.depth_multiplier=0.25", "decode=false"]

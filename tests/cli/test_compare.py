@@ -132,12 +132,15 @@ def test_what_is_no_pair_of_scored_detectors_is_refused(tmp_path):
     a = run(tmp_path / "a", ALL)
     with pytest.raises(ConfigError, match="two or more run folders"):
         call("compare", f"runs=[{a}]")
-    with pytest.raises(ConfigError, match="the same"):
+    with pytest.raises(ConfigError, match=rf"compare: {a} is given twice"):
         call("compare", f"runs=[{a},{a}/]")
+    b = run(tmp_path / "b", ALL)
+    with pytest.raises(ConfigError, match=rf"compare: {b} is given twice"):
+        call("compare", f"runs=[{a},{b},{b}]")
     with pytest.raises(ConfigError, match="does not exist"):
         call("compare", f"runs=[{a},{tmp_path}/none]")
     with pytest.raises(DataError, match=r"no scores on val: make them with detect evaluate run=.*split=val"):
-        call("compare", f"runs=[{a},{run(tmp_path / 'b', ALL)}]", "split=val")
+        call("compare", f"runs=[{a},{b}]", "split=val")
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"images": 3}', '{"images":[],"categories":[{}],"annotations":[]}'])

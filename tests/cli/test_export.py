@@ -1,5 +1,6 @@
 """`detect export` of runs with and without a quantised stage, and what it refuses."""
 
+import errno
 import importlib
 import json
 import shutil
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, DataError, WeightsError
-from detect.export import images, options
+from detect.export import images, options, writer
 
 LEFT_OUT = ("last", "tensorboard", "classify", "*.png")
 
@@ -43,6 +44,25 @@ def test_a_run_without_a_float_stage_names_the_one_that_has_it(small_run, tmp_pa
     run = edited(small_run[0], tmp_path / "run", quantize={"enabled": True, "float_stage": False}, init=init)
     with pytest.raises(ConfigError, match=f"quantize=ptq: .*has no float detector.*; {mend}"):
         call(f"run={run}", "format=tflite", "quantization=ptq")
+
+
+def test_a_full_disk_leaves_the_earlier_export(tmp_path, monkeypatch):
+    for name, text in (("old", "old"), ("new", "new")):
+        (tmp_path / name / "variables").mkdir(parents=True)
+        (tmp_path / name / "saved_model.pb").write_text(text)
+        (tmp_path / name / "variables" / "index").write_text(text)
+
+    def full(source, target):
+        (target.mkdir(), (target / "saved_model.pb").write_text("n"))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(writer.shutil, "copytree", full)
+        writer.put(tmp_path / "new", tmp_path / "old")
+    assert {p.name for p in tmp_path.iterdir()} == {"old", "new"}
+    assert (tmp_path / "old" / "saved_model.pb").read_text() == "old"
+    writer.put(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "variables" / "index").read_text() == "new"
 
 
 def test_a_quantised_stage_that_never_trained(small_run, tmp_path):

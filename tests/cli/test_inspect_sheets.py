@@ -5,6 +5,7 @@ import pytest
 
 from detect.cli import inspect
 from detect.data.dataset import ClassificationDataset, CropExample
+from detect.errors import ConfigError
 from tests.cli.conftest import call, picture
 
 
@@ -35,6 +36,8 @@ def test_images_carry_their_file(tmp_path, sheets):
         label = tmp_path / name.replace("images", "labels").replace(".png", ".txt")
         label.write_text("0 0.5 0.5 0.4 0.4\n")
     (tmp_path / "data.yaml").write_text("train: train/images\nval: val/images\nnames: [cat]\n")
+    with pytest.raises(ConfigError, match="images=0: legal are whole numbers from 1"):
+        call("inspect", "only=data", "dataset=yolo", f"dataset.root={tmp_path}", "images=0")
     call("inspect", "only=data", "dataset=yolo", f"dataset.root={tmp_path}", f"output={tmp_path}_out", "images=4")
     assert sorted(sheets["raw_train.png"][1]) == ["a.png", "b.png"] and sheets["raw_val.png"][1] == ["c.png"]
     assert sorted(sheets["augmented.png"][1]) == ["a.png", "b.png"]

@@ -105,6 +105,7 @@ def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
         ),
         (["runs=runs"], "output=null is not legal .*: give output=DIR"),
         (["study=old", "runs=gone"], "runs=gone: no such folder"),
+        (["output=here", "runs='~/gone/for/good'"], f"runs={Path.home()}/gone/for/good: no such folder"),
         (["keep=some"], "keep=some is not legal: expected true, false or null"),
         (["study=old", "splits=tset"], "splits=tset is not legal: expected a list of train, val, test"),
         (["run=[a,b]"], r"\['a', 'b'\]: expected one path"),
@@ -115,6 +116,14 @@ def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
 def test_what_is_refused(place, words, message):
     with pytest.raises(ConfigError, match=message):
         call(*words)
+
+
+def test_a_damaged_line_in_the_curves_of_a_single_run_is_named(place):
+    make_run(place / "a", "one")
+    metrics = place / "a" / "detector" / "metrics.jsonl"
+    metrics.write_text("nonsense\n" + metrics.read_text())
+    with pytest.raises(DataError, match=r"detector/metrics\.jsonl, line 1: not readable"):
+        call("runs=a", "output=out")
 
 
 def test_rows_of_runs_that_are_not_here_go_away_only_if_asked(place):

@@ -47,6 +47,11 @@ def test_processes_are_asked_in_turn_and_tell_their_memory(tmp_path):
     for row in found.values():
         assert 0 < row["low"] <= row["ms"] <= row["high"]
         assert 20 < row["memory_mb"] < 400  # far less than a process with TensorFlow
+    worker = timing.Worker("one", Model("tflite", file), frame, 1)
+    worker.process.kill()
+    worker.process.wait()
+    with pytest.raises(WeightsError, match=r"one: it can't be timed: its process ended with code -9"):
+        worker.ask("1")
     (tmp_path / "bad.tflite").write_bytes(b"x" * 100)
     with pytest.raises(WeightsError, match=r"bad: it can't be timed: .*not a TFLite file"):
         timing.measure({"bad": Model("tflite", tmp_path / "bad.tflite")}, frame, 1, 2)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from detect.data.dataset import Example
+from detect.errors import DataError
 from detect.evaluation.coco import CocoEvaluator
 from detect.files import strict_json, write_json
 from detect.reporting.logger import RunLogger, read_metrics
@@ -174,7 +175,7 @@ def test_kill_loses_no_row_and_half_a_row_does_no_harm(tmp_path):
 def test_a_broken_row_in_the_middle_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2"):
         read_metrics(path)
 
 

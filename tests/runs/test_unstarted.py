@@ -1,6 +1,7 @@
 """What a start that fails leaves behind: nothing that was not there."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,10 @@ def test_a_new_folder_goes_with_the_folders_around_it(tmp_path, deep):
         (folder / name).write_text("x")
     unstarted.remove(folder, kept)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_steps_of_a_budget_go_with_a_failed_start():
+    assert RunFolder(Path("run")).shared_budget.name in unstarted.AT_START  # a step was timed, and none was kept
 
 
 @pytest.mark.parametrize("more", ["detector", "notes.txt", "summary.json"])

@@ -1,13 +1,17 @@
 """The workers of a run, as TF_CONFIG or a job of submitit tells them."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
-from detect.errors import ConfigError
+from detect.cli.overrides import prepare, read
+from detect.errors import ConfigError, InUse
+from detect.runs import summary
 from detect.runs.folder import RunFolder
 from detect.runs.workers import ALONE, Worker, worker
 
@@ -80,3 +84,21 @@ def test_further_workers_have_folders_of_their_own(tmp_path):
     stage = other.stage("detector")
     assert stage.metrics == tmp_path / "workers/1/detector/metrics.jsonl"  # its own figures, the run's states
     assert stage.best == Path(tmp_path / "detector/best") and stage.last == tmp_path / "detector/last"
+
+
+@pytest.mark.parametrize(("index", "refused"), [(0, True), (1, False)])
+def test_a_further_worker_starts_while_the_first_one_trains(tmp_path, monkeypatch, index, refused):
+    hosts = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": index}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(hosts))
+    words = ["dataset=digits", "init=none", "distribute.kind=multi_worker", f"hydra.run.dir={tmp_path / 'run'}"]
+    with RunFolder(tmp_path / "run").claim(), pytest.raises(InUse) if refused else contextlib.nullcontext():
+        prepare(read(words, "train"))
+
+
+def test_only_the_first_worker_has_results(tmp_path):
+    """Of a stage that ended before there was a second worker, too."""
+    run = SimpleNamespace(worker=Worker(1, 2), loggers=None)
+    place = RunFolder(tmp_path).of_worker(run.worker)
+    summary.tell(run, place.stage("classify"))
+    summary.write_summary(place.summary, run, {}, {}, {})
+    assert not list(tmp_path.iterdir())

@@ -100,6 +100,13 @@ def test_forced_matches_train_a_network_of_proposals_whatever_the_anchors(make_r
         assert first.found.endswith("; the best one of each is matched by force") is (forced == "true")
 
 
+def test_a_run_without_val_images_has_the_score_of_its_selection_split(make_run):
+    folder = make_run()
+    metrics = folder / "detector" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("val/", "test/"))
+    assert diagnose(folder).ap50 == 0.42 and diagnose(folder).detects
+
+
 def test_a_guess_by_hand(make_run):
     """4 of 16 examples are objects of two classes: -.75 ln .75 - .25 ln .125 = .736; 65% of it is .478."""
     (row,) = (f for f in diagnose(make_run(box_loss=0.47)).findings if "guess" in f.question)

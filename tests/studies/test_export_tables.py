@@ -48,7 +48,7 @@ def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, m
             about = EXPORT | {"options": OPTIONS | {"quantize": kind}, "scores": scores}
             leave(run / kind, "export.json", about)
     each, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
-    assert len(each.rows) == 6 and over.caption == "**Over seeds** on test (72 images)"
+    assert len(each.rows) == 6 and over.caption == "**Over seeds**"
     assert over.heads == ("arm", "file", "seeds", "AP of the run", "AP", "change", "95% interval", "resolved")
     unlike = ("crops", "ptq per_tensor, tflite_op", "3", "0.500 ± 0.000", "0.480 ± 0.025")
     assert over.rows == (
@@ -64,6 +64,24 @@ def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, m
         ),
         (*unlike, "-0.020", "[-0.045, +0.005]", "no"),
     )  # t(.975, 2) s / sqrt(3) = 4.303 x .01 / 1.732 = .0248
+
+
+def test_only_seeds_of_one_cell_have_a_common_mean(tmp_path, make_run):
+    for share in (0.25, 1.0):
+        for seed in (0, 1):
+            run = make_run(tmp_path / f"{share}_{seed}", "crops", seed, fraction=share)
+            about = EXPORT | {"scores": EXPORT["scores"] | {"file": {"AP": 0.5 - share / 10}}}
+            leave(run / "tflite_ptq", "export.json", about)
+    for seed in (0, 1):  # another data set
+        run = make_run(
+            tmp_path / f"single{seed}", "crops", seed, study=None, dataset={"name": f"data{seed}", "fingerprint": "0"}
+        )
+        leave(run / "tflite_ptq", "export.json", EXPORT)
+    _, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    assert [(row[0], row[3], row[6]) for row in over.rows] == [
+        ("study, cats, 25% of the images, 100 steps", "2", "-0.025"),
+        ("study, cats, 100% of the images, 100 steps", "2", "-0.100"),
+    ]
 
 
 def test_runs_that_differ_in_a_setting_are_named_by_it_and_have_no_common_mean(tmp_path, make_run):

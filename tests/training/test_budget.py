@@ -109,3 +109,45 @@ def test_the_training_takes_the_minutes(tmp_path):
         json.loads((tmp_path / "run" / name).read_text()) for name in ("classify/summary.json", "summary.json")
     ]
     assert 60 < sum(summary["seconds"] for summary in summaries) < 120
+
+
+def test_epochs_of_a_detector_whose_float_stage_is_left_out(tmp_path):
+    words = ["epochs=3", "quantize=int8", "quantize.float_stage=false", "quantize.schedule.batch_size=5"]
+    found = budget.fitted(run(tmp_path, *words)).cfg
+    assert found.quantize.schedule.steps == 12 and found.schedule.steps == 1000
+    assert json.loads((tmp_path / "budget.json").read_text())["steps"] == {QUANTIZED: 12}
+
+
+@pytest.mark.parametrize("words", [["epochs=3"], ["minutes=10"]])
+def test_a_worker_that_looks_late_does_as_worker_0(tmp_path, timed, monkeypatch, words):
+    """Worker 0 has already written the file when another worker looks: both still take the same way."""
+    budget.fitted(run(tmp_path, *words))
+    gathered = []
+
+    class Late:
+        def gather(self, value):
+            gathered.append(value)
+            return [None if len(gathered) == 1 else value, value]
+
+    monkeypatch.setattr(budget.build, "replicas", lambda run: Late())
+    timed.clear()
+    budget.fitted(run(tmp_path, *words))
+    assert gathered[0]["steps"] and (timed or words == ["epochs=3"]), "it computes the steps, as worker 0 did"
+
+
+@pytest.mark.parametrize(("stage", "policy"), [(DETECTOR, "mixed_bfloat16"), (QUANTIZED, "float32")])
+def test_steps_are_timed_in_the_precision_of_their_stage(tmp_path, monkeypatch, stage, policy):
+    import tf_keras
+
+    class Built(Exception):
+        pass
+
+    def detector(cfg, num_classes):
+        raise Built(tf_keras.mixed_precision.global_policy().name)
+
+    monkeypatch.setattr(budget.build, "detector", detector)
+    given = run(tmp_path, "precision=bfloat16", "quantize=int8", "classify.enabled=false")
+    with pytest.raises(Built, match=policy):
+        budget.seconds_a_step(given, stage)
+    with pytest.raises(Built, match="mixed_bfloat16"):
+        budget._seconds_of_scores(given)

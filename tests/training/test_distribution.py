@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detect.studies.records import collect
 from tests import program
 from tests.training.test_resume import weights
 
@@ -215,7 +216,7 @@ def outcome(run: Path) -> tuple:
 def test_further_workers_leave_the_run_folder_to_the_first(whole):
     assert {path.name for path in (whole / "workers").iterdir()} == {"1"}
     assert (whole / "workers/1/train.log").exists() and not (whole / "workers/1/detector/last").exists()
-    assert (whole / "summary.json").exists()
+    assert [run.folder for run in collect(whole).runs] == [whole]
 
 
 @pytest.mark.slow

@@ -340,6 +340,17 @@ def test_more_patience_undoes_an_early_end(as_dataset, tmp_path):
     assert trainer.step == 12 and outcome["best"] == 0.9
 
 
+def test_more_steps_undo_an_early_end(as_dataset, tmp_path):
+    values = dict.fromkeys(range(2, 22, 2), 0.1) | {2: 0.5, 14: 0.9}
+    _, trainer, _ = run(tmp_path, schedule(steps=12, patience=2), evaluate=values.__getitem__)
+    assert trainer.step == 6
+    _, trainer, outcome = run(tmp_path, schedule(steps=20, patience=2), evaluate=values.__getitem__)
+    assert trainer.step == 10, "it waits for as many evaluations again"
+    values |= {12: 0.7}
+    _, trainer, outcome = run(tmp_path, schedule(steps=21, patience=2), evaluate=values.__getitem__)
+    assert trainer.step == 18 and outcome["best"] == 0.9
+
+
 @pytest.mark.parametrize(
     ("steps", "drawn"),
     [(100, [100]), (250, [100, 200, 250]), (5000, [100, 600, 1100, 1700, 2200, 2800, 3300, 3900, 4400, 5000])],

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from detect.advice import rules
+from detect.advice import choice, rules
 from detect.advice.choice import STAGE_1_STEPS, Proposal, intervals
 from detect.cli.overrides import prepare, read
 from detect.data.dataset import DetectionDataset, Example
@@ -56,6 +58,29 @@ def test_the_frame_and_the_anchors_follow_each_class():
 def test_anchors_are_judged_by_the_class_that_they_miss_most(cats, dogs, worst):
     missed, boxes = cats[0] + dogs[0], cats[1] + dogs[1]
     assert rules.worst_class(Coverage(boxes, missed, 0.5, {"cat": cats, "dog": dogs}, {}, ())) == worst
+
+
+def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch):
+    """Stock and fitted anchors miss all boxes: then the anchors of a finer map are fitted in the user's own frame."""
+    tried = []
+
+    def compose_it(cfg, proposed):
+        tried.append(dict(proposed.values["detector"]))
+        neck = {"maps": None, "channels": None}
+        return OmegaConf.create({"backbone": {}, "detector": {"neck": neck}})
+
+    missing = Coverage(10, 10, 0.5, {"cat": (10, 10)}, {}, ())
+    monkeypatch.setattr(choice, "composed", compose_it)
+    monkeypatch.setattr(rules, "covered", lambda dataset, detector: missing)
+    monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: ({"layout": len(tried)}, missing))
+    backbone = SimpleNamespace(fpn_maps=("fine", "coarse"), ssd_extras=(512, 256, 128))
+    monkeypatch.setattr("detect.training.build.instantiate", lambda node: backbone)
+    monkeypatch.setattr("detect.training.build.detector", lambda cfg, classes: None)
+    made = Proposal({}, {"detector": {"size": [96, 128], "resize": "keep_aspect"}})
+    choice.fit_anchors(None, dataset([[0, 0, 4, 4]]), made, SimpleNamespace(maps={"coarse": None}))
+    neck = {"maps": ["fine", "coarse"], "channels": [512, 256]}
+    assert tried[-1] == {"size": [96, 128], "resize": "keep_aspect", "neck": neck}
+    assert made.values["detector"]["anchors"] == {"layout": 1}, "the finer map misses as many: the first fit stays"
 
 
 def test_steps_are_forty_epochs_within_bounds():

@@ -28,7 +28,6 @@ from detect.config.fingerprint import digest
 from detect.config.grammar import jobs, parse, quoted
 from detect.errors import ConfigError
 from detect.runs import sweep, unstarted
-from detect.runs.workers import worker
 
 CHECKED_JOBS = 32
 """The number of jobs of a sweep that are checked in advance; the others are checked when they start."""
@@ -132,7 +131,8 @@ def _prepared(command: Command) -> Command:
                         raise ConfigError(f"hydra.{kind}.dir is empty; name a folder, or . for the current one")
                     unstarted.refuse_unwritable(Path(str(cfg.hydra[kind].dir)), f"hydra.{kind}.dir")
                     check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
-                    if not command.multirun and worker(cfg).is_chief:  # further workers train beside it
+                    # A further worker starts while the first one trains there; each locks a folder of its own.
+                    if not command.multirun and cfg.distribute.kind != "multi_worker":
                         sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):

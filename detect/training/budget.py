@@ -1,8 +1,8 @@
 """Fits the schedules of a run to a budget: `minutes` of training on this machine, or `epochs` of the detector.
 
 The steps are decided once, at the start, from timed steps and the size of the data set. `budget.json` in the run folder
-keeps them, so that a resumed run has the same. The warm-up and the intervals of evaluations and checkpoints change by the
-same factor.
+keeps them, so that a resumed run has the same. The warm-up, and the intervals of evaluations and checkpoints, change
+by the same factor.
 """
 
 import json

@@ -1,6 +1,5 @@
 """The workers of a run, as TF_CONFIG or a job of submitit tells them."""
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -86,13 +85,15 @@ def test_further_workers_have_folders_of_their_own(tmp_path):
     assert stage.best == Path(tmp_path / "detector/best") and stage.last == tmp_path / "detector/last"
 
 
-@pytest.mark.parametrize(("index", "refused"), [(0, True), (1, False)])
-def test_a_further_worker_starts_while_the_first_one_trains(tmp_path, monkeypatch, index, refused):
-    hosts = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": index}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(hosts))
-    words = ["dataset=digits", "init=none", "distribute.kind=multi_worker", f"hydra.run.dir={tmp_path / 'run'}"]
-    with RunFolder(tmp_path / "run").claim(), pytest.raises(InUse) if refused else contextlib.nullcontext():
-        prepare(read(words, "train"))
+def test_a_further_worker_starts_while_the_first_one_trains(tmp_path):
+    words = ["dataset=digits", "init=none", f"hydra.run.dir={tmp_path / 'run'}"]
+    with RunFolder(tmp_path / "run").claim():
+        with pytest.raises(InUse):
+            prepare(read(words, "train"))
+        prepare(read([*words, "distribute.kind=multi_worker"], "train"))
+        RunFolder(tmp_path / "run").of_worker(Worker(1, 2)).claim().close()
+        with pytest.raises(InUse):  # a second worker 0 is refused when it has read its data
+            RunFolder(tmp_path / "run").of_worker(ALONE).claim()
 
 
 def test_only_the_first_worker_has_results(tmp_path):

@@ -50,7 +50,7 @@ class Proposal:
     def shorten(self, minutes: float) -> None:
         """Gives the detector the steps that fit `minutes` after stage 1, at least LEAST_STEPS. Without time for these,
         stage 1 is left out."""
-        least, steps = (LEAST_STEPS, self.values["schedule"]["steps"])
+        least, steps = LEAST_STEPS, self.values["schedule"]["steps"]
         if minutes - self.minutes_of("classify") < self.minutes_of("detector") * least / steps:
             (self.seconds or {}).pop("classify", None)
             self.values["classify"]["enabled"] = False
@@ -210,8 +210,13 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
 def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None) -> list[str]:
     """The reasons for the proposal, as lines of at most 78 columns."""
     height, width = chosen.values["detector"]["size"]
-    stage_1 = "with stage 1" if chosen.values["classify"]["enabled"] else "without stage 1"
-    if like is None:
+    enabled = chosen.values["classify"]["enabled"]
+    stage_1 = "with stage 1" if enabled else "without stage 1"
+    if not enabled and chosen.values.get("init", {}).get("scope") == "detector":
+        why = ": the heads come with the weights"
+    elif not enabled and (like is None or like.best_arm == "crops"):
+        why = ": there is no time for it"
+    elif like is None:
         why = ": there is no study to go by"
     elif like.best_arm == "crops":
         why = ": it was worth more than further steps there"

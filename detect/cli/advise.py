@@ -13,6 +13,7 @@ from detect.cli.main import verb
 from detect.config.check import refuse_inside_data
 from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
+from detect.data.examples import Examples
 from detect.data.statistics import outline, statistics
 from detect.errors import ConfigError, DataError
 from detect.files import expanded
@@ -36,8 +37,8 @@ def main(cfg: DictConfig) -> None:
         rules.place(folder, cfg.name)
     dataset = open_dataset(cfg, cfg.decode)
     about = outline(dataset)
-    if not about["boxes"]:
-        raise DataError(f"data set {dataset.name}: there is no box in its {about['images']} training images")
+    if not Examples.of(dataset.splits["train"]).learned().counts.any():
+        raise DataError(f"data set {dataset.name}: there is no box to learn in its {about['images']} training images")
     for line in [*dataset.describe(), *statistics(dataset).lines(), *rules.imbalance(dataset)]:
         log.info(line)
     if cfg.propose == "rate":

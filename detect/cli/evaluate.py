@@ -92,10 +92,11 @@ def main(cfg: DictConfig) -> float | None:
 def _unused(folder: Path, data: str) -> Path:
     """`folder`, or the first of `folder_2`, `folder_3`, ... without scores of another data set of the same name."""
     others = (folder.with_name(f"{folder.name}_{number}") for number in itertools.count(2))
-    for place in itertools.chain([folder], others):
-        if all(read_json(file).get(DATA, data) == data for file in place.glob("*_scores.json")):
-            return place
-    raise AssertionError("unreachable: the numbers do not end")
+    return next(
+        place
+        for place in itertools.chain([folder], others)
+        if all(read_json(file).get(DATA, data) == data for file in place.glob("*_scores.json"))
+    )
 
 
 def keep_threshold(run: RunFolder, cfg: DictConfig, figures: "Scores") -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Override, ValueType
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detect.config import check, trust
 from detect.config.compose import Request, config_folder, understood
@@ -132,7 +132,7 @@ def _prepared(command: Command) -> Command:
                     unstarted.refuse_unwritable(Path(str(cfg.hydra[kind].dir)), f"hydra.{kind}.dir")
                     check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
                     # A further worker starts while the first one trains there; each locks a folder of its own.
-                    if not command.multirun and cfg.distribute.kind != "multi_worker":
+                    if not command.multirun and OmegaConf.select(cfg, "distribute.kind") != "multi_worker":
                         sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):

@@ -14,6 +14,9 @@ ONE_PLACE = re.compile(r"""^([^=]+=)(['"]?)/(?:[^,\[\]{}]*/)?([^/,\[\]{}'"]+)/?\
 PLACE = re.compile(r"""(?:^|(?<=[\s=:,(\[{'"]))/(?:[^/\s,\]}'"]+/)*([^/\s,\]}'"]+)/?""")
 """An absolute path and its last part: ONE_PLACE for a whole value, with spaces allowed, PLACE for an item of a list."""
 
+NUMBER = re.compile(r"(?:^|(?<=[\[{(,: ]))[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?=$|[\]}),])")
+"""A number that is a whole value, or an item of a list or mapping."""
+
 QUOTED = re.compile(r"='([\w./+-]+)'$")
 """A value with quotes of Hydra that it does not need."""
 
@@ -62,8 +65,13 @@ def member(run: FinishedRun) -> Member:
 def settings(overrides: Sequence[str], name: str) -> dict[str, str]:
     """The overrides that may distinguish runs of one cell, and the name."""
     pairs = (portable(word).lstrip("+~").partition("=") for word in overrides if not word.startswith("-"))
-    kept = {key: value for key, _, value in pairs if key not in OWN and not key.startswith("hydra.")}
+    kept = {key: _one_form(value) for key, _, value in pairs if key not in OWN and not key.startswith("hydra.")}
     return kept | {"name": name}
+
+
+def _one_form(value: str) -> str:
+    """`[0.003,1]` for `[.003, 1.0]`: a sweep writes values in another form than a user does."""
+    return NUMBER.sub(lambda found: f"{float(found[0]):.15g}", value).replace(", ", ",")
 
 
 def variants(members: Sequence[Member]) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from detect.errors import DataError
-from detect.studies.commands import _short, command, member, portable, variants
+from detect.studies.commands import _short, command, member, portable, settings, variants
 from detect.studies.records import collect
 
 
@@ -89,3 +89,21 @@ def test_runs_on_their_own_may_be_alike(tmp_path, make_run):
     make_run(tmp_path / "a", study=None)
     make_run(tmp_path / "b", study=None)
     assert variants_of(tmp_path) == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("written", "also"),
+    [
+        ("schedule.rate=.003", "schedule.rate=0.003"),
+        ("schedule.rate=3e-3", "schedule.rate=0.003"),
+        ("detector.size=[160, 224]", "detector.size=[160,224]"),
+        ("dataset.images={train: 4, val: 2.0}", "dataset.images={train: 4,val: 2}"),
+    ],
+)
+def test_a_value_is_one_setting_however_it_is_written(written, also):
+    assert settings([written], "a") == settings([also], "a")
+
+
+@pytest.mark.parametrize("text", ["mobilenet_v1_1.0_224", "runs/a-1.50", "1.0.0", "v2.0", "[a1.0,b]"])
+def test_a_number_within_a_name_stays(text):
+    assert settings([f"init.path={text}"], "a") == {"init.path": text, "name": "a"}

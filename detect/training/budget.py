@@ -53,15 +53,16 @@ def fitted(run: Run) -> Run:
     configured = {stage: int(OmegaConf.select(cfg, NODES[stage]).steps) for stage in stages}
     file = run.folder.shared_budget
     found = forms.read(file, FORM) if file.is_file() else None
-    saved: dict[str, Any] | None = build.replicas(run).gather(found)[
-        0
-    ]  # worker 0 may write it before another one looks
+    replicas = build.replicas(run)
+    saved: dict[str, Any] | None = replicas.gather(found)[0]  # worker 0 may write the file before another one looks
     if saved is None:
         steps = _by_minutes(run, configured) if cfg.epochs is None else _by_epochs(run, stages)
         saved = {"steps": steps, "configured": configured}
         if run.worker.is_chief:
             with replacing(file) as new:
                 new.write_text(json.dumps(saved))
+    else:
+        replicas.agree("the budget", (found or saved)["steps"])
     # A run that is extended by name (resume=RUN schedule.steps=N) has the steps that were asked for.
     steps = {s: int(n) for s, n in saved["steps"].items() if configured.get(s) == saved["configured"].get(s)}
     return replace(run, cfg=scaled(cfg, steps))

@@ -86,7 +86,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{r['macs'] / 1e9:.2f}",
             r["anchors"],
             r["proposals"] or "",
-            f"{r['images_per_second']:.1f}",
+            f"{r['images_per_second']:.{1 if r['images_per_second'] >= 1 else 2}f}",
             f"{r['build_seconds']:.0f} + {r['trace_seconds']:.0f} s",
             f"{r['peak_memory_mb'] / 1024:.1f} GB",
             "; ".join(filter(None, (CHECKED[r["backbone"]], ALSO_CHECKED.get((r["backbone"], r["detector"]))))),

@@ -22,7 +22,7 @@ from detect.data.text import printable
 from detect.errors import ConfigError, DataError, first_few
 from detect.evaluation.coco_files import write_coco
 from detect.files import expanded
-from detect.runs.dataset import read_dataset
+from detect.runs.dataset import open_dataset
 from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> None:
         dataset = found_by(expanded(source), cfg.images, cfg.score)
     else:
         refuse_inside_data(cfg, folder, "output")
-        dataset = read_dataset(cfg, cfg.decode)
+        dataset = open_dataset(cfg, cfg.decode)  # without boxes outside of the images, which no reader takes
     for line in dataset.describe():
         log.info(line)
     notes = Notes()

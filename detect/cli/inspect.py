@@ -2,7 +2,6 @@
 effect of int8 on each layer of a trained network: `detect inspect quantize run=RUN`."""
 
 import logging
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
 from detect.data.statistics import coverage, in_frame, statistics
 from detect.data.subset import evenly_spread
-from detect.data.validate import check, clean, summarise
+from detect.data.validate import check, clean, first_of_each_kind, summarise
 from detect.errors import ConfigError, DataError, counted
 from detect.files import expanded
 from detect.geometry.frame import Frame
@@ -28,8 +27,8 @@ from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
-SHOWN_FINDINGS = 20
 CLASSES_WITHOUT_DATA = 10
+COLUMNS, SHEET = 4, 1920  # pictures in a row of a contact sheet, and the pixels of a row
 
 
 @verb("inspect")
@@ -76,11 +75,8 @@ def main(cfg: DictConfig) -> None:
 
 def report_findings(findings) -> None:
     """One line for each of the first findings of a kind, then the count of each kind."""
-    shown: Counter[str] = Counter()
-    for finding in findings:
-        shown[finding.kind] += 1
-        if shown[finding.kind] <= SHOWN_FINDINGS:
-            log.info("%s", finding)
+    for finding in first_of_each_kind(findings):
+        log.info("%s", finding)
     for line in summarise(findings) or ["no findings"]:
         log.info(line)
 
@@ -90,10 +86,11 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
         chosen = evenly_spread(examples, cfg.images)
-        pictures = [draw.draw_boxes(read_image(e.path), e.boxes, e.classes, names=dataset.classes) for e in chosen]
+        drawn = (draw.draw_boxes(read_image(e.path), e.boxes, e.classes, names=dataset.classes) for e in chosen)
+        pictures = [draw.within(picture, SHEET // min(COLUMNS, len(chosen))) for picture in drawn]
         if pictures:
             draw.save(
-                folder / f"raw_{split}.png", draw.contact_sheet(pictures, 4, captions=[e.path.name for e in chosen])
+                folder / f"raw_{split}.png", draw.contact_sheet(pictures, COLUMNS, SHEET, [e.path.name for e in chosen])
             )
     if not dataset.splits["train"]:
         return
@@ -123,10 +120,11 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
         chosen = evenly_spread(examples, count)
-        pictures = [_crop(read_image(example.path), example.box) for example in chosen]
+        crops = (_crop(read_image(example.path), example.box) for example in chosen)
+        pictures = [draw.within(picture, SHEET // min(COLUMNS, len(chosen))) for picture in crops]
         captions = [f"{dataset.classes[example.label]}: {example.path.name}" for example in chosen]
         if pictures:
-            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, 4, captions=captions))
+            draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, COLUMNS, SHEET, captions))
     log.info("contact sheets are in %s", folder)
 
 

@@ -1,6 +1,7 @@
 """Makes a data set from what a format's reader found: one place for classes, subsets, duplicates, sizes and splits."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples, SourceId, Texts, joined_areas, packed_ids
-from detect.data.folder import leftovers
+from detect.data.folder import below, leftovers, split_of
 from detect.data.image_file import turned
 from detect.data.notes import Notes
 from detect.data.remembered import Facts, facts_of
@@ -131,6 +132,7 @@ class Found:
     them, for the note. classes: all class names that the source lists, in its order; None: they are sorted by name.
     unused: whether a listed class without a box stays a class. numbers: the source's number of each class.
     used: files that were read, other than pictures and their annotation files; None: other files are not looked for.
+    told: whether the annotations, or the names of their files, tell the splits; else the folders of the pictures may.
     """
 
     root: Path
@@ -141,6 +143,7 @@ class Found:
     unused: bool = True
     numbers: Mapping[str, int] | None = None
     used: Iterable[Path] | None = ()
+    told: bool = True
 
 
 def assemble(found: Found, choice: Selection) -> DetectionDataset:
@@ -168,7 +171,10 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     for split, part in records.items():
         known = facts[first : (first := first + len(part))]
         splits[split] = _examples(part, known, renamed, number, choice.exif, found.notes)
-    parts, note = _fill(splits, choice, found.origin)
+    origin = found.origin
+    if not found.told and set(splits) == {"train"} and (by_folder := _by_folder(splits["train"], found.root)):
+        splits, origin = by_folder, "folders of the pictures"
+    parts, note = _fill(splits, choice, origin)
     if found.used is not None:
         pictures = (path for part in records.values() for path in part.paths)
         sources = (source for part in records.values() for source in part.sources)
@@ -283,6 +289,19 @@ def _repeated(
             found.append(m)
         seen.add(key)
     return found
+
+
+def _by_folder(examples: Examples, root: Path) -> dict[str, Examples] | None:
+    """The images of each split as the folders of the pictures below `root` tell it.
+
+    None unless every picture lies in a folder of a split, and there are two splits or more.
+    """
+    folders = [os.path.dirname(path) for path in examples.paths]
+    split = {folder: split_of(Path(below(Path(folder), root)) / "_") for folder in dict.fromkeys(folders)}
+    if None in split.values() or len(set(split.values())) < 2:
+        return None
+    of = np.array([SPLITS.index(split[folder] or "") for folder in folders])
+    return {name: examples.take(np.flatnonzero(of == k)) for k, name in enumerate(SPLITS) if (of == k).any()}
 
 
 def _fill(given: Mapping[str, Examples], choice: Selection, origin: str) -> tuple[dict[str, Examples], str]:

@@ -16,7 +16,7 @@ from detect.files import expanded
 SPLIT_FOLDERS = {
     "train": ("train", "training", "trainset", "train_set"),
     "val": ("val", "valid", "validation", "validate", "valset", "val_set", "dev", "eval"),
-    "test": ("test", "testing", "testset", "test_set"),
+    "test": ("test", "testing", "testset", "test_set", "test-dev", "test_dev", "testdev"),
 }
 """Common names of the folders of each split, in lower case."""
 
@@ -39,8 +39,13 @@ def split_named(name: str) -> str | None:
 def split_of(path: Path) -> str | None:
     """The split that the words of a relative path speak for, the last one first: `a/instances_val2017.json` is val."""
     plain = "/".join("".join(c if c.isalpha() else " " for c in part) for part in path.with_suffix("").parts)
-    words = plain.replace("/", " ").split()
+    words = re.sub(r"\btest dev\b", "test", plain.casefold().replace("/", " ")).split()
     return next((split for word in reversed(words) if (split := split_named(word))), None)
+
+
+def split_of_file(file: Path) -> str | None:
+    """The split that the name of a file speaks for, or else that of its folder; None if neither does."""
+    return split_of(Path(file.name)) or split_named(Path(os.path.abspath(file)).parent.name)
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """Pictures in one folder per class: a data set for a classifier without a detector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detect.config.legal_values import HeldOut
@@ -31,7 +31,7 @@ def read_image_folder(
     folder, own = existing_folder(root), Notes()
     top = _inner(folder)
     places = split_folders(top)
-    if "train" not in places:
+    if "train" not in places or _is_a_class(places, top):
         places = {"train": top}
     found = {split: _class_folders(place, own) for split, place in places.items()}
     leftovers(folder, [p for folders in found.values() for pictures in folders.values() for p in pictures], own)
@@ -69,6 +69,12 @@ def read_image_folder(
     notes = ["classes: as given" if classes is not None else "classes: the folders' names, sorted", note]
     notes += [f"left out by dataset.classes: {first_few(left_out)}"] if left_out else []
     return ClassificationDataset(name or folder.resolve().name, names, parts, (*notes, *own.lines()))
+
+
+def _is_a_class(places: Mapping[str, Path], top: Path) -> bool:
+    """Whether a folder called train holds pictures of trains: it is beside folders of other classes."""
+    others = len(_class_folders(top, Notes())) > 1
+    return len(places) == 1 and others and bool(find_images(places["train"], recursive=False))
 
 
 def _inner(folder: Path) -> Path:

@@ -63,6 +63,7 @@ class Pictures:
     2. as a path below one of `folders`, with backslashes, percent escapes and Unicode forms made equal;
     3. by its last parts: the picture that shares most of them. A picture's name must be equal; letter case comes last;
     4. by the name without its ending, if `stems` is true.
+    Of pictures that fit equally well, those below the first of the folders win that has one of them.
     """
 
     def __init__(self, folders: Sequence[Path], notes: Notes):
@@ -124,11 +125,13 @@ class Pictures:
         if len(candidates) > 1:
             last = one_name(stem or name.name)
             shared = {
-                p: (one_name(p.stem if stem else p.name) == last, _shared_parts(p.parent.parts, name.parent.parts))
+                p: (_shared_parts(p.parent.parts, name.parent.parts), one_name(p.stem if stem else p.name) == last)
                 for p in candidates
             }
             most = max(shared.values())
             candidates = [p for p in candidates if shared[p] == most]
+            below = ([p for p in candidates if p.is_relative_to(folder)] for folder in self.folders)
+            candidates = next(filter(None, below), candidates)
         if len(candidates) > 1:
             raise DataError(
                 f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; "

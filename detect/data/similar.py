@@ -54,15 +54,17 @@ def similar_pairs(paths: Sequence[Path]) -> Iterator[tuple[int, int, int]]:
 def close_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int, int]]:
     """The places, in order, of two hashes bool [n, 256] that differ in at most DISTANCE bits, and in how many.
 
+    Each pair comes once, in no order of the pairs, and none is kept: equal images make as many pairs as n * n / 2.
+
     The bits are dealt into DISTANCE + 1 bands. Two close hashes are equal in one band at least, so only hashes that are
     equal in a band are compared (multi-index hashing, Norouzi et al. 2012, arxiv.org/abs/1307.2982). Neighbouring bits
     are alike, so the deal is random: then few unrelated images agree in a band.
     """
     dealt = np.array_split(np.random.default_rng(0).permutation(SIDE * SIDE), DISTANCE + 1)
     words = np.packbits(hashes, axis=1).view(np.uint16)
-    found = [np.zeros((0, 3), np.int64)]
+    earlier: list[np.ndarray] = []
     for band in dealt:
-        keys = hashes[:, band] @ (1 << np.arange(len(band)))
+        keys = hashes[:, band] @ (1 << np.arange(len(band), dtype=np.int16))
         order = np.argsort(keys, kind="stable")
         ends = np.searchsorted(keys[order], keys[order], side="right")
         here, step = np.arange(len(order)), 1
@@ -71,10 +73,11 @@ def close_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int, int]]:
                 first, second = order[part], order[part + step]
                 apart = _BITS[words[first] ^ words[second]].sum(axis=1)
                 near = apart <= DISTANCE
-                found.append(np.stack([first[near], second[near], apart[near]], axis=1))
+                for known in earlier:  # these pairs were found in an earlier band
+                    near &= known[first] != known[second]
+                yield from zip(first[near].tolist(), second[near].tolist(), apart[near].tolist(), strict=True)
             step += 1
-    for i, k, apart in np.unique(np.concatenate(found), axis=0).tolist():
-        yield i, k, apart
+        earlier.append(keys)
 
 
 def _hash(path: Path) -> np.ndarray:

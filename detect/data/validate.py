@@ -1,7 +1,7 @@
 """Checks every image and every box of a data set before training, and names the file of each problem."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -20,6 +20,7 @@ from detect.geometry import boxes as box_ops
 
 # A box of rounded numbers may exceed the image by its rounding error. It is clipped without a finding.
 ROUNDING = 1.0
+SHOWN = 20  # findings of a kind that are shown one by one
 
 
 @dataclass(frozen=True)
@@ -263,6 +264,17 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
             )
             findings.append(Finding("similar-classes", "train", Path(dataset.name), detail, "warning"))
     return findings
+
+
+def first_of_each_kind(findings: Iterable[Finding]) -> list[Finding]:
+    """The first SHOWN findings of each kind: there may be one for each box."""
+    shown: Counter[str] = Counter()
+    found = []
+    for finding in findings:
+        shown[finding.kind] += 1
+        if shown[finding.kind] <= SHOWN:
+            found.append(finding)
+    return found
 
 
 def summarise(findings: Iterable[Finding]) -> list[str]:

@@ -201,9 +201,9 @@ def _nearest(paths: Sequence[Path]) -> Mapping[int, tuple[int, int]]:
     nearest: dict[int, tuple[int, int]] = {}
     for i, k, bits in similar_pairs(paths):
         for place, twin in ((i, k), (k, i)):
-            if place not in nearest or bits < nearest[place][1]:
-                nearest[place] = (twin, bits)
-    return nearest
+            if place not in nearest or (bits, twin) < nearest[place]:
+                nearest[place] = (bits, twin)
+    return {place: (twin, bits) for place, (bits, twin) in nearest.items()}
 
 
 def _thousandths(example: Example) -> np.ndarray:

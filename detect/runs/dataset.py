@@ -11,7 +11,7 @@ from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.subset import limit
 from detect.data.text import printable
-from detect.data.validate import check, clean
+from detect.data.validate import check, clean, first_of_each_kind, summarise
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
 from detect.runs.folder import RunFolder
@@ -25,10 +25,13 @@ def open_dataset(
 ) -> DetectionDataset:
     """Reads, checks and cleans the data set: `read_dataset`, then `clean`, whose findings are logged."""
     dataset, findings = clean(read_dataset(cfg, decode, before_decoding))
-    for finding in findings:
+    shown = first_of_each_kind(findings)
+    for finding in shown:
         log.warning(
             "%s %s: %s (%s)", finding.kind, printable(finding.path.name), printable(finding.detail), finding.action
         )
+    for line in summarise(findings) if len(shown) < len(findings) else ():
+        log.warning("in all: %s", line.strip())
     return dataset
 
 

@@ -216,7 +216,7 @@ def test_folders_of_splits(tmp_path):
         ({"shapes": [shape(points=[(1, 2), (3, "x")])]}, r"points\[1\] is \[3, 'x'\]; it must be two finite numbers"),
         ({"shapes": [shape(points=[(1, 2), (3, float("nan"))])]}, r"points\[1\] is \[3, nan\]"),
         ({"shapes": [shape(difficult="perhaps")]}, "difficult is 'perhaps'; it must be true or false"),
-        ({"shapes": [shape(flags={"difficult": 7})]}, "flags: difficult is 7; it must be true or false"),
+        ({"shapes": [shape(flags={"difficult": -7})]}, "flags: difficult is -7; it must be true or false"),
     ],
 )
 def test_bad_values_are_named_with_file_and_shape(tmp_path, change, message):

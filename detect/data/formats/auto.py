@@ -11,7 +11,7 @@ from typing import Any
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of
+from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of_file
 from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_xml, yolo
 from detect.data.split import HELD_OUT
 from detect.data.text import first_bytes
@@ -65,7 +65,7 @@ def read_auto(
 
     root: folder of the data set, or the file that describes it, such as a data.yaml. If the folder holds nothing but
         one folder, that one is read; but if its name is that of val or test, its images are this split. The name of a
-        COCO json and that of its folder tell its split.
+        file and that of its folder tell its split.
     Other arguments: `detect.data.assemble.Selection`. The keys of one format need that format's option.
     Raises DataError if no format fits, or if two fit.
     """
@@ -88,6 +88,8 @@ def recognised(folder: Path) -> tuple[str, str]:
     for made, source in MADE_FROM.items():
         if source in found and made in found:
             found[source] += f"; not used: {found.pop(made)}, which tools make from these files"
+    if not found and (why := yolo.recognise_inside(folder)):
+        return "yolo", why
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
@@ -130,8 +132,7 @@ def _arguments(kind: str, place: Path) -> dict[str, Any]:
     file = Path(os.path.abspath(place))
     inner = file.parent.name.lower() in voc.ANNOTATIONS
     folder = file.parent.parent if inner else file.parent
-    split = split_of(Path(file.name)) or split_named(file.parent.name) or "train"
-    return {"root": folder, split: str(file.relative_to(folder))}
+    return {"root": folder, split_of_file(file) or "train": str(file.relative_to(folder))}
 
 
 def _inner(folder: Path) -> Path:

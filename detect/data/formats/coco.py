@@ -2,14 +2,15 @@
 
 import json
 import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, folders_of, listed_once, split_of
+from detect.data.folder import below, existing_folder, find_files, folders_of, listed_once, split_of
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.json_lists import Irregular, entries
 from detect.data.notes import Notes
@@ -69,7 +70,10 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
         beside = [existing_folder(folder / inside, f"dataset.images.{split}")] if inside else [file.path.parent, folder]
         records[split] = file.records(folder, _pictures(beside, split, folder, notes))
     origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
-    return Found(folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=files.values())
+    told = set(files) != {"train"} or split_of(Path(below(files["train"], folder))) is not None
+    return Found(
+        folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=files.values(), told=told
+    )
 
 
 def recognise(folder: Path) -> str | None:
@@ -122,19 +126,37 @@ def _is_coco(path: Path) -> bool:
             text = file.read(1 << 20)
             file.seek(max(0, size - (1 << 20)))
             text += file.read()
+            return _has_keys(file, text, size)
     except OSError:
         return False
+
+
+def _has_keys(file: BinaryIO, text: bytes, size: int) -> bool:
+    """Whether a json of so many bytes has the lists of a COCO file. text: its first and last bytes."""
     text = text.replace(b"\0", b"")
-    found = sum(f'"{key}"'.encode() in text for key in KEYS)
-    return found == len(KEYS) or (size > 2 << 20 and found == len(KEYS) - 1 and b'"bbox"' in text)
+    missing = [f'"{key}"'.encode() for key in KEYS if f'"{key}"'.encode() not in text]
+    if missing and size > 2 << 20 and b'"bbox"' in text:  # a list may begin between both ends
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            return all(whole.find(key) >= 0 for key in missing)
+    return not missing
 
 
 def _titles(contents: Mapping[str, CocoFile]) -> dict[str, int]:
-    """Number of each class, in the order of the numbers. The first file with a class decides; others are noted."""
+    """Number of each class, in the order of the numbers. The first file with a class decides; others are noted.
+
+    Files that number their classes separately may give one number to two classes: the later one gets a free number.
+    """
     numbers: dict[str, int] = {}
+    free = 1 + max((number for file in contents.values() for number in file.numbers.values()), default=0)
     for file in contents.values():
         for key, title in file.categories.items():
-            if numbers.setdefault(title, file.numbers[key]) != file.numbers[key]:
+            if title not in numbers and file.numbers[key] in numbers.values():
+                file.notes.add(
+                    "classes whose id another class has in another file, so that results carry a new one",
+                    f"{title} in {file.path.name}: {free}, not {file.numbers[key]}",
+                )
+                numbers[title], free = free, free + 1
+            elif numbers.setdefault(title, file.numbers[key]) != file.numbers[key]:
                 kind = "categories with other ids than in the first file, whose ids results carry"
                 file.notes.add(kind, f"{title} in {file.path.name}: {file.numbers[key]}, not {numbers[title]}")
     return dict(sorted(numbers.items(), key=lambda item: item[1]))

@@ -12,7 +12,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of
+from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file
 from detect.data.formats.corners import around_turned, refuse_shares
 from detect.data.formats.values import CROWD, finite, flag
 from detect.data.formats.voc_xml import parse_xml
@@ -85,13 +85,13 @@ def read_cvat(
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
         refuse_shares(path, np.array([box for image in images for box in image.boxes]))
-        whole = None if path == place else split_of(path.relative_to(folder))
+        whole = split_of_file(path) if path == place else split_of(path.relative_to(folder))
         by_subset = _by_subset(images)
         origins |= dict.fromkeys(["subsets"] if by_subset else ["names of files and folders"] if whole else [])
         for split, here in _splits(images, None if by_subset else whole, by_subset, notes).items():
             records.setdefault(split, []).extend(_records(path, folder, here, owners, notes))
     origin = ", ".join(origins) or "none given"
-    found = Found(folder, records, origin, notes, list(labels) or None, unused=False, used=paths)
+    found = Found(folder, records, origin, notes, list(labels) or None, unused=False, used=paths, told=bool(origins))
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of
+from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
 from detect.data.formats.values import CROWD, finite, flag
 from detect.data.image_file import IMAGE_SUFFIXES
@@ -109,19 +109,20 @@ def read_csv(
     """
     notes, place = Notes(), expanded(root)
     if place.is_file():
-        folder, files = place.parent, {"train": place}
+        folder, files = place.parent, {split_of_file(place) or "train": place}
     else:
         folder = existing_folder(root)
         files = find_csvs(folder)
     voc: list[tuple[str, list[list[float]], tuple[int, int] | None]] = []
     content: dict[str, tuple[bool, dict[Path, Rows]]] = {}
+    told = set(files) != {"train"} or split_of(Path(below(files["train"], folder))) is not None
     origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
         content[split] = header, items
         if len(files) == 1 and any(split_named(rows.split) for rows in items.values()):
             content = {name: (header, part) for name, part in _by_column(items, split, notes).items()}
-            files, origin = dict.fromkeys(content, path), f"the column of splits of {path.name}"
+            files, origin, told = dict.fromkeys(content, path), f"the column of splits of {path.name}", True
         elif any(rows.split for rows in items.values()):
             notes.add("not used, columns of CSV files", f"that of splits in {path.name}")
         voc += [(picture.name, rows.corners, rows.size) for picture, rows in items.items() if header]
@@ -140,7 +141,7 @@ def read_csv(
         ]
         for split, (header, items) in content.items()
     }  # fmt: skip
-    found = Found(folder, records, origin, notes, used=files.values())
+    found = Found(folder, records, origin, notes, used=files.values(), told=told)
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, split_of
+from detect.data.folder import existing_folder, find_files, split_of, split_of_file
 from detect.data.formats.label_map import LabelMap, is_label_map, read_label_map
 from detect.data.formats.tfrecord_cache import unpacked
 from detect.data.notes import Notes
@@ -73,7 +73,7 @@ def read_tfrecord(
     """
     notes, place = Notes(), expanded(root)
     if place.is_file():
-        folder, files = place.parent, {place: "train"}
+        folder, files = place.parent, {place: split_of_file(place) or "train"}
     else:
         folder = existing_folder(root)
         files = _splits(folder, _find(folder))

@@ -5,8 +5,9 @@ import reprlib
 
 MOST = 1e9
 """The largest number of pixels that is legal: no image has as many in a row."""
-NO, YES = ("", "0", "0.0", "false", "no", "none"), ("1", "1.0", "true", "yes")
-"""The values of a flag, as text in lower case."""
+NO, YES = ("", "false", "no"), ("true", "yes")
+UNSAID = ("none", "null", "nil", "n/a", "na", "unspecified", "unknown", "undefined", "__undefined__")
+"""The values of a flag as text in lower case, and those of tools for a flag that nobody has set."""
 
 CROWD = ("difficult", "crowd", "is_crowd", "iscrowd", "ignore", "group_of", "is_group_of", "groupof", "isgroupof")
 """Names of flags, in lower case, that make an object crowd: it is neither trained nor scored."""
@@ -28,11 +29,14 @@ def finite(value: object) -> float | None:
 
 
 def flag(value: object) -> bool | None:
-    """A flag that is true or false, 1 or 0, or text that is one of them; null is false. None for anything else."""
+    """A flag that is true or false, a level from 0, or text that is one of them; null and words for a flag that nobody
+    has set are false. None for anything else."""
     if value is not None and not isinstance(value, bool | int | float | str):
         return None
     word = "" if value is None else str(value).strip().lower()
-    return True if word in YES else False if word in NO else None
+    if (level := finite(word)) is not None:
+        return level > 0 if level >= 0 else None
+    return True if word in YES else False if word in (*NO, *UNSAID) else None
 
 
 def short(value: object) -> str:

@@ -20,8 +20,6 @@ ROOT = re.compile(rb"<([\w.-]+:)?annotation[\s>]", re.IGNORECASE)
 """The root element of a file."""
 OURS = "detect convert"
 """What `<source><annotation>` says in the files of this program: their corners are inclusive and count from 1."""
-UNSAID = ("null", "nil", "n/a", "na", "unspecified", "unknown", "undefined")
-"""Words of a flag without a value, in lower case, beside those of `detect.data.formats.values.flag`."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _hull(item: ElementTree.Element, where: str) -> Corners:
 def _flags(item: ElementTree.Element, where: str) -> dict[str, bool]:
     """The flags of an object that its elements or its attributes tell: `deleted`, and those of `CROWD`.
 
-    A flag may be a level from 0. Raises DataError for another word.
+    Raises DataError for what is no flag.
     """
     told = [(e.tag, e.text) for e in item]
     told += [(e.findtext("name") or "", e.findtext("value")) for e in item.iterfind("attributes/attribute")]
@@ -169,8 +167,7 @@ def _flags(item: ElementTree.Element, where: str) -> dict[str, bool]:
         tag, text = one_name(name).lower(), one_name(given or "")
         if tag not in (*CROWD, "deleted"):
             continue
-        level = finite(text)
-        value = flag("" if text.lower() in UNSAID else text) if level is None or level < 0 else level > 0
+        value = flag(text)
         if value is None:
             raise DataError(f"{where}: <{tag}> is '{text[:80]}'; it must be 0 or 1")
         flags[tag] = flags.get(tag, False) or value

@@ -16,7 +16,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, find_images
+from detect.data.folder import below, existing_folder, find_files, find_images
 from detect.data.formats.yolo_listing import (
     IMAGES,
     KEYS,
@@ -68,7 +68,7 @@ def read_yolo(
     if named and place.parent.name in ("", ".."):  # the name of its folder tells what it is
         place = Path(os.path.abspath(place))
     path = place if named else _description(existing_folder(root))
-    listing = listing_of(path, notes, None if named else place)
+    listing = listing_of(path, notes, place if path.parent == place else None)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)
     labels = _Labels(listing, notes)
     records = {}
@@ -95,27 +95,41 @@ def read_yolo(
 
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
-    try:
-        path = _description(folder)
-    except DataError:
-        return None
-    return f"{path.name}, which names classes and pictures of YOLO labels"
+    found = _descriptions(folder)
+    return f"{found[0].name}, which names classes and pictures of YOLO labels" if len(found) == 1 else None
+
+
+def recognise_inside(folder: Path) -> str | None:
+    """Why a folder holds a data set of this format in a folder inside it, or None."""
+    found = _inside(folder)
+    return f"{below(found[0], folder)}, which names classes and pictures of YOLO labels" if len(found) == 1 else None
 
 
 def _description(folder: Path) -> Path:
-    """The file that describes the data set of a folder: a yaml, Darknet's .data, or a list of classes."""
-    found = [folder / n for n in YAMLS if (folder / n).is_file()][:1]
-    candidates = [*find_files(folder, {".yaml", ".yml"}, recursive=False), *find_files(folder, {".data"}, False)]
-    found = found or [path for path in candidates if _describes(path)]
-    if not found:
-        lists = [*class_lists(folder), *find_files(folder, {".names"}, recursive=False)]
-        found = lists[:1] if lists and _has_labels(folder, lists) else []
+    """The file that describes the data set of a folder. It may be in a folder inside, if it is the only one there."""
+    found = _descriptions(folder) or _inside(folder)
     if len(found) != 1:
-        having = f"it has {first_few([p.name for p in found])}; name one" if found else "it has none of these"
+        names = first_few([below(path, folder) for path in found])
+        having = f"it has {names}; name one" if found else "it has none of these"
         raise DataError(
             f"dataset.root={folder}: the folder must have one data.yaml (or obj.data, or classes.txt), but {having}"
         )
     return found[0]
+
+
+def _descriptions(folder: Path) -> list[Path]:
+    """The files that may describe the data set of a folder: a yaml, Darknet's .data, or a list of classes."""
+    found = [folder / n for n in YAMLS if (folder / n).is_file()][:1]
+    candidates = [*find_files(folder, {".yaml", ".yml"}, recursive=False), *find_files(folder, {".data"}, False)]
+    found = found or [path for path in candidates if _describes(path)]
+    if found:
+        return found
+    lists = [*class_lists(folder), *find_files(folder, {".names"}, recursive=False)]
+    return lists[:1] if lists and _has_labels(folder, lists) else []
+
+
+def _inside(folder: Path) -> list[Path]:
+    return [path for path in find_files(folder, {".yaml", ".yml", ".data"}) if _describes(path)]
 
 
 def _describes(path: Path) -> bool:

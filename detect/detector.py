@@ -46,6 +46,7 @@ class Detector:
     find: a list of uint8 [H, W, 3] images -> (boxes [n, 4] in pixels of the image, scores [n], classes [n]) of each.
     architecture: the meta-architecture, if the detector comes from a run.
     threshold: the scores from which its detections are shown; None if nothing was stored.
+    class_agnostic: whether boxes compete with those of all classes.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Detector:
         architecture: Any = None,
         category_ids: Sequence[int] | None = None,
         threshold: Shipped | None = None,
+        class_agnostic: bool = False,
     ):
         self.classes, self.size, self.name = tuple(classes), (int(size[0]), int(size[1])), name
         self.category_ids = tuple(category_ids or range(1, len(self.classes) + 1))
-        self.architecture, self.threshold = architecture, threshold
+        self.architecture, self.threshold, self.class_agnostic = architecture, threshold, class_agnostic
         self._find = find
 
     @classmethod
@@ -144,7 +146,8 @@ class Detector:
         moved = [None if s is None else float(to_probability(np.array(s))) for s in (stored.score, *stored.per_class)]
         threshold = replace(stored, score=moved[0] or 0.0, per_class=tuple(moved[1:]), calibration=None)
         ids = self.category_ids
-        return Detector(find, self.classes, self.size, self.name, self.architecture, ids, threshold)
+        about = (self.classes, self.size, self.name, self.architecture, ids, threshold, self.class_agnostic)
+        return Detector(find, *about)
 
     def _found(self, images: list[np.ndarray], tile: int | str | None) -> list[Found]:
         if tile is None:
@@ -161,7 +164,7 @@ class Detector:
         for start in range(0, len(windows), BATCH):
             crops = [np.ascontiguousarray(image[t:b, x:r]) for t, x, b, r in windows[start : start + BATCH]]
             parts += self._find(crops)
-        return tiles.joined(parts, windows)
+        return tiles.joined(parts, windows, self.class_agnostic)
 
     def evaluate(self, examples: Sequence[Example], tile: int | str | None = None) -> tuple[Scores, CocoEvaluator]:
         """Scores the detector on the images of a split; returns the scores, and the evaluator with all detections."""

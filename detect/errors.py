@@ -52,6 +52,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
 
 
+def score_text(value: float | None, digits: int = 3) -> str:
+    """A score as text; `n/a` if there is none, because there was nothing to score."""
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
 _JOINERS = "\u200d\u200c"  # parts of emoji and of words in some scripts
 _HARMFUL = ("Cc", "Cf", "Zl", "Zp", "Cs")
 

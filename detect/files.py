@@ -8,7 +8,8 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def expanded(path: str | Path) -> Path:
         return Path(os.path.expanduser(path))
     except TypeError:
         raise ConfigError(f"{path}: expected one path") from None
+
+
+def file_name(text: str) -> str:
+    """The text for a file name: letters, digits and `+-._` do not change, others become an underscore."""
+    return re.sub(r"[^\w.+-]+", "_", text)
 
 
 @contextlib.contextmanager
@@ -133,6 +139,25 @@ def refuse_written_by_hand(path: Path, mark: str) -> None:
 def write_json(path: Path, data: object, indent: int | None = 2) -> None:
     """Writes strict JSON atomically."""
     write_text(path, strict_json(data, indent) + "\n")
+
+
+@contextlib.contextmanager
+def json_list(path: Path) -> Iterator[Callable[[Iterable[object]], None]]:
+    """Gives a function that appends items to a list in a JSON file. The list needs no memory.
+
+    The file is written atomically at the end. After Ctrl-C or another error it holds the items until then.
+    """
+    stopped: BaseException | None = None
+    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        between = itertools.chain([""], itertools.repeat(", "))
+        file.write("[")
+        try:
+            yield lambda items: file.writelines(next(between) + strict_json(item) for item in items)
+        except BaseException as error:
+            stopped = error
+        file.write("]\n")
+    if stopped is not None:
+        raise stopped
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

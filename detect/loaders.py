@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from detect.portable.packages import MODEL
 from detect.runs.folder import DETECTOR, DETECTOR_JSON, TFLITE_MODEL, RunFolder
 from detect.tflite import detection_output, package
 from detect.training.finished import load_architecture
-from detect.weights import claims, saved_model
+from detect.weights import checkpoint, claims, saved_model
 
+log = logging.getLogger("detect")
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Find = Callable[[list[np.ndarray]], list[Found]]
 PORTABLE = (".onnx", ".xml")
@@ -39,6 +41,7 @@ class Loaded:
     architecture: Any = None
     category_ids: Sequence[int] | None = None
     threshold: Shipped | None = None
+    class_agnostic: bool = False
 
 
 def load(folder: Path, stage: str | None, class_agnostic: bool | None, threads: int | None) -> Loaded:
@@ -58,7 +61,7 @@ def load(folder: Path, stage: str | None, class_agnostic: bool | None, threads: 
 
 
 def _run(run: RunFolder, stage: str | None, class_agnostic: bool | None) -> Loaded:
-    stage = stage or run.last_stage() or DETECTOR
+    stage = stage or _usable_stage(run)
     architecture, classes = load_architecture(run, stage), run.class_names()
     if class_agnostic is not None:
         nms.set_class_agnostic(architecture.postprocess, class_agnostic)
@@ -76,7 +79,17 @@ def _run(run: RunFolder, stage: str | None, class_agnostic: bool | None) -> Load
             for image, (boxes, scores, kinds, count) in zip(images, rows, strict=True)
         ]
 
-    return Loaded(find, classes, frame.size, str(run.path), architecture, run.category_ids(), threshold)
+    together = bool(getattr(architecture.postprocess, "class_agnostic", False))
+    return Loaded(find, classes, frame.size, str(run.path), architecture, run.category_ids(), threshold, together)
+
+
+def _usable_stage(run: RunFolder) -> str:
+    """The last stage of a run; or the float stage, if the last one is not yet evaluated."""
+    last = run.last_stage() or DETECTOR
+    if checkpoint.exists(run.stage(last).best) or not checkpoint.exists(run.stage(DETECTOR).best):
+        return last
+    log.info("%s: the stage %s has no weights yet, so this is the stage %s", run.path, last, DETECTOR)
+    return DETECTOR
 
 
 def _saved_model(folder: Path, class_agnostic: bool | None) -> Loaded:
@@ -102,8 +115,7 @@ def _saved_model(folder: Path, class_agnostic: bool | None) -> Loaded:
         except (tf.errors.OpError, ValueError, TypeError, IndexError) as error:
             raise WeightsError(f"{folder}: the SavedModel can't be run: {_line(error)}") from error
 
-    ids = about.get("category_ids")
-    return Loaded(find, about["classes"], about["size"], str(folder), category_ids=ids, threshold=threshold)
+    return _of_a_file(find, about, folder, threshold)
 
 
 def _portable(file: Path, threads: int, class_agnostic: bool | None) -> Loaded:
@@ -124,11 +136,7 @@ def _portable(file: Path, threads: int, class_agnostic: bool | None) -> Loaded:
             for image, (boxes, scores, classes) in zip(images, _rows(outputs), strict=True)
         ]
 
-    about = model.about
-    threshold = _threshold(about, file)
-    return Loaded(
-        find, about["classes"], frame.size, str(file), category_ids=about.get("category_ids"), threshold=threshold
-    )
+    return _of_a_file(find, model.about, file, _threshold(model.about, file))
 
 
 def _tflite(file: Path, threads: int, class_agnostic: bool | None) -> Loaded:
@@ -144,8 +152,13 @@ def _tflite(file: Path, threads: int, class_agnostic: bool | None) -> Loaded:
         found = (detection_output.detections(settings, runner(frame.fit(image))) for image in images)
         return [frame.found(*one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
-    ids, threshold = settings.category_ids, settings.threshold
-    return Loaded(find, settings.classes, settings.size, str(file), category_ids=ids, threshold=threshold)
+    return _of_a_file(find, vars(settings), file, settings.threshold)
+
+
+def _of_a_file(find: Find, about: Mapping[str, Any], place: Path, threshold: Shipped | None) -> Loaded:
+    """The detector of an exported model. about: its description."""
+    ids, together = about.get("category_ids"), bool(about.get("class_agnostic"))
+    return Loaded(find, about["classes"], about["size"], str(place), None, ids, threshold, together)
 
 
 def _threshold(about: dict[str, Any], place: Path) -> Shipped | None:

@@ -17,16 +17,21 @@ from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 class Detector:
-    """A TFLite file that ends with detections. names: the class names, from the archive behind the file."""
+    """A TFLite file that ends with detections.
+
+    names: the class names, from the archive behind the file. keep_aspect: whether an image keeps its shape in the
+    frame, as the file's description tells, which is JSON inside it.
+    """
 
     def __init__(self, file: Path, threads: int = 1):
         content = file.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             self.names = archive.read("labels.txt").decode("utf-8").splitlines()
+        self.keep_aspect = b'"resize": "keep_aspect"' in content
         self.interpreter = Interpreter(model_content=content, num_threads=threads)
         self.run = self.interpreter.get_signature_runner()
         if "detection_boxes" not in self.run.get_output_details():
@@ -37,18 +42,34 @@ class Detector:
             raise SystemExit(f"{file}: it takes int8 images; export it without input=int8")
 
     def __call__(self, image: Image.Image, score: float) -> list[tuple[str, float, tuple[int, int, int, int]]]:
-        """(class, score, (left, top, right, bottom) in pixels) of each object with at least this score, best first."""
-        frame = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BILINEAR)
-        found = self.run(image=np.asarray(frame, self.type)[np.newaxis])
+        """(class, score, (left, top, right, bottom) in pixels) of each object with at least this score, best first.
+
+        The image is turned as its camera says (EXIF), and the pixels are those of the upright image.
+        """
+        image = ImageOps.exif_transpose(image)
+        height, width = self.used(image)
+        frame = np.zeros((1, self.height, self.width, 3), self.type)
+        frame[0, :height, :width] = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        found = self.run(image=frame)
         count = int(found["num_detections"][0])
-        scale = np.array([image.height, image.width] * 2)
-        boxes = np.clip(found["detection_boxes"][0, :count], 0, 1) * scale
-        rows = zip(boxes, found["detection_classes"][0, :count], found["detection_scores"][0, :count], strict=True)
+        shares = found["detection_boxes"][0, :count] * ([self.height / height, self.width / width] * 2)
+        boxes = np.clip(shares, 0, 1) * ([image.height, image.width] * 2)
+        real = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)  # a box may lie in the black part
+        rows = zip(
+            boxes, found["detection_classes"][0, :count], found["detection_scores"][0, :count], real, strict=True
+        )
         return [
             (self.names[int(kind)], float(sure), (round(left), round(top), round(right), round(bottom)))
-            for (top, left, bottom, right), kind, sure in rows
-            if sure >= score
+            for (top, left, bottom, right), kind, sure, inside in rows
+            if sure >= score and inside
         ]
+
+    def used(self, image: Image.Image) -> tuple[int, int]:
+        """The height and the width of the part of the frame that the image fills; the rest stays black."""
+        if not self.keep_aspect:
+            return self.height, self.width
+        scale = min(self.height / image.height, self.width / image.width)
+        return max(1, int(image.height * scale + 0.5)), max(1, int(image.width * scale + 0.5))
 
 
 def main() -> None:

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.errors import ConfigError, DataError, UserError, printable
 from detect.files import expanded
+from detect.runs import forms
 from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
@@ -32,7 +34,7 @@ def main(cfg: DictConfig) -> None:
         twice = next(one for one, folder in zip(given, folders, strict=True) if folders.count(folder) > 1)
         raise ConfigError(f"compare: {twice} is given twice; name different detectors")
     pairs = zip(given, folders, strict=True)
-    contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder)) for name, folder in pairs]
+    contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder, cfg.split)) for name, folder in pairs]
     found = compare(contenders)
     log.info("%s: %s", cfg.split, printable_table(found.lines()))
     comparison_files.write(output, found, cfg.split, image_files(folders, cfg.split))
@@ -41,10 +43,9 @@ def main(cfg: DictConfig) -> None:
 
 def place(source: Path, split: str) -> Path:
     """The folder of a scored split: of a run, of `detect evaluate`, or of an exported model that it has scored."""
-    from detect.evaluation.scored_files import TRUTH
+    from detect.evaluation.scored_files import TRUTH, place_of
 
-    near = source.parent if source.is_file() else source
-    folders = [near, near / "evaluation"]
+    folders = [source, place_of(source)]
     if not source.exists():
         raise ConfigError(f"runs: {source} does not exist; legal is a run folder or an exported model")
     for folder in folders if not source.is_file() else folders[1:]:
@@ -54,10 +55,14 @@ def place(source: Path, split: str) -> Path:
     raise DataError(f"{source} has no scores on {split}: make them with detect evaluate {kind}={source} split={split}")
 
 
-def level(folder: Path) -> float:
-    """The threshold of the run that a folder belongs to; else that of `predict` for a detector without one."""
+def level(folder: Path, split: str) -> float:
+    """The threshold of the detector that was scored in a folder, as `detect evaluate` stores it with the scores. Else
+    that of the run that the folder belongs to; else that of `predict` for a detector without one."""
+    from detect.evaluation.scored_files import THRESHOLD
     from detect.evaluation.thresholds import FALLBACK
 
+    if THRESHOLD in (said := evaluated(folder, split)):
+        return FALLBACK if said[THRESHOLD] is None else float(said[THRESHOLD])
     for run in (RunFolder(one) for one in (folder, *folder.absolute().parents[:2])):
         if run.is_run and run.thresholds.exists():
             stored = run.threshold(run.last_stage() or "")
@@ -65,20 +70,37 @@ def level(folder: Path) -> float:
     return FALLBACK
 
 
+def evaluated(folder: Path, split: str) -> dict[str, Any]:
+    """What `detect evaluate` stored with the scores in a folder; empty for the folder of a run."""
+    from detect.evaluation.scored_files import SCORES
+
+    scores = folder / f"{split}{SCORES}"
+    return forms.read(scores, forms.EVALUATED) if scores.is_file() else {}
+
+
 def image_files(folders: Sequence[Path], split: str) -> dict[str, Path]:
-    """The image file of each name in the files of a split, from the data set of the first run that still has it."""
+    """The image file of each name in the files of a split, from the data set of the first run that still has it.
+
+    Images of another data set may have the same names: then there is none.
+    """
     from detect.evaluation.coco_json import file_names
+    from detect.evaluation.scored_files import DATA
     from detect.runs.dataset import dataset_of
 
-    for run in (RunFolder(one) for folder in folders for one in (folder, *folder.absolute().parents[:2])):
-        if not run.is_run or not run.saved_config().get("dataset"):
-            continue
-        try:
-            paths = [example.path for example in dataset_of(run.saved_config(), decode=False).splits[split]]
-        except UserError as error:
-            log.warning("%s: no sheet of its images: %s", run.path, error)
-            continue
-        return dict(zip(file_names(paths), paths, strict=True))
+    for folder in folders:
+        data = evaluated(folder, split).get(DATA)
+        for run in (RunFolder(one) for one in (folder, *folder.absolute().parents[:2])):
+            if not run.is_run or not run.saved_config().get("dataset"):
+                continue
+            try:
+                dataset = dataset_of(run.saved_config(), decode=False)
+            except UserError as error:
+                log.warning("%s: no sheet of its images: %s", run.path, error)
+                continue
+            if data in (None, dataset.fingerprint()):
+                paths = [example.path for example in dataset.splits[split]]
+                return dict(zip(file_names(paths), paths, strict=True))
+            log.info("%s: no sheet of its images: it was scored on another data set than that of its run", folder)
     return {}
 
 

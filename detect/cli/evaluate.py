@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from detect.cli.main import verb
 from detect.errors import ConfigError
-from detect.files import expanded, read_json, write_json
+from detect.evaluation.scored_files import DATA, EXPORTED, FILE, SCORES, THRESHOLD, place_of
+from detect.files import expanded, file_name, read_json, write_json
 from detect.geometry import tiles
 from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset
 from detect.runs.folder import RunFolder
@@ -25,8 +26,6 @@ log = logging.getLogger("detect")
 
 SOURCES = ("run", "model", "detections")
 OF_DETECTORS = ("stage", "class_agnostic", "tile")
-DATA = "data"
-"""Key of `SPLIT_scores.json`: the fingerprint of the data set that was scored."""
 
 
 @verb("evaluate")
@@ -38,6 +37,8 @@ def main(cfg: DictConfig) -> float | None:
     key, source = given[0], expanded(cfg[given[0]])
     if key == "detections" and (odd := [name for name in OF_DETECTORS if cfg[name] is not None]):
         raise ConfigError(f"evaluate: {odd[0]}={cfg[odd[0]]} needs a detector; with detections=FILE leave it out")
+    if key == "model" and cfg.stage is not None:
+        raise ConfigError(f"evaluate: stage={cfg.stage} is for run=RUN; an exported model has one stage")
     if not source.exists():
         raise ConfigError(f"{key}={source}: there is no such file or folder")
     if cfg.output:
@@ -62,7 +63,6 @@ def main(cfg: DictConfig) -> float | None:
     from detect.reporting import scores as scoring  # imports TensorFlow
     from detect.reporting import suspects
     from detect.studies import run_page
-    from detect.studies.pictures import file_name
 
     detector: Detector | ResultsFile
     if key == "detections":
@@ -71,18 +71,25 @@ def main(cfg: DictConfig) -> float | None:
         detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
         dataset = dataset.with_classes(detector.classes)
     others = bool(cfg.get("dataset")) and run is not None  # the page of a run shows its own data
-    beside = source.stem if key == "detections" else dataset.name if others else None
-    data = dataset.fingerprint()
-    folder = expanded(cfg.output) if cfg.output else source.parent if source.is_file() else source
-    if not cfg.output:
-        folder = folder / "evaluation" if beside is None else _unused(folder / f"evaluation_{file_name(beside)}", data)
+    data, folder = dataset.fingerprint(), place_of(source)
+    if others and key != "detections":
+        folder = folder.with_name(f"{folder.name}_{file_name(dataset.name)}")
+    if cfg.output:
+        folder = expanded(cfg.output)
+    elif cfg.get("dataset"):
+        folder = _unused(folder, data)
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
     if run is not None and not cfg.get("dataset") and cfg.tile is None:
         keep_threshold(run, cfg, figures)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
-    write_json(folder / f"{cfg.split}_scores.json", {DATA: data} | scores)
+    about = {
+        DATA: data,
+        THRESHOLD: detector.threshold and detector.threshold.score,
+        FILE: source.name if source.is_file() and source.stem != EXPORTED else None,
+    }
+    write_json(folder / f"{cfg.split}{SCORES}", about | scores)
     log.info("pictures, scores and detections are in %s", folder)
     if key != "detections" and not cfg.get("dataset"):
         run_page.refresh(folder)
@@ -95,7 +102,7 @@ def _unused(folder: Path, data: str) -> Path:
     return next(
         place
         for place in itertools.chain([folder], others)
-        if all(read_json(file).get(DATA, data) == data for file in place.glob("*_scores.json"))
+        if all(read_json(file).get(DATA, data) == data for file in place.glob(f"*{SCORES}"))
     )
 
 

@@ -17,8 +17,8 @@ from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, examine, rea
 from detect.data.text import printable
 from detect.errors import ConfigError, DataError, Unfinished, first_few
 from detect.evaluation.annotation_file import AnnotationFile
-from detect.evaluation.coco_json import Category, ImageId, Row, categories_of, file_names, rows_of
-from detect.files import expanded, write_json
+from detect.evaluation.coco_json import Category, ImageId, categories_of, file_names, rows_of
+from detect.files import expanded, json_list
 from detect.geometry import tiles
 from detect.runs.unstarted import refuse_unwritable
 
@@ -61,7 +61,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")
     if isinstance(cfg.images, ListConfig):
         raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
-    if cfg.watch or video.is_video(str(expanded(str(cfg.images)))):
+    if cfg.watch or video.is_video(video.source_of(str(cfg.images))):
         return moving(cfg, source, folder)
     photographs = without_output(find_photographs(str(cfg.images)), folder)
     annotations = AnnotationFile(expanded(cfg.annotations)) if cfg.annotations else None
@@ -97,7 +97,7 @@ def moving(cfg: DictConfig, source: Path, folder: Path) -> None:
         raise ConfigError(f"watch={watched}: this is no folder")
     if watched and folder.resolve() == watched.resolve():
         raise ConfigError(f"output={folder}: its pictures would be taken as images; name another folder")
-    what = str(expanded(str(cfg.images)))
+    what = video.source_of(str(cfg.images))
     targets = [folder / RESULTS] if watched else video.results(what, folder)
     refuse_overwriting(folder, targets, [Path(what)], cfg.overwrite)
     if not watched:
@@ -200,26 +200,28 @@ def write(detector: "Detector", job: Job, score: float | str, tile: int | str | 
     """Draws the boxes that `Detector.shown` chooses. The JSON file holds all detections."""
     from detect.reporting import pictures
 
-    rows: list[Row] = []
     bad: list[str] = []
-    for path, name, number, target in zip(job.paths, job.names, job.ids, job.targets, strict=True):
-        try:
-            image = read_image(path)
-            (found,) = detector(image, tile=tile)
-            shown = detector.shown(found, score)
-            boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
-            pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))
-        except (DataError, OSError) as error:
-            bad.append(f"{name}: {_reason(path, error)}")
-            log.warning("%s", printable(bad[-1]))
-            continue
-        rows += rows_of(number, name, (found.boxes, found.scores, found.classes), job.categories)
-        drawn = zip(found.names, found.scores, shown, strict=True)
-        named = [f"{n} {s:.2f}" for n, s, visible in drawn if visible]
-        log.info("%s: %s", printable(name), printable(first_few(named, LISTED) or "nothing"))
-    write_json(job.folder / RESULTS, rows, indent=None)
-    done = len(job.paths) - len(bad)
-    log.info("%d pictures and %s are in %s", done, RESULTS, printable(job.folder))
+    done = 0
+    try:
+        with json_list(job.folder / RESULTS) as append:
+            for path, name, number, target in zip(job.paths, job.names, job.ids, job.targets, strict=True):
+                try:
+                    image = read_image(path)
+                    (found,) = detector(image, tile=tile)
+                    shown = detector.shown(found, score)
+                    boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
+                    pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))
+                except (DataError, OSError) as error:
+                    bad.append(f"{name}: {_reason(path, error)}")
+                    log.warning("%s", printable(bad[-1]))
+                    continue
+                append(rows_of(number, name, (found.boxes, found.scores, found.classes), job.categories))
+                done += 1
+                drawn = zip(found.names, found.scores, shown, strict=True)
+                named = [f"{n} {s:.2f}" for n, s, visible in drawn if visible]
+                log.info("%s: %s", printable(name), printable(first_few(named, LISTED) or "nothing"))
+    finally:
+        log.info("%d pictures and %s are in %s", done, RESULTS, printable(job.folder))
     if bad:
         listed = "\n  ".join(printable(line) for line in bad)
         raise Unfinished(f"{len(bad)} of {len(job.paths)} images could not be done, all others are:\n  {listed}")

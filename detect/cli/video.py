@@ -1,11 +1,13 @@
 """`detect predict` on a video, a camera or a stream, and on images that appear in a folder."""
 
+import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -13,19 +15,23 @@ import numpy as np
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_image
 from detect.data.text import printable
 from detect.errors import ConfigError, DataError, first_few
-from detect.evaluation.coco_json import Row, categories_of, rows_of
-from detect.files import write_json
+from detect.evaluation.coco_json import categories_of, rows_of
+from detect.files import expanded, json_list, strict_json, write_text
 from detect.reporting.progress import ProgressLine
 
 if TYPE_CHECKING:
     from detect.detector import Detections, Detector
 
 log = logging.getLogger("detect")
-SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+SUFFIXES = (
+    *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"),
+    *(".mts", ".m2ts", ".ts", ".3gp", ".flv", ".ogv"),
+)
 STREAMS = ("rtsp://", "rtmp://", "http://", "https://", "udp://")
 WHOLE = 0.95  # the share of the frames that a container promises, which a whole file has: some only estimate them
 RATE = 25.0  # frames a second, of a source that does not tell it
 LOOK = 0.5  # seconds between two looks into a watched folder
+REST = 20  # the results of a watched folder are written for at most one part in REST of the time
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,12 @@ class Shown:
 
     score: float | str
     tile: int | str | None
+
+
+def source_of(images: str) -> str:
+    """What `images=` names, with the user's own folder in place of `~`. The address of a stream stays as it is: a path
+    has no `//`."""
+    return images if images.startswith(STREAMS) else str(expanded(images))
 
 
 def is_video(what: str) -> bool:
@@ -75,7 +87,11 @@ def frames(capture: cv2.VideoCapture, every: int) -> Iterator[tuple[int, np.ndar
 
 def results(what: str, folder: Path) -> list[Path]:
     """The files that `predict_video` writes: the video with boxes, and COCO's results."""
-    name = f"camera{what}" if is_camera(what) else Path(what.split("?")[0]).stem or "stream"
+    if what.startswith(STREAMS):
+        address = urlsplit(what)
+        name = Path(address.path).stem or address.hostname or "stream"  # without the user and the password
+    else:
+        name = f"camera{what}" if is_camera(what) else Path(what).stem
     return [folder / f"{name}{suffix}" for suffix in (".mp4", ".json")]
 
 
@@ -90,21 +106,24 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
     total = -(-promised // every)
     target, listed = results(what, folder)
     categories = categories_of(detector.classes, detector.category_ids)
-    rows: list[dict[str, object]] = []
+    taken = frames(capture, every)
     writer, count, number, started = None, 0, -1, time.perf_counter()
     progress = ProgressLine("predict", total, 30.0)
     try:
-        for number, image in frames(capture, every):
-            (found,) = detector(image, tile=shown.tile)
-            drawn = _drawn(detector, image, found, shown.score)
-            if writer is None:
-                writer = _writer(target, rate / every, drawn.shape)
-            writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-            found_rows = rows_of(number, target.stem, (found.boxes, found.scores, found.classes), categories)
-            rows += [{**row, "seconds": round(number / rate, 3)} for row in found_rows]
-            count += 1
-            progress.update(count, {"images/s": count / (time.perf_counter() - started)})
-        if 0 < count < WHOLE * total:
+        if (first := next(taken, None)) is None:
+            raise DataError(f"images={what}: no frame can be read")
+        with json_list(listed) as append:
+            for number, image in itertools.chain([first], taken):
+                (found,) = detector(image, tile=shown.tile)
+                drawn = _drawn(detector, image, found, shown.score)
+                if writer is None:
+                    writer = _writer(target, rate / every, drawn.shape)
+                writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+                rows = rows_of(number, target.stem, (found.boxes, found.scores, found.classes), categories)
+                append({**row, "seconds": round(number / rate, 3)} for row in rows)
+                count += 1
+                progress.update(count, {"images/s": count / (time.perf_counter() - started)})
+        if count < WHOLE * total:
             log.warning("%s: it ends early, after %d of %d frames; it may be damaged", what, number + 1, promised)
     except KeyboardInterrupt:
         log.info("ended by Ctrl-C")
@@ -113,9 +132,6 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
         capture.release()
         if writer is not None:
             writer.release()
-    if not count:
-        raise DataError(f"images={what}: no frame can be read")
-    write_json(listed, rows, indent=None)
     speed = count / (time.perf_counter() - started)
     log.info("%d frames, %.1f images/s; %s and %s are in %s", count, speed, target.name, listed.name, folder)
 
@@ -175,14 +191,18 @@ def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks:
     from detect.reporting import pictures
 
     categories = categories_of(detector.classes, detector.category_ids)
-    rows: dict[Path, list[Row]] = {}
+    rows: dict[Path, str] = {}  # as JSON: a tenth of the memory
+    numbers: dict[Path, int] = {}
+    unwritten, due = False, 0.0
     seen: dict[Path, Stamp] = {}
     done: dict[Path, Stamp] = {}
     log.info("watching %s; Ctrl-C ends", printable(source))
     try:
         while looks is None or looks > 0:
-            for path in settled(source, seen, done):
+            ready = settled(source, seen, done)
+            for path in ready:
                 done[path] = seen[path]
+                number = numbers.setdefault(path, len(numbers) + 1)
                 try:
                     image = read_image(path)
                 except (DataError, OSError) as error:
@@ -190,13 +210,26 @@ def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks:
                     continue
                 (found,) = detector(image, tile=shown.tile)
                 pictures.save(folder / f"{path.name}.png", _drawn(detector, image, found, shown.score))
-                number = list(done).index(path) + 1
-                rows[path] = rows_of(number, path.name, (found.boxes, found.scores, found.classes), categories)
-                write_json(folder / "detections.json", [row for own in rows.values() for row in own], indent=None)
+                own = rows_of(number, path.name, (found.boxes, found.scores, found.classes), categories)
+                rows[path], unwritten = strict_json(own)[1:-1], True
                 rest = zip(found.names, found.scores, detector.shown(found, shown.score), strict=True)
                 named = [f"{name} {score:.2f}" for name, score, kept in rest if kept]
                 log.info("%s: %s", printable(path.name), printable(first_few(named, 4) or "nothing"))
+                if time.monotonic() >= due:
+                    unwritten, due = False, _write_results(folder, rows)
+            if unwritten and not ready:
+                unwritten, due = False, _write_results(folder, rows)
             time.sleep(LOOK)
             looks = None if looks is None else looks - 1
     except KeyboardInterrupt:
         log.info("ended by Ctrl-C: %d images, results are in %s", len(done), printable(folder))
+    finally:
+        if unwritten:
+            _write_results(folder, rows)
+
+
+def _write_results(folder: Path, rows: Mapping[Path, str]) -> float:
+    """Writes the results of all images, and returns the time when they may be written again."""
+    begun = time.monotonic()
+    write_text(folder / "detections.json", f"[{', '.join(filter(None, rows.values()))}]\n")
+    return time.monotonic() + REST * (time.monotonic() - begun)

@@ -34,7 +34,7 @@ OF_A_RUN = ("evaluate", "benchmark")
 """Verbs that take the data set of a run if none is named: their group `dataset` starts without an option."""
 
 PATHS = (
-    *("run", "model", "output", "annotations", "config", "resume", "watch", "cache", "init.path"),
+    *("run", "model", "output", "annotations", "detections", "config", "resume", "watch", "cache", "init.path"),
     *("dataset.root", "classify.dataset.root", "hydra.run.dir", "hydra.sweep.dir"),
 )
 """Keys that hold one path."""

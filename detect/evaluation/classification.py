@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detect.errors import counted, printable
+from detect.errors import counted, printable, score_text
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class ClassificationScores:
         counts = self.confusion.sum(axis=1)
         most = sorted(np.argsort(-counts, kind="stable")[:most_classes].tolist())
         width = min(40, max([5, *(len(self.classes[index]) for index in most)]))
+        top1, mean = score_text(self.top1), score_text(self.mean)
         lines = [
-            f"{counted(int(counts.sum()), 'image')}, top-1 {_figure(self.top1)}, mean of classes {_figure(self.mean)}",
+            f"{counted(int(counts.sum()), 'image')}, top-1 {top1}, mean of classes {mean}",
             "",
             f" {'class':<{width}} accuracy  images  most often taken for",
         ]
@@ -36,7 +37,7 @@ class ClassificationScores:
             name = self.classes[index]
             told = printable(name)
             short = told if len(told) <= width else told[: width - 2] + ".."
-            accuracy = _figure(self.per_class[name]["accuracy"])
+            accuracy = score_text(self.per_class[name]["accuracy"])
             lines.append(f" {short:<{width}} {accuracy:>8}{counts[index]:>8}  {self._rival(index)}"[:80].rstrip())
         if len(self.classes) > most_classes:
             lines.append(f" ... and {len(self.classes) - most_classes} more classes")
@@ -83,7 +84,3 @@ def score_classification(labels: np.ndarray, predictions: np.ndarray, classes: S
         },
         confusion=confusion,
     )
-
-
-def _figure(value: float | int | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

@@ -18,7 +18,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from detect.data.examples import Example, Examples
-from detect.errors import DataError, counted, printable
+from detect.errors import DataError, counted, printable, score_text
 from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth, whole_numbers
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
 
@@ -70,14 +70,14 @@ class Scores:
         lines = [
             f"{counted(self.images, 'image')}, {counted(boxes, 'box')}, {counted(self.detections, 'detection')}",
             "".join(f"{key:>6}" for key in self.summary),
-            "".join(f"{_figure(value):>6}" for value in self.summary.values()),
+            "".join(f"{score_text(value):>6}" for value in self.summary.values()),
         ]
         most = sorted(self.per_class, key=lambda name: -int(self.per_class[name]["boxes"] or 0))[:most_classes]
         listed = [(name, row) for name, row in self.per_class.items() if name in most]
         width = min(36, max([5, *(len(name) for name, _ in listed)]))
         lines += ["", f" {'class':<{width}}" + "".join(f"{key:>7}" for key in CLASS_FIGURES) + f"{'boxes':>9}"]
         for name, row in listed:
-            figures = "".join(f"{_figure(row[key]):>7}" for key in CLASS_FIGURES)
+            figures = "".join(f"{score_text(row[key]):>7}" for key in CLASS_FIGURES)
             lines.append(f" {_shorten(name, width):<{width}}{figures}{row['boxes']:>9}")
         if len(self.per_class) > most_classes:
             lines.append(f" ... and {len(self.per_class) - most_classes} more classes")
@@ -307,10 +307,6 @@ def _culprit(examples: Sequence[Example], scores: Scores) -> str:
 
 def _source(example: Example) -> Path:
     return example.source or example.path
-
-
-def _figure(value: float | int | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
 
 
 def _shorten(text: str, width: int) -> str:

@@ -35,6 +35,7 @@ class DetectionEvaluator:
         frame (`detect.modeling.nms`).
     frame: it resizes images to the network's input and converts boxes.
     workers: the processes that share the split; each of them gets the scores of all images.
+    exact: whether the detector sees the levels of `zoo` between two whole ones; a file that takes uint8 does not.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class DetectionEvaluator:
         batch_size: int,
         threads: int = 2,
         workers: Workers | None = None,
+        exact: bool = True,
     ):
         self.dataset, self.examples, self.frame = dataset, dataset.splits[split], frame
         self.workers = workers or Alone()
@@ -58,7 +60,7 @@ class DetectionEvaluator:
             shuffle=False,
             shard=self.workers.shard,
             resize=frame.mode,
-            exact=True,
+            exact=exact,
         )
         self.detect = self.workers.inference(detect)
 

@@ -11,10 +11,25 @@ import numpy as np
 from detect.data.examples import Example
 from detect.errors import DataError
 from detect.evaluation.matching import Detections
-from detect.files import read_json
+from detect.files import file_name, read_json
 
 LARGEST = 1e9  # pixels
-TRUTH, FOUND = "_ground_truth.json", "_detections.json"
+TRUTH, FOUND, SCORES = "_ground_truth.json", "_detections.json", "_scores.json"
+DATA, THRESHOLD, FILE = "data", "threshold", "file"
+"""Further keys in the file of the scores: the fingerprint of the data set; the score from which on the detector shows a
+box, or null; the name of an exported file that was renamed, else null."""
+EXPORTED = "model"
+"""The name of an exported file, without its suffix."""
+
+
+def place_of(model: Path) -> Path:
+    """The folder for the scores of an exported model, a file or a folder.
+
+    A file that was renamed may lie beside others, so its folder bears its name.
+    """
+    if not model.is_file():
+        return model / "evaluation"
+    return model.with_name("evaluation" if model.stem == EXPORTED else f"evaluation_{file_name(model.stem)}")
 
 
 @dataclass(frozen=True)

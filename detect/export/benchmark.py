@@ -17,12 +17,13 @@ from detect.evaluation import agreement
 from detect.evaluation.coco import CocoEvaluator
 from detect.export import timing
 from detect.export.images import photographs
+from detect.export.options import LABELS
 from detect.export.timing import Model
 from detect.files import read_json, write_csv, write_json
 from detect.geometry.frame import Frame
 from detect.portable.packages import MODEL
 from detect.runs import provenance
-from detect.runs.folder import DETECTOR, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
+from detect.runs.folder import DETECTOR, DETECTOR_JSON, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
 from detect.weights import checkpoint
 
 log = logging.getLogger("detect")
@@ -77,7 +78,9 @@ def size_of(model: Model) -> int | None:
         return None
     files = [path, path.with_suffix(".bin")] if kind == "openvino" else [path]
     if kind == "saved_model":
-        files = [file for file in path.rglob("*") if file.name != EXPORT and file.is_file()]
+        own = [path / name for name in ("saved_model.pb", "fingerprint.pb", DETECTOR_JSON, LABELS)]
+        own += [file for part in ("variables", "assets") for file in path.glob(f"{part}/**/*")]
+        files = [file for file in own if file.is_file()]
     return sum(file.stat().st_size for file in files)
 
 

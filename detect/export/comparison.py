@@ -33,6 +33,7 @@ def score(
 ) -> dict[str, Any] | None:
     """COCO's twelve metrics of run and file, on the same images of test, or else of val; None if both are empty.
 
+    Both see the same images: of whole levels if the file takes uint8 (`sees_levels`).
     architecture: the network of the file. If it is fake-quantised, the result also has `float`: the run's float stage,
     or the same weights without rounding if the run has no float stage. `float_stage` tells which.
     """
@@ -52,10 +53,17 @@ def score(
             nms.set_class_agnostic(networks["float"].postprocess, cfg.class_agnostic)
     figures = {}
     for name, network in networks.items():
-        evaluator = DetectionEvaluator(network.detect, Frame(network.size, network.resize), same, split, SCORING_BATCH)
+        frame, exact = Frame(network.size, network.resize), sees_levels(cfg)
+        evaluator = DetectionEvaluator(network.detect, frame, same, split, SCORING_BATCH, exact=exact)
         figures[name] = evaluator()[0].summary
     figures["file"] = shipped.evaluate(examples)[0].summary
     return compared(split, len(examples), figures) | origin
+
+
+def sees_levels(cfg: DictConfig) -> bool:
+    """Whether the exported model sees the levels between two whole ones, which the resize `zoo` gives: a SavedModel
+    resizes itself, and a TFLite file may take float32. All others take uint8."""
+    return cfg.format == "saved_model" or cfg.input == "float32"
 
 
 def parity(cfg: DictConfig, detector: Detector, exported: Detector, frames: Images) -> Parity:

@@ -9,6 +9,7 @@ from detect.files import expanded
 from detect.portable.packages import MODEL, require
 from detect.runs.folder import TFLITE_MODEL, RunFolder
 from detect.runs.unstarted import refuse_unwritable
+from detect.tflite.options import Options
 
 LABELS, ANCHORS = "labels.txt", "anchors.csv"  # beside the model
 SAVED_MODEL = "saved_model.pb"
@@ -50,19 +51,27 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"output={cfg.output}: name a folder; the file in it is called {file}")
     if cfg.format != "tflite":
         kinds = ("none", "qat") if cfg.format == "saved_model" else ("none",)
-        legal = {"quantization": kinds, "nms": (None, "in_graph"), "input": (None,), "heads": (None,)}
+        legal: dict[str, tuple[object, ...]] = {
+            "quantization": kinds,
+            "nms": (None, "in_graph"),
+            "input": (None,),
+            "heads": (None,),
+        }
+        legal |= {"weights": ("per_channel",), "batch": (1,)}
         given = [f"{key}={cfg[key]}" for key, values in legal.items() if cfg[key] not in values]
         if given:
             name = "a SavedModel" if cfg.format == "saved_model" else f"format={cfg.format}"
             raise ConfigError(f"{', '.join(given)} is for format=tflite; {name} is float, with its NMS inside")
         if cfg.format != "saved_model":
             require(cfg.format, f"format={cfg.format}", writes=True)
-    elif cfg.batch not in (1, None) or (cfg.batch is None and cfg.nms not in (None, "none")):
-        told = "null" if cfg.batch is None else cfg.batch
-        raise ConfigError(
-            f"batch={told}: legal are 1, and with nms=none null (any number); a SavedModel takes any number"
-        )
+    else:
+        of_tflite(cfg)
     check_target(cfg)
+
+
+def of_tflite(cfg: DictConfig) -> Options:
+    """The kind of a TFLite file. Raises ConfigError for settings that contradict each other."""
+    return Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
 
 
 def check_target(cfg: DictConfig) -> None:

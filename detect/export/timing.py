@@ -1,7 +1,8 @@
 """Times exported models beside each other: each in a process of its own, asked in turn, one at a time.
 
-`python -m detect.export.timing KIND PATH STAGE THREADS SHAPE` is such a process. It loads the model with the library of
-its format alone, so that its memory is that of a program that ships. Then each line of its standard input is one run.
+`python -m detect.export.timing KIND PATH STAGE THREADS SHAPE MODULES` is such a process. It loads the model with the
+library of its format alone, so that its memory is that of a program that ships. Then each line of its standard input is
+one run.
 """
 
 import contextlib
@@ -65,8 +66,11 @@ class Worker:
     """A process that holds one model and waits."""
 
     def __init__(self, name: str, model: Model, frame: np.ndarray, threads: int):
+        from detect.config.trust import trusted
+
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
         words = [model.kind, str(model.path), model.stage, str(threads), json.dumps(frame.shape)]
+        words.append(json.dumps(sorted(trusted())))
         self.name = name
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "detect.export.timing", *words],
@@ -102,8 +106,8 @@ class Worker:
         self.process.communicate()
 
 
-def loaded(model: Model, threads: int, frame: np.ndarray) -> Callable[[], object]:
-    """One run of a model on the frame."""
+def loaded(model: Model, threads: int, frame: np.ndarray, modules: Sequence[str] = ()) -> Callable[[], object]:
+    """One run of a model on the frame. modules: of the user's own, which the configuration of a run may name."""
     kind, path = model.kind, model.path
     if kind == "tflite":
         from detect.tflite.runner import Runner
@@ -128,7 +132,7 @@ def loaded(model: Model, threads: int, frame: np.ndarray) -> Callable[[], object
         return lambda: module.signatures["serving_default"](batch)
     from detect.detector import Detector
 
-    detector = Detector.load(path, model.stage)
+    detector = Detector.load(path, model.stage, modules)
     return lambda: detector(frame)
 
 
@@ -151,7 +155,7 @@ def serve(words: Sequence[str]) -> None:
         print(json.dumps(values), file=answers, flush=True)
 
     try:
-        run = loaded(model, threads, frame)
+        run = loaded(model, threads, frame, json.loads(words[5]))
         say()
         for line in sys.stdin.buffer:
             if line.strip() == b"memory":

@@ -13,10 +13,11 @@ from omegaconf import DictConfig
 from detect.data.dataset import DetectionDataset
 from detect.detector import Detector
 from detect.errors import ConfigError, printable
+from detect.evaluation.scored_files import FILE, SCORES
 from detect.export import comparison, images
 from detect.export import saved_model as graph
-from detect.export.options import ANCHORS, LABELS
-from detect.files import expanded, write_json
+from detect.export.options import ANCHORS, LABELS, of_tflite
+from detect.files import expanded, read_json, write_json
 from detect.geometry.frame import Frame
 from detect.portable.packages import MODEL, WRITES
 from detect.runs import provenance
@@ -65,7 +66,7 @@ def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     from detect.portable import convert  # optional packages
 
     architecture, dataset = detector.architecture, images.data_of(cfg)
-    source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
+    source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
     about = convert.describe(architecture, detector.classes, detector.name, detector.category_ids, detector.threshold)
     content = convert.to_onnx(architecture, about)
     with tempfile.TemporaryDirectory() as place:
@@ -117,10 +118,12 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     """Writes a TFLite file, its labels, and export.json."""
 
     architecture = detector.architecture
-    options = package.Options(cfg.quantization, cfg.weights, cfg.nms or "none", cfg.input, cfg.heads, cfg.batch)
+    options = of_tflite(cfg)
     settings = Settings.of(architecture, detector.classes, options.nms, detector.category_ids, detector.threshold)
     dataset = images.data_of(cfg)
-    source, real, training = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize, exact=True))
+    exact = comparison.sees_levels(cfg)
+    frame = Frame(architecture.size, architecture.resize, exact)
+    source, real, training = images.images_of(cfg, dataset, frame)
     plain = package.Options(nms=options.nms, batch=options.batch)
     in_float = finished.float_twin(RunFolder(expanded(cfg.run))) if options.quantize == "qat" else architecture
     reference = package.build(in_float.model, settings, plain)
@@ -146,10 +149,11 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
 def put(new: Path, folder: Path) -> None:
     """Moves a finished model into the folder of the export, where its files replace those of an earlier one.
 
-    They are copied beside the folder first: a disk that is full leaves the earlier model whole.
+    They are copied into a folder inside it first: a disk that is full leaves the earlier model whole, and the folder
+    may be the only one of its disk that can be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as place:
         copied = shutil.copytree(new, Path(place) / "new")
         for file in [path for path in copied.rglob("*") if path.is_file()]:
             target = folder / file.relative_to(copied)
@@ -166,12 +170,21 @@ def judge(cfg: DictConfig, *problems: str | None) -> None:
         log.warning(found)
 
 
+def scored_folders(folder: Path) -> list[Path]:
+    """The folders in which `detect evaluate` wrote scores of the model in a folder, not of a renamed one beside it."""
+    files = [file for file in sorted(folder.glob(f"evaluation*/*{SCORES}")) if not read_json(file).get(FILE)]
+    return list(dict.fromkeys(file.parent for file in files))
+
+
 def write_beside(cfg: DictConfig, folder: Path, classes: Sequence[str], report: dict[str, Any]) -> None:
     """Writes the class names and `export.json` beside the model; `steps` are those of the run, which may be extended
     later. Scores of a model that was there before go away."""
-    for scored in filter(Path.is_dir, folder.glob("evaluation*")) if (folder / EXPORT).exists() else ():
+    for scored in scored_folders(folder) if (folder / EXPORT).exists() else ():
         log.info("removed %s, the scores of the earlier model", scored)
-        shutil.rmtree(scored)
+        if scored.is_symlink():
+            scored.unlink()
+        else:
+            shutil.rmtree(scored)
     (folder / LABELS).write_text("\n".join(map(printable, classes)) + "\n", encoding="utf-8")
     run = summary_of(RunFolder(expanded(cfg.run)).summary, {}) or {}
     write_json(folder / EXPORT, {**report, "steps": run.get("steps")})

@@ -47,12 +47,12 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
-def joined(parts: Sequence[Found], windows: Sequence[Window]) -> Found:
+def joined(parts: Sequence[Found], windows: Sequence[Window], class_agnostic: bool = False) -> Found:
     """What is found in the windows, in pixels of the picture, best first, each object once.
 
     parts: boxes [n, 4] in pixels of the window, scores [n], classes [n]. Of two boxes of a class, the worse is dropped
     if the intersection is at least COVERED of the smaller one: a part of an object, cut by the edge of a tile, lies in
-    the box of the whole.
+    the box of the whole. class_agnostic: boxes compete with those of all classes.
     """
     offsets = [np.array([top, left, top, left], np.float32) for top, left, _, _ in windows]
     moved = [part[0].reshape(-1, 4) + offset for part, offset in zip(parts, offsets, strict=True)]
@@ -60,8 +60,9 @@ def joined(parts: Sequence[Found], windows: Sequence[Window]) -> Found:
     scores, classes = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     order = np.argsort(-scores, kind="stable")
     keep = np.zeros(len(order), bool)  # in that order
-    for kind in np.unique(classes):
-        places = np.flatnonzero(classes[order] == kind)
+    group = np.zeros_like(classes) if class_agnostic else classes
+    for kind in np.unique(group):
+        places = np.flatnonzero(group[order] == kind)
         rivals, count = np.empty((len(places), 4), np.float32), 0
         for place in places:
             box = boxes[order[place]]

@@ -102,8 +102,9 @@ def _openvino(file: Path, threads: int) -> Portable:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{beside}, which names the classes, can't be read: {error}") from error
     about = _description(text, str(beside))
+    written = {Path(name).suffix: digest for name, digest in about.get("sha256", {}).items()}  # a user may rename both
     for place in (file, file.with_suffix(".bin")):
-        if about.get("sha256", {}).get(place.name) != sha256_of(place):
+        if written.get(place.suffix) != sha256_of(place):
             raise WeightsError(f"{place}: it is not what it was when the model was written")
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     try:

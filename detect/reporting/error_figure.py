@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from detect.errors import score_text
 from detect.evaluation.error_split import KINDS, SIZES, ErrorSplit
 from detect.reporting.figures import line_color, new_figure, render, short
 
@@ -24,8 +25,8 @@ def error_figure(split: ErrorSplit, most_classes: int = 12) -> np.ndarray:
     labels = [f"{kind} ({split.counts[kind]})" for kind in KINDS] + ["false positives", "false negatives"]
     left.set_yticks(places, labels)
     left.invert_yaxis()
-    told = "n/a" if split.ap50 is None else f"{split.ap50:.3f}"
-    left.set(title="errors (their number), by size of the object", xlabel=f"gain of AP50 without them; AP50 is {told}")
+    left.set_title("errors (their number), by size of the object")
+    left.set_xlabel(f"gain of AP50 without them; AP50 is {score_text(split.ap50)}")
     left.set_xlim(0, max(1e-3, 1.1 * max(*split.gains.values(), *special)))
     left.legend(fontsize=8, loc="center right", framealpha=0.8)
     worst = sorted(split.by_class, key=lambda name: -max(split.by_class[name].values()))[:most_classes]

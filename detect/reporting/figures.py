@@ -185,7 +185,8 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
             if axis.lines:
                 own = ends_of[title, key]
                 top = max(own) if min(own) > shared[key] else shared[key]
-                axis.set(title=short(key, 40), xlabel="steps", ylim=(0, 1.1 * top or 1))
+                axis.set(xlabel="steps", ylabel="loss" if "loss" in key else "recall", ylim=(0, 1.1 * top or 1))
+                axis.set_title(short(key, 40), loc="left", fontsize=10)
             else:
                 axis.axis("off")
     return render(figure)

@@ -99,6 +99,14 @@ def panels(
     return np.concatenate([heading, row])
 
 
+def within(image: np.ndarray, width: int) -> np.ndarray:
+    """The picture as a cell of this width shows it, if it is larger: many large ones would need all of the memory."""
+    scale = min(width / image.shape[1], 1.5 * width / image.shape[0])
+    if scale >= 1:
+        return image
+    return _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+
+
 def contact_sheet(
     images: Sequence[np.ndarray], columns: int = 4, width: int = 1920, captions: Sequence[str] = ()
 ) -> np.ndarray:

@@ -28,6 +28,7 @@ FIGURE: Form = ("number", "null")
 ENDED: Form = {"scores": {"*": {}}}
 SCORED: Form = {"scores": {"*": {"AP": FIGURE}}}
 HISTORY: Form = [{"changed": {}}]
+EVALUATED: Form = {"data?": "text", "threshold?": "amount"}
 DATA: Form = {"classes": ["text"], "splits": {"*": {"*": "text"}}}
 
 

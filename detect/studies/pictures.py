@@ -1,12 +1,12 @@
 """The pictures of a study and their data: curves of its arms, exported files, means for TensorBoard."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from detect.files import file_name
 from detect.reporting import figures as plots
 from detect.reporting import pictures
 from detect.studies import csv_file, tensorboard_layout
@@ -59,11 +59,6 @@ def runs(finished: Sequence[FinishedRun], reported: Sequence[Reported], output: 
         tensorboard_layout.write_layout(board, [title.replace("/", "_") for title in bands])
         arms = {title: {file_name(arm): band for arm, band in of.items()} for title, of in bands.items()}
         tensorboard_layout.write_means(board, {title.replace("/", "_"): of for title, of in arms.items()})
-
-
-def file_name(text: str) -> str:
-    """The text for a file name: letters, digits and `+-._` do not change, others become an underscore."""
-    return re.sub(r"[^\w.+-]+", "_", text)
 
 
 def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:

@@ -15,7 +15,7 @@ import yaml
 
 from detect.config.tree import plain
 from detect.data.image_file import read_image
-from detect.errors import DataError, UserError, first_few
+from detect.errors import DataError, UserError, first_few, score_text
 from detect.evaluation.bootstrap import COVERAGE, RESAMPLES, Resampled, resampled
 from detect.evaluation.coco import FIGURES
 from detect.evaluation.error_split import KINDS, ErrorSplit, error_split
@@ -214,7 +214,7 @@ def scores(evidence: Sequence[Evidence]) -> Table:
     """COCO's figures on each split, AP and AP50 with their intervals."""
     rows = []
     for one in evidence:
-        cells = [_figure(one.scores.get(name)) for name in FIGURES]
+        cells = [score_text(one.scores.get(name)) for name in FIGURES]
         if one.figures:
             cells[:2] = [str(one.figures.interval(name)) for name in ("AP", "AP50")]
         rows.append((one.split, *cells))
@@ -227,7 +227,7 @@ def classes(one: Evidence, thresholds: Thresholds | None) -> Table:
     rows = []
     listed = sorted(one.scores["per_class"].items(), key=lambda item: -int(item[1].get("boxes") or 0))[:MOST_CLASSES]
     for name, row in listed:
-        cells = [_figure(row["AP"]), _figure(row["AP50"])]
+        cells = [score_text(row["AP"]), score_text(row["AP50"])]
         if one.figures and name in one.figures.figures["AP"]:
             cells = [str(one.figures.interval(key, name)) for key in ("AP", "AP50")]
         own = thresholds.reached[one.split][1].get(name) if thresholds and one.split in thresholds.reached else None
@@ -296,7 +296,7 @@ def exported(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> Table | N
         ap = about.get("scores") or {}
         times = latencies(about.get("latency_ms"))
         ms = next((f"{value:.1f}" for name, value in times.items() if not name.endswith("float32")), "n/a")
-        values = [_figure((ap.get(key) or {}).get("AP")) for key in ("file", "run")]
+        values = [score_text((ap.get(key) or {}).get("AP")) for key in ("file", "run")]
         kind = file_kind(about, folder)
         earlier = about.get("steps") not in (None, run.summary["steps"])  # the run was extended
         name = f"{folder.name} (after {about['steps']} steps)" if earlier else folder.name
@@ -336,7 +336,3 @@ def origin(run: FinishedRun) -> list[str]:
     about = run.summary
     texts = {"host": host(about), "versions": versions(about), "commit": (about.get("git") or {}).get("commit") or ""}
     return [f"{title}: {text}" for title, text in texts.items() if text]
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from detect.errors import score_text
+
 LIMIT = 0.002  # of AP, between a float or fake-quantised run and its file
 LIMITED = ("none", "qat")  # kinds of files with this limit; for other kinds the difference is only reported
 
@@ -34,9 +36,5 @@ def line(scores: Mapping[str, Any]) -> str:
     names = {"file": "file", "run": "run", "float": "float"}
     if scores.get("float_stage") == "quantized":  # not the result of float training: these weights fit their rounding
         names["float"] = "without rounding"
-    shown = [f"{name} {_figure(scores[key]['AP'])}" for key, name in names.items() if key in scores]
+    shown = [f"{name} {score_text(scores[key]['AP'], 4)}" for key, name in names.items() if key in scores]
     return f"AP on {scores['images']} {scores['split']} images: {', '.join(shown)}"
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"

@@ -15,10 +15,10 @@ from detect.quantization.calibrate import evaluation_graph
 from detect.quantization.phases import stepped
 from detect.quantization.supported_layers import KERNELS
 from detect.tflite import flatbuffer, float_layers, input_pixels, weight_only
+from detect.tflite.options import INT8
 from detect.tflite.quiet import quiet
 
 QUANTIZE = ("none", "float16", "dynamic", "ptq", "qat")
-INT8 = ("ptq", "qat")
 OUTPUT = "output"  # the name of the only output of a network without names
 TYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor] | tf.Tensor]

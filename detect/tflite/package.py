@@ -10,50 +10,19 @@ import numpy as np
 import tf_keras
 from ai_edge_litert import schema_py_generated as schema
 
-from detect.errors import ConfigError, WeightsError
+from detect.errors import WeightsError
 from detect.evaluation.sqnr import Limit
 from detect.tflite import accuracy, detection_output, edge_tpu, flatbuffer, operators, task_metadata, trial
 from detect.tflite import parity as checks
-from detect.tflite.convert import INT8, convert, float_kernels
+from detect.tflite.convert import convert, float_kernels
 from detect.tflite.metadata import Settings
+from detect.tflite.options import INT8, Options
 from detect.tflite.runner import Runner
 
 THREADS = (1, 2)
 ONE_THREAD = "  run it with 1 thread: with fewer than classes, the operation leaves one out"
 WORST = 5  # the number of layers in the table
 LAYER_FRAMES = 2  # the number of frames on which the noise of layers is measured
-
-
-@dataclass(frozen=True)
-class Options:
-    """The kind of a file: the arguments of `convert`, and `nms`, the operations after the heads.
-
-    takes, gives: None is uint8 for the image, and float32 for the heads, or int8 if an int8 file ends with its heads.
-    Raises ConfigError if decoding and suppression would get int8, or more than one image.
-    """
-
-    quantize: str = "none"
-    weights: str = "per_channel"
-    nms: str = "none"
-    takes: str | None = None
-    gives: str | None = None
-    batch: int | None = 1
-
-    def __post_init__(self):
-        ends_int8 = self.quantize in INT8 and self.nms == "none"
-        object.__setattr__(self, "takes", self.takes or "uint8")
-        object.__setattr__(self, "gives", self.gives or ("int8" if ends_int8 else "float32"))
-        if self.gives != "float32" and not ends_int8:
-            raise ConfigError(f"heads={self.gives}: quantize={self.quantize} nms={self.nms} has float32 heads")
-        if self.weights == "per_tensor" and self.quantize not in ("dynamic", "ptq"):
-            trained = "; the kernels of a qat file have the scales that they were trained with"
-            raise ConfigError(
-                f"weights=per_tensor is for quantize=dynamic and ptq, this is quantize={self.quantize}"
-                + trained * (self.quantize == "qat")
-            )
-        if self.batch not in (1, None) or (self.batch is None and self.nms != "none"):
-            told = "null" if self.batch is None else self.batch
-            raise ConfigError(f"batch={told} nms={self.nms}: legal are 1, and null (any number) with nms=none")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ import functools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from detect.cli import compare as verb
 from detect.config.compose import compose
 from detect.config.shorthand import written_out
 from detect.errors import ConfigError, DataError
@@ -158,3 +160,39 @@ def test_three_detectors_are_compared_with_the_first(tmp_path):
     values = [float(row[str(folder)]) for folder in folders]
     differences = [float(row[f"{folder} difference"]) for folder in folders[1:]]
     np.testing.assert_allclose(differences, [values[1] - values[0], values[2] - values[0]])
+
+
+def test_files_side_by_side_have_scores_of_their_own(tmp_path):
+    """The scores of a.tflite are never taken for those of b.tflite."""
+    run(tmp_path / "ship" / "evaluation_a", ALL)
+    run(tmp_path / "ship" / "evaluation", ALL[:1])
+    for name in ("a.tflite", "b.tflite", "model.tflite"):
+        (tmp_path / "ship" / name).write_bytes(b"")
+    assert verb.place(tmp_path / "ship" / "a.tflite", "test") == tmp_path / "ship" / "evaluation_a"
+    assert verb.place(tmp_path / "ship" / "model.tflite", "test") == tmp_path / "ship" / "evaluation"
+    with pytest.raises(DataError, match=r"b\.tflite has no scores on test: make them with detect evaluate model="):
+        verb.place(tmp_path / "ship" / "b.tflite", "test")
+
+
+def test_the_threshold_is_that_of_the_detector_that_was_scored(tmp_path):
+    folder = run(tmp_path / "a", ALL, threshold=0.45)
+    elsewhere = run(tmp_path / "elsewhere", ALL)
+    exported = run(folder / "tflite" / "evaluation", ALL)
+    without = run(folder / "onnx" / "evaluation", ALL)
+    for place, threshold in ((elsewhere, 0.45), (exported, 0.6), (without, None)):
+        (place / "test_scores.json").write_text(json.dumps({"threshold": threshold}))
+    assert [verb.level(place, "test") for place in (folder, elsewhere, exported, without)] == [0.45, 0.45, 0.6, 0.3]
+
+
+def test_images_of_another_data_set_are_not_drawn(tmp_path, monkeypatch):
+    """They may have the same names."""
+    splits = {"test": [SimpleNamespace(path=tmp_path / "1.png")]}
+    dataset = SimpleNamespace(splits=splits, fingerprint=lambda: "own")
+    folder = run(tmp_path / "a", ALL)
+    monkeypatch.setattr("detect.runs.dataset.dataset_of", lambda *_, **__: dataset)
+    inside = [run(folder / f"evaluation_{data}", ALL) for data in ("own", "other")]
+    for place in inside:
+        (place / "config.yaml").unlink()
+        (place / "test_scores.json").write_text(json.dumps({"data": place.name.removeprefix("evaluation_")}))
+    assert verb.image_files([folder], "test") == verb.image_files(inside[:1], "test") == {"1.png": tmp_path / "1.png"}
+    assert verb.image_files(inside[1:], "test") == {}

@@ -3,7 +3,10 @@
 import errno
 import importlib
 import json
+import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import hydra
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
+from detect.detector import Detector
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.export import images, options, writer
 
@@ -63,6 +67,39 @@ def test_a_full_disk_leaves_the_earlier_export(tmp_path, monkeypatch):
     assert (tmp_path / "old" / "saved_model.pb").read_text() == "old"
     writer.put(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "variables" / "index").read_text() == "new"
+
+
+def test_a_folder_on_another_disk(tmp_path):
+    """As in a container: the folder is a mount point, so nothing is moved into it from the folder above."""
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm")) if Path("/dev/shm").is_dir() else tmp_path
+    if os.stat(elsewhere).st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("this machine has one file system alone")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.tflite").write_text("new")
+    (tmp_path / "out").symlink_to(elsewhere)
+    try:
+        writer.put(tmp_path / "new", tmp_path / "out")
+        assert [path.name for path in elsewhere.iterdir()] == ["model.tflite"]
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+@pytest.mark.parametrize("quantize", ["none", "dynamic"])
+def test_a_run_with_the_resize_of_the_zoo(small_run, tmp_path, quantize):
+    """Its frames have levels between whole ones, but the file takes uint8: both sides see the same images."""
+    run = edited(small_run[0], tmp_path / "run", detector__resize="zoo")
+    call(f"run={run}", "format=tflite", f"quantization={quantize}", f"output={tmp_path}/out", "timings=2", "compared=2")
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert report["settings"]["resize"] == "zoo" and report["parity"]["within"]
+
+
+def test_a_run_whose_last_stage_has_no_weights_yet(small_run, tmp_path, caplog):
+    """It was killed before the first evaluation of that stage."""
+    caplog.set_level("INFO")
+    run = edited(small_run[0], tmp_path / "run")
+    (run / "quantized").mkdir()
+    assert Detector.load(run).architecture is not None
+    assert "the stage quantized has no weights yet, so this is the stage detector" in caplog.text
 
 
 def test_a_quantised_stage_that_never_trained(small_run, tmp_path):

@@ -9,6 +9,7 @@ import cv2
 import pytest
 
 from detect.cli import overrides
+from detect.detector import Detector
 from detect.errors import ConfigError, DataError, Unfinished
 from detect.evaluation.calibration import Calibration
 from detect.evaluation.thresholds import Shipped
@@ -78,6 +79,14 @@ def test_a_path_on_the_command_line_needs_no_quotes(tmp_path):
         assert overrides.first_job(command).images == images
     command = overrides.read(["images=4", "output=a,b"], "inspect")
     assert command.overrides == ("images=4", "output=a,b")
+
+
+@pytest.mark.parametrize("name", ["results (1).json", "found[1].json", "a,b.json"])
+def test_a_file_of_detections_needs_no_quotes(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("[]")
+    command = overrides.prepare(overrides.read([f"detections={name}", "dataset.root=x"], "evaluate"))
+    assert overrides.first_job(command).detections == name
 
 
 def test_images_is_one_path(planted, tmp_path):
@@ -243,3 +252,24 @@ def test_a_detector_without_a_threshold_says_what_it_takes(planted, tmp_path, ca
 def test_a_score_is_a_share_or_a_word(value):
     with pytest.raises(ConfigError, match=r"score=.* expected a number from 0 to 1 or auto or per_class"):
         overrides.prepare(overrides.read(["run=x", "images=y", f"score={value}"], "predict"))
+
+
+def test_what_was_done_before_ctrl_c_is_written(planted, tmp_path, monkeypatch):
+    run = planted({n: [([4, 4, 20, 20], 0.9, 1)] for n in range(4)})
+    for number in range(4):
+        picture(tmp_path / "photos" / f"{number}.png", number)
+    find = Detector.load(run)._find
+
+    def interrupted(images):
+        if images[0][..., 0].mean() > 19:  # of image 2
+            raise KeyboardInterrupt
+        return find(images)
+
+    monkeypatch.setattr(Detector.load(run), "_find", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call("predict", f"run={run}", f"images={tmp_path}/photos", f"output={tmp_path}/out")
+    assert written(tmp_path / "out") == ["0.png", "1.png", "detections.json"]
+    assert [row["file_name"] for row in json.loads((tmp_path / "out/detections.json").read_text())] == [
+        "0.png",
+        "1.png",
+    ]

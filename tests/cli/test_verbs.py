@@ -330,9 +330,15 @@ def test_a_folder_below_the_users_own(small_run, tmp_path, monkeypatch):
 def test_an_export_that_is_replaced_takes_its_scores_along(tmp_path):
     cfg = OmegaConf.create({"run": str(tmp_path)})
     writer.write_beside(cfg, tmp_path, ["a"], {})
-    (tmp_path / "evaluation").mkdir()
+    for name, about in (("evaluation", {}), ("evaluation_b", {"file": "b.tflite"}), ("elsewhere", {})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test_scores.json").write_text(json.dumps(about))
+    (tmp_path / "evaluation_link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "evaluation_notes").mkdir()
+    (tmp_path / "evaluation_notes" / "mine.txt").write_text("the user's own")
     writer.write_beside(cfg, tmp_path, ["a"], {})
-    assert not (tmp_path / "evaluation").exists()
+    kept = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert kept == ["elsewhere", "evaluation_b", "evaluation_notes"]
 
 
 def test_what_an_export_leaves(small_run, exported):
@@ -491,8 +497,11 @@ def test_a_file_that_is_no_export_is_refused(small_run, photographs, tmp_path):
             r"never trained with fake quantisation.* quantize=int8 init=.*detector",
         ),
         (["quantization=qat"], "never trained with fake quantisation"),
-        (["format=tflite", "batch=null", "nms=in_graph"], "batch=null: legal are 1, and with nms=none null"),
-        (["format=tflite", "batch=4"], "batch=4: legal are 1"),
+        (["format=tflite", "batch=null", "nms=in_graph"], "batch=null nms=in_graph: legal are 1, and null"),
+        (["format=tflite", "batch=4"], "batch=4 nms=none: legal are 1"),
+        (["format=tflite", "input=int8"], "input=int8 quantize=none: .* int8 needs quantize=ptq or qat"),
+        (["format=tflite", "weights=per_tensor"], "weights=per_tensor is for quantize=dynamic and ptq"),
+        (["weights=per_tensor", "batch=null"], "weights=per_tensor, batch=None is for format=tflite"),
         (["quantization=ptq"], "quantization=ptq is for format=tflite"),
         (["nms=tflite_op", "input=int8"], "nms=tflite_op, input=int8 is for format=tflite"),
         (["format=tflite", "output=x.tflite"], "name a folder"),

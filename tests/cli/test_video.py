@@ -59,7 +59,8 @@ def test_a_video_that_ends_early_is_named(planted, tmp_path, caplog):
 
 
 def test_what_is_a_video():
-    named = {"0": True, "a.MP4": True, "rtsp://host/x": True, "photos": False, "a.jpg": False, "*.png": False}
+    named = {"b.MTS": True, "c.3gp": True}
+    named |= {"0": True, "a.MP4": True, "rtsp://host/x": True, "photos": False, "a.jpg": False, "*.png": False}
     assert {name: video.is_video(name) for name in named} == named
 
 
@@ -192,3 +193,48 @@ def test_watching_ends_with_ctrl_c(planted, tmp_path, caplog, monkeypatch, reque
     assert sorted(path.name for path in output.iterdir()) == ["a.png.png", "b.png.png", "detections.json"]
     assert {row["file_name"] for row in json.loads((output / "detections.json").read_text())} == {"a.png", "b.png"}
     assert "ended by Ctrl-C: 3 images" in caplog.text and "bad.png: " in caplog.text
+
+
+def test_the_address_of_a_stream_stays_as_it_is(monkeypatch, tmp_path):
+    opened = []
+
+    def refuse(what):
+        opened.append(what)
+        raise DataError("no camera here")
+
+    monkeypatch.setattr(video, "open_video", refuse)
+    addresses = ["rtsp://me:secret@host:554/live?a=1", "http://host/film.mp4"]
+    for address in addresses:
+        with pytest.raises(DataError, match="no camera here"):
+            call("predict", "run=x", f"images='{address}'", f"output={tmp_path}")
+    assert opened == addresses
+    written = [video.results(address, tmp_path)[1].name for address in (*addresses, "rtsp://me:secret@host")]
+    assert written == ["live.json", "film.json", "host.json"]
+
+
+def test_a_video_without_a_frame_leaves_earlier_results(planted, tmp_path, monkeypatch):
+    run, source = planted(FOUND), film(tmp_path / "film.mp4", [1])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/film.json").write_text("earlier")
+    monkeypatch.setattr(video, "frames", lambda *_: iter(()))
+    with pytest.raises(DataError, match="no frame can be read"):
+        call("predict", f"run={run}", f"images={source}", f"output={tmp_path}/out", "overwrite=true")
+    assert (tmp_path / "out/film.json").read_text() == "earlier"
+
+
+def test_the_results_of_a_watched_folder_are_not_written_for_each_image(planted, tmp_path, monkeypatch):
+    """With many images, that would take longer than all else."""
+    monkeypatch.setattr(video, "LOOK", 0.0)
+    monkeypatch.setattr(video, "REST", 1e6)
+    run, written, write_text = planted(FOUND), [], video.write_text
+
+    def counted(path, text):
+        written.append(len(json.loads(text)))
+        write_text(path, text)
+
+    monkeypatch.setattr(video, "write_text", counted)
+    for number in range(8):
+        picture(tmp_path / "in" / f"{number}.png", 1)
+    (tmp_path / "out").mkdir()
+    video.watch(Detector.load(run), tmp_path / "in", tmp_path / "out", video.Shown(0.0, None), looks=3)
+    assert written == [1, 8]

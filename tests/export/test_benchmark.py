@@ -2,12 +2,15 @@
 
 import importlib
 import json
+import shutil
 
 import hydra
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
+from detect.config.trust import trusting
 from detect.errors import ConfigError, WeightsError
 from detect.export import benchmark, timing
 from detect.export.timing import Model
@@ -88,3 +91,30 @@ def test_a_run_and_its_file(small_run, tmp_path):
     assert file["AP"] == pytest.approx(run["AP"], abs=1e-3) and file["partners"] > 0.95
     assert file["threads"]["1"]["memory_mb"] < run["threads"]["1"]["memory_mb"] / 2
     assert (tmp_path / "out/benchmark.csv").read_text().startswith("name,kind,bytes,AP,partners,")
+
+
+def test_the_size_of_a_saved_model_is_what_ships(tmp_path):
+    for name in ("saved_model.pb", "variables/variables.index", "detector.json", "labels.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * 10)
+    for name in ("export.json", "evaluation/test_worst.png", "predictions/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * 1000)
+    assert benchmark.size_of(Model("saved_model", tmp_path)) == 40
+
+
+def test_the_process_of_a_run_may_use_the_modules_that_were_named(small_run, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("events*", "*.png"))
+    cfg = OmegaConf.load(run / "config.yaml")
+    target = cfg.backbone._target_
+    cfg.backbone._target_ = "my_own_net.Net"
+    OmegaConf.save(cfg, run / "config.yaml")
+    module, _, name = target.rpartition(".")
+    (tmp_path / "my_own_net.py").write_text(f"from {module} import {name}\n\n\nclass Net({name}):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    frame = np.zeros((96, 96, 3), np.uint8)
+    with pytest.raises(WeightsError, match="my_own_net"):
+        timing.measure({"run": Model("run", run)}, frame, 1, 2)
+    with trusting(["my_own_net"]):
+        assert timing.measure({"run": Model("run", run)}, frame, 1, 2)["run"]["ms"] > 0

@@ -97,3 +97,16 @@ def test_a_detector_that_shrinks_finds_small_objects_in_tiles():
     assert len(detector(image)[0].scores) == 0
     (found,) = detector(image, tile="auto")
     np.testing.assert_array_equal(found.boxes, [[300, 400, 310, 410]])
+
+
+@pytest.mark.parametrize("together, kinds", [(False, [2, 1]), (True, [2])])
+def test_an_object_gets_one_class_if_all_classes_compete(together, kinds):
+    """The whole picture gives it class 1, and its first tile class 2."""
+    box, nothing = np.array([[0, 0, 10, 10]], np.float32), np.zeros((0, 4), np.float32)
+    parts = [(box, np.array([0.5]), np.array([1])), (box, np.array([0.8]), np.array([2]))]
+    windows = [(0, 0, 64, 64), *tiles.places(64, 64, 32)]
+    parts += [(nothing, np.zeros(0), np.zeros(0, int))] * (len(windows) - 2)
+    assert list(tiles.joined(parts, windows, together)[2]) == kinds
+    left = iter(parts)
+    detector = Detector(lambda images: [next(left) for _ in images], "ab", (32, 32), "x", class_agnostic=together)
+    assert list(detector(np.zeros((64, 64, 3), np.uint8), tile=32)[0].classes) == kinds

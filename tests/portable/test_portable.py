@@ -3,11 +3,13 @@
 import importlib
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import hydra
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
 from detect.detector import Detector
@@ -53,6 +55,15 @@ def test_it_finds_what_the_run_finds(exported, small_run):
     for ours, theirs in zip(run(images), file(images), strict=True):
         assert len(ours.scores) == len(theirs.scores) > 0
         np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-5)
+
+
+def test_a_file_may_be_renamed(exported, tmp_path):
+    model = exported / packages.MODEL[exported.name]
+    for file in exported.glob("model.*"):
+        shutil.copy(file, tmp_path / f"cards{file.suffix}")
+    if (exported / "detector.json").exists():
+        shutil.copy(exported / "detector.json", tmp_path)
+    assert Detector.load(tmp_path / f"cards{model.suffix}").size == Detector.load(model).size
 
 
 def test_verbs_take_it(exported, small_run, tmp_path):
@@ -113,3 +124,17 @@ def test_a_missing_package_names_the_command(kind, monkeypatch, tmp_path):
 def test_what_is_for_tflite_alone(setting):
     with pytest.raises(ConfigError, match="is for format=tflite; format=onnx is float, with its NMS inside"):
         call("export", "format=onnx", "run=x", setting)
+
+
+def test_a_run_with_the_resize_of_the_zoo(small_run, tmp_path):
+    """Its frames have levels between whole ones, but the file takes uint8: both sides see the same images."""
+    for name in ("tf2onnx", "onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[onnx]'")
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "tensorboard", "classify", "*.png"))
+    cfg = OmegaConf.load(run / "config.yaml")
+    cfg.detector.resize = "zoo"
+    OmegaConf.save(cfg, run / "config.yaml")
+    call("export", f"run={run}", "format=onnx", f"output={tmp_path}/out", "timings=2", "compared=2")
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert report["settings"]["resize"] == "zoo" and abs(report["scores"]["difference"]) <= 0.002

@@ -58,7 +58,8 @@ def check(cfg: DictConfig) -> None:
             "heads": (None,),
         }
         legal |= {"weights": ("per_channel",), "batch": (1,)}
-        given = [f"{key}={cfg[key]}" for key, values in legal.items() if cfg[key] not in values]
+        others = {key: cfg[key] for key, values in legal.items() if cfg[key] not in values}
+        given = [f"{key}={'null' if value is None else value}" for key, value in others.items()]
         if given:
             name = "a SavedModel" if cfg.format == "saved_model" else f"format={cfg.format}"
             raise ConfigError(f"{', '.join(given)} is for format=tflite; {name} is float, with its NMS inside")

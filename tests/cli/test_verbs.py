@@ -501,7 +501,7 @@ def test_a_file_that_is_no_export_is_refused(small_run, photographs, tmp_path):
         (["format=tflite", "batch=4"], "batch=4 nms=none: legal are 1"),
         (["format=tflite", "input=int8"], "input=int8 quantize=none: .* int8 needs quantize=ptq or qat"),
         (["format=tflite", "weights=per_tensor"], "weights=per_tensor is for quantize=dynamic and ptq"),
-        (["weights=per_tensor", "batch=null"], "weights=per_tensor, batch=None is for format=tflite"),
+        (["weights=per_tensor", "batch=null"], "weights=per_tensor, batch=null is for format=tflite"),
         (["quantization=ptq"], "quantization=ptq is for format=tflite"),
         (["nms=tflite_op", "input=int8"], "nms=tflite_op, input=int8 is for format=tflite"),
         (["format=tflite", "output=x.tflite"], "name a folder"),

@@ -111,7 +111,7 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
         for image, boxes, classes in zip(batch["image"], batch["boxes"], batch["classes"], strict=True)
     ]
     captions = [dataset.splits["train"][index].path.name for index in batch["index"]]
-    draw.save(folder / "augmented.png", draw.contact_sheet(pictures, 4, captions=captions))
+    draw.save(folder / "augmented.png", draw.contact_sheet(pictures, COLUMNS, SHEET, captions))
     log.info("contact sheets are in %s", folder)
 
 

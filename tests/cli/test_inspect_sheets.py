@@ -1,5 +1,6 @@
 """The contact sheets of `detect inspect` say which file each picture is of, and which class."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from tests.cli.conftest import call, picture
 def sheets(monkeypatch):
     """What is written: shapes of the pictures and captions, by the name of the file."""
     found = {}
-    monkeypatch.setattr(inspect.draw, "contact_sheet", lambda images, columns, captions: (images, captions))
+    monkeypatch.setattr(inspect.draw, "contact_sheet", lambda images, columns, width, captions: (images, captions))
     monkeypatch.setattr(inspect.draw, "save", lambda path, sheet: found.update({path.name: sheet}))
     return found
 
@@ -26,6 +27,15 @@ def test_crops_carry_class_and_file(tmp_path, sheets):
     images, captions = sheets["raw_train.png"]
     assert captions == ["cat: a.png", "background: a.png"]
     assert [image.shape for image in images] == [(48, 64, 3), (17, 27, 3)]
+
+
+def test_large_pictures_are_made_small_one_by_one(tmp_path, sheets):
+    """Sixteen photographs of 48 megapixels would need 4.6 GB."""
+    path = tmp_path / "large.png"
+    cv2.imwrite(str(path), np.zeros((3000, 6000, 3), np.uint8))
+    pictures = tuple(CropExample(path, 0, None, str(number)) for number in range(4))
+    inspect.draw_pictures(ClassificationDataset("large", ("cat",), {"train": pictures}), tmp_path, 4)
+    assert [image.shape for image in sheets["raw_train.png"][0]] == [(240, 480, 3)] * 4
 
 
 def test_images_carry_their_file(tmp_path, sheets):

@@ -242,7 +242,7 @@ def test_a_loss_that_explodes_does_not_flatten_the_others(monkeypatch):
         {title: {"crops": band} for title in losses},
         {title: {"loss": {"crops": (steps, np.full(2, loss))}} for title, loss in losses.items()},
     )
-    tops = [axis.get_ylim()[1] for axis in drawn[0].axes if axis.get_title() == "loss"]
+    tops = [axis.get_ylim()[1] for axis in drawn[0].axes if axis.get_title("left") == "loss"]
     assert tops == pytest.approx([3.3, 3.3, 990, 3.3])
 
 

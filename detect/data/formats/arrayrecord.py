@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Records, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import existing_folder
 from detect.data.formats.arrayrecord_writer import FORM, INDEX, sha256
+from detect.data.records import Records
 from detect.data.shards import SUFFIX, Picture, library
 from detect.data.split import SPLITS
 from detect.data.text import one_name

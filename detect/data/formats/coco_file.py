@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from detect.data.assemble import Records
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import below
 from detect.data.formats.corners import around_turned, refuse_shares
@@ -19,6 +18,7 @@ from detect.data.formats.masks import mask_box
 from detect.data.formats.values import CROWD, MOST, finite, flag
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
+from detect.data.records import Records
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
 

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file
 from detect.data.formats.corners import around_turned, refuse_shares
@@ -18,6 +18,7 @@ from detect.data.formats.values import CROWD, finite, flag
 from detect.data.formats.voc_xml import parse_xml
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
+from detect.data.records import Record
 from detect.data.text import first_bytes, one_name
 from detect.errors import DataError, first_few
 from detect.files import expanded

@@ -5,9 +5,10 @@ from itertools import count
 from pathlib import Path
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
+from detect.data.records import Record
 from detect.data.split import SPLITS
 from detect.errors import ConfigError
 from detect.files import expanded

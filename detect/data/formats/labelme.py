@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_named
 from detect.data.formats.coco import read_json
@@ -18,6 +18,7 @@ from detect.data.formats.values import CROWD, finite, flag, short
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
+from detect.data.records import Record
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
 

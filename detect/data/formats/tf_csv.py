@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
@@ -20,6 +20,7 @@ from detect.data.formats.values import CROWD, finite, flag
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
+from detect.data.records import Record
 from detect.data.split import SPLITS
 from detect.data.text import first_bytes, one_name, read_text
 from detect.errors import ConfigError, DataError, first_few

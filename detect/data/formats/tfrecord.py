@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, split_of, split_of_file
 from detect.data.formats.label_map import LabelMap, is_label_map, read_label_map
 from detect.data.formats.tfrecord_cache import unpacked
 from detect.data.notes import Notes
+from detect.data.records import Record
 from detect.data.text import loose, one_name
 from detect.errors import DataError, first_few
 from detect.files import expanded

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import (
     existing_folder,
@@ -27,6 +27,7 @@ from detect.data.formats.voc_xml import ROOT, Annotation, read_xml
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
+from detect.data.records import Record
 from detect.data.split import SPLITS
 from detect.data.text import first_bytes, loose, one_name, read_lines
 from detect.errors import DataError, first_few

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from detect.config.legal_values import HeldOut
-from detect.data.assemble import Exif, Found, Record, Selection, SplitBy, assemble
+from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, find_images
 from detect.data.formats.yolo_listing import (
@@ -30,6 +30,7 @@ from detect.data.formats.yolo_listing import (
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
+from detect.data.records import Record
 from detect.data.split import SPLITS
 from detect.data.text import loose, read_lines, read_text
 from detect.errors import DataError, first_few

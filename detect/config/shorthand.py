@@ -38,6 +38,8 @@ PATHS = (
     *("dataset.root", "classify.dataset.root", "hydra.run.dir", "hydra.sweep.dir"),
 )
 """Keys that hold one path."""
+AS_IT_IS = {"predict": ("images",), "convert": ("images",), "report": ("baseline",)}
+"""Further keys of a verb whose value needs no quotes."""
 
 
 def written_out(
@@ -99,10 +101,11 @@ def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
 def _path_as_it_is(line: str, config_name: str) -> str:
     """The override with its value in quotes, if it is a path that exists or that Hydra's grammar can't read.
 
-    So a name with brackets, blanks or commas needs no quotes: `images=IMG[1].jpg`, `dataset.root=photos (1)`.
+    So a name with brackets, blanks or commas needs no quotes: `images=IMG[1].jpg`, `dataset.root=photos (1)`. Neither
+    does the variant of a study: `baseline=crop=17`.
     """
     key, _, value = line.partition("=")
-    keys = (*PATHS, *(["images"] if config_name in ("predict", "convert") else []))
+    keys = (*PATHS, *AS_IT_IS.get(config_name, ()))
     if key not in keys or not value or value[0] in "'\"":
         return line
     if key.startswith("hydra."):  # Hydra makes this folder, and does not know `~`

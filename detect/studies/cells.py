@@ -55,7 +55,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """The cells of one split with their rows, in the table's order. baseline: the arm that others are compared with."""
+    """The cells of one split with their rows, in the table's order. baseline: the arm, or the variant, that others are
+    compared with."""
 
     cells: dict[Cell, list[TextRow]]
     baseline: str

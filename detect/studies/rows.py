@@ -37,7 +37,8 @@ def reported(run: FinishedRun, splits: Sequence[str]) -> Reported:
 def completed(runs: Sequence[Reported], baseline: str | None = None) -> list[Reported]:
     """The runs with the columns that depend on all of them: variant, baseline, steps to a share of the baseline's AP.
 
-    baseline: an arm; None is `generic`. Raises DataError for two runs of one cell that have the same seed.
+    baseline: an arm, or a variant such as `crop=17`; None is `generic`. Raises DataError for two runs of one cell that
+    have the same seed.
     """
     named = []
     for run, variant in zip(runs, variants([run.member for run in runs]), strict=True):

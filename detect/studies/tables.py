@@ -75,7 +75,8 @@ def means(study: Study, caption: str, note: str) -> Table:
 
 
 def differences(study: Study, caption: str, note: str) -> Table | None:
-    """Each arm against the baseline, C against B+, and each variant against its arm without one; None without any."""
+    """Each arm against the baseline, C against B+, each variant against its arm without one, and against the variant
+    that is the baseline; None without any."""
     lines, cells = [], []
     for cell in study.cells:
         for name, found in _differences(study, cell).items():
@@ -231,7 +232,10 @@ def _differences(study: Study, cell: Cell) -> dict[str, Estimate | None]:
     """What the cell is compared with -> the difference in AP; None without a common seed."""
     arms = [arm for arm in rivals(cell.arm, study.baseline) if study.rival(cell, arm=arm)]
     found = {label(arm): study.difference(cell, arm=arm) for arm in arms}
-    return found | ({"no variant": study.difference(cell, variant="")} if study.rival(cell, variant="") else {})
+    others = {"no variant": "", study.baseline: study.baseline}
+    return found | {
+        name: study.difference(cell, variant=v) for name, v in others.items() if study.rival(cell, variant=v)
+    }
 
 
 def _placed(

@@ -37,7 +37,8 @@ def write(
     """Reads everything finished in `runs` and below, and writes CSV, table.md, pictures and report.html.
 
     output: folder of the study; it may be the folder of the runs. The marked table of a README.md in it is replaced.
-    rows: only `runs`, `exports` or `measured`. baseline: the arm that other arms are compared with; None is `generic`.
+    rows: only `runs`, `exports` or `measured`. baseline: the arm, or the variant, that others are compared
+        with; None is `generic`.
     keep: whether rows of an earlier report in `output` stay if their folders are not in `runs`; None raises DataError.
     If `runs` is one folder, TensorBoard's layout of the arms is written to it.
     Returns the leading tables for the console. Raises DataError if there is nothing to report.
@@ -62,10 +63,12 @@ def write(
             here += _rows_elsewhere(output, kind, here, keep, kind in asked)
     if "runs" in wanted:
         reported_runs = completed(reported_runs, baseline)
-        arms = sorted({run.member.cell.arm for run in reported_runs})
-        if baseline is not None and baseline not in arms:
-            told = "baseline=%s: no run has this arm, so nothing is compared; there are %s"
-            log.warning(told, baseline, first_few(arms))
+        known = {run.member.cell.arm for run in reported_runs} | {
+            r.rows[0].get("variant") for r in reported_runs if r.rows
+        }
+        if baseline is not None and baseline not in known:
+            told = "baseline=%s: no run has this arm or variant, so nothing is compared; there are %s"
+            log.warning(told, baseline, first_few(sorted(filter(None, known))))
     lines["runs"] = run_rows(reported_runs)
     wanted = [kind for kind in asked if lines[kind]]
     output.mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,11 @@ def test_a_path_on_the_command_line_needs_no_quotes(tmp_path):
     assert command.overrides == ("images=4", "output=a,b")
 
 
+def test_a_variant_that_is_a_baseline_needs_no_quotes():
+    command = overrides.prepare(overrides.read(["mine", "baseline=crop=17"], "report"))
+    assert overrides.first_job(command).baseline == "crop=17"
+
+
 @pytest.mark.parametrize("name", ["results (1).json", "found[1].json", "a,b.json"])
 def test_a_file_of_detections_needs_no_quotes(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

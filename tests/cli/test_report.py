@@ -158,7 +158,7 @@ def test_a_report_of_exports_does_not_remove_runs_that_are_not_here(place):
 def test_a_baseline_that_no_run_has_is_named(place, caplog):
     make_run(place / "a", "one")
     call("runs=a", "output=new", "baseline=oen")
-    assert "baseline=oen: no run has this arm, so nothing is compared; there are one" in caplog.text
+    assert "baseline=oen: no run has this arm or variant, so nothing is compared; there are one" in caplog.text
 
 
 def test_nothing_to_make_anew(tmp_path, monkeypatch):

@@ -152,6 +152,20 @@ def test_arms_of_other_steps_or_variants_are_not_compared(tmp_path, make_run):
     assert found == [("C crops", "B generic", "+0.000"), ("C crops", "no variant", "+0.000")]
 
 
+def test_a_variant_may_be_the_baseline(tmp_path, make_run, caplog):
+    """As in a grid over one setting, where every run has a value of it."""
+    for seed in (0, 1):
+        for crop, ap in ((17, 0.4), (8, 0.5), (4, 0.4 + 0.1 * seed)):
+            overrides = (f"detector.roi.crop={crop}",)
+            make_run(tmp_path / f"crop{crop}_{seed}", "generic", seed, (0.1, ap), overrides=overrides)
+    table = by_caption(run_tables(rows_of(tmp_path, tmp_path / "results.csv", "crop=17")), "Differences on val")
+    assert [row[1:] for row in table.rows] == [
+        ("crop=4", "B generic", "crop=17", "+0.050", "[-0.585, +0.685]", "2", "no"),
+        ("crop=8", "B generic", "crop=17", "+0.100", "[+0.100, +0.100]", "2", "yes"),
+    ]
+    assert "nothing is compared" not in caplog.text
+
+
 def test_a_variant_is_held_against_the_same_arm_without_it(tmp_path, make_run):
     for seed in (0, 1):
         for arm, plain, frozen in (("generic", 0.4, 0.1 + 0.1 * seed), ("crops", 0.5, 0.5)):

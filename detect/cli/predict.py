@@ -220,8 +220,10 @@ def write(detector: "Detector", job: Job, score: float | str, tile: int | str | 
                 drawn = zip(found.names, found.scores, shown, strict=True)
                 named = [f"{n} {s:.2f}" for n, s, visible in drawn if visible]
                 log.info("%s: %s", printable(name), printable(first_few(named, LISTED) or "nothing"))
-    finally:
-        log.info("%d pictures and %s are in %s", done, RESULTS, printable(job.folder))
+    except KeyboardInterrupt:
+        log.info("stopped: %d of %d images are done; %s has these", done, len(job.paths), RESULTS)
+        raise
+    log.info("%d pictures and %s are in %s", done, RESULTS, printable(job.folder))
     if bad:
         listed = "\n  ".join(printable(line) for line in bad)
         raise Unfinished(f"{len(bad)} of {len(job.paths)} images could not be done, all others are:\n  {listed}")

@@ -48,6 +48,11 @@ def split_of_file(file: Path) -> str | None:
     return split_of(Path(file.name)) or split_named(Path(os.path.abspath(file)).parent.name)
 
 
+def tell_splits(files: Mapping[str, Path], folder: Path) -> bool:
+    """Whether the annotation files of splits speak for them: a single one of train may have no such name."""
+    return set(files) != {"train"} or split_of(Path(below(files["train"], folder))) is not None
+
+
 def split_folders(folder: Path) -> dict[str, Path]:
     """The folders of splits directly below `folder`, by split. Raises DataError if two mean the same split.
 

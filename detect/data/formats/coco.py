@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, folders_of, listed_once, split_of
+from detect.data.folder import existing_folder, find_files, folders_of, listed_once, split_of, tell_splits
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.json_lists import Irregular, entries
 from detect.data.notes import Notes
@@ -70,7 +70,7 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
         beside = [existing_folder(folder / inside, f"dataset.images.{split}")] if inside else [file.path.parent, folder]
         records[split] = file.records(folder, _pictures(beside, split, folder, notes))
     origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
-    told = set(files) != {"train"} or split_of(Path(below(files["train"], folder))) is not None
+    told = tell_splits(files, folder)
     return Found(
         folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=files.values(), told=told
     )

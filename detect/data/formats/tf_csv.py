@@ -6,7 +6,6 @@ without a header is read, too: path, x1, y1, x2, y2, class, counted from 0.
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,10 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file
+from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file, tell_splits
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
-from detect.data.formats.values import CROWD, finite, flag
-from detect.data.image_file import IMAGE_SUFFIXES
+from detect.data.formats.csv_layout import CORNERS, NEEDED, Layout, layout_of
+from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
 from detect.data.records import Record
@@ -27,40 +26,8 @@ from detect.errors import ConfigError, DataError, first_few
 from detect.files import expanded
 
 SUFFIXES = (".csv", ".tsv")
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 SIZE = ("width", "height")
-NEEDED = ("filename", "class", *CORNERS)
-RETINANET = ("filename", *CORNERS, "class")
-"""The columns of keras-retinanet's form, which has no header."""
-COLUMNS = {
-    "filename": ("file_name", "image", "image_name", "image_path", "path", "file"),
-    "class": ("label", "class_name", "name"),
-    "width": ("image_width",),
-    "height": ("image_height",),
-    "xmin": ("x_min",),
-    "ymin": ("y_min",),
-    "xmax": ("x_max",),
-    "ymax": ("y_max",),
-    "split": ("subset", "set", "data_split"),
-}
-"""Other names of the columns, in lower case."""
-DELIMITERS = (",", ";", "\t")
 _HEAD = 1 << 16
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a file is written.
-
-    columns: place of each column that is read. flags: names of those that make an object crowd, by their place.
-    unused: names of the others, by their place. header: whether there is one; the corners are then those of VOC.
-    """
-
-    delimiter: str
-    columns: Mapping[str, int]
-    flags: Mapping[int, str]
-    unused: Mapping[int, str]
-    header: bool
 
 
 @dataclass
@@ -116,7 +83,7 @@ def read_csv(
         files = find_csvs(folder)
     voc: list[tuple[str, list[list[float]], tuple[int, int] | None]] = []
     content: dict[str, tuple[bool, dict[Path, Rows]]] = {}
-    told = set(files) != {"train"} or split_of(Path(below(files["train"], folder))) is not None
+    told = tell_splits(files, folder)
     origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
@@ -150,7 +117,7 @@ def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     try:
         for path in find_files(folder, SUFFIXES)[:20]:
-            if set(NEEDED) <= set(_layout(first_bytes(path).decode("latin-1")).columns):
+            if set(NEEDED) <= set(layout_of(first_bytes(path).decode("latin-1")).columns):
                 return f"CSV with the columns {', '.join(NEEDED)}: {path.relative_to(folder)}"
     except (DataError, OSError):
         pass
@@ -163,7 +130,7 @@ def find_csvs(folder: Path) -> dict[str, Path]:
     paths = find_files(folder, SUFFIXES)
     for path in paths:
         if (
-            len(set(NEEDED) & set(_layout(first_bytes(path).decode("latin-1")).columns)) >= len(NEEDED) - 2
+            len(set(NEEDED) & set(layout_of(first_bytes(path).decode("latin-1")).columns)) >= len(NEEDED) - 2
         ):  # a missing column is then named
             split_files.setdefault(split_of(path.relative_to(folder)) or "train", []).append(path)
     if not split_files:
@@ -177,40 +144,6 @@ def find_csvs(folder: Path) -> dict[str, Path]:
                 "each have the word train, val or test"
             )
     return {split: split_files[split][0] for split in SPLITS if split in split_files}
-
-
-def _layout(text: str) -> Layout:
-    """How the first line that is not empty says that a file is written; columns may be missing."""
-    line = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")
-    layouts = [_columns(_fields(line, delimiter), delimiter) for delimiter in DELIMITERS]
-    return max(layouts, key=lambda layout: len(layout.columns))
-
-
-def _fields(line: str, delimiter: str) -> list[str]:
-    try:
-        return [text.strip() for text in next(csv.reader([line], delimiter=delimiter), [])]
-    except csv.Error:
-        return []
-
-
-def _columns(fields: Sequence[str], delimiter: str) -> Layout:
-    if _is_retinanet(fields):
-        return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, {}, False)
-    titles = [re.sub(r"\W", "", text).lower() for text in fields]
-    columns: dict[str, int] = {}
-    for name, synonyms in COLUMNS.items():
-        places = [k for title in (name, *synonyms) for k, found in enumerate(titles) if found == title]
-        if places:
-            columns[name] = places[0]
-    others = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
-    flags = {k: text for k, text in others.items() if titles[k] in CROWD}
-    return Layout(delimiter, columns, flags, {k: text for k, text in others.items() if k not in flags}, True)
-
-
-def _is_retinanet(fields: Sequence[str]) -> bool:
-    if len(fields) != len(RETINANET) or Path(fields[0]).suffix.lower() not in IMAGE_SUFFIXES:
-        return False
-    return not any(fields[1:]) or (bool(fields[5]) and all(finite(text) is not None for text in fields[1:5]))
 
 
 def _by_column(items: Mapping[Path, Rows], rest: str, notes: Notes) -> dict[str, dict[Path, Rows]]:
@@ -260,7 +193,7 @@ def _rows(path: Path, text: str, layout: Layout) -> Iterator[tuple[int, list[str
 def _read(path: Path, pictures: Pictures, notes: Notes) -> tuple[bool, dict[Path, Rows]]:
     """Whether a file has a header, and the rows of each picture."""
     text = read_text(path, notes)
-    layout = _layout(text[:_HEAD])
+    layout = layout_of(text[:_HEAD])
     missing = [name for name in NEEDED if name not in layout.columns]
     if missing:
         raise DataError(

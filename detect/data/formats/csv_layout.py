@@ -1,0 +1,77 @@
+"""How a CSV file of boxes is written: its delimiter, and the places of its columns."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detect.data.formats.values import CROWD, finite
+from detect.data.image_file import IMAGE_SUFFIXES
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+NEEDED = ("filename", "class", *CORNERS)
+RETINANET = ("filename", *CORNERS, "class")
+"""The columns of keras-retinanet's form, which has no header."""
+COLUMNS = {
+    "filename": ("file_name", "image", "image_name", "image_path", "path", "file"),
+    "class": ("label", "class_name", "name"),
+    "width": ("image_width",),
+    "height": ("image_height",),
+    "xmin": ("x_min",),
+    "ymin": ("y_min",),
+    "xmax": ("x_max",),
+    "ymax": ("y_max",),
+    "split": ("subset", "set", "data_split"),
+}
+"""Other names of the columns, in lower case."""
+DELIMITERS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is written.
+
+    columns: place of each column that is read. flags: names of those that make an object crowd, by their place.
+    unused: names of the others, by their place. header: whether there is one; the corners are then those of VOC.
+    """
+
+    delimiter: str
+    columns: Mapping[str, int]
+    flags: Mapping[int, str]
+    unused: Mapping[int, str]
+    header: bool
+
+
+def layout_of(text: str) -> Layout:
+    """How the first line that is not empty says that a file is written; columns may be missing."""
+    line = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")
+    layouts = [_columns(_fields(line, delimiter), delimiter) for delimiter in DELIMITERS]
+    return max(layouts, key=lambda layout: len(layout.columns))
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    try:
+        return [text.strip() for text in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+def _columns(fields: Sequence[str], delimiter: str) -> Layout:
+    if _is_retinanet(fields):
+        return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, {}, False)
+    titles = [re.sub(r"\W", "", text).lower() for text in fields]
+    columns: dict[str, int] = {}
+    for name, synonyms in COLUMNS.items():
+        places = [k for title in (name, *synonyms) for k, found in enumerate(titles) if found == title]
+        if places:
+            columns[name] = places[0]
+    others = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
+    flags = {k: text for k, text in others.items() if titles[k] in CROWD}
+    return Layout(delimiter, columns, flags, {k: text for k, text in others.items() if k not in flags}, True)
+
+
+def _is_retinanet(fields: Sequence[str]) -> bool:
+    if len(fields) != len(RETINANET) or Path(fields[0]).suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    return not any(fields[1:]) or (bool(fields[5]) and all(finite(text) is not None for text in fields[1:5]))

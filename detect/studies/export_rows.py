@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.runs.folder import DETECTOR
 from detect.studies.commands import member, variants
 from detect.studies.csv_file import NO_FIGURE, Row, host, rounded, versions
 from detect.studies.records import FinishedRun, Records, command_words
@@ -15,12 +16,18 @@ def export_rows(records: Records) -> list[Row]:
     sources = {folder: run_folder(about, folder) for folder, about in records.exports.items()}
     made_from = {folder: runs.get(folder.parent.resolve()) or runs.get(at.resolve()) for folder, at in sources.items()}
     members = _members([run for run in runs.values() if run in made_from.values()])
+    floats = {
+        (run.folder.resolve(), *_images(about)): about["scores"]["run"].get("AP")
+        for folder, about in records.exports.items()
+        if (run := made_from[folder]) and not _is_qat(about) and (about.get("scores") or {}).get("run")
+    }
     rows = []
     for folder, about in records.exports.items():
         source, run = sources[folder], made_from[folder]
         arm, cell = members[run.folder] if run else ("", "")
         scores = about.get("scores") or {}
         figures = {key: (scores.get(key) or {}) for key in ("file", "run", "float")}
+        before = _float_detector(about, run, floats)
         rows.append(
             {
                 "run": f"{arm} ({run.seed})" if run else source.name,
@@ -30,6 +37,7 @@ def export_rows(records: Records) -> list[Row]:
                 **{name: rounded(figures["file"].get(name)) for name in ("AP", "AP50")},
                 "AP of the run": rounded(figures["run"].get("AP")),
                 **({"AP of the float twin": rounded(figures["float"].get("AP"))} if figures["float"] else {}),
+                **({} if before is None else {"AP of the float detector": rounded(before)}),
                 "MB": round(about["bytes"] / 1e6, 3),
                 **latencies(about.get("latency_ms")),
                 "minutes": round(run.seconds / 60, 2) if run else NO_FIGURE,
@@ -42,6 +50,33 @@ def export_rows(records: Records) -> list[Row]:
             }
         )
     return sorted(rows, key=lambda row: row["run"])
+
+
+def _is_qat(about: Mapping[str, Any]) -> bool:
+    return (about.get("options") or {}).get("quantize") == "qat"
+
+
+def _images(about: Mapping[str, Any]) -> tuple[str, int]:
+    """The split that an export was scored on, and the number of its images."""
+    scores = about.get("scores") or {}
+    return scores.get("split", ""), scores.get("images", 0)
+
+
+def _float_detector(
+    about: Mapping[str, Any], run: FinishedRun | None, floats: Mapping[tuple[Path, str, int], float]
+) -> float | None:
+    """AP of the float detector that a fake-quantised model started from, on the same images; None for other models.
+
+    It is the run's own float stage, or the run that `init` names, if a float file of that run is reported, too.
+    floats: (folder of a run, split, images) -> its AP.
+    """
+    if run is None or not _is_qat(about):
+        return None
+    scores = about.get("scores") or {}
+    if scores.get("float_stage") == DETECTOR:
+        return (scores.get("float") or {}).get("AP")
+    start = Path((run.summary.get("init") or {}).get("weights") or "").parent.parent.resolve()  # of RUN/detector/best
+    return floats.get((start, *_images(about)))
 
 
 def _members(runs: Sequence[FinishedRun]) -> dict[Path, tuple[str, str]]:

@@ -17,10 +17,12 @@ EXPORT_NOTE = (
     "images; in brackets the float32 file, timed in turns with it. Minutes are those of the run's training."
 )
 
-SEED_HEADS = ("cell", "split", "arm", "file", "seeds", "AP of the run", "AP", "change", "95% interval", "resolved")
+FLOAT = "AP of the float detector"
+SEED_HEADS = ("cell", "split", "arm", "file", "seeds", "AP before", "AP", "change", "95% interval", "resolved")
 SEED_NOTE = (
-    "Mean over seeds ± half of its 95% interval (Student's t). Change: AP of the file minus AP of the run that it was "
-    "made from. Resolved: the interval of the change does not hold 0."
+    "Mean over seeds ± half of its 95% interval (Student's t). AP before: of the run that the file was made from; of a "
+    "fake-quantised run, of the float detector that it started from, if a file of that one is in the report. Resolved: "
+    "the interval of the change does not hold 0."
 )
 
 
@@ -52,7 +54,9 @@ def _means(rows: Sequence[TextRow]) -> Table | None:
     whole = {key: of for key, of in groups.items() if len({row["seed"] for row in of}) == len(of) > 1}
     lines = []
     for (cell, arm, file, split, images), of in whole.items():
-        starts, ends = ([figure(row, name) or 0.0 for row in of] for name in ("AP of the run", "AP"))
+        source = "AP of the run" if any(figure(row, FLOAT) is None for row in of) else FLOAT
+        starts = [figure(row, source) or 0.0 for row in of]
+        ends = [figure(row, "AP") or 0.0 for row in of]
         change = estimate([end - start for start, end in zip(starts, ends, strict=True)])
         assert change is not None  # there are two files
         told = (f"{change.mean:+.3f}", f"[{change.low:+.3f}, {change.high:+.3f}]", "yes" if change.resolved else "no")

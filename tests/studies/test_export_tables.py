@@ -49,7 +49,7 @@ def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, m
             leave(run / kind, "export.json", about)
     each, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
     assert len(each.rows) == 6 and over.caption == "**Over seeds**"
-    assert over.heads == ("arm", "file", "seeds", "AP of the run", "AP", "change", "95% interval", "resolved")
+    assert over.heads == ("arm", "file", "seeds", "AP before", "AP", "change", "95% interval", "resolved")
     unlike = ("crops", "ptq per_tensor, tflite_op", "3", "0.500 ± 0.000", "0.480 ± 0.025")
     assert over.rows == (
         (
@@ -64,6 +64,32 @@ def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, m
         ),
         (*unlike, "-0.020", "[-0.045, +0.005]", "no"),
     )  # t(.975, 2) s / sqrt(3) = 4.303 x .01 / 1.732 = .0248
+
+
+def test_the_change_of_a_fake_quantised_file_counts_from_the_float_detector_that_it_started_from(tmp_path, make_run):
+    def ship(run, kind, before, after, **more):
+        scores = {"split": "test", "images": 72, "run": {"AP": before}, "file": {"AP": after}} | more
+        leave(run / kind, "export.json", EXPORT | {"options": OPTIONS | {"quantize": kind}, "scores": scores})
+
+    for seed, (before, after) in enumerate(((0.5, 0.48), (0.6, 0.59))):
+        start = make_run(tmp_path / f"float{seed}", "crops", seed)
+        ship(start, "none", before, before)
+        weights = {"weights": str(start / "detector" / "best")}
+        alone = make_run(tmp_path / f"alone{seed}", "alone", seed, init=weights)
+        ship(alone, "qat", 0.9, after, float={"AP": 0.7}, float_stage="quantized")  # .7: its own weights, not rounded
+        ship(alone, "ptq", 0.9, after)  # a float file has no other detector before it
+        together = make_run(tmp_path / f"together{seed}", "together", seed)
+        ship(together, "qat", 0.9, after, float={"AP": before - 0.1}, float_stage="detector")
+        elsewhere = make_run(tmp_path / f"elsewhere{seed}", "elsewhere", seed, init={"weights": "gone/detector/best"})
+        ship(elsewhere, "qat", 0.9, after)
+    _, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    assert {(row[0], row[1].split()[0]): (row[3], row[5]) for row in over.rows} == {
+        ("crops", "float32"): ("0.550 ± 0.635", "+0.000"),
+        ("alone", "qat"): ("0.550 ± 0.635", "-0.015"),
+        ("alone", "ptq"): ("0.900 ± 0.000", "-0.365"),
+        ("together", "qat"): ("0.450 ± 0.635", "+0.085"),
+        ("elsewhere", "qat"): ("0.900 ± 0.000", "-0.365"),
+    }
 
 
 def test_only_seeds_of_one_cell_have_a_common_mean(tmp_path, make_run):

@@ -25,6 +25,7 @@ from detect.modeling.interface import (
     Suppression,
     Tensor,
 )
+from detect.modeling.losses import check_boxes
 from detect.modeling.precision import computing_in
 from detect.modeling.roi import RoiCrop
 from detect.modeling.rpn import ProposalGenerator, Proposals, recalls
@@ -82,6 +83,7 @@ class FasterRCNN(Detector):
         add_truth: bool = True,
         resize: Mode = "stretch",
     ):
+        check_boxes(localization_loss, "codes")
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode
         self.num_classes, self.per_cell = num_classes, anchors.per_cell(1)[0]

@@ -25,7 +25,7 @@ from detect.modeling.interface import (
     Suppression,
     Tensor,
 )
-from detect.modeling.losses import SCORES
+from detect.modeling.losses import SCORES, check_boxes
 from detect.modeling.point_assigner import PointAssigner, centerness
 from detect.modeling.precision import computing_in
 from detect.modeling.replicas import batch_norm
@@ -164,6 +164,12 @@ class FCOS(Detector):
                 f"detector.classification_loss: {type(classification_loss).__name__} makes scores by "
                 f"{classification_loss.scoring}; legal are losses with sigmoids, because there is no background class"
             )
+        if (background := getattr(classification_loss, "background", None)) != "ignored":
+            raise ConfigError(
+                f"detector.classification_loss.background={background}: column 0 is the centre-ness, which has a loss "
+                "of its own; legal is ignored"
+            )
+        check_boxes(localization_loss, "boxes")
         frame = Frame(size, resize)
         self.size, self.resize, self.num_classes = frame.size, frame.mode, num_classes
         self.target_assigner, self.postprocess = target_assigner, postprocess

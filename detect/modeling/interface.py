@@ -192,6 +192,8 @@ class ClassificationLoss(Protocol):
 
     prior: the initial probability of an object, which sets the predictor's class biases; with None they are 0.
     scoring: the rule of `scores`, a name of `detect.modeling.losses.SCORES`. A TFLite file can hold no other rule.
+    background: what column 0 of the logits learns: `one`, to find the background; `zero`, that it is 0; `ignored`,
+        nothing.
     """
 
     @property
@@ -199,6 +201,9 @@ class ClassificationLoss(Protocol):
 
     @property
     def scoring(self) -> str: ...
+
+    @property
+    def background(self) -> str: ...
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
@@ -210,7 +215,13 @@ class ClassificationLoss(Protocol):
 
 
 class LocalizationLoss(Protocol):
-    """A loss for the box of every anchor."""
+    """A loss for the box of every anchor.
+
+    takes: `codes`, as SSD and Faster R-CNN give them, or `boxes`, [ymin, xmin, ymax, xmax] in pixels, as FCOS does.
+    """
+
+    @property
+    def takes(self) -> str: ...
 
     def __call__(self, codes: Tensor, targets: Tensor) -> Tensor:
         """codes, targets: float32 [B, A, 4]. Returns float32 [B, A]."""

@@ -1,15 +1,16 @@
 """Per-anchor losses. A classification loss also turns its logits into scores."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import tensorflow as tf
 
-from detect.config.legal_values import demand
+from detect.config.legal_values import Share, demand, number
 from detect.errors import ConfigError
-from detect.modeling.interface import ClassificationLoss, Tensor
+from detect.modeling.interface import ClassificationLoss, LocalizationLoss, Tensor
 
 Background = Literal["ignored", "zero", "one"]
+Prior = Annotated[float, number(1e-6, 0.999999)]
 EPSILON = 1e-7  # square pixels, added to areas (torchvision)
 
 
@@ -38,10 +39,19 @@ def check_scoring(loss: ClassificationLoss) -> str:
     return scoring
 
 
+def check_boxes(loss: LocalizationLoss, given: str) -> None:
+    """Raises ConfigError for a loss that takes `boxes` where a detector gives `codes`, and the other way round."""
+    if (takes := getattr(loss, "takes", given)) != given:
+        raise ConfigError(
+            f"detector.localization_loss: {type(loss).__name__} takes {takes}, and this detector gives {given}; legal "
+            f"are losses that take {given}, such as {'SmoothL1' if given == 'codes' else 'GIoU'}"
+        )
+
+
 class SigmoidClassification:
     """Independent logistic losses over background and classes, summed (the API's weighted_sigmoid)."""
 
-    prior, scoring = None, "sigmoid"
+    prior, scoring, background = None, "sigmoid", "one"
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
@@ -56,6 +66,8 @@ class SigmoidClassification:
 class ZeroBackgroundSigmoid(SigmoidClassification):
     """The same with the target 0 in every column for background anchors (the API's encode_background_as_zeros)."""
 
+    background = "zero"
+
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
         targets = _targets(classes, logits.shape[-1], "zero")
@@ -65,7 +77,7 @@ class ZeroBackgroundSigmoid(SigmoidClassification):
 class SoftmaxClassification:
     """Softmax cross-entropy over background and classes (Liu 2016, equation 3)."""
 
-    prior, scoring = None, "softmax"
+    prior, scoring, background = None, "softmax", "one"
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
@@ -90,9 +102,9 @@ class FocalClassification:
 
     def __init__(
         self,
-        alpha: float | None = 0.75,
-        gamma: float = 2.0,
-        prior: float | None = 0.01,
+        alpha: Share | None = 0.75,
+        gamma: Annotated[float, number(0)] = 2.0,
+        prior: Prior | None = 0.01,
         background: Background = "ignored",
     ):
         demand("classification_loss.background", background, Background)
@@ -105,7 +117,9 @@ class FocalClassification:
             logits, targets = logits[..., 1:], targets[..., 1:]
         probabilities, positive = tf.sigmoid(logits), targets > 0
         wrong = 1.0 - tf.where(positive, probabilities, 1.0 - probabilities)
-        entropy = wrong**self.gamma * tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+        if self.gamma:  # the gradient of 0**0 is not finite
+            entropy = wrong**self.gamma * entropy
         if self.alpha is not None:
             entropy *= tf.where(positive, self.alpha, 1.0 - self.alpha)
         return tf.reduce_sum(entropy, axis=-1)
@@ -123,7 +137,9 @@ def _targets(classes: Tensor, columns: int, background: Background) -> Tensor:
 class SmoothL1:
     """Smooth L1, summed over the four code values (Girshick 2015, equation 3). delta: error where it turns linear."""
 
-    def __init__(self, delta: float = 1.0):
+    takes = "codes"
+
+    def __init__(self, delta: Annotated[float, number(0, above=True)] = 1.0):
         self.delta = delta
 
     def __call__(self, codes: Tensor, targets: Tensor) -> Tensor:
@@ -146,6 +162,8 @@ def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 class GIoU:
     """1 - generalized IoU of decoded boxes (Rezatofighi 2019; equal to torchvision's generalized_box_iou_loss)."""
+
+    takes = "boxes"
 
     def __call__(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """boxes, targets: float32 [B, A, 4] in pixels, not reversed. Returns float32 [B, A] in 0..2."""

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from detect.config.legal_values import Share
+from detect.config.legal_values import Count, Share
 from detect.errors import ConfigError
 from detect.modeling.interface import Suppression, Tensor
 
@@ -25,8 +25,8 @@ class NonMaxSuppression:
         self,
         iou: Share = 0.6,
         score: Share = 1e-8,
-        per_class: int = 100,
-        total: int = 100,
+        per_class: Count = 100,
+        total: Count = 100,
         class_agnostic: bool = False,
     ):
         self.iou, self.score, self.per_class, self.total = iou, score, per_class, total

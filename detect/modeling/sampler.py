@@ -146,9 +146,12 @@ class BalancedSampler:
     def indices(self, positive, negative, seed):
         """The same draw as int32 [B, size] indices, drawn ones first, and float32 [B, size]: 1 for drawn ones.
 
-        If fewer than `size` can be drawn, other indices pad the row, with 0 in the second result. A is at least `size`.
+        If fewer than `size` can be drawn, other indices pad the row, with 0 in the second result.
         """
-        return tf.math.top_k(self(positive, negative, seed), self.size)[::-1]
+        most = tf.minimum(self.size, tf.shape(positive)[1])
+        drawn, indices = tf.math.top_k(self(positive, negative, seed), most)
+        missing = [[0, 0], [0, self.size - most]]
+        return tuple(tf.ensure_shape(tf.pad(part, missing), [None, self.size]) for part in (indices, drawn))
 
 
 def _flags(indices, like):

@@ -21,7 +21,7 @@ from detect.modeling.interface import (
     Suppression,
     Tensor,
 )
-from detect.modeling.losses import check_scoring
+from detect.modeling.losses import check_boxes, check_scoring
 from detect.modeling.precision import computing_in
 from detect.modeling.target_assigner import TargetAssigner, recall
 
@@ -56,6 +56,7 @@ class SSD(Detector):
         classification_weight: float = 1.0,
         resize: Mode = "stretch",
     ):
+        check_boxes(localization_loss, "codes")
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode
         self.num_classes = num_classes

@@ -1,12 +1,14 @@
 """How a stage starts: from a state of this run, from weights that are copied by name, or from random values."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import cast
 
 from omegaconf import DictConfig
 
 from detect.config import arms
+from detect.config.tree import leaves, plain
 from detect.errors import ConfigError
 from detect.modeling.interface import Architecture, Detector
 from detect.runs.stage_folder import StageFolder
@@ -19,6 +21,13 @@ from detect.weights.sources import NoWeights
 from detect.weights.transfer import transfer
 
 log = logging.getLogger("detect")
+
+BACKBONE_MEANING = ("backbone.*",)
+DETECTOR_MEANING = (
+    *("detector.anchors.*", "detector.resize", "detector.neck.*", "detector.*box_coder.*", "detector.roi.*"),
+    *("detector.classification_loss._target_", "detector.classification_loss.background"),
+)
+"""Globs of the keys that give weights of the backbone, and of the heads, their meaning."""
 
 
 def first_weights(cfg: DictConfig) -> WeightSource:
@@ -46,6 +55,7 @@ def initialise(
         log.info("start: from scratch (random weights)")
         return False
     before = getattr(arrays, "classes", None)
+    warn_of_other_settings(cfg, getattr(arrays, "settings", None), weights)
     log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
     ledger = _transfer(architecture, weights, arrays, classes)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -85,6 +95,21 @@ def _transfer(
         classes=classes,
         assign=assign,
     )
+
+
+def warn_of_other_settings(cfg: DictConfig, told: Mapping[str, object] | None, weights: WeightSource) -> None:
+    """Logs a warning for each key that changes the meaning of loaded weights, and has another value in their run.
+
+    told: the configuration of that run by dotted key. Such keys change no shape, so that all weights load.
+    """
+    globs = [*BACKBONE_MEANING, *(DETECTOR_MEANING if weights.scope == "detector" else ())]
+    for key, value in leaves(plain(cfg)) if told is not None else ():
+        means = key != "backbone.dropout" and any(fnmatchcase(key, glob) for glob in globs)
+        if means and told.get(key, value) != value:
+            log.warning(
+                "%s: its run has %s=%s, and this one has %s: the weights load, but were trained for the other value",
+                weights.describe(), key, told[key], value,
+            )  # fmt: skip
 
 
 def warn_of_other_anchors(detector: Detector, told: anchor_order.Told | None, source: str) -> None:

@@ -12,6 +12,7 @@ from detect.weights.ledger import Ledger
 # Faster R-CNN's second stage has a box for each class.
 CLASS_HEADS = ("*/ClassPredictor/*", "SecondStageBoxPredictor/Box*")
 NOT_CLASS_HEADS = ("FirstStageBoxPredictor/*",)
+WITHOUT_BACKGROUND = ("FCOS/*",)  # its centre-ness has a layer of its own
 
 
 def is_class_head(name: str) -> bool:
@@ -46,6 +47,8 @@ def by_name(
 def _outputs(name: str, array: np.ndarray, classes: int) -> np.ndarray | None:
     """The head [..., anchors, classes, numbers of a class]; background, if there is one, is the first class."""
     background, numbers = (1, 1) if "ClassPredictor" in name else (0, 4)
+    if any(fnmatchcase(name, glob) for glob in WITHOUT_BACKGROUND):
+        background = 0
     parts = (classes + background) * numbers
     if array.shape[-1] % parts:
         return None

@@ -46,6 +46,7 @@ class Arrays(dict[str, np.ndarray]):
 
     ours: this program wrote the file; then every array that is not in a layer of the backbone belongs to a head.
     classes: the class names of the run that the file belongs to; None if they are not known.
+    settings: the configuration of that run by dotted key; None if it is not known.
     anchors: those of the detector in the file, if the file tells them (`detect.weights.anchor_order`).
     Raises WeightsError for a name that is no name of a variable: with control characters, or very long.
     """
@@ -60,6 +61,7 @@ class Arrays(dict[str, np.ndarray]):
         super().__init__(arrays)
         self.ours = ours
         self.classes: tuple[str, ...] | None = None
+        self.settings: dict[str, object] | None = None
         self.anchors: list[list[tuple[float, float]]] | np.ndarray | None = None
 
 

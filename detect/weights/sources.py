@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from detect.config.tree import leaves, plain
 from detect.errors import WeightsError
 from detect.files import expanded
 from detect.quantization.spec import RANGE_VARIABLES
@@ -58,6 +59,8 @@ class FromFile:
         run = RunFolder(path.parent.parent)
         if arrays.ours and path.parent.name in (DETECTOR, QUANTIZED) and run.classes.is_file():
             arrays.classes = run.class_names()
+        if arrays.ours and run.config.is_file():
+            arrays.settings = dict(leaves(plain(run.saved_config())))
         for name in [name for name in arrays if any(fnmatchcase(name, glob) for glob in RANGE_VARIABLES)]:
             del arrays[name]
         return arrays

@@ -12,7 +12,7 @@ from detect.errors import ConfigError
 from detect.geometry.box_coder import DistanceCoder
 from detect.geometry.points import Points, strides
 from detect.modeling.fcos import FCOS, FCOSHead
-from detect.modeling.losses import FocalClassification, GIoU, SoftmaxClassification
+from detect.modeling.losses import FocalClassification, GIoU, SmoothL1, SoftmaxClassification
 from detect.modeling.nms import NonMaxSuppression
 from detect.modeling.point_assigner import PointAssigner, centerness
 
@@ -138,3 +138,15 @@ def test_the_head_is_shared_by_the_maps(norm):
 def test_a_loss_with_a_background_class_is_refused():
     with pytest.raises(ConfigError, match=r"detector\.classification_loss: SoftmaxClassification .*softmax"):
         FCOS(None, 2, (96, 96), None, None, PointAssigner(), SoftmaxClassification(), GIoU(), NonMaxSuppression())
+
+
+@pytest.mark.parametrize("background", ["zero", "one"])
+def test_a_loss_that_teaches_the_centre_ness_something_else_is_refused(background):
+    loss = FocalClassification(background=background)
+    with pytest.raises(ConfigError, match=rf"classification_loss\.background={background}: .* legal is ignored"):
+        FCOS(None, 2, (96, 96), None, None, PointAssigner(), loss, GIoU(), NonMaxSuppression())
+
+
+def test_a_loss_of_codes_is_refused():
+    with pytest.raises(ConfigError, match=r"localization_loss: SmoothL1 takes codes, and this detector gives boxes"):
+        FCOS(None, 2, (96, 96), None, None, PointAssigner(), FocalClassification(), SmoothL1(), NonMaxSuppression())

@@ -205,3 +205,8 @@ def test_balanced_indices_are_of_what_was_drawn_and_then_padding():
     places, drawn = (t.numpy() for t in BalancedSampler(4, 0.5).indices(positive, negative, np.array([1, 2])))
     assert places[0, :3].tolist() == [0, 2, 5] and drawn[0].tolist() == [1, 1, 1, 0]
     assert places[1].tolist() == [2, 3, 4, 5] and drawn[1].all()
+
+
+def test_balanced_indices_of_fewer_candidates_than_the_sample_has_places():
+    places, drawn = (t.numpy() for t in BalancedSampler(4, 0.5).indices(flags("x."), flags(".x"), np.array([1])))
+    assert places.tolist() == [[0, 1, 0, 0]] and drawn.tolist() == [[1, 1, 0, 0]]

@@ -15,6 +15,7 @@ from detect.weights.ledger import Ledger
 from detect.weights.sources import FromFile
 
 NAMES = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=6, unique=True)
+FCOS = "FCOS/ClassPredictor/kernel"  # [3, 3, depth, C]: no background, one point a cell
 SSD, BOXES, REGIONS = "BoxPredictor_0/ClassPredictor/kernel", "SecondStageBoxPredictor/BoxEncodingPredictor/bias", \
     "FirstStageBoxPredictor/ClassPredictor/bias"  # fmt: skip
 LETTER = {name: 1 + place for place, name in enumerate("abcdefg")}
@@ -32,11 +33,14 @@ def test_every_output_has_the_weights_of_its_class(before, now):
     arrays = {SSD: ssd(before), BOXES: np.repeat([LETTER[n] for n in before], 4).astype(np.float32)}
     arrays |= {REGIONS: np.arange(6, dtype=np.float32), "Conv2d_0/kernel": np.ones(3, np.float32)}
     variables = {SSD: tf.Variable(ssd(now, of=lambda _: -1)), BOXES: tf.Variable(tf.fill([4 * len(now)], -1.0))}
+    arrays[FCOS] = ssd(before, anchors=1)[..., 1:]
+    variables[FCOS] = tf.Variable(ssd(now, anchors=1, of=lambda _: -1)[..., 1:])
     variables |= {REGIONS: tf.Variable(tf.zeros(6)), "Conv2d_0/kernel": tf.Variable(tf.zeros(3))}
     moved = by_name(arrays, variables, before, now)
     expected = [LETTER[name] if name in before else -1 for name in now]
     np.testing.assert_array_equal(moved[SSD], ssd(now, of=lambda n: LETTER[n] if n in before else -1))
     np.testing.assert_array_equal(moved[BOXES], np.repeat(expected, 4))
+    np.testing.assert_array_equal(moved[FCOS][0, 0, 0], expected)
     assert moved[REGIONS] is arrays[REGIONS] and moved["Conv2d_0/kernel"] is arrays["Conv2d_0/kernel"]
 
 

@@ -200,3 +200,31 @@ def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
     ledger = transfer(detector.model, arrays, source="run", layers=layers)
     assert len(ledger.loaded) == 27 * 5
     assert {name.rpartition("/")[0] for name in ledger.skipped}.isdisjoint(layers)
+
+
+def test_settings_that_change_the_meaning_of_loaded_weights_are_named(small_run, caplog):
+    from omegaconf import OmegaConf
+
+    from detect.runs.folder import RunFolder
+    from detect.training import build
+    from detect.training.initial_weights import warn_of_other_settings
+
+    cfg = RunFolder(small_run[0]).saved_config()
+    other = OmegaConf.merge(
+        cfg,
+        {"backbone": {"input_scaling": "unit"}, "detector": {"anchors": {"min_scale": 0.15}, "localization_weight": 2}},
+    )
+    told = {}
+    for scope in ("backbone", "detector"):
+        source = FromFile(str(small_run[0]), scope=scope)
+        settings = source.read(build.instantiate(cfg.backbone)).settings
+        for name, now in (("same", cfg), ("other", other)):
+            caplog.clear()
+            warn_of_other_settings(now, settings, source)
+            told[scope, name] = [message.partition("has ")[2].partition("=")[0] for message in caplog.messages]
+    assert told == {
+        ("backbone", "same"): [],
+        ("backbone", "other"): ["backbone.input_scaling"],
+        ("detector", "same"): [],
+        ("detector", "other"): ["backbone.input_scaling", "detector.anchors.min_scale"],
+    }

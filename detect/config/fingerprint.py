@@ -23,7 +23,8 @@ UNFINGERPRINTED = (
     "log.*",
     "logs",
     "logs.*",
-    "distribute.*",
+    "distribute.kind",
+    "distribute.devices",
     "logger",
     "logger.*",
     "validation_loss",
@@ -33,7 +34,12 @@ UNFINGERPRINTED = (
 )
 """Globs of keys that change neither the data nor the result of a run."""
 
-SINCE = {"minutes": None, "epochs": None, "jit_compile": False, "precision": "float32", "repeat_threshold": None}
+SINCE = {
+    **dict.fromkeys(("minutes", "epochs", "repeat_threshold")),
+    "jit_compile": False,
+    "precision": "float32",
+    "distribute.sync_batch_norm": True,
+}
 """Keys of the run level that older runs lack, and the value that does what these runs did."""
 
 ABSENT = "no such key"

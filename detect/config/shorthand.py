@@ -2,8 +2,8 @@
 
 init=PATH           means init=path init.path=PATH if PATH is not an option of the group
 init=NAME           means init=catalogue init.name=NAME for a name in the catalogue of published weights
-init.scope=detector also loads the heads, so stage 1 is left out: classify.enabled=false; with quantize=int8 the
-                    float detector is complete, so stage 2 is left out as well: quantize.float_stage=false
+init.scope=detector also loads the heads, so stage 1 is left out: classify.enabled=false. With quantize=int8 and
+                    the run folder of a detector, stage 2 is left out as well: quantize.float_stage=false
 fetch NAME          means fetch name=NAME
 report STUDY        means report study=STUDY
 compare RUN RUN     means compare runs=[RUN,RUN]
@@ -64,9 +64,17 @@ def written_out(
         found += ["dataset=auto"] * any(line.startswith("dataset.root=") for line in found)
     if "init.scope=detector" in found and "classify" in groups:
         quantised = any(line.startswith("quantize=") and line != "quantize=none" for line in found)
+        quantised = quantised and _starts_from_run(found)
         implied = ["classify.enabled=false", "quantize.float_stage=false"] if quantised else ["classify.enabled=false"]
         found += [line for line in implied if not any(o.startswith(line.partition("=")[0] + "=") for o in found)]
     return found
+
+
+def _starts_from_run(lines: Sequence[str]) -> bool:
+    """Whether `init.path` is the folder of a run, or the weights in one. Other detectors may know other classes."""
+    given = parse([line for line in lines if line.startswith("init.path=")])[-1:]
+    places = [absolute(str(one.value()), "init.path") for one in given if not one.is_sweep_override()]
+    return any((folder / "classes.json").is_file() for place in places for folder in (place, *place.parents[:2]))
 
 
 def catalogue(folders: Iterable[Path]) -> dict[str, str]:

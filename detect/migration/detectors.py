@@ -40,7 +40,9 @@ def resizer(message: Message, into: Translation) -> None:
         into.values["detector"] |= {"size": size, "resize": "zoo"}
         return
     low, high = given.whole("min_dimension", 600), given.whole("max_dimension", 1024)
-    given.ignore("pad_to_max_dimension", "per_channel_pad_value")
+    given.ignore("pad_to_max_dimension")
+    if any(padding := given.numbers("per_channel_pad_value")):
+        into.differ(f"the border of a padded image: 0; the API's {', '.join(f'{value:g}' for value in padding)}")
     into.values["detector"] |= {"size": [low, high], "resize": "keep_aspect"}
     into.differ(
         f"the frame: {low}x{high} px for every image, which is scaled into it and padded; the API's frame has the "

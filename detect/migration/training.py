@@ -18,8 +18,12 @@ MOST_DROPS = 200
 OPTIMIZERS = {"rms_prop_optimizer": "rmsprop", "momentum_optimizer": "sgd", "adam_optimizer": "adamw"}
 
 
-def schedule(train: Message, weight_decay: float, into: Translation) -> None:
-    """Sets the schedule. weight_decay: the L2 factor of the feature extractor's kernels."""
+def schedule(train: Message, weight_decay: float, averaged: bool, into: Translation) -> None:
+    """Sets the schedule.
+
+    weight_decay: the L2 factor of the feature extractor's kernels. averaged: whether the API scores and exports the
+    average of the weights; otherwise it only keeps it.
+    """
     train.ignore("sync_replicas", "replicas_to_aggregate", "startup_delay_steps", "keep_checkpoint_every_n_hours")
     train.ignore("batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "summarize_gradients")
     train.ignore("unpad_groundtruth_tensors", "retain_original_images", "merge_multiple_label_boxes")
@@ -39,7 +43,8 @@ def schedule(train: Message, weight_decay: float, into: Translation) -> None:
     if weight_decay:
         into.differ("weight decay: decoupled from the gradient; the API adds an L2 loss")
     optimizer(train.message("optimizer"), values, into)
-    values["ema_decay"] = _average(train.message("optimizer"))
+    decay = _average(train.message("optimizer"))
+    values["ema_decay"] = decay if averaged else 0.0
     if train.number("bias_grad_multiplier", 0.0) not in (0.0, 1.0):
         into.left_out.append("train_config.bias_grad_multiplier: gradients of biases are not multiplied")
     if train.flag("use_bfloat16", False):
@@ -128,6 +133,10 @@ def _manual(given: Message, values: dict[str, Any], into: Translation) -> None:
         values["rate"] = drops.pop(0)[1]
     drops = [drop for drop in drops if drop[0] < values["steps"]]
     rates = [values["rate"], *(rate for _, rate in drops)]
+    if top := rates.index(max(rates)):
+        _warmup(drops[top - 1][0], values["rate"], values, into)
+        into.differ(f"the rise of the rate to {rates[top]:g}: in a line; the API's in jumps")
+        values["rate"], drops, rates = rates[top], drops[top:], rates[top:]
     factors = [after / before for before, after in itertools.pairwise(rates)]
     _steps([step for step, _ in drops], factors, values, into)
 
@@ -162,7 +171,7 @@ def _steps(drops: list[int], factors: list[float], values: dict[str, Any], into:
         drops = sorted(set(drops))
     values |= {"decay": "step", "step_at": [step / values["steps"] for step in drops]}
     values["step_factor"] = min(math.prod(factors) ** (1 / len(factors)), 1.0)
-    if max(factors) - min(factors) > 1e-3 * max(factors):
+    if any(abs(factor - values["step_factor"]) > 1e-3 * factor for factor in factors):
         shown = ", ".join(f"{factor:g}" for factor in factors)
         into.differ(f"the drops of the rate: by {values['step_factor']:.4g} each; the API's by {shown}")
 

@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from detect.config.resume import EXTENDABLE, Command, extensions
+from detect.config.resume import EXTENDABLE, STEPS, Command, extensions
 from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
 from detect.files import read_json, write_json, write_text
@@ -298,4 +298,12 @@ class RunFolder:
         if not self.is_run:
             return {}
         asked = EXTENDABLE if cfg.get("resume") else ()
-        return extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
+        found = extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
+        if STEPS in found and self.shared_budget.is_file():
+            fitted, wanted = forms.read(self.shared_budget, forms.BUDGET)["steps"].get(DETECTOR, 0), found[STEPS][1]
+            if wanted <= fitted:
+                raise ConfigError(
+                    f"{STEPS}={wanted}: the run {self.path} has {fitted:g} steps, which fit its minutes or epochs; "
+                    "legal are more, because a run can only become longer"
+                )
+        return found

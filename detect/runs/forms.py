@@ -30,6 +30,7 @@ SCORED: Form = {"scores": {"*": {"AP": FIGURE}}}
 HISTORY: Form = [{"changed": {}}]
 EVALUATED: Form = {"data?": "text", "threshold?": "amount"}
 DATA: Form = {"classes": ["text"], "splits": {"*": {"*": "text"}}}
+BUDGET: Form = {"steps": {"*": "number"}, "configured": {"*": "count"}}
 
 
 def read(path: Path, form: Form) -> dict[str, Any]:

@@ -42,7 +42,6 @@ EXPORT: Form = {
     **HOST,
 }
 MEASURED: Form = {"columns": {"*": ANY}, "study?": "text", **HOST}
-BUDGET: Form = {"configured": {"*": "count"}}
 LEDGER: Form = {"loaded": {"*": ["count"]}, "skipped": {}, "missing": {}, "mismatched": {}}
 CONFIG: Form = {
     "init": {"skip?": ["text"]},

@@ -13,7 +13,7 @@ import yaml
 from detect.errors import ConfigError, DataError, first_few
 from detect.files import expanded, unswollen
 from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, MEASURED, RunFolder
-from detect.runs.forms import check, read
+from detect.runs.forms import BUDGET, check, read
 from detect.runs.stage_folder import LAST, SUMMARY
 from detect.studies import forms
 
@@ -70,7 +70,7 @@ class FinishedRun:
         """Configured steps of the detector: without the extra steps of an arm, and before `minutes` or `epochs` changed
         them, so that runs of one budget are one cell."""
         file = RunFolder(self.folder).shared_budget
-        configured = read(file, forms.BUDGET)["configured"] if file.is_file() else {}
+        configured = read(file, BUDGET)["configured"] if file.is_file() else {}
         return configured.get(DETECTOR) or self.summary.get("budget") or self.summary["steps"]
 
     @property

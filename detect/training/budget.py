@@ -25,7 +25,7 @@ from detect.modeling.precision import computing_in
 from detect.quantization.rewrite import fake_quant
 from detect.runs import forms
 from detect.runs.dataset import selection_split
-from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
 from detect.runs.start import Run
 from detect.training import build
 from detect.training.trainer import Trainer
@@ -36,7 +36,6 @@ NODES = {CLASSIFY: "classify.schedule", DETECTOR: "schedule", QUANTIZED: "quanti
 """The schedule of each stage in the configuration."""
 COUNTED = ("evaluate_every", "checkpoint_every", "warmup")
 UNTIMED_STEPS, TIMED_STEPS, LEAST_STEPS, PATIENCE = 2, 6, 50, 3
-FORM: forms.Form = {"steps": {"*": "number"}, "configured": {"*": "number"}}
 
 
 def fitted(run: Run) -> Run:
@@ -52,7 +51,7 @@ def fitted(run: Run) -> Run:
     stages += [QUANTIZED] * bool(cfg.quantize.enabled)
     configured = {stage: int(OmegaConf.select(cfg, NODES[stage]).steps) for stage in stages}
     file = run.folder.shared_budget
-    found = forms.read(file, FORM) if file.is_file() else None
+    found = forms.read(file, forms.BUDGET) if file.is_file() else None
     replicas = build.replicas(run)
     saved: dict[str, Any] | None = replicas.gather(found)[0]  # worker 0 may write the file before another one looks
     if saved is None:
@@ -63,9 +62,23 @@ def fitted(run: Run) -> Run:
                 new.write_text(json.dumps(saved))
     else:
         replicas.agree("the budget", (found or saved)["steps"])
-    # A run that is extended by name (resume=RUN schedule.steps=N) has the steps that were asked for.
-    steps = {s: int(n) for s, n in saved["steps"].items() if configured.get(s) == saved["configured"].get(s)}
-    return replace(run, cfg=scaled(cfg, steps))
+    return replace(run, cfg=scaled(cfg, _kept(saved, configured)))
+
+
+def configuration(run: RunFolder) -> DictConfig:
+    """The saved configuration of a run, with the steps that fit its budget."""
+    cfg, file = run.saved_config(), run.shared_budget
+    if not file.is_file():
+        return cfg
+    saved = forms.read(file, forms.BUDGET)
+    return scaled(
+        cfg, _kept(saved, {stage: OmegaConf.select(cfg, f"{NODES[stage]}.steps") for stage in saved["steps"]})
+    )
+
+
+def _kept(saved: Mapping[str, Any], configured: Mapping[str, int]) -> dict[str, int]:
+    """The saved steps of each stage. A stage that was extended by name (resume=RUN schedule.steps=N) is left out."""
+    return {s: int(n) for s, n in saved["steps"].items() if configured.get(s) == saved["configured"].get(s)}
 
 
 def scaled(cfg: DictConfig, steps: Mapping[str, int]) -> DictConfig:
@@ -95,7 +108,7 @@ def _by_epochs(run: Run, stages: Sequence[str]) -> dict[str, int]:
 def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
     """The steps of each stage, in the proportions of the configuration, after a look at this machine's speed."""
     seconds = {stage: seconds_a_step(run, stage) for stage in configured}
-    scoring = _seconds_of_scores(run)
+    scoring = _seconds_of_scores(run, [stage for stage in configured if stage != CLASSIFY])
     training = sum(seconds[stage] * configured[stage] for stage in configured)
     found: list[float] = build.replicas(run).gather([training, scoring])[0]  # worker 0 decides
     factor = (run.cfg.minutes * 60 - found[1]) / found[0]
@@ -122,8 +135,9 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
             stream: Stream = build.classification_stream(run, architecture, schedule, pictures)
         else:
             architecture = detector = build.detector(cfg, run.dataset.num_classes)
-            if stage == QUANTIZED:
-                detector.adopt(fake_quant(detector.model, build.quantization(cfg)))
+            if stage == QUANTIZED:  # calibrated ranges take the same time, but have seen nothing yet
+                spec = replace(build.quantization(cfg), ranges="moving_average")
+                detector.adopt(fake_quant(detector.model, spec))
             stream = build.training_stream(run, detector, schedule)
     schedule.prepare(architecture)
     replicas.prepare(architecture)
@@ -135,12 +149,15 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def _seconds_of_scores(run: Run) -> float:
-    """The time of all scorings of the detector: during training, and of the best checkpoint."""
-    schedule: Any = build.instantiate(run.cfg.schedule)
+def _seconds_of_scores(run: Run, stages: Sequence[str]) -> float:
+    """The time of all scorings of the detector in its stages: during training, and of the best checkpoint.
+
+    The scorings of stage 1 are not counted.
+    """
+    schedules: list[Any] = [build.instantiate(OmegaConf.select(run.cfg, NODES[stage])) for stage in stages]
     with computing_in(run.cfg.precision):
         detector: Detector = build.detector(run.cfg, run.dataset.num_classes)
-    detect, images = build.replicas(run).inference(detector.detect), schedule.scored_images
+    detect, images = build.replicas(run).inference(detector.detect), schedules[0].scored_images
     batch = np.zeros((images, *detector.size, 3), np.uint8)
     detect(batch)
     start = time.perf_counter()
@@ -148,5 +165,6 @@ def _seconds_of_scores(run: Run) -> float:
     each: float = (time.perf_counter() - start) / images
     tf_keras.backend.clear_session()
     sizes = {name: len(examples) for name, examples in run.dataset.splits.items()}
-    times = schedule.steps // schedule.evaluate_every
-    return float(each * (sizes[selection_split(run.dataset)] * times + sizes["val"] + sizes["test"]))
+    times = sum(schedule.steps // schedule.evaluate_every for schedule in schedules)
+    ends = len(stages) * (sizes["val"] + sizes["test"])
+    return float(each * (sizes[selection_split(run.dataset)] * times + ends))

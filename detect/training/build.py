@@ -1,5 +1,6 @@
 """Builds the parts of a configuration (networks, schedules, hooks, training batches), and sets up TensorFlow."""
 
+import logging
 import os
 
 import tensorflow as tf
@@ -28,6 +29,7 @@ from detect.training.loop import Hook
 from detect.training.profile import Profile, ShowGraph
 from detect.training.schedule import Schedule
 
+log = logging.getLogger("detect")
 instantiate = trust.instantiate
 
 
@@ -142,7 +144,8 @@ def shown(cfg: DictConfig) -> list[Hook]:
 
 
 def check(run: Run) -> None:
-    """Builds hooks, augmentation, detector and, if it is trained, its fake-quantised twin, so that errors come early.
+    """Builds hooks, augmentation, optimisers, detector and, if it is trained, its fake-quantised twin, so that errors
+    come early.
 
     The networks are left out if there is a single stage, which builds them at once. Raises ConfigError if the devices
     can't share a batch equally, and UserError if the disk has too little room for the run.
@@ -150,15 +153,20 @@ def check(run: Run) -> None:
     cfg, them = run.cfg, replicas(run)
     hooks(cfg)
     instantiate(cfg.augment), instantiate(cfg.get("mixing"))
-    batches = {"schedule.batch_size": cfg.schedule.batch_size}
+    schedules: dict[str, Schedule] = {"schedule": instantiate(cfg.schedule)}
     if cfg.classify.enabled:
-        batches["classify.schedule.batch_size"] = cfg.classify.schedule.batch_size
+        schedules["classify.schedule"] = instantiate(cfg.classify.schedule)
     if cfg.quantize.enabled:
-        batches["quantize.schedule.batch_size"] = cfg.quantize.schedule.batch_size
-    for key, size in batches.items():
-        them.part(size, key)
+        schedules["quantize.schedule"] = instantiate(cfg.quantize.schedule)
+    for key, schedule in schedules.items():
+        them.part(schedule.batch_size, f"{key}.batch_size")
+        schedule.build_optimizer()
+        for warning in schedule.warnings(key):
+            log.warning(warning)
     if stages(cfg) > 1:
         architecture = detector(cfg, run.dataset.num_classes)
+        for key in schedules.keys() - {"classify.schedule"}:
+            schedules[key].prepare(architecture, key)
         disk.demand(run.folder.path, weight_bytes(architecture), stages(cfg))
         if cfg.quantize.enabled:
             fake_quant(architecture.model, quantization(cfg))

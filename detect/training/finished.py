@@ -5,7 +5,7 @@ from detect.modeling.interface import Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import RANGE_VARIABLES
 from detect.runs.folder import QUANTIZED, RunFolder
-from detect.training import build
+from detect.training import budget, build
 from detect.weights import checkpoint
 from detect.weights.transfer import transfer
 
@@ -22,7 +22,7 @@ def load_architecture(run: RunFolder, stage: str) -> Detector:
         )
     architecture = _with_random_weights(run)
     if stage == QUANTIZED:
-        architecture.adopt(fake_quant(architecture.model, build.quantization(run.saved_config())))
+        architecture.adopt(fake_quant(architecture.model, build.quantization(budget.configuration(run))))
     checkpoint.load(architecture.model, best)
     return architecture
 

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from detect.errors import UserError
+from detect.errors import ConfigError, UserError
 from detect.reporting.logger import RunLogger
 from detect.runs.signals import handled
 from detect.runs.stage_folder import StageFolder
@@ -91,14 +91,21 @@ class Fit:
     _unfinished: tf.Variable = field(default_factory=lambda: tf.Variable("", trainable=False))
 
     def __post_init__(self) -> None:
-        variables = {name: variable for hook in self.hooks for name, variable in hook.state().items()}
         state = {
             "model": self.trainer.architecture.model,
             "optimizer": self.trainer.optimizer,
             "seconds": self._seconds,
             "unfinished": self._unfinished,
         }
-        self._states = SavedStates(self.folder.last, {**state, **variables}, self.trainer.replicas.worker.is_chief)
+        for hook in self.hooks:
+            for name, variable in hook.state().items():
+                if name in state:
+                    raise ConfigError(
+                        f"{type(hook).__name__}.state() has the name {name}, and another hook or the program has it, "
+                        f"too; legal are names that are not {', '.join(state)}"
+                    )
+                state[name] = variable
+        self._states = SavedStates(self.folder.last, state, self.trainer.replicas.worker.is_chief)
         self._rows: list[Row] = []  # the figures of the steps since the previous stop
         self.trainer.before_step, self.trainer.after_step = self._before_step, self._after_step
 

@@ -10,6 +10,7 @@ from official.modeling.optimization import lr_schedule
 
 from detect.config import schedules as rules
 from detect.config.legal_values import Count, Share, demand, number, whole
+from detect.config.tree import nearest
 from detect.errors import ConfigError
 from detect.modeling.interface import Architecture
 from detect.training.fused import FUSED
@@ -18,6 +19,15 @@ Decay = Literal["cosine", "step", "constant"]
 Average = Annotated[float, number(0, 0.999999)]
 Natural = Annotated[int, whole(0)]
 schedules = tf_keras.optimizers.schedules
+SUPPLIED = {
+    "learning_rate": "rate",
+    **dict.fromkeys(("clipnorm", "global_clipnorm", "clipvalue"), "clip_norm"),
+    "weight_decay": "weight_decay",
+    **dict.fromkeys(("use_ema", "ema_momentum"), "ema_decay"),
+}
+"""Arguments of an optimiser that the schedule supplies, and its key for each."""
+STALE = 0.05
+"""The most weight of the initial values in the average of weights at the end of a stage."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,11 @@ class Schedule:
     def __post_init__(self) -> None:
         for message in rules.contradictions("schedule", vars(self)):
             raise ConfigError(message)
+        for name in self._named_optimizer[1]:
+            if name in SUPPLIED:
+                raise ConfigError(
+                    f"schedule.optimizer.{name} is not legal: give schedule.{SUPPLIED[name]} in its place"
+                )
 
     @property
     def average_decay(self) -> float:
@@ -112,6 +127,17 @@ class Schedule:
     def _or_average(self, decay: float | None) -> float:
         return self.average_decay if decay is None else decay
 
+    def warnings(self, key: str) -> list[str]:
+        """What is legal but hardly wanted. key: that of the schedule, for the messages."""
+        decay = self._or_average(self.ema_decay)
+        stale = decay**self.steps
+        if decay == 0 or stale <= STALE:
+            return []
+        told = (
+            f"after {self.steps} steps, {stale:.0%} of the weights that are scored and kept are still the initial ones"
+        )
+        return [f"{key}.ema_decay={decay:g}: {told}; null suits {key}.steps"]
+
     def learning_rate(self) -> tf_keras.optimizers.schedules.LearningRateSchedule:
         """The rate of a step, counted from 0: linear warm-up from 0 to `rate`, then the decay over the other steps."""
         demand("schedule.decay", self.decay, Decay)
@@ -144,14 +170,18 @@ class Schedule:
             optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_"])
         return optimizer
 
-    def prepare(self, architecture: Architecture) -> None:
-        """Sets batch norm's decay and freezes layers, on a network that has its initial weights."""
+    def prepare(self, architecture: Architecture, key: str = "schedule") -> None:
+        """Sets batch norm's decay and freezes layers, on a network that has its initial weights.
+
+        key: that of the schedule, for messages. Raises ConfigError for a `freeze_until` that is no layer.
+        """
         model, frozen = architecture.model, set[str]()
         if self.freeze_until:
             names = [layer.name for layer in model.layers]
             if self.freeze_until not in names:
                 raise ConfigError(
-                    f"schedule.freeze_until={self.freeze_until} is no layer; the first layers are {names[:8]}"
+                    f"{key}.freeze_until={self.freeze_until} is no layer{nearest(self.freeze_until, names)}; "
+                    f"the first layers are {', '.join(names[:8])}"
                 )
             frozen = _needed(architecture, self.freeze_until)
         for layer in model.layers:

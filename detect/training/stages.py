@@ -11,6 +11,7 @@ import tf_keras
 
 from detect.config.tree import plain
 from detect.data.interface import Stream
+from detect.errors import ConfigError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
 from detect.modeling import cost
@@ -27,7 +28,7 @@ from detect.runs.stage_folder import StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, tell, write_summary
 from detect.studies import run_page
-from detect.training import build
+from detect.training import build, saved_states
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
 from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
 from detect.training.initial_weights import initialise
@@ -198,6 +199,11 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
     with replicas.strategy.scope():
         detector = build.detector(cfg, run.dataset.num_classes)
     loaded = initialise(detector, weights, cfg, folder, run.dataset.classes)
+    if spec.ranges == "calibrated" and not loaded and not saved_states.steps(folder.last):
+        raise ConfigError(
+            "quantize.spec.ranges=calibrated: the network has random weights, so its ranges would fit nothing; give "
+            "init=FILE, or quantize.float_stage=true, or moving_average or learned ranges"
+        )
     schedule.prepare(detector)
     replicas.prepare(detector)
     with replicas.strategy.scope():

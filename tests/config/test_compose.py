@@ -87,6 +87,20 @@ def test_it_knows_the_short_ways(tmp_path):
     cfg = compose(["dataset=digits", f"init={tmp_path}/a, b.npz", "init.scope=detector"])
     assert cfg.init.path == f"{tmp_path}/a, b.npz" and cfg.classify.enabled is False
     assert compose(["network"], "inspect").only == "network"
+
+
+def test_only_a_detector_of_this_program_is_fake_quantised_without_more_float_training(tmp_path):
+    (tmp_path / "run" / "detector").mkdir(parents=True)
+    (tmp_path / "run" / "classes.json").write_text("[]")
+    (tmp_path / "zoo").mkdir()
+    for place, trained in (("run", False), ("run/detector/best", False), ("zoo", True)):
+        words = ["dataset=digits", f"init.path={tmp_path / place}", "init=path", "init.scope=detector", "quantize=int8"]
+        cfg = compose(words)
+        assert cfg.quantize.float_stage is trained and cfg.classify.enabled is False
+        assert compose([*words, "quantize.float_stage=false"]).quantize.float_stage is False
+
+
+def test_the_other_verbs_know_them(tmp_path):
     for verb in ("evaluate", "benchmark"):
         assert (
             compose(["model=m", f"dataset.root={tmp_path}"], verb).dataset

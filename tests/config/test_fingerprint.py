@@ -45,6 +45,8 @@ SCHEDULE = {"_target_": "detect.training.schedule.Schedule", "steps": 3}
         ({"jit_compile": False, "minutes": None, "precision": "float32"}, True),
         ({"jit_compile": True}, False),
         ({"epochs": 3}, False),
+        ({"distribute": {"kind": "mirrored", "devices": 2, "sync_batch_norm": True}}, True),
+        ({"distribute": {"sync_batch_norm": False}}, False),
         ({"mixing": {"_target_": "a.B", "mosaic": {"p": 0.0}, "mixup": {"p": 0.0}, "until": 0.9}}, True),
         ({"mixing": {"_target_": "a.B", "mosaic": {"p": 0.0}, "mixup": {"p": 0.5}, "until": 0.9}}, False),
         ({"other": {"_target_": "detect.training.schedule.Schedule", "accumulate": 1}}, False),  # a part that is new

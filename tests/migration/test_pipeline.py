@@ -91,7 +91,7 @@ def test_an_ssd_with_its_training(translated, tmp_path):
         *(1000, 8, 0.004),
         *("step", [0.4, 0.8], 0.5),
     )
-    assert (s.optimizer.momentum, s.ema_decay, s.batch_norm_decay, s.weight_decay) == (0.8, 0.9999, 0.9997, 4e-5)
+    assert (s.optimizer.momentum, s.ema_decay, s.batch_norm_decay, s.weight_decay) == (0.8, 0.0, 0.9997, 4e-5)
     assert (cfg.init.path, cfg.init.scope, cfg.dataset.root) == ("weights/model.ckpt", "detector", "data")
     assert list(cfg.augment.transforms) == ["random_horizontal_flip", "ssd_random_crop"]
     assert [re.sub(r" \(.*", "", line) for line in found.left_out] == [
@@ -152,6 +152,17 @@ def test_parts_without_counterpart(translated, before, after, part):
             {"rate": 0.1, "decay": "step", "warmup": 20, "step_at": [0.5], "step_factor": pytest.approx(0.5)},
         ),
         (
+            "manual_step_learning_rate { initial_learning_rate: .001 schedule { step: 10 learning_rate: .01 } "
+            "schedule { step: 20 learning_rate: .1 } schedule { step: 50 learning_rate: .05 } }",
+            100,
+            {"rate": 0.1, "decay": "step", "warmup": 20, "step_at": [0.5], "step_factor": pytest.approx(0.5)},
+        ),
+        (
+            "manual_step_learning_rate { initial_learning_rate: .001 schedule { step: 500 learning_rate: .01 } }",
+            2000,
+            {"rate": 0.01, "decay": "constant", "warmup": 500},
+        ),
+        (
             "exponential_decay_learning_rate { initial_learning_rate: .1 decay_steps: 800720 }",
             200000,
             {"rate": 0.1, "decay": "constant"},
@@ -167,6 +178,41 @@ def test_learning_rates(translated, rate, steps, wanted):
     old = re.search(r"exponential_decay_learning_rate \{.*?\}", SSD, re.DOTALL).group()
     found = translated(SSD, (old, rate), ("num_steps: 1000", f"num_steps: {steps}"))
     assert {key: found.values["schedule"][key] for key in wanted} == wanted
+
+
+def test_a_rate_that_rises_is_told(translated):
+    old = re.search(r"exponential_decay_learning_rate \{.*?\}", SSD, re.DOTALL).group()
+    rising = "manual_step_learning_rate { initial_learning_rate: .001 schedule { step: 500 learning_rate: .01 } }"
+    assert any("the rise of the rate to 0.01" in told for told in translated(SSD, (old, rising)).differs)
+    again = (
+        "manual_step_learning_rate { initial_learning_rate: .1 schedule { step: 10 learning_rate: .01 } "
+        "schedule { step: 50 learning_rate: .05 } }"
+    )
+    assert any("the drops of the rate: by" in told for told in translated(SSD, (old, again)).differs)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "decay"),
+    [
+        ("", "", 0.0),  # the API keeps the average, but scores and exports the weights themselves
+        ("eval_config { use_moving_averages: true }", "", 0.9999),
+        ("eval_config { use_moving_averages: true }", "moving_average_decay: .99", 0.99),
+        ("eval_config { use_moving_averages: true }", "use_moving_average: false", 0.0),
+        ("eval_config { use_moving_averages: false num_examples: 5 }", "moving_average_decay: .99", 0.0),
+    ],
+)
+def test_the_average_of_the_weights_counts_if_the_api_scores_it(translated, given, kept, decay):
+    found = translated(SSD + given, ("momentum_optimizer_value: 0.8 }", f"momentum_optimizer_value: 0.8 }} {kept}"))
+    assert found.values["schedule"]["ema_decay"] == decay
+    assert not any("average" in line for line in found.left_out)
+
+
+@pytest.mark.parametrize(("value", "told"), [("", []), ("0", []), ("123.7", ["the border of a padded image: 0"])])
+def test_the_border_of_a_padded_image(translated, value, told):
+    pad = " ".join(f"per_channel_pad_value: {value}" for _ in range(3 * bool(value)))
+    resizer = f"keep_aspect_ratio_resizer {{ min_dimension: 96 max_dimension: 96 pad_to_max_dimension: true {pad} }}"
+    found = translated(SSD, ("fixed_shape_resizer { height: 96 width: 128 }", resizer))
+    assert [line.partition(";")[0] for line in found.differs if "border" in line] == told
 
 
 def test_quantisation(translated, tmp_path):

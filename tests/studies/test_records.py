@@ -65,7 +65,7 @@ def test_runs_of_equal_minutes_are_one_cell_and_are_paired(tmp_path, make_run):
     assert "| cats | small | 2 | 0.300 ± 0.000 | 0.150 ± 0.000 | 150 | 0.5 |" in table
     assert "| data | arm | seeds | AP | AP50 | trained steps | minutes |" in table
     assert "| cats | large | small | +0.100 | [+0.100, +0.100] | 2 | yes |" in table
-    (run / "budget.json").write_text('{"configured": {"detector": "many"}}')
+    (run / "budget.json").write_text('{"steps": {}, "configured": {"detector": "many"}}')
     with pytest.raises(DataError, match=r"budget\.json.*many"):
         write(tmp_path, tmp_path / "out")
 

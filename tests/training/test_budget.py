@@ -3,8 +3,10 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from detect.config.compose import compose
 from detect.errors import ConfigError, DataError
@@ -31,7 +33,7 @@ def timed(monkeypatch):
         return {CLASSIFY: 0.1, DETECTOR: 0.4, QUANTIZED: 0.5}[stage]
 
     monkeypatch.setattr(budget, "seconds_a_step", seconds)
-    monkeypatch.setattr(budget, "_seconds_of_scores", lambda run: 30.0)
+    monkeypatch.setattr(budget, "_seconds_of_scores", lambda run, stages: 30.0)
     return asked
 
 
@@ -99,6 +101,48 @@ def test_a_damaged_file_is_one_message(tmp_path, text):
         budget.fitted(run(tmp_path, "minutes=10"))
 
 
+def test_a_finished_run_has_the_steps_that_it_was_trained_with(tmp_path, timed):
+    """The saved configuration has those before the budget; shares of them, such as `delay`, would be too late."""
+    given = run(tmp_path, "minutes=10", "quantize=int8", "quantize.spec.delay=.7")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(given.cfg, resolve=True))
+    assert budget.configuration(given.folder) == given.cfg, "without a budget"
+    fitted = budget.fitted(given).cfg
+    assert fitted.quantize.schedule.steps != given.cfg.quantize.schedule.steps
+    assert budget.configuration(given.folder) == fitted
+
+
+def test_a_budget_run_is_extended_only_by_more_steps_than_it_has(tmp_path, timed):
+    given = run(tmp_path, "minutes=10")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(given.cfg, resolve=True))
+    has = budget.fitted(given).cfg.schedule.steps
+    for steps, legal in ((1001, has < 1001), (has, False), (has + 1, True)):
+        cfg = compose([*WORDS, "minutes=10", f"schedule.steps={steps}"])
+        cfg.resume = str(tmp_path)
+        if legal:
+            assert given.folder.extensions(cfg) == {"schedule.steps": (1000, steps)}
+        else:
+            with pytest.raises(ConfigError, match=rf"schedule\.steps={steps}: the run .* has {has} steps"):
+                given.folder.extensions(cfg)
+
+
+def test_the_scores_of_every_stage_of_the_detector_count(tmp_path, monkeypatch):
+    clock = SimpleNamespace(perf_counter=iter(range(0, 100, 8)).__next__)  # 8 s for a batch of 4 images
+    monkeypatch.setattr(budget, "time", clock)
+    given = run(tmp_path, "quantize=int8", "detector.size=[96,96]", "backbone.depth_multiplier=.25")
+    alone, both = (budget._seconds_of_scores(given, stages) for stages in ([DETECTOR], [DETECTOR, QUANTIZED]))
+    assert alone == 2 * (4 * 5 + 4 + 6) and both == 2 * (4 * (5 + 4) + 2 * (4 + 6))
+
+
+def test_calibrated_ranges_are_timed_although_they_have_seen_nothing(tmp_path):
+    words = (
+        "quantize=int8",
+        "quantize.spec.ranges=calibrated",
+        "detector.size=[96,96]",
+        "backbone.depth_multiplier=.25",
+    )
+    assert budget.seconds_a_step(run(tmp_path, *words, "threads=null"), QUANTIZED, steps=1) > 0
+
+
 @pytest.mark.slow
 def test_the_training_takes_the_minutes(tmp_path):
     from detect.train import main
@@ -150,4 +194,4 @@ def test_steps_are_timed_in_the_precision_of_their_stage(tmp_path, monkeypatch, 
     with pytest.raises(Built, match=policy):
         budget.seconds_a_step(given, stage)
     with pytest.raises(Built, match="mixed_bfloat16"):
-        budget._seconds_of_scores(given)
+        budget._seconds_of_scores(given, [DETECTOR])

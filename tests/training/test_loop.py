@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from detect.errors import UserError
+from detect.errors import ConfigError, UserError
 from detect.modeling.interface import Losses
 from detect.reporting.logger import RunLogger, read_metrics
 from detect.runs.folder import RunFolder
@@ -291,6 +291,21 @@ def test_the_state_of_a_hook_is_saved_and_restored(as_dataset, tmp_path):
     recorder = Recorder()
     run(tmp_path, schedule(), hooks=[recorder])
     assert recorder.seen[0] == "begin 3" and int(recorder.count) == 6
+
+
+@pytest.mark.parametrize("names", [("count", "count"), ("best",), ("model",), ("seconds",)])
+def test_the_state_of_a_hook_never_replaces_another_one(as_dataset, tmp_path, names):
+    class Counts(Hook):
+        def __init__(self, name):
+            self.name = name
+
+        def state(self):
+            return {self.name: tf.Variable(0)}
+
+    with pytest.raises(
+        ConfigError, match=rf"Counts\.state\(\) has the name {names[-1]}, .* legal are names that are not"
+    ):
+        run(tmp_path, schedule(), hooks=[Counts(name) for name in names])
 
 
 def test_a_hook_can_end_a_stage(as_dataset, tmp_path):

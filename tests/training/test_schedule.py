@@ -27,6 +27,28 @@ def schedule(**settings) -> Schedule:
     return Schedule(**{"batch_size": 8, "optimizer": tf_keras.optimizers.SGD, "rate": RATE} | settings)
 
 
+@pytest.mark.parametrize(
+    ("argument", "key"),
+    [("learning_rate", "rate"), ("weight_decay", "weight_decay"), ("clipnorm", "clip_norm"), ("use_ema", "ema_decay")],
+)
+def test_an_argument_of_the_optimiser_that_the_schedule_supplies_is_refused(argument, key):
+    optimizer = functools.partial(tf_keras.optimizers.SGD, **{argument: 1.0})
+    with pytest.raises(ConfigError, match=rf"schedule\.optimizer\.{argument} is not legal: give schedule\.{key} "):
+        schedule(steps=10, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("steps", "decay", "share"),
+    [(2000, 0.9999, "82%"), (50, 0.95, "8%"), (2000, None, None), (3, None, None), (90, 0.95, None)],
+)
+def test_an_average_that_hardly_leaves_the_initial_weights_is_named(steps, decay, share):
+    told = schedule(steps=steps, ema_decay=decay).warnings("schedule")
+    if share is None:
+        assert told == []
+    else:
+        assert len(told) == 1 and f"schedule.ema_decay={decay}: after {steps} steps, {share}" in told[0]
+
+
 def by_hand(steps, warmup, decay, step_at, factor) -> list[float]:
     """The rate of steps 0..steps in float64."""
     curve = []

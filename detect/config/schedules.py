@@ -6,6 +6,13 @@ from typing import Any
 from detect.config.tree import Tree, targets
 
 SCHEDULE = "detect.training.schedule.Schedule"
+SUPPLIED = {
+    "learning_rate": "rate",
+    "weight_decay": "weight_decay",
+    **dict.fromkeys(("clipnorm", "global_clipnorm", "clipvalue"), "clip_norm"),
+    **dict.fromkeys(("use_ema", "ema_momentum"), "ema_decay"),
+}
+"""Arguments of an optimiser that the schedule supplies, and its key for each."""
 
 
 def default_warmup(steps: int) -> int:
@@ -32,10 +39,16 @@ def profile_problems(tree: Tree) -> Iterator[str]:
 
 
 def contradictions(path: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Messages for a warm-up that never ends and for drops out of order. values: by key; each is legal by itself.
+    """Messages for a warm-up that never ends, for drops out of order, and for arguments of the optimiser that the schedule
+    supplies. values: by key; each is legal by itself.
 
     path: the key of the schedule, for the messages.
     """
+    optimizer = values.get("optimizer")
+    given = optimizer if isinstance(optimizer, Mapping) else getattr(optimizer, "keywords", {})
+    for name in given:
+        if name in SUPPLIED:
+            yield f"{path}.optimizer.{name} is not legal: give {path}.{SUPPLIED[name]} in its place"
     steps, warmup, drops = values.get("steps"), values.get("warmup"), values.get("step_at")
     if isinstance(steps, int) and isinstance(warmup, int) and warmup and warmup >= steps:
         legal = f"a whole number below {path}.steps={steps}, or null"

@@ -19,13 +19,6 @@ Decay = Literal["cosine", "step", "constant"]
 Average = Annotated[float, number(0, 0.999999)]
 Natural = Annotated[int, whole(0)]
 schedules = tf_keras.optimizers.schedules
-SUPPLIED = {
-    "learning_rate": "rate",
-    **dict.fromkeys(("clipnorm", "global_clipnorm", "clipvalue"), "clip_norm"),
-    "weight_decay": "weight_decay",
-    **dict.fromkeys(("use_ema", "ema_momentum"), "ema_decay"),
-}
-"""Arguments of an optimiser that the schedule supplies, and its key for each."""
 STALE = 0.05
 """The most weight of the initial values in the average of weights at the end of a stage."""
 
@@ -79,11 +72,6 @@ class Schedule:
     def __post_init__(self) -> None:
         for message in rules.contradictions("schedule", vars(self)):
             raise ConfigError(message)
-        for name in self._named_optimizer[1]:
-            if name in SUPPLIED:
-                raise ConfigError(
-                    f"schedule.optimizer.{name} is not legal: give schedule.{SUPPLIED[name]} in its place"
-                )
 
     @property
     def average_decay(self) -> float:

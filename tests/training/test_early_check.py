@@ -13,6 +13,7 @@ from detect.errors import ConfigError, WeightsError
 from detect.runs import start
 from detect.runs.folder import RunFolder
 from detect.training import build, early_check
+from detect.training.trainer import Trainer
 from detect.weights import checkpoint
 
 
@@ -78,3 +79,30 @@ def test_weights_that_are_not_read_are_not_checked(tmp_path, unread, overrides):
         (tmp_path / "run" / "classify").mkdir(parents=True)  # the run has its weights
     with pytest.raises(Read):
         train.main(compose(f"init.path={tmp_path}/gone.ckpt", *overrides), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedule.freeze_until=Conv2d_99"], r"^schedule\.freeze_until=Conv2d_99 is no layer"),
+        (
+            ["quantize=int8", "quantize.schedule.freeze_until=Conv2d_99"],
+            r"quantize\.schedule\.freeze_until=Conv2d_99 is no layer",
+        ),
+        (
+            [
+                "quantize=int8",
+                "quantize.float_stage=false",
+                "classify.enabled=false",
+                "quantize.spec.ranges=calibrated",
+            ],
+            r"quantize\.spec\.ranges=calibrated: the network has random weights",
+        ),
+    ],
+)
+def test_what_a_later_stage_can_not_do_is_refused_before_the_first_step(tmp_path, monkeypatch, overrides, message):
+    monkeypatch.setattr(Trainer, "train", lambda *_: pytest.fail("a step is trained"))
+    small = ["init=none", "backbone.depth_multiplier=.25", "threads=null"]
+    with pytest.raises(ConfigError, match=message):
+        train.main(compose(*small, *overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

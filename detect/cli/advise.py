@@ -1,6 +1,7 @@
 """Proposes an experiment that fits a data set and this machine: `detect advise dataset=voc dataset.root=DIR`."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def main(cfg: DictConfig) -> None:
     for line in ["", *found, ""]:
         log.info(line)
     chosen = choose(cfg, dataset, like, options(), given())
-    command = f"detect train --config-dir {folder} experiment={cfg.name}"
+    command = f"detect train --config-dir {shlex.quote(str(folder))} experiment={cfg.name}"
     about_it = ["", *reasons(chosen, dataset, like)]
     head = [f"Proposed {rules.BY} for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]
     file = rules.write_experiment(folder, cfg.name, rules.experiment_text(head, chosen.choices, chosen.values))

@@ -72,12 +72,15 @@ def main(cfg: DictConfig) -> float | None:
         dataset = dataset.with_classes(detector.classes)
     others = bool(cfg.get("dataset")) and run is not None  # the page of a run shows its own data
     data, folder = dataset.fingerprint(), place_of(source)
+    told = _told(cfg, run)
+    folder = folder.with_name(file_name("_".join([folder.name, *(f"{name}_{value}" for name, value in told.items())])))
     if others and key != "detections":
         folder = folder.with_name(f"{folder.name}_{file_name(dataset.name)}")
     if cfg.output:
         folder = expanded(cfg.output)
     elif cfg.get("dataset"):
         folder = _unused(folder, data)
+    refuse_unwritable(folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
     if run is not None and not cfg.get("dataset") and cfg.tile is None:
@@ -88,12 +91,23 @@ def main(cfg: DictConfig) -> float | None:
         DATA: data,
         THRESHOLD: detector.threshold and detector.threshold.score,
         FILE: source.name if source.is_file() and source.stem != EXPORTED else None,
-    }
+    } | told
     write_json(folder / f"{cfg.split}{SCORES}", about | scores)
     log.info("pictures, scores and detections are in %s", folder)
     if key != "detections" and not cfg.get("dataset"):
         run_page.refresh(folder)
     return scores["AP"]
+
+
+def _told(cfg: DictConfig, run: RunFolder | None) -> dict[str, object]:
+    """The options with which a detector finds other boxes. Scores with one of them have a folder of their own."""
+    own = cfg.stage if run is None or cfg.stage != run.last_stage() else None
+    options = {"stage": own, "tile": cfg.tile, "class_agnostic": cfg.class_agnostic}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in options.items()
+        if value is not None
+    }
 
 
 def _unused(folder: Path, data: str) -> Path:

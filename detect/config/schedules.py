@@ -39,8 +39,8 @@ def profile_problems(tree: Tree) -> Iterator[str]:
 
 
 def contradictions(path: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Messages for a warm-up that never ends, for drops out of order, and for arguments of the optimiser that the schedule
-    supplies. values: by key; each is legal by itself.
+    """Messages for a warm-up that never ends, for drops out of order, and for arguments of the optimiser that the
+    schedule supplies. values: by key; each is legal by itself.
 
     path: the key of the schedule, for the messages.
     """

@@ -114,8 +114,8 @@ def benchmark(
             frame = np.rint(Frame(size, "stretch").fit(image)).astype(np.uint8)
             measured = timing.measure(alike, frame, count, runs)
             for row in rows:
-                if row["name"] in measured:
-                    row.setdefault("threads", {})[str(count)] = measured[row["name"]]
+                if row["name"] in alike:
+                    row.setdefault("threads", {})[str(count)] = measured.get(row["name"])
     return rows
 
 
@@ -143,12 +143,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ap = "-" if row["AP"] is None else f"{row['AP']:.3f}"
         same = "-" if row["partners"] is None else f"{row['partners']:.0%}"
         times = "".join(f"{_time(row['threads'][n]):>15}" for n in counts)
-        lines.append(f"{name:<{NAMED}}{size:>6}{ap:>7}{same:>6}{times}{row['threads'][counts[0]]['memory_mb']:>7.0f}")
+        first = row["threads"][counts[0]]
+        memory = f"{first['memory_mb']:.0f}" if first else "-"
+        lines.append(f"{name:<{NAMED}}{size:>6}{ap:>7}{same:>6}{times}{memory:>7}")
     return lines
 
 
-def _time(measured: Mapping[str, float]) -> str:
+def _time(measured: Mapping[str, float] | None) -> str:
     """Median and half the distance of the quartiles."""
+    if measured is None:
+        return "-"
     return f"{measured['ms']:.1f} ±{(measured['high'] - measured['low']) / 2:.1f}"
 
 
@@ -161,5 +165,7 @@ def write(rows: Sequence[Mapping[str, Any]], images: int, folder: Path) -> None:
     plain = ["name", "kind", "bytes", "AP", "partners", "largest_score_difference"]
     figures = [(n, key) for n in counts for key in ("ms", "low", "high", "memory_mb")]
     columns = [*plain, *(f"{key}_{n}" for n, key in figures)]
-    lines = [[*(row[key] for key in plain), *(row["threads"][n][key] for n, key in figures)] for row in rows]
+    lines = [
+        [*(row[key] for key in plain), *((row["threads"][n] or {}).get(key, "") for n, key in figures)] for row in rows
+    ]
     write_csv(folder / "benchmark.csv", columns, lines)

@@ -7,12 +7,13 @@ one run.
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 
 from detect.errors import WeightsError
 
+log = logging.getLogger("detect")
 KINDS = ("run", "saved_model", "tflite", "onnx", "openvino")
 WARM_UP = 3  # runs that are not counted
 UNIT = (1 << 20) if sys.platform == "darwin" else (1 << 10)  # of ru_maxrss, per MB: bytes or kB
@@ -39,19 +41,35 @@ def measure(models: Mapping[str, Model], frame: np.ndarray, threads: int, runs: 
     """{name: {"ms": median, "low", "high": quartiles, "memory_mb": peak}} of models with so many threads.
 
     frame: uint8 [height, width, 3], or of any size for models of several frames (see `benchmark`). runs: at least 2.
-    Raises WeightsError, which names the model, if one can't be run.
+    A model that can't be run is left out, and a warning names it.
     """
     workers: dict[str, Worker] = {}
+
+    @contextlib.contextmanager
+    def able(name: str) -> Iterator[None]:
+        try:
+            yield
+        except WeightsError as error:
+            log.warning("%s", error)
+            if name in workers:
+                workers.pop(name).end()
+
     try:
         for name, model in models.items():
-            workers[name] = Worker(name, model, frame, threads)
+            with able(name):
+                workers[name] = Worker(name, model, frame, threads)
         times: dict[str, list[float]] = {name: [] for name in workers}
         for number in range(WARM_UP + runs):
-            for name, worker in workers.items():
-                taken = worker.ask("run")["ms"]
-                if number >= WARM_UP:
-                    times[name].append(taken)
-        return {name: _spread(times[name]) | worker.ask("memory") for name, worker in workers.items()}
+            for name, worker in list(workers.items()):
+                with able(name):
+                    taken = worker.ask("run")["ms"]
+                    if number >= WARM_UP:
+                        times[name].append(taken)
+        found = {}
+        for name, worker in list(workers.items()):
+            with able(name):
+                found[name] = _spread(times[name]) | worker.ask("memory")
+        return found
     finally:
         for worker in workers.values():
             worker.end()

@@ -52,6 +52,11 @@ class Cell:
     def label(self) -> str:
         return label(self.arm)
 
+    @property
+    def share(self) -> str:
+        """The share of the training images: `100%`, `12.5%`."""
+        return f"{100 * self.fraction:.6g}%"
+
 
 @dataclass(frozen=True)
 class Study:

@@ -20,6 +20,9 @@ NUMBER = re.compile(r"(?:^|(?<=[\[{(,: ]))[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d
 QUOTED = re.compile(r"='([\w./+-]+)'$")
 """A value with quotes of Hydra that it does not need."""
 
+SEED = "SEED"
+"""In place of the seed in a path."""
+
 OWN = ("seed", "arm", "study", "limit.fraction", "schedule.steps", "resume", "threads", "decode", "dataset.root")
 """Overrides that do not make a variant: they define the cell itself, or do not change a result."""
 
@@ -39,7 +42,7 @@ def portable(word: str) -> str:
 class Member:
     """A run of a cell. cell: without a variant. place: its folder, for messages.
 
-    settings: its overrides without those of OWN, and its name.
+    settings: its overrides without those of OWN, and its name. A path is whole, or shortened in rows of a CSV.
     """
 
     cell: Cell
@@ -51,9 +54,7 @@ class Member:
     def about(self) -> str:
         """`study mine (crops, seed 3, 100% of the images, 800 steps)`."""
         cell = self.cell
-        return (
-            f"study {cell.study} ({cell.arm}, seed {self.seed}, {cell.fraction:.0%} of the images, {cell.budget} steps)"
-        )
+        return f"study {cell.study} ({cell.arm}, seed {self.seed}, {cell.share} of the images, {cell.budget} steps)"
 
 
 def member(run: FinishedRun) -> Member:
@@ -64,7 +65,7 @@ def member(run: FinishedRun) -> Member:
 
 def settings(overrides: Sequence[str], name: str) -> dict[str, str]:
     """The overrides that may distinguish runs of one cell, and the name."""
-    pairs = (portable(word).lstrip("+~").partition("=") for word in overrides if not word.startswith("-"))
+    pairs = (QUOTED.sub(r"=\1", word).lstrip("+~").partition("=") for word in overrides if not word.startswith("-"))
     kept = {key: _one_form(value) for key, _, value in pairs if key not in OWN and not key.startswith("hydra.")}
     return kept | {"name": name}
 
@@ -77,17 +78,19 @@ def _one_form(value: str) -> str:
 def variants(members: Sequence[Member]) -> list[str]:
     """The variant of each run: settings other than the seed that differ from runs of the same cell; mostly empty.
 
-    The variant is `name` if runs with equal seeds have different names, else the overrides that differ. The choice is
-    the same for all runs of a study. Raises DataError for two runs with the same seed and no difference.
+    The variant is `name` if runs with equal seeds have different names, and the overrides that then still differ. The
+    choice is the same for all runs of a study. Raises DataError for two runs with the same seed and no difference.
     """
     by_study = defaultdict(list)
     for one in members:
         by_study[one.cell.study].append(one)
     keys = {study: _short(_differing(of)) for study, of in by_study.items()}
+    shown = {study: {key: _labels(of, key) for key in keys[study]} for study, of in by_study.items()}
 
     def told(one: Member) -> str:
-        short = keys[one.cell.study]
-        return " ".join(v if k == "name" else f"{short[k]}={v}" for k, v in one.settings.items() if k in short)
+        short, labels = keys[one.cell.study], shown[one.cell.study]
+        texts = {key: labels[key][one.seed, value] for key, value in one.settings.items() if key in short}
+        return " ".join(text if key == "name" else f"{short[key]}={text}" for key, text in texts.items())
 
     found = list(map(told, members))
     _refuse_twins(members, found)
@@ -95,19 +98,60 @@ def variants(members: Sequence[Member]) -> list[str]:
 
 
 def _differing(members: Sequence[Member]) -> set[str]:
-    """The settings that vary within a cell, except copies of the seed; only `name` if it distinguishes equal seeds."""
-    cells = defaultdict(list)
+    """The settings that vary within a cell, except copies of the seed. `name` comes first if it distinguishes equal
+    seeds: then only those that vary among runs of one name."""
+    cells, named = defaultdict(list), False
     for one in members:
-        cells[one.cell].append((one.seed, one.settings))
-    keys, named = set(), False
+        cells[one.cell].append(one)
     for of in cells.values():
-        names = {(seed, found["name"]) for seed, found in of}
-        named |= len(names) > len({seed for seed, _ in of})
-        for key in {key for _, found in of for key in found} - {"name"}:
-            values = [(str(seed), found.get(key)) for seed, found in of]
-            if len({value for _, value in values}) > 1 and any(seed != value for seed, value in values):
-                keys.add(key)
-    return {"name"} if named else keys
+        named |= len({(one.seed, one.settings["name"]) for one in of}) > len({one.seed for one in of})
+    groups = defaultdict(list)
+    for one in members:
+        groups[one.cell, one.settings["name"] if named else ""].append(one)
+    keys = {"name"} if named else set()
+    for of in groups.values():
+        keys |= {key for key in {key for one in of for key in one.settings} - {"name"} if _varies(of, key)}
+    return keys
+
+
+def _varies(members: Sequence[Member], key: str) -> bool:
+    """Whether a setting has several values, apart from the seeds in them. A CSV has only the last part of a path."""
+
+    def vary(values: set[str | None]) -> bool:
+        whole = {value for value in values if value is not None and _last_part(value) != value}
+        return len({None if value is None else _last_part(value) for value in values}) > 1 or len(whole) > 1
+
+    values = [one.settings.get(key) for one in members]
+    without = [value and seedless(value, one.seed) for one, value in zip(members, values, strict=True)]
+    copies = all(value == str(one.seed) for one, value in zip(members, values, strict=True))
+    return not copies and vary(set(values)) and vary(set(without))
+
+
+def seedless(value: str, seed: int) -> str:
+    """The value, with SEED in place of the seed where it is a number in a path."""
+    return re.sub(rf"(?<!\d){seed}(?!\d)", SEED, value) if "/" in value else value
+
+
+def _last_part(value: str) -> str:
+    return portable(f"={value}")[1:]
+
+
+def _labels(members: Sequence[Member], key: str) -> dict[tuple[int, str], str]:
+    """{(seed, value of a setting): how it is shown}. Of an absolute path, as many last parts as tell it from others.
+
+    Seeds in paths are left out where this leaves fewer values: `init=aSEED` for a0, a1 beside b0, b1.
+    """
+    found = {(one.seed, one.settings[key]) for one in members if key in one.settings}
+    texts = {(seed, value): seedless(value, seed) for seed, value in found}
+    if len(set(texts.values())) >= len({value for _, value in found}):
+        texts = {(seed, value): value for seed, value in found}
+    parts = {text: text.strip("'\"").split("/") for text in texts.values()}
+    shown = {}
+    for text, own in parts.items():
+        alike = [other for other in parts if _last_part(other) == _last_part(text) and _last_part(other) != other]
+        counts = (n for n in range(2, len(own)) if sum(parts[other][-n:] == own[-n:] for other in alike) == 1)
+        shown[text] = _last_part(text) if len(alike) < 2 else "/".join(own[-next(counts, 0) :])
+    return {place: shown[text] for place, text in texts.items()}
 
 
 def _short(keys: set[str]) -> dict[str, str]:

@@ -29,7 +29,8 @@ class Curve:
 
     steps: steps of that stage. seconds: seconds of training until then, with earlier stages, without evaluations.
     scores: {"AP": .., "AP50": ..} on `split`; NaN if there was nothing to score. watched: {name of a figure in WATCHED:
-    (steps, values)}.
+    (steps, values)}. planned: the steps of the schedule, more than the last of `steps` after an early end; None if they
+    are not known.
     """
 
     split: str
@@ -38,6 +39,12 @@ class Curve:
     scores: dict[str, np.ndarray]
     watched: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     clock: tuple[np.ndarray, np.ndarray] = field(default=(np.zeros(1), np.zeros(1)), repr=False)
+    planned: int | None = None
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The steps as shares of the schedule, [n]."""
+        return self.steps / (self.planned or self.steps[-1])
 
     def at_the_end(self, name: str) -> float:
         """The mean of a watched figure over the last tenth of the steps."""
@@ -82,8 +89,10 @@ def read_curve(run: FinishedRun) -> Curve | None:
     clock = _clock(rows, run)
     scores = {name: _column(evaluations, f"{split}/{name}") for name in ("AP", "AP50")}
     training = [row for row in rows if row["kind"] == "train"]
-    watched = {name: _thinned(training, key) for key, name in WATCHED.items() if any(key in row for row in training)}
-    return Curve(split, steps, np.interp(steps, *clock), scores, watched, clock)
+    known = {key for row in training for key, value in row.items() if value is not None}
+    watched = {name: _thinned(training, key) for key, name in WATCHED.items() if key in known}
+    planned = (run.summary.get("schedule") or {}).get("steps")
+    return Curve(split, steps, np.interp(steps, *clock), scores, watched, clock, planned)
 
 
 def _is_used(key: str) -> bool:
@@ -121,13 +130,26 @@ def mean_curve(curves: Sequence[Curve]) -> Band:
 def _in_step(curves: Sequence[Curve]) -> list[Curve]:
     """Runs of equal `minutes`, whose steps follow from the speed of the machine: their scores at the same shares of
     their training, and in place of their steps the mean of these."""
-    fewest = min(curves, key=lambda curve: len(curve.steps)).steps
-    shares = fewest / fewest[-1]
-    picked = [np.abs(curve.steps[:, None] / curve.steps[-1] - shares).argmin(axis=0) for curve in curves]
-    steps = np.rint(np.mean([curve.steps[at] for curve, at in zip(curves, picked, strict=True)], axis=0)).astype(int)
+    # Those of the run that came furthest, and of several such runs, of the one with the fewest scores.
+    shares = min(curves, key=lambda curve: (-curve.shares[-1], len(curve.steps))).shares
+    picked = []
+    for curve in curves:
+        nearest = np.abs(curve.shares[:, None] - shares).argmin(axis=0)
+        picked.append(
+            np.unique(nearest) if curve.shares[-1] < shares[-1] else nearest
+        )  # one that ended early drops out
+    at = np.full((len(curves), len(shares)), np.nan)
+    for row, curve, places in zip(at, curves, picked, strict=True):
+        row[: len(places)] = curve.steps[places]
+    steps = np.rint(np.nanmean(at, axis=0)).astype(int)
     return [
-        replace(curve, steps=steps, seconds=curve.seconds[at], scores={n: of[at] for n, of in curve.scores.items()})
-        for curve, at in zip(curves, picked, strict=True)
+        replace(
+            curve,
+            steps=steps[: len(places)],
+            seconds=curve.seconds[places],
+            scores={name: of[places] for name, of in curve.scores.items()},
+        )
+        for curve, places in zip(curves, picked, strict=True)
     ]
 
 
@@ -162,8 +184,6 @@ def _column(rows: Sequence[dict[str, Any]], key: str) -> np.ndarray:
 def _thinned(rows: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a figure, averaged to at most POINTS points."""
     points = np.array([(row["step"], row[key]) for row in rows if row.get(key) is not None], float)
-    if not len(points):
-        return np.zeros(1), np.full(1, np.nan)
     parts = np.array_split(points, min(POINTS, len(points)))
     means = np.array([part.mean(axis=0) for part in parts])
     return means[:, 0], means[:, 1]

@@ -56,10 +56,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings of a run, in the order in which they should be read. ap50: of the last evaluation, or None."""
+    """All findings of a run, in the order in which they should be read. ap50: of the last evaluation, or None.
+
+    split: what was scored. Without val and test images, it is train, whose scores tell nothing of other images.
+    """
 
     findings: tuple[Finding, ...]
     ap50: float | None
+    split: str = "val"
 
     @property
     def detects(self) -> bool:
@@ -73,7 +77,7 @@ class Diagnosis:
 
     def verdict(self) -> str:
         """The conclusion in one or two sentences."""
-        score = "It was not scored yet." if self.ap50 is None else f"AP50 on val is {self.ap50:.3f}."
+        score = "It was not scored yet." if self.ap50 is None else f"AP50 on {self.split} is {self.ap50:.3f}."
         first = self.first_wrong
         if self.detects:
             score += " The detector detects."
@@ -102,6 +106,7 @@ def diagnose(folder: Path) -> Diagnosis:
     ledger = read(stage.ledger, forms.LEDGER) if stage.ledger.exists() else {}
     trained = [row for row in rows if row["kind"] == "train"]
     ap50 = next((key for row in rows for key in row if key in SCORED), SCORED[0])
+    split = ap50.partition("/")[0]
     scored = [row for row in rows if row["kind"] == "eval" and _figure(row, ap50) is not None]
     findings = (
         _matches(trained, cfg),
@@ -111,9 +116,9 @@ def diagnose(folder: Path) -> Diagnosis:
         _rate(cfg),
         _guess(trained, cfg, len(run.class_names())) or _falls(trained),
         *_proposals(trained),
-        _steps(scored),
+        _steps(scored, split),
     )
-    return Diagnosis(findings, _figure(scored[-1], ap50) if scored else None)
+    return Diagnosis(findings, _figure(scored[-1], ap50) if scored else None, split)
 
 
 def _figure(row: Row, key: str) -> float | None:
@@ -266,8 +271,8 @@ def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
         )
 
 
-def _steps(scored: Sequence[Row]) -> Finding:
-    figures = _values(scored, "val/AP")
+def _steps(scored: Sequence[Row], split: str) -> Finding:
+    figures = _values(scored, f"{split}/AP")
     best = max(range(len(figures)), key=figures.__getitem__) if figures else 0
     rising = len(figures) > 2 and best == len(figures) - 1 and figures[-1] > 1.1 * figures[-2]
     return Finding(

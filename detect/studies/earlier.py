@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from detect.config.resume import EXTENDABLE
 from detect.errors import DataError
 from detect.studies import csv_file
 from detect.studies.cells import Cell, TextRow, cell_of, figure
-from detect.studies.commands import Member, settings
+from detect.studies.commands import Member, portable, settings
 from detect.studies.csv_file import NO_FIGURE, Row
 from detect.studies.curves import WATCHED, Curve
 from detect.studies.export_tables import NUMBER
@@ -49,10 +50,16 @@ def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported
 def other_rows(before: Iterable[TextRow], here: Iterable[Row]) -> list[Row]:
     """The rows of an earlier table of exports or measurements that are not among the rows `here`.
 
-    A row is known by its words, among them its record, which a CSV of an earlier version has not.
+    A row is known by its record, which a CSV of an earlier version has not, or by its words. The names of its run may
+    have changed since then, as they tell it from the other runs.
     """
     known = {words for row in here for words in (_words(row), _words({**row, "record": ""}))}
-    return [dict(row) for row in before if _words(row) not in known]
+    records = {_record(row) for row in here if row.get("record")}
+    return [dict(row) for row in before if _words(row) not in known and _record(row) not in records]
+
+
+def _record(row: Row | TextRow) -> tuple[str, ...]:
+    return tuple(str(row.get(column) or "") for column in ("record", "study", "file", "split", "seed"))
 
 
 def _words(row: Row | TextRow) -> frozenset[tuple[str, str]]:
@@ -71,9 +78,12 @@ def _member(row: TextRow, place: str) -> Member:
 
 
 def _identity(member: Member, folder: str) -> tuple:
-    """What a run has in common with its rows in results.csv. Rows of single runs do not have share and budget."""
+    """What a run has in common with its rows in results.csv. Rows of single runs do not have share and budget. A run in
+    its folder may have been extended since then."""
     cell = member.cell if member.cell.study else replace(member.cell, fraction=1.0, budget=0)
-    chosen = {key: value for key, value in member.settings.items() if key != "name"}
+    cell = replace(cell, budget=0) if folder else cell
+    left_out = ("name", *(EXTENDABLE if folder else ()))
+    chosen = {key: portable(f"={value}") for key, value in member.settings.items() if key not in left_out}
     return cell, member.seed, folder, tuple(sorted(chosen.items()))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.files import expanded
 from detect.runs.folder import DETECTOR
 from detect.studies.commands import member, variants
 from detect.studies.csv_file import NO_FIGURE, Row, host, rounded, versions
@@ -85,7 +86,7 @@ def _members(runs: Sequence[FinishedRun]) -> dict[Path, tuple[str, str]]:
     members = [member(run) for run in runs]
     for run, of, variant in zip(runs, members, variants(members), strict=True):
         cell = of.cell
-        rest = (cell.study, cell.dataset, f"{cell.fraction:.0%} of the images", f"{cell.budget} steps")
+        rest = (cell.study, cell.dataset, f"{cell.share} of the images", f"{cell.budget} steps")
         found[run.folder] = f"{run.arm} {variant}".strip(), ", ".join(filter(None, rest))
     return found
 
@@ -93,7 +94,7 @@ def _members(runs: Sequence[FinishedRun]) -> dict[Path, tuple[str, str]]:
 def run_folder(about: Mapping[str, Any], folder: Path) -> Path:
     """The folder of the run that was exported: from the command of the export, else the parent of the export."""
     named = [word[len("run=") :] for word in command_words(about) if word.startswith("run=")]
-    return Path(named[-1]) if named else folder.parent
+    return expanded(named[-1]) if named else folder.parent
 
 
 def file_kind(about: Mapping[str, Any], folder: Path) -> str:

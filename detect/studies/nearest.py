@@ -48,7 +48,7 @@ class Neighbour:
 
     def lines(self) -> list[str]:
         """Lines with the study, AP of its arms on test, and the gain from stage 1; at most 80 columns."""
-        place = f"{self.study}: {self.dataset}, {self.fraction:.0%} of the images, {self.network}"
+        place = f"{self.study}: {self.dataset}, {100 * self.fraction:.6g}% of the images, {self.network}"
         size = f"{self.images:.0f} images, {self.boxes:.0f} boxes, median side {self.box_share:.2f} of the image's"
         rows = [(cell.label, interval(self.arms.mean(cell, "AP"))) for cell in self.arms.cells]
         lines = [place, size, *(f"  {name:20} AP {value}" for name, value in rows)]

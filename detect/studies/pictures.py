@@ -1,5 +1,6 @@
 """The pictures of a study and their data: curves of its arms, exported files, means for TensorBoard."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from detect.studies.records import FinishedRun
 from detect.studies.rows import Reported
 from detect.studies.statistics import Estimate
 
+log = logging.getLogger("detect")
 CURVES, CURVES_DATA, COMPUTE, EXPORTS = "curves.png", "curves.csv", "compute.png", "exports.png"
 FILES = CURVES, CURVES_DATA, COMPUTE, EXPORTS
 CAPTIONS = {
@@ -35,15 +37,17 @@ def found(folder: Path) -> list[tuple[str, Path]]:
     return [(caption, folder / name) for name, caption in captions.items() if (folder / name).is_file()]
 
 
-def runs(finished: Sequence[FinishedRun], reported: Sequence[Reported], output: Path, board: Path | None) -> None:
-    """Writes curves.png; for cells of a study also curves.csv, and TensorBoard's layout and means into `board`.
+def runs(finished: Sequence[FinishedRun], reported: Sequence[Reported], output: Path, board: Path | None) -> list[str]:
+    """Writes curves.png; for cells of a study also curves.csv, and TensorBoard's layout and means into `board`. Returns
+    the names of the files.
 
     reported: `finished` and the runs of an earlier report.
     """
     groups = by_group(reported)
     if not groups:
         save(output / CURVES, pictures.study_figure(labelled(finished)))
-        return
+        return [CURVES]
+    csv_file.write_csv(output / CURVES_DATA, points(reported))  # first: pictures can be drawn again
     bands = {title: {arm: mean_curve(of) for arm, of in arms.items()} for title, arms in groups.items()}
     watched = {
         title: {
@@ -54,19 +58,25 @@ def runs(finished: Sequence[FinishedRun], reported: Sequence[Reported], output: 
         for title, arms in groups.items()
     }
     save(output / CURVES, plots.bands_figure(bands, watched))
-    csv_file.write_csv(output / CURVES_DATA, points(reported))
     if board is not None:
-        tensorboard_layout.write_layout(board, [title.replace("/", "_") for title in bands])
-        arms = {title: {file_name(arm): band for arm, band in of.items()} for title, of in bands.items()}
-        tensorboard_layout.write_means(board, {title.replace("/", "_"): of for title, of in arms.items()})
+        try:
+            tensorboard_layout.write_layout(board, [title.replace("/", "_") for title in bands])
+            arms = {title: {file_name(arm): band for arm, band in of.items()} for title, of in bands.items()}
+            tensorboard_layout.write_means(board, {title.replace("/", "_"): of for title, of in arms.items()})
+        except OSError as error:
+            log.warning("no means for TensorBoard beside the runs: %s", error)
+    return [CURVES, CURVES_DATA]
 
 
 def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:
-    """Label of the curve -> metrics.jsonl. If labels are equal, the name of the folder comes first."""
+    """Label of the curve -> metrics.jsonl. If labels are equal, the folder comes first, with as many parts of its path
+    as tell it from the others."""
     labels = [run.label for run in runs]
+    places = [run.folder.resolve().parts for run in runs]
+    count = next((n for n in range(1, 20) if len({place[-n:] for place in places}) == len(places)), 20)
     return {
-        (f"{run.folder.name}: {run.label}" if labels.count(run.label) > 1 else run.label): run.metrics
-        for run in runs
+        (f"{'/'.join(place[-count:])}: {run.label}" if labels.count(run.label) > 1 else run.label): run.metrics
+        for run, place in zip(runs, places, strict=True)
         if run.metrics.is_file()
     }
 
@@ -88,7 +98,7 @@ def titles_of(cells: Iterable[Cell], budget: bool = True) -> dict[Cell, str]:
         cell: (
             cell.study,
             cell.dataset,
-            f"{cell.fraction:.0%} of the images",
+            f"{cell.share} of the images",
             f"{cell.budget} steps" * budget,
             cell.variant,
         )
@@ -119,12 +129,15 @@ def spent(study: Study) -> dict[str, dict[str, list[tuple[float, Estimate]]]]:
     }
 
 
-def compute(rows: Sequence[csv_file.Row], splits: Sequence[str], output: Path) -> None:
-    """Writes compute.png from the rows of the CSV, for the first of the splits; no file if all costs are equal."""
+def compute(rows: Sequence[csv_file.Row], splits: Sequence[str], output: Path) -> list[str]:
+    """Writes compute.png from the rows of the CSV, for the first of the splits; no file if all costs are equal. Returns
+    the names of the files."""
     lines = [{column: str(value) for column, value in row.items()} for row in rows if row.get("study")]
     split = next((split for split in splits if any(row["split"] == split for row in lines)), None)
-    if split is not None and (groups := spent(study_of(lines, split))):
-        save(output / COMPUTE, plots.compute_figure(groups, split))
+    if split is None or not (groups := spent(study_of(lines, split))):
+        return []
+    save(output / COMPUTE, plots.compute_figure(groups, split))
+    return [COMPUTE]
 
 
 def points(runs: Sequence[Reported]) -> list[csv_file.Row]:
@@ -140,8 +153,8 @@ def points(runs: Sequence[Reported]) -> list[csv_file.Row]:
     return rows
 
 
-def exports(rows: Sequence[csv_file.Row], output: Path) -> None:
-    """Writes exports.png from the rows of the CSV."""
+def exports(rows: Sequence[csv_file.Row], output: Path) -> list[str]:
+    """Writes exports.png from the rows of the CSV. Returns its name."""
     rows = [{column: str(value) for column, value in row.items()} for row in rows]
     shown = []
     for row in rows:
@@ -150,6 +163,7 @@ def exports(rows: Sequence[csv_file.Row], output: Path) -> None:
         time = next((time for time in times if time is not None), None)
         shown.append((f"{row['run']}: {row['file']}", figures | {"ms": time}))
     save(output / EXPORTS, plots.exports_figure(shown))
+    return [EXPORTS]
 
 
 def save(path: Path, picture: np.ndarray) -> None:

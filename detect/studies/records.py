@@ -68,10 +68,11 @@ class FinishedRun:
     @functools.cached_property
     def budget(self) -> int:
         """Configured steps of the detector: without the extra steps of an arm, and before `minutes` or `epochs` changed
-        them, so that runs of one budget are one cell."""
-        file = RunFolder(self.folder).shared_budget
-        configured = read(file, BUDGET)["configured"] if file.is_file() else {}
-        return configured.get(DETECTOR) or self.summary.get("budget") or self.summary["steps"]
+        them, so that runs of one budget are one cell. A run that was extended by name is in a cell of its own."""
+        file, told = RunFolder(self.folder).shared_budget, self.summary.get("budget") or self.summary["steps"]
+        found = read(file, BUDGET) if file.is_file() else {"steps": {}, "configured": {}}
+        fitted = found["steps"].get(DETECTOR)
+        return found["configured"].get(DETECTOR, told) if fitted is not None and int(fitted) == told else told
 
     @property
     def stage(self) -> str:

@@ -1,8 +1,9 @@
 """The training runs of a study as rows of its CSV file. Tables and page are made from this file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
 from detect.evaluation.coco import FIGURES
 from detect.studies.cells import GENERIC, NEVER, Cell, cell_of, figure
@@ -77,9 +78,15 @@ def run_row(run: FinishedRun, split: str) -> Row:
         **({"steps float stage": before["steps"]} if before else {}),
         "best step": about["best_step"],
         "images/s": round(about["images_per_second"], 2),
-        "commit": (about.get("git") or {}).get("commit") or "",
+        "commit": commit(about),
         "data": about["dataset"]["fingerprint"],
     }
+
+
+def commit(about: Mapping[str, Any]) -> str:
+    """The commit of the program; ` (changed)` says that the files of the checkout were not those of the commit."""
+    git = about.get("git") or {}
+    return (git.get("commit") or "") + (" (changed)" if git.get("commit") and git.get("dirty") else "")
 
 
 def origin(run: FinishedRun) -> Row:

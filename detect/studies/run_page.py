@@ -33,6 +33,7 @@ from detect.studies.csv_file import host, versions
 from detect.studies.export_rows import file_kind, latencies
 from detect.studies.html import page
 from detect.studies.records import FinishedRun, collect
+from detect.studies.rows import commit
 
 log = logging.getLogger("detect")
 
@@ -334,5 +335,5 @@ def photographs(path: Path, caption: str) -> Figure | None:
 def origin(run: FinishedRun) -> list[str]:
     """Host, versions and commit."""
     about = run.summary
-    texts = {"host": host(about), "versions": versions(about), "commit": (about.get("git") or {}).get("commit") or ""}
+    texts = {"host": host(about), "versions": versions(about), "commit": commit(about)}
     return [f"{title}: {text}" for title, text in texts.items() if text]

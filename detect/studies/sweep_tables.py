@@ -17,9 +17,10 @@ def begin(folder: Path) -> None:
 
 
 def conclude(folder: Path) -> None:
-    """Writes results.csv, tables and curves of all finished cells to the sweep's folder."""
+    """Writes results.csv, tables and curves of all finished cells to the sweep's folder. Rows whose runs are gone
+    stay."""
     try:
-        text = write(folder, folder)
+        text = write(folder, folder, keep=True)
     except DataError as error:  # no cell is finished, or two cells are the same
         log.warning("no table: %s", error)
         return

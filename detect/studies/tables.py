@@ -180,7 +180,7 @@ def commands(study: Study) -> Listing | None:
     lines = []
     for cell, runs in study.cells.items():
         seeds = ", ".join(row["seed"] for row in runs)
-        place = [cell.dataset, f"{cell.fraction:.0%} of the images", f"{cell.budget} steps", cell.variant, cell.label]
+        place = [cell.dataset, f"{cell.share} of the images", f"{cell.budget} steps", cell.variant, cell.label]
         if runs[0].get("command"):
             lines += [f"# {', '.join(part for part in place if part)}: seeds {seeds}", runs[0]["command"]]
     return (
@@ -246,7 +246,7 @@ def _placed(
     columns = {
         "study": [cell.study for cell in cells],
         "data": [cell.dataset for cell in cells],
-        "images": [f"{cell.fraction:.0%}" for cell in cells],
+        "images": [cell.share for cell in cells],
         "steps": [str(cell.budget) for cell in cells],
         "variant": [cell.variant for cell in cells],
     }

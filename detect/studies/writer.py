@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from detect.errors import DataError, counted, first_few
-from detect.files import write_text
-from detect.studies import csv_file, pictures
+from detect.files import expanded, write_text
+from detect.studies import csv_file, pictures, unlike
 from detect.studies.blocks import Block, Figure, Listing, Table, console, markdown
+from detect.studies.cells import cell_of
 from detect.studies.earlier import other_rows, others
-from detect.studies.export_rows import export_rows, measured_rows
+from detect.studies.export_rows import export_rows, measured_rows, run_folder
 from detect.studies.export_tables import export_tables, measured_tables
 from detect.studies.html import page
 from detect.studies.records import Records, collect
@@ -48,7 +49,13 @@ def write(
     if tried:
         log.info("%d debug runs are left out: %s", len(tried), first_few(run.folder.name for run in tried))
     kept = [run for run in records.runs if run not in tried and any(s in run.summary["scores"] for s in splits)]
-    records = Records(kept, records.exports, records.measured)
+    tried_out = {run.folder.resolve() for run in tried}
+    exports = {
+        folder: about
+        for folder, about in records.exports.items()
+        if not tried_out & {folder.resolve().parent, run_folder(about, folder).resolve()}
+    }
+    records = Records(kept, exports, records.measured)
     asked = [kind for kind in KINDS if rows in (None, kind)]
     wanted = [kind for kind in asked if getattr(records, kind)]
     if not wanted:
@@ -63,6 +70,9 @@ def write(
             here += _rows_elsewhere(output, kind, here, keep, kind in asked)
     if "runs" in wanted:
         reported_runs = completed(reported_runs, baseline)
+        cells = {run.member.place: cell_of(run.rows[0]) for run in reported_runs}
+        for message in unlike.warnings(records.runs, [cells[str(run.folder)] for run in records.runs]):
+            log.warning(message)
         known = {run.member.cell.arm for run in reported_runs} | {
             r.rows[0].get("variant") for r in reported_runs if r.rows
         }
@@ -72,15 +82,17 @@ def write(
     lines["runs"] = run_rows(reported_runs)
     wanted = [kind for kind in asked if lines[kind]]
     output.mkdir(parents=True, exist_ok=True)
-    for name in (RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)):  # files of an earlier report
-        (output / name).unlink(missing_ok=True)
-    for number, kind in enumerate(wanted):
-        csv_file.write_csv(output / (f"{kind}.csv" if number else RESULTS), lines[kind])
+    written = [f"{kind}.csv" if number else RESULTS for number, kind in enumerate(wanted)]
+    for name, kind in zip(written, wanted, strict=True):
+        csv_file.write_csv(output / name, lines[kind])
     if "runs" in wanted:
-        pictures.runs(records.runs, reported_runs, output, Path(runs) if isinstance(runs, str | Path) else None)
-        pictures.compute(lines["runs"], splits, output)
+        board = expanded(runs) if isinstance(runs, str | Path) else None
+        written += pictures.runs(records.runs, reported_runs, output, board)
+        written += pictures.compute(lines["runs"], splits, output)
     if "exports" in wanted:
-        pictures.exports(lines["exports"], output)
+        written += pictures.exports(lines["exports"], output)
+    for name in {RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)}.difference(written):
+        (output / name).unlink(missing_ok=True)  # of an earlier report
     return rewrite(output)
 
 

@@ -43,6 +43,26 @@ def test_a_run_that_overfits_is_scored_on_its_training_images(planted, caplog):
     assert len(json.loads((run / "evaluation" / "val_ground_truth.json").read_text())["images"]) == 2
 
 
+def test_scores_with_other_boxes_have_a_folder_of_their_own(planted):
+    run = limited(planted({}, DIGITS))
+    for given in ([], ["tile=auto"], ["class_agnostic=true"], ["tile=96", "class_agnostic=false"]):
+        call("evaluate", f"run={run}", *given)
+    said = {
+        folder.name: {
+            key: value
+            for key, value in json.loads((folder / "test_scores.json").read_text()).items()
+            if key in ("tile", "class_agnostic", "stage")
+        }
+        for folder in run.glob("evaluation*")
+    }
+    assert said == {
+        "evaluation": {},
+        "evaluation_tile_auto": {"tile": "auto"},
+        "evaluation_class_agnostic_true": {"class_agnostic": "true"},
+        "evaluation_tile_96_class_agnostic_false": {"tile": 96, "class_agnostic": "false"},
+    }
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "benchmark"])
 def test_other_classes_than_those_of_the_run_are_refused(planted, verb):
     run = limited(planted({}))

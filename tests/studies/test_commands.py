@@ -1,5 +1,7 @@
 """Commands that repeat a run, and what sets runs of one cell apart."""
 
+from pathlib import Path
+
 import pytest
 
 from detect.errors import DataError
@@ -7,8 +9,12 @@ from detect.studies.commands import _short, command, member, portable, settings,
 from detect.studies.records import collect
 
 
+def members(folder):
+    return [member(run) for run in collect(folder).runs]
+
+
 def variants_of(folder):
-    return variants([member(run) for run in collect(folder).runs])
+    return variants(members(folder))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,44 @@ def test_what_follows_the_seed_is_no_variant(tmp_path, make_run):
     for seed in range(3):
         make_run(tmp_path / f"{seed}", seed=seed, overrides=(f"dataset.split_seed={seed}", f"init=/m{seed}/net"))
     assert set(variants_of(tmp_path)) == {""}
+
+
+def test_paths_that_end_alike_are_told_apart_but_for_their_seeds(tmp_path, make_run):
+    for seed in (0, 1):
+        for start in ("a", "b"):
+            make_run(tmp_path / f"{start}{seed}", seed=seed, overrides=(f"init=/w/{start}{seed}/detector/best",))
+    texts = {Path(one.place).name: v for one, v in zip(members(tmp_path), variants_of(tmp_path), strict=True)}
+    assert texts == {
+        "a0": "init=aSEED/detector/best", "a1": "init=aSEED/detector/best",
+        "b0": "init=bSEED/detector/best", "b1": "init=bSEED/detector/best",
+    }  # fmt: skip
+
+
+def test_the_same_name_in_another_folder_is_another_file(tmp_path, make_run):
+    make_run(tmp_path / "a", seed=0, overrides=("init=/old/net.ckpt",))
+    make_run(tmp_path / "b", seed=1, overrides=("init=/new/net.ckpt",))
+    assert variants_of(tmp_path) == ["init=old/net.ckpt", "init=new/net.ckpt"]
+
+
+def test_a_number_that_happens_to_be_the_seed_stays(tmp_path, make_run):
+    for seed, rate, start in ((0, 0.1, "runs/v1/x"), (1, 0.1, "runs/v1/x"), (2, 0.2, "runs/v2/x")):
+        make_run(tmp_path / f"{seed}", seed=seed, overrides=(f"schedule.rate={rate}", f"init={start}"))
+    assert variants_of(tmp_path) == [
+        "rate=0.1 init=runs/v1/x", "rate=0.1 init=runs/v1/x", "rate=0.2 init=runs/v2/x"
+    ]  # fmt: skip
+
+
+def test_a_relative_path_that_follows_the_seed_is_no_variant(tmp_path, make_run):
+    for seed in (0, 1):
+        make_run(tmp_path / f"{seed}", seed=seed, overrides=(f"init=runs/float/seed={seed}",))
+    assert set(variants_of(tmp_path)) == {""}
+
+
+def test_runs_of_one_name_are_told_apart_by_what_differs_among_them(tmp_path, make_run):
+    for name in ("x", "y"):
+        for rate in (0.01, 0.02):
+            make_run(tmp_path / f"{name}{rate}", name=name, overrides=(f"name={name}", f"schedule.rate={rate}"))
+    assert sorted(variants_of(tmp_path)) == ["x rate=0.01", "x rate=0.02", "y rate=0.01", "y rate=0.02"]
 
 
 def test_names_come_first(tmp_path, make_run):

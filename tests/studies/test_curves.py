@@ -1,6 +1,7 @@
 """Scores over steps and seconds: 100 steps of 4 images at 20 a second are 20 seconds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,14 @@ def test_runs_of_equal_minutes_are_drawn_at_shares_of_their_steps():
     band = mean_curve([first, second])
     assert band.steps.tolist() == [160, 319, 478, 638, 798] and band.seconds.tolist() == [11, 22, 33, 44, 56]
     np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.4, 0.5, 0.7])
+
+
+def test_a_run_of_equal_minutes_that_ended_early_leaves_the_mean_of_the_others():
+    whole = replace(curve([200, 400, 600, 800, 1000], [0.1, 0.2, 0.3, 0.4, 0.5]), planned=1000)
+    early = replace(curve([180, 360], [0.3, 0.4]), planned=900)
+    band = mean_curve([whole, early])
+    assert band.steps.tolist() == [190, 380, 600, 800, 1000]
+    np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.3, 0.4, 0.5])
 
 
 @pytest.mark.parametrize(("first", "second"), [([107, 214, 533], [107, 214, 535]), ([100, 500, 600], [125, 500, 700])])

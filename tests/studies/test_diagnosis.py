@@ -104,7 +104,10 @@ def test_a_run_without_val_images_has_the_score_of_its_selection_split(make_run)
     folder = make_run()
     metrics = folder / "detector" / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace("val/", "test/"))
-    assert diagnose(folder).ap50 == 0.42 and diagnose(folder).detects
+    found = diagnose(folder)
+    assert found.ap50 == 0.42 and found.detects and "AP50 on test is 0.420" in found.verdict()
+    (steps,) = (finding for finding in found.findings if "getting better" in finding.question)
+    assert steps.found.startswith("best at evaluation ")
 
 
 def test_a_guess_by_hand(make_run):

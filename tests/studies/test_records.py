@@ -101,3 +101,11 @@ def test_what_can_not_be_read_is_named(tmp_path, make_run):
     (tmp_path / "a" / "summary.json").write_text("[1]")
     with pytest.raises(DataError, match=r"a/summary\.json is not readable JSON: legal is a mapping, found is list"):
         collect(tmp_path)
+
+
+def test_a_run_of_a_budget_that_was_extended_is_a_cell_of_its_own(tmp_path, make_run):
+    for seed, (fitted, steps) in enumerate(((60, 60), (70, 5000))):
+        run = make_run(tmp_path / f"{seed}", seed=seed, budget=steps)
+        budget = {"steps": {"detector": fitted}, "configured": {"detector": 1000}}
+        (run / "budget.json").write_text(json.dumps(budget))
+    assert [run.budget for run in collect(tmp_path).runs] == [1000, 5000]

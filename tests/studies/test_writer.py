@@ -14,6 +14,9 @@ from detect.errors import DataError
 from detect.studies import pictures
 from detect.studies.cells import study_of
 from detect.studies.csv_file import read_csv
+from detect.studies.records import collect
+from detect.studies.rows import reported
+from detect.studies.sweep_tables import conclude
 from detect.studies.writer import rewrite, write
 
 FILES = "results.csv", "curves.csv"
@@ -356,3 +359,111 @@ def test_an_earlier_file_of_another_kind_is_not_taken_as_runs(tmp_path, make_run
     with pytest.raises(DataError, match=r"results\.csv does not have the columns"):
         write(tmp_path / "runs", tmp_path / "out", keep=True)
     write(tmp_path / "runs", tmp_path / "out")
+
+
+def test_a_report_that_is_stopped_while_it_draws_has_lost_nothing(study, make_run, tmp_path, monkeypatch):
+    make_run(tmp_path / "gone" / "far", "crops", 9)
+    write(tmp_path / "gone", study)
+    shutil.rmtree(tmp_path / "gone")
+    write(study, study, keep=True)
+    before = [read_csv(study / name) for name in FILES]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pictures.plots, "bands_figure", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(study, study, keep=True)
+    assert [read_csv(study / name) for name in FILES] == before
+
+
+def test_files_of_an_earlier_report_that_this_one_does_not_write_are_removed(tmp_path, make_run):
+    make_run(tmp_path / "study" / "a")
+    make_run(tmp_path / "single" / "a", study=None)
+    write(tmp_path / "study", tmp_path / "out")
+    assert (tmp_path / "out" / "curves.csv").exists()
+    write(tmp_path / "single", tmp_path / "out")
+    assert not (tmp_path / "out" / "curves.csv").exists() and (tmp_path / "out" / "curves.png").exists()
+
+
+def test_runs_on_a_disk_that_can_not_be_written_are_reported(study, tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(30, "Read-only file system", "events")
+
+    monkeypatch.setattr(pictures.tensorboard_layout, "write_layout", full)
+    write(study, tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").exists() and "no means for TensorBoard" in caplog.text
+
+
+def test_exports_of_debug_runs_are_left_out(tmp_path, make_run):
+    export(make_run(tmp_path / "runs" / "real", study=None) / "tflite")
+    tried = make_run(tmp_path / "runs" / "tried", study=None, seed=1, overrides=("debug=overfit",))
+    export(tried / "tflite")
+    export(tmp_path / "files" / "of_tried", command=f"detect export run={tried}")
+    write([tmp_path / "runs", tmp_path / "files"], tmp_path / "out", rows="exports")
+    assert [row["record"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["real/tflite"]
+
+
+def configured(run, **values):
+    (run / "config.yaml").write_text(
+        json.dumps({"seed": 0, "schedule": {"rate": 0.01}, "init": {"path": "x"}} | values)
+    )
+
+
+def test_runs_of_one_cell_that_a_file_made_unlike_are_named(tmp_path, make_run, caplog):
+    for seed, rate in ((0, 0.01), (1, 0.01), (2, 0.3)):
+        run = make_run(tmp_path / "runs" / f"s{seed}", seed=seed)
+        configured(run, seed=seed, schedule={"rate": rate}, init={"path": f"runs/float_s{seed}"}, threads=seed)
+    write(tmp_path / "runs", tmp_path / "out")
+    (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("s0 and s2 count as one cell, but schedule.rate is 0.01 in the first and 0.3 in the second")
+
+
+def test_small_shares_of_the_images_are_told_apart(tmp_path, make_run):
+    for fraction in (0.001, 0.005, 0.125):
+        for seed in (0, 1):
+            make_run(
+                tmp_path / "runs" / f"{fraction}_{seed}", seed=seed, fraction=fraction, ap=(0.1, 10 * fraction / 2)
+            )
+    text = write(tmp_path / "runs", tmp_path / "out")
+    assert all(f"  {share}  " in text for share in ("12.5%", "0.5%", "0.1%"))
+    assert len(pictures.by_group([reported(run, ["val"]) for run in collect(tmp_path / "runs").runs])) == 3
+
+
+def test_a_run_that_was_extended_replaces_its_rows(tmp_path, make_run):
+    make_run(tmp_path / "runs" / "a")
+    write(tmp_path / "runs", tmp_path / "out")
+    about = json.loads((tmp_path / "runs" / "a" / "summary.json").read_text())
+    about |= {"budget": 200, "command": about["command"] + " schedule.patience=5"}
+    (tmp_path / "runs" / "a" / "summary.json").write_text(json.dumps(about))
+    write(tmp_path / "runs", tmp_path / "out", keep=None)
+    assert {row["budget"] for row in read_csv(tmp_path / "out" / "results.csv")} == {"200"}
+
+
+def test_an_export_whose_run_has_a_new_name_replaces_its_row(tmp_path, make_run):
+    export(make_run(tmp_path / "runs" / "a") / "tflite")
+    write(tmp_path / "runs", tmp_path / "out", rows="exports")
+    export(make_run(tmp_path / "runs" / "b", overrides=("schedule.rate=.01",)) / "tflite")
+    write(tmp_path / "runs", tmp_path / "out", rows="exports", keep=None)
+    assert [row["run"] for row in read_csv(tmp_path / "out" / "results.csv")] == [
+        "generic (0)",
+        "generic rate=0.01 (0)",
+    ]
+
+
+def test_the_end_of_a_sweep_keeps_the_rows_whose_runs_are_gone(tmp_path, make_run):
+    make_run(tmp_path / "a", seed=0)
+    conclude(tmp_path)
+    shutil.rmtree(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1)
+    conclude(tmp_path)
+    assert {row["seed"] for row in read_csv(tmp_path / "results.csv")} == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("git", "told"), [({"commit": "abc", "dirty": True}, "abc (changed)"), ({"commit": "abc"}, "abc")]
+)
+def test_a_checkout_with_changes_is_no_commit(tmp_path, make_run, git, told):
+    make_run(tmp_path / "runs" / "a", git=git)
+    write(tmp_path / "runs", tmp_path / "out")
+    assert {row["commit"] for row in read_csv(tmp_path / "out" / "results.csv")} == {told}

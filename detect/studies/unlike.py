@@ -1,0 +1,42 @@
+"""Runs of one cell that are not alike: their saved configurations differ in more than their commands tell."""
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from detect.config.fingerprint import ABSENT, changes
+from detect.errors import ConfigError
+from detect.runs.folder import RunFolder
+from detect.studies.cells import Cell
+from detect.studies.commands import OWN, seedless
+from detect.studies.records import FinishedRun
+
+OF_EACH = (*OWN, "dataset.*root", "classify.dataset.root", "distribute.*")
+"""Globs of keys that may differ between the runs of a cell."""
+
+
+def warnings(runs: Sequence[FinishedRun], cells: Sequence[Cell]) -> Iterator[str]:
+    """A message for each key in which a run differs from the first run of its cell, with both values.
+
+    cells: of the runs, with their variants. An override that differs makes a variant. What is left comes from a file of
+    the user that was edited between the runs, or from other defaults. A value may follow the seed.
+    """
+    first: dict[Cell, FinishedRun] = {}
+    told: set[tuple[Cell, str]] = set()
+    for run, cell in zip(runs, cells, strict=True):
+        other = first.setdefault(cell, run)
+        if other is run or not cell.study or not all(RunFolder(one.folder).config.is_file() for one in (other, run)):
+            continue
+        try:
+            found = changes(RunFolder(other.folder).saved_config(), RunFolder(run.folder).saved_config())
+        except ConfigError:  # a configuration that can't be read is not compared
+            continue
+        for key, (before, after) in found.items():
+            usual = ABSENT in (before, after) or any(fnmatchcase(key, glob) for glob in OF_EACH)
+            follows = seedless(str(before), other.seed) == seedless(str(after), run.seed)
+            copies = (str(before), str(after)) == (str(other.seed), str(run.seed))
+            if not (usual or follows or copies or (cell, key) in told):
+                told.add((cell, key))
+                yield (
+                    f"{other.folder.name} and {run.folder.name} count as one cell, but {key} is {before} in the first "
+                    f"and {after} in the second: give it as an override, or another study="
+                )

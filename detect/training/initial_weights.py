@@ -102,8 +102,10 @@ def warn_of_other_settings(cfg: DictConfig, told: Mapping[str, object] | None, w
 
     told: the configuration of that run by dotted key. Such keys change no shape, so that all weights load.
     """
+    if told is None:
+        return
     globs = [*BACKBONE_MEANING, *(DETECTOR_MEANING if weights.scope == "detector" else ())]
-    for key, value in leaves(plain(cfg)) if told is not None else ():
+    for key, value in leaves(plain(cfg)):
         means = key != "backbone.dropout" and any(fnmatchcase(key, glob) for glob in globs)
         if means and told.get(key, value) != value:
             log.warning(

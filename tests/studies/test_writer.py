@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from detect.errors import DataError
 from detect.studies import pictures
@@ -405,18 +406,27 @@ def test_exports_of_debug_runs_are_left_out(tmp_path, make_run):
 
 
 def configured(run, **values):
-    (run / "config.yaml").write_text(
-        json.dumps({"seed": 0, "schedule": {"rate": 0.01}, "init": {"path": "x"}} | values)
-    )
+    values = {"seed": 0, "schedule": {"rate": 0.01}, "init": {"path": "x"}} | values
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
 
 
-def test_runs_of_one_cell_that_a_file_made_unlike_are_named(tmp_path, make_run, caplog):
+@pytest.mark.parametrize("more", [{}, {"minutes": None}])
+def test_runs_of_one_cell_that_a_file_made_unlike_are_named(tmp_path, make_run, caplog, more):
     for seed, rate in ((0, 0.01), (1, 0.01), (2, 0.3)):
         run = make_run(tmp_path / "runs" / f"s{seed}", seed=seed)
-        configured(run, seed=seed, schedule={"rate": rate}, init={"path": f"runs/float_s{seed}"}, threads=seed)
+        place = {"path": f"runs/float_s{seed}"}
+        configured(run, seed=seed, schedule={"rate": rate}, init=place, threads=seed, **(more if seed else {}))
     write(tmp_path / "runs", tmp_path / "out")
     (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told.startswith("s0 and s2 count as one cell, but schedule.rate is 0.01 in the first and 0.3 in the second")
+
+
+def test_runs_of_one_cell_that_are_alike_are_not_named(tmp_path, make_run, caplog):
+    for seed in (0, 1, 2):
+        configured(make_run(tmp_path / "runs" / f"s{seed}", seed=seed), seed=seed)
+    (tmp_path / "runs" / "s2" / "config.yaml").write_text("x: [")
+    write(tmp_path / "runs", tmp_path / "out")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_small_shares_of_the_images_are_told_apart(tmp_path, make_run):

@@ -3,18 +3,21 @@
 import contextlib
 import csv
 import fcntl
+import functools
 import itertools
 import json
+import logging
 import math
 import numbers
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from detect.errors import ConfigError, DataError, printable
 
+log = logging.getLogger("detect")
 MOST_VALUES = 100_000
 """The most values that the aliases of a YAML file may add to it."""
 
@@ -58,6 +61,25 @@ def replacing(path: Path, name: str | None = None) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def lock(file: IO[Any], wait: bool = True) -> None:
+    """Locks an open file for this process, until it is closed. On a file system without locks, a warning says so.
+
+    Raises BlockingIOError if another process holds the lock, and `wait` is false.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        _without_locks(os.path.dirname(file.name), str(error))
+
+
+@functools.cache
+def _without_locks(folder: str, reason: str) -> None:
+    """Warns once of each folder."""
+    log.warning("%s: its file system has no locks (%s): let no two processes write there", folder or ".", reason)
 
 
 @contextlib.contextmanager

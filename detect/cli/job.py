@@ -43,17 +43,26 @@ def command(cfg: DictConfig) -> Command:
     """The command that repeats this run; for a job of a sweep, only that job."""
     hydra = HydraConfig.get()
     saved = (cfg, OmegaConf.create({"hydra": hydra}), hydra.overrides.task)
-    return Command(shlex.join(words()), dict(zip(SAVED, map(OmegaConf.to_yaml, saved), strict=True)))
+    return Command(shlex.join(shortened()), dict(zip(SAVED, map(OmegaConf.to_yaml, saved), strict=True)))
 
 
 def words() -> list[str]:
-    """The words of `command`."""
+    """The command of this job as it was composed: nothing is shortened, so that another process composes the same."""
+    return [*_head(), *(line for line in HydraConfig.get().overrides.task if not line.startswith("resume="))]
+
+
+def shortened() -> list[str]:
+    """The words of `command`, for readers."""
+    given = [line for line in words()[len(_head()) :] if line != "init=path"]
+    given.sort(key=lambda line: not line.startswith("experiment="))  # the experiment comes first, for the reader
+    return [*_head(), *(line.replace("init.path=", "init=", 1) for line in given)]
+
+
+def _head() -> list[str]:
+    """The program, the verb, and the configuration that the job was composed from."""
     hydra = HydraConfig.get()
     words = ["detect", "train"]
     folders = [str(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line"]
     words += ["--config-dir", folders[0]] if folders else []
     words += ["--config-name", str(hydra.job.config_name)] if hydra.job.config_name != "train" else []
-    words += [line for line in hydra.overrides.hydra if line.startswith("hydra.searchpath=")]
-    given = [line for line in hydra.overrides.task if not line.startswith("resume=") and line != "init=path"]
-    given.sort(key=lambda line: not line.startswith("experiment="))  # the experiment comes first, for the reader
-    return [*words, *(line.replace("init.path=", "init=", 1) for line in given)]
+    return [*words, *(line for line in hydra.overrides.hydra if line.startswith("hydra.searchpath="))]

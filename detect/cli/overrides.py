@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Glob, Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config import check, trust
@@ -28,6 +28,7 @@ from detect.config.fingerprint import digest
 from detect.config.grammar import jobs, parse, quoted
 from detect.errors import ConfigError
 from detect.runs import sweep, unstarted
+from detect.runs.folder import RunFolder
 
 CHECKED_JOBS = 32
 """The number of jobs of a sweep that are checked in advance; the others are checked when they start."""
@@ -114,6 +115,7 @@ def _prepared(command: Command) -> Command:
     digests: list[str] = []
     with command.composer.ready() as composer:
         asked = composer.fitted(parse(request.lines), command.multirun)
+        asked = _written_out(asked, composer) if command.multirun else asked
         command, asked, study = _planned(command, asked, composer)
         composer.refuse_code(asked, command.multirun)
         cells = sweep.Cells()
@@ -134,6 +136,7 @@ def _prepared(command: Command) -> Command:
                     # A further worker starts while the first one trains there; each locks a folder of its own.
                     if not command.multirun and OmegaConf.select(cfg, "distribute.kind") != "multi_worker":
                         sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
+                        RunFolder(Path(str(cfg.hydra.run.dir))).extensions(cfg)  # refuses another configuration
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):
                     cells.add(cfg, " ".join(str(o.input_line) for o in job if not o.is_hydra_override()))
@@ -158,6 +161,17 @@ def _following(command: Command, request: Request) -> Command:
     if request.config_name != command.config_name:
         flags = (*flags, "--config-name", request.config_name)
     return replace(command, flags=flags, config_name=request.config_name, config_dir=request.config_dir)
+
+
+def _written_out(asked: Iterable[Override], composer: Composer) -> list[Override]:
+    """The overrides with the options of a group in place of a glob. Hydra's own globs see no option in a subfolder."""
+    found = []
+    for override in asked:
+        value = override._value
+        known = composer.groups.get(override.key_or_group, [])
+        options: list[str] = value.filter(known) if isinstance(value, Glob) else []
+        found += parse([f"{override.get_key_element()}={','.join(options)}"]) if options else [override]
+    return found
 
 
 def _planned(command: Command, asked: list[Override], composer: Composer) -> tuple[Command, list[Override], str | None]:

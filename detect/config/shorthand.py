@@ -33,6 +33,9 @@ ONLY = ("data", "network", "quantize")
 OF_A_RUN = ("evaluate", "benchmark")
 """Verbs that take the data set of a run if none is named: their group `dataset` starts without an option."""
 
+ONE_WORD = {"fetch": "name", "report": "study", "migrate": "file", "inspect": "part"}
+"""Verbs that take one word without a key, and what it is."""
+
 PATHS = (
     *("run", "model", "output", "annotations", "detections", "config", "resume", "watch", "cache", "init.path"),
     *("dataset.root", "classify.dataset.root", "hydra.run.dir", "hydra.sweep.dir"),
@@ -55,6 +58,9 @@ def written_out(
     Raises ConfigError for an `init` that is neither an option, nor a published name, nor a file or folder.
     """
     options, names = groups.get("init", []), catalogue(folders)
+    lines = list(lines)
+    if config_name in ONE_WORD and len(words := [line for line in lines if _is_word(line)]) > 1:
+        raise ConfigError(f"{' and '.join(words)}: detect {config_name} takes one {ONE_WORD[config_name]}")
     lines = [_path_as_it_is(line, config_name) for line in lines]
     if config_name == "compare":
         lines = _compared(lines)
@@ -125,8 +131,17 @@ def _path_as_it_is(line: str, config_name: str) -> str:
         (override,) = parse([line])
     except ConfigError:
         return f"{key}={quoted(value)}"
-    number = not override.is_sweep_override() and isinstance(override.value(), int | float)
-    return f"{key}={quoted(value)}" if number else line  # a folder called 2024
+    if override.is_sweep_override() and not override.is_choice_sweep():
+        return line
+    values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [value]
+    shown = [quoted(each) if _is_number(key, each) else each for each in values]
+    return f"{key}={','.join(shown)}" if shown != values else line
+
+
+def _is_number(key: str, value: str) -> bool:
+    """Whether Hydra reads a path as a number, as that of a folder called 2024."""
+    (override,) = parse([f"{key}={value}"])
+    return not override.is_sweep_override() and isinstance(override.value(), int | float)
 
 
 def _is_word(line: str) -> bool:

@@ -240,7 +240,8 @@ def _fill(given: Mapping[str, Examples], choice: Selection, origin: str) -> tupl
         return parts, f"split: {origin}" + "".join(f"; no {named[s]} images" for s in SPLITS if not parts[s])
     train = given["train"]
     fractions = {"val": choice.val_fraction, "test": 0.0 if "test" in given else choice.test_fraction}
-    ids, labels, ends = list(train.ids), train.classes.tolist(), train.ends.tolist()
+    learned = train.learned()  # a class of crowds alone is in no split
+    ids, labels, ends = list(train.ids), learned.classes.tolist(), learned.ends.tolist()
     drawn = draw_splits(
         {name: sorted(set(labels[ends[k] : ends[k + 1]])) for k, name in enumerate(ids)},
         fractions,

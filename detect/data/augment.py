@@ -7,7 +7,7 @@ The module avoids three properties of albumentations 2.0.8:
   p=.5 always happen together. Here all transforms draw from one pair of generators, seeded per example.
 - A transform stores the parameters that it draws, so threads that share it overwrite them. Here each thread has copies.
 - Its box processor (convert, check, filter after each transform, label columns) costs more than the transforms
-  themselves and holds the interpreter lock. Here boxes are normalised [xmin, ymin, xmax, ymax, index] arrays.
+  themselves and holds the interpreter lock. Here boxes are normalised rows, and `_Clip` alone follows each transform.
 """
 
 import os
@@ -30,6 +30,7 @@ from detect.errors import ConfigError, DataError
 from detect.geometry.boxes import iou
 from detect.geometry.frame import Frame
 
+COLUMNS = 6  # of a box: xmin, ymin, xmax, ymax, index, share of its area
 TRIES = 4  # draws of a geometry that fails on an image, for example a crop of less than a pixel
 
 
@@ -110,7 +111,7 @@ class Augment:
                     f"augment.transforms ({', '.join(self.transforms)}) turn a uint8 RGB image into {small.dtype} "
                     f"{small.shape}: remove scaling and conversion, because the backbone scales its own input"
                 )
-            return small, np.asarray(moved["bboxes"], np.float64).reshape(-1, 5)
+            return small, np.asarray(moved["bboxes"], np.float64).reshape(-1, COLUMNS)
         height, width = image.shape[:2]
         raise DataError(
             f"the transforms ({', '.join(self.transforms)}) fail on an image of {width}x{height} px with {len(rows)} "
@@ -130,7 +131,8 @@ class Augment:
         clipped = np.minimum(np.maximum(whole, 0), frame)  # np.clip and np.prod take several times as long
         all_sides, sides = whole[:, 2:] - whole[:, :2], clipped[:, 2:] - clipped[:, :2]
         shorter = np.minimum(sides[:, 0], sides[:, 1])
-        seen = sides[:, 0] * sides[:, 1] if visible is None else sides[:, 0] * sides[:, 1] * visible[index]
+        seen = sides[:, 0] * sides[:, 1] * rows[:, 5]
+        seen = seen if visible is None else seen * visible[index]
         cut = (seen < self.min_visibility * all_sides[:, 0] * all_sides[:, 1]) | (shorter <= 0)
         keep = ~cut & (shorter >= self.min_size)
         lost = count - len(rows) + int(np.count_nonzero(cut))
@@ -145,6 +147,8 @@ class Augment:
             geometry = A.Compose([t for t in copies if not _colour_only(t)])
             colour = A.Compose([t for t in copies if _colour_only(t)])
             processor = BboxProcessor(A.BboxParams("albumentations", min_visibility=self.min_visibility))
+            for compose in (geometry, *_composes(copies)):
+                compose.check_each_transform = (_Clip(),)
             for leaf in _leaves(copies):  # some (dropouts, grid shuffle) ignore boxes without a processor
                 leaf.set_processors({"bboxes": processor})
             self._local.composes = geometry, colour
@@ -160,6 +164,25 @@ class Augment:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._unshared()
+
+
+class _Clip:
+    """What albumentations calls after each transform: it cuts the boxes to the image. A later transform that shrinks,
+    pads or turns the image would bring back what a crop has cut away."""
+
+    data_fields = ("bboxes",)
+
+    def filter(self, rows: np.ndarray, shape: object) -> np.ndarray:
+        """Rows [n, 6] -> those that have an area in the image, with the share of their area that is left."""
+        rows = np.asarray(rows, np.float64).reshape(-1, COLUMNS)
+        inside = np.minimum(np.maximum(rows[:, :4], 0.0), 1.0)
+        if np.array_equal(inside, rows[:, :4]):
+            return rows
+        sides, whole = inside[:, 2:] - inside[:, :2], rows[:, 2:4] - rows[:, :2]
+        rows = np.concatenate([inside, rows[:, 4:]], axis=1)
+        area, before = sides[:, 0] * sides[:, 1], whole[:, 0] * whole[:, 1]
+        rows[:, 5] *= np.divide(area, before, out=np.zeros_like(area), where=before > 0)
+        return rows[(sides > 0).all(axis=1)]
 
 
 class RandomIoUCrop(BaseCrop):
@@ -218,14 +241,15 @@ class RandomIoUCrop(BaseCrop):
 
 
 def _to_rows(boxes: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
-    """Boxes [n, 4] yxyx px -> float64 [m, 5]: normalised xmin, ymin, xmax, ymax clipped to the image, and the index.
+    """Boxes [n, 4] yxyx px -> float64 [m, 6]: normalised xmin, ymin, xmax, ymax clipped to the image, the index, and 1,
+    the share of the area that is in the image.
 
     Boxes with a side of less than a hundredth of a pixel are left out, because crops around them fail.
     """
     limits = np.array((*frame, *frame), np.float64)
     clipped = np.minimum(np.maximum(np.asarray(boxes, np.float64).reshape(-1, 4), 0), limits)
     index = np.flatnonzero((clipped[:, 2] - clipped[:, 0] > 0.01) & (clipped[:, 3] - clipped[:, 1] > 0.01))
-    rows = np.empty((len(index), 5))
+    rows = np.ones((len(index), COLUMNS))
     rows[:, :4] = (clipped / limits)[index][:, [1, 0, 3, 2]]
     rows[:, 4] = index
     return rows
@@ -234,6 +258,12 @@ def _to_rows(boxes: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
 def _leaves(transforms: Sequence[Any]) -> list[A.BasicTransform]:
     nested = (_leaves(t.transforms) if isinstance(t, A.BaseCompose) else [t] for t in transforms)
     return [leaf for leaves in nested for leaf in leaves]
+
+
+def _composes(transforms: Sequence[Any]) -> list[A.BaseCompose]:
+    """All composes among transforms, also those within composes."""
+    nested = [t for t in transforms if isinstance(t, A.BaseCompose)]
+    return [each for t in nested for each in (t, *_composes(t.transforms))]
 
 
 def _colour_only(transform: Any) -> bool:

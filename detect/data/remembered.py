@@ -48,7 +48,7 @@ def facts_of(paths: Sequence[str | Path], decode: bool = False, threads: int = T
     """The facts of each file, in order. Equal facts are one object.
 
     decode: also decode each file; otherwise only JPEGs without an end marker. The facts of `MANY` files or more are
-    remembered by path, size and time of change.
+    remembered by path, size and time of change, but for files that could not be read: the reason may have passed.
     """
     places: dict[str, int] = {}
     here = os.getcwd()
@@ -98,7 +98,11 @@ def _recall(
 
 
 def _remember(found: Iterable[tuple[str, tuple[int, int], Facts]]) -> None:
-    rows = ((*os.path.split(path), *stamp, _DECODER, *facts) for path, stamp, facts in found if stamp[0] >= 0)
+    rows = (
+        (*os.path.split(path), *stamp, _DECODER, *facts)
+        for path, stamp, facts in found
+        if stamp[0] >= 0 and facts.width and facts.reason is None
+    )
 
     def write(database: sqlite3.Connection) -> None:
         marks = ", ".join("?" * 11)

@@ -240,7 +240,8 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
         what = "no images to train on"
         findings.append(Finding("empty-split", "train", Path(dataset.name), what, "warning" if scored else "error"))
     if isinstance(dataset, DetectionDataset):
-        what, counts = "box", {s: class_counts(dataset.splits[s], dataset.num_classes) for s in SPLITS}
+        what, learned = "box", {s: Examples.of(dataset.splits[s]).learned() for s in SPLITS}
+        counts = {s: class_counts(learned[s], dataset.num_classes) for s in SPLITS}
     else:
         labels = {s: Crops.of(dataset.splits[s]).labels for s in SPLITS}
         what, counts = "picture", {s: np.bincount(labels[s], minlength=dataset.num_classes) for s in SPLITS}

@@ -9,7 +9,9 @@ from detect.errors import ConfigError
 OVERLAP = 0.2  # of a tile's side: an object that is smaller is whole in at least one tile
 COVERED = 0.5  # a box is dropped if a better one of its class covers this share of the smaller of the two
 LEAST = 32  # pixels: the least side of a tile
-MOST = 8  # tiles along the longer side, with `auto`
+PARTS = (
+    8  # with `auto`, a tile is at least the longer side divided by this; as tiles overlap, there are up to 10 a side
+)
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Window = tuple[int, int, int, int]
 """top, left, bottom, right in pixels."""
@@ -25,12 +27,12 @@ def side_of(tile: int | str | None, shape: Sequence[int], frame: Sequence[int]) 
     """The side of the tiles in pixels; None if the picture is not cut.
 
     tile: the side, `auto` or None. `auto` takes tiles of the size of the network's frame, so that nothing is shrunk, or
-    larger ones if there were more than MOST along a side. It leaves pictures alone that are at most twice as large as
-    the frame. shape: height and width of the picture. frame: those of the network's frame.
+    larger ones in a picture that is more than PARTS times as large. It leaves pictures alone that are at most twice as
+    large as the frame. shape: height and width of the picture. frame: those of the network's frame.
     """
     longer = max(shape[:2])
     if tile == "auto":
-        return None if longer <= 2 * max(frame) else max(max(frame), -(-longer // MOST))
+        return None if longer <= 2 * max(frame) else max(max(frame), -(-longer // PARTS))
     return None if tile is None or longer <= int(tile) else int(tile)
 
 

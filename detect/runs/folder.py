@@ -16,7 +16,6 @@ The results of the last stage are in the run folder itself.
 """
 
 import datetime
-import fcntl
 import logging
 import os
 import socket
@@ -27,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from detect import files
 from detect.config.resume import EXTENDABLE, STEPS, Command, extensions
 from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
@@ -249,7 +249,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = (self.path / "lock").open("a")  # the text of another process stays
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(lock, wait=False)
         except BlockingIOError as error:
             lock.close()
             raise InUse(f"run folder {self.path}: another process is training in it") from error

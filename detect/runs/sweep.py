@@ -28,6 +28,7 @@ from types import FrameType
 import psutil
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from detect import files
 from detect.config.grammar import quoted
 from detect.errors import ConfigError, InUse, UserError, to_install
 from detect.files import write_text
@@ -154,7 +155,7 @@ def owned(folder: Path, launcher: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(lock, wait=False)
         except BlockingIOError:
             raise InUse(
                 f"hydra.sweep.dir={folder}: another sweep is running in it; wait, or name another folder"

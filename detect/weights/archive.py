@@ -2,7 +2,6 @@
 
 import bz2
 import contextlib
-import fcntl
 import glob
 import gzip
 import lzma
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from detect.errors import WeightsError, printable
+from detect.files import lock
 
 LARGEST = 2 << 30  # bytes, unpacked: archives of weights are much smaller; a larger one is broken or an attack
 LARGEST_HEADER = 1 << 20  # the most bytes of one header, which tarfile keeps in memory
@@ -67,7 +67,7 @@ def _unpack(archive: Path, start: str, folder: Path) -> None:
 def _locked(archive: Path) -> Iterator[None]:
     """Keeps other processes from unpacking the archive meanwhile."""
     with open(archive, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield
 
 

@@ -1,7 +1,6 @@
 """Downloads files from a public address into a cache. A broken download is resumed, and every file is verified."""
 
 import contextlib
-import fcntl
 import http.client
 import logging
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from detect.errors import WeightsError
-from detect.files import cache_folder, write_text
+from detect.files import cache_folder, lock, write_text
 from detect.weights.download import Progress, complete, sha256_of
 
 log = logging.getLogger("detect")
@@ -98,7 +97,7 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
     """Opens the file for this process only. Other jobs of a sweep wait here until it is closed."""
     while True:
         file = open(path, "a+b")  # noqa: SIM115 (closed below)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         if _is_still(file, path):
             break
         file.close()  # the process that held the lock has moved the file into place

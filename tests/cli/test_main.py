@@ -424,6 +424,20 @@ def test_a_folder_may_be_called_as_a_number(program):
     assert program.jobs[0].dataset.root == "0100" and Path("2024/.hydra").is_dir()
 
 
+def test_a_sweep_over_folders_that_are_called_as_numbers(program):
+    assert program("-m", "dataset.root=2007,2012,data", "hydra.sweep.dir=s") == 0
+    assert [cfg.dataset.root for cfg in program.jobs] == ["2007", "2012", "data"]
+
+
+def test_a_run_of_another_configuration_is_left_as_it_is(program, finished, capsys):
+    write(finished / "config.yaml", (finished / ".hydra" / "config.yaml").read_text())
+    (finished / "failed.txt").write_text("the true reason")
+    before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    assert program("experiment=demo", "seed=4", f"hydra.run.dir='{finished}'") == 2
+    assert "it holds a run of another configuration" in capsys.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before and program.jobs == []
+
+
 def test_the_users_own_folder_in_the_name_of_a_run_folder(program, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert program("hydra.run.dir=~/runs/a") == 0

@@ -322,3 +322,17 @@ def test_the_tests_compose_a_users_files_as_hydra(tmp_path):
             got = composed_once(own, lines)
         assert got.schedule.steps == got.seed == steps and got.name == "x"
         assert OmegaConf.to_container(got) == OmegaConf.to_container(expected)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "message"),
+    [
+        ("migrate", ["a.config", "b.config"], "a.config and b.config: detect migrate takes one file"),
+        ("fetch", ["a", "b"], "a and b: detect fetch takes one name"),
+        ("report", ["runs/a", "runs/b"], "runs/a and runs/b: detect report takes one study"),
+        ("inspect", ["network", "data"], "network and data: detect inspect takes one part"),
+    ],
+)
+def test_a_second_word_is_refused(verb, words, message):
+    with pytest.raises(ConfigError, match=message):
+        compose(words, verb)

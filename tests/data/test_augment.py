@@ -235,3 +235,36 @@ def test_scale_jitter_moves_the_box_with_its_object(mode):
 def test_scale_jitter_refuses_a_range_that_falls():
     with pytest.raises(ConfigError, match=r"scale=\[2.0, 1.0\] of ScaleJitter.*low <= high"):
         ScaleJitter(scale=(2, 1))
+
+
+LATER = {
+    "jitter": lambda: ScaleJitter(scale=(0.5, 0.5), fill=(0, 0, 0), p=1),
+    "pad": lambda: A.Pad(padding=(20, 10, 30, 40), p=1),
+    "affine": lambda: A.Affine(scale=(0.6, 0.6), rotate=(0, 0), p=1),
+    "nested": lambda: A.OneOf([A.Sequential([A.Crop(0, 0, 50, 100, p=1), A.Pad(padding=25, p=1)])], p=1),
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_what_a_crop_has_cut_away_does_not_come_back(later):
+    """The crop keeps x 0..50 of 100: three quarters of the first box, nothing of the second, a tenth of the third."""
+    boxes = np.array([[20, 20, 60, 60], [40, 60, 70, 90], [65, 45, 95, 95]], np.float32)
+    shares = {"first": 0.75, "third": 0.1}
+    frame = Frame((100, 100))
+    crop = {} if later == "nested" else {"crop": A.Crop(0, 0, 50, 100, p=1)}
+    for visible, left in ((0.3, 1), (0.05, 2), (0.8, 0)):
+        augment = Augment(crop | {later: LATER[later]()}, min_visibility=visible, min_size=0)
+        found = []
+        for place in (0, 2):  # each alone in the picture, so that its pixels are known
+            picture = np.zeros((100, 100, 3), np.uint8)
+            ymin, xmin, ymax, xmax = boxes[place].astype(int)
+            picture[ymin:ymax, xmin:xmax] = 255
+            image, kept, classes = augment.apply(picture, boxes, np.array([1, 2, 3]), frame, seed=3)
+            assert 2 not in classes and len(kept) == left == sum(share >= visible for share in shares.values())
+            rows, columns = np.nonzero(image[..., 0] > 127)
+            for box in kept[classes == place + 1]:
+                np.testing.assert_allclose(
+                    box, [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], atol=1.6
+                )
+                found.append(place)
+        assert len(found) == left

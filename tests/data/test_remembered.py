@@ -41,6 +41,16 @@ def test_unchanged_files_are_not_decoded_again(pictures, examined):
     assert again[:2] + again[3:] == first[:2] + first[3:]
 
 
+def test_a_file_that_could_not_be_read_is_looked_at_again(pictures, examined, monkeypatch):
+    """What went wrong may be over, and nothing of the file has changed: a disk of the network, its rights, memory."""
+    seen = remembered.examine
+    monkeypatch.setattr(remembered, "examine", lambda path: ("can't read it", 8) if path == pictures[1] else seen(path))
+    assert facts_of(pictures, decode=True)[1].reason == "can't read it"
+    monkeypatch.setattr(remembered, "examine", seen)
+    assert [facts.reason for facts in facts_of(pictures, decode=True)] == [None] * 4
+    assert examined[3:] == ["1.png"]
+
+
 def test_headers_alone_do_not_count_as_decoded(pictures, examined):
     facts_of(pictures)
     assert not examined

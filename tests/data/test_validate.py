@@ -132,6 +132,12 @@ def test_unknown_and_empty_classes(make):
     assert dog.detail == "class 'dog' has no box in train (val 1, test 0): it can't be learned"
 
 
+def test_a_class_of_crowds_alone_can_not_be_learned(make):
+    crowd = replace(make("a"), crowd=np.ones(1, bool))
+    (finding,) = check(dataset(crowd))
+    assert finding.detail == "class 'cat' has no box in train (val 0, test 0): it can't be learned"
+
+
 def test_tiny_boxes(make):
     data = dataset(make("a", ((5, 5, 25, 7), (5, 5, 9, 9)), (1, 1)))
     (finding,) = check(data)

@@ -18,7 +18,7 @@ import hydra
 import numpy as np
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, read_write
 
 from detect.cli import job, overrides
 from detect.cli.overrides import prepare, read
@@ -322,3 +322,35 @@ def test_a_job_knows_whether_it_is_a_cell():
         cfg = composer.checked([])
         HydraConfig.instance().set_config(cfg)
         assert not job.is_cell()
+
+
+def test_a_cell_composes_what_its_sweep_has_composed():
+    """Shortened words would be read a second time: `init=a` becomes an absolute path, or an option of that name."""
+    task = ["seed=1", "init=path", "init.path=random", "experiment=demo", "resume=x"]
+    with Composer("train").ready() as composer:
+        cfg = composer.checked([])
+        with read_write(cfg.hydra):
+            cfg.hydra.overrides.task = task
+        HydraConfig.instance().set_config(cfg)
+        assert job.words() == ["detect", "train", "seed=1", "init=path", "init.path=random", "experiment=demo"]
+        assert job.shortened() == ["detect", "train", "experiment=demo", "seed=1", "init=random"]
+
+
+def test_a_glob_over_experiments_in_a_folder_is_written_out():
+    command = prepare(read(["-m", "experiment=glob(mixing/*)", "dataset=digits", "seed=0"], "train"))
+    (line,) = [line for line in command.overrides if line.startswith("experiment=")]
+    names = line.removeprefix("experiment=").split(",")
+    assert len(names) > 3 and all(name.startswith("mixing/") for name in names) and len(command.cells) == len(names)
+
+
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, caplog):
+    def flock(file, how):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for _ in range(2):
+        RunFolder(tmp_path / "run").claim().close()
+    with sweep.owned(tmp_path / "sweep", "basic"):
+        pass
+    told = [message for message in caplog.messages if "has no locks (" in message]
+    assert [Path(message.partition(":")[0]).name for message in told] == ["run", "sweep"]

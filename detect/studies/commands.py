@@ -118,8 +118,8 @@ def _varies(members: Sequence[Member], key: str) -> bool:
     """Whether a setting has several values, apart from the seeds in them. A CSV has only the last part of a path."""
 
     def vary(values: set[str | None]) -> bool:
-        whole = {value for value in values if value is not None and _last_part(value) != value}
-        return len({None if value is None else _last_part(value) for value in values}) > 1 or len(whole) > 1
+        whole = {value for value in values if value is not None and last_part(value) != value}
+        return len({None if value is None else last_part(value) for value in values}) > 1 or len(whole) > 1
 
     values = [one.settings.get(key) for one in members]
     without = [value and seedless(value, one.seed) for one, value in zip(members, values, strict=True)]
@@ -132,7 +132,8 @@ def seedless(value: str, seed: int) -> str:
     return re.sub(rf"(?<!\d){seed}(?!\d)", SEED, value) if "/" in value else value
 
 
-def _last_part(value: str) -> str:
+def last_part(value: str) -> str:
+    """A value in which absolute paths have only their last part."""
     return portable(f"={value}")[1:]
 
 
@@ -148,9 +149,9 @@ def _labels(members: Sequence[Member], key: str) -> dict[tuple[int, str], str]:
     parts = {text: text.strip("'\"").split("/") for text in texts.values()}
     shown = {}
     for text, own in parts.items():
-        alike = [other for other in parts if _last_part(other) == _last_part(text) and _last_part(other) != other]
+        alike = [other for other in parts if last_part(other) == last_part(text) and last_part(other) != other]
         counts = (n for n in range(2, len(own)) if sum(parts[other][-n:] == own[-n:] for other in alike) == 1)
-        shown[text] = _last_part(text) if len(alike) < 2 else "/".join(own[-next(counts, 0) :])
+        shown[text] = last_part(text) if len(alike) < 2 else "/".join(own[-next(counts, 0) :])
     return {place: shown[text] for place, text in texts.items()}
 
 

@@ -12,7 +12,7 @@ from detect.config.resume import EXTENDABLE
 from detect.errors import DataError
 from detect.studies import csv_file
 from detect.studies.cells import Cell, TextRow, cell_of, figure
-from detect.studies.commands import Member, portable, settings
+from detect.studies.commands import Member, last_part, settings
 from detect.studies.csv_file import NO_FIGURE, Row
 from detect.studies.curves import WATCHED, Curve
 from detect.studies.export_tables import NUMBER
@@ -83,7 +83,7 @@ def _identity(member: Member, folder: str) -> tuple:
     cell = member.cell if member.cell.study else replace(member.cell, fraction=1.0, budget=0)
     cell = replace(cell, budget=0) if folder else cell
     left_out = ("name", *(EXTENDABLE if folder else ()))
-    chosen = {key: portable(f"={value}") for key, value in member.settings.items() if key not in left_out}
+    chosen = {key: last_part(value) for key, value in member.settings.items() if key not in left_out}
     return cell, member.seed, folder, tuple(sorted(chosen.items()))
 
 

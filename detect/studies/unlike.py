@@ -21,11 +21,12 @@ def warnings(runs: Sequence[FinishedRun], cells: Sequence[Cell]) -> Iterator[str
     cells: of the runs, with their variants. An override that differs makes a variant. What is left comes from a file of
     the user that was edited between the runs, or from other defaults. A value may follow the seed.
     """
-    first: dict[Cell, FinishedRun] = {}
+    first: dict[Cell, tuple[FinishedRun, list[str]]] = {}
     told: set[tuple[Cell, str]] = set()
     for run, cell in zip(runs, cells, strict=True):
-        other = first.setdefault(cell, run)
-        if other is run or not cell.study:
+        lines = _lines(RunFolder(run.folder)) if cell.study else []
+        other, before_it = first.setdefault(cell, (run, lines))
+        if not lines or not before_it or _alike(before_it, lines):
             continue
         for key, (before, after) in _changes(RunFolder(other.folder), RunFolder(run.folder)).items():
             usual = ABSENT in (before, after) or any(fnmatchcase(key, glob) for glob in OF_EACH)
@@ -39,17 +40,24 @@ def warnings(runs: Sequence[FinishedRun], cells: Sequence[Cell]) -> Iterator[str
                 )
 
 
-def _changes(first: RunFolder, second: RunFolder) -> dict[str, tuple[object, object]]:
-    """The keys that make two runs differ; empty if they differ in their seed alone, or if a file can't be read."""
+def _lines(run: RunFolder) -> list[str]:
+    """The lines of a run's configuration; empty if they can't be read."""
     try:
-        texts = [run.config.read_text(encoding="utf-8").splitlines() for run in (first, second)]
-        pairs = zip(*texts, strict=True)
-        if all(a == b or (a.startswith(SEED_LINE) and b.startswith(SEED_LINE)) for a, b in pairs):
-            return {}  # to read the files as YAML takes a hundred times as long
+        return run.config.read_text(encoding="utf-8").splitlines() if run.config.is_file() else []
     except (OSError, UnicodeDecodeError):
-        return {}
-    except ValueError:  # files of different lengths
-        pass
+        return []
+
+
+def _alike(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether two configurations differ in their seed alone. To read them as YAML takes a hundred times as long."""
+    pairs = zip(first, second, strict=False)
+    return len(first) == len(second) and all(
+        a == b or (a.startswith(SEED_LINE) and b.startswith(SEED_LINE)) for a, b in pairs
+    )
+
+
+def _changes(first: RunFolder, second: RunFolder) -> dict[str, tuple[object, object]]:
+    """The keys that make two runs differ; empty if a configuration is damaged."""
     try:
         return changes(first.saved_config(), second.saved_config())
     except ConfigError:

@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.types import Glob, Override, ValueType
+from hydra.core.override_parser.types import Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config import check, trust
 from detect.config.compose import Request, config_folder, understood
 from detect.config.composer import FOLDERED, Composer
 from detect.config.fingerprint import digest
-from detect.config.grammar import jobs, parse, quoted
+from detect.config.grammar import jobs, parse, quoted, without_globs
 from detect.errors import ConfigError
 from detect.runs import sweep, unstarted
 from detect.runs.folder import RunFolder
@@ -115,7 +115,7 @@ def _prepared(command: Command) -> Command:
     digests: list[str] = []
     with command.composer.ready() as composer:
         asked = composer.fitted(parse(request.lines), command.multirun)
-        asked = _written_out(asked, composer) if command.multirun else asked
+        asked = without_globs(asked, composer.groups) if command.multirun else asked
         command, asked, study = _planned(command, asked, composer)
         composer.refuse_code(asked, command.multirun)
         cells = sweep.Cells()
@@ -161,17 +161,6 @@ def _following(command: Command, request: Request) -> Command:
     if request.config_name != command.config_name:
         flags = (*flags, "--config-name", request.config_name)
     return replace(command, flags=flags, config_name=request.config_name, config_dir=request.config_dir)
-
-
-def _written_out(asked: Iterable[Override], composer: Composer) -> list[Override]:
-    """The overrides with the options of a group in place of a glob. Hydra's own globs see no option in a subfolder."""
-    found = []
-    for override in asked:
-        value = override._value
-        known = composer.groups.get(override.key_or_group, [])
-        options: list[str] = value.filter(known) if isinstance(value, Glob) else []
-        found += parse([f"{override.get_key_element()}={','.join(options)}"]) if options else [override]
-    return found
 
 
 def _planned(command: Command, asked: list[Override], composer: Composer) -> tuple[Command, list[Override], str | None]:

@@ -35,17 +35,35 @@ def parse(lines: Iterable[str]) -> list[Override]:
     return parsed
 
 
+def without_globs(asked: Iterable[Override], groups: Mapping[str, list[str]]) -> list[Override]:
+    """The overrides with the options of a group in place of a glob. Hydra's own globs see no option in a subfolder.
+
+    groups: their options. Raises ConfigError for a glob that no option fits.
+    """
+    found = []
+    for override in asked:
+        value: object = override._value
+        if isinstance(value, Glob):
+            options = value.filter(groups.get(override.key_or_group, []))
+            if not options:
+                raise ConfigError(f"{override.input_line}: no option of {override.key_or_group} fits")
+            found += parse([f"{override.get_key_element()}={','.join(options)}"])
+        else:
+            found.append(override)
+    return found
+
+
 def jobs(asked: Sequence[Override], groups: Mapping[str, list[str]], multirun: bool) -> Iterator[Job]:
     """The overrides of every job of a sweep; without a sweep, of the only job.
 
     groups: their options, for sweeps over globs. Raises ConfigError for several values of a key without a sweep.
     """
     choices: list[Job] = []
+    asked = without_globs(asked, groups) if multirun else asked
     if multirun:  # Hydra's sweepers use the last value of a key, at the position of the first
         asked = list({override.get_key_element(): override for override in asked}.values())
     for override in asked:
         key = override.get_key_element()
-        value: object = override._value
         if not override.is_sweep_override():
             choices.append([override])
         elif not multirun:
@@ -56,11 +74,8 @@ def jobs(asked: Sequence[Override], groups: Mapping[str, list[str]], multirun: b
         elif override.value_type is ValueType.INTERVAL_SWEEP:
             continue  # a sampler draws the value: it is checked when its job starts
         else:
-            found = value.filter(groups.get(override.key_or_group, [])) if isinstance(value, Glob) else None
             try:
-                varied = list(
-                    itertools.islice(override.sweep_string_iterator() if found is None else found, MOST_VALUES + 1)
-                )
+                varied = list(itertools.islice(override.sweep_string_iterator(), MOST_VALUES + 1))
             except (ValueError, OverflowError, MemoryError) as error:
                 raise ConfigError(f"{override.input_line}: {error}") from None
             if not 0 < len(varied) <= MOST_VALUES:

@@ -147,8 +147,8 @@ def check(run: Run) -> None:
     """Builds hooks, augmentation, optimisers, detector and, if it is trained, its fake-quantised twin, so that errors
     come early.
 
-    The networks are left out if there is a single stage, which builds them at once. Raises ConfigError if the devices
-    can't share a batch equally, and UserError if the disk has too little room for the run.
+    Optimisers and networks are left out if there is a single stage, which builds them at once. Raises ConfigError if
+    the devices can't share a batch equally, and UserError if the disk has too little room for the run.
     """
     cfg, them = run.cfg, replicas(run)
     hooks(cfg)
@@ -160,13 +160,14 @@ def check(run: Run) -> None:
         schedules["quantize.schedule"] = instantiate(cfg.quantize.schedule)
     for key, schedule in schedules.items():
         them.part(schedule.batch_size, f"{key}.batch_size")
-        schedule.build_optimizer()
         for warning in schedule.warnings(key):
             log.warning(warning)
     if stages(cfg) > 1:
         architecture = detector(cfg, run.dataset.num_classes)
-        for key in schedules.keys() - {"classify.schedule"}:
-            schedules[key].prepare(architecture, key)
+        for key, schedule in schedules.items():
+            schedule.build_optimizer()
+            if key != "classify.schedule":
+                schedule.prepare(architecture, key)
         disk.demand(run.folder.path, weight_bytes(architecture), stages(cfg))
         if cfg.quantize.enabled:
             fake_quant(architecture.model, quantization(cfg))

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from detect.studies.blocks import Block, Table
 from detect.studies.cells import TextRow, figure
@@ -28,7 +28,7 @@ SEED_NOTE = (
 
 
 def export_tables(rows: Sequence[TextRow]) -> list[Block]:
-    """A table with a row for each exported file; with files of several seeds, a table of their means."""
+    """A table with a row for each exported file, and before it, with files of several seeds, a table of their means."""
     timed = [c for c in rows[0] if c.startswith("ms") and not c.endswith(" float32") and any(row[c] for row in rows)]
     lines = []
     for row in rows:
@@ -40,10 +40,17 @@ def export_tables(rows: Sequence[TextRow]) -> list[Block]:
             NO_FIGURE if minutes is None else f"{minutes:.1f}",
         ))  # fmt: skip
     heads = ("run", "file", "AP", "AP50", "AP of the run", "change", "MB", *timed, "minutes")
-    places = dict.fromkeys(f"{row['split']} ({row['images']} images)" for row in rows if row["split"])
-    caption = "**Exported files**" + (f" on {', '.join(places)}" if places else "")
-    tables: list[Block] = [Table(heads, tuple(lines), caption, EXPORT_NOTE)]
-    return [*tables, means] if (means := _means(rows)) else tables
+    caption = "**Exported files**" + _on(dict.fromkeys(_place(row) for row in rows if row["split"]))
+    each = Table(heads, tuple(lines), caption, EXPORT_NOTE)
+    return [means, each] if (means := _means(rows)) else [each]
+
+
+def _place(row: TextRow) -> str:
+    return f"{row['split']} ({row['images']} images)"
+
+
+def _on(places: Collection[str]) -> str:
+    return f" on {', '.join(places)}" if places else ""
 
 
 def _means(rows: Sequence[TextRow]) -> Table | None:
@@ -51,27 +58,27 @@ def _means(rows: Sequence[TextRow]) -> Table | None:
     groups: dict[tuple[str, ...], list[TextRow]] = {}
     for row in rows:
         if row.get("seed") and figure(row, "AP of the run") is not None and figure(row, "AP") is not None:
-            groups.setdefault(tuple(row[name] for name in ("cell", "arm", "file", "split", "images")), []).append(row)
+            groups.setdefault((row["cell"], _place(row), row["arm"], row["file"]), []).append(row)
     whole = {key: of for key, of in groups.items() if len({row["seed"] for row in of}) == len(of) > 1}
     lines = []
-    for (cell, arm, file, split, images), of in whole.items():
+    for (cell, place, arm, file), of in whole.items():
         source = "AP of the run" if any(figure(row, FLOAT) is None for row in of) else FLOAT
         starts = [figure(row, source) or 0.0 for row in of]
         ends = [figure(row, "AP") or 0.0 for row in of]
         change = estimate([end - start for start, end in zip(starts, ends, strict=True)])
         assert change is not None  # there are two files
         told = (f"{change.mean:+.3f}", f"[{change.low:+.3f}, {change.high:+.3f}]", "yes" if change.resolved else "no")
-        place = f"{split} ({images} images)"
         lines.append(
             (cell, place, arm, file, str(len(of)), interval(estimate(starts)), interval(estimate(ends)), *told)
         )
     if not lines:
         return None
-    places = what_differs([line[0] for line in lines])
-    lines = [(place, *line[1:]) for place, line in zip(places, lines, strict=True)]
+    unlike = what_differs([line[0] for line in lines])
+    lines = [(cell, *line[1:]) for cell, line in zip(unlike, lines, strict=True)]
     shown = [k for k in range(len(SEED_HEADS)) if k > 1 or len({line[k] for line in lines}) > 1]
     cells = [tuple(line[k] for k in shown) for line in (SEED_HEADS, *lines)]
-    return Table(cells[0], tuple(cells[1:]), "**Over seeds**", SEED_NOTE)
+    places = dict.fromkeys(line[1] for line in lines)
+    return Table(cells[0], tuple(cells[1:]), "**Over seeds**" + (_on(places) if 1 not in shown else ""), SEED_NOTE)
 
 
 def what_differs(cells: Sequence[str]) -> list[str]:

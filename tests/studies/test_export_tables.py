@@ -47,8 +47,8 @@ def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, m
             scores = {"split": "test", "images": 72, "run": {"AP": 0.5}, "file": {"AP": after}}
             about = EXPORT | {"options": OPTIONS | {"quantize": kind}, "scores": scores}
             leave(run / kind, "export.json", about)
-    each, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
-    assert len(each.rows) == 6 and over.caption == "**Over seeds**"
+    over, each = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    assert len(each.rows) == 6 and over.caption == "**Over seeds** on test (72 images)"
     assert over.heads == ("arm", "file", "seeds", "AP before", "AP", "change", "95% interval", "resolved")
     unlike = ("crops", "ptq per_tensor, tflite_op", "3", "0.500 ± 0.000", "0.480 ± 0.025")
     assert over.rows == (
@@ -82,7 +82,7 @@ def test_the_change_of_a_fake_quantised_file_counts_from_the_float_detector_that
         ship(together, "qat", 0.9, after, float={"AP": before - 0.1}, float_stage="detector")
         elsewhere = make_run(tmp_path / f"elsewhere{seed}", "elsewhere", seed, init={"weights": "gone/detector/best"})
         ship(elsewhere, "qat", 0.9, after)
-    _, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    over, _ = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
     assert {(row[0], row[1].split()[0]): (row[3], row[5]) for row in over.rows} == {
         ("crops", "float32"): ("0.550 ± 0.635", "+0.000"),
         ("alone", "qat"): ("0.550 ± 0.635", "-0.015"),
@@ -103,7 +103,7 @@ def test_only_seeds_of_one_cell_have_a_common_mean(tmp_path, make_run):
             tmp_path / f"single{seed}", "crops", seed, study=None, dataset={"name": f"data{seed}", "fingerprint": "0"}
         )
         leave(run / "tflite_ptq", "export.json", EXPORT)
-    _, over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    over, _ = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
     assert [(row[0], row[3], row[6]) for row in over.rows] == [
         ("25% of the images", "2", "-0.025"),
         ("100% of the images", "2", "-0.100"),

@@ -48,7 +48,7 @@ class RangeTest:
 
         Raises DataError if it falls at no rate.
         """
-        slope = np.gradient(self.losses, np.log(self.rates))
+        slope = np.gradient(self.losses, np.log(self.rates)) if len(self.losses) > 1 else np.zeros(1)
         steepest = int(np.argmin(slope))
         if slope[steepest] >= 0:
             raise DataError("the loss falls at no rate: look at the data (detect inspect) and at the start (init)")

@@ -12,7 +12,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError
 from detect.files import expanded
-from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset
+from detect.runs.dataset import check_ground_truth, other_dataset, own_dataset
 from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
@@ -52,7 +52,8 @@ def _dataset(cfg: DictConfig, run: Path | None) -> DetectionDataset | None:
     """The data set of the command, or that of the run; None if there is neither."""
     if not cfg.get("dataset") and run is None:
         return None
-    dataset = open_dataset(cfg) if run is None or cfg.get("dataset") else own_dataset(RunFolder(run))
+    folder = None if run is None else RunFolder(run)
+    dataset = other_dataset(cfg, folder) if folder is None or cfg.get("dataset") else own_dataset(folder)
     dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)
     return dataset

@@ -15,7 +15,7 @@ from detect.errors import ConfigError
 from detect.evaluation.scored_files import DATA, EXPORTED, FILE, SCORES, THRESHOLD, place_of
 from detect.files import expanded, file_name, read_json, write_json
 from detect.geometry import tiles
-from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset
+from detect.runs.dataset import check_ground_truth, other_dataset, own_dataset
 from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
@@ -41,13 +41,12 @@ def main(cfg: DictConfig) -> float | None:
         raise ConfigError(f"evaluate: stage={cfg.stage} is for run=RUN; an exported model has one stage")
     if not source.exists():
         raise ConfigError(f"{key}={source}: there is no such file or folder")
-    if cfg.output:
-        refuse_unwritable(expanded(cfg.output), "output")
+    refuse_unwritable(expanded(cfg.output) if cfg.output else place_of(source), "output")
     tiles.check(cfg.tile)
     places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless a user moved it
     run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
     if cfg.get("dataset"):
-        dataset = open_dataset(cfg)
+        dataset = other_dataset(cfg, run)
     elif run is not None:
         dataset = own_dataset(run)
     else:
@@ -83,8 +82,6 @@ def main(cfg: DictConfig) -> float | None:
     refuse_unwritable(folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
-    if run is not None and not cfg.get("dataset") and cfg.tile is None:
-        keep_threshold(run, cfg, figures)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     about = {
@@ -93,6 +90,8 @@ def main(cfg: DictConfig) -> float | None:
         FILE: source.name if source.is_file() and source.stem != EXPORTED else None,
     } | told
     write_json(folder / f"{cfg.split}{SCORES}", about | scores)
+    if run is not None and not cfg.get("dataset") and cfg.tile is None:
+        keep_threshold(run, cfg, figures)
     log.info("pictures, scores and detections are in %s", folder)
     if key != "detections" and not cfg.get("dataset"):
         run_page.refresh(folder)
@@ -121,16 +120,19 @@ def _unused(folder: Path, data: str) -> Path:
 
 
 def keep_threshold(run: RunFolder, cfg: DictConfig, figures: "Scores") -> None:
-    """Stores the thresholds of a run that has none, as one of an earlier version, if `split` is val."""
+    """Stores the thresholds of a finished run that has none, as one of an earlier version, if `split` is val."""
     plain = bool(cfg.run) and cfg.stage is None and cfg.class_agnostic is None
-    if not plain or cfg.split != "val" or run.thresholds.exists():
+    if not plain or cfg.split != "val" or run.thresholds.exists() or not run.summary.exists():
         return
     from detect.evaluation.thresholds import Thresholds
 
     found = Thresholds.choose({cfg.split: figures.rankings}, cfg.split)
     for line in found.lines():
         log.info(line)
-    write_json(run.thresholds, found.to_dict())
+    try:
+        write_json(run.thresholds, found.to_dict())
+    except OSError as error:
+        log.warning("the thresholds are not kept in the run: %s", error)
 
 
 if __name__ == "__main__":

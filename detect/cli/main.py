@@ -137,7 +137,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
                 decorate(job)()
             sweep_tables.conclude(folder)
         else:
-            with signals.handled(_end, signal.SIGTERM):
+            with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
                 decorate(job)()
     except BrokenPipeError:
         return _nobody_reads()
@@ -167,7 +167,7 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the program as Ctrl-C does: files that are half written are removed."""
+    """SIGTERM and SIGHUP end the program as Ctrl-C does: files that are half written are removed."""
     raise KeyboardInterrupt
 
 

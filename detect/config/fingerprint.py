@@ -28,6 +28,8 @@ UNFINGERPRINTED = (
     "logger",
     "logger.*",
     "validation_loss",
+    "histograms",
+    "decode",
     "graph",
     "profile",
     "profile.*",

@@ -1,7 +1,8 @@
 """`resume=RUN`: the run goes on in its folder, with the overrides that were saved there.
 
 It may be extended: `detect train resume=RUN schedule.steps=2000` trains a finished or unfinished run for longer, and
-`schedule.patience` changes when it ends early. Every other change makes another run.
+`schedule.patience` changes when it ends early. `dataset.root` may name the place to which the same data moved. Every
+other change makes another run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,10 @@ SAVED = ("config.yaml", "hydra.yaml", "overrides.yaml")
 """The files in `.hydra` of a run folder, with Hydra's names: the configuration, Hydra's node, the overrides."""
 
 STEPS, PATIENCE = EXTENDABLE = ("schedule.steps", "schedule.patience")
-"""The keys that `resume=RUN` may change; `schedule.steps` may only grow."""
+"""The keys that extend a run with `resume=RUN`; `schedule.steps` may only grow."""
+
+MOVABLE = ("dataset.root", "classify.dataset.root")
+"""The keys that `resume=RUN` may change and that extend nothing. The data there are compared with those of the run."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +59,27 @@ class Past:
 
 
 def extensions(
-    then: DictConfig, now: DictConfig, where: str, asked: Sequence[str] = EXTENDABLE
+    then: DictConfig, now: DictConfig, where: str, asked: Sequence[str] = (*EXTENDABLE, *MOVABLE)
 ) -> dict[str, tuple[object, object]]:
     """The keys that extend a run, with their values before and now.
 
-    where: the run, for messages. asked: the keys that may extend it.
+    where: the run, for messages. asked: the keys that may differ.
     Raises ConfigError, which names each key that makes `now` another run.
     """
     changed = changes(then, now)
     lines = [
         f"  {key}: the run has {before}, this command has {after}{_reason(key, before, after, now)}"
         for key, (before, after) in changed.items()
-        if key not in EXTENDABLE or key not in asked or _reason(key, before, after, now)
+        if key not in (*EXTENDABLE, *MOVABLE) or key not in asked or _reason(key, before, after, now)
     ]
     if lines:
         head = f"{where}: it holds a run of another configuration (use another folder; resume=RUN may only be given a "
-        raise ConfigError("\n".join([f"{head}larger {STEPS} or another {PATIENCE})", *lines]))
-    return changed
+        raise ConfigError(
+            "\n".join(
+                [f"{head}larger {STEPS}, another {PATIENCE}, or another {MOVABLE[0]} with the same data)", *lines]
+            )
+        )
+    return {key: values for key, values in changed.items() if key not in MOVABLE}
 
 
 def _reason(key: str, before: Any, after: Any, now: DictConfig) -> str:

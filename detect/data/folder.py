@@ -43,6 +43,22 @@ def split_of(path: Path) -> str | None:
     return next((split for word in reversed(words) if (split := split_named(word))), None)
 
 
+def splits_of(paths: Iterable[Path]) -> dict[Path, str | None]:
+    """The split of each relative path, or None.
+
+    Words in longer names of folders count if one of them names train: `cats_train/` and `cats_test/` tell two splits,
+    and `task 1, test project/` beside `task 2/` tells none. Otherwise a folder's name has to mean a split by itself.
+    """
+    loose = {path: split_of(path) for path in paths}
+    if "train" in loose.values():
+        return loose
+    return {
+        path: split_of(Path(path.name))
+        or next((split for name in reversed(path.parent.parts) if (split := split_named(name))), None)
+        for path in loose
+    }
+
+
 def split_of_file(file: Path) -> str | None:
     """The split that the name of a file speaks for, or else that of its folder; None if neither does."""
     return split_of(Path(file.name)) or split_named(Path(os.path.abspath(file)).parent.name)

@@ -9,9 +9,10 @@ from omegaconf import DictConfig
 
 from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.data.examples import Examples
 from detect.data.subset import limit
 from detect.data.text import printable
-from detect.data.validate import check, clean, first_of_each_kind, summarise
+from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
 from detect.runs.folder import RunFolder
@@ -23,8 +24,10 @@ NAMED_ERRORS = 10
 def open_dataset(
     cfg: DictConfig, decode: bool = True, before_decoding: Callable[[DetectionDataset], None] | None = None
 ) -> DetectionDataset:
-    """Reads, checks and cleans the data set: `read_dataset`, then `clean`, whose findings are logged."""
-    dataset, findings = clean(read_dataset(cfg, decode, before_decoding))
+    """Reads, checks and cleans the data set: `read_dataset`, then `clean`. What they find is logged."""
+    dataset, doubts = _checked(cfg, decode, before_decoding)
+    dataset, findings = clean(dataset)
+    findings = [*findings, *(finding for finding in doubts if finding.kind != "tiny")]
     shown = first_of_each_kind(findings)
     for finding in shown:
         log.warning(
@@ -43,6 +46,13 @@ def read_dataset(
     decode: also decode every image, to find those that training could not use.
     before_decoding: is called with the data set before its images are decoded; it may raise an error of its own.
     """
+    return _checked(cfg, decode, before_decoding)[0]
+
+
+def _checked(
+    cfg: DictConfig, decode: bool, before_decoding: Callable[[DetectionDataset], None] | None
+) -> tuple[DetectionDataset, list[Finding]]:
+    """The data set, and the warnings of its check."""
     try:
         dataset = instantiate(cfg.dataset)
     except InstantiationException as error:
@@ -51,12 +61,13 @@ def read_dataset(
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     if decode and before_decoding is not None:
         before_decoding(dataset)
-    errors = [finding for finding in check(dataset, decode=decode) if finding.action == "error"]
+    findings = check(dataset, decode=decode)
+    errors = [finding for finding in findings if finding.action == "error"]
     if errors:
         lines = [printable(f"  {finding.kind}: {finding.path}: {finding.detail}") for finding in errors]
         named = first_few(lines, NAMED_ERRORS, "\n", "\n  and")
         raise DataError(f"data set {dataset.name}: {len(errors)} errors\n{named}")
-    return dataset
+    return dataset, [finding for finding in findings if finding.action == "warning"]
 
 
 def dataset_of(
@@ -71,25 +82,57 @@ def own_dataset(run: RunFolder, decode: bool = True) -> DetectionDataset:
 
     Raises DataError if the classes are others now.
     """
-    dataset, known = dataset_of(run.saved_config(), decode), list(run.class_names())
+    try:
+        dataset = dataset_of(run.saved_config(), decode)
+    except DataError as error:
+        raise DataError(
+            f"{error} ({run.config} names this data set; if it moved, correct dataset.root there)"
+        ) from error
+    known = list(run.class_names())
     if list(dataset.classes) != known:
         raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")
     run.warn_of_other_data(dataset)
     return dataset
 
 
+def other_dataset(cfg: DictConfig, run: RunFolder | None) -> DetectionDataset:
+    """The data set that a command names to score, described as `detect train` does; `run`: the trained run, or None.
+
+    Warns if images that are scored have been trained on.
+    """
+    dataset = open_dataset(cfg)
+    for line in dataset.describe():
+        log.info(line)
+    trained = run.trained_images(dataset, cfg.split) if run is not None else []
+    if trained:
+        log.warning(
+            "%s was trained on %d of the %d images of %s: %s. Their scores tell nothing of other images. Give the "
+            "options of the split with which it was trained (dataset.split_seed and others), or other images",
+            run and run.path, len(trained), len(dataset.splits[cfg.split]), cfg.split, first_few(trained),
+        )  # fmt: skip
+    return dataset
+
+
 def check_ground_truth(dataset: DetectionDataset) -> None:
     """Scores the ground truth of val and test as predictions; any AP other than 1.0 is an error."""
     for split in ("val", "test"):
-        if any((~example.crowd).any() for example in dataset.splits[split]):
+        if _scorable(dataset, split):
             ground_truth_check(dataset.splits[split], dataset.classes)
 
 
+def _scorable(dataset: DetectionDataset | ClassificationDataset, split: str) -> bool:
+    """Whether AP, or top-1, can be told of a split: it has a box that is no crowd, or a picture."""
+    if isinstance(dataset, ClassificationDataset):
+        return bool(dataset.splits[split])
+    return bool(Examples.of(dataset.splits[split]).learned().counts.any())
+
+
 def selection_split(dataset: DetectionDataset | ClassificationDataset) -> str:
-    """The split that chooses the best checkpoint: val, or else test, or else train."""
-    split = next((name for name in ("val", "test") if dataset.splits[name]), "train")
+    """The split that chooses the best checkpoint: val, or else test, or else train; a split that can be scored."""
+    split = next((name for name in ("val", "test") if _scorable(dataset, name)), "train")
     if split != "val":
-        log.warning("data set %s has no val images: the best checkpoint is chosen on %s", dataset.name, split)
+        lacking = "its val images have no boxes" if dataset.splits["val"] else "it has no val images"
+        log.warning("data set %s: %s, so the best checkpoint is chosen on %s", dataset.name, lacking, split)
     return split
 
 

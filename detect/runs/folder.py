@@ -27,12 +27,12 @@ from typing import IO, TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from detect import files
-from detect.config.resume import EXTENDABLE, STEPS, Command, extensions
+from detect.config.resume import EXTENDABLE, MOVABLE, STEPS, Command, extensions
 from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
 from detect.files import read_json, write_json, write_text
 from detect.runs import forms
-from detect.runs.stage_folder import METRICS, SUMMARY, StageFolder, summary_of
+from detect.runs.stage_folder import SUMMARY, StageFolder, summary_of
 from detect.runs.workers import Worker
 
 if TYPE_CHECKING:  # it imports numpy, and the command line imports this module before it refuses a typo
@@ -220,10 +220,8 @@ class RunFolder:
         return list(entries)
 
     def last_stage(self) -> str | None:
-        """The last stage with boxes that the run began: a stage after the float detector, or else that; or None."""
-        stages = {path.parent.name for path in self.path.glob(f"*/{METRICS}")} - {CLASSIFY}
-        stages |= {name for name in (DETECTOR, QUANTIZED) if (self.path / name).is_dir()}
-        return min(stages, key=lambda name: (name == DETECTOR, name), default=None)
+        """The last stage with boxes that the run began, or None."""
+        return next((name for name in (QUANTIZED, DETECTOR) if (self.path / name).is_dir()), None)
 
     def objective(self) -> float | None:
         """AP of a finished run on the split that chose the checkpoint; None if the run is not finished."""
@@ -277,6 +275,16 @@ class RunFolder:
             head = f"{self.path}: the data set {dataset.name} is not what the run was trained on"
             log.warning("%s", printable_lines("\n  ".join([head, *changed])))
 
+    def trained_images(self, dataset: "DetectionDataset", split: str) -> list[str]:
+        """The ids of images of a split that the run was trained on, with the same boxes; empty if that is unknown."""
+        from detect.runs import data_record
+
+        if not self.data.exists():
+            return []
+        trained = forms.read(self.data, forms.DATA)["splits"]["train"]
+        now = data_record.compared(dataset)["splits"][split]
+        return [name for name, digest in now.items() if trained.get(name) == digest]
+
     def _changed(self, dataset: "DetectionDataset") -> list[str]:
         """What differs from the data that the run was begun on; empty if that is not known."""
         from detect.runs import data_record
@@ -297,7 +305,7 @@ class RunFolder:
         """
         if not self.is_run:
             return {}
-        asked = EXTENDABLE if cfg.get("resume") else ()
+        asked = (*EXTENDABLE, *MOVABLE) if cfg.get("resume") else ()
         found = extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
         if STEPS in found and self.shared_budget.is_file():
             fitted, wanted = forms.read(self.shared_budget, forms.BUDGET)["steps"].get(DETECTOR, 0), found[STEPS][1]

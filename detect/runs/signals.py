@@ -8,17 +8,22 @@ from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object]
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the end that another program asks for, and the end of the terminal or of its connection."""
+
 
 @contextlib.contextmanager
 def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
     """Inside this context, `handler` gets these signals; after it, they are handled as before.
 
-    Python hands signals to the main thread alone: in another one, nothing changes.
+    Python hands signals to the main thread alone: in another one, nothing changes. SIGHUP stays ignored where
+    `nohup` has it ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    before = {n: signal.signal(n, handler) for n in numbers if not (nohup and n is signal.SIGHUP)}
     try:
         yield
     finally:

@@ -33,7 +33,7 @@ from detect.config.grammar import quoted
 from detect.errors import ConfigError, InUse, UserError, to_install
 from detect.files import write_text
 from detect.runs.folder import FAILED, RunFolder
-from detect.runs.signals import handled
+from detect.runs.signals import STOPPING, handled
 
 log = logging.getLogger("detect")
 EXTRAS = {"joblib": "sweep", "submitit": "sweep", "optuna": "sweep", "ray": "ray"}
@@ -150,7 +150,7 @@ def owned(folder: Path, launcher: str) -> Iterator[None]:
     """Makes this process the owner of a sweep: it locks the folder, and a signal stops the cells before it raises.
 
     launcher: the `_target_` of the launcher; jobs of submitit live on without their sweep. Raises InUse, and
-    KeyboardInterrupt after SIGINT and SIGTERM.
+    KeyboardInterrupt after a signal of STOPPING.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as lock:
@@ -163,7 +163,7 @@ def owned(folder: Path, launcher: str) -> Iterator[None]:
         if "submitit" not in launcher:
             os.environ[OWNER] = _identity(os.getpid()) or ""
         try:
-            with handled(_stop, signal.SIGINT, signal.SIGTERM):
+            with handled(_stop, *STOPPING):
                 yield
         finally:
             os.environ.pop(OWNER, None)
@@ -238,7 +238,7 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
         env=os.environ | ({} if {"", os.getcwd()} & set(sys.path) else {"PYTHONSAFEPATH": "1"}),
         start_new_session=True,  # Ctrl-C reaches the main process alone, which passes it on once
     )
-    with handled(lambda *_: process.terminate(), signal.SIGTERM):
+    with handled(lambda *_: process.terminate(), signal.SIGTERM, signal.SIGHUP):
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -251,9 +251,10 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
     if code and in_use(folder):
         raise InUse(f"run folder {folder}: another process is training in it")
     if code:
-        if not RunFolder(folder).failed.exists():
-            record(folder, UserError(f"the process ended with {_ending(code)} and without a message"))
-        raise CellFailed(RunFolder(folder).failed.read_text(encoding="utf-8"))
+        failed, unsaid = RunFolder(folder).failed, f"the process ended with {_ending(code)} and without a message"
+        if not failed.exists():
+            record(folder, UserError(unsaid))
+        raise CellFailed(failed.read_text(encoding="utf-8") if failed.exists() else unsaid)
     return RunFolder(folder).objective()
 
 

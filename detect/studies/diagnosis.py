@@ -34,6 +34,7 @@ LEAST_RECALL = 0.8
 FROZEN_RATE = 5e-4
 LEAST_AP50 = 0.3
 MOST_FIXED = 0.5
+LEAST_KEPT = 0.8
 """The limits. `docs/questions/faster_rcnn_detects_nothing.md` names the run that each of them comes from."""
 
 Row = Mapping[str, Any]
@@ -118,7 +119,11 @@ def diagnose(folder: Path) -> Diagnosis:
         *_proposals(trained),
         _steps(scored, split),
     )
-    return Diagnosis(findings, _figure(scored[-1], ap50) if scored else None, split)
+    found = _values(scored, ap50)
+    if stage.name == DETECTOR and run.stage(QUANTIZED).metrics.exists():
+        rounded = _values([row for row in read_rows(run.stage(QUANTIZED).metrics) if row["kind"] == "eval"], ap50)
+        findings, found = (*findings, _rounding(found, rounded)), rounded or found
+    return Diagnosis(findings, found[-1] if found else None, split)
 
 
 def _figure(row: Row, key: str) -> float | None:
@@ -269,6 +274,18 @@ def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
             last >= LEAST_RECALL,
             "train longer, and fit detector.anchors to the boxes; the box head can't find what is not proposed",
         )
+
+
+def _rounding(before: Sequence[float], after: Sequence[float]) -> Finding:
+    """AP50 of the fake-quantised twin beside that of the float detector that it started from."""
+    known = bool(before and after)
+    return Finding(
+        "Does rounding keep it?",
+        f"AP50 {after[-1]:.3f}, in float {max(before):.3f}" if known else "not known",
+        f"at least {LEAST_KEPT:.0%} of float",
+        after[-1] >= LEAST_KEPT * max(before) if known else None,
+        "detect inspect quantize run=RUN names the layers; give each channel a scale (quantize=int8), or train longer",
+    )
 
 
 def _steps(scored: Sequence[Row], split: str) -> Finding:

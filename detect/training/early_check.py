@@ -9,7 +9,7 @@ from detect.data.dataset import DetectionDataset
 from detect.runs.folder import STAGES, RunFolder
 from detect.runs.workers import worker
 from detect.weights.interface import WeightSource
-from detect.weights.sources import NoWeights
+from detect.weights.sources import FromFile, NoWeights
 
 MANY = 2000
 """Images from which decoding takes longer than to build the network once more, which takes seconds."""
@@ -28,7 +28,8 @@ def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDatas
     weights: WeightSource = trust.instantiate(cfg.init)
     if isinstance(weights, NoWeights):
         return None
-    weights.describe()  # names the file
+    if isinstance(weights, FromFile):
+        weights.place()
 
     def check(dataset: DetectionDataset) -> None:
         if sum(map(len, dataset.splits.values())) < MANY:

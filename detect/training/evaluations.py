@@ -126,4 +126,4 @@ class AveragePrecision(Evaluation):
             logger.pr_curves(step, found)
             if self.histograms:
                 logger.histograms(step, fit.trainer.architecture.model)
-        return (found.summary["AP"] or 0.0) if step >= self.delay else None
+        return found.summary["AP"] if step >= self.delay else None

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from detect.errors import ConfigError, UserError
 from detect.reporting.logger import RunLogger
-from detect.runs.signals import handled
+from detect.runs.signals import STOPPING, handled
 from detect.runs.stage_folder import StageFolder
 from detect.training.saved_states import SavedStates
 from detect.training.schedule import Schedule
@@ -26,7 +26,7 @@ log = logging.getLogger("detect")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM arrived; the state was saved, with all work that is due at its step."""
+    """Ctrl-C, SIGTERM or SIGHUP arrived; the state was saved, with all work that is due at its step."""
 
 
 class Spent(TypedDict):
@@ -179,7 +179,7 @@ class Fit:
     def _run(self) -> Spent:
         due = self._restore() and self._is_stop()
         self.logger.resume_at(self.step - 1 if due else self.step)
-        with handled(self._stop_after_step, signal.SIGINT, signal.SIGTERM):
+        with handled(self._stop_after_step, *STOPPING):
             for hook in self.hooks:
                 hook.begin(self)
             while due or (self.step < self.schedule.steps and not self.stopping):
@@ -204,7 +204,7 @@ class Fit:
         return {"steps": self.step, "seconds": self.seconds, "images_per_second": images / max(self.seconds, 1e-9)}
 
     def _stop_after_step(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C and SIGTERM let the current step end; a second signal stops at once."""
+        """Ctrl-C, SIGTERM and SIGHUP let the current step end; a second signal stops at once."""
         self.trainer.stop()
         log.warning("signal %s: saving after this step", signal.Signals(number).name)
 

@@ -77,7 +77,11 @@ class FromFile:
         return formats.locate(folder)
 
     def describe(self) -> str:
-        return str(self.place()[0])
+        """The file; the path as it was given if there is none, as a run that goes on does not need it."""
+        try:
+            return str(self.place()[0])
+        except WeightsError:
+            return self.path
 
 
 class Published:

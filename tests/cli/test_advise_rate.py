@@ -25,6 +25,9 @@ def test_the_rate_of_the_steepest_fall():
     assert text(0.00123) == "0.0012" and text(1e-5) == "1e-05"
     with pytest.raises(DataError, match="falls at no rate"):
         _ = RangeTest(rates, np.arange(13.0)).suggested
+    for few in (0, 1):  # the loss was not finite in the second or in the first step
+        with pytest.raises(DataError, match="at no rate"):
+            _ = RangeTest(rates[:few], np.ones(few)).suggested
 
 
 def test_the_rate_rises_over_all_steps():

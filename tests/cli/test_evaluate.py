@@ -74,3 +74,19 @@ def test_other_classes_than_those_of_the_run_are_refused(planted, verb):
 def test_a_run_without_a_model_is_refused(planted, images):
     with pytest.raises(DataError, match=r"run=.*: it has neither a trained detector nor an export"):
         call("benchmark", f"run={limited(planted({}, DIGITS))}", f"images={images}")
+
+
+def test_a_run_that_is_still_trained_gets_no_threshold(planted):
+    run = limited(planted({}, DIGITS))
+    (run / "thresholds.json").unlink(missing_ok=True)
+    call("evaluate", f"run={run}", "split=val")
+    assert not (run / "thresholds.json").exists() and (run / "evaluation" / "val_scores.json").is_file()
+    (run / "summary.json").write_text('{"scores": {"val": {"AP": 0.0}}}')
+    call("evaluate", f"run={run}", "split=val")
+    assert (run / "thresholds.json").exists()
+
+
+def test_another_data_set_is_described(planted, caplog):
+    with caplog.at_level("INFO", "detect"):
+        call("evaluate", f"run={planted({}, DIGITS)}", "dataset=digits", "dataset.images={train:4,val:2,test:4}")
+    assert any(line.startswith("data set digits: 10 classes") for line in caplog.messages)

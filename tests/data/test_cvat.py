@@ -289,3 +289,23 @@ def test_damaged_files_are_refused_with_one_message(root):
         element.set(rng.choice(list(element.attrib)), rng.choice(ODD).replace("\0", ""))
         contents.append(ElementTree.tostring(tree))
     assert 80 < count_refusals(lambda: read_cvat(root, **NO_DRAW), root / "annotations.xml", contents) < 240
+
+
+@pytest.mark.parametrize("name", ["task_1_test project", "task_3_dev-kit", "eval_board"])
+def test_folders_whose_names_hold_a_word_of_a_split_are_no_splits(tmp_path, name):
+    for folder in (name, "task_2"):
+        for k in range(8):
+            picture(tmp_path / folder / f"{folder}{k}.jpg")
+        write(tmp_path / folder, *(image(f"{folder}{k}.jpg", box()) for k in range(8)))
+    data = read_cvat(tmp_path, **NO_DRAW)
+    assert [len(data.splits[s]) for s in ("train", "val", "test")] == [16, 0, 0]
+
+
+def test_folders_that_name_train_and_test_are_splits_and_the_note_names_them(tmp_path):
+    for folder in ("wagons_train", "wagons_test"):
+        picture(tmp_path / folder / f"{folder}.jpg")
+        write(tmp_path / folder, image(f"{folder}.jpg", box()))
+    data = read_cvat(tmp_path, **NO_DRAW)
+    assert [len(data.splits[s]) for s in ("train", "val", "test")] == [1, 0, 1]
+    (note,) = (note for note in data.notes if note.startswith("split"))
+    assert "test: wagons_test/annotations.xml" in note

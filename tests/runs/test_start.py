@@ -1,6 +1,7 @@
 """Bad data stops a run before TensorFlow is imported, in one message that names it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 from detect.config.check import CONFIG_DIR
 from detect.data.subset import limit
 from detect.errors import ConfigError, DataError, InUse
-from detect.runs.dataset import check_ground_truth, open_dataset, selection_split
+from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset, selection_split
 from detect.runs.folder import RunFolder
 from detect.runs.start import finished, start_run
 from tests import program
@@ -161,3 +162,61 @@ def test_an_extension_is_written_into_the_history(folder, tmp_path_factory):
     assert not place.summary.exists() and place.saved_config().schedule.steps == 20
     with pytest.raises(ConfigError, match="a run can only become longer"):
         place.extensions(compose(folder, "schedule.steps=15", f"resume={place.path}"))
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_val_split_without_boxes_chooses_no_checkpoint(folder, caplog, test):
+    for name in "678" if not test else "6":
+        (folder / f"Annotations/{name}.xml").write_text(XML.format(""))
+    assert selection_split(open_dataset(compose(folder))) == ("test" if test else "train")
+    assert any("its val images have no boxes" in line for line in caplog.messages)
+
+
+def test_pictures_that_train_and_test_share_are_told_before_training(folder, caplog):
+    (folder / "JPEGImages/7.jpg").write_bytes((folder / "JPEGImages/0.jpg").read_bytes())
+    open_dataset(compose(folder))
+    (line,) = (line for line in caplog.messages if line.startswith("duplicate"))
+    assert "0" in line and "7.jpg" in line
+
+
+def test_scored_images_that_a_run_was_trained_on(folder, tmp_path_factory):
+    """The lists of train and test are exchanged."""
+    place = RunFolder(tmp_path_factory.mktemp("run"))
+    with start_run(compose(folder), place.path):
+        pass
+    assert place.trained_images(open_dataset(compose(folder)), "test") == []
+    other = compose(folder, "dataset.splits={train:test,val:val,test:train}")
+    drawn = open_dataset(other)
+    assert sorted(place.trained_images(drawn, "test")) == list("0123459")
+    (folder / "Annotations/3.xml").write_text(XML.format(""))
+    assert "3" not in place.trained_images(open_dataset(other), "test")
+    place.data.unlink()
+    assert place.trained_images(drawn, "test") == []
+
+
+def test_a_run_goes_on_where_its_data_moved_to(folder, tmp_path_factory):
+    place, moved = RunFolder(tmp_path_factory.mktemp("run")), tmp_path_factory.mktemp("moved") / "data"
+    with start_run(compose(folder), place.path):
+        pass
+    shutil.move(folder, moved)
+    with pytest.raises(DataError, match=r"no such folder .*config\.yaml names this data set; if it moved"):
+        own_dataset(place)
+    with pytest.raises(ConfigError, match=r"dataset\.root: the run has .*, this command has"):
+        place.extensions(compose(moved))
+    asked = compose(moved, f"resume={place.path}")
+    assert place.extensions(asked) == {}
+    with start_run(asked, place.path):
+        pass
+    assert not place.history.exists() and len(own_dataset(place).splits["train"]) == 7
+    (moved / "Annotations/3.xml").write_text(XML.format(""))
+    with pytest.raises(DataError, match="images with other boxes"):
+        start_run(asked, place.path)
+
+
+def test_a_copy_of_a_stage_is_no_stage(tmp_path):
+    for name in ("detector", "quantized", "detector.bak"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    assert RunFolder(tmp_path).last_stage() == "quantized"
+    (tmp_path / "quantized").rename(tmp_path / "another")
+    assert RunFolder(tmp_path).last_stage() == "detector"

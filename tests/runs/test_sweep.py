@@ -159,8 +159,18 @@ def test_how_a_cell_can_end(cell, tmp_path):
     assert "SIGKILL" in (tmp_path / "failed.txt").read_text()
 
 
-def test_sigterm_reaches_the_cell_which_saves_its_state(cell, tmp_path):
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+def test_a_reason_that_the_disk_does_not_take_is_told_all_the_same(cell, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(sweep, "write_text", full)
+    with pytest.raises(sweep.CellFailed, match="ended with code 3 and without a message"):
+        cell("exit 3")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_reaches_the_cell_which_saves_its_state(cell, tmp_path, number):
+    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
     with pytest.raises(KeyboardInterrupt):
         cell("trap 'touch saved; exit 130' TERM; sleep 30 & wait; exit 0")
     assert (tmp_path / "saved").exists()

@@ -110,6 +110,19 @@ def test_a_run_without_val_images_has_the_score_of_its_selection_split(make_run)
     assert steps.found.startswith("best at evaluation ")
 
 
+@pytest.mark.parametrize(("after", "right"), [((0.0, 0.02), False), ((0.2, 0.35), True), ((), None)])
+def test_a_twin_that_rounding_ruins(make_run, after, right):
+    """The float detector has .42, of which four fifths are .336."""
+    folder = make_run()
+    twin = folder / "quantized" / "metrics.jsonl"
+    twin.parent.mkdir()
+    rows = [{"kind": "eval", "step": k, "val/AP50": value, "val/AP": value} for k, value in enumerate(after)]
+    twin.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = diagnose(folder)
+    assert found.ap50 == (after[-1] if after else 0.42) and found.detects is (right is not False)
+    assert (found.findings[-1].question, found.findings[-1].right) == ("Does rounding keep it?", right)
+
+
 def test_a_guess_by_hand(make_run):
     """4 of 16 examples are objects of two classes: -.75 ln .75 - .25 ln .125 = .736; 65% of it is .478."""
     (row,) = (f for f in diagnose(make_run(box_loss=0.47)).findings if "guess" in f.question)

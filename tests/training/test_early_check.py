@@ -15,6 +15,7 @@ from detect.runs.folder import RunFolder
 from detect.training import build, early_check
 from detect.training.trainer import Trainer
 from detect.weights import checkpoint
+from detect.weights.sources import FromFile
 
 
 class Read(Exception):
@@ -106,3 +107,8 @@ def test_what_a_later_stage_can_not_do_is_refused_before_the_first_step(tmp_path
     with pytest.raises(ConfigError, match=message):
         train.main(compose(*small, *overrides), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_is_gone_is_described_as_it_was_given(tmp_path):
+    """A run that goes on does not need it."""
+    assert FromFile(str(tmp_path / "gone.h5")).describe() == str(tmp_path / "gone.h5")

@@ -79,7 +79,8 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_resume_goes_on(tiny, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_resume_goes_on(tiny, tmp_path, number):
     """The process has a Python of its own."""
     folder = tmp_path / "stopped"
     words = ["train", *tiny, "classify.enabled=false", "schedule.steps=100000", f"hydra.run.dir={folder}"]
@@ -89,7 +90,7 @@ def test_sigterm_saves_and_resume_goes_on(tiny, tmp_path):
     )  # fmt: skip
     while steps_done(folder) < 3 and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert list((folder / "detector" / "last").glob("*.index"))

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, folders_of, listed_once, split_of, tell_splits
+from detect.data.folder import existing_folder, find_files, folders_of, listed_once, splits_of, tell_splits
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.json_lists import Irregular, entries
 from detect.data.notes import Notes
@@ -88,8 +88,9 @@ def find_jsons(folder: Path) -> dict[str, Path]:
     paths = [path for path in find_files(folder, {".json"}) if _is_coco(path)]
     if any("instances" in path.name for path in paths):  # COCO's own names: not its captions or key points
         paths = [path for path in paths if "instances" in path.name]
+    splits = splits_of(path.relative_to(folder) for path in paths)
     for path in paths:
-        split_files.setdefault(split_of(path.relative_to(folder)) or "train", []).append(path)
+        split_files.setdefault(splits[path.relative_to(folder)] or "train", []).append(path)
     if not paths:
         raise DataError(
             f"dataset.root={folder}: there is no json with the lists images, annotations and categories below it"

@@ -12,7 +12,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file
+from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of
 from detect.data.formats.corners import around_turned, refuse_shares
 from detect.data.formats.values import CROWD, finite, flag
 from detect.data.formats.voc_xml import parse_xml
@@ -76,22 +76,25 @@ def read_cvat(
     notes, place = Notes(), expanded(root)
     folder = place.parent if place.is_file() else existing_folder(root)
     paths = [place] if place.is_file() else _find(folder)
+    named = splits_of(path.relative_to(folder) for path in paths)
     records: dict[str, list[Record]] = {}
     labels: dict[str, None] = {}
     owners: dict[Path, tuple[Path, str]] = {}
-    origins: dict[str, None] = {}
+    origins: dict[str, list[str]] = {}
     for path in paths:
         tree = parse_xml(path, notes)
         titles = _labels(path, tree)
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
         refuse_shares(path, np.array([box for image in images for box in image.boxes]))
-        whole = split_of_file(path) if path == place else split_of(path.relative_to(folder))
+        whole = split_of_file(path) if path == place else named[path.relative_to(folder)]
         by_subset = _by_subset(images)
-        origins |= dict.fromkeys(["subsets"] if by_subset else ["names of files and folders"] if whole else [])
+        if by_subset or whole:
+            told = [] if by_subset else [f"{whole}: {path.relative_to(folder)}"]
+            origins.setdefault("subsets" if by_subset else "names of files and folders", []).extend(told)
         for split, here in _splits(images, None if by_subset else whole, by_subset, notes).items():
             records.setdefault(split, []).extend(_records(path, folder, here, owners, notes))
-    origin = ", ".join(origins) or "none given"
+    origin = ", ".join(f"{by} ({first_few(files)})" if files else by for by, files in origins.items()) or "none given"
     found = Found(folder, records, origin, notes, list(labels) or None, unused=False, used=paths, told=bool(origins))
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
 

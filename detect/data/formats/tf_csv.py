@@ -13,7 +13,7 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of, split_of_file, tell_splits
+from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of, tell_splits
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
 from detect.data.formats.csv_layout import CORNERS, NEEDED, Layout, layout_of
 from detect.data.formats.values import finite, flag
@@ -124,15 +124,20 @@ def recognise(folder: Path) -> str | None:
     return None
 
 
+def _has_columns(path: Path) -> bool:
+    """Whether a CSV is one of boxes; one column may be missing, which is then named."""
+    columns = layout_of(first_bytes(path).decode("latin-1")).columns
+    return len(set(NEEDED) & set(columns)) >= len(NEEDED) - 2
+
+
 def find_csvs(folder: Path) -> dict[str, Path]:
     """The CSV of each split below `folder`. Raises DataError if there is none, or if two fit one split."""
     split_files: dict[str, list[Path]] = {}
     paths = find_files(folder, SUFFIXES)
-    for path in paths:
-        if (
-            len(set(NEEDED) & set(layout_of(first_bytes(path).decode("latin-1")).columns)) >= len(NEEDED) - 2
-        ):  # a missing column is then named
-            split_files.setdefault(split_of(path.relative_to(folder)) or "train", []).append(path)
+    ours = [path for path in paths if _has_columns(path)]
+    splits = splits_of(path.relative_to(folder) for path in ours)
+    for path in ours:
+        split_files.setdefault(splits[path.relative_to(folder)] or "train", []).append(path)
     if not split_files:
         having = f"; its CSV files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
         raise DataError(f"dataset.root={folder}: no CSV below it has the columns {', '.join(NEEDED)}{having}")

@@ -15,7 +15,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, split_of, split_of_file
+from detect.data.folder import existing_folder, find_files, split_of_file, splits_of
 from detect.data.formats.label_map import LabelMap, is_label_map, read_label_map
 from detect.data.formats.tfrecord_cache import unpacked
 from detect.data.notes import Notes
@@ -145,7 +145,9 @@ def _find(folder: Path) -> list[Path]:
 
 def _splits(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
     """The split of each file. Raises DataError if some name train and others no split."""
-    found = {path: split_of(path.relative_to(folder).with_name(NAME.sub("", path.name) + ".x")) for path in files}
+    named = {path: path.relative_to(folder).with_name(NAME.sub("", path.name) + ".x") for path in files}
+    splits = splits_of(named.values())
+    found = {path: splits[name] for path, name in named.items()}
     rest = [path for path, split in found.items() if split is None]
     if rest and "train" in found.values():
         raise DataError(

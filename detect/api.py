@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detect import environment as _environment
+from detect.config import check as _check
 from detect.config import trust as _trust
 from detect.config.compose import compose as _compose
 from detect.config.grammar import quoted
@@ -87,9 +88,15 @@ def read_dataset(kind: str, *, trust: Sequence[str] = (), **arguments: Value) ->
     """
     from detect.runs.dataset import open_dataset
 
-    lines = (f"dataset.{k}={_value(v)}" for k, v in arguments.items())
+    maps = {key: value for key, value in arguments.items() if isinstance(value, Mapping)}
+    lines = (f"dataset.{key}={'{}' if key in maps else _value(value)}" for key, value in arguments.items())
     with _trust.trusting(trust):
-        return open_dataset(compose(f"dataset={kind}", *lines, trust=trust))
+        cfg = compose(f"dataset={kind}", *lines, trust=trust)
+        for key, value in maps.items():  # Hydra's grammar can't write every name of a class as a key
+            plain = {str(name): str(item) if isinstance(item, Path) else item for name, item in value.items()}
+            OmegaConf.update(cfg, f"dataset.{key}", plain, force_add=True)
+        _check.check(cfg)
+        return open_dataset(cfg)
 
 
 def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = ()) -> float:

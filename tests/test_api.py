@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from detect import api
 from detect.config.trust import trusting
@@ -127,3 +128,22 @@ def test_values_are_written_as_overrides(value, text):
 def test_an_argument_of_another_type_is_refused(call, said):
     with pytest.raises(ConfigError, match=said):
         call()
+
+
+NAMES = ("person (sitting)", "chaise à bras", "it's", "a:b", "a,b", "true", "null", "1", "a.b")
+
+
+def test_names_of_classes_that_are_keys(tmp_path):
+    """Hydra's grammar can't write all of them as keys, and takes some for numbers or switches."""
+    rows = [f'"{name}.jpg",64,48,"{name}",1,1,20,20' for name in NAMES]
+    (tmp_path / "train.csv").write_text(
+        "\n".join(["filename,width,height,class,xmin,ymin,xmax,ymax", *rows]).replace("a:b.jpg", "colon.jpg") + "\n",
+        encoding="utf-8",
+    )
+    for name in NAMES:
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{name.replace('a:b', 'colon')}.jpg")
+    rename = {name: f"new {number}" for number, name in enumerate(NAMES)}
+    data = api.read_dataset("csv", root=tmp_path, rename=rename, val_fraction=0, test_fraction=0)
+    assert sorted(data.classes) == sorted(rename.values())
+    with pytest.raises(ConfigError, match=r"dataset\.renames"):
+        api.read_dataset("csv", root=tmp_path, renames=rename)

@@ -1,6 +1,7 @@
 """Anchor boxes of SSD and Faster R-CNN, as numpy constants [ymin, xmin, ymax, xmax] in pixels of the frame."""
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,13 @@ def anchor_sizes(scales: ArrayLike, aspect_ratios: ArrayLike, base: float) -> np
     return np.stack([scales / roots, scales * roots], axis=-1) * base
 
 
+def _positive(given: Any) -> bool:
+    """Whether all numbers of nested lists are above 0, and no list is empty."""
+    if isinstance(given, Sequence):
+        return len(given) > 0 and all(map(_positive, given))
+    return bool(given > 0)
+
+
 class SSDAnchors:
     """Anchors of SSD equal to those of the TF Object Detection API's `ssd_anchor_generator` (REFERENCE: Liu 2016, 2.2).
 
@@ -70,8 +78,14 @@ class SSDAnchors:
         demand("anchors.interpolated", interpolated, Place)
         if scales is None and not 0 < min_scale <= max_scale:
             raise ConfigError(f"anchors: min_scale={min_scale} and max_scale={max_scale} must satisfy 0 < min <= max")
-        if not aspect_ratios or any(np.min(ratios) <= 0 for ratios in aspect_ratios):
-            raise ConfigError(f"anchors.aspect_ratios={list(aspect_ratios)}: give at least one, all above 0")
+        by_map = len({isinstance(ratios, Sequence) for ratios in aspect_ratios}) == 1
+        if not (by_map and _positive(aspect_ratios)):
+            raise ConfigError(
+                f"anchors.aspect_ratios={list(aspect_ratios)}: give at least one, or a list for each map, all above 0"
+            )
+        for name, given in (("lowest_scale", lowest_scale), ("scales", scales), ("layout", layout)):
+            if given is not None and not _positive(given):
+                raise ConfigError(f"anchors.{name}={given}: all numbers must be above 0, and no list may be empty")
         self.min_scale, self.max_scale = min_scale, max_scale
         self.aspect_ratios: list[Any] = list(aspect_ratios)
         self.ratios_by_map = isinstance(self.aspect_ratios[0], Sequence)
@@ -218,6 +232,12 @@ class MultiscaleAnchors:
 
     def __call__(self, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> np.ndarray:
         """The anchors of all maps, one after the other: float32 [A, 4] in pixels of a frame of (height, width)."""
+        first = round(math.log2(max(side / count for side, count in zip(size, map_shapes[0], strict=True))))
+        if first != self.min_level:
+            raise ConfigError(
+                f"anchors.min_level={self.min_level}: the first map has stride {2**first}; legal here is {first}. Else "
+                f"anchors have {2 ** (self.min_level - first):g} times their size"
+            )
         ratios, scales = np.meshgrid(self.aspect_ratios, self.octave, indexing="ij")
         boxes = []
         for level, (rows, columns) in enumerate(map_shapes, start=self.min_level):

@@ -84,6 +84,11 @@ class FasterRCNN(Detector):
         resize: Mode = "stretch",
     ):
         check_boxes(localization_loss, "codes")
+        if classification_loss.prior is not None:
+            raise ConfigError(
+                f"detector.classification_loss.prior={classification_loss.prior}: the predictors of Faster R-CNN begin "
+                "with biases of 0; legal is null"
+            )
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode
         self.num_classes, self.per_cell = num_classes, anchors.per_cell(1)[0]

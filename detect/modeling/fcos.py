@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from detect.config.legal_values import demand
 from detect.errors import ConfigError
-from detect.geometry.frame import Frame, Size
+from detect.geometry.frame import Frame, Mode, Size
 from detect.geometry.points import Points, strides
 from detect.modeling import cost
 from detect.modeling.interface import (
@@ -31,7 +33,9 @@ from detect.modeling.precision import computing_in
 from detect.modeling.replicas import batch_norm
 
 layers = tf_keras.layers
-NORMS, BRANCHES = ("batch", "none"), ("regression", "classification")
+Norm = Literal["batch", "none"]
+Branch = Literal["regression", "classification"]
+BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
 
 class FCOSHead:
@@ -52,14 +56,13 @@ class FCOSHead:
     def __init__(
         self,
         convolutions: int = 4,
-        norm: str = "batch",
-        centerness: str = "regression",
+        norm: Norm = "batch",
+        centerness: Branch = "regression",
         scale: bool = True,
         stddev: float = 0.01,
     ):
-        for name, value, legal in (("norm", norm, NORMS), ("centerness", centerness, BRANCHES)):
-            if value not in legal:
-                raise ConfigError(f"head.{name}={value}: legal are {', '.join(legal)}")
+        demand("head.norm", norm, Norm)
+        demand("head.centerness", centerness, Branch)
         if convolutions < 0:
             raise ConfigError(f"head.convolutions={convolutions}: legal are whole numbers from 0")
         self.convolutions, self.norm, self.centerness = convolutions, norm, centerness
@@ -157,7 +160,7 @@ class FCOS(Detector):
         localization_weight: float = 1.0,
         classification_weight: float = 1.0,
         centerness_weight: float = 1.0,
-        resize: str = "stretch",
+        resize: Mode = "stretch",
     ):
         if classification_loss.scoring != "sigmoid":
             raise ConfigError(

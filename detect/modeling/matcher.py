@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from detect.errors import ConfigError
+
 UNMATCHED = -1
 IGNORED = -2
 
@@ -20,7 +22,7 @@ class ArgMaxMatcher:
 
     def __init__(self, positive: float = 0.5, negative: float = 0.5, force_match: bool = True):
         if not 0 <= negative <= positive <= 1:
-            raise ValueError(f"matcher: 0 <= negative={negative} <= positive={positive} <= 1 does not hold")
+            raise ConfigError(f"matcher: 0 <= negative={negative} <= positive={positive} <= 1 does not hold")
         self.positive, self.negative, self.force_match = positive, negative, force_match
 
     def __call__(self, similarity):

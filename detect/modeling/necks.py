@@ -223,7 +223,8 @@ class VGGFeatureMaps:
         """end_points: VGG16's tensors by name. Raises ConfigError for tensors of another backbone."""
         if not {"conv4/conv4_3", "conv5/conv5_3"} <= set(end_points):
             raise ConfigError("detector/neck=vgg16 needs backbone=vgg16: this backbone has no conv4/conv4_3")
-        x = layers.UnitNormalization(name="ssd/conv4_3/norm")(end_points["conv4/conv4_3"])
+        # In half precision the squares would overflow, and the whole cell would become 0.
+        x = layers.UnitNormalization(name="ssd/conv4_3/norm", dtype="float32")(end_points["conv4/conv4_3"])
         factor = tf_keras.initializers.Constant(20.0)
         x = layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer=factor, name="ssd/conv4_3")(x)
         maps = {"ssd/conv4_3": x}

@@ -66,6 +66,10 @@ class SynchronizedBatchNorm(tf_keras.layers.BatchNormalization):
     def __init__(self, synchronized: bool = True, **settings: Any):
         super().__init__(**{**settings, "synchronized": synchronized})
 
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor; that of tf_keras leaves out `synchronized`."""
+        return {**super().get_config(), "synchronized": self.synchronized}
+
     @property
     def unbiased(self) -> bool:
         """Whether the moving variance is the unbiased one: of images, not of vectors."""

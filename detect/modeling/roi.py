@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tensorflow as tf
 
 from detect.config.legal_values import demand, whole
+from detect.errors import ConfigError
 
 Method = Literal["align", "crop_and_resize"]
 Side = Annotated[int, whole(1, 100)]
@@ -38,13 +39,18 @@ class RoiCrop:
         demand("roi.method", self.method, Method)
 
     def with_defaults(self, crop: int, pool: int, samples: int) -> "RoiCrop":
-        """A copy in which these values replace None."""
-        return dataclasses.replace(
+        """A copy in which these values replace None. Raises ConfigError if the pooling leaves nothing of a crop."""
+        found = dataclasses.replace(
             self,
             crop=crop if self.crop is None else self.crop,
             pool=pool if self.pool is None else self.pool,
             samples=samples if self.samples is None else self.samples,
         )
+        if not found.side:
+            raise ConfigError(
+                f"roi.crop={found.crop}: legal are values from roi.pool={found.pool}; else no cell is left"
+            )
+        return found
 
     @property
     def side(self) -> int:

@@ -22,7 +22,8 @@ class Folded(Stepped):
     """A layer with a kernel, and the batch norm after it. Batch norm is folded into the kernel, which is then rounded.
 
     convolution: a Conv2D, DepthwiseConv2D, SeparableConv2D or Dense layer; None stands for a depthwise 1x1 convolution
-        with a kernel of ones. norm: the batch norm after it, or None.
+        with a kernel of ones. norm: the batch norm after it, or None. calls: how often the layer is called: the range
+        between the two convolutions of a SeparableConv2D contains the values of all calls.
     The layer contains both layers: variables keep the names that they have in the float model.
 
     The kernel that is rounded is always W gamma / sigma_moving (Jacob 2018, 3.2; Krishnamoorthi 2018, 3.2.2). In
@@ -38,14 +39,15 @@ class Folded(Stepped):
     makes large differences of them.
     """
 
-    def __init__(self, spec, convolution, norm=None, **kwargs: object):
+    def __init__(self, spec, convolution, norm=None, calls: int = 1, **kwargs: object):
         super().__init__(spec, **kwargs)
+        self.calls = calls
         self.convolution = layers.deserialize(convolution) if isinstance(convolution, dict) else convolution
         self.norm = layers.deserialize(norm) if isinstance(norm, dict) else norm
         self.shares_kernel = False  # with another layer, which folds it with another batch norm
         self.between = None
         if isinstance(self.convolution, layers.SeparableConv2D):
-            self.between = FakeQuant(self.spec, name=f"{self.name}/depthwise/fake_quant")
+            self.between = FakeQuant(self.spec, calls, name=f"{self.name}/depthwise/fake_quant")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor. Raises ConfigError if a kernel is shared: each copy would have its own."""
@@ -56,7 +58,8 @@ class Folded(Stepped):
                 "the float model, and call fake_quant again"
             )
         parts = {"convolution": self.convolution, "norm": self.norm}
-        return {**super().get_config(), **{key: part and layers.serialize(part) for key, part in parts.items()}}
+        serialised = {key: part and layers.serialize(part) for key, part in parts.items()}
+        return {**super().get_config(), "calls": self.calls, **serialised}
 
     def build(self, input_shape) -> None:
         """Builds both layers, each in its own name scope."""
@@ -124,7 +127,7 @@ class Folded(Stepped):
         if self.between is not None:
             first = self._kernel_for(lambda: self.convolution.depthwise_kernel, training, True, number)
             x = self._depthwise(x, first)
-            x, source = self.between(x, training=training), self.between.step
+            x, source = self.between(x, member=number, training=training), self.between.step
         kernel = self._kernel_for(self.folded_kernel, training, self._is_depthwise, number)
         y = self._convolve(x, kernel)
         if training and self.trainable and self._learns:

@@ -211,7 +211,8 @@ class _Builder:
             copied = None if norm is None else self._layer(norm.layer)
             sharers = [layer for (other, _), layer in self.folded.items() if other == key[0]]
             name = norm.name if sharers and norm is not None else first.name + "/plain" * bool(sharers)
-            self.folded[key] = Folded(self.spec, kernel, copied, name=name)
+            calls = self.graph.calls((norm or first).layer)
+            self.folded[key] = Folded(self.spec, kernel, copied, calls, name=name)
             for layer in [*sharers, self.folded[key]] if sharers else ():
                 layer.shares_kernel = True
         return self._call(self.folded[key], x)

@@ -96,7 +96,7 @@ def _fake_quantised(model: tf_keras.Model, takes: str, gives: str, batch: int | 
 def rounded_pixels(model: tf_keras.Model) -> np.ndarray | None:
     """The integers of all 256 levels in the evaluation graph: steps above 0, [256, C]. None: no range follows it."""
     layer = next((layer for layer in model.layers if isinstance(layer, FakeQuant)), None)  # they are in order
-    if layer is None:
+    if layer is None or tuple(layer.get_output_at(0).shape[1:]) != model.input_shape[1:]:  # the scaling is kept float
         return None
     height, width, channels = model.input_shape[1:]
     ramp = np.resize(np.arange(256, dtype=np.float32), (-(-256 // (height * width)), height, width, 1))

@@ -89,7 +89,7 @@ def read(place: Path, form: str, backbone: Network) -> Arrays:
     if form == "h5":
         return keras_file.read(place, backbone)
     if form == "checkpoint" and objects.is_one(place):
-        return objects.read(place, backbone.keras_layers())
+        return objects.read(place, backbone)
     arrays = checkpoint.read(place) if form == "checkpoint" else frozen_graph.read(place)
     told = anchor_order.told_by_checkpoint if form == "checkpoint" else anchor_order.told_by_file
     found = our_arrays(arrays, backbone.slim_scope)

@@ -1,6 +1,7 @@
 """Keras .h5 files by layer names (tf_keras.applications): only weights, or whole models. Nothing is executed."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def read(file: Path, backbone: Network) -> Arrays:
     Raises WeightsError.
     """
     known = backbone.keras_layers()
-    found = _renumbered(hdf5.read(file), known)
+    found = renumbered(hdf5.read(file), known)
     layers = list(dict.fromkeys(layer for layer, _ in found))
     last = max((i for i, layer in enumerate(layers) if layer in known), default=len(layers))
     top = set(layers[last + 1 :])
@@ -31,11 +32,14 @@ def read(file: Path, backbone: Network) -> Arrays:
         if kind == "kernel" and name.endswith("depthwise"):  # Keras 3 uses one name for both kinds of kernels
             kind = "depthwise_kernel"
         result[f"{name}/{kind}"] = array
-    return Arrays(_rgb(result, known) if getattr(backbone, "keras_bgr", False) else result)
+    return Arrays(rgb(result, backbone))
 
 
-def _renumbered(found: Found, known: dict[str, str]) -> Found:
-    """Numbers the layers in COUNTED from 1. In a file, the first number depends on the session that wrote it."""
+def renumbered(found: Found, known: Mapping[str, str]) -> Found:
+    """Numbers the layers in COUNTED from 1. In a file, the first number depends on the session that wrote it.
+
+    known: {name of a layer in tf_keras.applications: our name}.
+    """
     new: dict[str, str] = {}
     for base in (base for base in COUNTED if f"{base}_1" in known):
         numbers = {layer: re.fullmatch(rf"{base}(?:_(\d+))?", layer) for layer, _ in found}
@@ -44,7 +48,9 @@ def _renumbered(found: Found, known: dict[str, str]) -> Found:
     return {(new.get(layer, layer), kind): array for (layer, kind), array in found.items()}
 
 
-def _rgb(arrays: dict[str, np.ndarray], known: dict[str, str]) -> dict[str, np.ndarray]:
-    """Reverses the input channels of the first kernel: from B, G, R to R, G, B."""
-    first = f"{next(iter(known.values()))}/kernel"
+def rgb(arrays: dict[str, np.ndarray], backbone: Network) -> dict[str, np.ndarray]:
+    """Arrays of Keras by our names. If Keras gives this network B, G, R, the first kernel takes R, G, B afterwards."""
+    if not getattr(backbone, "keras_bgr", False):
+        return arrays
+    first = f"{next(iter(backbone.keras_layers().values()))}/kernel"
     return arrays | ({first: np.ascontiguousarray(arrays[first][:, :, ::-1])} if first in arrays else {})

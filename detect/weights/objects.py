@@ -15,11 +15,13 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from detect.errors import WeightsError, printable
-from detect.weights import table
+from detect.weights import keras_file, table
+from detect.weights.interface import Network
 from detect.weights.names import NORM_NAMES, SLIM_NAMES, Arrays
 
 VALUE = "VARIABLE_VALUE"
-SLOT = ".OPTIMIZER_SLOT"  # in the keys of an optimiser's variables
+OPTIMISER = re.compile(r"\.OPTIMIZER_SLOT|(^|/)optimizer/")
+"""In the keys of an optimiser's variables, of tf_keras' legacy optimisers and of the current ones."""
 RULES = (
     # The API's layers below its feature extractor and its predictor, and our names.
     (r"^(?:\w+/)?FeatureMaps/top_down/(projection|smoothing)_(\d+)", r"fpn/\1_\2"),
@@ -43,14 +45,17 @@ def is_one(prefix: Path) -> bool:
         raise WeightsError(f"{prefix} can't be read: it is damaged or not a checkpoint") from error
 
 
-def read(prefix: Path, keras_layers: Mapping[str, str]) -> Arrays:
+def read(prefix: Path, backbone: Network) -> Arrays:
     """The weights of a detector of the TF 2 zoo, or of a backbone of Keras, by our names.
 
-    prefix: of the checkpoint. keras_layers: {name of a layer in tf_keras.applications: our name}. Variables of an
-    optimiser, and counters, are left out. Raises WeightsError for a file without names, and for one in which none of
-    the names is a layer of the backbone.
+    prefix: of the checkpoint. backbone: its `keras_layers()` gives our names of the layers of tf_keras.applications.
+    Variables of an optimiser, and counters, are left out. Raises WeightsError for a file without names, and for one in
+    which none of the names is a layer of the backbone.
     """
-    named = {name: array for name, array in by_names(prefix).items() if name.rpartition("/")[2] in KINDS}
+    keras_layers = backbone.keras_layers()
+    held = {(name.rpartition("/")[0], name.rpartition("/")[2]): array for name, array in by_names(prefix).items()}
+    found = keras_file.renumbered({key: array for key, array in held.items() if key[1] in KINDS}, keras_layers)
+    named = {f"{layer}/{kind}".lstrip("/"): array for (layer, kind), array in found.items()}
     if not any(name.rpartition("/")[0] in keras_layers for name in named):
         raise WeightsError(
             f"{prefix} is an object-based checkpoint (tf.train.Checkpoint or save_weights of TF 2), and none of its "
@@ -64,7 +69,7 @@ def read(prefix: Path, keras_layers: Mapping[str, str]) -> Arrays:
         if ours in result:
             raise WeightsError(f"{prefix} has two arrays for the variable {printable(ours)}")
         result[ours] = array
-    return Arrays(result)
+    return Arrays(keras_file.rgb(result, backbone))
 
 
 def by_names(prefix: Path) -> dict[str, np.ndarray]:
@@ -78,7 +83,7 @@ def by_names(prefix: Path) -> dict[str, np.ndarray]:
         for node in graph.nodes:
             for attribute in node.attributes:
                 key, name = attribute.checkpoint_key, attribute.full_name
-                if attribute.name != VALUE or SLOT in key or key not in held or not name:
+                if attribute.name != VALUE or OPTIMISER.search(key) or key not in held or not name:
                     continue
                 if name in result:
                     raise WeightsError(f"{prefix} has two variables of the name {printable(name[:100])}")

@@ -12,7 +12,7 @@ from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
 from detect.modeling.box_heads import BackboneBoxHead, TwoFC
 from detect.modeling.cost import macs, parameters, total_macs
 from detect.modeling.faster_rcnn import FasterRCNN
-from detect.modeling.losses import SmoothL1, SoftmaxClassification
+from detect.modeling.losses import FocalClassification, SmoothL1, SoftmaxClassification
 from detect.modeling.matcher import ArgMaxMatcher
 from detect.modeling.nms import NonMaxSuppression
 from detect.modeling.roi import RoiCrop
@@ -307,3 +307,9 @@ def test_parts_share_out_every_layer_and_count_the_second_stage_by_proposals(det
     assert once["RPN"] == 48 * (9 * 128 * 32 + 32 * 12 * 6)
     assert total_macs(detector) == once[features.name] + once["RPN"] + 40 * once["box head"]
     assert sum(parameters(detector.model).values()) == detector.model.count_params()
+
+
+def test_a_prior_that_no_predictor_takes_is_refused():
+    with pytest.raises(ConfigError, match=r"classification_loss\.prior=0\.01: .* legal is null"):
+        build(classification_loss=FocalClassification())
+    assert build(classification_loss=FocalClassification(prior=None)).classification_loss.prior is None

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detect.errors import ConfigError
 from detect.modeling.matcher import IGNORED, UNMATCHED, ArgMaxMatcher
 
 
@@ -74,5 +75,5 @@ def test_images_of_a_batch_are_independent():
 
 
 def test_thresholds_that_cross_are_refused():
-    with pytest.raises(ValueError, match=r"negative=0.6 <= positive=0.5"):
+    with pytest.raises(ConfigError, match=r"negative=0.6 <= positive=0.5"):
         ArgMaxMatcher(positive=0.5, negative=0.6)

@@ -30,6 +30,16 @@ def network(cfg, precision: str):
         return build.detector(cfg, 10)
 
 
+def test_a_norm_over_channels_does_not_overflow_in_half_precision():
+    """The squares of 512 equal values of 30 have a sum of 460,800; half precision ends at 65,504."""
+    cfg = compose(["dataset=digits", "detector=ssd300_vgg16", "backbone=vgg16", "init=none"])
+    model = network(cfg, "float16").model
+    norm = model.get_layer("ssd/conv4_3/norm")
+    found = norm(tf.fill([1, 2, 2, 512], tf.constant(30, tf.float16)))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, rtol=1e-5)
+    assert np.isfinite(norm(tf.zeros([1, 2, 2, 512], tf.float16))).all()
+
+
 def batch() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     boxes = np.full((2, 3, 4), -1, np.float32)

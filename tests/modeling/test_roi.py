@@ -108,3 +108,9 @@ def test_defaults_fill_what_is_none():
     assert RoiCrop(crop=7).with_defaults(14, 2, 1) == RoiCrop("align", 7, 2, 1)
     with pytest.raises(ConfigError, match=r"roi.method=pool is not legal: expected one of align, crop_and_resize"):
         RoiCrop("pool")
+
+
+def test_a_pooling_that_leaves_nothing_of_a_crop_is_refused():
+    with pytest.raises(ConfigError, match=r"roi\.crop=1: legal are values from roi\.pool=2"):
+        RoiCrop(crop=1).with_defaults(14, 2, 2)
+    assert RoiCrop(crop=2).with_defaults(14, 2, 2).side == 1

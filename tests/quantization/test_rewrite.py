@@ -309,3 +309,22 @@ def test_a_convolution_that_maps_share_is_folded_with_each_batch_norm(norms, shu
                 copied()
     else:
         assert len(tf_keras.models.clone_model(twin).weights) == len(twin.weights)
+
+
+def test_the_range_within_a_shared_separable_convolution_contains_all_of_its_calls():
+    """Two maps; the depthwise part, which only passes them, gives values up to 1 and up to 4."""
+    kernels = [np.ones((1, 1, 2, 1)), np.ones((1, 1, 2, 3)) / 2]
+    shared = layers.SeparableConv2D(3, 1, use_bias=False, name="shared")
+    inputs = [layers.Input((side, side, 2)) for side in (8, 4)]
+    model = tf_keras.Model(inputs, [shared(x) for x in inputs])
+    shared.set_weights(kernels)
+    twin = fake_quant(model, Spec())
+    ramps = [np.linspace(0, top, side * side * 2, dtype=np.float32) for side, top in ((8, 1), (4, 4))]
+    x = [ramps[0].reshape(1, 8, 8, 2), ramps[1].reshape(1, 4, 4, 2)]
+    for _ in range(3):
+        twin(x, training=True)
+    between = twin.get_layer("shared").between
+    assert float(between.range_max) == pytest.approx(4, rel=0.01)
+    for ours, theirs in zip(twin(x, training=False), model(x, training=False), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.05)
+    assert twin.get_layer("shared").get_config()["calls"] == 2

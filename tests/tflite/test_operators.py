@@ -7,7 +7,7 @@ from detect.errors import WeightsError
 from detect.quantization.calibrate import calibrate
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
-from detect.tflite import flatbuffer, operators, package, parity
+from detect.tflite import convert, flatbuffer, operators, package, parity
 from detect.tflite.runner import Runner
 
 
@@ -72,3 +72,8 @@ def test_layers_that_were_kept_float_may_be_float(tiny, settings, frames, change
     found, wanted = [runner(frame) for frame in frames], [package.heads(model, frame) for frame in frames]
     scales = {head: runner.scale(head) for head in parity.HEADS}
     assert parity.parity(wanted, found, scales, "qat")["within"]
+
+
+def test_no_step_of_the_pixels_is_known_where_the_scaling_is_kept_float(tiny):
+    """The first range is then that behind the first convolution."""
+    assert convert.rounded_pixels(fake_quant(tiny.model, Spec(keep_float=["scale", "first"]))) is None

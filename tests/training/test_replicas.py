@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from detect.errors import ConfigError
+from detect.modeling.replicas import SynchronizedBatchNorm
 from detect.runs.workers import Worker
 from detect.training import distribution
 from detect.training.distribution import Distribution, Replicas
@@ -65,3 +66,9 @@ def test_what_a_process_can_not_do_is_one_message(first, second, message):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert message in done.stdout, done.stderr[-2000:]
+
+
+def test_a_copy_of_a_batch_norm_synchronises_as_the_first_one():
+    for synchronized in (True, False):
+        layer = SynchronizedBatchNorm(synchronized, name="x")
+        assert type(layer).from_config(layer.get_config()).synchronized is synchronized

@@ -6,8 +6,10 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import WeightsError
+from detect.modeling.backbones.inception_v3 import InceptionV3
 from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
 from detect.modeling.backbones.mobilenet_v2 import MobileNetV2
+from detect.modeling.backbones.vgg16 import VGG16
 from detect.weights import formats, objects
 
 
@@ -75,3 +77,33 @@ def test_damaged_files(written):
                 refused += 1
         file.write_bytes(content)
     assert refused > 10  # what is damaged in the optimiser's numbers is not read
+
+
+def test_weights_without_the_current_optimiser(tmp_path):
+    """Its variables lie below `optimizer/_variables`, and bear the names of the layers."""
+    model = tf_keras.Sequential([tf_keras.layers.Conv2D(4, 3, name="conv1", input_shape=(8, 8, 3))])
+    model.compile(tf_keras.optimizers.Adam(), "mse")
+    model.train_on_batch(np.ones((1, 8, 8, 3)), np.ones((1, 6, 6, 4)))
+    model.save_weights(str(tmp_path / "w"))
+    found = formats.read(*formats.locate(tmp_path / "w"), MobileNetV1())
+    assert sorted(found) == ["Conv2d_0/bias", "Conv2d_0/kernel"]
+    np.testing.assert_array_equal(found["Conv2d_0/kernel"], model.get_layer("conv1").kernel)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "backbone"),
+    [
+        (tf_keras.applications.VGG16, VGG16()),
+        pytest.param(tf_keras.applications.InceptionV3, InceptionV3(), marks=pytest.mark.slow),
+    ],
+    ids=["colours", "numbers"],
+)
+def test_a_checkpoint_is_read_as_the_h5_file_of_the_same_network(tmp_path, theirs, backbone):
+    """Keras gives VGG16 blue first. It names the layers of Inception v3 conv2d, conv2d_1, ..., from any number on."""
+    model = theirs(include_top=False, weights=None, input_shape=(96, 96, 3))
+    model.save_weights(str(tmp_path / "w"))
+    model.save_weights(str(tmp_path / "w.h5"))
+    found, wanted = (formats.read(*formats.locate(tmp_path / name), backbone) for name in ("w", "w.h5"))
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)

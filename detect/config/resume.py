@@ -16,15 +16,18 @@ from omegaconf.errors import OmegaConfBaseException
 from detect.config import check
 from detect.config.fingerprint import changes
 from detect.config.grammar import parse, quoted
-from detect.config.tree import load_yaml, read_yaml
+from detect.config.tree import leaves, load_yaml, read_yaml
 from detect.errors import ConfigError
-from detect.files import absolute
+from detect.files import absolute, read_json
 
 SAVED = ("config.yaml", "hydra.yaml", "overrides.yaml")
 """The files in `.hydra` of a run folder, with Hydra's names: the configuration, Hydra's node, the overrides."""
 
 STEPS, PATIENCE = EXTENDABLE = ("schedule.steps", "schedule.patience")
 """The keys that extend a run with `resume=RUN`; `schedule.steps` may only grow."""
+
+BUDGET = "budget.json"
+"""In a run folder: the steps of each stage that fit `minutes` or `epochs`."""
 
 MOVABLE = ("dataset.root", "classify.dataset.root")
 """The keys that `resume=RUN` may change and that extend nothing. The data there are compared with those of the run."""
@@ -55,6 +58,15 @@ class Past:
 
     def refuse_changes(self, cfg: DictConfig) -> None:
         """Raises ConfigError, which names each key that makes `cfg` another run (config.fingerprint)."""
+        budget = self.folder / BUDGET
+        if STEPS in self.asked and budget.is_file():
+            fitted = dict(leaves({"budget": read_json(budget)})).get("budget.steps.detector", 0)
+            configured = self.cfg.schedule.steps
+            if isinstance(fitted, int) and cfg.schedule.steps <= max(fitted, configured):
+                raise ConfigError(
+                    f"{STEPS}={cfg.schedule.steps}: minutes or epochs made {fitted} steps of the {configured} in the "
+                    f"configuration of {self.folder}; legal are more than {max(fitted, configured)}"
+                )
         extensions(self.cfg, cfg, f"resume={self.folder}", self.asked)
 
 

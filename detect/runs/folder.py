@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from detect import files
-from detect.config.resume import EXTENDABLE, MOVABLE, STEPS, Command, extensions
+from detect.config.resume import BUDGET, EXTENDABLE, MOVABLE, STEPS, Command, extensions
 from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
 from detect.files import read_json, write_json, write_text
@@ -114,7 +114,7 @@ class RunFolder:
     @property
     def shared_budget(self) -> Path:
         """The steps of each stage that fit `minutes` or `epochs`: {"steps": {...}, "configured": {...}}."""
-        return self.shared / "budget.json"
+        return self.shared / BUDGET
 
     @property
     def loggers(self) -> Path:

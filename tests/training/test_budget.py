@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from detect.config.compose import compose
+from detect.config.resume import Past
 from detect.errors import ConfigError, DataError
 from detect.runs.dataset import dataset_of
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
@@ -123,6 +125,18 @@ def test_a_budget_run_is_extended_only_by_more_steps_than_it_has(tmp_path, timed
         else:
             with pytest.raises(ConfigError, match=rf"schedule\.steps={steps}: the run .* has {has} steps"):
                 given.folder.extensions(cfg)
+
+
+@pytest.mark.parametrize("steps", [1000, 200, 50])
+def test_a_number_of_steps_that_would_be_ignored_is_refused(tmp_path, steps):
+    """The run has 1,000 steps in its configuration, of which its minutes made 120."""
+    (tmp_path / "budget.json").write_text('{"steps": {"detector": 120}, "configured": {"detector": 1000}}')
+    cfg = compose([*WORDS, "minutes=10", "schedule.steps=1000"])
+    past = Past(tmp_path, "train", None, (), cfg, ("schedule.steps",))
+    with pytest.raises(ConfigError, match=rf"steps={steps}: .* made 120 steps of the 1000 .* legal are more than 1000"):
+        past.refuse_changes(compose([*WORDS, "minutes=10", f"schedule.steps={steps}"]))
+    past.refuse_changes(compose([*WORDS, "minutes=10", "schedule.steps=1001"]))
+    replace(past, asked=()).refuse_changes(cfg)
 
 
 def test_the_scores_of_every_stage_of_the_detector_count(tmp_path, monkeypatch):

@@ -32,6 +32,8 @@ class Detector:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             self.names = archive.read("labels.txt").decode("utf-8").splitlines()
         self.keep_aspect = b'"resize": "keep_aspect"' in content
+        if b"TFLite_Detection_PostProcess" in content:  # with several threads, this operation may leave out a class
+            threads = 1
         self.interpreter = Interpreter(model_content=content, num_threads=threads)
         self.run = self.interpreter.get_signature_runner()
         if "detection_boxes" not in self.run.get_output_details():

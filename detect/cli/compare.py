@@ -11,7 +11,7 @@ from detect.cli.main import verb
 from detect.errors import ConfigError, DataError, UserError, printable
 from detect.files import expanded
 from detect.runs import forms
-from detect.runs.folder import RunFolder
+from detect.runs.folder import STAGES, RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
@@ -65,7 +65,7 @@ def level(folder: Path, split: str) -> float:
         return FALLBACK if said[THRESHOLD] is None else float(said[THRESHOLD])
     for run in (RunFolder(one) for one in (folder, *folder.absolute().parents[:2])):
         if run.is_run and run.thresholds.exists():
-            stored = run.threshold(run.last_stage() or "")
+            stored = run.threshold(folder.name if folder.name in STAGES else run.last_stage() or "")
             return stored.score if stored else FALLBACK
     return FALLBACK
 

@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> float | None:
         raise ConfigError(f"evaluate: stage={cfg.stage} is for run=RUN; an exported model has one stage")
     if not source.exists():
         raise ConfigError(f"{key}={source}: there is no such file or folder")
-    refuse_unwritable(expanded(cfg.output) if cfg.output else place_of(source), "output")
+    refuse_unwritable(expanded(cfg.output) if cfg.output else place_of(source).parent, "output")
     tiles.check(cfg.tile)
     places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless a user moved it
     run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)

@@ -29,7 +29,7 @@ STEPS, PATIENCE = EXTENDABLE = ("schedule.steps", "schedule.patience")
 BUDGET = "budget.json"
 """In a run folder: the steps of each stage that fit `minutes` or `epochs`."""
 
-MOVABLE = ("dataset.root", "classify.dataset.root")
+MOVABLE = ("dataset.root",)
 """The keys that `resume=RUN` may change and that extend nothing. The data there are compared with those of the run."""
 
 

@@ -46,11 +46,12 @@ def split_of(path: Path) -> str | None:
 def splits_of(paths: Iterable[Path]) -> dict[Path, str | None]:
     """The split of each relative path, or None.
 
-    Words in longer names of folders count if one of them names train: `cats_train/` and `cats_test/` tell two splits,
-    and `task 1, test project/` beside `task 2/` tells none. Otherwise a folder's name has to mean a split by itself.
+    Words in longer names of folders count if one path names train, or if each names a split: `cats_train/` and
+    `cats_test/` tell two splits, and `task 1, test project/` beside `task 2/` tells none. Otherwise a folder's name has
+    to mean a split by itself.
     """
     loose = {path: split_of(path) for path in paths}
-    if "train" in loose.values():
+    if "train" in loose.values() or None not in loose.values():
         return loose
     return {
         path: split_of(Path(path.name))

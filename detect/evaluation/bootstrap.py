@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detect.evaluation.average_precision import Ranked
+from detect.evaluation.coco_json import image_numbers
 from detect.evaluation.matching import NOTHING, Detections, matched
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def ranked_classes(examples: "Sequence[Example]", detections: Detections, classe
     nothing = np.zeros((len(IOU_THRESHOLDS), 0), bool)
     parts = [(NOTHING[1], NOTHING[2], nothing, nothing)]
     images = [np.zeros(0, np.int64)]
-    for place, example in enumerate(examples):
+    for place in np.argsort(image_numbers(examples), kind="stable").tolist():  # COCO's order of equal scores
+        example = examples[place]
         np.add.at(boxes[:, place], example.classes[~example.crowd], 1)
         if example.id in detections:
             parts.append(matched(example, *detections[example.id], IOU_THRESHOLDS.tolist()))

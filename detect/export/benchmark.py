@@ -61,7 +61,7 @@ def recognised(path: Path) -> Model:
     if (path / "saved_model.pb").is_file():
         return Model("saved_model", path, _stage(path / EXPORT))
     if RunFolder(path).is_run:
-        return Model("run", path)
+        return Model("run", path, RunFolder(path).last_stage() or DETECTOR)
     raise ConfigError(f"model={path}: legal are a .tflite, .onnx or .xml file, a folder of an export, or a run")
 
 

@@ -1,5 +1,6 @@
 """Faster R-CNN (Ren et al. 2015) as the TF Object Detection API and Huang et al. 2017 build it."""
 
+import logging
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ from detect.modeling.rpn import ProposalGenerator, Proposals, recalls
 from detect.modeling.sampler import BalancedSampler
 from detect.modeling.target_assigner import TargetAssigner, recall
 
+log = logging.getLogger("detect")
 BorderAnchors = Literal["drop", "keep"]
 FIRST_STAGE, SECOND_STAGE = ("features", "objectness", "rpn_codes"), ("logits", "codes")  # outputs of the model
 SHOWN = 16  # proposals of an image in the inputs of `network_inputs`
@@ -85,9 +87,9 @@ class FasterRCNN(Detector):
     ):
         check_boxes(localization_loss, "codes")
         if classification_loss.prior is not None:
-            raise ConfigError(
-                f"detector.classification_loss.prior={classification_loss.prior}: the predictors of Faster R-CNN begin "
-                "with biases of 0; legal is null"
+            log.warning(
+                "detector.classification_loss.prior=%s has no effect: Faster R-CNN's predictors begin with biases of 0",
+                classification_loss.prior,
             )
         frame = Frame(size, resize)
         self.size, self.resize = frame.size, frame.mode

@@ -211,7 +211,7 @@ class _Builder:
             copied = None if norm is None else self._layer(norm.layer)
             sharers = [layer for (other, _), layer in self.folded.items() if other == key[0]]
             name = norm.name if sharers and norm is not None else first.name + "/plain" * bool(sharers)
-            calls = self.graph.calls((norm or first).layer)
+            calls = sum(_key(u.ops[0], _norm(u)) == key for u in self.parts if u.kind in FOLDING)
             self.folded[key] = Folded(self.spec, kernel, copied, calls, name=name)
             for layer in [*sharers, self.folded[key]] if sharers else ():
                 layer.shares_kernel = True

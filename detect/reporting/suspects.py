@@ -12,7 +12,21 @@ from detect.files import write_csv, write_json
 
 log = logging.getLogger("detect")
 CSV, JSON = "suspected_labels.csv", "suspected_labels.json"
-COLUMNS = ("rank", "file", "image_id", "reason", "score", "label", "found", "x", "y", "width", "height", "twin")
+COLUMNS = (
+    "rank",
+    "file",
+    "image_id",
+    "reason",
+    "score",
+    "label",
+    "found",
+    "x",
+    "y",
+    "width",
+    "height",
+    "twin",
+    "split",
+)
 SHOWN = 3
 
 
@@ -31,7 +45,7 @@ def write(folder: Path, dataset: DetectionDataset, split: str, suspects: Sequenc
         twin = "" if suspect.twin is None else names[suspect.twin]
         label, found = known[suspect.label], known[suspect.found]
         place = names[suspect.place], ids[suspect.place]
-        rows.append((rank, *place, suspect.reason, round(suspect.score, 4), label, found, *_rounded(box), twin))
+        rows.append((rank, *place, suspect.reason, round(suspect.score, 4), label, found, *_rounded(box), twin, split))
         said = {"reason": suspect.reason, "label": label, "found": found, "twin": twin}
         kind = suspect.label or suspect.found
         marked.append(Marked(suspect.place, suspect.box, kind, suspect.score, {k: v for k, v in said.items() if v}))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
@@ -15,19 +15,25 @@ from detect.data.text import printable
 from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
+from detect.files import expanded
 from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 NAMED_ERRORS = 10
+FOR_INSPECT = ("tiny", "empty-split")
+"""Findings that only `detect inspect` tells: the table of the splits shows the second one."""
 
 
 def open_dataset(
     cfg: DictConfig, decode: bool = True, before_decoding: Callable[[DetectionDataset], None] | None = None
 ) -> DetectionDataset:
-    """Reads, checks and cleans the data set: `read_dataset`, then `clean`. What they find is logged."""
+    """Reads, checks and cleans the data set; what is found is logged.
+
+    decode, before_decoding: see `_checked`. Raises DataError for errors in the data set.
+    """
     dataset, doubts = _checked(cfg, decode, before_decoding)
     dataset, findings = clean(dataset)
-    findings = [*findings, *(finding for finding in doubts if finding.kind != "tiny")]
+    findings = [*findings, *(finding for finding in doubts if finding.kind not in FOR_INSPECT)]
     shown = first_of_each_kind(findings)
     for finding in shown:
         log.warning(
@@ -38,21 +44,14 @@ def open_dataset(
     return dataset
 
 
-def read_dataset(
-    cfg: DictConfig, decode: bool = True, before_decoding: Callable[[DetectionDataset], None] | None = None
-) -> DetectionDataset:
-    """Reads and checks the data set. Raises DataError for errors in it, with one message for all of them.
+def _checked(
+    cfg: DictConfig, decode: bool, before_decoding: Callable[[DetectionDataset], None] | None
+) -> tuple[DetectionDataset, list[Finding]]:
+    """The data set, and the warnings of its check. Raises DataError for errors in it, with one message for all of them.
 
     decode: also decode every image, to find those that training could not use.
     before_decoding: is called with the data set before its images are decoded; it may raise an error of its own.
     """
-    return _checked(cfg, decode, before_decoding)[0]
-
-
-def _checked(
-    cfg: DictConfig, decode: bool, before_decoding: Callable[[DetectionDataset], None] | None
-) -> tuple[DetectionDataset, list[Finding]]:
-    """The data set, and the warnings of its check."""
     try:
         dataset = instantiate(cfg.dataset)
     except InstantiationException as error:
@@ -85,9 +84,11 @@ def own_dataset(run: RunFolder, decode: bool = True) -> DetectionDataset:
     try:
         dataset = dataset_of(run.saved_config(), decode)
     except DataError as error:
-        raise DataError(
-            f"{error} ({run.config} names this data set; if it moved, correct dataset.root there)"
-        ) from error
+        root = OmegaConf.select(run.saved_config(), "dataset.root")
+        if root is None or expanded(str(root)).exists():
+            raise
+        hint = f"{run.config} names this folder; if the data moved, correct dataset.root there"
+        raise DataError(f"{error} ({hint})") from error
     known = list(run.class_names())
     if list(dataset.classes) != known:
         raise DataError(f"{run.path} was trained on {known}; its data set now has {list(dataset.classes)}")

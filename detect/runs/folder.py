@@ -20,6 +20,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -54,6 +55,12 @@ TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
 """In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
 
 FAILED, WORKERS = "failed.txt", "workers"
+
+
+def chosen_split(scores: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The split that chose the checkpoint, by its scores: the first that has an AP, or else the first."""
+    there = [split for split in ("val", "test", "train") if split in scores]
+    return next((split for split in there if scores[split].get("AP") is not None), there[0] if there else None)
 
 
 @dataclass(frozen=True)
@@ -221,7 +228,9 @@ class RunFolder:
 
     def last_stage(self) -> str | None:
         """The last stage with boxes that the run began, or None."""
-        return next((name for name in (QUANTIZED, DETECTOR) if (self.path / name).is_dir()), None)
+        own = next((name for name in (QUANTIZED, DETECTOR) if (self.path / name).is_dir()), None)
+        others = sorted(path.parent.name for path in self.path.glob("*/metrics.jsonl"))
+        return own or next((name for name in others if name != CLASSIFY), None)
 
     def objective(self) -> float | None:
         """AP of a finished run on the split that chose the checkpoint; None if the run is not finished."""
@@ -229,7 +238,7 @@ class RunFolder:
         if summary is None:
             return None
         scores = summary["scores"]
-        split = next((split for split in ("val", "test", "train") if split in scores), None)
+        split = chosen_split(scores)
         if split is None:
             raise DataError(f"{self.summary}: it has scores of no split; legal are val, test and train")
         return scores[split]["AP"] or 0.0
@@ -279,9 +288,7 @@ class RunFolder:
         """The ids of images of a split that the run was trained on, with the same boxes; empty if that is unknown."""
         from detect.runs import data_record
 
-        if not self.data.exists():
-            return []
-        trained = forms.read(self.data, forms.DATA)["splits"]["train"]
+        trained = self._recorded().get("splits", {}).get("train", {})
         now = data_record.compared(dataset)["splits"][split]
         return [name for name, digest in now.items() if trained.get(name) == digest]
 
@@ -289,14 +296,18 @@ class RunFolder:
         """What differs from the data that the run was begun on; empty if that is not known."""
         from detect.runs import data_record
 
+        before = self._recorded()
+        return data_record.changes(before, data_record.compared(dataset)) if before else []
+
+    def _recorded(self) -> dict[str, Any]:
+        """What the run was begun on; empty if that is not known."""
         if not self.data.exists():
-            return []
+            return {}
         try:
-            before = forms.read(self.data, forms.DATA)
+            return forms.read(self.data, forms.DATA)
         except DataError as error:
             log.warning("%s; whether the data changed is not known", error)
-            return []
-        return data_record.changes(before, data_record.compared(dataset))
+            return {}
 
     def extensions(self, cfg: DictConfig) -> dict[str, tuple[object, object]]:
         """The keys with which `resume=RUN` extends the run in the folder, with their values before and now.

@@ -1,7 +1,9 @@
 """Signals of the process: what handles them for a while."""
 
 import contextlib
+import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -17,18 +19,35 @@ def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
     """Inside this context, `handler` gets these signals; after it, they are handled as before.
 
     Python hands signals to the main thread alone: in another one, nothing changes. SIGHUP stays ignored where
-    `nohup` has it ignored.
+    `nohup` has it ignored. A shell and the terminal may each send one: the first one counts, and what is printed
+    afterwards is dropped, as no terminal is there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    before = {n: signal.signal(n, handler) for n in numbers if not (nohup and n is signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, _once(handler) if number is signal.SIGHUP else handler)
+        for number in numbers
+        if not (nohup and number is signal.SIGHUP)
+    }
     try:
         yield
     finally:
         for number, earlier in before.items():
-            signal.signal(number, earlier)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, earlier)
+
+
+def _once(handler: Handler) -> Handler:
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        for output in (1, 2):
+            if stat.S_ISCHR(os.fstat(output).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        handler(number, frame)
+
+    return hang_up
 
 
 def interrupted(error: BaseException | None) -> bool:

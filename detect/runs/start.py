@@ -79,7 +79,7 @@ def start_run(
     """Checks the data set, and writes command, configuration and classes into the run folder.
 
     command: the command that repeats the run; None is the command line of this process, and saves none.
-    before_decoding: see `detect.runs.dataset.read_dataset`.
+    before_decoding: see `detect.runs.dataset.open_dataset`.
     """
     own = worker(cfg)
     place = RunFolder(folder).of_worker(own)

@@ -238,7 +238,11 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
         env=os.environ | ({} if {"", os.getcwd()} & set(sys.path) else {"PYTHONSAFEPATH": "1"}),
         start_new_session=True,  # Ctrl-C reaches the main process alone, which passes it on once
     )
-    with handled(lambda *_: process.terminate(), signal.SIGTERM, signal.SIGHUP):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(handled(lambda *_: process.terminate(), signal.SIGTERM))
+        if os.environ.get(OWNER) != _identity(os.getpid()):  # a launcher's process, which gets SIGHUP beside the owner
+            told = OWNER in os.environ
+            stack.enter_context(handled(lambda *_: None if told else process.terminate(), signal.SIGHUP))
         try:
             code = process.wait()
         except KeyboardInterrupt:

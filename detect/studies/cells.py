@@ -111,8 +111,8 @@ def rivals(arm: str, baseline: str) -> list[str]:
 
 def figure(row: TextRow, column: str) -> float | None:
     """A cell of the CSV as a number; None if it is empty, n/a or never reached."""
-    text = row.get(column) or ""
-    return None if text in ("", NO_FIGURE, NEVER) else float(text)
+    value = row.get(column)
+    return None if value in (None, "", NO_FIGURE, NEVER) else float(value)
 
 
 def _order(cell: Cell) -> tuple:

@@ -281,10 +281,10 @@ def _rounding(before: Sequence[float], after: Sequence[float]) -> Finding:
     known = bool(before and after)
     return Finding(
         "Does rounding keep it?",
-        f"AP50 {after[-1]:.3f}, in float {max(before):.3f}" if known else "not known",
+        f"best AP50 {max(after):.3f}, in float {max(before):.3f}" if known else "not known",
         f"at least {LEAST_KEPT:.0%} of float",
-        after[-1] >= LEAST_KEPT * max(before) if known else None,
-        "detect inspect quantize run=RUN names the layers; give each channel a scale (quantize=int8), or train longer",
+        max(after) >= LEAST_KEPT * max(before) if known else None,
+        "detect inspect quantize run=RUN names the layers; give each channel a scale, or train longer",
     )
 
 

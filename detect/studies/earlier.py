@@ -18,6 +18,7 @@ from detect.studies.curves import WATCHED, Curve
 from detect.studies.export_tables import NUMBER
 from detect.studies.rows import Reported
 
+RECORDED = ("study", "file", "split", "seed")
 NAMES = ("study", "run", "file", "split", "record")
 """Columns whose numbers are names."""
 
@@ -31,7 +32,8 @@ def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported
     rows = csv_file.read_csv(results) if results.is_file() else []
     if not rows or list(rows[0])[:3] != ["arm", "seed", "split"]:
         return []
-    known = {_identity(one, folder) for one in here for folder in (Path(one.place).name, "")}
+    left_out = () if "name" in rows[0] else ("name",)  # a CSV of an earlier version has no names
+    known = {_identity(one, folder, left_out) for one in here for folder in (Path(one.place).name, "")}
     by_run: dict[tuple[Cell, str, str], list[TextRow]] = defaultdict(list)
     try:
         points = _curves(csv_file.read_csv(curves) if curves.is_file() else [])
@@ -40,7 +42,7 @@ def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported
         found = []
         for (cell, seed, name), of in by_run.items():
             member = _member(of[0], f"{results}: {name}")
-            if _identity(member, name) not in known:
+            if _identity(member, name, left_out) not in known:
                 found.append(Reported(member, tuple(map(dict, of)), points.get((cell, seed))))
     except (KeyError, ValueError) as error:
         raise DataError(f"{results} does not have the columns of a report: {type(error).__name__}: {error}") from error
@@ -54,12 +56,14 @@ def other_rows(before: Iterable[TextRow], here: Iterable[Row]) -> list[Row]:
     have changed since then, as they tell it from the other runs.
     """
     known = {words for row in here for words in (_words(row), _words({**row, "record": ""}))}
-    records = {_record(row) for row in here if row.get("record")}
+    records = {_record(row, short) for row in here if row.get("record") for short in (False, True)}
     return [dict(row) for row in before if _words(row) not in known and _record(row) not in records]
 
 
-def _record(row: Row | TextRow) -> tuple[str, ...]:
-    return tuple(str(row.get(column) or "") for column in ("record", "study", "file", "split", "seed"))
+def _record(row: Row | TextRow, short: bool = False) -> tuple[str, ...]:
+    """What tells a row from others. short: with the two last parts of its record, as a CSV of an earlier version."""
+    told = ["" if (value := row.get(column)) is None else str(value) for column in ("record", *RECORDED)]
+    return ("/".join(told[0].split("/")[-2:]) if short else told[0], *told[1:])
 
 
 def _words(row: Row | TextRow) -> frozenset[tuple[str, str]]:
@@ -77,12 +81,12 @@ def _member(row: TextRow, place: str) -> Member:
     return Member(replace(cell_of(row), variant=""), int(row["seed"]), settings(words, name), place)
 
 
-def _identity(member: Member, folder: str) -> tuple:
-    """What a run has in common with its rows in results.csv. Rows of single runs do not have share and budget. A run in
-    its folder may have been extended since then."""
+def _identity(member: Member, folder: str, left_out: tuple[str, ...]) -> tuple:
+    """What a run has in common with its rows in results.csv, without the settings `left_out`. Rows of single runs do
+    not have share and budget. A run in its folder may have been extended since then."""
     cell = member.cell if member.cell.study else replace(member.cell, fraction=1.0, budget=0)
     cell = replace(cell, budget=0) if folder else cell
-    left_out = ("name", *(EXTENDABLE if folder else ()))
+    left_out = (*left_out, *(EXTENDABLE if folder else ()))
     chosen = {key: last_part(value) for key, value in member.settings.items() if key not in left_out}
     return cell, member.seed, folder, tuple(sorted(chosen.items()))
 

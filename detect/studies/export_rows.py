@@ -45,7 +45,7 @@ def export_rows(records: Records) -> list[Row]:
                 "arm": arm,
                 "cell": cell,
                 "seed": run.seed if run else "",
-                "record": f"{source.name}/{folder.name}",
+                "record": "/".join([*source.absolute().parts[-2:], folder.name]),
                 "host": host(about),
                 "versions": versions(about),
             }
@@ -97,6 +97,10 @@ def run_folder(about: Mapping[str, Any], folder: Path) -> Path:
     return expanded(named[-1]) if named else folder.parent
 
 
+FORMATS = {"onnx": "ONNX", "openvino": "OpenVINO"}
+"""How files are called that are neither a TFLite file nor a SavedModel."""
+
+
 def file_kind(about: Mapping[str, Any], folder: Path) -> str:
     """`ptq per_tensor, tflite_op`: the options that distinguish an exported file from others of the same run."""
     options = about.get("options") or {}
@@ -106,10 +110,13 @@ def file_kind(about: Mapping[str, Any], folder: Path) -> str:
         return ", ".join(["SavedModel" if kind == "none" else f"SavedModel {kind}", *together])
     if not options:
         return folder.name
-    words = [*([about["by"]] if "by" in about else []), "float32" if kind == "none" else kind]
+    words = [about["by"]] if "by" in about else []
+    words += [FORMATS[about["format"]]] if about.get("format") in FORMATS else []
+    words += ["float32" if kind == "none" else kind]
     words += ["per_tensor"] if options.get("weights") == "per_tensor" else []
     ends = [options["nms"]] if options.get("nms", "none") != "none" else []
     ends += ["any batch"] if options.get("batch", 1) is None else []
+    ends += ["int8 image"] if options.get("input") == "int8" else []
     return ", ".join([" ".join(words), *ends, *together])
 
 

@@ -144,8 +144,8 @@ def points(runs: Sequence[Reported]) -> list[csv_file.Row]:
     """A row for each evaluation of each run: its scores, and the figures of training since the one before it."""
     rows = []
     for run in runs:
-        cell = {column: run.rows[0][column] for column in CELL}
         if curve := run.curve:
+            cell = {column: run.rows[0][column] for column in CELL}
             figures = curve.scores | {name: curve.between(name) for name in curve.watched}
             for k, (step, seconds) in enumerate(zip(curve.steps.tolist(), curve.seconds.tolist(), strict=True)):
                 row = cell | {"split": curve.split, "step": step, "seconds": round(seconds, 1)}

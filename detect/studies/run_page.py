@@ -26,7 +26,7 @@ from detect.evaluation.thresholds import Thresholds
 from detect.files import csv_text, unswollen, write_text
 from detect.reporting import suspects
 from detect.runs import forms
-from detect.runs.folder import CLASSIFY, RunFolder
+from detect.runs.folder import CLASSIFY, RunFolder, chosen_split
 from detect.studies.blocks import Figure, Listing, Part, Table
 from detect.studies.commands import command
 from detect.studies.csv_file import host, versions
@@ -207,7 +207,7 @@ def chosen(run: FinishedRun, evidence: Sequence[Evidence]) -> Thresholds | None:
         for one in evidence
         if one.scored
     }
-    split = next((split for split in ("val", "test", "train") if split in run.summary["scores"]), "")
+    split = chosen_split(run.summary["scores"]) or ""
     return Thresholds.choose(rankings, split) if split in rankings else None
 
 
@@ -273,6 +273,8 @@ def suspected(folder: Path, one: Evidence) -> Table | None:
             rows = [tuple(csv_text(row[key] or "") for key in keys) for row in found[:MOST_SUSPECTS]]
         except (ValueError, KeyError, csv.Error) as error:
             raise DataError(f"{listed} is not a list of suspected labels: {type(error).__name__}: {error}") from error
+        split = next((row["split"] for row in found if row.get("split")), None)  # an older list does not tell it
+        caption = f"**Suspected labels on {split}**" if split else caption
         return Table(heads, tuple(rows), caption, f"The first of {len(found)} in evaluation/{suspects.CSV}.")
     if one.scored is None:
         return None

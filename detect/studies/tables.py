@@ -5,7 +5,20 @@ from dataclasses import replace
 
 from detect.runs.folder import DETECTOR
 from detect.studies.blocks import Block, Listing, Table
-from detect.studies.cells import CROPS, LETTERS, NEVER, PAID_BY, Cell, Study, TextRow, figure, label, rivals, study_of
+from detect.studies.cells import (
+    CROPS,
+    LETTERS,
+    NEVER,
+    PAID_BY,
+    Cell,
+    Study,
+    TextRow,
+    cell_of,
+    figure,
+    label,
+    rivals,
+    study_of,
+)
 from detect.studies.curves import WATCHED
 from detect.studies.rows import SHARES
 from detect.studies.statistics import Estimate, detectable, median_time, pooled_deviation
@@ -33,14 +46,17 @@ def run_tables(rows: Sequence[TextRow]) -> list[Block]:
         blocks.append(means(cells, f"**On {split}**", LEGEND if last else ""))
         compared = differences(cells, f"{DIFFERENCES} on {split}**", PAIRED if last else "")
         blocks += [compared] if compared else []
-    first = study_of(rows, splits[0])
+    first: dict[Cell, str] = {}
+    for row in sorted(rows, key=lambda row: row["split"]):
+        first.setdefault(cell_of(row), row["split"])
+    each = study_of([{**row, "split": ""} for row in rows if row["split"] == first[cell_of(row)]], "")
     extra = [
-        resolution(first),
-        reach(first),
-        ending(first),
-        *per_class(first, splits[0]),
-        extra_compute(first),
-        commands(first),
+        resolution(each),
+        reach(each),
+        ending(each),
+        *per_class(study_of(rows, splits[0]), splits[0]),
+        extra_compute(each),
+        commands(each),
     ]
     return [*blocks, *(block for block in extra if block is not None)]
 
@@ -117,9 +133,9 @@ def reach(study: Study) -> Table | None:
         cells = []
         for unit in ("steps", "seconds"):
             for share in SHARES:
-                times = [_time(row, f"{unit} to {share}%") for row in runs]
-                middle = median_time([time for time in times if time is not None])
-                cells.append(NEVER if middle is None else f"{middle:.0f}")
+                times = [time for row in runs if (time := _time(row, f"{unit} to {share}%")) is not None]
+                middle = median_time(times)
+                cells.append(f"{middle:.0f}" if middle is not None else NEVER if times else "")
         lines.append((cell.label, *cells))
     heads = ("arm", *(f"{unit} to {share}%" for unit in ("steps", "seconds") for share in SHARES))
     name = LETTERS.get(study.baseline, study.baseline)

@@ -54,6 +54,9 @@ def margin(group: str) -> dict[str, str]:
 def write_means(folder: Path, bands: Mapping[str, Mapping[str, Band]]) -> None:
     """Writes the mean curves of a study, {group: {arm: band}}. Each arm becomes a run, `FOLDER/mean_of_seeds/ARM`."""
     arms = dict.fromkeys(arm for group in bands.values() for arm in group)
+    for gone in (Path(folder) / MEANS).glob(f"*/{EVENTS}.mean"):  # of an earlier report
+        if gone.parent.name not in arms:
+            gone.unlink()
     for arm in arms:
         events = []
         for name, group in bands.items():

@@ -177,7 +177,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
         "cost": {
             "stage_1_macs": run.folder.stage(CLASSIFY).summary_figure("macs"),
-            "detector_macs": step_macs(detector, schedule) * schedule.steps,
+            "detector_macs": step_macs(detector, schedule),  # of a step: `fit_detector` knows how many there were
             "extra_steps": extra,
         },
     }
@@ -266,7 +266,7 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
     split = stage.evaluation.watched.split
     with stage.logger() as logger:
         outcome = stage.fit(logger)
-        splits = [name for name in ("val", "test") if dataset.splits[name]] or [split]
+        splits = list(dict.fromkeys([*(name for name in ("val", "test") if dataset.splits[name]), split]))
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
         batch_size, workers = stage.schedule.scored_images, build.replicas(run)
 
@@ -283,6 +283,8 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
         settings = hyper_parameters(cfg, stage.folder.name, stage.schedule.used())
         logger.hparams(settings, figures | {"seconds": spent})
     pictures.results_figure(stage.folder.metrics, place.path / "results.png")
+    if isinstance(costs := stage.summary.get("cost"), dict):
+        costs["detector_macs"] *= outcome["steps"]  # fewer than those of the schedule, if the stage ended early
     # The last file: it ends the stage.
     write_summary(place.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
     if isinstance(place, RunFolder) and run.worker.is_chief:

@@ -184,6 +184,14 @@ def test_the_threshold_is_that_of_the_detector_that_was_scored(tmp_path):
     assert [verb.level(place, "test") for place in (folder, elsewhere, exported, without)] == [0.45, 0.45, 0.6, 0.3]
 
 
+def test_the_float_stage_of_a_quantised_run_has_its_own_threshold(tmp_path):
+    folder = run(tmp_path / "a", ALL, threshold=0.25)
+    (folder / "quantized").mkdir()
+    stage = run(folder / "detector", ALL, threshold=0.7)
+    (stage / "config.yaml").unlink()
+    assert [verb.level(place, "test") for place in (folder, stage)] == [0.25, 0.7]
+
+
 def test_images_of_another_data_set_are_not_drawn(tmp_path, monkeypatch):
     """They may have the same names."""
     splits = {"test": [SimpleNamespace(path=tmp_path / "1.png")]}

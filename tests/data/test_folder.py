@@ -11,7 +11,8 @@ from detect.data.folder import splits_of
     ("paths", "splits"),
     [
         (["task 1, test project/a.json", "task 2/a.json"], [None, None]),
-        (["my test of cats/a.csv"], [None]),
+        (["my test of cats/a.csv"], ["test"]),
+        (["cats_val/a.json", "cats_test/a.json"], ["val", "test"]),
         (["test/a.csv", "other/a.csv"], ["test", None]),
         (["test_images/a.csv"], ["test"]),
         (["cats_train/a.json", "cats_test/a.json"], ["train", "test"]),

@@ -9,6 +9,7 @@ import pytest
 from detect.evaluation.average_precision import Ranked, average_precision
 from detect.evaluation.bootstrap import ALL, RESAMPLES, ranked_classes, resampled, resamples
 from detect.evaluation.coco import CocoEvaluator
+from detect.evaluation.coco_json import image_numbers
 from tests.evaluation.test_coco import random_case
 
 
@@ -51,6 +52,19 @@ def test_the_figures_of_tied_scores_equal_cocos():
     found = resampled(examples, detections, classes, 0)
     assert found.interval("AP").value == pytest.approx(scored(examples, classes, detections).summary["AP"], abs=1e-9)
     assert found.interval("AP").low is None
+
+
+def test_ties_follow_the_ids_of_the_images_as_in_cocos_evaluation():
+    """Not their order in the file."""
+    examples, classes, detections = random_case(3, 40)
+    ids = np.random.default_rng(0).permutation(len(examples)).tolist()
+    examples = [dataclasses.replace(example, source_id=number) for example, number in zip(examples, ids, strict=True)]
+    detections = {k: (b, np.round(s * 8) / 8, c) for k, (b, s, c) in detections.items()}
+    assert image_numbers(examples) == ids
+    found = resampled(examples, detections, classes, 0)
+    for name in ("AP", "AP50"):
+        wanted = scored(examples, classes, detections).summary[name]
+        assert found.interval(name).value == pytest.approx(wanted, abs=1e-9)
 
 
 def test_resamples_are_the_same_again_and_draw_as_many_images():

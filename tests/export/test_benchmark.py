@@ -32,6 +32,9 @@ def test_models_are_recognised_by_their_files(tmp_path):
     }  # fmt: skip
     assert (found["a"].stage, found["b"].stage) == ("detector", "quantized")
     assert benchmark.recognised(tmp_path / "run").kind == "run"
+    for stage in ("detector", "quantized"):
+        (tmp_path / "run" / stage).mkdir()
+        assert benchmark.recognised(tmp_path / "run").stage == stage
     with pytest.raises(ConfigError, match=r"empty: legal are a \.tflite, \.onnx or \.xml file"):
         benchmark.recognised(tmp_path / "empty")
 

@@ -199,7 +199,7 @@ def test_a_run_goes_on_where_its_data_moved_to(folder, tmp_path_factory):
     with start_run(compose(folder), place.path):
         pass
     shutil.move(folder, moved)
-    with pytest.raises(DataError, match=r"no such folder .*config\.yaml names this data set; if it moved"):
+    with pytest.raises(DataError, match=r"no such folder .*config\.yaml names this folder; if the data moved"):
         own_dataset(place)
     with pytest.raises(ConfigError, match=r"dataset\.root: the run has .*, this command has"):
         place.extensions(compose(moved))

@@ -7,7 +7,7 @@ import pytest
 
 from detect.studies import csv_file
 from detect.studies.blocks import markdown
-from detect.studies.cells import rivals, study_of
+from detect.studies.cells import figure, rivals, study_of
 from detect.studies.records import collect
 from detect.studies.rows import completed, reported, run_rows
 from detect.studies.statistics import detectable
@@ -206,6 +206,31 @@ def test_runs_on_their_own_beside_a_study_are_no_cell_of_it(tmp_path, make_run):
     alone, means = run_tables(rows_of(tmp_path, tmp_path / "results.csv"))[:2]
     assert len(alone.rows) == 2 * 2 and alone.heads[:4] == ("split", "arm", "run", "seed")
     assert [row[:3] for row in means.rows] == [("cats", "B generic", "1")]
+
+
+def test_a_data_set_with_val_alone_is_in_all_tables(tmp_path, make_run):
+    """And a data set without the baseline has no time to a share of its AP."""
+    for seed in range(2):
+        make_run(tmp_path / f"a{seed}", "generic", seed)
+        make_run(tmp_path / f"b{seed}", "crops", seed, dataset={"name": "dogs", "fingerprint": "d"})
+    rows = [
+        row for row in rows_of(tmp_path, tmp_path / "results.csv") if (row["dataset"], row["split"]) != ("dogs", "test")
+    ]
+    blocks = run_tables(rows)
+    assert [row[:2] for row in by_caption(blocks, "The end of training").rows] == [
+        ("cats", "B generic"),
+        ("dogs", "C crops"),
+    ]
+    reached = by_caption(blocks, "Steps and seconds").rows
+    assert reached[-1][:2] == ("dogs", "C crops") and set(reached[-1][2:]) == {""}
+    assert "dogs" in markdown(blocks).partition("**Commands**")[2]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(0.0, 0.0), ("0.0", 0.0), ("", None), (None, None), ("n/a", None), ("-", None)]
+)
+def test_a_figure_of_zero_is_one(value, found):
+    assert figure({"AP": value}, "AP") == found
 
 
 def test_rivals():

@@ -53,3 +53,10 @@ def test_means_of_the_arms_are_runs(tmp_path):
         (50, "AP/all", 0.25), (50, "AP/all/low", 0.125), (50, "AP/all/high", 0.375),
         (100, "AP/all", 0.5), (100, "AP/all/low", 0.375), (100, "AP/all/high", 0.625),
     ]  # fmt: skip
+
+
+def test_an_arm_that_is_gone_has_no_mean(tmp_path):
+    points = [np.array([50]), *(np.array([0.5]) for _ in range(4))]
+    for arm in ("old", "new"):
+        write_means(tmp_path, {"all": {arm: Band(*points, count=2)}})
+    assert [path.parent.name for path in (tmp_path / "mean_of_seeds").glob("*/*")] == ["new"]

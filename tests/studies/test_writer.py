@@ -402,7 +402,7 @@ def test_exports_of_debug_runs_are_left_out(tmp_path, make_run):
     export(tried / "tflite")
     export(tmp_path / "files" / "of_tried", command=f"detect export run={tried}")
     write([tmp_path / "runs", tmp_path / "files"], tmp_path / "out", rows="exports")
-    assert [row["record"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["real/tflite"]
+    assert [row["record"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["runs/real/tflite"]
 
 
 def configured(run, **values):
@@ -477,3 +477,40 @@ def test_a_checkout_with_changes_is_no_commit(tmp_path, make_run, git, told):
     make_run(tmp_path / "runs" / "a", git=git)
     write(tmp_path / "runs", tmp_path / "out")
     assert {row["commit"] for row in read_csv(tmp_path / "out" / "results.csv")} == {told}
+
+
+def test_a_single_run_beside_a_study_has_no_curve(tmp_path, make_run):
+    make_run(tmp_path / "runs" / "alone", study=None)
+    make_run(tmp_path / "runs" / "cell", "crops")
+    write(tmp_path / "runs", tmp_path / "out")
+    lines = (tmp_path / "out" / "curves.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 and all("crops" in line for line in lines[1:])
+
+
+def test_exports_of_two_sweeps_with_folders_of_one_name_keep_their_rows(tmp_path, make_run):
+    """As `hydra.sweep.dir=runs/mine/plain` and `.../mosaic` leave them: their cells are 0 and 1."""
+    for name in ("plain", "mosaic"):
+        for seed in range(2):
+            folder = make_run(tmp_path / name / str(seed), name, seed) / "tflite_ptq"
+            folder.mkdir()
+            (folder / "export.json").write_text('{"format": "tflite", "bytes": 1000, "options": {"quantize": "ptq"}}')
+    write([tmp_path / "plain", tmp_path / "mosaic"], tmp_path / "out", rows="exports")
+    shutil.rmtree(tmp_path / "plain")
+    write(tmp_path / "mosaic", tmp_path / "out", rows="exports", keep=True)
+    runs = [line.partition(",")[0] for line in (tmp_path / "out" / "results.csv").read_text().splitlines()[1:]]
+    assert sorted(runs) == ["mosaic (0)", "mosaic (1)", "plain (0)", "plain (1)"]
+
+
+def test_exports_of_seed_0_are_known_by_their_record(tmp_path, make_run):
+    """A further rate gives the runs of the first one another name."""
+
+    def export(rate, seed):
+        folder = make_run(tmp_path / "runs" / f"{rate}_{seed}", "crops", seed, overrides=(f"schedule.rate={rate}",))
+        (folder / "tflite").mkdir()
+        (folder / "tflite" / "export.json").write_text('{"format": "tflite", "bytes": 1000, "options": {}}')
+
+    for rate in (0.003, 0.01):
+        for seed in range(2):
+            export(rate, seed)
+        write(tmp_path / "runs", tmp_path / "out", rows="exports", keep=None)
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 4

@@ -95,7 +95,7 @@ def read_dataset(kind: str, *, trust: Sequence[str] = (), **arguments: Value) ->
         for key, value in maps.items():  # Hydra's grammar can't write every name of a class as a key
             plain = {str(name): str(item) if isinstance(item, Path) else item for name, item in value.items()}
             OmegaConf.update(cfg, f"dataset.{key}", plain, force_add=True)
-        _check.check(cfg)
+            _check.check(cfg)
         return open_dataset(cfg)
 
 

@@ -58,16 +58,24 @@ class Past:
 
     def refuse_changes(self, cfg: DictConfig) -> None:
         """Raises ConfigError, which names each key that makes `cfg` another run (config.fingerprint)."""
-        budget = self.folder / BUDGET
-        if STEPS in self.asked and budget.is_file():
-            fitted = dict(leaves({"budget": read_json(budget)})).get("budget.steps.detector", 0)
-            configured = self.cfg.schedule.steps
-            if isinstance(fitted, int) and cfg.schedule.steps <= max(fitted, configured):
-                raise ConfigError(
-                    f"{STEPS}={cfg.schedule.steps}: minutes or epochs made {fitted} steps of the {configured} in the "
-                    f"configuration of {self.folder}; legal are more than {max(fitted, configured)}"
-                )
+        if STEPS in self.asked:
+            refuse_ignored(self.folder / BUDGET, self.cfg.schedule.steps, cfg.schedule.steps)
         extensions(self.cfg, cfg, f"resume={self.folder}", self.asked)
+
+
+def refuse_ignored(budget: Path, configured: int, wanted: int) -> None:
+    """Raises ConfigError for a number of steps that does not extend a run whose steps come from `minutes` or `epochs`.
+
+    budget: the file of its steps, which other runs do not have. configured: the steps of its configuration.
+    """
+    if not budget.is_file():
+        return
+    fitted = dict(leaves({"budget": read_json(budget)})).get("budget.steps.detector", 0)
+    if isinstance(fitted, int) and wanted <= max(fitted, configured):
+        raise ConfigError(
+            f"{STEPS}={wanted}: the run {budget.parent} has {fitted} steps, which fit its minutes or epochs, and "
+            f"{configured} in its configuration; legal are more than {max(fitted, configured)}"
+        )
 
 
 def extensions(

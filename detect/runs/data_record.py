@@ -20,7 +20,7 @@ def compared(dataset: DetectionDataset) -> dict[str, Any]:
     """The classes, and of every split the images by id with a digest of their annotations and file length."""
     return {
         "classes": list(dataset.classes),
-        "splits": {split: _digests(dataset.splits[split]) for split in SPLITS},
+        "splits": {split: digests(dataset.splits[split]) for split in SPLITS},
     }
 
 
@@ -44,7 +44,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found + [f"{kind}: {len(ids)} ({first_few(ids)})" for kind, ids in kinds.items() if ids]
 
 
-def _digests(examples: Sequence[Example]) -> dict[str, str]:
+def digests(examples: Sequence[Example]) -> dict[str, str]:
     """A digest of each image by its id."""
     split = Examples.of(examples)
     found = {}

@@ -104,12 +104,11 @@ def other_dataset(cfg: DictConfig, run: RunFolder | None) -> DetectionDataset:
     dataset = open_dataset(cfg)
     for line in dataset.describe():
         log.info(line)
-    trained = run.trained_images(dataset, cfg.split) if run is not None else []
-    if trained:
+    if run is not None and (trained := run.trained_images(dataset, cfg.split)):
         log.warning(
             "%s was trained on %d of the %d images of %s: %s. Their scores tell nothing of other images. Give the "
             "options of the split with which it was trained (dataset.split_seed and others), or other images",
-            run and run.path, len(trained), len(dataset.splits[cfg.split]), cfg.split, first_few(trained),
+            run.path, len(trained), len(dataset.splits[cfg.split]), cfg.split, first_few(trained),
         )  # fmt: skip
     return dataset
 

@@ -23,17 +23,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from detect import files
-from detect.config.resume import BUDGET, EXTENDABLE, MOVABLE, STEPS, Command, extensions
+from detect.config.resume import BUDGET, EXTENDABLE, MOVABLE, STEPS, Command, extensions, refuse_ignored
 from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
 from detect.files import read_json, write_json, write_text
 from detect.runs import forms
-from detect.runs.stage_folder import SUMMARY, StageFolder, summary_of
+from detect.runs.stage_folder import METRICS, SUMMARY, StageFolder, summary_of
 from detect.runs.workers import Worker
 
 if TYPE_CHECKING:  # it imports numpy, and the command line imports this module before it refuses a typo
@@ -229,7 +229,7 @@ class RunFolder:
     def last_stage(self) -> str | None:
         """The last stage with boxes that the run began, or None."""
         own = next((name for name in (QUANTIZED, DETECTOR) if (self.path / name).is_dir()), None)
-        others = sorted(path.parent.name for path in self.path.glob("*/metrics.jsonl"))
+        others = sorted(path.parent.name for path in self.path.glob(f"*/{METRICS}"))
         return own or next((name for name in others if name != CLASSIFY), None)
 
     def objective(self) -> float | None:
@@ -289,7 +289,7 @@ class RunFolder:
         from detect.runs import data_record
 
         trained = self._recorded().get("splits", {}).get("train", {})
-        now = data_record.compared(dataset)["splits"][split]
+        now = data_record.digests(dataset.splits[split]) if trained else {}
         return [name for name, digest in now.items() if trained.get(name) == digest]
 
     def _changed(self, dataset: "DetectionDataset") -> list[str]:
@@ -318,11 +318,7 @@ class RunFolder:
             return {}
         asked = (*EXTENDABLE, *MOVABLE) if cfg.get("resume") else ()
         found = extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
-        if STEPS in found and self.shared_budget.is_file():
-            fitted, wanted = forms.read(self.shared_budget, forms.BUDGET)["steps"].get(DETECTOR, 0), found[STEPS][1]
-            if wanted <= fitted:
-                raise ConfigError(
-                    f"{STEPS}={wanted}: the run {self.path} has {fitted:g} steps, which fit its minutes or epochs; "
-                    "legal are more, because a run can only become longer"
-                )
+        if STEPS in found:
+            configured, wanted = found[STEPS]
+            refuse_ignored(self.shared_budget, cast(int, configured), cast(int, wanted))
         return found

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -42,9 +43,11 @@ def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
 def _once(handler: Handler) -> Handler:
     def hang_up(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
-        for output in (1, 2):
-            if stat.S_ISCHR(os.fstat(output).st_mode):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        for output in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # it is closed, or no file
+                if stat.S_ISCHR(os.fstat(output.fileno()).st_mode):
+                    with open(os.devnull, "w") as nothing:
+                        os.dup2(nothing.fileno(), output.fileno())
         handler(number, frame)
 
     return hang_up

@@ -88,11 +88,11 @@ class Study:
         return {(row["seed"], row["data"]): value for row, value in rows if value is not None}
 
 
-def study_of(rows: Sequence[TextRow], split: str) -> Study:
-    """The cells of results.csv for one split."""
+def study_of(rows: Sequence[TextRow], split: str | None = None) -> Study:
+    """The cells of results.csv for one split; without one, of all rows."""
     cells: dict[Cell, list[TextRow]] = {}
     for row in rows:
-        if row["split"] == split:
+        if split in (None, row["split"]):
             cells.setdefault(cell_of(row), []).append(row)
     ordered = {cell: sorted(cells[cell], key=lambda row: int(row["seed"])) for cell in sorted(cells, key=_order)}
     return Study(ordered, next((row["baseline"] for row in rows if row.get("baseline")), GENERIC))

@@ -46,10 +46,8 @@ def run_tables(rows: Sequence[TextRow]) -> list[Block]:
         blocks.append(means(cells, f"**On {split}**", LEGEND if last else ""))
         compared = differences(cells, f"{DIFFERENCES} on {split}**", PAIRED if last else "")
         blocks += [compared] if compared else []
-    first: dict[Cell, str] = {}
-    for row in sorted(rows, key=lambda row: row["split"]):
-        first.setdefault(cell_of(row), row["split"])
-    each = study_of([{**row, "split": ""} for row in rows if row["split"] == first[cell_of(row)]], "")
+    firsts = {cell_of(row): row["split"] for row in sorted(rows, key=lambda row: row["split"], reverse=True)}
+    each = study_of([row for row in rows if row["split"] == firsts[cell_of(row)]])
     extra = [
         resolution(each),
         reach(each),

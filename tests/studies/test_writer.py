@@ -514,3 +514,13 @@ def test_exports_of_seed_0_are_known_by_their_record(tmp_path, make_run):
             export(rate, seed)
         write(tmp_path / "runs", tmp_path / "out", rows="exports", keep=None)
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_runs_of_another_name_keep_their_rows(tmp_path, make_run):
+    for name in ("old", "new"):
+        make_run(tmp_path / name / "crops_s0", "crops", 0, name=name)
+    write([tmp_path / "old"], tmp_path / "out")
+    with pytest.raises(DataError, match="1 training run"):
+        write([tmp_path / "new"], tmp_path / "out", keep=None)
+    write([tmp_path / "new"], tmp_path / "out", keep=True)
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2 * 2

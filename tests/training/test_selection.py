@@ -9,6 +9,7 @@ from PIL import Image
 from detect.runs.folder import RunFolder, chosen_split
 from tests import program
 
+LATE = ("schedule.warmup=null",)  # of a single step
 HEAD = "filename,width,height,class,xmin,ymin,xmax,ymax,split"
 
 
@@ -25,7 +26,14 @@ def root(tmp_path) -> Path:
 
 def test_a_run_ends_with_the_scores_of_its_training_images(root, tmp_path, small_overrides):
     own = [line for line in small_overrides if not line.startswith("dataset")]
-    words = [f"dataset.root={root}", "dataset=csv", *own, "classify.enabled=false", "debug=step", "schedule.warmup=null"]
+    words = [
+        f"dataset.root={root}",
+        "dataset=csv",
+        *own,
+        "classify.enabled=false",
+        "debug=step",
+        "schedule.warmup=null",
+    ]
     run = tmp_path / "run"
     done = program.run("train", *words, f"hydra.run.dir={run}", timeout=300)
     assert done.returncode == 0, done.stderr

@@ -16,12 +16,13 @@ HEAD = "filename,width,height,class,xmin,ymin,xmax,ymax,split"
 @pytest.fixture
 def root(tmp_path) -> Path:
     """Four training images with a box each, and two of val without any."""
-    rows = [HEAD]
+    folder, rows = tmp_path / "data", [HEAD]
+    folder.mkdir()
     for number in range(6):
-        Image.new("RGB", (96, 96), (40 * number, 90, 120)).save(tmp_path / f"{number}.jpg")
+        Image.new("RGB", (96, 96), (40 * number, 90, 120)).save(folder / f"{number}.jpg")
         rows.append(f"{number}.jpg,96,96,{'cat,10,12,60,70,train' if number < 4 else ',,,,,val'}")
-    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
-    return tmp_path
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return folder
 
 
 def test_a_run_ends_with_the_scores_of_its_training_images(root, tmp_path, small_overrides):

@@ -68,6 +68,7 @@ def write(
         reported_runs += _runs_elsewhere(output, reported_runs, keep, "runs" in wanted)
         for kind, here in lines.items():
             here += _rows_elsewhere(output, kind, here, keep, kind in asked)
+        lines["exports"].sort(key=lambda row: str(row["run"]))
     if "runs" in wanted:
         reported_runs = completed(reported_runs, baseline)
         cells = {run.member.place: cell_of(run.rows[0]) for run in reported_runs}

@@ -495,10 +495,10 @@ def test_exports_of_two_sweeps_with_folders_of_one_name_keep_their_rows(tmp_path
             folder.mkdir()
             (folder / "export.json").write_text('{"format": "tflite", "bytes": 1000, "options": {"quantize": "ptq"}}')
     write([tmp_path / "plain", tmp_path / "mosaic"], tmp_path / "out", rows="exports")
-    shutil.rmtree(tmp_path / "plain")
-    write(tmp_path / "mosaic", tmp_path / "out", rows="exports", keep=True)
+    shutil.rmtree(tmp_path / "mosaic")
+    write(tmp_path / "plain", tmp_path / "out", rows="exports", keep=True)
     runs = [line.partition(",")[0] for line in (tmp_path / "out" / "results.csv").read_text().splitlines()[1:]]
-    assert sorted(runs) == ["mosaic (0)", "mosaic (1)", "plain (0)", "plain (1)"]
+    assert runs == ["mosaic (0)", "mosaic (1)", "plain (0)", "plain (1)"]
 
 
 def test_exports_of_seed_0_are_known_by_their_record(tmp_path, make_run):

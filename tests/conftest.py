@@ -3,6 +3,7 @@
 import fcntl
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.fail(f"DETECT_SHARED={named} is not a folder")
     return folder
+
+
+@pytest.fixture
+def hangup():
+    """SIGHUP as a terminal's program has it, also if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

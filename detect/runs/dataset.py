@@ -20,8 +20,8 @@ from detect.runs.folder import RunFolder
 
 log = logging.getLogger("detect")
 NAMED_ERRORS = 10
-FOR_INSPECT = ("tiny", "empty-split")
-"""Findings that only `detect inspect` tells: the table of the splits shows the second one."""
+LEAK = "duplicate"
+"""The warning of `check` that concerns every score. `detect inspect` tells the others, too."""
 
 
 def open_dataset(
@@ -33,7 +33,7 @@ def open_dataset(
     """
     dataset, doubts = _checked(cfg, decode, before_decoding)
     dataset, findings = clean(dataset)
-    findings = [*findings, *(finding for finding in doubts if finding.kind not in FOR_INSPECT)]
+    findings = [*findings, *(finding for finding in doubts if finding.kind == LEAK)]
     shown = first_of_each_kind(findings)
     for finding in shown:
         log.warning(

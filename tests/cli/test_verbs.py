@@ -344,8 +344,10 @@ def test_an_export_that_is_replaced_takes_its_scores_along(tmp_path):
 def test_what_an_export_leaves(small_run, exported):
     report = json.loads((exported / "export.json").read_text())
     assert report["parity"]["limit"] == {"partners": 0.95, "sqnr_db": 60.0, "relative": 1e-3}
-    assert report["parity"]["partners"] >= 0.95 and report["parity"]["sqnr_db"] >= 60
-    assert report["parity"]["largest_score_difference"] >= 0 and report["parity"]["relative"] <= 1e-3
+    decibels, relative = report["parity"]["sqnr_db"], report["parity"]["relative"]
+    assert report["parity"]["partners"] >= 0.95
+    assert relative == 0 if decibels is None else decibels >= 60  # None: infinite, as on some processors
+    assert report["parity"]["largest_score_difference"] >= 0 and relative <= 1e-3
     assert report["parity"]["frames"] == 4 and report["parity"]["source"] == "val of digits"
     assert report["bytes"] > 1e5 and report["latency_ms"] > 0 and report["steps"] == 12
     assert report["operators"]["DepthwiseConv2dNative"] == {"float32": 13}

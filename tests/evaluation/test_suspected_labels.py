@@ -126,7 +126,7 @@ def test_files_of_the_suspects(planted, tmp_path):
     rows = list(csv.DictReader((tmp_path / "suspected_labels.csv").open(encoding="utf-8")))
     assert rows[0] == {
         "rank": "1", "file": "part0/a.png", "image_id": "100", "reason": "no box", "score": "0.95", "label": "",
-        "found": "dog", "x": "60.0", "y": "10.0", "width": "30.0", "height": "30.0", "twin": "",
+        "found": "dog", "x": "60.0", "y": "10.0", "width": "30.0", "height": "30.0", "twin": "", "split": "test",
     }  # fmt: skip
     assert [row["reason"] for row in rows] == ["no box", "never found", "another class"]
     content = json.loads((tmp_path / "suspected_labels.json").read_text())

@@ -13,14 +13,6 @@ import pytest
 from detect.runs.signals import STOPPING, handled
 
 
-@pytest.fixture
-def hangup():
-    """SIGHUP as a terminal's program has it, also if the tests run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @pytest.mark.parametrize("number", STOPPING)
 def test_a_handler_gets_its_signals(hangup, number):
     got, before = [], signal.getsignal(number)

@@ -169,7 +169,7 @@ def test_a_reason_that_the_disk_does_not_take_is_told_all_the_same(cell, monkeyp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_reaches_the_cell_which_saves_its_state(cell, tmp_path, number):
+def test_a_signal_reaches_the_cell_which_saves_its_state(cell, hangup, tmp_path, number):
     threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
     with pytest.raises(KeyboardInterrupt):
         cell("trap 'touch saved; exit 130' TERM; sleep 30 & wait; exit 0")

@@ -80,7 +80,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_saves_and_resume_goes_on(tiny, tmp_path, number):
+def test_a_signal_saves_and_resume_goes_on(tiny, hangup, tmp_path, number):
     """The process has a Python of its own."""
     folder = tmp_path / "stopped"
     words = ["train", *tiny, "classify.enabled=false", "schedule.steps=100000", f"hydra.run.dir={folder}"]

@@ -290,14 +290,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         markdown = markdown.replace("<!-- help -->", f"```text\n{help_text(place.stem)}\n```")
         markdown = markdown.replace("<!-- keys -->", verb_keys(place.stem))
     markdown = spaced_lists(markdown)
-    # Pages in docs/ name a report as the repository has it, so that the link works there, too.
-    return re.sub(
-        r"\]\(((?:\.\./)+)(experiments/|CHANGELOG|CONTRIBUTING|SECURITY)", lambda m: _on_site(m, place), markdown
-    )
-
-
-def _on_site(match: re.Match, place: Path) -> str:
-    """A link that leaves docs/ by one `../` more than the site needs."""
+    # A page names another one as the repository has it, so that the link works there, too.
     if place.parts[0] in ("experiments", *TOP):
-        return match.group(0)
-    return f"]({match.group(1).removesuffix('../')}{match.group(2)}"
+        return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
+    # A link that leaves docs/ has one `../` more than the site needs.
+    return re.sub(r"\]\(((?:\.\./)*)\.\./(experiments/|CHANGELOG|CONTRIBUTING|SECURITY)", r"](\1\2", markdown)

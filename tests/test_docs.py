@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -332,3 +332,17 @@ def test_site_builds_and_asks_for_nothing_from_elsewhere(tmp_path):
         assert fetched == [], page
     assert (tmp_path / "site" / "experiments" / "digits_demo" / "predictions.png").is_file()
     shutil.rmtree(tmp_path / "site")
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "on_site"),
+    [
+        ("experiments/crop_size/README.md", "](../../docs/measured.md#speed)", "](../../measured.md#speed)"),
+        ("experiments/crop_size/README.md", "](../fixed_backbone/README.md)", "](../fixed_backbone/README.md)"),
+        ("questions/stage_1.md", "](../../experiments/extras/README.md)", "](../experiments/extras/README.md)"),
+        ("CONTRIBUTING.md", "](docs/measured.md)", "](measured.md)"),
+    ],
+)  # fmt: skip
+def test_links_between_docs_and_the_pages_outside_of_it_lead_somewhere_on_the_site(page, link, on_site):
+    at = SimpleNamespace(file=SimpleNamespace(src_uri=page))
+    assert generate.on_page_markdown(f"A [page{link}.\n", at, None, None) == f"A [page{on_site}.\n"

@@ -44,15 +44,15 @@ def file_name(text: str) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, name: str | None = None) -> Iterator[Path]:
+def replacing(path: Path, name: str | None = None, wait: bool = True) -> Iterator[Path]:
     """Gives a temporary path beside `path`. At the end its file replaces `path`; after an error it is removed.
 
     A reader sees the old file or the new file, never a part of it, even after a power failure. Of several writers, one
-    waits for the other.
+    waits for the other; without `wait`, it raises BlockingIOError.
     name: the name of the temporary file; None is the name of `path` plus `.new`.
     """
     temporary = path.with_name(name or f"{path.name}.new")
-    with _locked(temporary):
+    with _locked(temporary, wait):
         try:
             yield temporary
             sync(temporary)
@@ -83,13 +83,17 @@ def _without_locks(folder: str, reason: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Locks a file for this writer. It is made if it is not there; an earlier writer may have renamed or removed it."""
     while True:
         with path.open("ab") as file, contextlib.ExitStack() as held:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 held.callback(fcntl.flock, file, fcntl.LOCK_UN)  # a forked process may have the file open, too
+            except BlockingIOError:
+                raise
+            except OSError:  # a file system without locks
+                pass
             try:
                 same = os.path.samestat(os.fstat(file.fileno()), path.stat())
             except FileNotFoundError:
@@ -167,11 +171,17 @@ def write_json(path: Path, data: object, indent: int | None = 2) -> None:
 def json_list(path: Path) -> Iterator[Callable[[Iterable[object]], None]]:
     """Gives a function that appends items to a list in a JSON file. The list needs no memory.
 
-    The file is written atomically at the end. After Ctrl-C or another error it holds the items until then.
+    The file is written atomically at the end. After Ctrl-C or another error it holds the items until then. Raises
+    ConfigError if another program is writing it.
     """
-    stopped: BaseException | None = None
-    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(replacing(Path(path), wait=False))
+        except BlockingIOError:
+            raise ConfigError(f"{path}: another program writes it; wait for its end, or name another output") from None
+        file = stack.enter_context(temporary.open("w", encoding="utf-8"))
         between = itertools.chain([""], itertools.repeat(", "))
+        stopped: BaseException | None = None
         file.write("[")
         try:
             yield lambda items: file.writelines(next(between) + strict_json(item) for item in items)

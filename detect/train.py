@@ -25,10 +25,12 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     folder = expanded(folder)
     if (score := finished(cfg, folder)) is not None:
         return score
-    own = RunFolder(folder).of_worker(worker(cfg)).path
+    place = RunFolder(folder)
+    own = place.of_worker(worker(cfg)).path
     kept = unstarted.ancestor(own)
     try:
-        with disk.told(folder, f". What was saved stays. Make room, then go on with: detect train resume={folder}"):
+        go_on = place.continuation(by_command=command is not None)
+        with disk.told(folder, f". What was saved stays. Make room, then go on with: {go_on}"):
             return _train(cfg, folder, command)
     except Exception:
         unstarted.remove(own, kept)

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from detect import files
+from detect.errors import ConfigError
 
 
 def test_of_two_writers_one_waits_for_the_other(tmp_path):
@@ -61,3 +62,14 @@ def test_after_an_error_nothing_is_left(tmp_path):
     (tmp_path / "a.new").write_text("of a process that was killed")
     files.write_text(tmp_path / "a", "whole")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "whole")]
+
+
+def test_a_list_that_another_program_writes_is_refused_and_stays_whole(tmp_path):
+    """Two predictions with one output: the second one would wait without end, or replace the results of the first."""
+    path = tmp_path / "detections.json"
+    with files.json_list(path) as first:
+        first([1])
+        with pytest.raises(ConfigError, match=r"detections\.json: another program writes it"), files.json_list(path):
+            pass
+        first([2])
+    assert files.read_json(path) == [1, 2] and list(tmp_path.iterdir()) == [path]

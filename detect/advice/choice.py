@@ -149,18 +149,19 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
     proposed.seconds = {stage: budget.seconds_a_step(run, stage, cfg.timed_steps) for stage in timed}
 
 
-def started(train: DictConfig, dataset: DetectionDataset) -> Detector:
+def started(train: DictConfig, dataset: DetectionDataset, published: bool = False) -> Detector:
     """The detector of a training configuration, with the weights of `init` if that names a file.
 
-    Raises WeightsError if it is a file of another network.
+    published: also those of the catalogue, which may be fetched. Raises WeightsError if they are of another network.
     """
     from detect.training import build
     from detect.weights.sources import FromFile
     from detect.weights.transfer import transfer
 
     detector, weights = build.detector(train, dataset.num_classes), build.instantiate(train.init)
-    if isinstance(weights, FromFile):
-        arrays = weights.read(build.instantiate(train.backbone))
+    fits = published or isinstance(weights, FromFile)
+    arrays = weights.read(build.instantiate(train.backbone)) if fits else None
+    if arrays is not None:
         layers, skip = detector.backbone_layers, weights.skip
         transfer(detector.model, arrays, source=weights.describe(), layers=layers, scope=weights.scope, skip=skip)
     return detector

@@ -67,14 +67,14 @@ def running_mean(values: list[float]) -> np.ndarray:
 def test_range(cfg: DictConfig, dataset: DetectionDataset, choices: dict[str, str], fixed: dict) -> RangeTest:
     """Trains the detector of `detect advise` from its start for STEPS steps with a rising rate.
 
-    choices, fixed: as in `choose`. Raises WeightsError if `init` is a file of another network.
+    choices, fixed: as in `choose`. Raises WeightsError if the weights of `init` can't be had or do not fit.
     """
     proposed = propose(cfg, dataset, None, choices, fixed)
     train = composed(cfg, proposed)
     build.set_up(train)
     fit_anchors(cfg, dataset, proposed, build.detector(train, dataset.num_classes))
     train = composed(cfg, proposed)
-    detector = started(train, dataset)
+    detector = started(train, dataset, published=True)
     stock = build.instantiate(train.schedule)
     settings = {field.name: getattr(stock, field.name) for field in fields(stock)}
     schedule = Rising(**settings | {"steps": STEPS, "warmup": 0, "ema_decay": 0.0})

@@ -74,7 +74,7 @@ def options() -> list[dict[str, str]]:
     named = [line.partition("=")[0] for line in job.task_overrides()]
     groups = ["detector", "backbone", "dataset", "init", *(name for name in named if name.startswith("detector/"))]
     asked = {group: chosen[group] for group in groups}
-    fixed = any(name.startswith(("detector", "backbone")) for name in named)
+    fixed = any(name == "detector" or name.startswith(("detector/", "backbone")) for name in named)
     return [asked | {"backbone": backbone} for backbone in ([asked["backbone"]] if fixed else NETWORKS)]
 
 

@@ -30,8 +30,9 @@ def main(cfg: DictConfig) -> None:
     folders = [place(expanded(one), cfg.split) for one in given]
     output = expanded(cfg.output) if cfg.output else folders[0] / "comparison"
     refuse_unwritable(output, "output")
-    if len(set(folders)) < len(folders):
-        twice = next(one for one, folder in zip(given, folders, strict=True) if folders.count(folder) > 1)
+    real = [folder.resolve() for folder in folders]
+    if len(set(real)) < len(real):
+        twice = next(one for one, folder in zip(given, real, strict=True) if real.count(folder) > 1)
         raise ConfigError(f"compare: {twice} is given twice; name different detectors")
     pairs = zip(given, folders, strict=True)
     contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder, cfg.split)) for name, folder in pairs]

@@ -1,11 +1,13 @@
 """Downloads public weights into the cache: `detect fetch NAME`. Without a name, it lists them."""
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detect.cli.main import verb
 from detect.errors import ConfigError, printable
+from detect.files import expanded
 from detect.weights.catalogue import Entry, obtain
 
 if TYPE_CHECKING:
@@ -33,15 +35,16 @@ def main(cfg: "DictConfig") -> Path | None:
             ]
         )
     )
-    print(f"Use it:\n  {command(entry)}")
+    print(f"Use it:\n  {command(entry, cfg.cache)}")
     return folder
 
 
-def command(entry: Entry) -> str:
-    """The command that trains from the weights of an entry."""
-    return f"detect train dataset.root=DIR {entry.use} init={entry.name}" + (
-        " init.scope=detector" if entry.detector else ""
-    )
+def command(entry: Entry, cache: str | None = None) -> str:
+    """The command that trains from the weights of an entry, which are in the folder `cache`."""
+    words = ["detect", "train", "dataset.root=DIR", entry.use, f"init={entry.name}"]
+    words += ["init.scope=detector"] if entry.detector else []
+    words += [shlex.quote(f"init.cache={expanded(cache)}")] if cache else []
+    return " ".join(words)
 
 
 def facts(entry: Entry) -> str:

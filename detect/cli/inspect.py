@@ -2,6 +2,7 @@
 effect of int8 on each layer of a trained network: `detect inspect quantize run=RUN`."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
 from detect.data.statistics import coverage, in_frame, statistics
 from detect.data.subset import evenly_spread
-from detect.data.validate import check, clean, first_of_each_kind, summarise
+from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
 from detect.errors import ConfigError, DataError, counted
-from detect.files import expanded
+from detect.files import expanded, write_csv
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 from detect.reporting import pictures as draw
@@ -55,30 +56,38 @@ def main(cfg: DictConfig) -> None:
     for line in dataset.describe():
         log.info(line)
     findings = check(dataset, decode=cfg.decode)
-    report_findings(findings)
-    if not isinstance(dataset, DetectionDataset):
-        draw_pictures(dataset, folder, cfg.images)
-        return
-    dataset, _ = clean(dataset)
-    for line in statistics(dataset).lines():
-        log.info(line)
-    if not any(finding.action == "error" for finding in findings):
-        draw_sheets(cfg, dataset, folder)
-    if cfg.only is None:
-        report_coverage(dataset, report_network(cfg, dataset.num_classes))
+    report_findings(findings, folder)
     errors = sum(finding.action == "error" for finding in findings)
+    if not isinstance(dataset, DetectionDataset):
+        if not errors:
+            draw_pictures(dataset, folder, cfg.images)
+    else:
+        dataset, _ = clean(dataset)
+        for line in statistics(dataset).lines():
+            log.info(line)
+        if not errors:
+            draw_sheets(cfg, dataset, folder)
+        if cfg.only is None:
+            report_coverage(dataset, report_network(cfg, dataset.num_classes))
     if errors:
         raise DataError(
             f"data set {dataset.name}: it has {counted(errors, 'error')}, listed above; correct it before training"
         )
 
 
-def report_findings(findings) -> None:
-    """One line for each of the first findings of a kind, then the count of each kind."""
-    for finding in first_of_each_kind(findings):
+def report_findings(findings: Sequence[Finding], folder: Path) -> None:
+    """One line for each of the first findings of a kind, then the count of each kind. All are in `findings.csv` then,
+    if there are more."""
+    shown = first_of_each_kind(findings)
+    for finding in shown:
         log.info("%s", finding)
     for line in summarise(findings) or ["no findings"]:
         log.info(line)
+    if len(shown) < len(findings):
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [[f.action, f.kind, f.split, f.path, f.detail] for f in findings]
+        write_csv(folder / "findings.csv", ["action", "kind", "split", "path", "detail"], rows)
+        log.info("all %d findings are in %s", len(findings), folder / "findings.csv")
 
 
 def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> None:

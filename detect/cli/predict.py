@@ -128,7 +128,7 @@ def find_photographs(what: str) -> Photographs:
         files = [file for match in matches for file in (find_files(match) if match.is_dir() else [match])]
     files = list(dict.fromkeys(files))
     images = tuple(file for file in files if file.suffix.lower() in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES))
-    others = [file.name for file in files if file not in set(images)]
+    others = [file.name for file in files if file.suffix.lower() not in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)]
     if not images:
         found = f"; {len(others)} files of other kinds are there: {first_few(others, 3)}" if others else ""
         raise DataError(f"images={what}: there is no image{found}; legal are an image, a folder or a glob")
@@ -170,7 +170,7 @@ def refuse_overwriting(folder: Path, targets: Sequence[Path], inputs: Sequence[P
     Without `overwrite`, also if it exists: it is the result of another prediction.
     """
     read = {_identity(path): path for path in inputs if path.exists()}
-    existing = [target for target in targets if target.exists()]
+    existing = [target for target in targets if os.path.exists(target)]  # Path.exists raises for a long name
     for target in existing:
         if told := read.get(_identity(target)):
             raise ConfigError(f"output={folder}: it would overwrite the input {told}; name another folder")

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_image
 from detect.data.text import printable
-from detect.errors import ConfigError, DataError, first_few
+from detect.errors import ConfigError, DataError, Unfinished, first_few
 from detect.evaluation.coco_json import categories_of, rows_of
 from detect.files import expanded, json_list, strict_json, write_text
 from detect.reporting.progress import ProgressLine
@@ -28,8 +29,8 @@ SUFFIXES = (
     *(".mts", ".m2ts", ".ts", ".3gp", ".flv", ".ogv"),
 )
 STREAMS = ("rtsp://", "rtmp://", "http://", "https://", "udp://")
-WHOLE = 0.95  # the share of the frames that a container promises, which a whole file has: some only estimate them
-RATE = 25.0  # frames a second, of a source that does not tell it
+WHOLE = 0.95  # the share of the time that a container promises, which a whole file has: some only estimate it
+RATE, FASTEST = 25.0, 240.0  # frames a second: of a source that does not tell it, and the most that one can have
 LOOK = 0.5  # seconds between two looks into a watched folder
 REST = 20  # the results of a watched folder are written for at most one part in REST of the time
 
@@ -73,16 +74,30 @@ def open_video(what: str) -> cv2.VideoCapture:
     return capture
 
 
-def frames(capture: cv2.VideoCapture, every: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(number from 0, RGB uint8 [H, W, 3]) of each n-th frame, to the end or to Ctrl-C."""
-    number = 0
-    while capture.grab():
+def frame_rate(capture: cv2.VideoCapture) -> float:
+    """Frames a second. A source may tell the ticks of its clock in place of it, such as 1000 or 90000: then `RATE`."""
+    told = capture.get(cv2.CAP_PROP_FPS)
+    return told if 0 < told <= FASTEST else RATE
+
+
+def frames(capture: cv2.VideoCapture, every: int, live: bool) -> Iterator[tuple[int, float, np.ndarray]]:
+    """(number from 0, seconds since the first, RGB uint8 [H, W, 3]) of each n-th frame, to the end or to Ctrl-C.
+
+    live: the times are those of the clock, as a camera drops frames. Else they are those of the file, whose frames need
+    not follow each other evenly; without times in it, the rate gives them.
+    """
+    rate, begun, last = frame_rate(capture), 0.0, 0.0
+    for number in itertools.count():
+        if not capture.grab():
+            return
+        now = time.monotonic() if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        begun = begun if number else now
+        last = now - begun if now - begun > last else number / rate
         if number % every == 0:
             ok, frame = capture.retrieve()
             if not ok:
                 return
-            yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        number += 1
+            yield number, last, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def results(what: str, folder: Path) -> list[Path]:
@@ -98,33 +113,36 @@ def results(what: str, folder: Path) -> list[Path]:
 def predict_video(detector: "Detector", what: str, folder: Path, every: int, shown: Shown) -> None:
     """Writes a video with boxes, and `NAME.json`: COCO's results of each predicted frame, with its number and time.
 
-    Ctrl-C ends a camera or a stream; what was predicted is written. Raises DataError if no frame can be read.
+    Ctrl-C ends a camera or a stream; what was predicted is written. Raises DataError if no frame can be read, and
+    Unfinished after the work if the file ends early.
     """
     capture = open_video(what)
-    rate = capture.get(cv2.CAP_PROP_FPS) or RATE
-    promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    total = -(-promised // every)
+    rate = frame_rate(capture)
+    promised = max(0.0, capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    length = promised / (capture.get(cv2.CAP_PROP_FPS) or RATE)  # seconds; 0 of a camera
     target, listed = results(what, folder)
     categories = categories_of(detector.classes, detector.category_ids)
-    taken = frames(capture, every)
-    writer, count, number, started = None, 0, -1, time.perf_counter()
-    progress = ProgressLine("predict", total, 30.0)
+    taken = frames(capture, every, live=not promised and not Path(what).is_file())
+    writer, count, seconds, early, started = None, 0, 0.0, "", time.perf_counter()
+    progress = ProgressLine("predict", math.ceil(length * rate / every), 30.0)
     try:
         if (first := next(taken, None)) is None:
             raise DataError(f"images={what}: no frame can be read")
         with json_list(listed) as append:
-            for number, image in itertools.chain([first], taken):
+            height, width = first[2].shape[:2]
+            writer = _writer(target, rate / every, (width, height))
+            for number, seconds, image in itertools.chain([first], taken):
                 (found,) = detector(image, tile=shown.tile)
                 drawn = _drawn(detector, image, found, shown.score)
-                if writer is None:
-                    writer = _writer(target, rate / every, drawn.shape)
+                if drawn.shape[:2] != (height, width):  # OpenCV leaves out frames of another size
+                    drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
                 writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
                 rows = rows_of(number, target.stem, (found.boxes, found.scores, found.classes), categories)
-                append({**row, "seconds": round(number / rate, 3)} for row in rows)
+                append({**row, "seconds": round(seconds, 3)} for row in rows)
                 count += 1
                 progress.update(count, {"images/s": count / (time.perf_counter() - started)})
-        if count < WHOLE * total:
-            log.warning("%s: it ends early, after %d of %d frames; it may be damaged", what, number + 1, promised)
+        if seconds + max(every / rate, seconds / max(1, count - 1)) < WHOLE * length:  # the last frame is shown, too
+            early = f"images={what}: it ends early, after {seconds:.1f} of {length:.1f} seconds; it may be damaged"
     except KeyboardInterrupt:
         log.info("ended by Ctrl-C")
     finally:
@@ -134,10 +152,12 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
             writer.release()
     speed = count / (time.perf_counter() - started)
     log.info("%d frames, %.1f images/s; %s and %s are in %s", count, speed, target.name, listed.name, folder)
+    if early:
+        raise Unfinished(early)
 
 
-def _writer(target: Path, rate: float, shape: Sequence[int]) -> cv2.VideoWriter:
-    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, (shape[1], shape[0]))
+def _writer(target: Path, rate: float, size: Sequence[int]) -> cv2.VideoWriter:
+    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
         raise ConfigError(f"output={target.parent}: OpenCV can't write {target.name} here")
     return writer
@@ -168,8 +188,8 @@ def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> l
         raise DataError(f"watch={folder}: can't read the folder any more ({error.strerror})") from error
     ready = []
     for path in paths:
-        if path.suffix.lower() not in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES):
-            continue
+        if path.name.startswith(".") or path.suffix.lower() not in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES):
+            continue  # hidden: a phone writes a picture under such a name, and macOS something beside each
         try:
             about = path.stat()
         except OSError:  # it was moved away
@@ -184,8 +204,8 @@ def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> l
 def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks: int | None = None) -> None:
     """Predicts on the images of a folder as they appear, until Ctrl-C. Writes a picture of each, and detections.json.
 
-    An image is read when it did not change between two looks. One that can't be read is named and passed over. The
-    results of one that is written again replace the earlier ones.
+    An image is read when it did not change between two looks. One that can't be read, or whose picture can't be
+    written, is named and passed over. The results of one that is written again replace the earlier ones.
     looks: the number of looks, for tests; None is without end.
     """
     from detect.reporting import pictures
@@ -205,11 +225,11 @@ def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks:
                 number = numbers.setdefault(path, len(numbers) + 1)
                 try:
                     image = read_image(path)
+                    (found,) = detector(image, tile=shown.tile)
+                    pictures.save(folder / f"{path.name}.png", _drawn(detector, image, found, shown.score))
                 except (DataError, OSError) as error:
                     log.warning("%s: %s", printable(path.name), printable(error))
                     continue
-                (found,) = detector(image, tile=shown.tile)
-                pictures.save(folder / f"{path.name}.png", _drawn(detector, image, found, shown.score))
                 own = rows_of(number, path.name, (found.boxes, found.scores, found.classes), categories)
                 rows[path], unwritten = strict_json(own)[1:-1], True
                 rest = zip(found.names, found.scores, detector.shown(found, shown.score), strict=True)

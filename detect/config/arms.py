@@ -19,6 +19,11 @@ def problems(tree: Mapping[str, Any]) -> Iterator[str]:
             f"classify.schedule.patience={classify['schedule']['patience']}: {named} adds as many steps as stage 1 "
             "costs, and this cost is not known beforehand if stage 1 may stop early; legal is null"
         )
+    if arm["extra"] and tree.get("minutes") is not None:
+        yield (
+            f"minutes={tree['minutes']}: {named} adds as many steps as stage 1 costs, and minutes shares them out "
+            "already; legal is null, with schedule.steps"
+        )
     if arm["extra"] and quantize["enabled"] and not quantize["float_stage"]:
         yield f"quantize.float_stage=false: {named} adds steps to the float detector; legal is true"
     if arm["start"] == "generic" and str(tree["init"].get("_target_")).endswith(".NoWeights"):

@@ -42,8 +42,9 @@ MAX_DETECTIONS = (1, 10, MOST_DETECTIONS)
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = ("all", "small", "medium", "large")
-AT_ONCE = 50_000
-"""Detections that are scored at once, class by class: it bounds the memory of the evaluator, and changes no figure."""
+AT_ONCE, PAIRS_AT_ONCE = 50_000, 500_000
+"""Detections, and pairs of an image and a class, that are scored at once: they bound the memory of the evaluator, and
+change no figure."""
 Entry = TypeVar("Entry", Annotation, Result)
 
 
@@ -209,7 +210,7 @@ def _score(
     boxes = _by_category(truth["annotations"])
     parts = []
     with _without_garbage_collection():
-        for group in _groups([category["id"] for category in categories], counts):
+        for group in _groups([category["id"] for category in categories], counts, len(truth["images"])):
             here = [box for kind in group for box in boxes.get(kind, ())]
             parts.append(_evaluate(here, found(group), group, max_detections))
     precision = np.concatenate([part[0] for part in parts], axis=2)
@@ -240,13 +241,15 @@ def _score(
     )
 
 
-def _groups(categories: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:
-    """The categories in order, in groups with at most AT_ONCE detections, or of one category."""
-    group: list[int] = []
+def _groups(categories: Sequence[int], counts: Mapping[int, int], images: int) -> Iterator[list[int]]:
+    """The categories in order, in groups with at most AT_ONCE detections and PAIRS_AT_ONCE pairs with the images, or of
+    one category."""
+    group, detections = list[int](), 0
     for kind in categories:
-        if group and sum(counts.get(k, 0) for k in (*group, kind)) > AT_ONCE:
+        detections += counts.get(kind, 0)
+        if group and (detections > AT_ONCE or (len(group) + 1) * images > PAIRS_AT_ONCE):
             yield group
-            group = []
+            group, detections = [], counts.get(kind, 0)
         group.append(kind)
     yield group
 

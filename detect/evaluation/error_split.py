@@ -17,7 +17,8 @@ The figures equal those of the authors' program tidecv, with one difference: a c
 COCO. Like it, an image has at most 100 detections of all classes together.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ RECALLS = np.arange(101) / 100
 """The recalls of tidecv. COCO's are multiples of .01 that are rounded otherwise: for 20 boxes, a recall of .35 reaches
 the 36th of these and not that of COCO, so that AP50 may differ in the third digit."""
 HIT, WRONG, IGNORED = 1, 0, -1
+NOBODY = np.zeros(0, np.intp)
 
 
 @dataclass(frozen=True)
@@ -122,87 +124,97 @@ def error_split(examples: Sequence[Example], detections: Detections, classes: Se
     """Splits the errors of detections by image id on the images of a split. classes: names of 1..C."""
     errors = _gathered([_of_image(example, detections.get(example.id, NOTHING)) for example in examples])
     ap = _Ap(errors, len(classes))
-    everyone, all_boxes = np.ones(len(errors.kind), bool), np.ones(len(errors.missed), bool)
 
-    def gains(those: np.ndarray, boxes: np.ndarray) -> dict[str, float]:
-        return {kind: ap.gain(those & (errors.kind == k), boxes & (k == 5)) for k, kind in enumerate(KINDS)}
-
-    def counts(those: np.ndarray, boxes: np.ndarray) -> dict[str, int]:
-        found = {kind: int((those & (errors.kind == k)).sum()) for k, kind in enumerate(KINDS)}
-        return found | {"missed": int((boxes & errors.missed).sum())}
+    def split(those: np.ndarray, boxes: np.ndarray) -> tuple[dict[str, float], dict[str, int]]:
+        """Gains and counts of some detections and some boxes, which are places in the arrays of `errors`."""
+        of_kind = [those[errors.kind[those] == k] for k in range(len(KINDS) - 1)]
+        missed = boxes[errors.missed[boxes]]
+        gains = [*(ap.gain(part, NOBODY) for part in of_kind), ap.gain(NOBODY, missed)]
+        counts = [*map(len, of_kind), len(missed)]
+        return dict(zip(KINDS, gains, strict=True)), dict(zip(KINDS, counts, strict=True))
 
     of_size, boxes_of_size = (np.digitize(a, EDGES, right=True) for a in (errors.object_areas, errors.box_areas))
-    of_class, boxes_of_class = errors.object_classes, errors.box_classes
-    named = list(enumerate(classes, 1))
+    sizes = [split(np.flatnonzero(of_size == k), np.flatnonzero(boxes_of_size == k)) for k in range(len(SIZES))]
+    kinds = (_by_class(labels, len(classes)) for labels in (ap.object_classes, errors.box_classes))
+    named = dict(zip(classes, (split(*parts) for parts in zip(*kinds, strict=True)), strict=True))
+    gains, counts = split(np.arange(len(errors.kind)), np.arange(len(errors.missed)))
     return ErrorSplit(
         ap50=ap.mean(ap.base),
-        gains=gains(everyone, all_boxes),
-        counts=counts(everyone, all_boxes),
+        gains=gains,
+        counts=counts,
         false_positives=ap.without_false_positives(),
         false_negatives=ap.without_false_negatives(),
-        by_size={size: gains(of_size == k, boxes_of_size == k) for k, size in enumerate(SIZES)},
-        by_class={name: gains(of_class == k, boxes_of_class == k) for k, name in named},
-        counts_by_class={name: counts(of_class == k, boxes_of_class == k) for k, name in named},
+        by_size={size: gains for size, (gains, _) in zip(SIZES, sizes, strict=True)},
+        by_class={name: gains for name, (gains, _) in named.items()},
+        counts_by_class={name: counts for name, (_, counts) in named.items()},
     )
+
+
+def _by_class(classes: np.ndarray, count: int) -> list[np.ndarray]:
+    """The places of each of the classes 1..count in an array, in order."""
+    order = np.argsort(classes, kind="stable")
+    edges = np.searchsorted(classes[order], np.arange(1, count + 2))
+    return [order[first:last] for first, last in itertools.pairwise(edges)]
 
 
 class _Ap:
     """AP50 of each class with some errors corrected. Only classes that it touches are ranked again."""
 
     def __init__(self, errors: _Errors, classes: int):
-        self.errors = errors
-        # As in tidecv: of equal scores, errors come before hits in an AP with corrections, and images in order in AP50.
-        self.order = np.lexsort((errors.state == HIT, -errors.scores))
-        as_found = np.argsort(-errors.scores, kind="stable")
+        self.errors, self.hit, self.object_classes = errors, errors.state == HIT, errors.object_classes
         self.boxes = np.bincount(errors.box_classes, minlength=classes + 1)
-        shown = errors.state != IGNORED
-        every = range(1, classes + 1)
-        self.base = self._of_classes(every, errors.state == HIT, shown, errors.classes, self.boxes, as_found)
-        self.untouched = self._of_classes(every, errors.state == HIT, shown, errors.classes, self.boxes)
+        # As in tidecv: of equal scores, errors come before hits in an AP with corrections, and images in order in AP50.
+        order = np.lexsort((self.hit, -errors.scores))
+        self.rank = np.argsort(order)
+        as_found, self.ranked = (self._ranked(o, classes) for o in (np.argsort(-errors.scores, kind="stable"), order))
+        self.base, self.untouched = (self._of_classes(ranked, self.boxes) for ranked in (as_found, self.ranked))
 
     def mean(self, per_class: dict[int, float]) -> float | None:
         return float(np.mean(list(per_class.values()))) if per_class else None
 
     def gain(self, those: np.ndarray, boxes: np.ndarray) -> float:
-        """If the errors of some detections bool [n] are corrected, and missed boxes among `boxes` bool [m] removed."""
+        """If the errors of some detections are corrected, and some missed boxes removed. Both are given by places."""
         e = self.errors
-        boxes = boxes & e.missed
-        turned = those & e.corrected
-        classes = np.where(turned, e.object_classes, e.classes)
-        shown = np.where(those, turned, e.state != IGNORED)
+        turned = those[e.corrected[those]]
+        into = self.object_classes[turned]
+        corrected, removed = np.zeros((2, len(e.kind)), bool)
+        corrected[turned], removed[those] = True, True
         left = self.boxes - np.bincount(e.box_classes[boxes], minlength=len(self.boxes))
-        touched = {*e.classes[those].tolist(), *classes[turned].tolist(), *e.box_classes[boxes].tolist()}
-        after = self._of_classes(touched & self.base.keys(), (e.state == HIT) | turned, shown, classes, left)
-        return max(self._difference(after), 0.0)
+        touched = np.unique(np.concatenate([e.classes[those], into, e.box_classes[boxes]]))
+        ranked = {}
+        for k in touched[self.boxes[touched] > 0].tolist():
+            before = self.ranked[k]
+            members = np.concatenate([before[~removed[before]], turned[into == k]])
+            ranked[k] = members[np.argsort(self.rank[members])]
+        return max(self._difference(self._of_classes(ranked, left, corrected)), 0.0)
 
     def without_false_positives(self) -> float:
-        hit = self.errors.state == HIT
-        first = {k: (hit & (self.errors.classes == k)).sum() for k in self.base}
-        return self._difference({k: _ap(np.ones(n, bool), int(self.boxes[k])) for k, n in first.items()})
+        first = np.bincount(self.errors.classes[self.hit], minlength=len(self.boxes))
+        return self._difference({k: _ap(np.ones(first[k], bool), int(self.boxes[k])) for k in self.base})
 
     def without_false_negatives(self) -> float:
         e = self.errors
         left = np.bincount(e.box_classes[e.found], minlength=len(self.boxes))
-        return self._difference(self._of_classes(self.base, e.state == HIT, e.state != IGNORED, e.classes, left))
+        return self._difference(self._of_classes(self.ranked, left))
 
     def _difference(self, after: dict[int, float]) -> float:
         whole = [value for value in (self.untouched | after).values() if not np.isnan(value)]
         return float(np.mean(whole)) - float(np.mean(list(self.base.values()))) if whole else 0.0
 
+    def _ranked(self, order: np.ndarray, classes: int) -> dict[int, np.ndarray]:
+        """The places of the detections of each class that count, in an order of all."""
+        order = order[self.errors.state[order] != IGNORED]
+        return {k: order[places] for k, places in enumerate(_by_class(self.errors.classes[order], classes), 1)}
+
     def _of_classes(
-        self,
-        which: Iterable[int],
-        hits: np.ndarray,
-        shown: np.ndarray,
-        classes: np.ndarray,
-        boxes: np.ndarray,
-        order: np.ndarray | None = None,
+        self, ranked: Mapping[int, np.ndarray], boxes: np.ndarray, corrected: np.ndarray | None = None
     ) -> dict[int, float]:
-        """AP of the classes that have boxes in the ground truth; NaN if neither boxes nor detections are left."""
-        order = self.order if order is None else order
-        ranked = order[shown[order]]
-        kinds, right = classes[ranked], hits[ranked]
-        return {k: _ap(right[kinds == k], int(boxes[k])) for k in which if self.boxes[k]}
+        """AP of the classes that have boxes in the ground truth; NaN if neither boxes nor detections are left.
+
+        ranked: the places of the detections of each class, the best first. corrected: bool [n], hits besides.
+        """
+        hits = self.hit if corrected is None else self.hit | corrected
+        return {k: _ap(hits[places], int(boxes[k])) for k, places in ranked.items() if self.boxes[k]}
 
 
 def _ap(hits: np.ndarray, boxes: int) -> float:

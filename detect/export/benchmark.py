@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 
 from detect.data.dataset import Example
 from detect.data.image_file import read_image
+from detect.data.parallel import usable_cores
 from detect.detector import Detector
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, printable
 from detect.evaluation import agreement
 from detect.evaluation.coco import CocoEvaluator
 from detect.export import timing
@@ -21,13 +21,13 @@ from detect.export.options import LABELS
 from detect.export.timing import Model
 from detect.files import read_json, write_csv, write_json
 from detect.geometry.frame import Frame
-from detect.portable.packages import MODEL
+from detect.portable.packages import MODEL, READS, require
 from detect.runs import provenance
 from detect.runs.folder import DETECTOR, DETECTOR_JSON, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
 from detect.weights import checkpoint
 
 log = logging.getLogger("detect")
-FILES = {TFLITE_MODEL: "tflite", MODEL["onnx"]: "onnx", MODEL["openvino"]: "openvino"}
+FILES = (TFLITE_MODEL, *MODEL.values())
 SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".xml": "openvino"}
 NAMED = 24  # characters of a name on the console
 
@@ -35,14 +35,20 @@ NAMED = 24  # characters of a name on the console
 def find_models(run: Path | None, models: Sequence[Path]) -> dict[str, Model]:
     """The models by short names: the run and all exports in its folder, and those that are named besides.
 
-    Raises DataError if there is none.
+    An export in the folder that can't be opened is left out with a warning. Raises DataError if there is none.
     """
     found: dict[str, Model] = {}
     if run is not None:
         stages = [s for s in (DETECTOR, QUANTIZED) if checkpoint.exists(RunFolder(run).stage(s).best)]
         found |= {f"run ({stage})" if stages[1:] else "run": Model("run", run, stage) for stage in stages}
         for report in sorted(run.glob(f"*/{EXPORT}")):
-            found[report.parent.name] = recognised(report.parent)
+            try:
+                model = recognised(report.parent)
+                if model.kind in READS:
+                    require(model.kind, f"model={model.path}")
+                found[report.parent.name] = model
+            except ConfigError as error:
+                log.warning("%s is left out: %s", printable(report.parent.name), error)
     for path in models:
         name = path.name if path.is_dir() or path.parent.name in ("", ".") else f"{path.parent.name}/{path.name}"
         found[name if name not in found else str(path)] = recognised(path)
@@ -52,12 +58,13 @@ def find_models(run: Path | None, models: Sequence[Path]) -> dict[str, Model]:
 
 
 def recognised(path: Path) -> Model:
-    """The kind of a model, and its file. Raises ConfigError if there is none."""
-    if path.is_file() and path.suffix in SUFFIXES:
-        return Model(SUFFIXES[path.suffix], path, _stage(path.with_name(EXPORT)))
-    for name, kind in FILES.items():
-        if (path / name).is_file():
-            return Model(kind, path / name, _stage(path / EXPORT))
+    """The kind of a model, and its file, which may be renamed. Raises ConfigError if there is none."""
+    files = [path] if path.is_file() else sorted(path.glob("*"))
+    models = [file for file in files if file.suffix in SUFFIXES and file.is_file()]
+    models = [file for file in models if file.name in FILES] or models
+    if len(models) == 1:
+        (file,) = models
+        return Model(SUFFIXES[file.suffix], file, _stage(file.with_name(EXPORT)))
     if (path / "saved_model.pb").is_file():
         return Model("saved_model", path, _stage(path / EXPORT))
     if RunFolder(path).is_run:
@@ -108,7 +115,7 @@ def benchmark(
         )
         log.info("scored %s", name)
     image = read_image(examples[0].path) if examples else photographs()[0]
-    for count in dict.fromkeys((1, threads or os.cpu_count() or 1)):
+    for count in dict.fromkeys((1, threads or usable_cores())):
         for size in dict.fromkeys(tuple(row["size"]) for row in rows):
             alike = {row["name"]: models[row["name"]] for row in rows if tuple(row["size"]) == size}
             frame = np.rint(Frame(size, "stretch").fit(image)).astype(np.uint8)

@@ -129,13 +129,14 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     reference = package.build(in_float.model, settings, plain)
     file = reference if options == plain else package.build(architecture.model, settings, options, training)
     report = package.report(file, reference, architecture.model, settings, options, real, cfg.timings)
+    judge(cfg, package.unfit(report["targets"], cfg.target))  # before the long work of scoring
     report["parity"]["source"] = source
     with tempfile.TemporaryDirectory() as place:
         new = Path(place)
         (new / TFLITE_MODEL).write_bytes(file.content)
         report["scores"] = comparison.score(cfg, dataset, Detector.load(place), architecture)
         unequal = (package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
-        judge(cfg, package.unfit(report["targets"], cfg.target), *unequal)
+        judge(cfg, *unequal)
         np.savetxt(new / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
         put(new, folder)
     report["options"]["class_agnostic"] = cfg.class_agnostic

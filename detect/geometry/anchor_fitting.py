@@ -1,5 +1,6 @@
 """SSD anchors for a data set: the scales and aspect ratios of each feature map, from the boxes of the data set."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,4 +44,9 @@ def fit_layout(
 
 
 def _anchor(side: float, ratio: float, size: tuple[int, int]) -> tuple[float, float]:
-    return round(min(side / min(size), 1.0), 3), round(float(ratio), 2)
+    return _rounded(min(side / min(size), 1.0), 3), _rounded(float(ratio), 2)
+
+
+def _rounded(value: float, decimals: int) -> float:
+    """With so many decimals, or with two digits that count, if that is more: of tiny and of thin boxes, too."""
+    return round(value, max(decimals, 1 - math.floor(math.log10(value))))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detect.config.legal_values import Values, demand
+from detect.config.legal_values import Values, demand, number
 from detect.errors import ConfigError
 from detect.geometry.anchor_fitting import fit_layout
 from detect.geometry.boxes import area
@@ -68,7 +68,7 @@ class SSDAnchors:
         min_scale: float = 0.2,
         max_scale: float = 0.95,
         aspect_ratios: Sequence[float] | Sequence[Sequence[float]] = (1.0, 2.0, 0.5, 3.0, 0.3333),
-        interpolated_scale_ratio: float | None = 1.0,
+        interpolated_scale_ratio: Annotated[float, number(0)] | None = 1.0,
         reduce_lowest: bool = True,
         lowest_scale: float = 0.1,
         scales: Sequence[float] | None = None,
@@ -162,9 +162,9 @@ class GridAnchors:
         self,
         scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        base: float = 256.0,
+        base: Annotated[float, number(0, above=True)] = 256.0,
         offset: Annotated[Sequence[float], Values("y", "x")] = (0.0, 0.0),
-        stride: float | None = None,
+        stride: Annotated[float, number(0, above=True)] | None = None,
     ):
         for name, given in (("scales", scales), ("aspect_ratios", aspect_ratios)):
             if not given or min(given) <= 0:
@@ -194,7 +194,7 @@ class GridAnchors:
         The middle is the geometric one, of the scales' ends and of the sides' 5% and 95% quantiles.
         """
         ends = np.quantile(np.sqrt(area(boxes)), [0.05, 0.95])
-        base = round(float(np.sqrt(ends.prod() / (min(self.scales) * max(self.scales)))), 1)
+        base = max(round(float(np.sqrt(ends.prod() / (min(self.scales) * max(self.scales)))), 1), 0.1)
         return {"base": base}, GridAnchors(self.scales, self.aspect_ratios, base, self.offset, self.stride)
 
 

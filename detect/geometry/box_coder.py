@@ -6,13 +6,14 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from detect.config.legal_values import Values
+from detect.config.legal_values import Values, number
 
 EPSILON = 1e-8  # pixels, added to the sides before a division and a logarithm (official.vision.ops.box_ops)
 LARGEST = math.log(1000.0 / 16)  # of log h'/h and log w'/w in `BoxCoder.decode`
 
 
-Scales = Annotated[Sequence[float], Values("dy", "dx", "log h", "log w")]
+Factor = Annotated[float, number(0, above=True)]
+Scales = Annotated[Sequence[Factor], Values("dy", "dx", "log h", "log w")]
 
 
 class BoxCoder:
@@ -53,7 +54,7 @@ class DistanceCoder:
     scales: factors of the four; None: 1.
     """
 
-    def __init__(self, scales: Sequence[float] | None = None):
+    def __init__(self, scales: Sequence[Factor] | None = None):
         self.scales = list(scales or (1.0,) * 4)
 
     def encode(self, boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:

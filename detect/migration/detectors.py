@@ -8,6 +8,7 @@ from detect.migration.message import Message
 from detect.migration.translation import Translation, initializer
 
 LOSSES = "detect.modeling.losses"
+NO_LIMIT = 1_000_000  # anchors: more than a frame has
 
 
 def detector(model: Message, into: Translation) -> None:
@@ -163,9 +164,9 @@ def miner(loss: Message, into: Translation) -> dict[str, Any]:
     ratio = given.whole("max_negatives_per_positive", 0)
     if ratio <= 0:
         raise given.missing("max_negatives_per_positive", "hard examples without a limit of negatives")
-    iou = given.number("iou_threshold", 0.7)
+    iou, most = given.number("iou_threshold", 0.7), given.whole("num_hard_examples", 64)
     return {
-        "candidates": given.whole("num_hard_examples", 64),
+        "candidates": most if most > 0 else NO_LIMIT,
         "nms_iou": iou if iou < 1 else None,
         "negatives_per_positive": float(ratio),
         "min_negatives": given.whole("min_negatives_per_image", 0),

@@ -3,8 +3,10 @@
 import itertools
 import math
 import os
+from pathlib import Path
 from typing import Any
 
+from detect.data.folder import split_of
 from detect.migration.message import Message
 from detect.migration.translation import Translation
 
@@ -240,10 +242,10 @@ def weights(train: Message, into: Translation) -> None:
 
 def data(pipeline: Message, into: Translation) -> None:
     """Sets the data set: the folder that holds the TFRecord files and the label map."""
-    readers = [pipeline.message("train_input_reader"), *pipeline.messages("eval_input_reader")]
-    readers += pipeline.messages("train_input_config") + pipeline.messages("eval_input_config")
+    train = [pipeline.message("train_input_reader"), *pipeline.messages("train_input_config")]
+    evaluation = pipeline.messages("eval_input_reader") + pipeline.messages("eval_input_config")
     paths = []
-    for reader in readers:
+    for role, reader in [*zip(itertools.repeat("train"), train), *zip(itertools.repeat("eval"), evaluation)]:
         if not reader.given:
             continue
         for name in ("load_instance_masks", "load_context_features", "load_multiclass_scores", "load_dense_pose"):
@@ -255,6 +257,9 @@ def data(pipeline: Message, into: Translation) -> None:
         reader.ignore("max_number_of_boxes", "use_display_name", "include_source_id", "num_keypoints", "input_type")
         files = reader.message("tf_record_input_reader").texts("input_path")
         paths += [*files, *filter(None, [reader.text("label_map_path")])]
+        for file in [file for file in files if PLACEHOLDER not in file]:
+            if (split_of(Path(file)) in ("val", "test")) != (role == "eval"):
+                into.differ(f"{file}: its name does not tell that it is for {role}, and it decides; rename the file")
     into.choices["dataset"] = "tfrecord"
     if not paths or any(PLACEHOLDER in path for path in paths):
         into.values["dataset"] = {"root": "???"}
@@ -262,12 +267,13 @@ def data(pipeline: Message, into: Translation) -> None:
             "dataset.root: the file names no folder; give dataset.root=FOLDER with TFRecord files and label map"
         )
         return
-    folders = [os.path.dirname(path) or "." for path in paths]
+    folders = [os.path.dirname(path) for path in paths]
     absolute = {os.path.isabs(folder) for folder in folders}
-    root = os.path.commonpath(folders) if len(absolute) == 1 else ""
-    if root in ("", "/"):
+    root = os.path.commonpath(folders) if len(absolute) == 1 else "/"
+    if root == "/" or (not root and any(folder.startswith("..") for folder in folders)):
         into.values["dataset"] = {"root": "???"}
         into.differ("dataset.root: the paths have no common folder; put TFRecord files and label map below one folder")
         return
+    root = root or "."
     into.values["dataset"] = {"root": root}
     into.differ(f"the data: every TFRecord file below {root} is read, and its name tells the split (train, val, test)")

@@ -12,6 +12,7 @@ from detect.modeling.interface import ClassificationLoss, LocalizationLoss, Tens
 Background = Literal["ignored", "zero", "one"]
 Prior = Annotated[float, number(1e-6, 0.999999)]
 EPSILON = 1e-7  # square pixels, added to areas (torchvision)
+LEAST_WRONG = 1e-7  # of a focal loss with a root
 
 
 def centred_scores(logits: Tensor) -> Tensor:
@@ -118,7 +119,9 @@ class FocalClassification:
         probabilities, positive = tf.sigmoid(logits), targets > 0
         wrong = 1.0 - tf.where(positive, probabilities, 1.0 - probabilities)
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
-        if self.gamma:  # the gradient of 0**0 is not finite
+        if 0 < self.gamma < 1:  # the gradient of a root at 0 is not finite
+            wrong = tf.maximum(wrong, LEAST_WRONG)
+        if self.gamma:  # nor is that of 0**0
             entropy = wrong**self.gamma * entropy
         if self.alpha is not None:
             entropy *= tf.where(positive, self.alpha, 1.0 - self.alpha)

@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 import tensorflow as tf
 
-from detect.config.legal_values import Share, whole
+from detect.config.legal_values import Count, Share, number, whole
 
 
 class HardExampleMiner:
@@ -22,10 +22,10 @@ class HardExampleMiner:
 
     def __init__(
         self,
-        candidates: int = 3000,
-        nms_iou: float | None = 0.99,
-        negatives_per_positive: float = 3.0,
-        min_negatives: int = 3,
+        candidates: Count = 3000,
+        nms_iou: Share | None = 0.99,
+        negatives_per_positive: Annotated[float, number(0)] = 3.0,
+        min_negatives: Annotated[int, whole(0)] = 3,
     ):
         self.candidates, self.nms_iou = candidates, nms_iou
         self.negatives_per_positive, self.min_negatives = negatives_per_positive, min_negatives

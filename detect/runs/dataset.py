@@ -1,7 +1,6 @@
 """Reads, checks and cleans the data set of a run, and applies `limit`."""
 
 import logging
-import os
 from collections.abc import Callable
 
 from hydra.errors import InstantiationException
@@ -10,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.examples import Examples
+from detect.data.parallel import usable_cores
 from detect.data.subset import limit
 from detect.data.text import printable
 from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
@@ -137,5 +137,5 @@ def selection_split(dataset: DetectionDataset | ClassificationDataset) -> str:
 
 
 def threads(cfg: DictConfig) -> int:
-    """Worker threads of the input pipeline: `threads`, or the number of cores."""
-    return cfg.threads or os.cpu_count() or 1
+    """Worker threads of the input pipeline: `threads`, or the number of usable cores."""
+    return cfg.threads or usable_cores()

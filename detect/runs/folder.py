@@ -18,6 +18,7 @@ The results of the last stage are in the run folder itself.
 import datetime
 import logging
 import os
+import shlex
 import socket
 import time
 from collections.abc import Mapping
@@ -47,6 +48,9 @@ EXPORT, MEASURED = "export.json", "measured.json"
 
 CLASSIFY, DETECTOR, QUANTIZED = STAGES = ("classify", "detector", "quantized")
 """The stages, in the order in which they are trained."""
+
+SCHEDULES = {CLASSIFY: "classify.schedule", DETECTOR: "schedule", QUANTIZED: "quantize.schedule"}
+"""The schedule of each stage in the configuration."""
 
 THRESHOLDS = "thresholds.json"
 """Beside the scores of a stage: the scores from which its detections are shown."""
@@ -183,6 +187,11 @@ class RunFolder:
         numbered = zip(dataset.category_ids or (), dataset.classes, strict=True)
         write_json(self.classes, [{"id": number, "name": name} for number, name in numbered], indent=None)
         write_json(self.data, data_record.record(dataset), indent=None)
+
+    def continuation(self, by_command: bool) -> str:
+        """What continues the run: a command, or the call of Python that started it."""
+        command = shlex.join(["detect", "train", f"resume={self.path}"])
+        return command if by_command else f"the same call of Python, with the folder {self.path}"
 
     def save_command(self, command: Command) -> None:
         """Writes the files that `resume=RUN` reads."""

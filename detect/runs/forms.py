@@ -14,10 +14,10 @@ from detect.files import read_json
 
 Form = str | Mapping[str, "Form"] | list["Form"] | tuple["Form", ...]
 
-LARGEST = 1e15  # of a number, whatever it counts
+LARGEST = 1e15  # of what is counted or measured; a loss and a number of operations may be larger
 LONGEST = 10_000  # characters of a text
 FORMS: dict[str, Callable[[Any], bool]] = {
-    "number": lambda v: type(v) in (int, float) and math.isfinite(v) and abs(v) <= LARGEST,
+    "number": lambda v: type(v) in (int, float) and math.isfinite(v),
     "amount": lambda v: type(v) in (int, float) and 0 <= v <= LARGEST,
     "count": lambda v: type(v) is int and 0 <= v <= LARGEST,
     "text": lambda v: type(v) is str and len(v) <= LONGEST,

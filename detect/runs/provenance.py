@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from detect.data.parallel import usable_cores
 from detect.errors import DISTRIBUTION
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -97,7 +98,7 @@ def host() -> Host:
     """Processor, usable cores, memory in GB, NVIDIA devices and system of this machine."""
     return {
         "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "memory_gb": memory_gb(),
         "gpus": gpu_models(),
         "system": platform.platform(),

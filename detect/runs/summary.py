@@ -35,7 +35,7 @@ def write_summary(
         return
     cfg = run.cfg
     content: dict[str, object] = {
-        "name": cfg.name,
+        "name": str(cfg.name),
         "study": cfg.study,
         "arm": cfg.arm.name,
         "fraction": fraction(cfg),
@@ -47,7 +47,7 @@ def write_summary(
         **outcome,
         "schedule": schedule,
         **more,
-        "dataset": {"name": run.dataset.name, "fingerprint": run.dataset.fingerprint(), **outline(run.dataset)},
+        "dataset": {"name": str(run.dataset.name), "fingerprint": run.dataset.fingerprint(), **outline(run.dataset)},
         **run.provenance,
         **({"extended": changes} if (changes := run.folder.changes()) else {}),
     }

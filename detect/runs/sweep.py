@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from detect import files
 from detect.config.grammar import quoted
+from detect.data.parallel import usable_cores
 from detect.errors import ConfigError, InUse, UserError, to_install
 from detect.files import write_text
 from detect.runs.folder import FAILED, RunFolder
@@ -75,7 +76,7 @@ def threads_of_a_cell(cfg: DictConfig) -> int | None:
 
     The number of threads changes the last bits of a sum, so it becomes part of the cell's configuration.
     """
-    launcher, cores = cfg.hydra.launcher, os.cpu_count() or 1
+    launcher, cores = cfg.hydra.launcher, usable_cores()
     if cfg.get("threads", 0) is not None:
         return None
     if "n_jobs" in launcher:

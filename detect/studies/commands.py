@@ -5,7 +5,9 @@ import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from detect.config.fingerprint import UNFINGERPRINTED
 from detect.errors import DataError
 from detect.studies.cells import Cell
 from detect.studies.records import FinishedRun
@@ -17,14 +19,20 @@ PLACE = re.compile(r"""(?:^|(?<=[\s=:,(\[{'"]))/(?:[^/\s,\]}'"]+/)*([^/\s,\]}'"]
 NUMBER = re.compile(r"(?:^|(?<=[\[{(,: ]))[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?=$|[\]}),])")
 """A number that is a whole value, or an item of a list or mapping."""
 
-QUOTED = re.compile(r"='([\w./+-]+)'$")
-"""A value with quotes of Hydra that it does not need."""
+QUOTED = re.compile(r"='(?!(?:[-+.\d].*|inf|nan|null|true|false)'$)([\w./+-]+)'$", re.IGNORECASE)
+"""A value with quotes of Hydra that it does not need: it is no number, truth or null."""
 
 SEED = "SEED"
 """In place of the seed in a path."""
 
-OWN = ("seed", "arm", "study", "limit.fraction", "schedule.steps", "resume", "threads", "decode", "dataset.root")
-"""Overrides that do not make a variant: they define the cell itself, or do not change a result."""
+OWN = ("seed", "arm", "study", "limit.fraction", "schedule.steps", "threads")
+"""Overrides that define the cell itself, or that do not change a result."""
+
+PLACES = ("dataset.root", "dataset.roots", "classify.dataset.root")
+"""Overrides that name a place of this machine."""
+
+FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
+"""Options of the command line before a folder of configurations."""
 
 
 def command(run: FinishedRun) -> str:
@@ -34,7 +42,7 @@ def command(run: FinishedRun) -> str:
 
 
 def portable(word: str) -> str:
-    """`dataset.root='/data/bccd'` as `dataset.root=bccd`."""
+    """`dataset.root='/data/bccd'` as `dataset.root=bccd`. A text that reads as a number keeps its quotes."""
     return QUOTED.sub(r"=\1", PLACE.sub(r"\1", ONE_PLACE.sub(r"\1\2\3\2", word)))
 
 
@@ -42,7 +50,7 @@ def portable(word: str) -> str:
 class Member:
     """A run of a cell. cell: without a variant. place: its folder, for messages.
 
-    settings: its overrides without those of OWN, and its name. A path is whole, or shortened in rows of a CSV.
+    settings: its overrides that may make a variant, and its name. A path is whole, or shortened in rows of a CSV.
     """
 
     cell: Cell
@@ -65,9 +73,15 @@ def member(run: FinishedRun) -> Member:
 
 def settings(overrides: Sequence[str], name: str) -> dict[str, str]:
     """The overrides that may distinguish runs of one cell, and the name."""
-    pairs = (QUOTED.sub(r"=\1", word).lstrip("+~").partition("=") for word in overrides if not word.startswith("-"))
-    kept = {key: _one_form(value) for key, _, value in pairs if key not in OWN and not key.startswith("hydra.")}
-    return kept | {"name": name}
+    words = [w for before, w in zip(["", *overrides], overrides, strict=False) if before not in FOLDERS and w[0] != "-"]
+    pairs = (QUOTED.sub(r"=\1", word).lstrip("+~").partition("=") for word in words)
+    return {key: _one_form(value) for key, _, value in pairs if not _without_effect(key)} | {"name": name}
+
+
+def _without_effect(key: str) -> bool:
+    """Whether an override makes no variant. Those of `rates` do: they change the rate of the schedule."""
+    globs = [*OWN, *PLACES, "hydra.*", *(glob for glob in UNFINGERPRINTED if glob not in ("name", "rates.*"))]
+    return any(fnmatchcase(key, glob) for glob in globs)
 
 
 def _one_form(value: str) -> str:

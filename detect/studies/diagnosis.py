@@ -103,6 +103,8 @@ def diagnose(folder: Path) -> Diagnosis:
     if stage is None:
         raise DataError(f"run={folder}: its detector is not trained yet; there is no {DETECTOR}/metrics.jsonl")
     rows, cfg = read_rows(stage.metrics), plain(run.saved_config())
+    if stage.name == QUANTIZED:  # of a run that trains nothing else
+        cfg |= {"schedule": (cfg.get("quantize") or {}).get("schedule")}
     check(cfg, forms.CONFIG, run.config)
     ledger = read(stage.ledger, forms.LEDGER) if stage.ledger.exists() else {}
     trained = [row for row in rows if row["kind"] == "train"]

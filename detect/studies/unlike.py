@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
+from detect.config.check import is_open
 from detect.config.fingerprint import ABSENT, changes
 from detect.errors import ConfigError
 from detect.runs.folder import RunFolder
 from detect.studies.cells import Cell
-from detect.studies.commands import OWN, seedless
+from detect.studies.commands import OWN, PLACES, seedless
 from detect.studies.records import FinishedRun
 
 SEED_LINE = "seed:"
-OF_EACH = (*OWN, "dataset.*root", "classify.dataset.root", "distribute.*")
+OF_EACH = (*OWN, *PLACES, "dataset.*root")
 """Globs of keys that may differ between the runs of a cell."""
 
 
@@ -29,7 +30,8 @@ def warnings(runs: Sequence[FinishedRun], cells: Sequence[Cell]) -> Iterator[str
         if not lines or not before_it or _alike(before_it, lines):
             continue
         for key, (before, after) in _changes(RunFolder(other.folder), RunFolder(run.folder)).items():
-            usual = ABSENT in (before, after) or any(fnmatchcase(key, glob) for glob in OF_EACH)
+            other_version = ABSENT in (before, after) and not is_open(key)
+            usual = other_version or any(fnmatchcase(key, glob) for glob in OF_EACH)
             follows = seedless(str(before), other.seed) == seedless(str(after), run.seed)
             copies = (str(before), str(after)) == (str(other.seed), str(run.seed))
             if not (usual or follows or copies or (cell, key) in told):

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,17 +25,15 @@ from detect.modeling.precision import computing_in
 from detect.quantization.rewrite import fake_quant
 from detect.runs import forms
 from detect.runs.dataset import selection_split
-from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, SCHEDULES, RunFolder
 from detect.runs.start import Run
 from detect.training import build
 from detect.training.trainer import Trainer
 
 log = logging.getLogger("detect")
 
-NODES = {CLASSIFY: "classify.schedule", DETECTOR: "schedule", QUANTIZED: "quantize.schedule"}
-"""The schedule of each stage in the configuration."""
 COUNTED = ("evaluate_every", "checkpoint_every", "warmup")
-UNTIMED_STEPS, TIMED_STEPS, LEAST_STEPS, PATIENCE = 2, 6, 50, 3
+UNTIMED_STEPS, TIMED_STEPS, MOST_TIMES, SETTLED, LEAST_STEPS, PATIENCE = 2, 6, 6, 0.9, 50, 3
 
 
 def fitted(run: Run) -> Run:
@@ -49,7 +47,7 @@ def fitted(run: Run) -> Run:
     stages = [CLASSIFY] * bool(cfg.classify.enabled)
     stages += [DETECTOR] * bool(not cfg.quantize.enabled or cfg.quantize.float_stage)
     stages += [QUANTIZED] * bool(cfg.quantize.enabled)
-    configured = {stage: int(OmegaConf.select(cfg, NODES[stage]).steps) for stage in stages}
+    configured = {stage: int(OmegaConf.select(cfg, SCHEDULES[stage]).steps) for stage in stages}
     file = run.folder.shared_budget
     found = forms.read(file, forms.BUDGET) if file.is_file() else None
     replicas = build.replicas(run)
@@ -62,7 +60,7 @@ def fitted(run: Run) -> Run:
                 new.write_text(json.dumps(saved))
     else:
         replicas.agree("the budget", (found or saved)["steps"])
-    return replace(run, cfg=scaled(cfg, _kept(saved, configured)))
+    return replace(run, cfg=scaled(cfg, saved))
 
 
 def configuration(run: RunFolder) -> DictConfig:
@@ -70,27 +68,24 @@ def configuration(run: RunFolder) -> DictConfig:
     cfg, file = run.saved_config(), run.shared_budget
     if not file.is_file():
         return cfg
-    saved = forms.read(file, forms.BUDGET)
-    return scaled(
-        cfg, _kept(saved, {stage: OmegaConf.select(cfg, f"{NODES[stage]}.steps") for stage in saved["steps"]})
-    )
+    return scaled(cfg, forms.read(file, forms.BUDGET))
 
 
-def _kept(saved: Mapping[str, Any], configured: Mapping[str, int]) -> dict[str, int]:
-    """The saved steps of each stage. A stage that was extended by name (resume=RUN schedule.steps=N) is left out."""
-    return {s: int(n) for s, n in saved["steps"].items() if configured.get(s) == saved["configured"].get(s)}
+def scaled(cfg: DictConfig, saved: Mapping[str, Any]) -> DictConfig:
+    """The configuration with the saved steps of each stage; evaluations, saves and warm-up move with them.
 
-
-def scaled(cfg: DictConfig, steps: Mapping[str, int]) -> DictConfig:
-    """The configuration with these steps of each stage; evaluations, saves and warm-up move with them."""
+    A stage that was extended by name (resume=RUN schedule.steps=N) has the steps of that.
+    """
     cfg = cfg.copy()
-    for stage, number in steps.items():
-        schedule = OmegaConf.select(cfg, NODES[stage])
+    for stage, number in saved["steps"].items():
+        schedule = OmegaConf.select(cfg, SCHEDULES[stage])
+        configured = saved["configured"].get(stage) or schedule.steps
         for key in COUNTED:
             if schedule[key]:  # a warm-up of null suits the steps anyway
                 # Rounded up: rounded down, there would be one more score, a few steps before that of the end.
-                schedule[key] = -(-schedule[key] * number // schedule.steps)
-        schedule.steps = number
+                schedule[key] = -(-schedule[key] * int(number) // configured)
+        if schedule.steps == configured:
+            schedule.steps = int(number)
         if stage == DETECTOR and schedule.patience is None:
             schedule.patience = PATIENCE
     return cfg
@@ -99,7 +94,7 @@ def scaled(cfg: DictConfig, steps: Mapping[str, int]) -> DictConfig:
 def _by_epochs(run: Run, stages: Sequence[str]) -> dict[str, int]:
     """The steps of the detector; of its fake-quantised twin, if the run trains nothing else of it."""
     stage = DETECTOR if DETECTOR in stages else QUANTIZED
-    schedule, images = OmegaConf.select(run.cfg, NODES[stage]), len(run.dataset.splits["train"])
+    schedule, images = OmegaConf.select(run.cfg, SCHEDULES[stage]), len(run.dataset.splits["train"])
     steps = max(1, math.ceil(run.cfg.epochs * images / (schedule.batch_size * schedule.accumulate)))
     log.info("epochs=%s of %d images: %d steps of the stage %s", run.cfg.epochs, images, steps, stage)
     return {stage: steps}
@@ -125,9 +120,12 @@ def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
 
 
 def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
-    """The mean duration of a training step of a stage with its input, after some steps for tracing and warm-up."""
+    """The duration of a training step of a stage with its input, when it has settled: `settled` of the mean of `steps`.
+
+    The first steps are slower: they are traced, and the input reads its first images and fills its buffers beside them.
+    """
     cfg, replicas = run.cfg, build.replicas(run)
-    schedule = build.instantiate(OmegaConf.select(cfg, NODES[stage]))
+    schedule = build.instantiate(OmegaConf.select(cfg, SCHEDULES[stage]))
     with replicas.strategy.scope(), computing_in("float32" if stage == QUANTIZED else cfg.precision):
         if stage == CLASSIFY:
             pictures = build.stage_1_dataset(run)
@@ -143,10 +141,26 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
     replicas.prepare(architecture)
     trainer = Trainer(architecture, schedule, stream, replicas)
     trainer.train(UNTIMED_STEPS)
-    start = time.perf_counter()
-    trainer.train(steps)
+
+    def mean() -> float:
+        start = time.perf_counter()
+        trainer.train(steps)
+        return (time.perf_counter() - start) / steps
+
+    found = settled(mean)
     tf_keras.backend.clear_session()
-    return (time.perf_counter() - start) / steps
+    return found
+
+
+def settled(measure: Callable[[], float]) -> float:
+    """The least of several measurements of a time: it is measured until a value is not below SETTLED of the one before,
+    MOST_TIMES at most."""
+    found = [measure()]
+    while len(found) < MOST_TIMES:
+        found.append(measure())
+        if found[-1] >= SETTLED * found[-2]:
+            break
+    return min(found)
 
 
 def _seconds_of_scores(run: Run, stages: Sequence[str]) -> float:
@@ -154,7 +168,7 @@ def _seconds_of_scores(run: Run, stages: Sequence[str]) -> float:
 
     The scorings of stage 1 are not counted.
     """
-    schedules: list[Any] = [build.instantiate(OmegaConf.select(run.cfg, NODES[stage])) for stage in stages]
+    schedules: list[Any] = [build.instantiate(OmegaConf.select(run.cfg, SCHEDULES[stage])) for stage in stages]
     with computing_in(run.cfg.precision):
         detector: Detector = build.detector(run.cfg, run.dataset.num_classes)
     detect, images = build.replicas(run).inference(detector.detect), schedules[0].scored_images

@@ -104,9 +104,7 @@ class Evaluation(Hook, ABC):
             fit.save_best()
 
     def _evaluate(self, fit: Fit) -> None:
-        with fit.trainer.averaged_weights():
-            if fit.schedule.reestimate_batch_norm:
-                fit.trainer.reestimate_batch_norm(fit.schedule.reestimate_batch_norm)
+        with fit.trainer.averaged_weights(), fit.trainer.measured_statistics(fit.schedule.reestimate_batch_norm):
             value = self.score(fit)
             if value is None:
                 return

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from detect.errors import ConfigError, UserError
 from detect.reporting.logger import RunLogger
+from detect.runs.folder import SCHEDULES, RunFolder
 from detect.runs.signals import STOPPING, handled
 from detect.runs.stage_folder import StageFolder
 from detect.training.saved_states import SavedStates
@@ -209,7 +210,8 @@ class Fit:
         log.warning("signal %s: saving after this step", signal.Signals(number).name)
 
     def _interrupt(self) -> NoReturn:
-        go_on = f"detect train resume={self.folder.shared.parent}"
+        run = RunFolder(self.folder.shared.parent)
+        go_on = run.continuation(by_command=run.hydra.is_dir())
         log.warning("stopped at step %d, all is saved; continue with: %s", self.step, go_on)
         raise Interrupted
 
@@ -239,9 +241,10 @@ class Fit:
             np.savez_compressed(path, **error.batch)  # type: ignore[arg-type]  # its stub lets names be `allow_pickle`
             indices = np.concatenate(self.trainer.replicas.gather(error.batch["index"]))
             images = ", ".join(self.image_name(int(i)) for i in indices if i >= 0)
+            key = SCHEDULES.get(self.folder.name, "schedule")
             raise UserError(
                 f"{error}. The batch is in {path}; its images: {images}. The state before it is in {self.folder.last}. "
-                "Lower schedule.rate or schedule.clip_norm, or look at these images with `detect inspect`."
+                f"Lower {key}.rate or {key}.clip_norm, or look at these images with `detect inspect`."
             ) from error
 
     def _figures(self) -> Mapping[str, float]:

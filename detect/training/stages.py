@@ -23,7 +23,7 @@ from detect.reporting import pictures, scores
 from detect.reporting.logger import RunLogger
 from detect.runs import disk
 from detect.runs.dataset import selection_split, threads
-from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, SCHEDULES, RunFolder
 from detect.runs.stage_folder import StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, tell, write_summary
@@ -117,7 +117,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     with replicas.strategy.scope(), computing_in(cfg.precision):
         classifier = build.classifier(cfg, dataset.num_classes)
     initialise(classifier, weights, cfg, folder)
-    schedule.prepare(classifier)
+    schedule.prepare(classifier, SCHEDULES[CLASSIFY])
     replicas.prepare(classifier)
     split, detect = selection_split(dataset), replicas.inference(classifier.detect)
     evaluator = ClassificationEvaluator(
@@ -204,7 +204,7 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
             "quantize.spec.ranges=calibrated: the network has random weights, so its ranges would fit nothing; give "
             "init=FILE, or quantize.float_stage=true, or moving_average or learned ranges"
         )
-    schedule.prepare(detector)
+    schedule.prepare(detector, SCHEDULES[QUANTIZED])
     replicas.prepare(detector)
     with replicas.strategy.scope():
         detector.adopt(fake_quant(detector.model, spec))

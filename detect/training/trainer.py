@@ -280,8 +280,22 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             for variable, value in zip(variables, current, strict=True):
                 variable.assign(value)
 
-    def reestimate_batch_norm(self, batches: int) -> None:
-        """Replaces batch norm's moving statistics by their mean over `batches` training batches."""
+    @contextlib.contextmanager
+    def measured_statistics(self, batches: int) -> Iterator[None]:
+        """Inside this context, batch norm's moving statistics are their mean over `batches` training batches.
+
+        With 0 batches, they stay those of training. After it all is as before, also the ranges of fake quantisation.
+        """
+        variables = self.architecture.model.non_trainable_variables if batches else []
+        current = [variable.numpy() for variable in variables]
+        try:
+            self._measure_statistics(batches)
+            yield
+        finally:
+            for variable, value in zip(variables, current, strict=True):
+                variable.assign(value)
+
+    def _measure_statistics(self, batches: int) -> None:
         norms = [layer for layer in self.architecture.model.layers if hasattr(layer, "moving_variance")]
         norms = [layer for layer in norms if layer.trainable]
         decays = [layer.momentum for layer in norms]

@@ -139,6 +139,9 @@ def test_what_is_no_pair_of_scored_detectors_is_refused(tmp_path):
     b = run(tmp_path / "b", ALL)
     with pytest.raises(ConfigError, match=rf"compare: {b} is given twice"):
         call("compare", f"runs=[{a},{b},{b}]")
+    (tmp_path / "latest").symlink_to(a)
+    with pytest.raises(ConfigError, match=r"compare: .*latest is given twice|compare: .*a is given twice"):
+        call("compare", f"runs=[{a},{tmp_path}/latest]")
     with pytest.raises(ConfigError, match="does not exist"):
         call("compare", f"runs=[{a},{tmp_path}/none]")
     with pytest.raises(DataError, match=r"no scores on val: make them with detect evaluate run=.*split=val"):

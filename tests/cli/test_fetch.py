@@ -43,7 +43,7 @@ def test_a_name_of_ones_own_catalogue_is_fetched(own, tmp_path):
     lines = done.stdout.splitlines()
     command = "detect train dataset.root=DIR backbone=mobilenet_v1 backbone.depth_multiplier=0.25 init=my_net"
     assert str(folder) in lines and any("net.ckpt.index" in line for line in lines)
-    assert lines[-1].strip() == command
+    assert lines[-1].strip() == f"{command} init.cache={tmp_path}"
     assert list(checkpoint.read(folder)) == ["MobilenetV1/Conv2d_0/weights"]
 
 

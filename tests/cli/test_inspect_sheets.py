@@ -1,12 +1,14 @@
 """The contact sheets of `detect inspect` say which file each picture is of, and which class."""
 
+import csv
+
 import cv2
 import numpy as np
 import pytest
 
 from detect.cli import inspect
 from detect.data.dataset import ClassificationDataset, CropExample
-from detect.errors import ConfigError
+from detect.errors import ConfigError, DataError
 from tests.cli.conftest import call, picture
 
 
@@ -51,3 +53,30 @@ def test_images_carry_their_file(tmp_path, sheets):
     call("inspect", "only=data", "dataset=yolo", f"dataset.root={tmp_path}", f"output={tmp_path}_out", "images=4")
     assert sorted(sheets["raw_train.png"][1]) == ["a.png", "b.png"] and sheets["raw_val.png"][1] == ["c.png"]
     assert sorted(sheets["augmented.png"][1]) == ["a.png", "b.png"]
+
+
+def test_errors_of_an_image_folder_end_the_command_as_those_of_boxes_do(tmp_path):
+    for number in range(3):
+        for split in ("train", "val"):
+            picture(tmp_path / "data" / split / "cat" / f"{number}.png", 1)
+            picture(tmp_path / "data" / split / "dog" / f"{number}.png", 2)
+    path = tmp_path / "data" / "train" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"it has 1 error, listed above"):
+        call("inspect", "only=data", "dataset=image_folder", f"dataset.root={tmp_path}/data", f"output={tmp_path}/out")
+
+
+def test_all_faults_are_in_a_file_if_the_console_does_not_have_them(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for number in range(25):
+        path = picture(tmp_path / "data" / "train" / "images" / f"{number}.png", 1)
+        path.write_bytes(path.read_bytes()[:60])
+        (tmp_path / "data" / "train" / "labels").mkdir(exist_ok=True)
+        (tmp_path / "data" / "train" / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    picture(tmp_path / "data" / "train" / "images" / "whole.png", 1)
+    (tmp_path / "data" / "data.yaml").write_text("train: train/images\nnames: [cat]\n")
+    with pytest.raises(DataError, match="25 errors"):
+        call("inspect", "only=data", "dataset=yolo", f"dataset.root={tmp_path}/data", f"output={tmp_path}/out")
+    rows = list(csv.DictReader((tmp_path / "out" / "findings.csv").open()))
+    assert len({row["path"] for row in rows if row["action"] == "error"}) == 25
+    assert "findings are in" in caplog.text

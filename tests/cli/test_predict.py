@@ -4,11 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import cv2
 import pytest
+from PIL import Image
 
-from detect.cli import overrides
+from detect.cli import overrides, predict
 from detect.detector import Detector
 from detect.errors import ConfigError, DataError, Unfinished
 from detect.evaluation.calibration import Calibration
@@ -51,7 +53,7 @@ def test_without_a_readable_image_the_results_are_empty_and_the_error_stays(plan
 def test_the_exit_code_after_a_bad_image_is_1():
     script = """
 from detect.cli import main
-from detect.cli import overrides
+from detect.cli import overrides, predict
 from detect.errors import Unfinished
 
 def job(cfg):
@@ -278,3 +280,21 @@ def test_what_was_done_before_ctrl_c_is_written(planted, tmp_path, monkeypatch):
         "0.png",
         "1.png",
     ]
+
+
+def test_a_folder_of_many_files_is_searched_at_once(tmp_path, monkeypatch):
+    names = [tmp_path / f"{number}.{'jpg' if number % 2 else 'txt'}" for number in range(20_000)]
+    monkeypatch.setattr(predict, "find_files", lambda _: names)
+    began = time.process_time()
+    assert len(predict.find_photographs(str(tmp_path)).paths) == 10_000
+    assert time.process_time() - began < 2  # a set for each file took a minute
+
+
+def test_a_name_that_is_too_long_for_its_picture_does_not_end_the_others(planted, tmp_path):
+    run, long = planted(FOUND), f"{'a' * 250}.gif"
+    (tmp_path / "in").mkdir()
+    for name in (long, "b.png"):
+        picture(tmp_path / "in" / name, 1) if name == "b.png" else Image.new("RGB", (8, 8)).save(tmp_path / "in" / name)
+    with pytest.raises(Unfinished, match=r"1 of 2 images"):
+        call("predict", f"run={run}", f"images={tmp_path}/in", f"output={tmp_path}/out")
+    assert (tmp_path / "out" / "b.png").exists()

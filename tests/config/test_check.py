@@ -168,6 +168,13 @@ ILLEGAL = [
     ("detect.weights.sources.FromFile", "scope", "head", "one of backbone, detector"),
     ("detect.data.formats.voc.read_voc", "val_fraction", 0.95, "a number from 0 to 0.9"),
     ("detect.quantization.spec.Spec", "weight_bits", 3, "a whole number from 4 to 8"),
+    ("detect.modeling.sampler.HardExampleMiner", "candidates", 0, "a whole number from 1"),
+    ("detect.modeling.sampler.HardExampleMiner", "nms_iou", 1.5, "a number from 0 to 1 or null"),
+    ("detect.modeling.sampler.HardExampleMiner", "negatives_per_positive", -1, "a number from 0"),
+    ("detect.modeling.sampler.HardExampleMiner", "min_negatives", -1, "a whole number from 0"),
+    ("detect.geometry.anchors.SSDAnchors", "interpolated_scale_ratio", -1, "a number from 0 or null"),
+    ("detect.geometry.anchors.GridAnchors", "base", 0, "a number above 0"),
+    ("detect.geometry.anchors.GridAnchors", "stride", 0, "a number above 0 or null"),
 ]
 
 
@@ -177,6 +184,13 @@ def test_the_targets_own_annotation_says_what_is_legal(target, argument, value, 
     found = config._illegal_arguments("a.b", {"_target_": target, argument: value})
     assert found == [f"a.b.{argument}={value} is not legal: expected {legal}"]
     assert ("tensorflow" in sys.modules) is before
+
+
+def test_a_factor_of_a_box_coder_is_above_0():
+    for coder in ("BoxCoder", "DistanceCoder"):
+        node = {"_target_": f"detect.geometry.box_coder.{coder}", "scales": [10, 10, 0, 5]}
+        (message,) = config._illegal_arguments("coder", node)
+        assert message == "coder.scales.2=0 is not legal: expected a number above 0"
 
 
 def test_items_of_a_list_are_named():

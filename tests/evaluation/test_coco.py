@@ -108,6 +108,14 @@ def test_classes_are_scored_in_groups_of_any_size_with_equal_figures(monkeypatch
     np.testing.assert_array_equal(parts.precision, whole.precision)
 
 
+def test_groups_are_bounded_by_images_and_classes_too():
+    """A large vocabulary with few detections: pairs of an image and a class take the memory."""
+    groups = list(coco._groups(range(1, 1204), {1: 7}, 20_000))
+    assert [kind for group in groups for kind in group] == list(range(1, 1204))
+    assert max(map(len, groups)) == 25 and len(list(coco._groups(range(1, 81), {}, 5_000))) == 1
+    assert [len(group) for group in coco._groups([1, 2, 3], {1: 40_000, 2: 20_000}, 10)] == [1, 2]
+
+
 @pytest.mark.parametrize("ids", [(1, 2, 3), (0, 1, 2), (2, 0, 1), (0, 0, 0), (None, None, None)])
 def test_an_annotation_with_any_id_counts(tmp_path, ids):
     """Three boxes. In the order of scores: the first is found, a false one, the second is found; the third is missed.

@@ -1,6 +1,7 @@
 """The split of errors by hand, and equal to tidecv (scripts/tide_fixture.py) on drawn boxes and on COCO's example."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,23 @@ def test_the_table_fits_80_columns():
     data = drawn(TIDE["drawn"][0])
     lines = error_split(data.examples, data.detections, ("a" * 60, "b", "c")).table().splitlines()
     assert len(lines) > 9 and all(len(line) <= 80 for line in lines)
+
+
+def test_many_classes_take_no_time():
+    """Each of 300 classes is ranked again for the errors at its objects, and only with the classes that these touch."""
+    random = np.random.default_rng(0)
+    examples, detections = [], {}
+    for number in range(400):
+        corners = random.uniform(0, 400, (20, 2)).astype(np.float32)
+        boxes = np.concatenate([corners, corners + random.uniform(20, 80, (20, 2)).astype(np.float32)], axis=1)
+        kinds = random.integers(1, 301, 20).astype(np.int32)
+        examples.append(example(boxes, kinds, id=str(number)))
+        moved = np.repeat(boxes, 5, axis=0) + random.normal(0, 5, (100, 4)).astype(np.float32)
+        guessed = np.where(random.random(100) < 0.5, np.repeat(kinds, 5), random.integers(1, 301, 100)).astype(np.int32)
+        detections[str(number)] = (moved, random.random(100).astype(np.float32), guessed)
+    began = time.process_time()
+    split = error_split(examples, detections, [f"c{k}" for k in range(1, 301)])
+    assert time.process_time() - began < 30  # all detections again for each pair of classes took minutes
+    assert sum(counts["missed"] for counts in split.counts_by_class.values()) == split.counts["missed"]
+    for kind in KINDS[:-1]:
+        assert sum(counts[kind] for counts in split.counts_by_class.values()) == split.counts[kind]

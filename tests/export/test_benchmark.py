@@ -39,6 +39,23 @@ def test_models_are_recognised_by_their_files(tmp_path):
         benchmark.recognised(tmp_path / "empty")
 
 
+def test_an_export_in_the_run_that_cannot_be_opened_is_left_out(tmp_path, caplog, monkeypatch):
+    (tmp_path / "config.yaml").write_text("{}")
+    for name in ("renamed/board.tflite", "gone/export.json", "net/model.onnx"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("{}")
+        (tmp_path / name).with_name("export.json").write_text("{}")
+    monkeypatch.setattr(benchmark, "READS", {"onnx": ("no_such_package",)})
+    monkeypatch.setattr("detect.portable.packages.READS", {"onnx": ("no_such_package",)})
+    found = benchmark.find_models(tmp_path, [])
+    assert {name: model.path.name for name, model in found.items()} == {"renamed": "board.tflite"}
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.split(":")[0] for line in told] == ["gone is left out", "net is left out"]
+    assert "no_such_package is not installed" in told[1]
+    with pytest.raises(ConfigError, match=r"gone: legal are"):
+        benchmark.find_models(tmp_path, [tmp_path / "gone"])
+
+
 def test_processes_are_asked_in_turn_and_tell_their_memory(tmp_path, caplog):
     import tensorflow as tf
 

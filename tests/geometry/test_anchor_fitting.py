@@ -38,6 +38,18 @@ def test_boxes_that_stock_anchors_miss_are_covered():
     assert missed[0] >= 200 > 30 > missed[1]
 
 
+@pytest.mark.parametrize(
+    "boxes", [[[0, 0, 290, 0.6], [0, 0, 250, 1.2]], [[0, 0, 20, 10], [0, 0, 0.1, 0.1]]], ids=["cracks", "a speck"]
+)
+def test_thin_and_tiny_boxes_have_anchors_with_an_area(boxes):
+    layout = fit_layout(boxes, [(19, 19), (10, 10)], (300, 300))
+    assert all(scale > 0 and ratio > 0 for anchors in layout for scale, ratio in anchors)
+    ratios = sorted(ratio for anchors in layout for _, ratio in anchors)
+    wanted = sorted((x1 - x0) / (y1 - y0) for y0, x0, y1, x1 in boxes)
+    assert ratios[: len(wanted)] == pytest.approx(wanted, rel=0.05)
+    SSDAnchors(layout=layout)
+
+
 def test_few_boxes_and_boxes_without_area():
     layout = fit_layout([[0, 0, 20, 10], [5, 5, 5, 9]], [(8, 8)], (64, 64))
     assert layout == [[(0.221, 0.5)]]

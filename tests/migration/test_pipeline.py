@@ -100,6 +100,44 @@ def test_an_ssd_with_its_training(translated, tmp_path):
     assert any("TFRecord file below data" in line for line in found.differs)
 
 
+@pytest.mark.parametrize(
+    ("records", "label_map", "root"),
+    [
+        ("train.record", "map.pbtxt", "."),
+        ("data/train.record", "map.pbtxt", "."),
+        ("data/a/train.record", "data/map.pbtxt", "data"),
+        ("/x/train.record", "/y/map.pbtxt", "???"),
+        ("../train.record", "map.pbtxt", "???"),
+        ("/x/train.record", "map.pbtxt", "???"),
+    ],
+)
+def test_the_folder_of_all_files(translated, tmp_path, records, label_map, root):
+    found = translated(SSD, ("data/train.record", records), ("data/map.pbtxt", label_map))
+    assert found.values["dataset"]["root"] == root
+    assert any("no common folder" in line for line in found.differs) == (root == "???")
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation", "told"),
+    [
+        ("data/faces_2018.record", "data/faces_holdout.record", ["data/faces_holdout.record: .* is for eval"]),
+        ("data/train.record", "data/val.record", []),
+        ("data/train.record-?????-of-00010", "data/val.record-?????-of-00010", []),
+        ("data/test.record", "data/val.record", ["data/test.record: .* is for train"]),
+    ],
+)
+def test_a_file_whose_name_does_not_tell_its_use_is_named(translated, train, evaluation, told):
+    reader = f'eval_input_reader {{ tf_record_input_reader {{ input_path: "{evaluation}" }} }}'
+    found = translated(SSD + reader, ("data/train.record", train))
+    lines = [line for line in found.differs if "its name does not tell" in line]
+    assert len(lines) == len(told) and all(map(re.match, told, lines))
+
+
+def test_a_miner_without_a_limit_considers_all_anchors(translated):
+    found = translated(SSD, ("num_hard_examples: 100", "num_hard_examples: 0"))
+    assert found.values["detector"]["sampler"]["candidates"] > 100_000
+
+
 def test_another_start_of_a_translated_experiment(translated, tmp_path):
     weights = FIXTURES / "tiny_fpn.config"
     assert composed(translated(SSD), tmp_path, f"init={weights}").init.path == str(weights)

@@ -67,6 +67,15 @@ def test_focal_equals_tf_models_official_to_the_bit(alpha, gamma):
     assert np.isfinite(mine).all() and (known.all() or not gamma)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 2.0])
+def test_the_gradient_of_a_focal_loss_is_finite_for_sure_answers(gamma):
+    logits = tf.constant([[[0.0, -40.0, 40.0], [0.0, -18.0, 18.0]]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = FocalClassification(gamma=gamma)(logits, np.array([[2, 0]], np.int32))
+    assert np.isfinite(value).all() and np.isfinite(tape.gradient(value, logits)).all()
+
+
 def test_only_the_focal_loss_asks_for_a_prior():
     assert SigmoidClassification().prior is None and SoftmaxClassification().prior is None
     assert FocalClassification().prior == 0.01

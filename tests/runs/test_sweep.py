@@ -105,7 +105,7 @@ def test_a_folder_of_another_configuration_is_refused_before_the_first_cell(tmp_
     ],
 )
 def test_launchers_divide_the_threads(monkeypatch, launcher, more, threads):
-    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(sweep, "usable_cores", lambda: 8)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [f"hydra/launcher={launcher}", *more], return_hydra_config=True)
     assert sweep.threads_of_a_cell(cfg) == threads

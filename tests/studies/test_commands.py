@@ -29,6 +29,10 @@ def variants_of(folder):
         ('init.skip=["Mixed_*/Branch_[23]/*"]', 'init.skip=["Mixed_*/Branch_[23]/*"]'),
         ("dataset.root=data/bccd", "dataset.root=data/bccd"),
         ("arm='A B'", "arm='A B'"),
+        ("name='plain'", "name=plain"),
+        ("study='2024'", "study='2024'"),
+        ("name='1e3'", "name='1e3'"),
+        ("name='null'", "name='null'"),
     ],
 )
 def test_of_a_place_the_last_part_is_left(word, short):
@@ -151,3 +155,26 @@ def test_a_value_is_one_setting_however_it_is_written(written, also):
 @pytest.mark.parametrize("text", ["mobilenet_v1_1.0_224", "runs/a-1.50", "1.0.0", "v2.0", "[a1.0,b]"])
 def test_a_number_within_a_name_stays(text):
     assert settings([f"init.path={text}"], "a") == {"init.path": text, "name": "a"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("logger=mlflow", "graph=true", "histograms=true", "validation_loss=0"),
+        ("distribute.kind=mirrored", "distribute.devices=2"),
+        ("classify.dataset.root=/elsewhere", "dataset.roots=[/a,/b]"),
+        ("--config-dir", "/home/me/advice"),
+        ("--config-dir=/home/me/advice",),
+    ],
+)
+def test_what_changes_no_result_makes_no_variant(tmp_path, make_run, more):
+    make_run(tmp_path / "a", seed=0)
+    make_run(tmp_path / "b", seed=1, overrides=more)
+    assert variants_of(tmp_path) == ["", ""]
+
+
+def test_the_rates_of_a_study_make_variants(tmp_path, make_run):
+    for seed in (0, 1):
+        make_run(tmp_path / f"a{seed}", seed=seed)
+        make_run(tmp_path / f"b{seed}", seed=seed, overrides=("rates.detector.generic=.01",))
+    assert sorted(set(variants_of(tmp_path))) == ["", "generic=0.01"]

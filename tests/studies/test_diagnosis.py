@@ -190,3 +190,18 @@ def test_from_the_command_line(make_run):
     make_run()
     done = program.run("doctor", f"run={folder}")
     assert done.returncode == 0 and "The detector detects" in done.stdout
+
+
+def test_a_run_without_a_float_stage_has_the_schedule_of_its_twin(make_run):
+    folder = make_run(batch_norm="frozen", rate=0.01, ap50=(0.0, 0.01, 0.01))
+    (folder / "detector").rename(folder / "quantized")
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(
+        CONFIG % {"skip": "[]", "rate": 0.001, "batch_norm": "trainable", "freeze": "null"}
+        + f"quantize: {{{config.strip().splitlines()[-1]}}}\n"
+    )
+    assert "Does the rate suit batch norm?" in wrong(folder)
+
+
+def test_a_loss_that_explodes_is_diagnosed(make_run):
+    assert wrong(make_run(loss=(3e15, 1e20), ap50=(0.0, 0.0, 0.0)))

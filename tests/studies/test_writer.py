@@ -524,3 +524,29 @@ def test_runs_of_another_name_keep_their_rows(tmp_path, make_run):
         write([tmp_path / "new"], tmp_path / "out", keep=None)
     write([tmp_path / "new"], tmp_path / "out", keep=True)
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2 * 2
+
+
+@pytest.mark.parametrize("keep", [None, True])
+def test_a_run_of_a_folder_of_configurations_is_the_same_run_the_next_time(tmp_path, make_run, keep):
+    for seed in (0, 1):
+        make_run(
+            tmp_path / "runs" / f"s{seed}", seed=seed, overrides=("--config-dir", "/home/me/advice", "experiment=e")
+        )
+    write(tmp_path / "runs", tmp_path / "out")
+    before = (tmp_path / "out" / "results.csv").read_text()
+    write(tmp_path / "runs", tmp_path / "out", keep=keep)
+    assert (tmp_path / "out" / "results.csv").read_text() == before
+
+
+def test_an_augmentation_that_only_some_seeds_have_is_named(tmp_path, make_run, caplog):
+    for seed in (0, 1):
+        more = {"augment": {"transforms": {"noise": {"_target_": "detect.data.Noise", "p": 0.5}}}} if seed else {}
+        configured(make_run(tmp_path / "runs" / f"s{seed}", seed=seed), seed=seed, **more)
+    write(tmp_path / "runs", tmp_path / "out")
+    assert "augment.transforms.noise.p is no such key in the first and 0.5 in the second" in caplog.text
+
+
+def test_a_training_of_any_cost_and_any_loss_is_reported(tmp_path, make_run):
+    """VGG16 in batches of 32 costs more than 1e15 multiply-accumulates in 1000 steps."""
+    make_run(tmp_path / "runs" / "a", cost={"stage_1_macs": 10**17, "detector_macs": 10**18, "extra_steps": 0})
+    assert "generic" in write(tmp_path / "runs", tmp_path / "out")

@@ -65,7 +65,8 @@ def test_minutes_are_shared_in_the_proportions_of_the_configuration(tmp_path, ti
 @pytest.mark.parametrize("steps", [1, 2, 50, 157, 757, 839, 1000, 1326, 12_345])
 def test_a_run_is_not_scored_more_often_than_configured(tmp_path, steps):
     """Of 757 steps, every 151st would be scored, the last of these two steps before the end."""
-    found = budget.scaled(run(tmp_path).cfg, {DETECTOR: steps}).schedule
+    saved = {"steps": {DETECTOR: steps}, "configured": {DETECTOR: 1000}}
+    found = budget.scaled(run(tmp_path).cfg, saved).schedule
     scored = {*range(found.evaluate_every, steps + 1, found.evaluate_every), steps}
     assert found.steps == steps and len(scored) == min(steps, 5)
 
@@ -81,6 +82,8 @@ def test_a_resumed_run_has_the_same_steps_and_times_nothing(tmp_path, timed):
     assert budget.fitted(run(tmp_path, "minutes=10")).cfg == first and timed == []
     extended = budget.fitted(run(tmp_path, "minutes=10", "schedule.steps=5000")).cfg
     assert extended.schedule.steps == 5000 and extended.classify.schedule.steps == first.classify.schedule.steps
+    for key in ("evaluate_every", "checkpoint_every", "patience"):
+        assert extended.schedule[key] == first.schedule[key], key
 
 
 def test_too_little_is_refused_with_what_is_needed(tmp_path, timed):
@@ -209,3 +212,22 @@ def test_steps_are_timed_in_the_precision_of_their_stage(tmp_path, monkeypatch, 
         budget.seconds_a_step(given, stage)
     with pytest.raises(Built, match="mixed_bfloat16"):
         budget._seconds_of_scores(given, [DETECTOR])
+
+
+@pytest.mark.parametrize(
+    ("times", "found", "measured"),
+    [
+        ([3.2, 2.1, 2.0, 1.0], 2.0, 3),  # buffers are filled beside the first steps
+        ([2.0, 2.1, 1.0], 2.0, 2),
+        ([6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5], 1.0, budget.MOST_TIMES),
+    ],
+)
+def test_a_step_is_timed_until_it_settles(times, found, measured):
+    left = list(times)
+    assert budget.settled(lambda: left.pop(0)) == found and len(left) == len(times) - measured
+
+
+def test_minutes_and_steps_of_equal_cost_exclude_each_other():
+    """Steps that stage 1 pays for would be added to minutes that hold no stage 1."""
+    with pytest.raises(ConfigError, match=r"minutes=10: arm=generic_extra adds .* legal is null"):
+        compose([*WORDS, "init=imagenet", "arm=generic_extra", "minutes=10"])

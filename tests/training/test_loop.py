@@ -118,6 +118,24 @@ def test_nan_stops_saves_the_batch_and_names_the_images(as_dataset, tmp_path, re
     assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-4")
 
 
+@pytest.mark.parametrize(
+    ("stage", "key"), [("classify", "classify.schedule"), ("detector", "schedule"), ("quantized", "quantize.schedule")]
+)
+def test_the_schedule_that_is_to_be_changed_is_that_of_the_stage(as_dataset, tmp_path, stage, key):
+    with pytest.raises(UserError, match=rf"Lower {key}\.rate or {key}\.clip_norm"):
+        run(tmp_path / stage, schedule(), Numbers(bad=1))
+
+
+def test_what_continues_a_run_is_what_started_it(as_dataset, tmp_path, caplog):
+    for name, wanted in (("by python", "the same call of Python, with the folder"), ("a b", "detect train 'resume=")):
+        if name == "a b":
+            (tmp_path / name / ".hydra").mkdir(parents=True)
+        with pytest.raises(Interrupted):
+            run(tmp_path / name / "detector", schedule(), hooks=[Recorder(interrupt_at=1)])
+        assert f"continue with: {wanted}" in caplog.text
+        caplog.clear()
+
+
 def test_figures_that_are_read_late_are_the_same(as_dataset, tmp_path):
     plan = schedule(steps=6, log_every=3, evaluate_every=3)
     one, *_ = run(tmp_path / "one", plan, reads_each=True)
@@ -161,6 +179,36 @@ def test_the_weight_average_is_scored_and_the_weights_go_on(as_dataset, tmp_path
     # weights after the steps: 0, .2; the average starts at 0: .5 * 0 + .5 * .2
     assert line.weight == pytest.approx(0.2)
     assert seen["average"] == pytest.approx(0.1)
+
+
+class Normed(Line):
+    """As Line, with batch norm of the image before the weight."""
+
+    def __init__(self):
+        x = tf_keras.Input((1,))
+        self.norm = tf_keras.layers.BatchNormalization(momentum=0.5)
+        self.model = tf_keras.Model(x, self.norm(x))
+
+    def losses(self, batch, training=True):
+        return Losses({"one": tf.reduce_sum(self.model(batch["image"], training=training))}, {}, tf.ones(()))
+
+    @property
+    def mean(self) -> float:
+        return float(self.norm.moving_mean.numpy()[0])
+
+
+def test_statistics_that_are_measured_for_a_scoring_do_not_change_the_training(as_dataset):
+    net = Normed()
+    trainer = Trainer(net, schedule(), Numbers())
+    trainer.train(2)
+    before = [variable.numpy() for variable in net.model.variables]
+    assert net.mean == pytest.approx(0.5)  # of the images 0 and 1: 0, then .5 * 0 + .5 * 1
+    with trainer.measured_statistics(4):
+        assert net.mean == pytest.approx((0 + 1 + 2 + 3) / 4)
+    for value, after in zip(before, net.model.variables, strict=True):
+        np.testing.assert_array_equal(value, after.numpy())
+    with trainer.measured_statistics(0):
+        assert net.mean == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("decay", "step", "rate"), [("cosine", 5, 0.05), ("step", 7, 0.01), ("constant", 9, 0.1)])

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from detect.data.examples import Examples, Texts
 from detect.data.formats.tfrecord_writer import encoded
 from detect.data.image_file import stamp
 from detect.data.notes import Notes
+from detect.data.parallel import usable_cores
 from detect.data.shards import SUFFIX, Picture, library
 from detect.data.split import SPLITS
 from detect.errors import DataError
@@ -62,7 +62,7 @@ def write_arrayrecord(dataset: DetectionDataset, folder: Path, notes: Notes) -> 
     folder.mkdir(parents=True, exist_ok=True)
     splits = {split: Examples.of(dataset.splits[split]) for split in SPLITS}
     shards = {split: list(_shards(folder, split, examples)) for split, examples in splits.items()}
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         every = [shard for split in SPLITS for shard in shards[split]]
         written = dict(zip((shard.path for shard in every), pool.map(_write, every), strict=True))
     for path, entry in written.items():

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 from detect.config.check import is_open
 from detect.config.fingerprint import ABSENT, changes
+from detect.config.tree import plain
 from detect.errors import ConfigError
 from detect.runs.folder import RunFolder
 from detect.studies.cells import Cell
@@ -12,6 +13,7 @@ from detect.studies.commands import OWN, PLACES, seedless
 from detect.studies.records import FinishedRun
 
 SEED_LINE = "seed:"
+DATA = "dataset"
 OF_EACH = (*OWN, *PLACES, "dataset.*root")
 """Globs of keys that may differ between the runs of a cell."""
 
@@ -27,6 +29,12 @@ def warnings(runs: Sequence[FinishedRun], cells: Sequence[Cell]) -> Iterator[str
     for run, cell in zip(runs, cells, strict=True):
         lines = _lines(RunFolder(run.folder)) if cell.study else []
         other, before_it = first.setdefault(cell, (run, lines))
+        if cell.study and (cell, DATA) not in told and _other_data(other, run):
+            told.add((cell, DATA))
+            yield (
+                f"{other.folder.name} and {run.folder.name} count as one cell, but were trained on other data, although"
+                " their configurations name the same: the files of the data set changed between them"
+            )
         if not lines or not before_it or _alike(before_it, lines):
             continue
         for key, (before, after) in _changes(RunFolder(other.folder), RunFolder(run.folder)).items():
@@ -40,6 +48,19 @@ def warnings(runs: Sequence[FinishedRun], cells: Sequence[Cell]) -> Iterator[str
                     f"{other.folder.name} and {run.folder.name} count as one cell, but {key} is {before} in the first "
                     f"and {after} in the second: give it as an override, or another study="
                 )
+
+
+def _other_data(first: FinishedRun, second: FinishedRun) -> bool:
+    """Whether two runs have other data, and nothing in their configurations draws or names other data."""
+    if first.summary["dataset"]["fingerprint"] == second.summary["dataset"]["fingerprint"]:
+        return False
+    try:
+        before, after = (plain(RunFolder(run.folder).saved_config()) for run in (first, second))
+    except ConfigError:
+        return False
+    drawn = any(value not in (None, False, 1.0) for value in (before.get("limit") or {}).values())  # by the seed
+    named = [{k: v for k, v in (cfg.get(DATA) or {}).items() if k not in ("root", "roots")} for cfg in (before, after)]
+    return not drawn and named[0] == named[1] != {}
 
 
 def _lines(run: RunFolder) -> list[str]:

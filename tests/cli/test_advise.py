@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from detect.advice import choice, rules
 from detect.advice.choice import STAGE_1_STEPS, Proposal, intervals
+from detect.cli import advise
 from detect.cli.overrides import prepare, read
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.statistics import Coverage, in_frame
@@ -81,6 +82,31 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch):
     neck = {"maps": ["fine", "coarse"], "channels": [512, 256]}
     assert tried[-1] == {"size": [96, 128], "resize": "keep_aspect", "neck": neck}
     assert made.values["detector"]["anchors"] == {"layout": 1}, "the finer map misses as many: the first fit stays"
+
+
+@pytest.mark.parametrize(
+    ("words", "backbones"),
+    [
+        ((), advise.NETWORKS),
+        (("detector.size=[320,320]",), advise.NETWORKS),
+        (("backbone=mobilenet_v2",), ("mobilenet_v2",)),
+        (("backbone.depth_multiplier=.5",), ("mobilenet_v1",)),
+        (("detector=ssdlite",), ("mobilenet_v1",)),
+        (("detector/neck=fpn",), ("mobilenet_v1",)),
+    ],
+)
+def test_a_frame_fixes_no_network(monkeypatch, words, backbones):
+    chosen = {
+        "detector": "ssd",
+        "backbone": "mobilenet_v1",
+        "dataset": "auto",
+        "init": "imagenet",
+        "detector/neck": "fpn",
+    }
+    chosen |= dict(word.split("=") for word in words if word.startswith("backbone="))
+    monkeypatch.setattr(advise.job, "choices", lambda: chosen)
+    monkeypatch.setattr(advise.job, "task_overrides", lambda: ["dataset.root=x", *words])
+    assert [option["backbone"] for option in advise.options()] == list(backbones)
 
 
 def test_steps_are_forty_epochs_within_bounds():

@@ -3,12 +3,15 @@
 import csv
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from detect.advice import choice
 from detect.advice.rate import LOWEST, RangeTest, Rising, running_mean, text
 from detect.errors import DataError
+from detect.training import build
 from detect.training.build import instantiate
 from tests import program
 
@@ -34,6 +37,17 @@ def test_the_rate_rises_over_all_steps():
     schedule = Rising(steps=100, batch_size=1, optimizer=instantiate, rate=1.0)
     rates = [float(schedule.learning_rate()(step)) for step in (0, 1, 99)]
     assert rates == pytest.approx([LOWEST, LOWEST * 10 ** (6 / 99), 1.0], rel=1e-3)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_rate_is_measured_from_the_weights_of_the_training(monkeypatch, published):
+    """From random weights, another rate is best. What times a step alone needs no weights that must be fetched."""
+    read = []
+    weights = SimpleNamespace(read=lambda backbone: read.append(backbone))
+    monkeypatch.setattr(build, "detector", lambda *_: SimpleNamespace())
+    monkeypatch.setattr(build, "instantiate", lambda node: weights if node == "init" else node)
+    choice.started(SimpleNamespace(init="init", backbone="net"), SimpleNamespace(num_classes=2), published)
+    assert read == ["net"] * published
 
 
 @pytest.mark.slow

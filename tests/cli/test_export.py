@@ -133,6 +133,15 @@ def test_a_file_that_scores_otherwise_is_not_written(small_run, tmp_path, monkey
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_that_is_not_for_its_target_is_not_scored(small_run, tmp_path, monkeypatch):
+    run = edited(small_run[0], tmp_path / "run", detector__resize="keep_aspect")
+    monkeypatch.setattr(writer.comparison, "score", lambda *_: pytest.fail("this takes minutes"))
+    words = [f"run={run}", "format=tflite", "nms=in_graph", "target=mediapipe", "timings=2", "compared=1"]
+    with pytest.raises(ConfigError, match="not written: MediaPipe does not take the file"):
+        call(*words, f"output={tmp_path}/x")
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.fixture(scope="module")
 def quantised_run(small_run, tmp_path_factory):
     """The small run with a third stage: random biases and batch norms in place of twelve steps', and calibrated.

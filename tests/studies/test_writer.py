@@ -550,3 +550,23 @@ def test_a_training_of_any_cost_and_any_loss_is_reported(tmp_path, make_run):
     """VGG16 in batches of 32 costs more than 1e15 multiply-accumulates in 1000 steps."""
     make_run(tmp_path / "runs" / "a", cost={"stage_1_macs": 10**17, "detector_macs": 10**18, "extra_steps": 0})
     assert "generic" in write(tmp_path / "runs", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ({}, {}, True),
+        ({"root": "/a"}, {"root": "/b"}, True),
+        ({"seed": 0}, {"seed": 1}, False),  # each draws its own split
+        ({"limit": {"fraction": 1.0}}, {"limit": {"fraction": 1.0}}, True),
+        ({"limit": {"fraction": 0.5}}, {"limit": {"fraction": 0.5}}, False),  # each draws its own images
+    ],
+)
+def test_data_that_changed_between_the_runs_of_a_cell_are_told(tmp_path, make_run, caplog, first, second, told):
+    for seed, more in enumerate((first, second, second)):
+        data = {"name": "cats", "fingerprint": "before" if seed == 0 else "after"}
+        run = make_run(tmp_path / "runs" / f"s{seed}", seed=seed, dataset=data)
+        node = {"_target_": "read", **{key: value for key, value in more.items() if key != "limit"}}
+        configured(run, seed=seed, dataset=node, limit=more.get("limit", {"fraction": None, "overfit": False}))
+    write(tmp_path / "runs", tmp_path / "out")
+    assert caplog.text.count("s0 and s1 count as one cell, but were trained on other data") == told

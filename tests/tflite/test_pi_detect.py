@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detect.geometry.frame import Frame
 from detect.tflite import package
 from detect.tflite.runner import Runner
 
@@ -78,3 +79,55 @@ def test_a_photograph_that_lies_on_its_side(tiny, settings, frames, tmp_path, re
     boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
     found = np.array([line.split()[2:] for line in lines], int)
     np.testing.assert_allclose(found, boxes[:, [1, 0, 3, 2]], atol=0.51)
+
+
+@pytest.fixture(scope="module")
+def board(tiny, settings, frames, tmp_path_factory):
+    """A file that ends with detections, for each resize."""
+    folder = tmp_path_factory.mktemp("board")
+    for resize in ("stretch", "zoo"):
+        own = replace(settings, resize=resize, nms="in_graph")
+        built = package.build(tiny.model, own, package.Options(nms="in_graph"), frames)
+        (folder / f"{resize}.tflite").write_bytes(built.content)
+    return folder
+
+
+def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[1:]
+
+
+def test_a_detector_of_the_zoo_gets_the_frames_that_it_was_trained_on(board, tmp_path):
+    """Its kernel takes single pixels of a large photograph, without a mean over their neighbours."""
+    photo = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    frame = np.rint(Frame((32, 48), "zoo").fit(photo)).astype(np.uint8)
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+    large, small = (
+        told(run(board / "zoo.tflite", tmp_path / f"{name}.png", "--score", 0)) for name in ("photo", "frame")
+    )
+    assert large and [line.split()[:2] for line in large] == [line.split()[:2] for line in small]
+    found, wanted = (np.array([line.split()[2:] for line in lines], int) for lines in (large, small))
+    np.testing.assert_allclose(found, wanted * 4, atol=4)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_grey_picture_of_sixteen_bits_keeps_its_levels(board, frames, tmp_path, bits):
+    grey = np.sort(frames[0][..., 0].ravel()).reshape(32, 48)
+    grey = np.rint((grey - grey.min()) / (grey.max() - grey.min()) * 255).astype(np.uint16)
+    Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(tmp_path / "plain.png")
+    Image.fromarray(np.rint(grey / 255 * (2**bits - 1)).astype(np.uint16)).save(tmp_path / "deep.png")
+    plain, deep = (told(run(board / "stretch.tflite", tmp_path / f"{n}.png", "--score", 0)) for n in ("plain", "deep"))
+    assert plain and deep == plain
+
+
+def test_one_bad_picture_does_not_end_the_others(board, frames, tmp_path):
+    Image.fromarray(frames[0]).save(tmp_path / "good.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    names = ("good.png", "cut.png", "empty.jpg", "none.jpg", "good.png")
+    done = run(board / "stretch.tflite", *(tmp_path / name for name in names), "--score", 0.99)
+    assert done.returncode == 1 and done.stdout.count("good.png: ") == 2 and "Traceback" not in done.stderr
+    for name in names[1:4]:
+        assert f"{name}: can't read the image: " in done.stderr
+    assert "3 of 5 images could not be read" in done.stderr

@@ -20,7 +20,7 @@ from detect.data.notes import Notes
 from detect.data.records import Record, Records
 from detect.data.remembered import Facts, facts_of
 from detect.data.similar import similar_groups
-from detect.data.split import SPLITS, draw_splits, refuse_overlap, sequence_name
+from detect.data.split import SPLITS, draw_splits, occur_twice, refuse_overlap, sequence_name
 from detect.data.text import one_name
 from detect.errors import ConfigError, DataError, first_few
 
@@ -78,14 +78,14 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     """The data set of what a reader found, as the user's keys select it.
 
     The training images may be missing: a test set alone is scored.
-    Raises DataError for an image in two splits, for a class that does not exist, and if there are no images;
+    Raises DataError for an image in two splits, for a picture of two images, for a class that does not exist, and if there are no images;
     ConfigError for keys that contradict each other.
     """
     name = choice.name or found.root.resolve().name
     records = {split: Records.of(found.splits[split]) for split in SPLITS if split in found.splits}
     if not any(records.values()):
         raise DataError(f"{name}: there are no images ({found.origin})")
-    refuse_overlap(name, {split: part.ids for split, part in records.items()})
+    _refuse_shared(name, records, found.notes)
     renamed = _renaming(found, records.values(), choice)
     present = Counter[str]()
     for part in records.values():
@@ -112,6 +112,22 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"
     notes = (f"classes: {'as given' if choice.classes is not None else told}", note, *found.notes.lines())
     return DetectionDataset(name, classes, parts, notes, ids)
+
+
+def _refuse_shared(name: str, records: Mapping[str, Records], notes: Notes) -> None:
+    """Raises DataError if two images have one id, or one picture."""
+    parts = records.values()
+    shared = occur_twice(lambda: map(os.path.normpath, chain.from_iterable(part.paths for part in parts)))
+    hint = notes.missing(shared)
+    refuse_overlap(name, {split: part.ids for split, part in records.items()}, hint)
+    if shared:
+        owners = [
+            f"{part.ids[k]} ({part.sources[part.source[k]]})" if part.source[k] >= 0 else part.ids[k]
+            for part in parts
+            for k, path in enumerate(part.paths)
+            if os.path.normpath(path) == shared[0]
+        ]
+        raise DataError(f"{shared[0]}: it is the picture of {len(owners)} images: {first_few(owners, 3)}{hint}")
 
 
 def _renaming(found: Found, records: Iterable[Records], choice: Selection) -> dict[str, str]:

@@ -104,8 +104,7 @@ class Pictures:
         except (OSError, ValueError):  # a name that no file can have
             return None
         if simple and "/" not in name and len(found := self._named.get(name.lower(), [])) == 1:
-            self.notes.add(_MATCHED, f"{name} -> {found[0].rpartition('/')[2]}")
-            return str(Path(found[0])) if found[0].startswith("./") else found[0]
+            return self._noted(str(Path(found[0])) if found[0].startswith("./") else found[0], name, asked_by)
         for plain in dict.fromkeys((_plain(name), _plain(unquote(name)))):
             if not plain.parts:
                 continue
@@ -115,9 +114,14 @@ class Pictures:
                 for stem in dict.fromkeys((plain.stem, plain.name)):  # 2020.jpg; a name with a dot and no ending
                     best = best or self._best(plain, self._stems.get(loose(stem), []), asked_by, stem)
             if best:
-                self.notes.add(_MATCHED, f"{name} -> {best[0].name}")
-                return str(best[0])
+                return self._noted(str(best[0]), name, asked_by)
         return None
+
+    def _noted(self, path: str, name: str, asked_by: object) -> str:
+        """The path of a picture that another way than the first has found."""
+        self.notes.add(_MATCHED, f"{name} -> {path.rpartition('/')[2]}")
+        self.notes.close[path] = asked_by, name
+        return path
 
     def _best(self, name: PurePosixPath, paths: Sequence[str], asked_by: object, stem: str = "") -> list[Path]:
         """The pictures that share most with a name; DataError if there are two."""

@@ -129,6 +129,24 @@ def test_overlapping_splits(root):
         read(root, val="annotations/train.json")
 
 
+def test_a_missing_picture_that_another_split_has_is_named(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, f"annotations/instances_{split}2017.json", content(["5", "6"]), f"{split}2017")
+    (tmp_path / "train2017/5.jpg").unlink()
+    found = r"train2017\.json: images: '5\.jpg' was found only at .*val2017/5\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"train and val share 1 image: val2017/5\.jpg.*{found}"):
+        read_coco(tmp_path)
+
+
+def test_a_picture_under_two_ids_is_refused(tmp_path):
+    """The file of val names the picture of train by a path that leaves its folder."""
+    for split in ("train", "val"):
+        write(tmp_path, f"{split}/_annotations.coco.json", content(["0"]), split)
+    (tmp_path / "val/_annotations.coco.json").write_text(json.dumps(content(["../train/0"])))
+    with pytest.raises(DataError, match=r"train/0\.jpg: it is the picture of 2 images: train/0\.jpg .*, val/\.\./train"):
+        read_coco(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -247,6 +247,16 @@ def test_one_picture_in_two_files(root):
         read_csv(root)
 
 
+def test_a_missing_picture_that_another_split_has_is_named(tmp_path):
+    picture(tmp_path / "images/test/a.jpg")
+    (tmp_path / "images/train").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(HEADER + "a.jpg,60,40,cat,1,1,60,40\n")
+    found = r"train\.csv:2: 'a\.jpg' was found only at .*images/test/a\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"train and test share 1 image: images/test/a\.jpg.*{found}"):
+        read_csv(tmp_path)
+
+
 def test_damaged_files_are_refused_with_one_message(root):
     rng = random.Random(0)
     contents = [damaged(ROWS.encode(), rng) for _ in range(200)]

@@ -243,6 +243,14 @@ def test_messages_for_files(root):
     assert recognise(root) is None
 
 
+def test_a_missing_picture_that_another_folder_has_is_named(tmp_path):
+    write(tmp_path, "a/1.jpg", shape(), picture=False)
+    write(tmp_path, "b/1.jpg", shape())
+    found = r"a/1\.json: 'a/1\.jpg' was found only at .*b/1\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"the picture .*b/1\.jpg: a/1\.json and b/1\.json.*{found}"):
+        read_labelme(tmp_path)
+
+
 def test_damaged_files_are_refused_with_one_message(root):
     write(root, "c.jpg", shape())
     rng = random.Random(0)

@@ -564,6 +564,20 @@ def test_text_that_is_no_number_is_refused(tmp_path, text):
         read_voc(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("folder", "images", "annotations"), [("train", "", ""), ("VOC2007", "JPEGImages", "Annotations")]
+)
+def test_a_picture_of_another_split_or_year_does_not_replace_one_that_is_missing(tmp_path, folder, images, annotations):
+    other = {"train": "test", "VOC2007": "VOC2012"}[folder]
+    for place in (folder, other):
+        for stem in "12":
+            write(tmp_path / place, stem, [("cat", 1, 1, 9, 9)], images=images, xml=annotations)
+    (tmp_path / folder / images / "1.jpg").unlink()
+    missing = rf"{folder}/.*1\.xml: '1' was found only at .*{other}/.*1\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"{other}/.*1\.jpg: it is the picture of 2 images: .*{missing}"):
+        read_voc(tmp_path)
+
+
 def test_bccd(shared):
     data = read_voc(shared / "data" / "bccd")
     assert data.classes == ("Platelets", "RBC", "WBC")

@@ -298,6 +298,7 @@ def _records(
             other, name = owners[picture]
             raise DataError(
                 f"{path}: image {image.name}: the picture {picture} is that of image {name} in {other}, too"
+                + notes.missing([str(picture)])
             )
         owners[picture] = path, image.name
         boxes = np.array(image.boxes, np.float64).reshape(-1, 4)

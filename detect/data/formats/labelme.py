@@ -240,8 +240,8 @@ def _pairs(found: Sequence[Annotation], root: Path, notes: Notes) -> dict[Path, 
             missing.append(annotation)
         elif picture in pairs:
             raise DataError(
-                f"{annotation.path}: two files are about the picture {picture}: {pairs[picture].path.name} and "
-                f"{annotation.path.name}; remove one"
+                f"{annotation.path}: two files are about the picture {picture}: {below(pairs[picture].path, root)} and "
+                f"{below(annotation.path, root)}; remove one{notes.missing([str(picture)])}"
             )
         else:
             pairs[picture] = annotation

@@ -236,6 +236,7 @@ def _picture(pictures: Pictures, part: Part, xml: Path, filename: str, notes: No
         if name and (found := pictures.find(name, xml, stems)):
             kind = "pictures found by <filename> or a close name, because none has the name of its XML file"
             notes.add(kind, f"{xml.name} -> {found.name}")
+            notes.close[str(found)] = xml, name
             return found
     return None
 

@@ -78,8 +78,8 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     """The data set of what a reader found, as the user's keys select it.
 
     The training images may be missing: a test set alone is scored.
-    Raises DataError for an image in two splits, for a picture of two images, for a class that does not exist, and if there are no images;
-    ConfigError for keys that contradict each other.
+    Raises DataError for an image in two splits, for a picture of two images, for a class that does not exist, and if
+    there are no images; ConfigError for keys that contradict each other.
     """
     name = choice.name or found.root.resolve().name
     records = {split: Records.of(found.splits[split]) for split in SPLITS if split in found.splits}

@@ -12,7 +12,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of_file
-from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_xml, yolo
+from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_layout, voc_xml, yolo
 from detect.data.split import HELD_OUT
 from detect.data.text import first_bytes
 from detect.errors import DataError, first_few
@@ -130,7 +130,7 @@ def _arguments(kind: str, place: Path) -> dict[str, Any]:
     if kind != "coco" or not place.is_file():
         return {"root": place}
     file = Path(os.path.abspath(place))
-    inner = file.parent.name.lower() in voc.ANNOTATIONS
+    inner = file.parent.name.lower() in voc_layout.ANNOTATIONS
     folder = file.parent.parent if inner else file.parent
     return {"root": folder, split_of_file(file) or "train": str(file.relative_to(folder))}
 

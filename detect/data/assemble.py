@@ -14,7 +14,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
-from detect.data.folder import below, leftovers, split_of
+from detect.data.folder import below, leftovers, split_named
 from detect.data.image_file import turned
 from detect.data.notes import Notes
 from detect.data.records import Record, Records
@@ -241,7 +241,10 @@ def _by_folder(examples: Examples, root: Path) -> dict[str, Examples] | None:
     None unless every picture lies in a folder of a split, and there are two splits or more.
     """
     folders = [os.path.dirname(path) for path in examples.paths]
-    split = {folder: split_of(Path(below(Path(folder), root)) / "_") for folder in dict.fromkeys(folders)}
+    split = {
+        folder: next((s for name in reversed(Path(below(Path(folder), root)).parts) if (s := split_named(name))), None)
+        for folder in dict.fromkeys(folders)
+    }
     if None in split.values() or len(set(split.values())) < 2:
         return None
     of = np.array([SPLITS.index(split[folder] or "") for folder in folders])

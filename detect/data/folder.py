@@ -98,10 +98,17 @@ def folders_of(split: str, folder: Path) -> list[Path]:
 
 
 def telling(folders: Mapping[str, Path], root: Path, find: Callable[[Path], Sequence[Path]]) -> dict[str, Path]:
-    """The folders of splits that hold files; none if there is no train, and files of `root` lie outside of them."""
+    """The folders of splits that hold files.
+
+    None if there is no train, and files of `root` lie outside of them; or if there is nothing but train, and other
+    folders have files: then it is a class called train.
+    """
     held = {split: len(find(folder)) for split, folder in folders.items()}
     told = {split: folder for split, folder in folders.items() if held[split]}
-    return told if "train" in told or sum(held.values()) == len(find(root)) else {}
+    everything = find(root)
+    if set(told) == {"train"}:
+        everything = [path for path in everything if path.parent != root]
+    return told if {"train"} < set(told) or sum(held.values()) == len(everything) else {}
 
 
 def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:

@@ -143,7 +143,9 @@ def test_a_picture_under_two_ids_is_refused(tmp_path):
     for split in ("train", "val"):
         write(tmp_path, f"{split}/_annotations.coco.json", content(["0"]), split)
     (tmp_path / "val/_annotations.coco.json").write_text(json.dumps(content(["../train/0"])))
-    with pytest.raises(DataError, match=r"train/0\.jpg: it is the picture of 2 images: train/0\.jpg .*, val/\.\./train"):
+    with pytest.raises(
+        DataError, match=r"train/0\.jpg: it is the picture of 2 images: train/0\.jpg .*, val/\.\./train"
+    ):
         read_coco(tmp_path)
 
 

@@ -184,6 +184,13 @@ def test_folders_of_splits_with_other_words(tmp_path):
     ]
 
 
+def test_a_class_that_is_called_train(tmp_path):
+    for name in ("bus", "train"):
+        write(tmp_path, f"{name}/a.jpg", shape(name))
+    data = read_labelme(tmp_path, **NO_DRAW)
+    assert [e.id for e in data.splits["train"]] == ["bus/a.jpg", "train/a.jpg"]
+
+
 def test_folders_of_splits(tmp_path):
     for name in ("train/a.jpg", "train/b.jpg", "valid/a.jpg", "other/c.jpg"):
         write(tmp_path, name, shape())

@@ -309,6 +309,74 @@ def test_lists_in_the_folder_above(tmp_path):
     assert ids(tmp_path) == {"train": ["a", "b", "c", "d"]}  # lists of pictures with a mask are no split of the boxes
 
 
+def test_years_at_any_depth_keep_their_lists(tmp_path):
+    for place, lists in (
+        ("VOCtrainval_06-Nov-2007/VOCdevkit/VOC2007", {"train": "ab", "val": "c"}),
+        ("VOCtest_06-Nov-2007/VOCdevkit/VOC2007", {"test": "d"}),
+        ("VOC2012", {"train": "e"}),
+    ):
+        several(tmp_path / place, "".join(lists.values()))
+        for title, stems in lists.items():
+            write_list(tmp_path / place, title, *stems)
+    found = {split: [i[-1] for i in part] for split, part in ids(tmp_path).items()}
+    assert found == {"train": ["e", "a", "b"], "val": ["c"], "test": ["d"]}
+
+
+def test_a_link_to_a_folder_above_is_not_followed_for_ever(tmp_path):
+    several(tmp_path / "x/y/z", "ab")
+    (tmp_path / "x/y/up").symlink_to(tmp_path, target_is_directory=True)
+    assert ids(tmp_path) == {"train": ["x/y/z/a", "x/y/z/b"]}
+
+
+@pytest.mark.parametrize("train", ["trainval", "Default"])
+def test_lists_of_train_and_val_together_beside_the_folders(tmp_path, train):
+    several(tmp_path)
+    (tmp_path / f"{train}.txt").write_text("a\nb\nc\n")
+    (tmp_path / "test.txt").write_text("d\n")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"], "test": ["d"]}
+
+
+def test_an_empty_folder_of_lists_is_none(tmp_path):
+    several(tmp_path)
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/readme.md").write_text("to be written")
+    assert ids(tmp_path) == {"train": ["a", "b", "c", "d"]}
+    (tmp_path / "train.txt").write_text("a\nb\n")
+    assert ids(tmp_path) == {"train": ["a", "b"]}
+
+
+def test_lists_of_each_class_alone_are_joined(tmp_path):
+    """VoTT writes no others. A line tells whether the image has the class; both kinds of lines list it."""
+    several(tmp_path)
+    write_list(tmp_path, "cat_train", "a.jpg 1", "b.jpg -1")
+    write_list(tmp_path, "my dog_train", "a.jpg -1", "b.jpg 1", "c.jpg 1")
+    write_list(tmp_path, "cat_val", "d.jpg 1")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"], "val": ["d"]}
+    data = read_voc(tmp_path)
+    assert any("(train: cat_train and my dog_train, val: cat_val)" in note for note in data.notes)
+    assert not any("not used" in note for note in data.notes)
+    write_list(tmp_path, "my dog_val", "a.jpg 1")
+    with pytest.raises(DataError, match="train and val share 1 image: a"):
+        read_voc(tmp_path)
+
+
+def test_folders_of_splits_for_the_annotations_alone(tmp_path):
+    for split, stems in (("train", "ab"), ("val", "c")):
+        for stem in stems:
+            write(tmp_path, stem, [("cat", 1, 1, 9, 9)], xml=f"Annotations/{split}")
+    assert ids(tmp_path) == {"train": ["a", "b"], "val": ["c"]}
+
+
+@pytest.mark.parametrize("images", ["{}", "{}/JPEGImages", "JPEGImages/{}"])
+def test_a_class_that_is_called_train(tmp_path, images):
+    for name in ("bus", "car", "train"):
+        place = images.format(name)
+        write(tmp_path, f"{name}1", [(name, 1, 1, 9, 9)], images=place, xml=place.replace("JPEGImages", "Annotations"))
+    data = read_voc(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.classes == ("bus", "car", "train") and len(data.splits["train"]) == 3
+    assert not any("not used" in note or "left out" in note for note in data.notes)
+
+
 def test_two_lists_that_mean_one_split_are_refused(tmp_path):
     several(tmp_path)
     write_list(tmp_path, "train", "a", "b")

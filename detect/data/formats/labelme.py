@@ -280,6 +280,8 @@ def _splits(pairs: Mapping[Path, Annotation], root: Path, notes: Notes) -> dict[
     rest = splits.pop("", [])
     if "train" not in splits:
         return {"train": rest, **splits} if rest else splits
+    if len(splits) == 1 and rest:  # beside folders of other classes, train is a class, too
+        return {"train": list(pairs.items())}
     for _, annotation in rest:
         notes.add("left out, files outside the folders of the splits", annotation.path.relative_to(root).as_posix())
     return splits

@@ -42,11 +42,12 @@ def read_voc(
     """Reads a folder of Pascal VOC.
 
     root: folder with a folder of pictures and a folder of XML files (and perhaps ImageSets/Main, or lists such as
-        train.txt in the folder itself); or with such folders
-        below it, for years, or for train, valid and test; or with pictures and XML files side by side.
+        train.txt in the folder itself); or with such folders below it, for years (at any depth), or for train, valid
+        and test; or with pictures and XML files side by side.
     images, annotations: names of the two folders; None: the usual names.
     splits: the list of ImageSets/Main (without .txt) for each split. A default stands for its synonyms, too, such as
-        Validation, and `default` for train. None ignores lists and folders of splits, so that the split is drawn.
+        Validation, and `trainval` and `default` for train; or for the lists of classes, such as cat_train, if there are
+        no others. None ignores lists and folders of splits, so that the split is drawn.
     keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
         Objects with another such flag, such as ignore, are crowd.
     first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 in some tools; or continuous corners.
@@ -153,7 +154,10 @@ def _picture(pictures: Pictures, part: Part, xml: Path, filename: str, notes: No
 
 
 def _split(
-    part: Part, pairs: Mapping[str, object], splits: Mapping[str, str | None] | None, notes: Notes
+    part: Part,
+    pairs: Mapping[str, tuple[Path, Path, Annotation]],
+    splits: Mapping[str, str | None] | None,
+    notes: Notes,
 ) -> tuple[dict[str, list[str]], str, list[Path]]:
     """The ids of each split of a part, how they are defined, and the lists that were read."""
     if part.split:
@@ -162,9 +166,11 @@ def _split(
         return listed(part, splits, pairs, notes)
     by_folder: dict[str, list[str]] = {}
     for i in sorted(pairs):
-        split = next((s for name in Path(i).parts[:-1] if (s := split_named(name))), "")
+        folders = *Path(i).parts[:-1], *pairs[i][1].relative_to(part.annotations).parts[:-1]
+        split = next((s for name in folders if (s := split_named(name))), "")
         by_folder.setdefault(split, []).append(i)
-    if splits is None or ("train" not in by_folder and "" in by_folder):
+    lone = "train" not in by_folder or len(by_folder) == 2  # beside folders of other classes, train is a class, too
+    if splits is None or (lone and "" in by_folder):
         return {"train": sorted(pairs)}, "", []
     for i in by_folder.pop("", ()):
         notes.add("left out, pictures outside the folders of the splits", i)

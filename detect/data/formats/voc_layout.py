@@ -53,13 +53,12 @@ def _part(folder: Path, title: str, split: str | None, images: str | None, annot
 
 def _lists(folder: Path) -> Path | None:
     """The folder of the lists of images: ImageSets/Main, ImageSets, or Main or the folder with a list of train."""
-    sets = folder / "ImageSets"
-    if (sets / "Main").is_dir():
-        return sets / "Main"
-    if find_files(sets, {".txt"}, recursive=False):
-        return sets
+    for place in (folder / "ImageSets/Main", folder / "ImageSets"):
+        if find_files(place, {".txt"}, recursive=False):
+            return place
     for place in (folder / "Main", folder):
-        if any(split_named(path.stem) == "train" for path in find_files(place, {".txt"}, recursive=False)):
+        stems = [path.stem for path in find_files(place, {".txt"}, recursive=False)]
+        if any(split_named(stem) == "train" or stem.casefold() in WHOLE for stem in stems):
             return place
     return None
 
@@ -75,12 +74,15 @@ def parts_of(root: Path, images: str | None, annotations: str | None, by_split: 
             _part(path, path.name, split, images, annotations) or Part(path.name, split, path, path, None)
             for split, path in splits.items()
         ]
-    for pattern in ("*", "*/*"):  # VOC2007 and VOC2012, in VOCdevkit or not
-        folders = sorted(p for p in root.glob(pattern) if p.is_dir() and not p.name.startswith("."))
-        years = [p for f in folders if (p := _part(f, f.relative_to(root).as_posix(), None, images, annotations))]
-        if years:
-            return years
-    if not find_files(root, {".xml"}):
+    xmls = find_files(root, {".xml"})
+    years: dict[Path, Part] = {}  # VOC2007 and VOC2012, in VOCdevkit or not, at any depth
+    for folder in sorted({f for place in {xml.parent for xml in xmls} for f in place.parents if root in f.parents}):
+        inside = any(year in folder.parents for year in years)
+        if not inside and (part := _part(folder, folder.relative_to(root).as_posix(), None, images, annotations)):
+            years[folder] = part
+    if years:
+        return list(years.values())
+    if not xmls:
         looked = f"in {annotations or first_few(ANNOTATIONS, 9)} (dataset.annotations)"
         raise DataError(f"{root}: there are no XML annotations {looked} or beside the pictures")
     return [Part("", None, root, root, _lists(root) if by_split else None)]

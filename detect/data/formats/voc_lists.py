@@ -26,30 +26,36 @@ def listed(
     for i in pairs:
         similar[loose(i)].append(i)
     chosen: dict[str, list[str]] = {}
-    for split, title in titles.items():
-        lines = [line for line in read_lines(files[title], Notes()) if line]
-        meant = [_meant(line, part, pairs, similar) for line in lines]
-        missing = [line for line, i in zip(lines, meant, strict=True) if not i]
-        if missing:
-            raise DataError(
-                f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or several "
-                "that differ in letter case; remove the line, or add the files"
-            )
-        chosen[split] = [i for i in meant if i]  # an empty list says that the split has no images
+    for split, several in titles.items():
+        chosen[split] = []  # an empty list says that the split has no images
+        for title in several:
+            lines = [line for line in read_lines(files[title], Notes()) if line]
+            meant = [_meant(line, part, pairs, similar) for line in lines]
+            missing = [line for line, i in zip(lines, meant, strict=True) if not i]
+            if missing:
+                raise DataError(
+                    f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or "
+                    "several that differ in letter case; remove the line, or add the files"
+                )
+            before = set(chosen[split])  # the lists of two classes share images
+            chosen[split] += [i for i in meant if i and i not in before]
     if not any(chosen.values()):
         raise DataError(
             f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: "
             f"{', '.join(files) or 'none'}. Set it to one of them, or set dataset.splits=null to draw the splits from "
             "a seed; these are keys of dataset=voc"
         )
-    named = ", ".join(f"{split}: {title}" for split, title in titles.items())
+    named = ", ".join(f"{split}: {first_few(several, between=' and ')}" for split, several in titles.items())
     folder = "ImageSets/Main" if lists.parent.name == "ImageSets" else lists.name
-    return chosen, f"lists of {folder} ({named})", [files[title] for title in titles.values()]
+    return chosen, f"lists of {folder} ({named})", [files[title] for several in titles.values() for title in several]
 
 
-def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None], notes: Notes) -> dict[str, str]:
-    """The list of each split that has one. Raises DataError if two lists mean the same split."""
-    titles: dict[str, str] = {}
+def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None], notes: Notes) -> dict[str, list[str]]:
+    """The list of each split that has one; the lists of classes, such as cat_train, if there are no others.
+
+    Raises DataError if two lists mean the same split.
+    """
+    titles: dict[str, list[str]] = {}
     for split in SPLITS:
         title = splits.get(split)
         usual = title == LISTS[split]
@@ -63,9 +69,13 @@ def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None],
             )
         for k, name in enumerate([*own, *others, *whole]):
             if k == 0:
-                titles[split] = name
+                titles[split] = [name]
             elif name.casefold() != "trainval":
                 notes.add("not used, lists of a split that has another list", f"{name}.txt")
+    if not titles:
+        ends = {name: name.casefold().rpartition("_")[2] for name in found}
+        of_classes = {s: [name for name in found if splits.get(s) == LISTS[s] == ends[name]] for s in SPLITS}
+        titles = {split: names for split, names in of_classes.items() if names}
     return titles
 
 

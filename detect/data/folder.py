@@ -97,18 +97,24 @@ def folders_of(split: str, folder: Path) -> list[Path]:
         return sorted(Path(e.path) for e in entries if e.is_dir() and split_of(Path(e.name)) == split)
 
 
-def telling(folders: Mapping[str, Path], root: Path, find: Callable[[Path], Sequence[Path]]) -> dict[str, Path]:
+def telling(
+    folders: Mapping[str, Path],
+    root: Path,
+    find: Callable[[Path], Sequence[Path]],
+    annotated: Callable[[Path], Sequence[Path]] | None = None,
+) -> dict[str, Path]:
     """The folders of splits that hold files.
 
-    None if there is no train, and files of `root` lie outside of them; or if there is nothing but train, and other
-    folders have files: then it is a class called train.
+    None if there is no train, and annotated files of `root` lie outside of them; or if there is nothing but train, and
+    other folders have such files: then it is a class called train. find, annotated: the files of a folder, and those of
+    them that count here; None: all.
     """
-    held = {split: len(find(folder)) for split, folder in folders.items()}
-    told = {split: folder for split, folder in folders.items() if held[split]}
-    everything = find(root)
-    if set(told) == {"train"}:
-        everything = [path for path in everything if path.parent != root]
-    return told if {"train"} < set(told) or sum(held.values()) == len(everything) else {}
+    told = {split: folder for split, folder in folders.items() if find(folder)}
+    if {"train"} < set(told):
+        return told
+    annotated = annotated or find
+    everything = [path for path in annotated(root) if path.parent != root or "train" not in told]
+    return told if sum(len(annotated(folder)) for folder in told.values()) == len(everything) else {}
 
 
 def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:

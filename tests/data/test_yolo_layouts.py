@@ -157,6 +157,54 @@ def test_lists_of_classes_of_several_folders(tmp_path):
         read_auto(tmp_path)
 
 
+@pytest.mark.parametrize("names", ["classes.txt", "obj.names", "labels/classes.txt"])
+@pytest.mark.parametrize("line", ["images/{}", "./images/{}", "/srv/set/images/{}", "{}"])
+def test_lists_of_pictures_beside_a_list_of_classes(tmp_path, names, line):
+    put(tmp_path, pictures="images/a.jpg images/b.jpg images/c.jpg", **{"labels/a.txt": DOG, names: "cat\ndog\n"})
+    put(tmp_path, **{"train.txt": line.format("a.jpg"), "valid_list.txt": f"{line.format('b.jpg')}\n"})
+    data = read_auto(tmp_path)
+    assert found(data) == {"train": {"images/a.jpg": "dog"}, "val": {"images/b.jpg": ""}}
+    assert said(data, "not used, pictures: 1 (images/c.jpg)") and not said(data, ".txt files")
+    put(tmp_path, **{"train.txt": "images/z.jpg\n"})
+    with pytest.raises(DataError, match=r"train\.txt: it lists images/z\.jpg, which does not exist"):
+        read_auto(tmp_path)
+    put(tmp_path, **{"train.txt": "images/a.jpg\n", "val.txt": "images/b.jpg\n"})
+    with pytest.raises(DataError, match=r"val\.txt and valid_list\.txt both mean the split val"):
+        read_auto(tmp_path)
+
+
+def test_labels_of_a_picture_that_is_called_train_are_no_list(tmp_path):
+    put(tmp_path, pictures="train.jpg b.jpg", **{"classes.txt": "cat\n", "train.txt": CAT})
+    assert found(read_yolo(tmp_path, val_fraction=0, test_fraction=0)) == {"train": {"b.jpg": "", "train.jpg": "cat"}}
+
+
+def test_a_list_of_test_images_alone_is_none_of_the_split(tmp_path):
+    put(tmp_path, pictures="a.jpg b.jpg", **{"classes.txt": "cat\n", "a.txt": CAT, "test.txt": "b.jpg\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(data.splits["train"]) == 2 and said(data, ": 1 (test.txt)")
+
+
+@pytest.mark.parametrize("images", ["images", "JPEGImages"])
+def test_pictures_outside_of_the_folder_of_pictures_are_no_background(tmp_path, images):
+    put(tmp_path, pictures=f"{images}/a.jpg {images}/x/b.jpg masks/a.png preview.png")
+    put(tmp_path, **{"labels/a.txt": CAT, "classes.txt": "cat\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert found(data) == {"train": {f"{images}/a.jpg": "cat", f"{images}/x/b.jpg": ""}}
+    assert said(data, "not used, pictures: 2 (masks/a.png, preview.png)")
+    put(tmp_path, pictures="more/c.jpg", **{"more/c.txt": CAT})
+    assert len(read_yolo(tmp_path, val_fraction=0, test_fraction=0).splits["train"]) == 5  # its labels are not lost
+
+
+def test_a_class_that_is_called_train(tmp_path):
+    for name in ("bus", "train"):
+        put(tmp_path, pictures=f"{name}/{name}1.jpg", **{f"{name}/{name}1.txt": CAT, "classes.txt": "bus\ntrain\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(data.splits["train"]) == 2
+    (tmp_path / "bus/bus1.txt").unlink()
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(data.splits["train"]) == 1 and said(data, "not used, pictures: 1 (bus/bus1.jpg)")
+
+
 @pytest.mark.parametrize(
     ("text", "what"), [("a.jpg\nb.jpg\n", "'a.jpg' is a picture"), (CAT, "'0 .5 .5 .5 .5' is a box")]
 )

@@ -408,6 +408,13 @@ def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
     assert one_file(tmp_path, [*shares, box(100, 18, [0, 0, 1.5, 2])]).splits["train"][0].boxes.max() == 2
 
 
+def test_shares_whose_sum_exceeds_one_are_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"all\.json: all corners are from 0 to 1\.02, such as 0\.25; they must be pixels"
+    ):
+        one_file(tmp_path, [box(100, 18, [0, 0.25, 0.5, 0.5]), box(101, 18, [0.52, 0, 0.5, 1])])
+
+
 def test_a_reversed_box_is_reported_by_the_check(tmp_path):
     data = one_file(tmp_path, [box(100, 18, [30, 20, -10, -5]), box(101, 18, [1, 2, 3, 4])])
     assert [(f.kind, f.action) for f in check(data) if f.kind == "reversed"] == [("reversed", "dropped")]

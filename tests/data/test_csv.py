@@ -130,6 +130,14 @@ def test_corners_that_are_shares_of_the_sides_are_refused(root):
         read_csv(root)
 
 
+@pytest.mark.parametrize("text", ["a.jpg,0.1,0.2,0.5,1.01,cat\n", HEADER + "a.jpg,60,40,cat,0.1,0.2,0.5,1.01\n"])
+@pytest.mark.parametrize("first_pixel", [None, "continuous"])
+def test_shares_are_refused_whatever_is_known_of_them(root, text, first_pixel):
+    (root / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=r"labels\.csv: a\.jpg: all corners are from 0 to 1\.01, such as 0\.1; they"):
+        read_csv(root, first_pixel=first_pixel)
+
+
 @pytest.mark.parametrize("name", ["a", "C:\\data\\a.jpg", "data/a.jpg", "A.JPG"])
 def test_other_names_of_a_picture(root, name):
     (root / "labels.csv").write_text(HEADER + f"{name},60,40, cat ,11,21,20,30\n")

@@ -473,6 +473,23 @@ def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
         read_voc(tmp_path)
 
 
+@pytest.mark.parametrize("first_pixel", [None, 0, 1, "continuous"])
+@pytest.mark.parametrize("high", [1, 1.02])
+def test_shares_are_refused_whatever_is_known_of_them(tmp_path, first_pixel, high):
+    write_xml(tmp_path, "a", bndbox(-0.01, 0.25, 0.5, high))
+    with pytest.raises(
+        DataError, match=rf"a\.xml: all corners are from -0\.01 to {high}, such as -0\.01; they must be"
+    ):
+        read_voc(tmp_path, first_pixel=first_pixel)
+
+
+def test_shares_of_a_polygon_are_refused(tmp_path):
+    polygon = "<polygon><x1>0.5</x1><y1>0.6</y1><x2>0.9</x2><y2>0.7</y2><x3>0.5</x3><y3>1</y3></polygon>"
+    write_xml(tmp_path, "a", f"<object><name>cat</name>{polygon}</object>")
+    with pytest.raises(DataError, match=r"a\.xml: all corners are from 0 to 1, such as 0\.5; they must be pixels"):
+        read_voc(tmp_path)
+
+
 HULLS = {
     "LabelMe": "<polygon><username>me</username>{}</polygon>".format(
         "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((5, 6), (25, 6), (25, 16), (5, 16)))

@@ -86,7 +86,7 @@ def read_cvat(
         titles = _labels(path, tree)
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
-        refuse_shares(path, np.array([box for image in images for box in image.boxes]))
+        refuse_shares((path, image.boxes) for image in images)
         whole = split_of_file(path) if path == place else named[path.relative_to(folder)]
         by_subset = _by_subset(images)
         if by_subset or whole:

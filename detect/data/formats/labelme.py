@@ -83,7 +83,7 @@ def read_labelme(
     if not found:
         having = f"; its json files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
         raise DataError(f"dataset.root={folder}: no json below it has the keys 'shapes' and 'imagePath'{having}")
-    refuse_shares(found[0].path, np.array([box for annotation in found for box in annotation.boxes]))
+    refuse_shares((annotation.path, annotation.boxes) for annotation in found)
     pairs = _pairs(found, folder, notes)
     records = {
         split: [

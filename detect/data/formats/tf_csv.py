@@ -14,7 +14,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of, tell_splits
-from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
+from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes, refuse_shares
 from detect.data.formats.csv_layout import CORNERS, NEEDED, Layout, layout_of
 from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
@@ -87,6 +87,7 @@ def read_csv(
     origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
+        refuse_shares((f"{path}: {rows.name[:200]}", rows.corners) for rows in items.values())
         content[split] = header, items
         if len(files) == 1 and any(split_named(rows.split) for rows in items.values()):
             content = {name: (header, part) for name, part in _by_column(items, split, notes).items()}

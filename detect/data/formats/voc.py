@@ -11,7 +11,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, find_images, same_stem, split_named
-from detect.data.formats.corners import FirstPixel, infer_first_pixel
+from detect.data.formats.corners import FirstPixel, infer_first_pixel, refuse_shares
 from detect.data.formats.voc_layout import Part, parts_of
 from detect.data.formats.voc_lists import LISTS, listed
 from detect.data.formats.voc_xml import ROOT, Annotation, read_xml
@@ -72,6 +72,7 @@ def read_voc(
             given.setdefault(split, []).extend(ids)
         origins += [origin] if origin and origin not in origins else []
         used += lists
+    refuse_shares((xml, a.corners) for _, xml, a in pairs.values())
     files = ((xml.name, a.boxed, a.size) for _, xml, a in pairs.values() if not a.ours)
     inferred = infer_first_pixel(files, notes) if first_pixel is None else first_pixel
 

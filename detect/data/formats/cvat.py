@@ -284,13 +284,12 @@ def _records(
     path: Path, root: Path, images: Sequence[Image], owners: dict[Path, tuple[Path, str]], notes: Notes
 ) -> list[Record]:
     """The images of one split with their pictures. owners: file and name of the image of each picture so far."""
-    subsets = dict.fromkeys(image.subset for image in images)
-    folders = [path.parent / "images" / subset for subset in subsets]
-    folders = [folder for folder in [*folders, path.parent / "images", path.parent, root] if folder.is_dir()]
-    pictures = Pictures(folders, notes)
+    pictures = Pictures([f for f in (path.parent / "images", path.parent, root) if f.is_dir()], notes)
+    inside = {s for s in {image.subset for image in images} if s and (path.parent / "images" / s).is_dir()}
     records, missing = [], []
     for image in images:
-        picture = pictures.find(image.name, f"{path}: image", stems=True)  # frames of a video have no ending
+        name = f"{image.subset}/{image.name}" if image.subset in inside else image.name
+        picture = pictures.find(name, f"{path}: image", stems=True)  # frames of a video have no ending
         if picture is None:
             missing.append(image.name[:200])
             continue

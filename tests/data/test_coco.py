@@ -259,6 +259,37 @@ def test_the_layout_of_coco_itself(tmp_path):
     assert not any("matched by a name" in note for note in data.notes)
 
 
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        (("annotations/train.json", "train/images"), ("annotations/val.json", "val/images")),
+        (("train.json", "train/images"), ("val.json", "valid/images")),
+        (("train/annotations/instances.json", "train/images"), ("val/annotations/instances.json", "val/images")),
+        (
+            ("data/train/annotations/a.json", "data/train/images"),
+            ("data/valid/annotations/a.json", "data/valid/images"),
+        ),
+        (("annotations/instances_default.json", "images/default"), ("annotations/instances_val.json", "images/val")),
+        (("annotations/person_keypoints_default.json", "default/x"), ("annotations/val.json", "val/x")),
+    ],
+)
+def test_equal_names_in_the_folders_of_the_splits(tmp_path, train, val):
+    for name, pictures in (train, val):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path, name, content(["1", "2"], [box(100, 18, [1, 2, 3, 4])]), pictures)
+    data = read_coco(tmp_path)
+    for split, (_, pictures) in (("train", train), ("val", val)):
+        assert [e.path for e in data.splits[split]] == [tmp_path / pictures / f"{k}.jpg" for k in (1, 2)]
+
+
+def test_two_pictures_of_one_name_name_the_key_that_chooses(tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path, "all.json", content(["1"], [box(100, 18, [1, 2, 3, 4])]), f"pictures/{folder}")
+    with pytest.raises(DataError, match=r"'1\.jpg' could be .*a/1\.jpg, .*b/1\.jpg; set dataset\.images\.train to its"):
+        read_coco(tmp_path)
+    assert len(read_coco(tmp_path, images={"train": "pictures/b"}).splits["train"]) == 1
+
+
 def one_file(root, annotations, **more):
     """A data set of two pictures in one file; `more` replaces lists of the file."""
     write(root, "all.json", content(["a", "b"], annotations))

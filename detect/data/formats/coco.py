@@ -3,6 +3,7 @@
 import json
 import math
 import mmap
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -67,8 +68,8 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
     for split in list(contents):
         file = contents.pop(split)  # its lists take as much memory as the records
         inside = images.get(split)
-        beside = [existing_folder(folder / inside, f"dataset.images.{split}")] if inside else [file.path.parent, folder]
-        records[split] = file.records(folder, _pictures(beside, split, folder, notes))
+        chosen = existing_folder(folder / inside, f"dataset.images.{split}") if inside else None
+        records[split] = file.records(folder, _pictures(file.path, chosen, split, folder, notes))
     origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     told = tell_splits(files, folder)
     return Found(
@@ -163,11 +164,14 @@ def _titles(contents: Mapping[str, CocoFile]) -> dict[str, int]:
     return dict(sorted(numbers.items(), key=lambda item: item[1]))
 
 
-def _pictures(beside: Sequence[Path], split: str, root: Path, notes: Notes) -> Pictures:
-    """The pictures of a json: first as it names them, below the places where tools put them."""
-    places = [f for name in (split, "images", f"images/{split}") if (f := root / name).is_dir()]
+def _pictures(path: Path, chosen: Path | None, split: str, root: Path, notes: Notes) -> Pictures:
+    """The pictures of a json: first as it names them, below the places where tools put them. chosen: the user's."""
+    own = re.sub("^(instances|person_keypoints)_", "", path.stem)  # CVAT's subset, which may mean no split
+    above = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+    beside = [chosen] if chosen else [*(above or [path.parent]), root]
+    places = [f for n in (split, own, "images", f"images/{split}", f"images/{own}") if (f := root / n).is_dir()]
     named = (folder for place in (*beside, root, root / "images") for folder in folders_of(split, place))
-    return Pictures([*beside, *places, *named], notes)
+    return Pictures([*beside, *places, *named], notes, f"set dataset.images.{split} to its folder")
 
 
 def _open(path: Path, notes: Notes) -> CocoFile:

@@ -15,6 +15,7 @@ from detect.data.formats.corners import FirstPixel, infer_first_pixel, refuse_sh
 from detect.data.formats.voc_layout import Part, parts_of
 from detect.data.formats.voc_lists import LISTS, listed
 from detect.data.formats.voc_xml import ROOT, Annotation, read_xml
+from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
@@ -95,6 +96,14 @@ def recognise(folder: Path) -> str | None:
         if ROOT.search(first_bytes(path)):
             return f"XML files with <annotation>, such as {path.relative_to(folder)}"
     return None
+
+
+def tells_splits(folder: Path) -> bool:
+    """Whether lists, or folders of pictures or XML files, may tell the splits of a data set of this format."""
+    parts = parts_of(folder, None, None, by_split=True)
+    places = {path.parent for path in find_files(folder, {".xml", *IMAGE_SUFFIXES})}
+    named = any(split_named(name) for place in places for name in place.relative_to(folder).parts)
+    return named or any(part.split or part.lists for part in parts)
 
 
 def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, Annotation]]:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain
@@ -70,7 +70,7 @@ class Found:
     classes: Sequence[str] | None = None
     unused: bool = True
     numbers: Mapping[str, int] | None = None
-    used: Iterable[Path] | None = ()
+    used: Collection[Path] | None = ()
     told: bool = True
 
 
@@ -104,9 +104,8 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
         splits, origin = by_folder, "folders of the pictures"
     parts, note = _fill(splits, choice, origin)
     if found.used is not None:
-        pictures = (path for part in records.values() for path in part.paths)
-        sources = (source for part in records.values() for source in part.sources)
-        leftovers(found.root, chain(found.used, pictures, sources), found.notes)
+        used = [of for part in records.values() for of in (part.paths, part.sources)]
+        leftovers(found.root, [found.used, *used], found.notes)
     numbers = {renamed.get(old, old): number for old, number in reversed(list((found.numbers or {}).items()))}
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
     told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"

@@ -6,10 +6,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import chain
 from pathlib import Path
 
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from detect.data.notes import Notes
+from detect.data.text import loose
 from detect.errors import DataError
 from detect.files import expanded
 
@@ -50,13 +52,13 @@ def splits_of(paths: Iterable[Path]) -> dict[Path, str | None]:
     `cats_test/` tell two splits, and `task 1, test project/` beside `task 2/` tells none. Otherwise a folder's name has
     to mean a split by itself.
     """
-    loose = {path: split_of(path) for path in paths}
-    if "train" in loose.values() or None not in loose.values():
-        return loose
+    wide = {path: split_of(path) for path in paths}
+    if "train" in wide.values() or None not in wide.values():
+        return wide
     return {
         path: split_of(Path(path.name))
         or next((split for name in reversed(path.parent.parts) if (split := split_named(name))), None)
-        for path in loose
+        for path in wide
     }
 
 
@@ -202,13 +204,21 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
                     waiting.append((entry.path, above | {real}))
 
 
-def leftovers(root: Path, used: Iterable[str | Path], notes: Notes) -> None:
-    """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over."""
+def leftovers(root: Path, used: Sequence[Collection[str | Path]], notes: Notes) -> None:
+    """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over.
+
+    A file system that takes two spellings for one gives a file by both. The listing has one of them.
+    """
     names = listing(str(root), True)
     plain = os.path.normpath(root)
     unused = set(names if plain == str(root) != "." else map(os.path.normpath, names))
-    for path in used:
+    for path in chain.from_iterable(used):
         unused.discard(os.path.normpath(path))
+    alike = {loose(name): name for name in unused}
+    for path in chain.from_iterable(used) if unused else ():
+        name = alike.get(loose(os.path.normpath(path)))
+        if name is not None and os.path.exists(path) and os.path.samefile(name, path):
+            unused.discard(name)
     kinds: dict[str, list[str]] = defaultdict(list)
     for name in names if unused else ():
         if os.path.normpath(name) in unused:

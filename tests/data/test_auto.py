@@ -92,9 +92,7 @@ def raccoons(root, folder="images"):
 
 def test_csv_files_that_alone_tell_the_split_ask_for_a_choice(tmp_path):
     raccoons(tmp_path)
-    with pytest.raises(
-        DataError, match=r"2 formats fit; .*\n  dataset=voc: .*\n  dataset=csv: .*tell train and test"
-    ):
+    with pytest.raises(DataError, match=r"2 formats fit; .*\n  dataset=voc: .*\n  dataset=csv: .*tell train and test"):
         read_auto(tmp_path)
     data = read_csv(tmp_path, val_fraction=0)
     assert {s: [e.id for e in part] for s, part in data.splits.items() if len(part)} == {
@@ -113,9 +111,7 @@ def test_folders_of_splits_come_before_csv_files(tmp_path, name):
 def test_a_csv_of_all_images_beside_those_of_splits_is_named(tmp_path):
     raccoons(tmp_path)
     (tmp_path / "data/raccoon_labels.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")
-    with pytest.raises(
-        DataError, match=r"raccoon_labels\.csv: neither .* train, val or test.*; rename it, or"
-    ):
+    with pytest.raises(DataError, match=r"raccoon_labels\.csv: neither .* train, val or test.*; rename it, or"):
         read_csv(tmp_path)
 
 

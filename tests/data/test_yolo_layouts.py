@@ -349,6 +349,30 @@ def test_key_points_without_their_shape_are_no_polygon(tmp_path):
         read_yolo(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "rows", ["0 .5 .5 .2 .2 .9 1", "0 .5 .5 .2 .2 .9 2\n1 .2 .2 .1 .1 .8 1\n", "0,.5,.5,.2,.2,.9,37"]
+)
+def test_rows_of_a_tracker_are_no_polygons(tmp_path, rows):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": rows})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})
+    with pytest.raises(DataError, match=r"labels/a\.txt: each row has 7 numbers, the last of which is that of a track"):
+        read_yolo(tmp_path)
+
+
+def test_one_key_point_at_the_edge_is_no_track(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": "0 .5 .5 .2 .2 .9 1\n"})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\nkpt_shape: [1, 2]\n"})
+    assert found(read_yolo(tmp_path)) == {"train": {"images/a.jpg": "cat"}}
+
+
+@pytest.mark.parametrize("rows", ["0 .1 .5 .9 .5 .5 1.0", "0 .1 .5 .9 .5 .5 1\n0 .5 .5 .2 .2", "0 .1 .5 .9 .5 .5 0"])
+def test_triangles_that_end_at_the_edge_are_polygons(tmp_path, rows):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": rows})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
+    (e,) = read_yolo(tmp_path).splits["train"]
+    assert e.boxes[0, [1, 3]].tolist() == [4, 36]
+
+
 def test_names_that_are_empty_or_given_twice(tmp_path):
     put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT})
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, ' ']\n"})

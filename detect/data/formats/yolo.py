@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -182,12 +183,25 @@ class _Labels:
         if source is None:
             return np.zeros((0, 4)), []
         boxes, titles = [], []
-        for k, line in enumerate(read_lines(source, self.notes), 1):
+        lines = read_lines(source, self.notes)
+        if not self.listing.points and _is_tracked(list(filter(None, lines))):
+            raise DataError(
+                f"{source}: each row has 7 numbers, the last of which is that of a track; a row must be "
+                "'class cx cy width height' (of a polygon of 3 points that ends at the edge, write 1.0)"
+            )
+        for k, line in enumerate(lines, 1):
             if line:
                 label, box = parse_line(line, f"{source}:{k}", self.listing.names, self.listing.points)
                 titles.append(self.listing.names[label])
                 boxes.append(box)
         return np.array(boxes, np.float64).reshape(-1, 4), titles
+
+
+def _is_tracked(rows: Sequence[str]) -> bool:
+    """Whether rows are those of a tracker: class, box, confidence and a whole number, which no other row has."""
+    words = (row.replace(",", " ").split() for row in rows)
+    tracks = {row[6] for row in takewhile(lambda row: len(row) == 7 and row[6].isdecimal() and row[6] != "0", words)}
+    return 0 < len(tracks) == len(rows)
 
 
 def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> tuple[int, list[float]]:

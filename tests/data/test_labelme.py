@@ -1,3 +1,4 @@
+import io
 import json
 import random
 import tracemalloc
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detect.data.formats import coco
 from detect.data.formats.labelme import read_labelme, recognise
 from detect.errors import DataError
 from tests.mutations import count_refusals, damaged, with_odd_value
@@ -256,6 +258,22 @@ def test_a_missing_picture_that_another_folder_has_is_named(tmp_path):
     found = r"a/1\.json: 'a/1\.jpg' was found only at .*b/1\.jpg; is its own missing"
     with pytest.raises(DataError, match=rf"the picture .*b/1\.jpg: a/1\.json and b/1\.json.*{found}"):
         read_labelme(tmp_path)
+
+
+def test_the_pictures_inside_the_files_are_not_read_to_recognise_the_format(tmp_path, monkeypatch):
+    for k in range(30):
+        write(tmp_path, f"{k}.jpg", shape(), imageData="A" * 300_000)
+    (tmp_path / "sorted.json").write_text(json.dumps(write(tmp_path, "x.jpg", imageData="A" * 300_000), sort_keys=True))
+    read, real = [], io.BufferedReader.read
+    opened = Path.open
+
+    class Counted(io.BufferedReader):
+        def read(self, size=-1):
+            read.append(len(text := real(self, size)))
+            return text
+
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": Counted(io.FileIO(path)) if mode == "rb" else opened(path))
+    assert coco.recognise(tmp_path) is None and 0 < sum(read) < 200_000
 
 
 def test_damaged_files_are_refused_with_one_message(root):

@@ -40,7 +40,7 @@ FILES = {
 """Endings of the files that `dataset.root` can name in place of a folder. Names of TFRecord files have more forms."""
 
 ONE_OF_MANY = {
-    "labelme": re.compile(rb'"shapes"\s*:\s*\['),
+    "labelme": coco.LABELME,
     "arrayrecord": re.compile(rb'"kind"\s*:\s*"arrayrecord"'),
     "voc": voc_xml.ROOT,
 }

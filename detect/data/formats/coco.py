@@ -20,6 +20,10 @@ from detect.data.split import SPLITS
 from detect.data.text import read_text
 from detect.errors import DataError, first_few
 
+LABELME = re.compile(rb'"shapes"\s*:\s*\[|"imageData"\s*:')
+"""What a json of LabelMe has, and one of COCO has not."""
+_HEAD = 1 << 12
+
 
 def read_coco(
     root: str | Path,
@@ -123,9 +127,11 @@ def _is_coco(path: Path) -> bool:
     """Whether a json is a COCO file, by its first and last bytes: the lists may be large."""
     try:
         with path.open("rb") as file:
+            text = file.read(_HEAD)
+            if LABELME.search(text.replace(b"\0", b"")):  # there may be many, each with its picture inside
+                return False
+            text += file.read((1 << 20) - _HEAD)
             size = file.seek(0, 2)
-            file.seek(0)
-            text = file.read(1 << 20)
             file.seek(max(0, size - (1 << 20)))
             text += file.read()
             return _has_keys(file, text, size)

@@ -154,10 +154,10 @@ def test_equal_file_names_of_different_pictures_have_their_split_before_them(tmp
     }  # fmt: skip
     found = [data.splits["train"][1], *data.splits["test"]]
     assert [[e.path.read_bytes()] for e in found] == pictures
-    told = "3 (1.jpg of train, 1.jpg of test, 1.jpg of test)"
+    told = "3 (test/1.jpg, test/2/1.jpg, train/1.jpg)"
     assert f"images of one image/filename, with the split before it: {told}" in data.notes
     write(tmp_path / "test.record", fields("1.jpg", encoded=pictures[0]))
-    with pytest.raises(DataError, match=r"test\.record: record 1 has .*'1\.jpg', as .*train\.record: record 1; they"):
+    with pytest.raises(DataError, match=r"train\.record: record 1 has .*'1\.jpg', as .*test\.record: record 1; they"):
         read_tfrecord(tmp_path)
 
 

@@ -249,6 +249,6 @@ def _told_apart(read: Sequence[tuple[str, str, Record]], notes: Notes) -> Iterat
                 raise DataError(f"{where} has the image/filename '{record.id[:200]}', as {other}; they must differ")
             before[split, record.id] += 1
             number = before[split, record.id]
-            notes.add("images of one image/filename, with the split before it", f"{record.id[:200]} of {split}")
             record = replace(record, id=f"{split}/{record.id}" if number == 1 else f"{split}/{number}/{record.id}")
+            notes.add("images of one image/filename, with the split before it", record.id[:200])
         yield split, record

@@ -112,7 +112,7 @@ def telling(
     them that count here; None: all.
     """
     told = {split: folder for split, folder in folders.items() if find(folder)}
-    if {"train"} < set(told):
+    if not told or {"train"} < set(told):
         return told
     annotated = annotated or find
     everything = [path for path in annotated(root) if path.parent != root or "train" not in told]

@@ -358,6 +358,10 @@ def test_lists_of_each_class_alone_are_joined(tmp_path):
     write_list(tmp_path, "my dog_val", "a.jpg 1")
     with pytest.raises(DataError, match="train and val share 1 image: a"):
         read_voc(tmp_path)
+    for path in (tmp_path / "ImageSets/Main").glob("*_train.txt"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"the lists are: cat_val, my dog_val\."):
+        read_voc(tmp_path)
 
 
 def test_folders_of_splits_for_the_annotations_alone(tmp_path):

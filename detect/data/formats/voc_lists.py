@@ -72,11 +72,16 @@ def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None],
                 titles[split] = [name]
             elif name.casefold() != "trainval":
                 notes.add("not used, lists of a split that has another list", f"{name}.txt")
-    if not titles:
-        ends = {name: name.casefold().rpartition("_")[2] for name in found}
-        of_classes = {s: [name for name in found if splits.get(s) == LISTS[s] == ends[name]] for s in SPLITS}
-        titles = {split: names for split, names in of_classes.items() if names}
-    return titles
+    return titles or _of_classes(found, splits)
+
+
+def _of_classes(found: Sequence[str], splits: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """The lists of each split that have the name of a class before it; none without train."""
+    by_end: dict[str, list[str]] = defaultdict(list)
+    for name in found:
+        by_end[name.casefold().rpartition("_")[2]].append(name)
+    titles = {split: by_end[split] for split in SPLITS if splits.get(split) == LISTS[split] and by_end[split]}
+    return titles if "train" in titles else {}
 
 
 def _meant(line: str, part: Part, ids: Container[str], similar: Mapping[str, Sequence[str]]) -> str | None:

@@ -224,9 +224,11 @@ def _folders_of_splits(root: Path, files: LabelFiles) -> dict[str, Path]:
 
     inner = [place for name in IMAGES if (place := folder_named(name, root)).is_dir()]
     folders = next((f for place in inner if (f := split_folders(place))), {}) or split_folders(root)
-    known = len(labelled(root))
-    whole = next((place for place in inner if known and len(labelled(place)) == known), root)
-    return telling(folders, root, find_images, labelled) or {"train": whole}
+    if told := telling(folders, root, find_images, labelled):
+        return told
+    known = labelled(root)
+    whole = (place for place in inner if known and all(picture.is_relative_to(place) for picture in known))
+    return {"train": next(whole, root)}
 
 
 def _above_labels(path: Path) -> Path:

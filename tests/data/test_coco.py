@@ -446,6 +446,12 @@ def test_shares_whose_sum_exceeds_one_are_refused(tmp_path):
         one_file(tmp_path, [box(100, 18, [0, 0.25, 0.5, 0.5]), box(101, 18, [0.52, 0, 0.5, 1])])
 
 
+def test_small_boxes_of_one_split_are_no_shares(tmp_path):
+    for split, bbox in (("train", [0, 0, 60, 40]), ("val", [0, 0, 0.5, 1])):
+        write(tmp_path, f"{split}.json", content([split], [box(100, 18, bbox)]))
+    assert read_coco(tmp_path).splits["val"][0].boxes.tolist() == [[0, 0, 1, 0.5]]
+
+
 def test_a_reversed_box_is_reported_by_the_check(tmp_path):
     data = one_file(tmp_path, [box(100, 18, [30, 20, -10, -5]), box(101, 18, [1, 2, 3, 4])])
     assert [(f.kind, f.action) for f in check(data) if f.kind == "reversed"] == [("reversed", "dropped")]

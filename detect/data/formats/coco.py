@@ -13,6 +13,7 @@ from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, folders_of, listed_once, splits_of, tell_splits
 from detect.data.formats.coco_file import KEYS, CocoFile
+from detect.data.formats.corners import refuse_shares
 from detect.data.formats.json_lists import Irregular, entries
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
@@ -74,6 +75,7 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
         inside = images.get(split)
         chosen = existing_folder(folder / inside, f"dataset.images.{split}") if inside else None
         records[split] = file.records(folder, _pictures(file.path, chosen, split, folder, notes))
+    refuse_shares((files[split], part.boxes) for split, part in records.items())
     origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     told = tell_splits(files, folder)
     return Found(

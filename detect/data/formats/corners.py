@@ -57,7 +57,7 @@ def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]
 
 
 def refuse_shares(files: Iterable[tuple[object, object]]) -> None:
-    """Raises DataError if corners have fractions, and all are shares of the picture's sides.
+    """Raises DataError if corners have fractions, and all of a data set are shares of the pictures' sides.
 
     files: a name for the message, and the corners [n, 4] in any order, as the file has them. A share may be a little
     below 0 or above 1, because boxes exceed pictures, and sides are added to rounded corners.

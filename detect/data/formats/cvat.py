@@ -86,7 +86,6 @@ def read_cvat(
         titles = _labels(path, tree)
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
-        refuse_shares((path, image.boxes) for image in images)
         whole = split_of_file(path) if path == place else named[path.relative_to(folder)]
         by_subset = _by_subset(images)
         if by_subset or whole:
@@ -94,6 +93,7 @@ def read_cvat(
             origins.setdefault("subsets" if by_subset else "names of files and folders", []).extend(told)
         for split, here in _splits(images, None if by_subset else whole, by_subset, notes).items():
             records.setdefault(split, []).extend(_records(path, folder, here, owners, notes))
+    refuse_shares((record.source, record.boxes) for part in records.values() for record in part)
     origin = ", ".join(f"{by} ({first_few(files)})" if files else by for by, files in origins.items()) or "none given"
     found = Found(folder, records, origin, notes, list(labels) or None, unused=False, used=paths, told=bool(origins))
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))

@@ -87,7 +87,6 @@ def read_csv(
     origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
-        refuse_shares((f"{path}: {rows.name[:200]}", rows.corners) for rows in items.values())
         content[split] = header, items
         if len(files) == 1 and any(split_named(rows.split) for rows in items.values()):
             content = {name: (header, part) for name, part in _by_column(items, split, notes).items()}
@@ -100,6 +99,11 @@ def read_csv(
                 f"dataset.first_pixel={first_pixel}: {path} has no header, so it is the form of keras-retinanet, whose "
                 "corners are continuous; set it to null or continuous"
             )
+    refuse_shares(
+        (f"{files[split]}: {rows.name[:200]}", rows.corners)
+        for split, (_, items) in content.items()
+        for rows in items.values()
+    )
     first = infer_first_pixel(voc, notes) if first_pixel is None else first_pixel
     records = {
         split: [

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain
@@ -14,13 +14,13 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
-from detect.data.folder import below, leftovers, split_of
+from detect.data.folder import below, leftovers, split_named
 from detect.data.image_file import turned
 from detect.data.notes import Notes
 from detect.data.records import Record, Records
 from detect.data.remembered import Facts, facts_of
 from detect.data.similar import similar_groups
-from detect.data.split import SPLITS, draw_splits, refuse_overlap, sequence_name
+from detect.data.split import SPLITS, draw_splits, occur_twice, refuse_overlap, sequence_name
 from detect.data.text import one_name
 from detect.errors import ConfigError, DataError, first_few
 
@@ -70,7 +70,7 @@ class Found:
     classes: Sequence[str] | None = None
     unused: bool = True
     numbers: Mapping[str, int] | None = None
-    used: Iterable[Path] | None = ()
+    used: Collection[Path] | None = ()
     told: bool = True
 
 
@@ -78,14 +78,14 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     """The data set of what a reader found, as the user's keys select it.
 
     The training images may be missing: a test set alone is scored.
-    Raises DataError for an image in two splits, for a class that does not exist, and if there are no images;
-    ConfigError for keys that contradict each other.
+    Raises DataError for an image in two splits, for a picture of two images, for a class that does not exist, and if
+    there are no images; ConfigError for keys that contradict each other.
     """
     name = choice.name or found.root.resolve().name
     records = {split: Records.of(found.splits[split]) for split in SPLITS if split in found.splits}
     if not any(records.values()):
         raise DataError(f"{name}: there are no images ({found.origin})")
-    refuse_overlap(name, {split: part.ids for split, part in records.items()})
+    _refuse_shared(name, records, found.notes)
     renamed = _renaming(found, records.values(), choice)
     present = Counter[str]()
     for part in records.values():
@@ -104,14 +104,29 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
         splits, origin = by_folder, "folders of the pictures"
     parts, note = _fill(splits, choice, origin)
     if found.used is not None:
-        pictures = (path for part in records.values() for path in part.paths)
-        sources = (source for part in records.values() for source in part.sources)
-        leftovers(found.root, chain(found.used, pictures, sources), found.notes)
+        used = [of for part in records.values() for of in (part.paths, part.sources)]
+        leftovers(found.root, [found.used, *used], found.notes)
     numbers = {renamed.get(old, old): number for old, number in reversed(list((found.numbers or {}).items()))}
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
     told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"
     notes = (f"classes: {'as given' if choice.classes is not None else told}", note, *found.notes.lines())
     return DetectionDataset(name, classes, parts, notes, ids)
+
+
+def _refuse_shared(name: str, records: Mapping[str, Records], notes: Notes) -> None:
+    """Raises DataError if two images have one id, or one picture."""
+    parts = records.values()
+    shared = occur_twice(lambda: map(os.path.normpath, chain.from_iterable(part.paths for part in parts)))
+    hint = notes.missing(shared)
+    refuse_overlap(name, {split: part.ids for split, part in records.items()}, hint)
+    if shared:
+        owners = [
+            f"{part.ids[k]} ({part.sources[part.source[k]]})" if part.source[k] >= 0 else part.ids[k]
+            for part in parts
+            for k, path in enumerate(part.paths)
+            if os.path.normpath(path) == shared[0]
+        ]
+        raise DataError(f"{shared[0]}: it is the picture of {len(owners)} images: {first_few(owners, 3)}{hint}")
 
 
 def _renaming(found: Found, records: Iterable[Records], choice: Selection) -> dict[str, str]:
@@ -225,7 +240,10 @@ def _by_folder(examples: Examples, root: Path) -> dict[str, Examples] | None:
     None unless every picture lies in a folder of a split, and there are two splits or more.
     """
     folders = [os.path.dirname(path) for path in examples.paths]
-    split = {folder: split_of(Path(below(Path(folder), root)) / "_") for folder in dict.fromkeys(folders)}
+    split = {
+        folder: next((s for name in reversed(Path(below(Path(folder), root)).parts) if (s := split_named(name))), None)
+        for folder in dict.fromkeys(folders)
+    }
     if None in split.values() or len(set(split.values())) < 2:
         return None
     of = np.array([SPLITS.index(split[folder] or "") for folder in folders])

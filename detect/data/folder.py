@@ -6,10 +6,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import chain
 from pathlib import Path
 
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from detect.data.notes import Notes
+from detect.data.text import loose
 from detect.errors import DataError
 from detect.files import expanded
 
@@ -50,13 +52,13 @@ def splits_of(paths: Iterable[Path]) -> dict[Path, str | None]:
     `cats_test/` tell two splits, and `task 1, test project/` beside `task 2/` tells none. Otherwise a folder's name has
     to mean a split by itself.
     """
-    loose = {path: split_of(path) for path in paths}
-    if "train" in loose.values() or None not in loose.values():
-        return loose
+    wide = {path: split_of(path) for path in paths}
+    if "train" in wide.values() or None not in wide.values():
+        return wide
     return {
         path: split_of(Path(path.name))
         or next((split for name in reversed(path.parent.parts) if (split := split_named(name))), None)
-        for path in loose
+        for path in wide
     }
 
 
@@ -97,11 +99,24 @@ def folders_of(split: str, folder: Path) -> list[Path]:
         return sorted(Path(e.path) for e in entries if e.is_dir() and split_of(Path(e.name)) == split)
 
 
-def telling(folders: Mapping[str, Path], root: Path, find: Callable[[Path], Sequence[Path]]) -> dict[str, Path]:
-    """The folders of splits that hold files; none if there is no train, and files of `root` lie outside of them."""
-    held = {split: len(find(folder)) for split, folder in folders.items()}
-    told = {split: folder for split, folder in folders.items() if held[split]}
-    return told if "train" in told or sum(held.values()) == len(find(root)) else {}
+def telling(
+    folders: Mapping[str, Path],
+    root: Path,
+    find: Callable[[Path], Sequence[Path]],
+    annotated: Callable[[Path], Sequence[Path]] | None = None,
+) -> dict[str, Path]:
+    """The folders of splits that hold files.
+
+    None if there is no train, and annotated files of `root` lie outside of them; or if there is nothing but train, and
+    other folders have such files: then it is a class called train. find, annotated: the files of a folder, and those of
+    them that count here; None: all.
+    """
+    told = {split: folder for split, folder in folders.items() if find(folder)}
+    if not told or {"train"} < set(told):
+        return told
+    annotated = annotated or find
+    everything = [path for path in annotated(root) if path.parent != root or "train" not in told]
+    return told if sum(len(annotated(folder)) for folder in told.values()) == len(everything) else {}
 
 
 def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
@@ -189,13 +204,21 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
                     waiting.append((entry.path, above | {real}))
 
 
-def leftovers(root: Path, used: Iterable[str | Path], notes: Notes) -> None:
-    """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over."""
+def leftovers(root: Path, used: Sequence[Collection[str | Path]], notes: Notes) -> None:
+    """Notes the files below `root` that nobody used, by their ending. Hidden files are passed over.
+
+    A file system that takes two spellings for one gives a file by both. The listing has one of them.
+    """
     names = listing(str(root), True)
     plain = os.path.normpath(root)
     unused = set(names if plain == str(root) != "." else map(os.path.normpath, names))
-    for path in used:
+    for path in chain.from_iterable(used):
         unused.discard(os.path.normpath(path))
+    alike = {loose(name): name for name in unused}
+    for path in chain.from_iterable(used) if unused else ():
+        name = alike.get(loose(os.path.normpath(path)))
+        if name is not None and os.path.exists(path) and os.path.samefile(name, path):
+            unused.discard(name)
     kinds: dict[str, list[str]] = defaultdict(list)
     for name in names if unused else ():
         if os.path.normpath(name) in unused:

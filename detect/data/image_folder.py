@@ -34,7 +34,7 @@ def read_image_folder(
     if "train" not in places or _is_a_class(places, top):
         places = {"train": top}
     found = {split: _class_folders(place, own) for split, place in places.items()}
-    leftovers(folder, [p for folders in found.values() for pictures in folders.values() for p in pictures], own)
+    leftovers(folder, [pictures for folders in found.values() for pictures in folders.values()], own)
     if not found["train"]:
         raise DataError(f"{places['train']}: it has no folder with pictures; there must be one folder per class")
     names = tuple(sorted(found["train"])) if classes is None else tuple(map(one_name, classes))

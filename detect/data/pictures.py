@@ -63,12 +63,13 @@ class Pictures:
     2. as a path below one of `folders`, with backslashes, percent escapes and Unicode forms made equal;
     3. by its last parts: the picture that shares most of them. A picture's name must be equal; letter case comes last;
     4. by the name without its ending, if `stems` is true.
-    Of pictures that fit equally well, those below the first of the folders win that has one of them.
+    Of pictures that fit equally well, those below the first of the folders win that has one of them. A folder that has
+    others of them inside comes last. way_out: what the user can do about two pictures that fit equally well.
     """
 
-    def __init__(self, folders: Sequence[Path], notes: Notes):
+    def __init__(self, folders: Sequence[Path], notes: Notes, way_out: str = "give its folder in the annotation"):
         self.folders = list(dict.fromkeys(folders))
-        self.notes = notes
+        self.notes, self.way_out = notes, way_out
         self._searched = [_Folder("" if folder == Path(".") else os.path.join(folder, "")) for folder in self.folders]
 
     @cached_property
@@ -77,6 +78,10 @@ class Pictures:
         nested = [f for f in self.folders if not any(f != g and f.is_relative_to(g) for g in self.folders)]
         names = (name for folder in nested if folder.is_dir() for name in listing(str(folder), True))
         return [name for name in names if ending(name) in IMAGE_SUFFIXES]
+
+    @cached_property
+    def _inner_first(self) -> list[Path]:
+        return sorted(self.folders, key=lambda f: any(g != f and g.is_relative_to(f) for g in self.folders))
 
     @cached_property
     def _named(self) -> dict[str, list[str]]:
@@ -104,8 +109,7 @@ class Pictures:
         except (OSError, ValueError):  # a name that no file can have
             return None
         if simple and "/" not in name and len(found := self._named.get(name.lower(), [])) == 1:
-            self.notes.add(_MATCHED, f"{name} -> {found[0].rpartition('/')[2]}")
-            return str(Path(found[0])) if found[0].startswith("./") else found[0]
+            return self._noted(str(Path(found[0])) if found[0].startswith("./") else found[0], name, asked_by)
         for plain in dict.fromkeys((_plain(name), _plain(unquote(name)))):
             if not plain.parts:
                 continue
@@ -115,9 +119,14 @@ class Pictures:
                 for stem in dict.fromkeys((plain.stem, plain.name)):  # 2020.jpg; a name with a dot and no ending
                     best = best or self._best(plain, self._stems.get(loose(stem), []), asked_by, stem)
             if best:
-                self.notes.add(_MATCHED, f"{name} -> {best[0].name}")
-                return str(best[0])
+                return self._noted(str(best[0]), name, asked_by)
         return None
+
+    def _noted(self, path: str, name: str, asked_by: object) -> str:
+        """The path of a picture that another way than the first has found."""
+        self.notes.add(_MATCHED, f"{name} -> {path.rpartition('/')[2]}")
+        self.notes.close[path] = asked_by, name
+        return path
 
     def _best(self, name: PurePosixPath, paths: Sequence[str], asked_by: object, stem: str = "") -> list[Path]:
         """The pictures that share most with a name; DataError if there are two."""
@@ -130,12 +139,11 @@ class Pictures:
             }
             most = max(shared.values())
             candidates = [p for p in candidates if shared[p] == most]
-            below = ([p for p in candidates if p.is_relative_to(folder)] for folder in self.folders)
+            below = ([p for p in candidates if p.is_relative_to(folder)] for folder in self._inner_first)
             candidates = next(filter(None, below), candidates)
         if len(candidates) > 1:
             raise DataError(
-                f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; "
-                "give its folder in the annotation, or remove one"
+                f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; {self.way_out}, or remove one"
             )
         return candidates
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 
 import numpy as np
@@ -91,19 +91,27 @@ def sequence_name(name: str) -> str:
     return re.sub(r"[-_ .]*(frame)?[-_ .]*\(?\d+\)?$", "", stem, flags=re.IGNORECASE)
 
 
-def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]]) -> None:
-    """Raises DataError, which names some ids, if one id occurs in two splits or twice in one."""
-    names, count = list(splits), sum(map(len, splits.values()))
-    if len(np.unique(np.fromiter(map(hash, chain(*splits.values())), np.int64, count))) == count:
-        return  # without the texts themselves: there may be millions
+def occur_twice(texts: Callable[[], Iterable[str]]) -> list[str]:
+    """The texts that occur more than once, sorted. It does not hold the texts themselves: there may be millions."""
+    hashes = np.fromiter(map(hash, texts()), np.int64)
+    if len(np.unique(hashes)) == len(hashes):
+        return []
+    return sorted(text for text, count in Counter(texts()).items() if count > 1)
+
+
+def refuse_overlap(name: str, splits: Mapping[str, Sequence[str]], hint: str = "") -> None:
+    """Raises DataError, which names some ids, if one id occurs in two splits or twice in one. hint: its last words."""
+    names = list(splits)
+    if not occur_twice(lambda: chain(*splits.values())):
+        return
     for i, first in enumerate(names):
         twice = sorted(k for k, n in Counter(splits[first]).items() if n > 1)
         if twice:
-            raise DataError(f"{name}: {first} lists {counted(len(twice), 'image')} twice: {first_few(twice)}")
+            raise DataError(f"{name}: {first} lists {counted(len(twice), 'image')} twice: {first_few(twice)}{hint}")
         for second in names[i + 1 :]:
             both = sorted(set(splits[first]) & set(splits[second]))
             if both:
                 raise DataError(
                     f"{name}: {first} and {second} share {counted(len(both), 'image')}: {first_few(both)}. "
-                    "An image may be in only one split"
+                    f"An image may be in only one split{hint}"
                 )

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from detect.data.formats.auto import read_auto, recognised
+from detect.data.formats.tf_csv import read_csv
 from detect.errors import DataError
 
 ONE = {"images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 20}],
@@ -75,6 +76,43 @@ def test_another_ending_is_refused(tmp_path, file):
     (tmp_path / file).write_bytes(b"\0\1\2")
     with pytest.raises(DataError, match=rf"dataset\.root=.*{file}: .*\.yaml.*\.tsv.*\.xml.*\.json.*\.tfrecord"):
         read_auto(tmp_path / file)
+
+
+def raccoons(root, folder="images"):
+    """The pictures and XML files of a tutorial, and the CSV files that its scripts make of them."""
+    for k, name in enumerate("ab"):
+        picture(root / folder / f"{name}.jpg", 50 * k)
+        corners = "<xmin>2</xmin><ymin>3</ymin><xmax>9</xmax><ymax>9</ymax>"
+        text = f"<annotation><object><name>cat</name><bndbox>{corners}</bndbox></object></annotation>"
+        (root / folder / f"{name}.xml").write_text(text)
+    (root / "data").mkdir()
+    for split, name in (("train", "a"), ("test", "b")):
+        (root / f"data/{split}_labels.csv").write_text(f"filename,class,xmin,ymin,xmax,ymax\n{name}.jpg,cat,2,3,9,9\n")
+
+
+def test_csv_files_that_alone_tell_the_split_ask_for_a_choice(tmp_path):
+    raccoons(tmp_path)
+    with pytest.raises(DataError, match=r"2 formats fit; .*\n  dataset=voc: .*\n  dataset=csv: .*tell train and test"):
+        read_auto(tmp_path)
+    data = read_csv(tmp_path, val_fraction=0)
+    assert {s: [e.id for e in part] for s, part in data.splits.items() if len(part)} == {
+        "train": ["images/a.jpg"], "test": ["images/b.jpg"]
+    }  # fmt: skip
+    (tmp_path / "train.txt").write_text("images/a\nimages/b\n")
+    assert "format: voc (" in read_auto(tmp_path).notes[0]
+
+
+@pytest.mark.parametrize("name", ["train", "images/train"])
+def test_folders_of_splits_come_before_csv_files(tmp_path, name):
+    raccoons(tmp_path, name)
+    assert "not used: CSV" in read_auto(tmp_path).notes[0]
+
+
+def test_a_csv_of_all_images_beside_those_of_splits_is_named(tmp_path):
+    raccoons(tmp_path)
+    (tmp_path / "data/raccoon_labels.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")
+    with pytest.raises(DataError, match=r"raccoon_labels\.csv: neither .* train, val or test.*; rename it, or"):
+        read_csv(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.record", "a.TFRecord", "train.tfrecord-00000-of-00001", "a.tfrec.gz"])

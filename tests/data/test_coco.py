@@ -129,6 +129,26 @@ def test_overlapping_splits(root):
         read(root, val="annotations/train.json")
 
 
+def test_a_missing_picture_that_another_split_has_is_named(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, f"annotations/instances_{split}2017.json", content(["5", "6"]), f"{split}2017")
+    (tmp_path / "train2017/5.jpg").unlink()
+    found = r"train2017\.json: images: '5\.jpg' was found only at .*val2017/5\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"train and val share 1 image: val2017/5\.jpg.*{found}"):
+        read_coco(tmp_path)
+
+
+def test_a_picture_under_two_ids_is_refused(tmp_path):
+    """The file of val names the picture of train by a path that leaves its folder."""
+    for split in ("train", "val"):
+        write(tmp_path, f"{split}/_annotations.coco.json", content(["0"]), split)
+    (tmp_path / "val/_annotations.coco.json").write_text(json.dumps(content(["../train/0"])))
+    with pytest.raises(
+        DataError, match=r"train/0\.jpg: it is the picture of 2 images: train/0\.jpg .*, val/\.\./train"
+    ):
+        read_coco(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -237,6 +257,37 @@ def test_the_layout_of_coco_itself(tmp_path):
     assert [e.id for e in data.splits["train"]] == ["train2017/a.jpg", "train2017/b.jpg"]
     assert [e.id for e in data.splits["val"]] == ["val2017/a.jpg"]
     assert not any("matched by a name" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        (("annotations/train.json", "train/images"), ("annotations/val.json", "val/images")),
+        (("train.json", "train/images"), ("val.json", "valid/images")),
+        (("train/annotations/instances.json", "train/images"), ("val/annotations/instances.json", "val/images")),
+        (
+            ("data/train/annotations/a.json", "data/train/images"),
+            ("data/valid/annotations/a.json", "data/valid/images"),
+        ),
+        (("annotations/instances_default.json", "images/default"), ("annotations/instances_val.json", "images/val")),
+        (("annotations/person_keypoints_default.json", "default/x"), ("annotations/val.json", "val/x")),
+    ],
+)
+def test_equal_names_in_the_folders_of_the_splits(tmp_path, train, val):
+    for name, pictures in (train, val):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path, name, content(["1", "2"], [box(100, 18, [1, 2, 3, 4])]), pictures)
+    data = read_coco(tmp_path)
+    for split, (_, pictures) in (("train", train), ("val", val)):
+        assert [e.path for e in data.splits[split]] == [tmp_path / pictures / f"{k}.jpg" for k in (1, 2)]
+
+
+def test_two_pictures_of_one_name_name_the_key_that_chooses(tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path, "all.json", content(["1"], [box(100, 18, [1, 2, 3, 4])]), f"pictures/{folder}")
+    with pytest.raises(DataError, match=r"'1\.jpg' could be .*a/1\.jpg, .*b/1\.jpg; set dataset\.images\.train to its"):
+        read_coco(tmp_path)
+    assert len(read_coco(tmp_path, images={"train": "pictures/b"}).splits["train"]) == 1
 
 
 def one_file(root, annotations, **more):
@@ -386,6 +437,19 @@ def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"all\.json: all corners are from 0 to 1, such as 0\.25; they must be pixels"):
         one_file(tmp_path, shares)
     assert one_file(tmp_path, [*shares, box(100, 18, [0, 0, 1.5, 2])]).splits["train"][0].boxes.max() == 2
+
+
+def test_shares_whose_sum_exceeds_one_are_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"all\.json: all corners are from 0 to 1\.02, such as 0\.25; they must be pixels"
+    ):
+        one_file(tmp_path, [box(100, 18, [0, 0.25, 0.5, 0.5]), box(101, 18, [0.52, 0, 0.5, 1])])
+
+
+def test_small_boxes_of_one_split_are_no_shares(tmp_path):
+    for split, bbox in (("train", [0, 0, 60, 40]), ("val", [0, 0, 0.5, 1])):
+        write(tmp_path, f"{split}.json", content([split], [box(100, 18, bbox)]))
+    assert read_coco(tmp_path).splits["val"][0].boxes.tolist() == [[0, 0, 1, 0.5]]
 
 
 def test_a_reversed_box_is_reported_by_the_check(tmp_path):

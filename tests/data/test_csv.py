@@ -130,6 +130,14 @@ def test_corners_that_are_shares_of_the_sides_are_refused(root):
         read_csv(root)
 
 
+@pytest.mark.parametrize("text", ["a.jpg,0.1,0.2,0.5,1.01,cat\n", HEADER + "a.jpg,60,40,cat,0.1,0.2,0.5,1.01\n"])
+@pytest.mark.parametrize("first_pixel", [None, "continuous"])
+def test_shares_are_refused_whatever_is_known_of_them(root, text, first_pixel):
+    (root / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=r"labels\.csv: a\.jpg: all corners are from 0 to 1\.01, such as 0\.1; they"):
+        read_csv(root, first_pixel=first_pixel)
+
+
 @pytest.mark.parametrize("name", ["a", "C:\\data\\a.jpg", "data/a.jpg", "A.JPG"])
 def test_other_names_of_a_picture(root, name):
     (root / "labels.csv").write_text(HEADER + f"{name},60,40, cat ,11,21,20,30\n")
@@ -245,6 +253,16 @@ def test_one_picture_in_two_files(root):
     (root / "test.csv").write_text(HEADER + "a.jpg,60,40,cat,1,1,60,40\n")
     with pytest.raises(DataError, match=r"train and test share 1 image: a\.jpg"):
         read_csv(root)
+
+
+def test_a_missing_picture_that_another_split_has_is_named(tmp_path):
+    picture(tmp_path / "images/test/a.jpg")
+    (tmp_path / "images/train").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(HEADER + "a.jpg,60,40,cat,1,1,60,40\n")
+    found = r"train\.csv:2: 'a\.jpg' was found only at .*images/test/a\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"train and test share 1 image: images/test/a\.jpg.*{found}"):
+        read_csv(tmp_path)
 
 
 def test_damaged_files_are_refused_with_one_message(root):

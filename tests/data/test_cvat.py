@@ -196,6 +196,24 @@ def test_a_subset_that_names_no_split_is_train(tmp_path, other, expected):
     assert f"taken as train, images of subsets that name no split: {len(named)} ({', '.join(named)})" in data.notes
 
 
+@pytest.mark.parametrize("ending", [".png", ""])
+def test_subsets_of_one_split_may_have_equal_names(tmp_path, ending):
+    for subset in ("day", "night shift"):
+        picture(tmp_path / f"images/{subset}/frame_000000.png")
+    images = [image(f"frame_000000{ending}", box(), subset=subset) for subset in ("night shift", "day")]
+    write(tmp_path, *images, image(f"gone{ending}", subset="day"))
+    with pytest.raises(DataError, match=rf"annotations\.xml: 1 of 3 pictures are missing: gone{ending};"):
+        read_cvat(tmp_path)
+    write(tmp_path, *images)
+    data = read_cvat(tmp_path, **NO_DRAW)
+    names = ["images/day/frame_000000.png", "images/night shift/frame_000000.png"]
+    assert sorted(e.id for e in data.splits["train"]) == names
+    (tmp_path / names[0]).unlink()
+    found = rf"'day/frame_000000{ending}' was found only at .*{names[1]}"
+    with pytest.raises(DataError, match=rf"is that of image frame_000000{ending} in .*{found}"):
+        read_cvat(tmp_path)
+
+
 def test_the_name_of_the_file_tells_the_split_of_subsets_that_name_none(tmp_path):
     for split in ("train", "val"):
         picture(tmp_path / split / "images" / f"{split}.png")

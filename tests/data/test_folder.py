@@ -1,10 +1,12 @@
-"""Which split a path speaks for."""
+"""Which split a path speaks for, and which files nobody used."""
 
 from pathlib import Path
 
 import pytest
 
-from detect.data.folder import splits_of
+from detect.data import folder
+from detect.data.folder import leftovers, splits_of
+from detect.data.notes import Notes
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,26 @@ from detect.data.folder import splits_of
 )
 def test_words_of_folders_count_where_one_names_train(paths, splits):
     assert list(splits_of(map(Path, paths)).values()) == splits
+
+
+@pytest.mark.parametrize("used", ["images/A.JPG", "Images/a.jpg", "./images//A.JPG"])
+def test_a_file_that_is_used_by_another_spelling_is_used(tmp_path, monkeypatch, used):
+    """A file system that takes both letter cases for one; here both names lead to one file, and one is listed."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.jpg").touch()
+    (tmp_path / "images/b.jpg").touch()
+    listed = folder.listing(str(tmp_path), True)
+    (tmp_path / "Images").symlink_to(tmp_path / "images")
+    (tmp_path / "images/A.JPG").hardlink_to(tmp_path / "images/a.jpg")
+    monkeypatch.setattr(folder, "listing", lambda *_: listed)
+    notes = Notes()
+    leftovers(tmp_path, [[f"{tmp_path}/{used}"]], notes)
+    assert notes.lines() == ("not used, pictures: 1 (images/b.jpg)",)
+
+
+def test_files_that_differ_in_letter_case_are_two(tmp_path):
+    for name in ("a.jpg", "A.jpg"):
+        (tmp_path / name).touch()
+    notes = Notes()
+    leftovers(tmp_path, [[tmp_path / "A.jpg"]], notes)
+    assert notes.lines() == ("not used, pictures: 1 (a.jpg)",)

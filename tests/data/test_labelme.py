@@ -1,3 +1,4 @@
+import io
 import json
 import random
 import tracemalloc
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detect.data.formats import coco
 from detect.data.formats.labelme import read_labelme, recognise
 from detect.errors import DataError
 from tests.mutations import count_refusals, damaged, with_odd_value
@@ -184,6 +186,13 @@ def test_folders_of_splits_with_other_words(tmp_path):
     ]
 
 
+def test_a_class_that_is_called_train(tmp_path):
+    for name in ("bus", "train"):
+        write(tmp_path, f"{name}/a.jpg", shape(name))
+    data = read_labelme(tmp_path, **NO_DRAW)
+    assert [e.id for e in data.splits["train"]] == ["bus/a.jpg", "train/a.jpg"]
+
+
 def test_folders_of_splits(tmp_path):
     for name in ("train/a.jpg", "train/b.jpg", "valid/a.jpg", "other/c.jpg"):
         write(tmp_path, name, shape())
@@ -241,6 +250,30 @@ def test_messages_for_files(root):
     with pytest.raises(DataError, match=r"no json below it has the keys 'shapes' and 'imagePath'; .*a\.json, b\.json"):
         read_labelme(root)
     assert recognise(root) is None
+
+
+def test_a_missing_picture_that_another_folder_has_is_named(tmp_path):
+    write(tmp_path, "a/1.jpg", shape(), picture=False)
+    write(tmp_path, "b/1.jpg", shape())
+    found = r"a/1\.json: 'a/1\.jpg' was found only at .*b/1\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"the picture .*b/1\.jpg: a/1\.json and b/1\.json.*{found}"):
+        read_labelme(tmp_path)
+
+
+def test_the_pictures_inside_the_files_are_not_read_to_recognise_the_format(tmp_path, monkeypatch):
+    for k in range(30):
+        write(tmp_path, f"{k}.jpg", shape(), imageData="A" * 300_000)
+    (tmp_path / "sorted.json").write_text(json.dumps(write(tmp_path, "x.jpg", imageData="A" * 300_000), sort_keys=True))
+    read, real = [], io.BufferedReader.read
+    opened = Path.open
+
+    class Counted(io.BufferedReader):
+        def read(self, size=-1):
+            read.append(len(text := real(self, size)))
+            return text
+
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": Counted(io.FileIO(path)) if mode == "rb" else opened(path))
+    assert coco.recognise(tmp_path) is None and 0 < sum(read) < 200_000
 
 
 def test_damaged_files_are_refused_with_one_message(root):

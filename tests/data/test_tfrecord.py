@@ -142,6 +142,25 @@ def test_an_export_of_roboflow(tmp_path):
         read_tfrecord(tmp_path)
 
 
+def test_equal_file_names_of_different_pictures_have_their_split_before_them(tmp_path):
+    """generate_tfrecord.py writes base names: images/train/1.jpg and images/test/1.jpg are both 1.jpg."""
+    (tmp_path / "label_map.pbtxt").write_text(MAP)
+    pictures = [[encoded(color=(9, 90, k))] for k in (0, 80, 160)]
+    write(tmp_path / "train.record", fields("1.jpg", encoded=pictures[0]), fields("2.jpg"))
+    write(tmp_path / "test.record", *(fields("1.jpg", encoded=p) for p in pictures[1:]))
+    data = read_tfrecord(tmp_path, **NO_DRAW)
+    assert {split: [e.id for e in part] for split, part in data.splits.items() if len(part)} == {
+        "train": ["2.jpg", "train/1.jpg"], "test": ["test/1.jpg", "test/2/1.jpg"]
+    }  # fmt: skip
+    found = [data.splits["train"][1], *data.splits["test"]]
+    assert [[e.path.read_bytes()] for e in found] == pictures
+    told = "3 (test/1.jpg, test/2/1.jpg, train/1.jpg)"
+    assert f"images of one image/filename, with the split before it: {told}" in data.notes
+    write(tmp_path / "test.record", fields("1.jpg", encoded=pictures[0]))
+    with pytest.raises(DataError, match=r"train\.record: record 1 has .*'1\.jpg', as .*test\.record: record 1; they"):
+        read_tfrecord(tmp_path)
+
+
 def test_difficult_crowd_and_group_are_crowd(root):
     for key in ("object_difficult", "object_is_crowd", "object_group_of"):
         two = [(0, 0, 0.5, 0.5), (0, 0, 1, 1)]

@@ -309,6 +309,78 @@ def test_lists_in_the_folder_above(tmp_path):
     assert ids(tmp_path) == {"train": ["a", "b", "c", "d"]}  # lists of pictures with a mask are no split of the boxes
 
 
+def test_years_at_any_depth_keep_their_lists(tmp_path):
+    for place, lists in (
+        ("VOCtrainval_06-Nov-2007/VOCdevkit/VOC2007", {"train": "ab", "val": "c"}),
+        ("VOCtest_06-Nov-2007/VOCdevkit/VOC2007", {"test": "d"}),
+        ("VOC2012", {"train": "e"}),
+    ):
+        several(tmp_path / place, "".join(lists.values()))
+        for title, stems in lists.items():
+            write_list(tmp_path / place, title, *stems)
+    found = {split: [i[-1] for i in part] for split, part in ids(tmp_path).items()}
+    assert found == {"train": ["e", "a", "b"], "val": ["c"], "test": ["d"]}
+
+
+def test_a_link_to_a_folder_above_is_not_followed_for_ever(tmp_path):
+    several(tmp_path / "x/y/z", "ab")
+    (tmp_path / "x/y/up").symlink_to(tmp_path, target_is_directory=True)
+    assert ids(tmp_path) == {"train": ["x/y/z/a", "x/y/z/b"]}
+
+
+@pytest.mark.parametrize("train", ["trainval", "Default"])
+def test_lists_of_train_and_val_together_beside_the_folders(tmp_path, train):
+    several(tmp_path)
+    (tmp_path / f"{train}.txt").write_text("a\nb\nc\n")
+    (tmp_path / "test.txt").write_text("d\n")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"], "test": ["d"]}
+
+
+def test_an_empty_folder_of_lists_is_none(tmp_path):
+    several(tmp_path)
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/readme.md").write_text("to be written")
+    assert ids(tmp_path) == {"train": ["a", "b", "c", "d"]}
+    (tmp_path / "train.txt").write_text("a\nb\n")
+    assert ids(tmp_path) == {"train": ["a", "b"]}
+
+
+def test_lists_of_each_class_alone_are_joined(tmp_path):
+    """VoTT writes no others. A line tells whether the image has the class; both kinds of lines list it."""
+    several(tmp_path)
+    write_list(tmp_path, "cat_train", "a.jpg 1", "b.jpg -1")
+    write_list(tmp_path, "my dog_train", "a.jpg -1", "b.jpg 1", "c.jpg 1")
+    write_list(tmp_path, "cat_val", "d.jpg 1")
+    assert ids(tmp_path) == {"train": ["a", "b", "c"], "val": ["d"]}
+    data = read_voc(tmp_path)
+    assert any("(train: cat_train and my dog_train, val: cat_val)" in note for note in data.notes)
+    assert not any("not used" in note for note in data.notes)
+    write_list(tmp_path, "my dog_val", "a.jpg 1")
+    with pytest.raises(DataError, match="train and val share 1 image: a"):
+        read_voc(tmp_path)
+    for path in (tmp_path / "ImageSets/Main").glob("*_train.txt"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"the lists are: cat_val, my dog_val\."):
+        read_voc(tmp_path)
+
+
+def test_folders_of_splits_for_the_annotations_alone(tmp_path):
+    for split, stems in (("train", "ab"), ("val", "c")):
+        for stem in stems:
+            write(tmp_path, stem, [("cat", 1, 1, 9, 9)], xml=f"Annotations/{split}")
+    assert ids(tmp_path) == {"train": ["a", "b"], "val": ["c"]}
+
+
+@pytest.mark.parametrize("images", ["{}", "{}/JPEGImages", "JPEGImages/{}"])
+def test_a_class_that_is_called_train(tmp_path, images):
+    for name in ("bus", "car", "train"):
+        place = images.format(name)
+        write(tmp_path, f"{name}1", [(name, 1, 1, 9, 9)], images=place, xml=place.replace("JPEGImages", "Annotations"))
+    data = read_voc(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.classes == ("bus", "car", "train") and len(data.splits["train"]) == 3
+    assert not any("not used" in note or "left out" in note for note in data.notes)
+
+
 def test_two_lists_that_mean_one_split_are_refused(tmp_path):
     several(tmp_path)
     write_list(tmp_path, "train", "a", "b")
@@ -402,6 +474,23 @@ def test_what_the_program_writes_is_inclusive_and_counts_from_one(tmp_path):
 def test_corners_that_are_shares_of_the_sides_are_refused(tmp_path):
     write_xml(tmp_path, "a", bndbox(0.1, 0.25, 0.5, 1))
     with pytest.raises(DataError, match=r"a\.xml: all corners are from 0 to 1, such as 0\.1; they must be pixels"):
+        read_voc(tmp_path)
+
+
+@pytest.mark.parametrize("first_pixel", [None, 0, 1, "continuous"])
+@pytest.mark.parametrize("high", [1, 1.02])
+def test_shares_are_refused_whatever_is_known_of_them(tmp_path, first_pixel, high):
+    write_xml(tmp_path, "a", bndbox(-0.01, 0.25, 0.5, high))
+    with pytest.raises(
+        DataError, match=rf"a\.xml: all corners are from -0\.01 to {high}, such as -0\.01; they must be"
+    ):
+        read_voc(tmp_path, first_pixel=first_pixel)
+
+
+def test_shares_of_a_polygon_are_refused(tmp_path):
+    polygon = "<polygon><x1>0.5</x1><y1>0.6</y1><x2>0.9</x2><y2>0.7</y2><x3>0.5</x3><y3>1</y3></polygon>"
+    write_xml(tmp_path, "a", f"<object><name>cat</name>{polygon}</object>")
+    with pytest.raises(DataError, match=r"a\.xml: all corners are from 0 to 1, such as 0\.5; they must be pixels"):
         read_voc(tmp_path)
 
 
@@ -561,6 +650,20 @@ def test_two_boxes_in_one_object_are_refused(tmp_path):
 def test_text_that_is_no_number_is_refused(tmp_path, text):
     write_xml(tmp_path, "a", bndbox(6, 7, text, 36))
     with pytest.raises(DataError, match=rf"a\.xml: object 1 \(cat\): <xmax> is '{text}'; .*finite number of pixels"):
+        read_voc(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "images", "annotations"), [("train", "", ""), ("VOC2007", "JPEGImages", "Annotations")]
+)
+def test_a_picture_of_another_split_or_year_does_not_replace_one_that_is_missing(tmp_path, folder, images, annotations):
+    other = {"train": "test", "VOC2007": "VOC2012"}[folder]
+    for place in (folder, other):
+        for stem in "12":
+            write(tmp_path / place, stem, [("cat", 1, 1, 9, 9)], images=images, xml=annotations)
+    (tmp_path / folder / images / "1.jpg").unlink()
+    missing = rf"{folder}/.*1\.xml: '1' was found only at .*{other}/.*1\.jpg; is its own missing"
+    with pytest.raises(DataError, match=rf"{other}/.*1\.jpg: it is the picture of 2 images: .*{missing}"):
         read_voc(tmp_path)
 
 

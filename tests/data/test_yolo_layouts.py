@@ -157,6 +157,54 @@ def test_lists_of_classes_of_several_folders(tmp_path):
         read_auto(tmp_path)
 
 
+@pytest.mark.parametrize("names", ["classes.txt", "obj.names", "labels/classes.txt"])
+@pytest.mark.parametrize("line", ["images/{}", "./images/{}", "/srv/set/images/{}", "{}"])
+def test_lists_of_pictures_beside_a_list_of_classes(tmp_path, names, line):
+    put(tmp_path, pictures="images/a.jpg images/b.jpg images/c.jpg", **{"labels/a.txt": DOG, names: "cat\ndog\n"})
+    put(tmp_path, **{"train.txt": line.format("a.jpg"), "valid_list.txt": f"{line.format('b.jpg')}\n"})
+    data = read_auto(tmp_path)
+    assert found(data) == {"train": {"images/a.jpg": "dog"}, "val": {"images/b.jpg": ""}}
+    assert said(data, "not used, pictures: 1 (images/c.jpg)") and not said(data, ".txt files")
+    put(tmp_path, **{"train.txt": "images/z.jpg\n"})
+    with pytest.raises(DataError, match=r"train\.txt: it lists images/z\.jpg, which does not exist"):
+        read_auto(tmp_path)
+    put(tmp_path, **{"train.txt": "images/a.jpg\n", "val.txt": "images/b.jpg\n"})
+    with pytest.raises(DataError, match=r"val\.txt and valid_list\.txt both mean the split val"):
+        read_auto(tmp_path)
+
+
+def test_labels_of_a_picture_that_is_called_train_are_no_list(tmp_path):
+    put(tmp_path, pictures="train.jpg b.jpg", **{"classes.txt": "cat\n", "train.txt": CAT})
+    assert found(read_yolo(tmp_path, val_fraction=0, test_fraction=0)) == {"train": {"b.jpg": "", "train.jpg": "cat"}}
+
+
+def test_a_list_of_test_images_alone_is_none_of_the_split(tmp_path):
+    put(tmp_path, pictures="a.jpg b.jpg", **{"classes.txt": "cat\n", "a.txt": CAT, "test.txt": "b.jpg\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(data.splits["train"]) == 2 and said(data, ": 1 (test.txt)")
+
+
+@pytest.mark.parametrize("images", ["images", "JPEGImages"])
+def test_pictures_outside_of_the_folder_of_pictures_are_no_background(tmp_path, images):
+    put(tmp_path, pictures=f"{images}/a.jpg {images}/x/b.jpg masks/a.png preview.png")
+    put(tmp_path, **{"labels/a.txt": CAT, "classes.txt": "cat\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert found(data) == {"train": {f"{images}/a.jpg": "cat", f"{images}/x/b.jpg": ""}}
+    assert said(data, "not used, pictures: 2 (masks/a.png, preview.png)")
+    put(tmp_path, pictures="more/c.jpg", **{"more/c.txt": CAT})
+    assert len(read_yolo(tmp_path, val_fraction=0, test_fraction=0).splits["train"]) == 5  # its labels are not lost
+
+
+def test_a_class_that_is_called_train(tmp_path):
+    for name in ("bus", "train"):
+        put(tmp_path, pictures=f"{name}/{name}1.jpg", **{f"{name}/{name}1.txt": CAT, "classes.txt": "bus\ntrain\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(data.splits["train"]) == 2
+    (tmp_path / "bus/bus1.txt").unlink()
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(data.splits["train"]) == 1 and said(data, "not used, pictures: 1 (bus/bus1.jpg)")
+
+
 @pytest.mark.parametrize(
     ("text", "what"), [("a.jpg\nb.jpg\n", "'a.jpg' is a picture"), (CAT, "'0 .5 .5 .5 .5' is a box")]
 )
@@ -299,6 +347,30 @@ def test_key_points_without_their_shape_are_no_polygon(tmp_path):
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
     with pytest.raises(DataError, match=r"labels/a\.txt:1: .*key points.*kpt_shape"):
         read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "rows", ["0 .5 .5 .2 .2 .9 1", "0 .5 .5 .2 .2 .9 2\n1 .2 .2 .1 .1 .8 1\n", "0,.5,.5,.2,.2,.9,37"]
+)
+def test_rows_of_a_tracker_are_no_polygons(tmp_path, rows):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": rows})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})
+    with pytest.raises(DataError, match=r"labels/a\.txt: each row has 7 numbers, the last of which is that of a track"):
+        read_yolo(tmp_path)
+
+
+def test_one_key_point_at_the_edge_is_no_track(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": "0 .5 .5 .2 .2 .9 1\n"})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\nkpt_shape: [1, 2]\n"})
+    assert found(read_yolo(tmp_path)) == {"train": {"images/a.jpg": "cat"}}
+
+
+@pytest.mark.parametrize("rows", ["0 .1 .5 .9 .5 .5 1.0", "0 .1 .5 .9 .5 .5 1\n0 .5 .5 .2 .2", "0 .1 .5 .9 .5 .5 0"])
+def test_triangles_that_end_at_the_edge_are_polygons(tmp_path, rows):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": rows})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
+    (e,) = read_yolo(tmp_path).splits["train"]
+    assert e.boxes[0, [1, 3]].tolist() == [4, 36]
 
 
 def test_names_that_are_empty_or_given_twice(tmp_path):

@@ -12,8 +12,8 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of_file
-from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_xml, yolo
-from detect.data.split import HELD_OUT
+from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_layout, voc_xml, yolo
+from detect.data.split import HELD_OUT, SPLITS
 from detect.data.text import first_bytes
 from detect.errors import DataError, first_few
 from detect.files import expanded
@@ -40,14 +40,14 @@ FILES = {
 """Endings of the files that `dataset.root` can name in place of a folder. Names of TFRecord files have more forms."""
 
 ONE_OF_MANY = {
-    "labelme": re.compile(rb'"shapes"\s*:\s*\['),
+    "labelme": coco.LABELME,
     "arrayrecord": re.compile(rb'"kind"\s*:\s*"arrayrecord"'),
     "voc": voc_xml.ROOT,
 }
 """What files have that are read with others of their folder, by format."""
 
 MADE_FROM = {"csv": "voc"}
-"""Formats that tools make from another one, beside it: the other one is read."""
+"""Formats that tools make from another one, beside it: the other one is read, unless it has lost the split."""
 
 
 def read_auto(
@@ -86,7 +86,9 @@ def recognised(folder: Path) -> tuple[str, str]:
         return _kind_of(folder), f"{folder.name} is named"
     found = {kind: why for kind, (recognise, _) in FORMATS.items() if (why := recognise(folder))}
     for made, source in MADE_FROM.items():
-        if source in found and made in found:
+        if source in found and made in found and (told := _told_by_csv_alone(folder)):
+            found[made] += f"; the names of these files tell {' and '.join(told)}, and nothing else tells a split"
+        elif source in found and made in found:
             found[source] += f"; not used: {found.pop(made)}, which tools make from these files"
     if not found and (why := yolo.recognise_inside(folder)):
         return "yolo", why
@@ -101,6 +103,12 @@ def recognised(folder: Path) -> tuple[str, str]:
         f"dataset.root={folder}: no format of boxes is recognised (it has {holds}). Legal: {', '.join(FORMATS)}; "
         "one picture folder for each class is dataset=image_folder, and dataset=digits is the embedded data set"
     )
+
+
+def _told_by_csv_alone(folder: Path) -> list[str]:
+    """The splits that the names of CSV files tell, if they are several, and VOC's folders and lists tell none."""
+    told = set(tf_csv.named_splits(folder).values())
+    return [split for split in SPLITS if split in told] if len(told) > 1 and not voc.tells_splits(folder) else []
 
 
 def _kind_of(file: Path) -> str:
@@ -130,7 +138,7 @@ def _arguments(kind: str, place: Path) -> dict[str, Any]:
     if kind != "coco" or not place.is_file():
         return {"root": place}
     file = Path(os.path.abspath(place))
-    inner = file.parent.name.lower() in voc.ANNOTATIONS
+    inner = file.parent.name.lower() in voc_layout.ANNOTATIONS
     folder = file.parent.parent if inner else file.parent
     return {"root": folder, split_of_file(file) or "train": str(file.relative_to(folder))}
 

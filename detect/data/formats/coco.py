@@ -3,6 +3,7 @@
 import json
 import math
 import mmap
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,12 +13,17 @@ from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, folders_of, listed_once, splits_of, tell_splits
 from detect.data.formats.coco_file import KEYS, CocoFile
+from detect.data.formats.corners import refuse_shares
 from detect.data.formats.json_lists import Irregular, entries
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
 from detect.data.split import SPLITS
 from detect.data.text import read_text
 from detect.errors import DataError, first_few
+
+LABELME = re.compile(rb'"shapes"\s*:\s*\[|"imageData"\s*:')
+"""What a json of LabelMe has, and one of COCO has not."""
+_HEAD = 1 << 12
 
 
 def read_coco(
@@ -67,8 +73,9 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
     for split in list(contents):
         file = contents.pop(split)  # its lists take as much memory as the records
         inside = images.get(split)
-        beside = [existing_folder(folder / inside, f"dataset.images.{split}")] if inside else [file.path.parent, folder]
-        records[split] = file.records(folder, _pictures(beside, split, folder, notes))
+        chosen = existing_folder(folder / inside, f"dataset.images.{split}") if inside else None
+        records[split] = file.records(folder, _pictures(file.path, chosen, split, folder, notes))
+    refuse_shares((files[split], part.boxes) for split, part in records.items())
     origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
     told = tell_splits(files, folder)
     return Found(
@@ -122,9 +129,11 @@ def _is_coco(path: Path) -> bool:
     """Whether a json is a COCO file, by its first and last bytes: the lists may be large."""
     try:
         with path.open("rb") as file:
+            text = file.read(_HEAD)
+            if LABELME.search(text.replace(b"\0", b"")):  # there may be many, each with its picture inside
+                return False
+            text += file.read((1 << 20) - _HEAD)
             size = file.seek(0, 2)
-            file.seek(0)
-            text = file.read(1 << 20)
             file.seek(max(0, size - (1 << 20)))
             text += file.read()
             return _has_keys(file, text, size)
@@ -163,11 +172,14 @@ def _titles(contents: Mapping[str, CocoFile]) -> dict[str, int]:
     return dict(sorted(numbers.items(), key=lambda item: item[1]))
 
 
-def _pictures(beside: Sequence[Path], split: str, root: Path, notes: Notes) -> Pictures:
-    """The pictures of a json: first as it names them, below the places where tools put them."""
-    places = [f for name in (split, "images", f"images/{split}") if (f := root / name).is_dir()]
+def _pictures(path: Path, chosen: Path | None, split: str, root: Path, notes: Notes) -> Pictures:
+    """The pictures of a json: first as it names them, below the places where tools put them. chosen: the user's."""
+    own = re.sub("^(instances|person_keypoints)_", "", path.stem)  # CVAT's subset, which may mean no split
+    above = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+    beside = [chosen] if chosen else [*(above or [path.parent]), root]
+    places = [f for n in (split, own, "images", f"images/{split}", f"images/{own}") if (f := root / n).is_dir()]
     named = (folder for place in (*beside, root, root / "images") for folder in folders_of(split, place))
-    return Pictures([*beside, *places, *named], notes)
+    return Pictures([*beside, *places, *named], notes, f"set dataset.images.{split} to its folder")
 
 
 def _open(path: Path, notes: Notes) -> CocoFile:

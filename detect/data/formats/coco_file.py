@@ -13,7 +13,7 @@ import numpy as np
 
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import below
-from detect.data.formats.corners import around_turned, refuse_shares
+from detect.data.formats.corners import around_turned
 from detect.data.formats.masks import mask_box
 from detect.data.formats.values import CROWD, MOST, finite, flag
 from detect.data.notes import Notes
@@ -204,7 +204,6 @@ class CocoFile:
         boxes, areas = np.frombuffer(self.corners, np.float64).reshape(-1, 4), np.frombuffer(self.areas, np.float32)
         order = np.argsort(owners, kind="stable")
         order = order[~np.isnan(boxes[order, 0])]  # those without a shape are left out
-        refuse_shares(self.path, boxes[order])
         asked_by = f"{self.path}: images"
         paths = Texts.of(pictures.locate(_no_query(name), asked_by) or "" for name in self.file_names)
         missing = [name for name, path in zip(self.file_names, paths, strict=True) if not path]

@@ -40,14 +40,12 @@ def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]
     """What the corners speak for: continuous if most coordinates have fractions, as CVAT and Datumaro write them.
 
     files: for each picture, a name for the notes, its corners [n, 4] and its (width, height), or None. A sign of
-    another value than 1 is noted. Raises DataError if all corners are shares of the picture's sides.
+    another value than 1 is noted.
     """
     pictures = [(name, np.array(given, np.float64).reshape(-1, 4), size) for name, given, size in files]
     corners = np.concatenate([np.zeros((0, 4)), *(here for _, here, _ in pictures)])
     fractions = int(_broken(corners).sum())
     named = [name for name, here, _ in pictures if _broken(here).any()]
-    if named:
-        refuse_shares(named[0], corners)
     first = "continuous" if 2 * fractions > corners.size else _counted(pictures, notes)
     if first == "continuous":
         taken = "they are taken as continuous, from 0. If they are pixels that count from 1, set dataset.first_pixel=1"
@@ -58,11 +56,22 @@ def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]
     return first
 
 
-def refuse_shares(name: object, corners: np.ndarray) -> None:
-    """Raises DataError, naming `name`, if corners have fractions, and all are shares of the picture's sides."""
-    broken = corners[_broken(corners)]
-    if broken.size and corners.min() >= 0 and corners.max() <= 1:
-        raise DataError(f"{name}: all corners are from 0 to 1, such as {broken[0]:g}; they must be pixels")
+def refuse_shares(files: Iterable[tuple[object, object]]) -> None:
+    """Raises DataError if corners have fractions, and all of a data set are shares of the pictures' sides.
+
+    files: a name for the message, and the corners [n, 4] in any order, as the file has them. A share may be a little
+    below 0 or above 1, because boxes exceed pictures, and sides are added to rounded corners.
+    """
+    found: list[tuple[object, float]] = []
+    low, high = 0.0, 1.0
+    for name, given in files:
+        corners = np.asarray(given, np.float64).reshape(-1, 4)
+        low, high = corners.min(initial=low), corners.max(initial=high)
+        if low < -0.1 or high > 1.5:
+            return
+        found += [(name, broken) for broken in corners[_broken(corners)][:1].tolist()]
+    for name, broken in found[:1]:
+        raise DataError(f"{name}: all corners are from {low:g} to {high:g}, such as {broken:g}; they must be pixels")
 
 
 def _broken(corners: np.ndarray) -> np.ndarray:

@@ -86,7 +86,6 @@ def read_cvat(
         titles = _labels(path, tree)
         labels |= dict.fromkeys(titles)
         images = _images(path, tree, titles, notes)
-        refuse_shares(path, np.array([box for image in images for box in image.boxes]))
         whole = split_of_file(path) if path == place else named[path.relative_to(folder)]
         by_subset = _by_subset(images)
         if by_subset or whole:
@@ -94,6 +93,7 @@ def read_cvat(
             origins.setdefault("subsets" if by_subset else "names of files and folders", []).extend(told)
         for split, here in _splits(images, None if by_subset else whole, by_subset, notes).items():
             records.setdefault(split, []).extend(_records(path, folder, here, owners, notes))
+    refuse_shares((record.source, record.boxes) for part in records.values() for record in part)
     origin = ", ".join(f"{by} ({first_few(files)})" if files else by for by, files in origins.items()) or "none given"
     found = Found(folder, records, origin, notes, list(labels) or None, unused=False, used=paths, told=bool(origins))
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
@@ -284,13 +284,12 @@ def _records(
     path: Path, root: Path, images: Sequence[Image], owners: dict[Path, tuple[Path, str]], notes: Notes
 ) -> list[Record]:
     """The images of one split with their pictures. owners: file and name of the image of each picture so far."""
-    subsets = dict.fromkeys(image.subset for image in images)
-    folders = [path.parent / "images" / subset for subset in subsets]
-    folders = [folder for folder in [*folders, path.parent / "images", path.parent, root] if folder.is_dir()]
-    pictures = Pictures(folders, notes)
+    pictures = Pictures([f for f in (path.parent / "images", path.parent, root) if f.is_dir()], notes)
+    inside = {s for s in {image.subset for image in images} if s and (path.parent / "images" / s).is_dir()}
     records, missing = [], []
     for image in images:
-        picture = pictures.find(image.name, f"{path}: image", stems=True)  # frames of a video have no ending
+        name = f"{image.subset}/{image.name}" if image.subset in inside else image.name
+        picture = pictures.find(name, f"{path}: image", stems=True)  # frames of a video have no ending
         if picture is None:
             missing.append(image.name[:200])
             continue
@@ -298,6 +297,7 @@ def _records(
             other, name = owners[picture]
             raise DataError(
                 f"{path}: image {image.name}: the picture {picture} is that of image {name} in {other}, too"
+                + notes.missing([str(picture)])
             )
         owners[picture] = path, image.name
         boxes = np.array(image.boxes, np.float64).reshape(-1, 4)

@@ -83,7 +83,7 @@ def read_labelme(
     if not found:
         having = f"; its json files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
         raise DataError(f"dataset.root={folder}: no json below it has the keys 'shapes' and 'imagePath'{having}")
-    refuse_shares(found[0].path, np.array([box for annotation in found for box in annotation.boxes]))
+    refuse_shares((annotation.path, annotation.boxes) for annotation in found)
     pairs = _pairs(found, folder, notes)
     records = {
         split: [
@@ -240,8 +240,8 @@ def _pairs(found: Sequence[Annotation], root: Path, notes: Notes) -> dict[Path, 
             missing.append(annotation)
         elif picture in pairs:
             raise DataError(
-                f"{annotation.path}: two files are about the picture {picture}: {pairs[picture].path.name} and "
-                f"{annotation.path.name}; remove one"
+                f"{annotation.path}: two files are about the picture {picture}: {below(pairs[picture].path, root)} and "
+                f"{below(annotation.path, root)}; remove one{notes.missing([str(picture)])}"
             )
         else:
             pairs[picture] = annotation
@@ -280,6 +280,8 @@ def _splits(pairs: Mapping[Path, Annotation], root: Path, notes: Notes) -> dict[
     rest = splits.pop("", [])
     if "train" not in splits:
         return {"train": rest, **splits} if rest else splits
+    if len(splits) == 1 and rest:  # beside folders of other classes, train is a class, too
+        return {"train": list(pairs.items())}
     for _, annotation in rest:
         notes.add("left out, files outside the folders of the splits", annotation.path.relative_to(root).as_posix())
     return splits

@@ -14,7 +14,7 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of, tell_splits
-from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes
+from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes, refuse_shares
 from detect.data.formats.csv_layout import CORNERS, NEEDED, Layout, layout_of
 from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
@@ -99,6 +99,11 @@ def read_csv(
                 f"dataset.first_pixel={first_pixel}: {path} has no header, so it is the form of keras-retinanet, whose "
                 "corners are continuous; set it to null or continuous"
             )
+    refuse_shares(
+        (f"{files[split]}: {rows.name[:200]}", rows.corners)
+        for split, (_, items) in content.items()
+        for rows in items.values()
+    )
     first = infer_first_pixel(voc, notes) if first_pixel is None else first_pixel
     records = {
         split: [
@@ -130,15 +135,29 @@ def _has_columns(path: Path) -> bool:
     return len(set(NEEDED) & set(columns)) >= len(NEEDED) - 2
 
 
-def find_csvs(folder: Path) -> dict[str, Path]:
-    """The CSV of each split below `folder`. Raises DataError if there is none, or if two fit one split."""
-    split_files: dict[str, list[Path]] = {}
-    paths = find_files(folder, SUFFIXES)
-    ours = [path for path in paths if _has_columns(path)]
+def named_splits(folder: Path) -> dict[Path, str | None]:
+    """The split of each CSV of boxes below `folder`, as its name tells it."""
+    ours = [path for path in find_files(folder, SUFFIXES) if _has_columns(path)]
     splits = splits_of(path.relative_to(folder) for path in ours)
-    for path in ours:
-        split_files.setdefault(splits[path.relative_to(folder)] or "train", []).append(path)
+    return {path: splits[path.relative_to(folder)] for path in ours}
+
+
+def find_csvs(folder: Path) -> dict[str, Path]:
+    """The CSV of each split below `folder`.
+
+    Raises DataError if there is none, if two fit one split, or if some name train and others no split.
+    """
+    split_files: dict[str, list[Path]] = {}
+    splits = named_splits(folder)
+    for path, split in splits.items():
+        if split is None and "train" in splits.values():
+            raise DataError(
+                f"{path}: neither its name nor its folder has the word train, val or test, as those of other files "
+                "have; rename it, or move it away"
+            )
+        split_files.setdefault(split or "train", []).append(path)
     if not split_files:
+        paths = find_files(folder, SUFFIXES)
         having = f"; its CSV files are {first_few([p.relative_to(folder) for p in paths])}" if paths else ""
         raise DataError(f"dataset.root={folder}: no CSV below it has the columns {', '.join(NEEDED)}{having}")
     for split, group in split_files.items():

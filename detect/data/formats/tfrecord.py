@@ -3,10 +3,11 @@
 The fields are those of `tensorflow/models/research/object_detection/data_decoders/tf_example_decoder.py`.
 """
 
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,12 @@ def read_tfrecord(
     record without boxes is a picture without objects.
 
     The pictures are written once, as they are encoded, to `detect.data.formats.tfrecord_cache.unpacked`; that takes the
-    space of the TFRecord files again. An image's id is its image/filename.
+    space of the TFRecord files again. An image's id is its image/filename. If different pictures have one, as those of
+    two folders have whose base names alone were written, their split stands before it.
 
     Raises DataError, naming the file and the record, for a damaged record, one without a picture, lists of different
     lengths, a coordinate that is no share of the picture, a class that the label map does not have, a class whose text
-    and label differ, and a file name that two records have.
+    and label differ, and one picture with one file name in two records.
     """
     notes, place = Notes(), expanded(root)
     if place.is_file():
@@ -86,28 +88,22 @@ def read_tfrecord(
             f"{next(iter(files))}: no record has a box in image/object/bbox/ymin, xmin, ymax and xmax; the fields are "
             f"{first_few(have, 10) or 'none'}"
         )
-    records: dict[str, list[Record]] = {
-        split: [] for split in files.values()
-    }  # a file without a record is a split, too
-    owners: dict[str, str] = {}
+    read: list[tuple[str, str, Record]] = []
     for (path, split), content in zip(files.items(), contents, strict=True):
         _note(path, content, notes)
         label_map = _label_map(path, maps)
         for entry in content["records"]:
             where = f"{path}: record {entry['record']}"
-            record = _record(path, entry, pictures, _titles(entry, label_map, where, notes))
-            if record.id in owners:
-                raise DataError(
-                    f"{where} has the image/filename '{record.id[:200]}', as {owners[record.id]}; they must differ"
-                )
-            owners[record.id] = where
-            records[split].append(record)
+            read.append((split, where, _record(path, entry, pictures, _titles(entry, label_map, where, notes))))
             if None in entry["areas"]:
                 notes.add("not used, areas that are no number of pixels", f"record {entry['record']} of {path.name}")
     for label_map in maps.used.values():
         for number, shown in label_map.shown.items():
             if shown != label_map.names[number]:
                 notes.add("not used, display names of the label map", f"{shown} for {label_map.names[number]}")
+    records: dict[str, list[Record]] = {split: [] for split in files.values()}  # also of files without a record
+    for split, record in _told_apart(read, notes):
+        records[split].append(record)
     numbers = dict(sorted(maps.numbers.items(), key=lambda item: item[1])) or None
     origin = f"TFRecord files ({', '.join(f'{split}: {n}' for split, n in Counter(files.values()).items())})"
     used = [*files, *maps.used]
@@ -236,3 +232,23 @@ def _record(path: Path, entry: Mapping[str, Any], pictures: Path, titles: Sequen
         int(number) if number and number.isascii() and number.isdecimal() and str(int(number)) == number else number,
         shares=True, areas=np.array(entry["areas"], np.float32) if entry["areas"] else None,
     )  # fmt: skip
+
+
+def _told_apart(read: Sequence[tuple[str, str, Record]], notes: Notes) -> Iterator[tuple[str, Record]]:
+    """The split and the record of each, with ids that differ. read: split, place for messages, and record.
+
+    Raises DataError if two have one id and equal pictures.
+    """
+    counts = Counter(record.id for _, _, record in read)
+    places: dict[tuple[str, bytes], str] = {}
+    before = Counter[tuple[str, str]]()
+    for split, where, record in read:
+        if counts[record.id] > 1:
+            other = places.setdefault((record.id, hashlib.sha256(record.path.read_bytes()).digest()), where)
+            if other != where:
+                raise DataError(f"{where} has the image/filename '{record.id[:200]}', as {other}; they must differ")
+            before[split, record.id] += 1
+            number = before[split, record.id]
+            record = replace(record, id=f"{split}/{record.id}" if number == 1 else f"{split}/{number}/{record.id}")
+            notes.add("images of one image/filename, with the split before it", record.id[:200])
+        yield split, record

@@ -7,8 +7,8 @@ It reads the layout of ultralytics (a data.yaml), Darknet's (obj.data and obj.na
 import math
 import os
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +17,14 @@ from detect.config.legal_values import HeldOut
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, find_images
-from detect.data.formats.yolo_listing import (
-    IMAGES,
-    KEYS,
-    LABELS,
-    Listing,
-    class_lists,
-    folder_named,
-    listing_of,
-    pictures_of,
-)
+from detect.data.formats.yolo_labels import LabelFiles, label_folders
+from detect.data.formats.yolo_listing import KEYS, Listing, class_lists, listing_of, pictures_of
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
 from detect.data.records import Record
 from detect.data.split import SPLITS
-from detect.data.text import loose, read_lines, read_text
+from detect.data.text import read_lines, read_text
 from detect.errors import DataError, first_few
 from detect.files import expanded
 
@@ -54,7 +46,8 @@ def read_yolo(
 
     root: the data.yaml, the obj.data or the classes.txt, or the folder that contains one of them. A data.yaml has the
         keys path (optional), train, val (or validation) and test: each a folder, a list of pictures (.txt), a pattern,
-        or a list of these; and names (a list, or a map from numbers) or nc.
+        or a list of these; and names (a list, or a map from numbers) or nc. Beside a list of classes alone, lists of
+        pictures such as train.txt, or else folders, tell the splits.
     Other arguments: `detect.data.assemble.Selection`.
 
     The path of a picture's labels has `labels` in place of the last `images` or `JPEGImages`; else they are beside the
@@ -84,7 +77,7 @@ def read_yolo(
         )
     if not any(record.source for record in records[first]):
         picture = records[first][0].path
-        missing = first_few([f / f"{picture.stem}.txt" for f in _label_folders(picture.parent)], between=" and ")
+        missing = first_few([f / f"{picture.stem}.txt" for f in label_folders(picture.parent)], between=" and ")
         raise DataError(f"{path}: no picture of {first} has a label file; for example, {missing} is missing")
     labels.note_strays()
     used = [path, *listing.used, *labels.strays]
@@ -145,69 +138,11 @@ def _describes(path: Path) -> bool:
 
 def _has_labels(folder: Path, lists: Sequence[Path]) -> bool:
     """Whether a picture below the folder has a label file, or two that the reader then names."""
-    files = _LabelFiles(lists)
+    files = LabelFiles(lists)
     try:
         return any(files.find(picture) for picture in find_images(folder))
     except DataError:
         return True
-
-
-def _label_folders(folder: Path) -> list[Path]:
-    """Where the labels of a folder's pictures can be, the usual place first. Letter case does not matter."""
-    places = [folder, folder_named(LABELS, folder)]
-    parts = [part.lower() for part in folder.parts]
-    if found := [k for k, part in enumerate(parts) if part in IMAGES]:
-        place = Path(*folder.parts[: found[-1]])
-        for part in (LABELS, *folder.parts[found[-1] + 1 :]):
-            place = folder_named(part, place)
-        places.insert(0, place)
-    return places
-
-
-class _LabelFiles:
-    """Finds the label files of pictures; each folder is listed once. others: text files that are none."""
-
-    def __init__(self, others: Sequence[Path]):
-        self.others = set(others)
-        self.places: dict[Path, list[Path]] = {}
-        self.exact: dict[Path, dict[str, Path]] = {}
-        self.alike: dict[Path, dict[str, list[Path]]] = {}
-        self.stems: dict[Path, set[str]] = {}
-
-    def find(self, picture: Path) -> Path | None:
-        """The label file of a picture: that of its exact name, or else the only one that differs in letter case.
-
-        Raises DataError, naming the picture, if two fit equally well. A file that has the exact name of another picture
-        is the other one's.
-        """
-        folder, name = picture.parent, f"{picture.stem}.txt"
-        if folder not in self.places:
-            self.places[folder] = _label_folders(folder)
-        for place in self.places[folder]:
-            if place not in self.exact:
-                self._list(place)
-            if name in self.exact[place]:
-                return self.exact[place][name]
-        for place in self.places[folder]:
-            found = self.alike[place].get(loose(name), [])
-            fitting = [p for p in found if p.stem == picture.stem]  # a.TXT
-            fitting = fitting or [p for p in found if p.stem not in self._stems(folder)]
-            if len(fitting) > 1:
-                raise DataError(f"{picture}: its labels could be {first_few(fitting, 3)}; rename or remove one")
-            if fitting:
-                return fitting[0]
-        return None
-
-    def _list(self, place: Path) -> None:
-        files = [path for path in find_files(place, {".txt"}, recursive=False) if path not in self.others]
-        self.exact[place], self.alike[place] = {path.name: path for path in files}, defaultdict(list)
-        for path in files:
-            self.alike[place][loose(path.name)].append(path)
-
-    def _stems(self, folder: Path) -> set[str]:
-        if folder not in self.stems:
-            self.stems[folder] = {path.stem for path in find_images(folder, recursive=False)}
-        return self.stems[folder]
 
 
 class _Labels:
@@ -215,7 +150,7 @@ class _Labels:
 
     def __init__(self, listing: Listing, notes: Notes):
         self.listing, self.notes = listing, notes
-        self.files = _LabelFiles([listing.path, *listing.used])
+        self.files = LabelFiles([listing.path, *listing.used])
         self.taken: set[Path] = set()
         self.strays: list[Path] = []
 
@@ -248,12 +183,25 @@ class _Labels:
         if source is None:
             return np.zeros((0, 4)), []
         boxes, titles = [], []
-        for k, line in enumerate(read_lines(source, self.notes), 1):
+        lines = read_lines(source, self.notes)
+        if not self.listing.points and _is_tracked(list(filter(None, lines))):
+            raise DataError(
+                f"{source}: each row has 7 numbers, the last of which is that of a track; a row must be "
+                "'class cx cy width height' (of a polygon of 3 points that ends at the edge, write 1.0)"
+            )
+        for k, line in enumerate(lines, 1):
             if line:
                 label, box = parse_line(line, f"{source}:{k}", self.listing.names, self.listing.points)
                 titles.append(self.listing.names[label])
                 boxes.append(box)
         return np.array(boxes, np.float64).reshape(-1, 4), titles
+
+
+def _is_tracked(rows: Sequence[str]) -> bool:
+    """Whether rows are those of a tracker: class, box, confidence and a whole number, which no other row has."""
+    words = (row.replace(",", " ").split() for row in rows)
+    tracks = {row[6] for row in takewhile(lambda row: len(row) == 7 and row[6].isdecimal() and row[6] != "0", words)}
+    return 0 < len(tracks) == len(rows)
 
 
 def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> tuple[int, list[float]]:

@@ -14,19 +14,18 @@ from typing import Any, TypeVar
 import yaml
 
 from detect.data.folder import find_files, find_images, split_folders, split_named, telling
+from detect.data.formats.yolo_labels import IMAGES, LABELS, LabelFiles, folder_named
 from detect.data.formats.yolo_paths import as_path, at, first_of, inside, is_folder, leaves, own_name, ways
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
-from detect.data.text import loose, one_name, read_lines, read_text
+from detect.data.text import one_name, read_lines, read_text
 from detect.errors import DataError, counted, first_few
 from detect.files import unswollen
 
 KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "validate"), "test": ("test", "testing")}
 """The key of each split in a data.yaml or an obj.data, in lower case, the usual one first."""
 NOTHING = ("", "null", "~", "none")
-IMAGES, LABELS = ("images", "jpegimages"), "labels"
-"""Names of the folders of pictures, in lower case, and that of the folder beside them with their labels."""
 _OUTSIDE = "read, although it is outside of the folder of {}"
 Value = TypeVar("Value")
 _ROW = re.compile(r"[0-9.]+([\s,]+[-+0-9.eE]+){4,}")
@@ -70,15 +69,6 @@ def class_lists(folder: Path) -> list[Path]:
     known = (*IMAGES, LABELS)
     own = [p for p in found if all(q.lower() in known or split_named(q) for q in p.relative_to(folder).parent.parts)]
     return sorted(own, key=lambda path: (len(path.parts), path))
-
-
-def folder_named(name: str, folder: Path) -> Path:
-    """The path `name` below a folder; or the only folder there whose name differs in letter case alone."""
-    if (folder / name).is_dir() or not folder.is_dir():
-        return folder / name
-    with os.scandir(folder) as entries:  # there may be millions of pictures
-        alike = [Path(e.path) for e in entries if loose(e.name) == loose(name) and e.is_dir()]
-    return alike[0] if len(alike) == 1 else folder / name
 
 
 def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) -> list[Path] | None:
@@ -208,10 +198,37 @@ def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
     for other, names in lists.items():
         if names != lists[longest][: len(names)]:
             raise DataError(f"{longest} and {other} number the classes differently; correct one, or remove it")
+    splits = _lists_of_splits(root)
+    used = [*lists, *splits.values()]
+    splits = splits or _folders_of_splits(root, LabelFiles(used))
+    return Listing(path, root, root, lists[longest], {s: [str(p)] for s, p in splits.items()}, used=used)
+
+
+def _lists_of_splits(root: Path) -> dict[str, Path]:
+    """The lists of pictures of a folder, such as train.txt, by split; none without train. Raises DataError for two."""
+    found: dict[str, Path] = {}
+    for path in find_files(root, {".txt"}, recursive=False):
+        split = split_named(path.stem)
+        if split and next(filter(None, read_lines(path, Notes())), "").lower().endswith(IMAGE_SUFFIXES):
+            if split in found:
+                raise DataError(f"{root}: {found[split].name} and {path.name} both mean the split {split}; remove one")
+            found[split] = path
+    return found if "train" in found else {}
+
+
+def _folders_of_splits(root: Path, files: LabelFiles) -> dict[str, Path]:
+    """The folders of splits; else that of the pictures as train: `images` if all pictures with labels lie there."""
+
+    def labelled(folder: Path) -> list[Path]:
+        return [picture for picture in find_images(folder) if files.find(picture)]
+
     inner = [place for name in IMAGES if (place := folder_named(name, root)).is_dir()]
     folders = next((f for place in inner if (f := split_folders(place))), {}) or split_folders(root)
-    places = telling(folders, root, find_images) or {"train": root}
-    return Listing(path, root, root, lists[longest], {s: [str(p)] for s, p in places.items()}, used=list(lists))
+    if told := telling(folders, root, find_images, labelled):
+        return told
+    known = labelled(root)
+    whole = (place for place in inner if known and all(picture.is_relative_to(place) for picture in known))
+    return {"train": next(whole, root)}
 
 
 def _above_labels(path: Path) -> Path:

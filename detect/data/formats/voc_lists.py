@@ -1,0 +1,105 @@
+"""The lists of images of a Pascal VOC data set, such as those of ImageSets/Main."""
+
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from detect.data.folder import find_files, split_named
+from detect.data.formats.voc_layout import WHOLE, Part
+from detect.data.notes import Notes
+from detect.data.split import SPLITS
+from detect.data.text import loose, one_name, read_lines
+from detect.errors import DataError, first_few
+
+LISTS = MappingProxyType({"train": "train", "val": "val", "test": "test"})
+
+
+def listed(
+    part: Part, splits: Mapping[str, str | None], pairs: Mapping[str, object], notes: Notes
+) -> tuple[dict[str, list[str]], str, list[Path]]:
+    """The ids of each split that has a list."""
+    lists = part.lists or part.images
+    files = {path.stem: path for path in find_files(lists, {".txt"}, recursive=False)}
+    titles = _titles(lists, list(files), splits, notes)
+    similar: dict[str, list[str]] = defaultdict(list)
+    for i in pairs:
+        similar[loose(i)].append(i)
+    chosen: dict[str, list[str]] = {}
+    for split, several in titles.items():
+        chosen[split] = []  # an empty list says that the split has no images
+        for title in several:
+            lines = [line for line in read_lines(files[title], Notes()) if line]
+            meant = [_meant(line, part, pairs, similar) for line in lines]
+            missing = [line for line, i in zip(lines, meant, strict=True) if not i]
+            if missing:
+                raise DataError(
+                    f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or "
+                    "several that differ in letter case; remove the line, or add the files"
+                )
+            before = set(chosen[split])  # the lists of two classes share images
+            chosen[split] += [i for i in meant if i and i not in before]
+    if not any(chosen.values()):
+        raise DataError(
+            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: "
+            f"{', '.join(files) or 'none'}. Set it to one of them, or set dataset.splits=null to draw the splits from "
+            "a seed; these are keys of dataset=voc"
+        )
+    named = ", ".join(f"{split}: {first_few(several, between=' and ')}" for split, several in titles.items())
+    folder = "ImageSets/Main" if lists.parent.name == "ImageSets" else lists.name
+    return chosen, f"lists of {folder} ({named})", [files[title] for several in titles.values() for title in several]
+
+
+def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None], notes: Notes) -> dict[str, list[str]]:
+    """The list of each split that has one; the lists of classes, such as cat_train, if there are no others.
+
+    Raises DataError if two lists mean the same split.
+    """
+    titles: dict[str, list[str]] = {}
+    for split in SPLITS:
+        title = splits.get(split)
+        usual = title == LISTS[split]
+        own = [t for t in found if t == title]
+        others = [t for t in found if usual and t != title and split_named(t) == split]
+        whole = [t for name in WHOLE for t in found if usual and split == "train" and t.casefold() == name]
+        if len(others) > 1 and not own:
+            raise DataError(
+                f"{lists}: {others[0]}.txt and {others[1]}.txt both mean the split {split}; remove one, or name the "
+                f"other with dataset=voc dataset.splits.{split}"
+            )
+        for k, name in enumerate([*own, *others, *whole]):
+            if k == 0:
+                titles[split] = [name]
+            elif name.casefold() != "trainval":
+                notes.add("not used, lists of a split that has another list", f"{name}.txt")
+    return titles or _of_classes(found, splits)
+
+
+def _of_classes(found: Sequence[str], splits: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """The lists of each split that have the name of a class before it; none without train."""
+    by_end: dict[str, list[str]] = defaultdict(list)
+    for name in found:
+        by_end[name.casefold().rpartition("_")[2]].append(name)
+    titles = {split: by_end[split] for split in SPLITS if splits.get(split) == LISTS[split] and by_end[split]}
+    return titles if "train" in titles else {}
+
+
+def _meant(line: str, part: Part, ids: Container[str], similar: Mapping[str, Sequence[str]]) -> str | None:
+    """The id that a line of a list means: one of its spellings, or the only one that differs in letter case."""
+    tried = [f"{part.title}/{text}" if part.title else text for text in _spellings(line, part)]
+    exact = next((text for text in tried if text in ids), None)
+    return exact or next((near[0] for text in tried if len(near := similar.get(loose(text), ())) == 1), None)
+
+
+def _spellings(line: str, part: Part) -> list[str]:
+    """What a line can mean: an id, also in quotes, with a flag (-1, 0, 1) or an XML file, an ending or a folder."""
+    plain = one_name(line.replace("\\", "/"))
+    first, _, last = plain.rpartition(" ")
+    folders = [folder.name.casefold() for folder in (part.images, part.annotations)]
+    tried = [plain, *([first] if last in ("-1", "0", "1") or last.lower().endswith(".xml") else [])]
+    tried += [text.strip('"') for text in tried]  # as Datumaro writes names with blanks
+    for text in tuple(tried):
+        parts = text.split("/")
+        starts = [k + 1 for k, name in enumerate(parts[:-1]) if name.casefold() in folders]
+        tried += ["/".join(parts[k:]) for k in starts]
+    return [text for t in tried for text in (t, str(Path(t).with_suffix("")) if Path(t).name else t)]

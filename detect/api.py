@@ -78,11 +78,13 @@ def compose(*overrides: str, config_dir: str | Path | None = None, trust: Sequen
     return _compose(lines, "train", None if config_dir is None else Path(config_dir))
 
 
-def read_dataset(kind: str, *, trust: Sequence[str] = (), **arguments: Value) -> DetectionDataset:
+def read_dataset(
+    kind: str, *, config_dir: str | Path | None = None, trust: Sequence[str] = (), **arguments: Value
+) -> DetectionDataset:
     """Reads, checks and cleans a data set. The arguments are the keys of the group `dataset`.
 
-    kind: an option of the group, such as "voc", "coco" or "yolo". arguments: for example root="DIR". trust: your own
-    modules that the arguments may name.
+    kind: an option of the group, such as "voc", "coco" or "yolo". arguments: for example root="DIR". config_dir, trust:
+    as in `compose`.
     Boxes are float32 [n, 4], [ymin, xmin, ymax, xmax] in pixels of the image; classes count from 1.
     Raises ConfigError for an unknown kind or argument, DataError for a data set with errors.
     """
@@ -91,7 +93,7 @@ def read_dataset(kind: str, *, trust: Sequence[str] = (), **arguments: Value) ->
     maps = {key: value for key, value in arguments.items() if isinstance(value, Mapping)}
     lines = (f"dataset.{key}={'{}' if key in maps else _value(value)}" for key, value in arguments.items())
     with _trust.trusting(trust):
-        cfg = compose(f"dataset={kind}", *lines, trust=trust)
+        cfg = compose(f"dataset={kind}", *lines, config_dir=config_dir, trust=trust)
         for key, value in maps.items():  # Hydra's grammar can't write every name of a class as a key
             plain = {str(name): str(item) if isinstance(item, Path) else item for name, item in value.items()}
             OmegaConf.update(cfg, f"dataset.{key}", plain, force_add=True)

@@ -41,10 +41,10 @@ def main(cfg: "DictConfig") -> Path | None:
 
 def command(entry: Entry, cache: str | None = None) -> str:
     """The command that trains from the weights of an entry, which are in the folder `cache`."""
-    words = ["detect", "train", "dataset.root=DIR", entry.use, f"init={entry.name}"]
+    words = ["detect", "train", "dataset.root=DIR", *entry.use.split(), f"init={entry.name}"]
     words += ["init.scope=detector"] if entry.detector else []
-    words += [shlex.quote(f"init.cache={expanded(cache)}")] if cache else []
-    return " ".join(words)
+    words += [f"init.cache={expanded(cache)}"] if cache else []
+    return shlex.join(words)
 
 
 def facts(entry: Entry) -> str:

@@ -37,7 +37,7 @@ EXAMPLES = {
         "detect predict model=FILE.tflite images=FOLDER annotations=FILE.json",
     ],
     "export": ["detect export run=RUN", "detect export run=RUN format=tflite quantize=ptq nms=tflite_op"],
-    "benchmark": ["detect benchmark run=RUN", "detect benchmark model=[FILE.tflite,FILE] images=0"],
+    "benchmark": ["detect benchmark run=RUN", "detect benchmark 'model=[FILE.tflite,FILE]' images=0"],
     "inspect": [
         "detect inspect dataset=voc dataset.root=DIR",
         "detect inspect network backbone=inception_v2",

@@ -37,7 +37,7 @@ UNFINGERPRINTED = (
 """Globs of keys that change neither the data nor the result of a run."""
 
 SINCE = {
-    **dict.fromkeys(("minutes", "epochs", "repeat_threshold")),
+    **dict.fromkeys(("minutes", "epochs", "repeat_threshold", "limit.steps")),
     "jit_compile": False,
     "precision": "float32",
     "distribute.sync_batch_norm": True,

@@ -95,9 +95,10 @@ Share = Annotated[float, number(0, 1)]
 Count = Annotated[int, whole(1)]
 Multiplier = Annotated[float, number(0, 16, above=True)]
 HeldOut = Annotated[float, number(0, 0.9)]
+Seed = Annotated[int, whole(0, 2**31 - 1)]
 Epsilon = Annotated[float, number(0, 1, above=True)]
-"""Annotations of arguments: a fraction; a count from 1; a multiplier of channels; a share of images held out; the
-epsilon of batch norm."""
+"""Annotations of arguments: a fraction; a count from 1; a multiplier of channels; a share of images held out; a
+seed; the epsilon of batch norm."""
 
 
 def legal_of(hint: object) -> Legal | None:
@@ -242,6 +243,7 @@ RUN_KEYS: dict[str, Legal] = {
     "arm.extra": SWITCH,
     "rates.*.*": number(0, 100, above=True, null=True),
     "limit.fraction": number(0, 1, above=True, null=True),
+    "limit.steps": whole(1, null=True),
     "limit.train": whole(1, null=True),
     "limit.val": whole(1, null=True),
     "limit.test": whole(1, null=True),

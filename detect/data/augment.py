@@ -21,6 +21,7 @@ from typing import Any
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks a server for the newest version
 
 import albumentations as A
+import cv2
 import numpy as np
 from albumentations.augmentations.crops.transforms import BaseCrop
 from albumentations.core.bbox_utils import BboxProcessor
@@ -104,6 +105,8 @@ class Augment:
                 scaled = frame.scale(moved["image"])
                 small = colour(image=scaled)["image"] if len(colour) else scaled
             except Exception as error:
+                if isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem:
+                    raise  # another draw would make a batch that its seed does not give
                 failure = error
                 continue
             if small.dtype != np.uint8 or small.shape != (*scaled.shape[:2], 3):

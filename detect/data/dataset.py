@@ -14,7 +14,7 @@ import numpy as np
 
 from detect.data.examples import CropExample, Crops, Example, Examples, Texts
 from detect.data.split import SPLITS, refuse_overlap
-from detect.data.text import printable
+from detect.data.text import printable, renaming
 from detect.errors import ConfigError, DataError, counted, first_few
 
 BACKGROUND = "background"
@@ -41,7 +41,7 @@ class DetectionDataset:
         if BACKGROUND in map(str.casefold, self.classes):
             raise DataError(
                 f"{self.name}: the class name '{BACKGROUND}' is reserved; rename the class: "
-                f"dataset.rename={{{BACKGROUND}: NAME}}"
+                f"{renaming(BACKGROUND, 'NAME')}"
             )
         ids = tuple(self.category_ids or range(1, len(self.classes) + 1))
         if len(ids) != len(self.classes) or len(set(ids)) < len(ids):
@@ -73,8 +73,8 @@ class DetectionDataset:
             known = [name for name in self.classes if name in classes]
             raise DataError(
                 f"data set {self.name}: the detector does not know {first_few(unknown)}; it knows "
-                f"{first_few(classes, 20)}. dataset.rename={{{unknown[0]}: {classes[0]}}} gives a class another name"
-                + (f", and dataset.classes=[{','.join(known)}] leaves the others out" if known else "")
+                f"{first_few(classes, 20)}. {renaming(unknown[0], classes[0])} gives a class another name"
+                + (f", and 'dataset.classes=[{','.join(known)}]' leaves the others out" if known else "")
             )
         numbers = np.array([0, *(classes.index(name) + 1 for name in self.classes)], np.int32)
         parts = {s: Examples.of(self.splits[s]) for s in SPLITS}

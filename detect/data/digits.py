@@ -20,7 +20,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 
-from detect.config.legal_values import Values
+from detect.config.legal_values import Seed, Values
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.coco import read_coco
 from detect.data.split import SPLITS
@@ -76,7 +76,7 @@ def make_digits(
     height: Annotated[Sequence[float], Values("least", "most")] = (0.2, 0.45),
     margin: float = 0.06,
     overlap: float = 0.02,
-    seed: int = 0,
+    seed: Seed = 0,
     name: str = "digits",
 ) -> DetectionDataset:
     """Read the embedded data set. If the cache does not have it, it is made first, in seconds.

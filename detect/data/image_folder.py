@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detect.config.legal_values import HeldOut
+from detect.config.legal_values import HeldOut, Seed
 from detect.data.dataset import ClassificationDataset, CropExample
 from detect.data.folder import existing_folder, find_images, leftovers, split_folders, split_named
 from detect.data.notes import Notes
@@ -18,7 +18,7 @@ def read_image_folder(
     name: str | None = None,
     val_fraction: HeldOut = 0.15,
     test_fraction: HeldOut = 0.15,
-    split_seed: int = 0,
+    split_seed: Seed = 0,
 ) -> ClassificationDataset:
     """Reads root/train/CLASS/*.jpg with val and test beside train, or root/CLASS/*.jpg.
 

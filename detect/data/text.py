@@ -1,6 +1,7 @@
 """Text files of any tool: every reader reads them with the functions of this module."""
 
 import codecs
+import json
 import re
 import unicodedata
 from pathlib import Path
@@ -105,3 +106,12 @@ def _encoding(data: bytes) -> str | None:
     declared = _DECLARED.match(data[:400])
     known = declared.group(1).decode().lower() if declared else None
     return None if known and known.startswith(("utf-16", "utf-32", "ucs")) else known  # it was just read byte by byte
+
+
+def renaming(old: str, new: str) -> str:
+    """What renames a class, for messages: an override in the quotes of a shell, or a line of an experiment's YAML file
+    if Hydra's grammar can't write the names."""
+    if all(re.fullmatch(r"[A-Za-z_][\w.-]*(?: [\w.-]+)*", name, re.ASCII) for name in (old, new)):
+        return f"'dataset.rename={{{old}: {new}}}'"
+    names = json.dumps({old: new}, ensure_ascii=False)
+    return f"the line `dataset: {{rename: {names}}}` in the YAML file of an experiment"

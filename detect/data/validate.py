@@ -15,7 +15,7 @@ from detect.data.image_file import ends, length, picture_bytes
 from detect.data.parallel import each
 from detect.data.remembered import Facts, facts_of
 from detect.data.split import SPLITS
-from detect.data.text import loose, printable
+from detect.data.text import loose, printable, renaming
 from detect.geometry import boxes as box_ops
 
 # A box of rounded numbers may exceed the image by its rounding error. It is clipped without a finding.
@@ -261,7 +261,7 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
         if len(names) > 1:
             detail = (
                 f"the classes {' and '.join(names)} differ in letter case or Unicode form only; if they are one class: "
-                f"dataset.rename={{{names[0]}: {names[-1]}}}"
+                f"{renaming(names[0], names[-1])}"
             )
             findings.append(Finding("similar-classes", "train", Path(dataset.name), detail, "warning"))
     return findings

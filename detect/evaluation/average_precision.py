@@ -36,7 +36,8 @@ class Ranked:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.hits)))
 
     def _ap(self, weights: np.ndarray) -> np.ndarray:
-        boxes = weights @ np.asarray(self.boxes, np.int64)
+        there = np.flatnonzero(self.boxes)
+        boxes = weights[:, there] @ np.asarray(self.boxes, np.int64)[there]
         of_detection = weights[:, self.images]
         everyone = np.cumsum(of_detection, axis=1, dtype=np.int32)
         needed = _needed(boxes)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RESAMPLES, SEED, COVERAGE = 1000, 0, 0.95
+HELD = 0.9  # the share of resamples that must hold a box of a class: those of three images do, of two mostly not
 FIGURES = ("AP", "AP50")
 ALL = ""
 """The name under which the mean over classes stands."""
@@ -32,7 +33,8 @@ ALL = ""
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure on the images, and the bounds of its interval. value: None if it is n/a; bounds: without resamples."""
+    """A figure on the images, and the bounds of its interval. value: None if it is n/a; bounds: None without resamples,
+    and where so few images decide that many resamples hold none of them."""
 
     value: float | None
     low: float | None
@@ -50,7 +52,11 @@ class Interval:
 
     def signed(self) -> str:
         """As a difference."""
-        return "n/a" if self.value is None else f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        if self.value is None:
+            return "n/a"
+        return (
+            f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]" if self.low is not None else f"{self.value:+.3f}"
+        )
 
     def to_dict(self) -> dict[str, float | None]:
         """For JSON."""
@@ -79,7 +85,8 @@ def resampled(
     examples: "Sequence[Example]", detections: Detections, classes: Sequence[str], count: int = RESAMPLES
 ) -> Resampled:
     """Scores detections by image id on the images and on `count` resamples, always the same for as many images."""
-    weights = np.concatenate([np.ones((1, len(examples)), np.int64), resamples(len(examples), count)])
+    count = count if len(examples) > 1 else 0  # all resamples of one image are that image
+    weights = np.concatenate([np.ones((1, len(examples)), np.int64), resamples(len(examples), count)]).astype(np.int32)
     found: dict[str, dict[str, np.ndarray]] = {figure: {} for figure in FIGURES}
     for name, ranked in zip(classes, ranked_classes(examples, detections, classes), strict=True):
         ap = ranked.ap(weights)
@@ -132,7 +139,7 @@ def _interval(values: np.ndarray, least: float, most: float) -> Interval:
     value, others = values[0], values[1:][~np.isnan(values[1:])]
     if np.isnan(value):
         return Interval(None, None, None)
-    if not len(others):
+    if len(others) <= HELD * (len(values) - 1):
         return Interval(float(value), None, None)
     low, high = np.quantile(others, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return Interval(float(value), float(max(2 * value - high, least)), float(min(2 * value - low, most)))

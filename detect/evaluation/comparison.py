@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from detect.data.examples import Example
 from detect.errors import DataError, counted, first_few
 from detect.evaluation.bootstrap import ALL, FIGURES, RESAMPLES, Resampled, resampled
@@ -65,7 +67,9 @@ class Comparison:
         """For the console, in 80 columns: a table for each other detector."""
         first, *others = self.contenders
         out = [f"{counted(len(self.examples), 'image')}; 95% intervals of {RESAMPLES} resamples of the images"]
-        ranked = sorted(self.classes, key=lambda n: -(self._boxes(n)))[:most_classes]
+        kinds = np.concatenate([np.zeros(0, int), *(example.classes for example in self.examples)])
+        boxes = np.bincount(kinds, minlength=len(self.classes) + 1)[1:]
+        ranked = [self.classes[k] for k in np.argsort(-boxes, kind="stable")[:most_classes]]
         for number, other in enumerate(others, 1):
             out += ["", f"A: {first.name[-70:]}", f"B: {other.name[-70:]}"]
             out.append(f"  {'':<24}{'A':>7}{'B':>7}   B - A")
@@ -79,10 +83,6 @@ class Comparison:
         if len(self.classes) > most_classes:
             out.append(f"  ... and {len(self.classes) - most_classes} more classes, in comparison.csv")
         return out
-
-    def _boxes(self, name: str) -> int:
-        kind = self.classes.index(name) + 1
-        return sum(int((example.classes == kind).sum()) for example in self.examples)
 
 
 def compare(contenders: Sequence[Contender], resamples: int = RESAMPLES) -> Comparison:

@@ -1,5 +1,6 @@
 """`logger=mlflow`: parameters, figures, pictures and results of a run in MLflow."""
 
+import hashlib
 import os
 import re
 import time
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 STORE = "MLFLOW_TRACKING_URI"
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
-MOST_PARAMETERS, LONGEST_PARAMETER, LONGEST_KEY = 100, 500, 200
+MOST_PARAMETERS, LONGEST_PARAMETER, LONGEST_PART = 100, 500, 100
 """Limits of every MLflow store: parameters in a request, and characters of a value and of a key."""
 
 
@@ -127,9 +128,17 @@ def _existing(client: "MlflowClient", number: str | None) -> Any:
 def _key(name: str) -> str:
     """A name that MLflow takes; a class may have any letters. Other signs become their number, such as _2b_ for +.
 
-    A folder keeps each key as a path, so what follows `val_AP/` stays one part of it.
+    A folder keeps each key as a path, so a class after `val_AP/` is one part of it, and a long part ends with digits of
+    its hash.
     """
-    parts = name.split("/")
-    head, tail = parts[: len(parts) - 1], parts[-1]
-    safe = [re.sub(r"[^\w. \-]", lambda found: f"_{ord(found[0]):x}_", part) for part in [*head, tail]]
-    return "/".join(part if part.strip(". ") else "_2e_" * len(part) for part in safe)[:LONGEST_KEY]
+    head, between, label = name.partition("_AP/")
+    parts = [*f"{head}_AP".split("/"), label] if between else name.split("/")
+    return "/".join(map(_part, parts))
+
+
+def _part(part: str) -> str:
+    safe = re.sub(r"[^\w. \-]", lambda found: f"_{ord(found[0]):x}_", part)
+    safe = safe if safe.strip(". ") else "_2e_" * len(safe)
+    if len(safe.encode()) <= LONGEST_PART:
+        return safe
+    return f"{safe.encode()[:LONGEST_PART].decode(errors='ignore')}_{hashlib.sha256(part.encode()).hexdigest()[:8]}"

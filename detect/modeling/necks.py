@@ -170,7 +170,7 @@ class FPN:
             smoothed = maps[f"fpn/smoothing_{level}"] = conv(x, depth, 3, f"fpn/smoothing_{level}")
             x = smoothed if self.carry == "smoothed" else x
         maps = dict(reversed(maps.items()))
-        number = int(re.findall(r"\d+", names[-1])[-1])  # layer_19 is followed by bottom_up_Conv2d_20
+        number = int(["0", *re.findall(r"\d+", names[-1])][-1])  # layer_19 is followed by bottom_up_Conv2d_20
         x = top
         for i in range(1, self.levels - last + 1):
             name = f"fpn/bottom_up_Conv2d_{number + i}"

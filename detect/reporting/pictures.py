@@ -54,8 +54,8 @@ def draw_boxes(
     for index in reversed(order):  # the label of the best detection is placed first
         kind = int(classes[index])
         text = names[kind - 1] if kind <= len(names) else str(kind)
-        text = text if scores is None else f"{text} {_short_score(float(scores[index]))}"
-        text = fit_text(text, size, canvas.shape[1])
+        score = "" if scores is None else f" {_short_score(float(scores[index]))}"
+        text = fit_text(text, size, canvas.shape[1] - (text_size(score, size)[1] if score else 0)) + score
         top, left = label_place(canvas.shape[:2], text_size(text, size), np.asarray(boxes[index]), taken)
         paint_label(canvas, text, top, left, size, color_of(kind))
     return canvas

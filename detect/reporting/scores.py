@@ -29,7 +29,7 @@ from detect.runs.folder import THRESHOLDS
 
 log = logging.getLogger("detect")
 SHOWN_SCORE = 0.3  # detections with a lower score are not drawn
-SHOWN_IMAGES = 8
+SHOWN_IMAGES, SHOWN_OF_BATCH = 8, 64
 Show = Callable[[str, np.ndarray], None]
 
 
@@ -139,14 +139,15 @@ def keep_worst(path: Path, examples: Sequence[Example], detections: Detections, 
 def show_batch(
     logger: RunLogger, path: Path, batch: Mapping[str, np.ndarray], captions: Sequence[str], names: Sequence[str] = ()
 ) -> None:
-    """Saves the first augmented batch as the network sees it, as a picture at `path` and in TensorBoard.
+    """Saves the first augmented batch as the network sees it, as a picture at `path` and in TensorBoard; of a large one
+    the first SHOWN_OF_BATCH images.
 
     batch: `image`, and of a detector `boxes` and `classes` (`detect.data.interface.Stream`).
     """
-    images = list(batch["image"])
+    images = list(batch["image"][:SHOWN_OF_BATCH])
     if "boxes" in batch:
-        rows = zip(images, batch["boxes"], batch["classes"], strict=True)
+        rows = zip(images, batch["boxes"], batch["classes"], strict=False)
         images = [draw.draw_boxes(image, b[c > 0], c[c > 0], names=names) for image, b, c in rows]
-    sheet = draw.contact_sheet(images, 4, captions=captions)
+    sheet = draw.contact_sheet(images, 4, captions=captions[:SHOWN_OF_BATCH])
     draw.save(path, sheet)
     logger.images("first_batch", 0, sheet)

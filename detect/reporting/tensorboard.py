@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+LONGEST = 65_500  # pixels of a side of a JPEG
 FLUSH_SECONDS = 10
 EVENTS = "events.out.tfevents"
 """Prefix of the name of every event file."""
@@ -41,7 +42,12 @@ class EventWriter:
         self._add(step, summary)
 
     def image(self, tag: str, step: int, image: np.ndarray) -> None:
-        """Write an RGB uint8 picture [h, w, 3] as a JPEG, because a run writes the same few images many times."""
+        """Write an RGB uint8 picture [h, w, 3] as a JPEG, because a run writes the same few images many times.
+
+        A picture that is longer than a JPEG can be is made smaller.
+        """
+        if (side := max(np.shape(image)[:2])) > LONGEST:
+            image = cv2.resize(image, None, fx=LONGEST / side, fy=LONGEST / side, interpolation=cv2.INTER_AREA)
         ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(np.asarray(image, np.uint8), cv2.COLOR_RGB2BGR), JPEG)
         if not ok:
             raise ValueError(f"{tag}: can't encode an image of shape {np.shape(image)}; it must be [h, w, 3]")

@@ -1,5 +1,6 @@
 """Colours of classes, and small legible text in pictures."""
 
+import bisect
 import colorsys
 from functools import lru_cache
 
@@ -42,9 +43,10 @@ def text_size(text: str, size: int) -> tuple[int, int]:
 
 def fit_text(text: str, size: int, width: int) -> str:
     """The text, shortened with two dots at its end if it is wider than `width` pixels."""
-    while len(text) > 3 and text_size(text, size)[1] > width:
-        text = text.removesuffix("..")[:-1] + ".."
-    return text
+    if text_size(text, size)[1] <= width:
+        return text
+    kept = bisect.bisect_right(range(2, len(text)), width, key=lambda n: text_size(f"{text[:n]}..", size)[1])
+    return f"{text[: kept + 1]}.."
 
 
 def paint_label(

@@ -72,8 +72,14 @@ def _checked(
 def dataset_of(
     cfg: DictConfig, decode: bool = True, before_decoding: Callable[[DetectionDataset], None] | None = None
 ) -> DetectionDataset:
-    """The data set of a run: `open_dataset`, then `limit`."""
-    return limit(open_dataset(cfg, decode, before_decoding), cfg.limit, cfg.seed)
+    """The data set of a run: `open_dataset`, then `limit`. Raises DataError if that leaves no box to learn."""
+    whole = open_dataset(cfg, decode, before_decoding)
+    dataset = limit(whole, cfg.limit, cfg.seed)
+    train, left = (Examples.of(one.splits["train"]).learned().counts for one in (whole, dataset))
+    if train.any() and not left.any():
+        told = ", ".join(f"limit.{key}={value}" for key in ("fraction", "train") if (value := cfg.limit.get(key)))
+        raise DataError(f"data set {dataset.name}: {told} leaves {len(left)} training images without a box; take more")
+    return dataset
 
 
 def own_dataset(run: RunFolder, decode: bool = True) -> DetectionDataset:

@@ -262,11 +262,16 @@ def errors(one: Evidence) -> Table | None:
     )
 
 
+def _older(file: Path, other: Path) -> bool:
+    """Whether a file was made before another one: a run that was extended has other weights since then."""
+    return other.is_file() and file.stat().st_mtime_ns < other.stat().st_mtime_ns
+
+
 def suspected(folder: Path, one: Evidence) -> Table | None:
     """The first suspected labels: of `detect evaluate` if it has made a list, else what the detections contradict."""
     listed = folder / "evaluation" / suspects.CSV
     caption, heads = "**Suspected labels**", ("file", "reason", "label", "found", "suspicion")
-    if listed.is_file():
+    if listed.is_file() and not _older(listed, RunFolder(folder).summary):
         try:
             found = list(csv.DictReader(listed.read_text(encoding="utf-8").splitlines()))
             keys = ("file", "reason", "label", "found", "score")

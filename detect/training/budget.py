@@ -23,6 +23,7 @@ from detect.files import replacing
 from detect.modeling.interface import Architecture, Detector
 from detect.modeling.precision import computing_in
 from detect.quantization.rewrite import fake_quant
+from detect.quantization.spec import STEPS
 from detect.runs import forms
 from detect.runs.dataset import selection_split
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, SCHEDULES, RunFolder
@@ -37,10 +38,11 @@ UNTIMED_STEPS, TIMED_STEPS, MOST_TIMES, SETTLED, LEAST_STEPS, PATIENCE = 2, 6, 6
 
 
 def fitted(run: Run) -> Run:
-    """The run with schedules that fit `minutes` or `epochs`; the same run if neither is given.
+    """The run with schedules that fit `minutes` or `epochs`, and `limit.steps`; the same run if none is given.
 
-    A detector without `patience` gets PATIENCE. Raises ConfigError if the budget is too small to train in.
+    With a budget, a detector without `patience` gets PATIENCE. Raises ConfigError if it is too small to train in.
     """
+    run = replace(run, cfg=limited(run.cfg))
     cfg = run.cfg
     if cfg.get("minutes") is None and cfg.get("epochs") is None:  # runs of older versions have no such keys
         return run
@@ -60,21 +62,30 @@ def fitted(run: Run) -> Run:
                 new.write_text(json.dumps(saved))
     else:
         replicas.agree("the budget", (found or saved)["steps"])
-    return replace(run, cfg=scaled(cfg, saved))
+    return replace(run, cfg=scaled(cfg, saved, PATIENCE))
 
 
 def configuration(run: RunFolder) -> DictConfig:
     """The saved configuration of a run, with the steps that fit its budget."""
-    cfg, file = run.saved_config(), run.shared_budget
-    if not file.is_file():
+    cfg, file = limited(run.saved_config()), run.shared_budget
+    return scaled(cfg, forms.read(file, forms.BUDGET), PATIENCE) if file.is_file() else cfg
+
+
+def limited(cfg: DictConfig) -> DictConfig:
+    """The configuration with at most `limit.steps` steps in each stage; the same one without it."""
+    most = OmegaConf.select(cfg, "limit.steps")  # runs of older versions have no such key
+    if most is None:
         return cfg
-    return scaled(cfg, forms.read(file, forms.BUDGET))
+    schedules = {stage: OmegaConf.select(cfg, key) for stage, key in SCHEDULES.items()}
+    configured = {stage: int(schedule.steps) for stage, schedule in schedules.items() if schedule is not None}
+    return scaled(cfg, {"steps": {s: min(most, n) for s, n in configured.items()}, "configured": configured})
 
 
-def scaled(cfg: DictConfig, saved: Mapping[str, Any]) -> DictConfig:
+def scaled(cfg: DictConfig, saved: Mapping[str, Any], patience: int | None = None) -> DictConfig:
     """The configuration with the saved steps of each stage; evaluations, saves and warm-up move with them.
 
-    A stage that was extended by name (resume=RUN schedule.steps=N) has the steps of that.
+    patience: of a detector that has none. A stage that was extended by name (resume=RUN schedule.steps=N) has the steps
+    of that.
     """
     cfg = cfg.copy()
     for stage, number in saved["steps"].items():
@@ -84,10 +95,16 @@ def scaled(cfg: DictConfig, saved: Mapping[str, Any]) -> DictConfig:
             if schedule[key]:  # a warm-up of null suits the steps anyway
                 # Rounded up: rounded down, there would be one more score, a few steps before that of the end.
                 schedule[key] = -(-schedule[key] * int(number) // configured)
+        if schedule.warmup:
+            schedule.warmup = min(schedule.warmup, int(number) - 1)
         if schedule.steps == configured:
             schedule.steps = int(number)
         if stage == DETECTOR and schedule.patience is None:
-            schedule.patience = PATIENCE
+            schedule.patience = patience
+        if stage == QUANTIZED:
+            for key in STEPS:  # of the specification; shares stay
+                if type(value := cfg.quantize.spec[key]) is int:
+                    cfg.quantize.spec[key] = value * int(number) // configured
     return cfg
 
 

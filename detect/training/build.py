@@ -152,6 +152,7 @@ def check(run: Run) -> None:
     """
     cfg, them = run.cfg, replicas(run)
     hooks(cfg)
+    refuse_incomplete(cfg)
     instantiate(cfg.augment), instantiate(cfg.get("mixing"))
     schedules: dict[str, Schedule] = {"schedule": instantiate(cfg.schedule)}
     if cfg.classify.enabled:
@@ -171,6 +172,15 @@ def check(run: Run) -> None:
         disk.demand(run.folder.path, weight_bytes(architecture), stages(cfg))
         if cfg.quantize.enabled:
             fake_quant(architecture.model, quantization(cfg))
+
+
+def refuse_incomplete(cfg: DictConfig) -> None:
+    """Raises ConfigError for a backbone without the names that its weights are stored under."""
+    backbone = instantiate(cfg.backbone)
+    needed = ["slim_scope", *(["logits"] if cfg.classify.enabled else [])]
+    if lacking := [name for name in needed if not hasattr(backbone, name)]:
+        told = f"backbone: {cfg.backbone._target_} has no {' and no '.join(lacking)}"
+        raise ConfigError(f"{told}; docs/extend/backbone.md tells what a backbone needs")
 
 
 def stages(cfg: DictConfig) -> int:
@@ -266,20 +276,20 @@ def training_stream(
 ) -> DetectionStream:
     """The augmented training images as batches for a detector: this worker's part of each, or all of it (`whole`).
 
-    mixed: whether the images are mixed, if the configuration says so.
+    mixed: whether the images are mixed, if the configuration says so. With `limit.overfit`, images stay as they are.
     """
-    part = replicas(run).part(schedule.batch_size)
+    part, overfits = replicas(run).part(schedule.batch_size), run.cfg.limit.get("overfit")
     return DetectionStream(
         run.dataset.splits["train"],
         size=architecture.size,
         batch_size=schedule.batch_size if whole else part,
-        augment=instantiate(run.cfg.augment),
+        augment=Augment() if overfits else instantiate(run.cfg.augment),
         seed=run.cfg.seed,
         max_boxes=run.cfg.max_boxes,
         threads=threads(run.cfg),
         shard=(0, 1) if whole else run.worker.shard,
         resize=architecture.resize,
-        mixing=instantiate(run.cfg.get("mixing")) if mixed else None,  # runs of older versions have no such key
+        mixing=instantiate(run.cfg.get("mixing")) if mixed and not overfits else None,  # older runs have no such key
         steps=schedule.steps * schedule.accumulate,
         repeat_threshold=run.cfg.get("repeat_threshold"),
     )

@@ -37,6 +37,7 @@ def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDatas
         from detect.training import build, initial_weights
 
         build.set_up(cfg)
+        build.refuse_incomplete(cfg)
         if cfg.classify.enabled:
             initial_weights.refuse_unfit(build.classifier(cfg, 1), weights, cfg)
         else:

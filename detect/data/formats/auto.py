@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detect.config.legal_values import HeldOut
+from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of_file
@@ -57,7 +57,7 @@ def read_auto(
     name: str | None = None,
     val_fraction: HeldOut = 0.15,
     test_fraction: HeldOut = 0.15,
-    split_seed: int = 0,
+    split_seed: Seed = 0,
     split_by: SplitBy = None,
     exif: Exif = "displayed",
 ) -> DetectionDataset:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from detect.config.legal_values import HeldOut
+from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, folders_of, listed_once, splits_of, tell_splits
@@ -37,7 +37,7 @@ def read_coco(
     name: str | None = None,
     val_fraction: HeldOut = 0.15,
     test_fraction: HeldOut = 0.15,
-    split_seed: int = 0,
+    split_seed: Seed = 0,
     split_by: SplitBy = None,
     exif: Exif = "displayed",
 ) -> DetectionDataset:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
-from detect.config.legal_values import HeldOut
+from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
@@ -21,7 +21,7 @@ def read_join(
     name: str | None = None,
     val_fraction: HeldOut = 0.15,
     test_fraction: HeldOut = 0.15,
-    split_seed: int = 0,
+    split_seed: Seed = 0,
     split_by: SplitBy = None,
     exif: Exif = "displayed",
 ) -> DetectionDataset:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detect.config.legal_values import HeldOut
+from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of, tell_splits
@@ -54,7 +54,7 @@ def read_csv(
     name: str | None = None,
     val_fraction: HeldOut = 0.15,
     test_fraction: HeldOut = 0.15,
-    split_seed: int = 0,
+    split_seed: Seed = 0,
     split_by: SplitBy = None,
     exif: Exif = "displayed",
     first_pixel: FirstPixel | None = None,

@@ -7,7 +7,7 @@ and test, and pictures and XML files side by side.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detect.config.legal_values import HeldOut
+from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import existing_folder, find_files, find_images, same_stem, split_named
@@ -34,7 +34,7 @@ def read_voc(
     splits: Mapping[str, str | None] | None = LISTS,
     val_fraction: HeldOut = 0.15,
     test_fraction: HeldOut = 0.15,
-    split_seed: int = 0,
+    split_seed: Seed = 0,
     split_by: SplitBy = None,
     exif: Exif = "displayed",
     keep_difficult: bool = False,

@@ -20,7 +20,7 @@ from detect.data.subset import evenly_spread
 from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
 from detect.errors import ConfigError, DataError, counted
 from detect.files import expanded, write_csv
-from detect.geometry.frame import Frame, Mode
+from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
 from detect.reporting import pictures as draw
 from detect.runs.dataset import own_dataset, threads
@@ -90,15 +90,14 @@ def report_findings(findings: Sequence[Finding], folder: Path) -> None:
         log.info("all %d findings are in %s", len(findings), folder / "findings.csv")
 
 
-def frame_of(cfg: DictConfig, num_classes: int) -> tuple[tuple[int, int], Mode]:
-    """The size and the resize of the network's frame. A detector of one's own may have them in its class."""
+def frame_of(cfg: DictConfig, num_classes: int) -> Frame:
+    """The frame of the network. A detector of one's own may have its size and its resize in the class."""
     if {"size", "resize"} <= cfg.detector.keys():
-        height, width = cfg.detector.size
-        return (height, width), cfg.detector.resize
+        return Frame(tuple(cfg.detector.size), cfg.detector.resize)
     from detect.training import build  # imports TensorFlow
 
     detector = build.detector(cfg, num_classes)
-    return detector.size, detector.resize
+    return Frame(detector.size, detector.resize)
 
 
 def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> None:
@@ -114,16 +113,16 @@ def draw_sheets(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
             )
     if not dataset.splits["train"]:
         return
-    size, resize = frame_of(cfg, dataset.num_classes)
+    frame = frame_of(cfg, dataset.num_classes)
     stream = DetectionStream(
         dataset.splits["train"],
-        size=size,
+        size=frame.size,
         batch_size=min(cfg.images, len(dataset.splits["train"])),
         augment=instantiate(cfg.augment),
         seed=cfg.seed,
         max_boxes=cfg.max_boxes,
         threads=threads(cfg),
-        resize=resize,
+        resize=frame.mode,
         mixing=instantiate(cfg.mixing),
     )
     batch = stream.batch(0)

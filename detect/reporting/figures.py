@@ -64,7 +64,7 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
 
 def draw_curves(axis: "Axes", title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
     """Draws one panel of named curves, from 0 upwards. A curve of 40 points or more is pale, with its running mean."""
-    single, drawn = len(lines) == 1, {}
+    single, drawn = len(lines) == 1, []
     top = 0.0
     for number, (key, (steps, values)) in enumerate(list(lines.items())[:most], 1):
         color, label = line_color(number), short(key.split("/", 1)[-1])
@@ -73,13 +73,14 @@ def draw_curves(axis: "Axes", title: str, lines: Mapping[str, Curve], most: int 
             axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
             steps, values = smooth(steps, values)
         marker = "o" if len(values) <= 30 else ""
-        drawn[label] = axis.plot(steps, values, color=color, linewidth=1.7, marker=marker, markersize=3)[0]
+        (line,) = axis.plot(steps, values, color=color, linewidth=1.7, marker=marker, markersize=3)
+        drawn.append((line, label))
     title = f"{title} ({most} of {len(lines)})" if len(lines) > most else title
     axis.set(title=title, xlabel="step", ylim=(0, 1.12 * top if top > 0 else 1))
     if not single:
         # Beside the curves, because a curve can cross every corner.
-        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-        axis.legend(list(drawn.values()), list(drawn), fontsize=8, frameon=False, **place)
+        handles, labels = zip(*drawn, strict=True)  # named one by one, as a label with _ before it would be left out
+        axis.legend(handles, labels, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
 
 def layers_figure(

@@ -42,8 +42,8 @@ def fitted(run: Run) -> Run:
 
     With a budget, a detector without `patience` gets PATIENCE. Raises ConfigError if it is too small to train in.
     """
-    run = replace(run, cfg=limited(run.cfg))
-    cfg = run.cfg
+    if (cfg := limited(run.cfg)) is not run.cfg:
+        run = replace(run, cfg=cfg)
     if cfg.get("minutes") is None and cfg.get("epochs") is None:  # runs of older versions have no such keys
         return run
     stages = [CLASSIFY] * bool(cfg.classify.enabled)
@@ -62,13 +62,13 @@ def fitted(run: Run) -> Run:
                 new.write_text(json.dumps(saved))
     else:
         replicas.agree("the budget", (found or saved)["steps"])
-    return replace(run, cfg=scaled(cfg, saved, PATIENCE))
+    return replace(run, cfg=limited(scaled(cfg, saved, PATIENCE)))
 
 
 def configuration(run: RunFolder) -> DictConfig:
     """The saved configuration of a run, with the steps that fit its budget."""
     cfg, file = limited(run.saved_config()), run.shared_budget
-    return scaled(cfg, forms.read(file, forms.BUDGET), PATIENCE) if file.is_file() else cfg
+    return limited(scaled(cfg, forms.read(file, forms.BUDGET), PATIENCE)) if file.is_file() else cfg
 
 
 def limited(cfg: DictConfig) -> DictConfig:

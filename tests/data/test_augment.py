@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 from hydra.utils import instantiate
@@ -268,3 +269,22 @@ def test_what_a_crop_has_cut_away_does_not_come_back(later):
                 )
                 found.append(place)
         assert len(found) == left
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), cv2.error("Insufficient memory")])
+def test_an_error_of_memory_does_not_make_another_draw(error):
+    """Else a batch is no longer that of its seed and its step."""
+    if isinstance(error, cv2.error):
+        error.code = cv2.Error.StsNoMem
+
+    class Once(A.HorizontalFlip):
+        fail = True
+
+        def apply(self, img, **params):
+            if Once.fail:
+                Once.fail = False
+                raise error
+            return img
+
+    with pytest.raises(type(error)):
+        Augment({"flip": Once(p=1)}).apply(noise(60, 80), *one([5, 10, 20, 30]), FRAME, seed=0)

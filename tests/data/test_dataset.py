@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -5,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from detect.config.grammar import parse
 from detect.data.dataset import (
     ClassificationDataset,
     CropExample,
@@ -16,6 +19,7 @@ from detect.data.dataset import (
 )
 from detect.data.folder import existing_folder, find_files, find_images, listed_once
 from detect.data.image_file import image_size
+from detect.data.text import renaming
 from detect.errors import DataError
 
 
@@ -160,3 +164,18 @@ def test_files_are_listed_in_the_order_of_paths(tmp_path):
         (tmp_path / "new.png").touch()
         assert find_files(tmp_path) == before
     assert len(find_files(tmp_path)) == len(before) + 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("car", "vehicle"), ("a b", "c"), ("Käse", "käse"), ("it's", "its"), ("a (b)", "A,B"), ("7", "seven")],
+)
+def test_what_renames_a_class_can_be_typed(old, new):
+    told = renaming(old, new)
+    if told.startswith("'"):
+        (word,) = shlex.split(told)
+        (override,) = parse([word])
+        assert override.value() == {old: new}
+    else:
+        line = told.split("`")[1]
+        assert yaml.safe_load(line) == {"dataset": {"rename": {old: new}}}

@@ -2,10 +2,12 @@
 
 import dataclasses
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from detect.data.examples import Example
 from detect.evaluation.average_precision import Ranked, average_precision
 from detect.evaluation.bootstrap import ALL, RESAMPLES, ranked_classes, resampled, resamples
 from detect.evaluation.coco import CocoEvaluator
@@ -85,6 +87,30 @@ def test_a_detector_does_not_differ_from_itself_and_a_better_one_does():
     assert better.resolved and better.low < better.value < better.high
     assert best.interval("AP", classes[-1]).value is None  # this class has no box
     assert str(best.interval("AP", classes[-1])) == "n/a"
+
+
+@pytest.mark.parametrize(("boxes", "bounded"), [(1, False), (2, False), (3, True), (8, True)])
+def test_a_figure_that_few_images_decide_has_no_bounds(boxes, bounded):
+    """All resamples that hold the only image of a class give the same figure, which would look sure."""
+    corners = np.array([[0, 0, 10, 10]], np.float32)
+    examples = [
+        Example(Path(f"{k}"), 20, 20, corners, np.array([1 if k < boxes else 2]), np.zeros(1, bool), f"{k}")
+        for k in range(50)
+    ]
+    right = {e.id: (corners, np.ones(1), e.classes) for e in examples}
+    without = {k: v for k, v in right.items() if int(k) >= boxes}
+    one, other = (resampled(examples, found, ("lynx", "cat"), 300) for found in (right, without))
+    found = other.difference(one, "AP", "lynx")
+    assert found.value == -1 and (found.low is not None) is bounded and found.resolved is bounded
+    assert found.signed() == ("-1.000 [-1.000, -1.000]" if bounded else "-1.000")
+    assert str(one.interval("AP", "lynx")).startswith("1.000") and other.interval("AP", "cat").low == 1
+
+
+def test_one_image_has_no_interval():
+    corners = np.array([[0, 0, 10, 10]], np.float32)
+    image = Example(Path("a"), 20, 20, corners, np.array([1]), np.zeros(1, bool), "a")
+    found = resampled([image], {"a": (corners, np.ones(1), np.array([1]))}, ("cat",)).interval("AP")
+    assert (found.value, found.low, found.high) == (1, None, None) and str(found) == "1.000"
 
 
 @pytest.mark.slow

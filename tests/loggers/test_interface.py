@@ -172,3 +172,12 @@ def test_only_worker_0_has_loggers_and_an_entry_must_be_one():
 )
 def test_names_that_mlflow_takes(name, key):
     assert _key(name) == key
+
+
+def test_names_of_classes_are_one_part_of_a_path_each_and_stay_apart():
+    """A store in a folder makes a file of each key: `animal` can't be a file and a folder."""
+    names = ["animal", "animal/dog", "猫" * 90, "x" * 200, "x" * 199 + "y"]
+    keys = [_key(f"detector/val_AP/{name}") for name in names]
+    assert len(set(keys)) == len(keys) and all(key.count("/") == 2 for key in keys)
+    assert all(len(part.encode()) <= 255 for key in keys for part in key.split("/"))
+    assert all(len(key) <= 250 for key in keys)

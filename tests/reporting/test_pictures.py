@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect.evaluation.coco import Scores
-from detect.reporting import figures, pictures
+from detect.reporting import figures, pictures, text
 from detect.reporting.figures import series_of, smooth
 from detect.reporting.text import PALETTE, color_of, fit_text, label_place, paint_label, text_size
 from detect.studies.curves import Band
@@ -261,3 +261,48 @@ def test_the_budgets_of_an_arm_are_one_line_and_equal_costs_stand_side_by_side(m
     assert first.get_xlim() == (0, pytest.approx(3.24)) and first.get_ylim() == (0, pytest.approx(0.625))
     assert [text.get_text() for text in first.get_legend().get_texts()] == ["A, n = 1, 3", "B, n = 2"]
     assert second.get_ylabel() == "AP on test" and len(second.containers) == 1
+
+
+def test_of_a_large_batch_the_first_images_are_shown(tmp_path):
+    """A sheet of 1500 images is longer than a JPEG can be, and ended the training at its first step."""
+    from types import SimpleNamespace
+
+    from detect.reporting import scores
+
+    shown = []
+    logger = SimpleNamespace(images=lambda tag, step, sheet: shown.append(sheet.shape))
+    image = np.zeros((1500, 16, 16, 3), np.uint8)
+    batch = {"image": image, "boxes": np.zeros((1500, 1, 4), np.float32), "classes": np.zeros((1500, 1), np.int32)}
+    scores.show_batch(logger, tmp_path / "batch.png", batch, [str(k) for k in range(1500)], ["cat"])
+    ((height, _, _),) = shown
+    assert height < 65_500 / 10 and (tmp_path / "batch.png").exists()
+
+
+def test_a_picture_that_is_longer_than_a_jpeg_can_be_is_made_smaller(tmp_path):
+    from detect.reporting.tensorboard import EventWriter
+
+    writer = EventWriter(tmp_path)
+    writer.image("long", 0, np.zeros((70_000, 8, 3), np.uint8))
+    writer.close()
+    assert next(tmp_path.iterdir()).stat().st_size > 100
+
+
+def test_a_label_ends_with_its_score_however_long_the_name_is(monkeypatch):
+    painted, sizes = [], []
+    monkeypatch.setattr(pictures, "paint_label", lambda image, text, *_: painted.append(text))
+    size = text.text_size
+    monkeypatch.setattr(text, "text_size", lambda *given: sizes.append(given) or size(*given))
+    name = "a very long name of a class " * 8
+    pictures.draw_boxes(blank(64, 96), np.array([[5, 5, 50, 60]]), np.array([1]), np.array([0.87]), [name])
+    (label,) = painted
+    assert label.startswith("a") and label.endswith(".. .87") and size(label, 11)[1] <= 96
+    assert len(sizes) < 20  # it was drawn once for each letter that is left out
+
+
+def test_all_curves_have_a_name_and_what_is_left_out_is_counted():
+    _, axis = figures.new_figure(1, 1, 4, 3)
+    line = (np.array([1.0, 2.0]), np.array([0.1, 0.2]))
+    figures.draw_curves(axis, "AP per class", {"AP/_unknown": line, "AP/cat": line})
+    assert [entry.get_text() for entry in axis.get_legend().get_texts()] == ["_unknown", "cat"]
+    figures.draw_curves(axis, "AP per class", {f"AP/{k}": line for k in range(12)})
+    assert axis.get_title() == "AP per class (10 of 12)"

@@ -1,6 +1,7 @@
 """The page of a run from its files: what it says, what it leaves out, and that it needs nothing else."""
 
 import json
+import os
 import re
 import time
 
@@ -160,3 +161,12 @@ def test_the_page_follows_what_is_made_in_the_folder(run):
     page.unlink()
     run_page.refresh(run / "tflite_ptq")
     assert not page.exists()
+
+
+def test_a_list_from_before_the_run_was_extended_is_not_taken(run):
+    (run / "evaluation").mkdir()
+    listed = run / "evaluation" / "suspected_labels.csv"
+    listed.write_text("rank,file,image_id,reason,score,label,found\n1,far.jpg,3,never found,0.75,cat,\n")
+    os.utime(listed, ns=(0, (run / "summary.json").stat().st_mtime_ns - 10**9))
+    _, found = cells(run)
+    assert "far.jpg" not in found

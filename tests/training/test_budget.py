@@ -231,3 +231,26 @@ def test_minutes_and_steps_of_equal_cost_exclude_each_other():
     """Steps that stage 1 pays for would be added to minutes that hold no stage 1."""
     with pytest.raises(ConfigError, match=r"minutes=10: arm=generic_extra adds .* legal is null"):
         compose([*WORDS, "init=imagenet", "arm=generic_extra", "minutes=10"])
+
+
+@pytest.mark.parametrize("words", [(), ("minutes=10",)])
+def test_steps_of_all_stages_are_limited(tmp_path, timed, words):
+    """`debug=step` left stage 3 with all its steps: of a migrated file, these are 200,000."""
+    given = run(
+        tmp_path, "quantize=int8", "quantize.spec.delay=100", "quantize.spec.freeze_bn=.5", "debug=step", *words
+    )
+    found = budget.fitted(given).cfg
+    for schedule in (found.classify.schedule, found.schedule, found.quantize.schedule):
+        assert schedule.steps == 1 and schedule.evaluate_every == 1 and not schedule.warmup
+    assert (found.quantize.spec.delay, found.quantize.spec.freeze_bn) == (0, 0.5)
+    assert found.schedule.patience == (budget.PATIENCE if words else None)
+    given.folder.path.mkdir(exist_ok=True)
+    (given.folder.path / "config.yaml").write_text(OmegaConf.to_yaml(given.cfg))
+    assert budget.configuration(given.folder) == found
+
+
+def test_a_limit_lengthens_no_stage(tmp_path):
+    given = run(tmp_path, "limit.steps=350", "schedule.warmup=340")
+    found = budget.fitted(given).cfg
+    assert (found.classify.schedule.steps, found.schedule.steps) == (300, 350)
+    assert found.schedule.warmup == 119 and found.classify.schedule == given.cfg.classify.schedule

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import hydra
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from detect import train
 from detect.config.check import CONFIG_DIR
@@ -112,3 +113,18 @@ def test_what_a_later_stage_can_not_do_is_refused_before_the_first_step(tmp_path
 def test_a_file_that_is_gone_is_described_as_it_was_given(tmp_path):
     """A run that goes on does not need it."""
     assert FromFile(str(tmp_path / "gone.h5")).describe() == str(tmp_path / "gone.h5")
+
+
+def test_a_backbone_without_names_for_its_weights_is_refused(monkeypatch, tmp_path):
+    """Its first stage would train to its end, and the second one could not read it."""
+
+    class Nameless:
+        pass
+
+    cfg = OmegaConf.create({"backbone": {"_target_": "mine.Net"}, "classify": {"enabled": True}})
+    monkeypatch.setattr(build, "instantiate", lambda node: Nameless())
+    with pytest.raises(ConfigError, match=r"backbone: mine\.Net has no slim_scope and no logits; .*backbone\.md"):
+        build.refuse_incomplete(cfg)
+    Nameless.slim_scope = "Net"
+    cfg.classify.enabled = False
+    build.refuse_incomplete(cfg)

@@ -1,14 +1,16 @@
 """Chooses a network, fits its anchors and times its steps: the experiment that `detect advise` proposes."""
 
 import logging
+import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from detect.advice import rules
+from detect.config import trust
 from detect.config.compose import compose
 from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
@@ -36,6 +38,7 @@ class Proposal:
     values: dict[str, Any]
     unmatched: tuple[Coverage, Coverage] | None = None  # coverage of the stock anchors, and of the proposed ones
     seconds: dict[str, float] | None = None  # seconds of a step of each stage
+    own: Path | None = None  # the user's own folder of configurations
 
     @property
     def minutes(self) -> float:
@@ -64,6 +67,7 @@ def choose(
     like: Neighbour | None,
     candidates: list[dict[str, str]],
     fixed: dict[str, Any],
+    own: Path | None = None,
 ) -> Proposal:
     """The first network that fits `init` and trains within `minutes`; if none does, the last one with fewer steps.
 
@@ -72,7 +76,7 @@ def choose(
     found: list[Proposal] = []
     refusals: list[WeightsError] = []
     for choices in candidates:
-        proposed = propose(cfg, dataset, like, choices, fixed)
+        proposed = replace(propose(cfg, dataset, like, choices, fixed), own=own)
         try:
             measure(cfg, dataset, proposed)
         except WeightsError as error:
@@ -189,7 +193,7 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
         return
     neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
     others = {key: value for key, value in node.items() if key != "anchors"}
-    finer = Proposal(proposed.choices, proposed.values | {"detector": others | {"neck": neck}})
+    finer = replace(proposed, values=proposed.values | {"detector": others | {"neck": neck}})
     suited = rules.fitted_anchors(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
     if suited is not None and suited[1].unmatched < fitted.unmatched:
         node |= {"neck": neck, "anchors": suited[0]}
@@ -199,11 +203,14 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
 def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
     """The training configuration of a proposal, checked as `detect train` checks it."""
     with tempfile.TemporaryDirectory() as folder:
+        if proposed.own:
+            shutil.copytree(proposed.own, folder, dirs_exist_ok=True)
         rules.write_experiment(Path(folder), cfg.name, rules.experiment_text([], proposed.choices, proposed.values))
         words = [
             f"experiment={cfg.name}",
             f"seed={cfg.seed}",
             f"threads={'null' if cfg.threads is None else cfg.threads}",
+            *trust.line(cfg.trust),
         ]
         return compose(words, config_dir=folder)
 

@@ -1,7 +1,7 @@
 """A learning-rate range test (Smith 2017): the rate rises from step to step, and the loss tells where it helps most."""
 
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,12 +64,14 @@ def running_mean(values: list[float]) -> np.ndarray:
     return np.array(found)
 
 
-def test_range(cfg: DictConfig, dataset: DetectionDataset, choices: dict[str, str], fixed: dict) -> RangeTest:
+def test_range(
+    cfg: DictConfig, dataset: DetectionDataset, choices: dict[str, str], fixed: dict, own: Path | None = None
+) -> RangeTest:
     """Trains the detector of `detect advise` from its start for STEPS steps with a rising rate.
 
-    choices, fixed: as in `choose`. Raises WeightsError if the weights of `init` can't be had or do not fit.
+    choices, fixed, own: as in `choose`. Raises WeightsError if the weights of `init` can't be had or do not fit.
     """
-    proposed = propose(cfg, dataset, None, choices, fixed)
+    proposed = replace(propose(cfg, dataset, None, choices, fixed), own=own)
     train = composed(cfg, proposed)
     build.set_up(train)
     fit_anchors(cfg, dataset, proposed, build.detector(train, dataset.num_classes))

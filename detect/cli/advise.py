@@ -11,6 +11,7 @@ from detect.advice import rules
 from detect.advice.choice import NETWORKS, choose, expected, reasons
 from detect.cli import job
 from detect.cli.main import verb
+from detect.config import trust
 from detect.config.check import refuse_inside_data
 from detect.config.tree import container
 from detect.data.dataset import DetectionDataset
@@ -24,6 +25,8 @@ from detect.runs.unstarted import refuse_unwritable
 from detect.studies.nearest import nearest
 
 log = logging.getLogger("detect")
+FOLDER = "advice"
+"""Of the experiment, without `output` and `--config-dir`."""
 
 
 @verb("advise")
@@ -31,7 +34,10 @@ def main(cfg: DictConfig) -> None:
     """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
-    folder = expanded(cfg.output)
+    own, network_values = job.config_folder(), given()
+    if own and cfg.output:
+        raise ConfigError(f"output={cfg.output}: with --config-dir {own}, the experiment goes there; leave output")
+    folder = own or expanded(cfg.output or FOLDER)
     refuse_unwritable(folder, "output")
     refuse_inside_data(cfg, folder, "output")
     if cfg.propose == "experiment":
@@ -48,8 +54,9 @@ def main(cfg: DictConfig) -> None:
     found = ["nearest cell of the studies in experiments/:", *like.lines()] if like else ["no study to compare with"]
     for line in ["", *found, ""]:
         log.info(line)
-    chosen = choose(cfg, dataset, like, options(), given())
-    command = f"detect train --config-dir {shlex.quote(str(folder))} experiment={cfg.name}"
+    chosen = choose(cfg, dataset, like, options(), network_values, own)
+    words = ["detect", "train", "--config-dir", str(folder), f"experiment={cfg.name}", *trust.line(cfg.trust)]
+    command = shlex.join(words)
     about_it = ["", *reasons(chosen, dataset, like)]
     head = [f"Proposed {rules.BY} for {dataset.name}.", f"Command:  {command}", *expected(chosen), *about_it[1:]]
     file = rules.write_experiment(folder, cfg.name, rules.experiment_text(head, chosen.choices, chosen.values))
@@ -61,7 +68,7 @@ def advise_rate(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> Non
     """Prints the learning rate of a range test of the last network that is tried, and writes its curve."""
     from detect.advice import rate  # imports TensorFlow
 
-    found = rate.test_range(cfg, dataset, options()[-1], given())
+    found = rate.test_range(cfg, dataset, options()[-1], given(), job.config_folder())
     written = rate.write(found, folder)
     log.info("the loss falls fastest at a rate of %s (%d steps)", rate.text(found.suggested), len(found.rates))
     log.info("try: schedule.rate=%s", rate.text(found.suggested))
@@ -79,7 +86,15 @@ def options() -> list[dict[str, str]]:
 
 
 def given() -> dict[str, Any]:
-    """The values that the command line gives for the network, as a tree; the proposal keeps them."""
+    """The values that the command line gives for the network, as a tree; the proposal keeps them.
+
+    Raises ConfigError for a part of one's own that the command line describes: an experiment can't leave keys out.
+    """
+    for line in job.task_overrides():
+        if "._target_=" in line and line.lstrip("+").startswith(("detector.", "backbone.")):
+            raise ConfigError(
+                f"{line}: put the part into DIR/GROUP/NAME.yaml, and give --config-dir DIR and GROUP=NAME"
+            )
     lines = [line for line in job.task_overrides() if line.startswith(("detector.", "backbone."))]
     return container(OmegaConf.from_dotlist(lines))
 

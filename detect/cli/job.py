@@ -58,11 +58,16 @@ def shortened() -> list[str]:
     return [*_head(), *(line.replace("init.path=", "init=", 1) for line in given)]
 
 
+def config_folder() -> Path | None:
+    """The user's own folder of configurations, from `--config-dir`."""
+    folders = [s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "command-line"]
+    return Path(str(folders[0])) if folders else None
+
+
 def _head() -> list[str]:
     """The program, the verb, and the configuration that the job was composed from."""
     hydra = HydraConfig.get()
     words = ["detect", "train"]
-    folders = [str(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    words += ["--config-dir", folders[0]] if folders else []
+    words += ["--config-dir", str(folder)] if (folder := config_folder()) else []
     words += ["--config-name", str(hydra.job.config_name)] if hydra.job.config_name != "train" else []
     return [*words, *(line for line in hydra.overrides.hydra if line.startswith("hydra.searchpath="))]

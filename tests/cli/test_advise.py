@@ -1,5 +1,6 @@
 """detect advise: its rules by hand, and the experiment that it writes, trained as it is."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from detect.advice import choice, rules
 from detect.advice.choice import STAGE_1_STEPS, Proposal, intervals
 from detect.cli import advise
 from detect.cli.overrides import prepare, read
+from detect.config.compose import compose
+from detect.config.trust import trusting
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.statistics import Coverage, in_frame
 from detect.errors import ConfigError
@@ -222,3 +225,21 @@ def test_weights_of_another_network_are_refused_and_minutes_checked(tmp_path):
     other.write_bytes(b"no weights")
     small = ["dataset=digits", "backbone=vgg16", "backbone.depth_multiplier=0.25", "decode=false"]
     assert "other.h5" in detect("advise", f"init={other}", *small, code=2).stderr
+
+
+def test_parts_of_ones_own_are_advised_and_trained(tmp_path):
+    """The experiment is written beside them, and the command that is printed finds both."""
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / "tiny.yaml").write_text("_target_: tests.tiny_backbone.Tiny\n")
+    words = ["--config-dir", str(tmp_path), "backbone=tiny", "trust=[tests]", "dataset=digits"]
+    small = ["dataset.images={train: 24, val: 4, test: 4}", "init=none", "minutes=.05", "timed_steps=2"]
+    done = detect("advise", *words, *small)
+    command = shlex.split(done.stdout.strip().splitlines()[-1])
+    assert command == ["detect", "train", "--config-dir", str(tmp_path), "experiment=advised", "trust=[tests]"]
+    with trusting(("tests",)):
+        cfg = compose(["experiment=advised", "trust=[tests]"], config_dir=tmp_path)
+    assert cfg.backbone._target_ == "tests.tiny_backbone.Tiny"
+    done = detect("advise", *words, *small, "output=elsewhere", code=2)
+    assert "the experiment goes there; leave output" in done.stderr
+    done = detect("advise", "dataset=digits", "backbone._target_=tests.tiny_backbone.Tiny", "trust=[tests]", code=2)
+    assert "put the part into DIR/GROUP/NAME.yaml" in done.stderr

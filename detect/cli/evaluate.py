@@ -83,13 +83,13 @@ def main(cfg: DictConfig) -> float | None:
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
-    suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     about = {
         DATA: data,
         THRESHOLD: detector.threshold and detector.threshold.score,
         FILE: source.name if source.is_file() and source.stem != EXPORTED else None,
     } | told
-    write_json(folder / f"{cfg.split}{SCORES}", about | scores)
+    write_json(folder / f"{cfg.split}{SCORES}", about | scores)  # before the suspects, which may take longer
+    suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))
     if run is not None and not cfg.get("dataset") and cfg.tile is None:
         keep_threshold(run, cfg, figures)
     log.info("pictures, scores and detections are in %s", folder)

@@ -22,6 +22,10 @@ _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))
 """Characters that nobody sees and that change no letter, such as the zero-width space that comes with copied text."""
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_TYPED = re.compile(
+    r"0|[1-9]\d*|(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w.-]*(?: [\w.-]+)*", re.ASCII | re.IGNORECASE
+)
+"""Names that Hydra's grammar takes without quotes, and reads as they are."""
 
 
 def read_text(path: Path, notes: Notes) -> str:
@@ -111,7 +115,7 @@ def _encoding(data: bytes) -> str | None:
 def renaming(old: str, new: str) -> str:
     """What renames a class, for messages: an override in the quotes of a shell, or a line of an experiment's YAML file
     if Hydra's grammar can't write the names."""
-    if all(re.fullmatch(r"[A-Za-z_][\w.-]*(?: [\w.-]+)*", name, re.ASCII) for name in (old, new)):
+    if all(_TYPED.fullmatch(name) for name in (old, new)):
         return f"'dataset.rename={{{old}: {new}}}'"
     names = json.dumps({old: new}, ensure_ascii=False)
     return f"the line `dataset: {{rename: {names}}}` in the YAML file of an experiment"

@@ -168,14 +168,25 @@ def test_files_are_listed_in_the_order_of_paths(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("car", "vehicle"), ("a b", "c"), ("Käse", "käse"), ("it's", "its"), ("a (b)", "A,B"), ("7", "seven")],
+    [
+        ("car", "vehicle"),
+        ("a b", "c"),
+        ("Käse", "käse"),
+        ("it's", "its"),
+        ("a (b)", "A,B"),
+        ("7", "seven"),
+        ("x", "0"),
+        ("007", "bond"),
+        ("null", "none"),
+        ("1e3", "many"),
+    ],
 )
 def test_what_renames_a_class_can_be_typed(old, new):
     told = renaming(old, new)
     if told.startswith("'"):
         (word,) = shlex.split(told)
         (override,) = parse([word])
-        assert override.value() == {old: new}
+        assert {str(key): str(value) for key, value in override.value().items()} == {old: new}
     else:
         line = told.split("`")[1]
         assert yaml.safe_load(line) == {"dataset": {"rename": {old: new}}}

@@ -1,6 +1,7 @@
 """The catalogue of published archives, and the one that ships."""
 
 import re
+import shlex
 
 import pytest
 import yaml
@@ -87,7 +88,7 @@ def test_the_overrides_of_an_entry_build_its_backbone(name):
     from detect.cli.overrides import first_job, prepare, read
 
     entry = Entry.of(name, SHIPPED[name])
-    words = command(entry).split()
+    words = shlex.split(command(entry))
     assert words[:2] == ["detect", "train"]
     prepared = prepare(read(words[2:], "train"))
     cfg = first_job(prepared)

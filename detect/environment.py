@@ -1,4 +1,5 @@
-"""Environment variables that TensorFlow and albumentations read when they are imported. What the user has set stays."""
+"""The machine as this process sees it, and the environment variables that TensorFlow and albumentations read when they
+are imported. What the user has set stays."""
 
 import gc
 import importlib.abc
@@ -21,6 +22,11 @@ def for_library() -> None:
     gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
     # 2 shows errors, for example of a missing CUDA library. Without a GPU, the only one is that CUDA finds none.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpu else "3")
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: on a shared machine, those of its job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def onednn_with_avx2() -> bool:

@@ -171,8 +171,8 @@ def write_json(path: Path, data: object, indent: int | None = 2) -> None:
 def json_list(path: Path) -> Iterator[Callable[[Iterable[object]], None]]:
     """Gives a function that appends items to a list in a JSON file. The list needs no memory.
 
-    The file is written atomically at the end. After Ctrl-C or another error it holds the items until then. Raises
-    ConfigError if another program is writing it.
+    The file is written atomically at the end. After Ctrl-C or another error it holds the items until then; before the
+    first ones, an earlier file stays. Raises ConfigError if another program is writing it.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -182,10 +182,19 @@ def json_list(path: Path) -> Iterator[Callable[[Iterable[object]], None]]:
         file = stack.enter_context(temporary.open("w", encoding="utf-8"))
         between = itertools.chain([""], itertools.repeat(", "))
         stopped: BaseException | None = None
+        begun = False
+
+        def append(items: Iterable[object]) -> None:
+            nonlocal begun
+            begun = True
+            file.writelines(next(between) + strict_json(item) for item in items)
+
         file.write("[")
         try:
-            yield lambda items: file.writelines(next(between) + strict_json(item) for item in items)
+            yield append
         except BaseException as error:
+            if not begun:
+                raise
             stopped = error
         file.write("]\n")
     if stopped is not None:

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from detect import environment
-from detect.data.parallel import usable_cores
 from detect.errors import ConfigError, WeightsError
 from detect.evaluation.thresholds import Shipped
 from detect.geometry.frame import Frame
@@ -46,7 +45,7 @@ class Loaded:
 
 def load(folder: Path, stage: str | None, class_agnostic: bool | None, threads: int | None) -> Loaded:
     """Opens a run folder, an export, or the folder of one; see `Detector.load`."""
-    count = threads or usable_cores()
+    count = threads or environment.usable_cores()
     file = next((folder / name for name in (TFLITE_MODEL, *MODEL.values()) if (folder / name).is_file()), folder)
     if file.is_file():
         return (_portable if file.suffix in PORTABLE else _tflite)(file, count, class_agnostic)

@@ -73,3 +73,15 @@ def test_a_list_that_another_program_writes_is_refused_and_stays_whole(tmp_path)
             pass
         first([2])
     assert files.read_json(path) == [1, 2] and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("items", "kept"), [([], "earlier"), ([[]], []), ([[1], [2]], [1, 2])])
+def test_an_error_before_the_first_items_leaves_an_earlier_list(tmp_path, items, kept):
+    """A video that can't be written here must not replace the results of another one."""
+    path = tmp_path / "list.json"
+    files.write_json(path, "earlier")
+    with pytest.raises(ValueError, match="bug"), files.json_list(path) as append:
+        for some in items:
+            append(some)
+        raise ValueError("bug")
+    assert files.read_json(path) == kept and list(tmp_path.iterdir()) == [path]

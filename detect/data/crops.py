@@ -50,9 +50,9 @@ def crop_dataset(
             notes.append(f"{split}: {small} objects below {min_size:g} px are left out")
         if len(background) < wanted:
             notes.append(f"{split}: there is space for {len(background)} of {wanted} background crops")
-    if not splits["train"].labels.any() and not Examples.of(dataset.splits["train"]).learned().counts.any():
-        raise DataError(f"{dataset.name}: no image of the train split has a box, so there is nothing to classify")
     if not splits["train"].labels.any():
+        if not Examples.of(dataset.splits["train"]).learned().counts.any():
+            raise DataError(f"{dataset.name}: no image of the train split has a box, so there is nothing to classify")
         raise DataError(
             f"{dataset.name}: no object of the train split has a shorter side of {min_size:g} px or more, so there is "
             "nothing to classify; lower classify.dataset.min_size or set classify.enabled=false"

@@ -1,6 +1,5 @@
 """A function of each of many files: in threads if that is faster."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +14,6 @@ BLOCK = 4
 """Items of one task of a thread."""
 SLOW = 1e-3
 """Seconds of an item from which threads help: it waits for a disk or a network, or it decodes a photograph."""
-
-
-def usable_cores() -> int:
-    """The cores that this process may use: on a shared machine, those of its job."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(function: Callable[[Item], Result], items: Sequence[Item], threads: int = THREADS) -> list[Result]:

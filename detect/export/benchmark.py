@@ -10,8 +10,8 @@ import numpy as np
 
 from detect.data.dataset import Example
 from detect.data.image_file import read_image
-from detect.data.parallel import usable_cores
 from detect.detector import Detector
+from detect.environment import usable_cores
 from detect.errors import ConfigError, DataError, printable
 from detect.evaluation import agreement
 from detect.evaluation.coco import CocoEvaluator

@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.examples import Examples
-from detect.data.parallel import usable_cores
 from detect.data.subset import limit
 from detect.data.text import printable
 from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
+from detect.environment import usable_cores
 from detect.errors import ConfigError, DataError, UserError, first_few
 from detect.evaluation.coco import ground_truth_check
 from detect.files import expanded

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
-from detect.data.parallel import usable_cores
+from detect.environment import usable_cores
 from detect.errors import DISTRIBUTION
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent

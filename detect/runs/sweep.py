@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from detect import files
 from detect.config.grammar import quoted
-from detect.data.parallel import usable_cores
+from detect.environment import usable_cores
 from detect.errors import ConfigError, InUse, UserError, to_install
 from detect.files import write_text
 from detect.runs.folder import FAILED, RunFolder

@@ -31,6 +31,9 @@ OWN = ("seed", "arm", "study", "limit.fraction", "schedule.steps", "threads")
 PLACES = ("dataset.root", "dataset.roots", "classify.dataset.root")
 """Overrides that name a place of this machine."""
 
+WITHOUT_EFFECT = (*OWN, *PLACES, "hydra.*", *(glob for glob in UNFINGERPRINTED if glob not in ("name", "rates.*")))
+"""Globs of overrides that make no variant. Those of `rates` do: they change the rate of the schedule."""
+
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
 """Options of the command line before a folder of configurations."""
 
@@ -75,13 +78,8 @@ def settings(overrides: Sequence[str], name: str) -> dict[str, str]:
     """The overrides that may distinguish runs of one cell, and the name."""
     words = [w for before, w in zip(["", *overrides], overrides, strict=False) if before not in FOLDERS and w[0] != "-"]
     pairs = (QUOTED.sub(r"=\1", word).lstrip("+~").partition("=") for word in words)
-    return {key: _one_form(value) for key, _, value in pairs if not _without_effect(key)} | {"name": name}
-
-
-def _without_effect(key: str) -> bool:
-    """Whether an override makes no variant. Those of `rates` do: they change the rate of the schedule."""
-    globs = [*OWN, *PLACES, "hydra.*", *(glob for glob in UNFINGERPRINTED if glob not in ("name", "rates.*"))]
-    return any(fnmatchcase(key, glob) for glob in globs)
+    kept = {k: _one_form(value) for k, _, value in pairs if not any(fnmatchcase(k, glob) for glob in WITHOUT_EFFECT)}
+    return kept | {"name": name}
 
 
 def _one_form(value: str) -> str:

@@ -143,16 +143,11 @@ def test_one_file_whose_pictures_lie_in_folders_of_splits(tmp_path, kind):
     assert any(note.startswith("split: folders of the pictures") for note in data.notes)
 
 
-def test_folders_whose_names_hold_a_word_of_a_split_are_no_splits(tmp_path):
-    names = ["train_station/a.jpg", "train_station/b.jpg", "test_hall/c.jpg"]
-    for name in names:
-        picture(tmp_path / name)
-    coco(tmp_path / "annotations.json", names)
-    assert splits(read_coco(tmp_path, val_fraction=0, test_fraction=0)) == {"train": sorted(names)}
-
-
-def test_folders_that_are_no_splits_are_none(tmp_path):
-    names = ["train/a.jpg", "val/b.jpg", "more/c.jpg"]
+@pytest.mark.parametrize(
+    "names",
+    [["train/a.jpg", "val/b.jpg", "more/c.jpg"], ["train_station/a.jpg", "train_station/b.jpg", "test_hall/c.jpg"]],
+)
+def test_folders_that_are_no_splits_are_none(tmp_path, names):
     for name in names:
         picture(tmp_path / name)
     coco(tmp_path / "annotations.json", names)

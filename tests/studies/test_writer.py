@@ -529,9 +529,7 @@ def test_runs_of_another_name_keep_their_rows(tmp_path, make_run):
 @pytest.mark.parametrize("keep", [None, True])
 def test_a_run_of_a_folder_of_configurations_is_the_same_run_the_next_time(tmp_path, make_run, keep):
     for seed in (0, 1):
-        make_run(
-            tmp_path / "runs" / f"s{seed}", seed=seed, overrides=("--config-dir", "/far/advice", "experiment=e")
-        )
+        make_run(tmp_path / "runs" / f"s{seed}", seed=seed, overrides=("--config-dir", "/far/advice", "experiment=e"))
     write(tmp_path / "runs", tmp_path / "out")
     before = (tmp_path / "out" / "results.csv").read_text()
     write(tmp_path / "runs", tmp_path / "out", keep=keep)

@@ -15,9 +15,9 @@ from detect.data.examples import Examples, Texts
 from detect.data.formats.tfrecord_writer import encoded
 from detect.data.image_file import stamp
 from detect.data.notes import Notes
-from detect.data.parallel import usable_cores
 from detect.data.shards import SUFFIX, Picture, library
 from detect.data.split import SPLITS
+from detect.environment import usable_cores
 from detect.errors import DataError
 from detect.files import read_json, replacing, write_json
 

@@ -34,10 +34,12 @@ def main(cfg: DictConfig) -> None:
     """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
     if cfg.minutes <= 0:
         raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
-    own, network_values = job.config_folder(), given()
-    if own and cfg.output:
-        raise ConfigError(f"output={cfg.output}: with --config-dir {own}, the experiment goes there; leave output")
-    folder = own or expanded(cfg.output or FOLDER)
+    own, fixed = job.config_folder(), given()
+    folder = expanded(cfg.output or FOLDER)
+    if own and cfg.propose == "experiment":
+        if cfg.output:
+            raise ConfigError(f"output={cfg.output}: with --config-dir {own}, the experiment goes there; leave output")
+        folder = own
     refuse_unwritable(folder, "output")
     refuse_inside_data(cfg, folder, "output")
     if cfg.propose == "experiment":
@@ -49,12 +51,12 @@ def main(cfg: DictConfig) -> None:
     for line in [*dataset.describe(), *statistics(dataset).lines(), *rules.imbalance(dataset)]:
         log.info(line)
     if cfg.propose == "rate":
-        return advise_rate(cfg, dataset, folder)
+        return advise_rate(cfg, dataset, folder, fixed, own)
     like = nearest(about, network(cfg))
     found = ["nearest cell of the studies in experiments/:", *like.lines()] if like else ["no study to compare with"]
     for line in ["", *found, ""]:
         log.info(line)
-    chosen = choose(cfg, dataset, like, options(), network_values, own)
+    chosen = choose(cfg, dataset, like, options(), fixed, own)
     words = ["detect", "train", "--config-dir", str(folder), f"experiment={cfg.name}", *trust.line(cfg.trust)]
     command = shlex.join(words)
     about_it = ["", *reasons(chosen, dataset, like)]
@@ -64,11 +66,16 @@ def main(cfg: DictConfig) -> None:
         log.info(line)
 
 
-def advise_rate(cfg: DictConfig, dataset: DetectionDataset, folder: Path) -> None:
-    """Prints the learning rate of a range test of the last network that is tried, and writes its curve."""
+def advise_rate(
+    cfg: DictConfig, dataset: DetectionDataset, folder: Path, fixed: dict[str, Any], own: Path | None
+) -> None:
+    """Prints the learning rate of a range test of the last network that is tried, and writes its curve.
+
+    fixed, own: as in `choose`.
+    """
     from detect.advice import rate  # imports TensorFlow
 
-    found = rate.test_range(cfg, dataset, options()[-1], given(), job.config_folder())
+    found = rate.test_range(cfg, dataset, options()[-1], fixed, own)
     written = rate.write(found, folder)
     log.info("the loss falls fastest at a rate of %s (%d steps)", rate.text(found.suggested), len(found.rates))
     log.info("try: schedule.rate=%s", rate.text(found.suggested))

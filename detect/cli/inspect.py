@@ -76,18 +76,20 @@ def main(cfg: DictConfig) -> None:
 
 
 def report_findings(findings: Sequence[Finding], folder: Path) -> None:
-    """One line for each of the first findings of a kind, then the count of each kind. All are in `findings.csv` then,
-    if there are more."""
+    """One line for each of the first findings of a kind, then the count of each kind. If there are more, `findings.csv`
+    has all of them; one of an earlier inspection goes away."""
     shown = first_of_each_kind(findings)
     for finding in shown:
         log.info("%s", finding)
     for line in summarise(findings) or ["no findings"]:
         log.info(line)
+    listed = folder / "findings.csv"
+    listed.unlink(missing_ok=True)
     if len(shown) < len(findings):
         folder.mkdir(parents=True, exist_ok=True)
         rows = [[f.action, f.kind, f.split, f.path, f.detail] for f in findings]
-        write_csv(folder / "findings.csv", ["action", "kind", "split", "path", "detail"], rows)
-        log.info("all %d findings are in %s", len(findings), folder / "findings.csv")
+        write_csv(listed, ["action", "kind", "split", "path", "detail"], rows)
+        log.info("all %d findings are in %s", len(findings), listed)
 
 
 def frame_of(cfg: DictConfig, num_classes: int) -> Frame:

@@ -140,7 +140,7 @@ def test_what_is_no_pair_of_scored_detectors_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=rf"compare: {b} is given twice"):
         call("compare", f"runs=[{a},{b},{b}]")
     (tmp_path / "latest").symlink_to(a)
-    with pytest.raises(ConfigError, match=r"compare: .*latest is given twice|compare: .*a is given twice"):
+    with pytest.raises(ConfigError, match=rf"compare: {a} is given twice"):
         call("compare", f"runs=[{a},{tmp_path}/latest]")
     with pytest.raises(ConfigError, match="does not exist"):
         call("compare", f"runs=[{a},{tmp_path}/none]")

@@ -1,6 +1,7 @@
 """The contact sheets of `detect inspect` say which file each picture is of, and which class."""
 
 import csv
+import shutil
 
 import cv2
 import numpy as np
@@ -80,3 +81,11 @@ def test_all_faults_are_in_a_file_if_the_console_does_not_have_them(tmp_path, ca
     rows = list(csv.DictReader((tmp_path / "out" / "findings.csv").open()))
     assert len({row["path"] for row in rows if row["action"] == "error"}) == 25
     assert "findings are in" in caplog.text
+    shutil.rmtree(tmp_path / "data")
+    for split in ("train", "val"):
+        picture(tmp_path / "data" / split / "images" / f"{split}.png", 1)
+        (tmp_path / "data" / split / "labels").mkdir()
+        (tmp_path / "data" / split / "labels" / f"{split}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (tmp_path / "data" / "data.yaml").write_text("train: train/images\nval: val/images\nnames: [cat]\n")
+    call("inspect", "only=data", "dataset=yolo", f"dataset.root={tmp_path}/data", f"output={tmp_path}/out")
+    assert not (tmp_path / "out" / "findings.csv").exists()  # it told faults that are mended

@@ -29,6 +29,8 @@ import cv2
 import numpy as np
 from bench_evaluation import make_detections, make_examples, run_ours
 
+from detect.environment import usable_cores
+from detect.export.timing import UNIT
 from detect.files import write_json
 
 CLASSES = 80
@@ -165,7 +167,7 @@ def taken(started: float, used: float) -> dict[str, object]:
 
 def peak() -> int:
     """The most memory that this process has used, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // UNIT
 
 
 def measure(part: str, folder: Path, options: Options) -> dict[str, object]:
@@ -213,7 +215,7 @@ def main() -> None:
             "megabytes_of_json": megabytes,
             "scored": options.scored,
             "parts": parts,
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": usable_cores(),
             "load_average": round(os.getloadavg()[0], 2),
             "machine": platform.machine(),
             "python": platform.python_version(),

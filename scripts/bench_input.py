@@ -29,6 +29,7 @@ from detect.data.augment import Augment
 from detect.data.dataset import Example
 from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
+from detect.environment import usable_cores
 from detect.geometry.frame import Frame, resize
 
 SIZE, BATCH = (300, 300), 8
@@ -219,7 +220,7 @@ def main() -> None:
     result = {
         "work": "JPEG 500x375, flip, box-safe crop, brightness and hue, resize 300x300; six boxes",
         "threads": threads,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "load_average": round(os.getloadavg()[0], 2),
         "kilobytes_per_jpeg": kilobytes,
         "images_per_second": medians,

@@ -1,5 +1,6 @@
 """A learning-rate range test (Smith 2017): the rate rises from step to step, and the loss tells where it helps most."""
 
+import logging
 import tempfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from detect.reporting.figures import new_figure, render
 from detect.reporting.pictures import save
 from detect.runs.folder import RunFolder
 from detect.runs.start import Run
+from detect.runs.summary import network
 from detect.training import build
 from detect.training.schedule import Schedule
 from detect.training.trainer import Diverged, Trainer
 
+log = logging.getLogger("detect")
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 MEMORY = 0.9
 """Of the running mean of the loss, corrected for its start."""
@@ -77,6 +80,7 @@ def test_range(
     fit_anchors(cfg, dataset, proposed, build.detector(train, dataset.num_classes))
     train = composed(cfg, proposed)
     detector = started(train, dataset, published=True)
+    log.info("range test of %s, frame %dx%d", network(train), *detector.size)
     stock = build.instantiate(train.schedule)
     settings = {field.name: getattr(stock, field.name) for field in fields(stock)}
     schedule = Rising(**settings | {"steps": STEPS, "warmup": 0, "ema_decay": 0.0})

@@ -57,6 +57,8 @@ def main(cfg: DictConfig) -> None:
     for line in ["", *found, ""]:
         log.info(line)
     chosen = choose(cfg, dataset, like, options(), fixed, own)
+    if chosen.minutes > cfg.minutes:
+        log.warning("minutes=%s is too little: the fewest steps take %.1f minutes here", cfg.minutes, chosen.minutes)
     words = ["detect", "train", "--config-dir", str(folder), f"experiment={cfg.name}", *trust.line(cfg.trust)]
     command = shlex.join(words)
     about_it = ["", *reasons(chosen, dataset, like)]

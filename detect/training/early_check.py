@@ -18,7 +18,7 @@ MANY = 2000
 def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDataset], None] | None:
     """A function that raises UserError if the weights of `init` do not fit the network of the first stage.
 
-    It passes over fewer than `MANY` images: the stage itself refuses the weights soon after.
+    It passes over fewer than `MANY` images without `minutes`: the stage itself refuses the weights soon after.
     None if no weights are read, if a stage has begun, and for a run of several workers, which first have to connect.
     Raises WeightsError at once if there is no file of weights.
     """
@@ -32,7 +32,7 @@ def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDatas
         weights.place()
 
     def check(dataset: DetectionDataset) -> None:
-        if sum(map(len, dataset.splits.values())) < MANY:
+        if sum(map(len, dataset.splits.values())) < MANY and cfg.minutes is None:  # timing steps takes minutes
             return
         from detect.training import build, initial_weights
 

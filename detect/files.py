@@ -33,7 +33,7 @@ def expanded(path: str | Path) -> Path:
     Raises ConfigError for what is no path.
     """
     try:
-        return Path(os.path.expanduser(path))
+        return Path(os.path.expanduser(str(path) if isinstance(path, int | float) else path))
     except TypeError:
         raise ConfigError(f"{path}: expected one path") from None
 
@@ -265,7 +265,7 @@ def absolute(name: str | Path, key: str) -> Path:
     key: what sets the name, for the message. Raises ConfigError for an unknown `~user`, and for no possible name.
     """
     try:
-        path = Path(name).expanduser().resolve()
+        path = Path(str(name)).expanduser().resolve()
         path.exists()
     except (RuntimeError, ValueError, OSError) as error:
         shown = str(name)[:200]

@@ -72,8 +72,12 @@ def _stages(run: Run) -> float:
     from detect.training import budget, build, initial_weights, stages
 
     build.agree(run)
-    run = budget.fitted(run)
-    build.check(run)  # what can't be built stops here, not after stage 1
+    build.check_parts(run)
+    fitted = budget.fitted(run)
+    build.check(fitted)  # what can't be built stops here, not after stage 1
+    if run.folder.extensions(run.cfg):
+        run.keep()
+    run = fitted
     with run.loggers.running(run.described()):
         weights = initial_weights.first_weights(run.cfg)
         if run.cfg.classify.enabled:

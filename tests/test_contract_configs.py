@@ -111,6 +111,15 @@ def test_every_verb_has_a_config_that_composes_and_a_help_of_80_columns(verb):
     assert f"detect {verb}: {help.VERBS[verb]}" in text
 
 
+@pytest.mark.parametrize("detector", sorted(f.stem for f in FILES if f.parent.name == "detector"))
+def test_the_help_of_train_explains_each_key_that_it_shows(detector):
+    """Also those of a group at another place, and those that an option has from the file that it is built on."""
+    text = help.verb_help(read([f"detector={detector}"], "train"))
+    for key in help.MOST_USED:
+        shown = text.partition(f"  {key}=")[2].splitlines()
+        assert len(shown[0].split("  ", 1)) > 1 or shown[1].startswith(" " * help.COLUMN), key
+
+
 @pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "experiment"], ids=lambda f: f.stem)
 def test_experiment_starts_with_a_comment_that_holds_its_command(file):
     head = []

@@ -85,3 +85,12 @@ def test_an_error_before_the_first_items_leaves_an_earlier_list(tmp_path, items,
             append(some)
         raise ValueError("bug")
     assert files.read_json(path) == kept and list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_are_numbers_are_names(tmp_path, monkeypatch):
+    """`dataset.roots=[2023,2024]`: YAML reads them as numbers."""
+    monkeypatch.chdir(tmp_path)
+    assert files.absolute(2023, "dataset.roots") == tmp_path / "2023"
+    assert str(files.expanded(2023)) == "2023"
+    with pytest.raises(ConfigError, match="expected one path"):
+        files.expanded(["2023"])

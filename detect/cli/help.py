@@ -120,15 +120,15 @@ def verb_help(command: "Command") -> str:
 def _comment(key: str, config_name: str, chosen: dict[str, Any]) -> str:
     """The comment after a key in the YAML file that it comes from, or in one that this file is built on."""
     from detect.config.check import CONFIG_DIR
-    from detect.config.tree import read_yaml
+    from detect.config.tree import container, read_yaml
 
     group, _, last = key.rpartition(".")
     places = {name.rpartition("@")[2]: f"{name.partition('@')[0]}/{option}" for name, option in chosen.items()}
     file = CONFIG_DIR / f"{places.get(group) if group else config_name}.yaml"
     while file.is_file():
         lines = file.read_text(encoding="utf-8").splitlines()
-        if line := next((line for line in lines if line.startswith(f"{last}:")), None):
-            return line.partition("#")[2].strip()
-        below = [name for name in read_yaml(file).get("defaults", []) if isinstance(name, str) and name != "_self_"]
-        file = file.with_name(f"{below[0]}.yaml") if below else file / "none"
+        if found := next((line.partition("#")[2].strip() for line in lines if line.startswith(f"{last}:")), ""):
+            return found
+        given = container(read_yaml(file)).get("defaults", [])
+        file = file.with_name(f"{next((name for name in given if isinstance(name, str)), '')}.yaml")
     return ""

@@ -70,8 +70,10 @@ def refuse_ignored(budget: Path, configured: int, wanted: int) -> None:
     """
     if not budget.is_file():
         return
-    fitted = dict(leaves({"budget": read_json(budget)})).get("budget.steps.detector", 0)
-    if isinstance(fitted, int) and wanted <= max(fitted, configured):
+    known = dict(leaves({"budget": read_json(budget)}))
+    fitted, begun = (known.get(f"budget.{key}.detector", 0) for key in ("steps", "configured"))
+    again = wanted == configured and isinstance(begun, int) and configured > begun  # it was extended to these before
+    if isinstance(fitted, int) and not again and wanted <= max(fitted, configured):
         raise ConfigError(
             f"{STEPS}={wanted}: the run {budget.parent} has {fitted} steps, which fit its minutes or epochs, and "
             f"{configured} in its configuration; legal are more than {max(fitted, configured)}"
@@ -108,6 +110,9 @@ def _reason(key: str, before: Any, after: Any, now: DictConfig) -> str:
         return ""
     if OmegaConf.select(now, "quantize.enabled"):
         return "; a quantised run can't be extended, because its last stage begins from the end of the float one"
+    most = OmegaConf.select(now, "limit.steps")
+    if key == STEPS and most is not None and after > most:
+        return f"; limit.steps={most} of the run is the most"
     longer = isinstance(before, int) and isinstance(after, int) and after > before
     return "; a run can only become longer" if key == STEPS and not longer else ""
 
@@ -126,7 +131,14 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
     past = _past(absolute(str(parse(asked[-1:])[0].value()), "resume"))
     place = quoted(str(past.folder))
     own = [line for line in lines if line not in asked]
-    keys = tuple(override.key_or_group for override in parse(own))
+    given = parse(own)
+    keys = tuple(override.key_or_group for override in given)
+    for override in given:
+        if override.key_or_group == "hydra.run.dir" and absolute(str(override.value()), "hydra.run.dir") != past.folder:
+            raise ConfigError(
+                f"hydra.run.dir={override.value()}: resume={past.folder} goes on in its own folder; leave "
+                "hydra.run.dir out, or copy the folder and resume the copy"
+            )
     return (*past.lines, *own, f"resume={place}", f"hydra.run.dir={place}"), replace(past, asked=keys)
 
 

@@ -65,8 +65,16 @@ class MLflow(RowLogger):
 
     @staticmethod
     def _experiment(client: "MlflowClient", name: str) -> str:
-        found = client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else client.create_experiment(name))
+        from mlflow.exceptions import MlflowException
+
+        if found := client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:  # another cell of the sweep may have made it since then
+            if found := client.get_experiment_by_name(name):
+                return str(found.experiment_id)
+            raise
 
     def _parameters(self, client: "MlflowClient", given: Mapping[str, object], before: Mapping[str, str]) -> None:
         """Sends the parameters. MLflow changes none, so that an extended run gets tags `changed.KEY`."""

@@ -68,9 +68,10 @@ class Spec:
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     def over(self, steps: int) -> "Spec":
-        """The specification for a training of `steps` steps: shares become steps."""
+        """The specification for a training of `steps` steps: shares become steps. A share ends before the last step."""
         values = {name: getattr(self, name) for name in STEPS}
-        return dataclasses.replace(self, **{n: round(v * steps) if _is_share(v) else v for n, v in values.items()})
+        found = {n: min(round(v * steps), steps - 1) if _is_share(v) else v for n, v in values.items()}
+        return dataclasses.replace(self, **found)
 
     @property
     def shares(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ shows the same figures, images, curves and the configuration. The console has a 
 """
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from detect.reporting.tensorboard import EventWriter
 
 if TYPE_CHECKING:
     import tf_keras
+
+log = logging.getLogger("detect")
 
 
 class RunLogger:
@@ -119,7 +122,7 @@ class RunLogger:
     def resume_at(self, step: int) -> None:
         """Remove the records of this stage after `step`, because these steps run again."""
         self._close_file()
-        rows = read_metrics(self._metrics) if self._metrics.exists() else []
+        rows = read_metrics(self._metrics, strict=False) if self._metrics.exists() else []
         kept, undone = list[dict](), list[dict]()
         for row in rows:
             (kept if row["stage"] != self.stage or row["step"] <= step else undone).append(row)
@@ -157,22 +160,29 @@ class RunLogger:
             self._file = None
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, strict: bool = True) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl. An incomplete last line from a killed process is skipped.
 
-    Raises DataError, naming file and line, for any other line that is not JSON.
+    Raises DataError, naming file and line, for any other line that is not JSON. Without `strict`, a warning counts
+    these and those that are no row of a stage.
     """
-    rows = []
+    rows, damaged = [], 0
     try:
         lines = Path(path).read_text().splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable: {error}") from error
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            if number < len(lines):
+            row = json.loads(line)
+            if not strict:
+                float(row["step"]), row["stage"], row["kind"]
+            rows.append(row)
+        except (ValueError, RecursionError, TypeError, KeyError) as error:
+            if number < len(lines) and strict:
                 raise DataError(f"{path}, line {number}: not readable: {error}") from error
+            damaged += number < len(lines)
+    if damaged:
+        log.warning("%s: %d damaged rows are left out", path, damaged)
     return rows
 
 

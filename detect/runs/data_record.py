@@ -4,24 +4,26 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detect.data.dataset import DetectionDataset, rows
-from detect.data.examples import Example, Examples
+from detect.data.dataset import ClassificationDataset, DetectionDataset, rows
+from detect.data.examples import CropExample, Example, Examples
 from detect.data.image_file import stamp
 from detect.data.split import SPLITS
 from detect.errors import first_few
 
 
-def record(dataset: DetectionDataset) -> dict[str, Any]:
-    """The name, the fingerprint, and what `changes` compares."""
-    return {"name": dataset.name, "fingerprint": dataset.fingerprint()} | compared(dataset)
+def record(dataset: DetectionDataset, pictures: ClassificationDataset | None = None) -> dict[str, Any]:
+    """The name, the fingerprint, and what `changes` compares; the same of the pictures of stage 1, under `classify`."""
+    of = [{"name": one.name, "fingerprint": one.fingerprint()} | compared(one) for one in (dataset, pictures) if one]
+    return of[0] | ({"classify": of[1]} if pictures else {})
 
 
-def compared(dataset: DetectionDataset) -> dict[str, Any]:
+def compared(dataset: DetectionDataset | ClassificationDataset) -> dict[str, Any]:
     """The classes, and of every split the images by id with a digest of their annotations and file length."""
-    return {
-        "classes": list(dataset.classes),
-        "splits": {split: digests(dataset.splits[split]) for split in SPLITS},
-    }
+    if isinstance(dataset, ClassificationDataset):
+        splits = {split: labels(dataset.splits[split]) for split in SPLITS}
+    else:
+        splits = {split: digests(dataset.splits[split]) for split in SPLITS}
+    return {"classes": list(dataset.classes), "splits": splits}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -51,3 +53,8 @@ def digests(examples: Sequence[Example]) -> dict[str, str]:
     for path, (name, width, height, content) in zip(split.paths, rows(split), strict=True):
         found[name] = hashlib.sha256(repr((width, height, stamp(path)[0])).encode() + content).hexdigest()[:12]
     return found
+
+
+def labels(pictures: Sequence[CropExample]) -> dict[str, str]:
+    """The label and the file length of each whole picture by its id."""
+    return {picture.id: f"{picture.label} {stamp(str(picture.path))[0]}" for picture in pictures}

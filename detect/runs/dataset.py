@@ -60,13 +60,35 @@ def _checked(
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     if decode and before_decoding is not None:
         before_decoding(dataset)
+    return dataset, _doubts(dataset, decode)
+
+
+def _doubts(dataset: DetectionDataset | ClassificationDataset, decode: bool) -> list[Finding]:
+    """The warnings of the check of a data set. Raises DataError for errors in it, with one message for all of them."""
     findings = check(dataset, decode=decode)
     errors = [finding for finding in findings if finding.action == "error"]
     if errors:
         lines = [printable(f"  {finding.kind}: {finding.path}: {finding.detail}") for finding in errors]
         named = first_few(lines, NAMED_ERRORS, "\n", "\n  and")
         raise DataError(f"data set {dataset.name}: {len(errors)} errors\n{named}")
-    return dataset, [finding for finding in findings if finding.action == "warning"]
+    return [finding for finding in findings if finding.action == "warning"]
+
+
+def own_pictures(cfg: DictConfig) -> ClassificationDataset | None:
+    """The pictures of stage 1, checked, if they are a data set of their own; None for crops, and without stage 1.
+
+    Raises DataError for errors in the data set.
+    """
+    if not cfg.classify.enabled:
+        return None
+    try:
+        pictures = instantiate(cfg.classify.dataset)
+    except InstantiationException as error:
+        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
+    if not isinstance(pictures, ClassificationDataset):
+        return None
+    _doubts(pictures, cfg.decode)
+    return pictures
 
 
 def dataset_of(

@@ -38,7 +38,7 @@ from detect.runs.stage_folder import METRICS, SUMMARY, StageFolder, summary_of
 from detect.runs.workers import Worker
 
 if TYPE_CHECKING:  # it imports numpy, and the command line imports this module before it refuses a typo
-    from detect.data.dataset import DetectionDataset
+    from detect.data.dataset import ClassificationDataset, DetectionDataset
     from detect.evaluation.thresholds import Shipped
 
 log = logging.getLogger("detect")
@@ -177,16 +177,26 @@ class RunFolder:
         except (UserError, ValueError, TypeError, KeyError, OSError, OverflowError, RecursionError) as error:
             raise ConfigError(f"{self.classes}: this is not the list of classes of a run: {error}") from error
 
-    def save(self, cfg: DictConfig, dataset: "DetectionDataset", command: Command | None = None) -> None:
-        """Writes the command, the configuration, the class names with their numbers, and the record of the data."""
+    def save(
+        self,
+        cfg: DictConfig,
+        dataset: "DetectionDataset",
+        command: Command | None = None,
+        pictures: "ClassificationDataset | None" = None,
+    ) -> None:
+        """Writes the command, the configuration, the class names with their numbers, and the record of the data.
+
+        pictures: those of stage 1, if it has its own and is not finished.
+        """
         from detect.runs import data_record
 
+        kept = {} if pictures or CLASSIFY not in (known := self._recorded()) else {CLASSIFY: known[CLASSIFY]}
         if command:
             self.save_command(command)
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         numbered = zip(dataset.category_ids or (), dataset.classes, strict=True)
         write_json(self.classes, [{"id": number, "name": name} for number, name in numbered], indent=None)
-        write_json(self.data, data_record.record(dataset), indent=None)
+        write_json(self.data, data_record.record(dataset, pictures) | kept, indent=None)
 
     def continuation(self, by_command: bool) -> str:
         """What continues the run: a command, or the call of Python that started it."""
@@ -281,11 +291,12 @@ class RunFolder:
         except OSError:
             return None
 
-    def refuse_other_data(self, dataset: "DetectionDataset") -> None:
-        """Raises DataError, which names what changed, if the run was begun on other data."""
-        if changed := self._changed(dataset):
-            head = f"run folder {self.path}: the data set {dataset.name} is not what the run was begun on"
-            raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")
+    def refuse_other_data(self, dataset: "DetectionDataset", pictures: "ClassificationDataset | None" = None) -> None:
+        """Raises DataError, which names what changed, if the run was begun on other data, or on other pictures."""
+        for data in (dataset, pictures):
+            if data is not None and (changed := self._changed(data)):
+                head = f"run folder {self.path}: the data set {data.name} is not what the run was begun on"
+                raise DataError("\n  ".join([head, *changed]) + "\nRestore the data, or train in another folder")
 
     def warn_of_other_data(self, dataset: "DetectionDataset") -> None:
         """Warns of what changed since the run was begun: scores may then be those of training images."""
@@ -301,11 +312,14 @@ class RunFolder:
         now = data_record.digests(dataset.splits[split]) if trained else {}
         return [name for name, digest in now.items() if trained.get(name) == digest]
 
-    def _changed(self, dataset: "DetectionDataset") -> list[str]:
+    def _changed(self, dataset: "DetectionDataset | ClassificationDataset") -> list[str]:
         """What differs from the data that the run was begun on; empty if that is not known."""
+        from detect.data.dataset import ClassificationDataset
         from detect.runs import data_record
 
-        before = self._recorded()
+        before: dict[str, Any] | None = self._recorded()
+        if before and isinstance(dataset, ClassificationDataset):
+            before = before.get(CLASSIFY)
         return data_record.changes(before, data_record.compared(dataset)) if before else []
 
     def _recorded(self) -> dict[str, Any]:

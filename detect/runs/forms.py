@@ -29,7 +29,8 @@ ENDED: Form = {"scores": {"*": {}}}
 SCORED: Form = {"scores": {"*": {"AP": FIGURE}}}
 HISTORY: Form = [{"changed": {}}]
 EVALUATED: Form = {"data?": "text", "threshold?": "amount"}
-DATA: Form = {"classes": ["text"], "splits": {"*": {"*": "text"}}}
+IMAGES: Form = {"*": {"*": "text"}}
+DATA: Form = {"classes": ["text"], "splits": IMAGES, "classify?": {"classes": ["text"], "splits": IMAGES}}
 BUDGET: Form = {"steps": {"*": "number"}, "configured": {"*": "count"}}
 
 

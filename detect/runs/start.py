@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from detect.config import trust
 from detect.config.resume import Command
 from detect.config.tree import leaves, plain
-from detect.data.dataset import DetectionDataset
+from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.errors import ConfigError, DataError
 from detect.loggers.interface import Described, Logger, Loggers
 from detect.runs import provenance
-from detect.runs.dataset import check_ground_truth, dataset_of
-from detect.runs.folder import RunFolder
+from detect.runs.dataset import check_ground_truth, dataset_of, own_pictures
+from detect.runs.folder import CLASSIFY, RunFolder
 from detect.runs.workers import ALONE, Worker, worker
 
 log = logging.getLogger("detect")
@@ -31,6 +31,8 @@ class Run:
     lock: an open file; the folder is locked for this process as long as it is open.
     worker: this process among those that train the run together.
     loggers: the services that get its figures.
+    pictures: those of stage 1, if it has its own and is not finished.
+    command: the command that repeats the run, if it came from the command line.
     """
 
     folder: RunFolder
@@ -40,6 +42,8 @@ class Run:
     lock: IO[str] | None = None
     worker: Worker = ALONE
     loggers: Loggers = field(default_factory=Loggers)
+    pictures: ClassificationDataset | None = None
+    command: Command | None = None
 
     def __enter__(self) -> "Run":
         return self
@@ -47,6 +51,14 @@ class Run:
     def __exit__(self, *error: object) -> None:
         if self.lock is not None:
             self.lock.close()
+
+    def keep(self) -> None:
+        """Writes command, configuration, classes and the record of the data into the folder.
+
+        A run that is extended is then unfinished, so that this comes after all that could refuse the extension.
+        """
+        self.folder.extend(self.cfg)
+        self.folder.save(self.cfg, self.dataset, self.command, self.pictures)
 
     def described(self) -> Described:
         """The run, for logging services."""
@@ -78,6 +90,8 @@ def start_run(
 ) -> Run:
     """Checks the data set, and writes command, configuration and classes into the run folder.
 
+    If the run extends the one in the folder, `Run.keep` has to write them later.
+
     command: the command that repeats the run; None is the command line of this process, and saves none.
     before_decoding: see `detect.runs.dataset.open_dataset`.
     """
@@ -91,18 +105,20 @@ def start_run(
     if not dataset.splits["train"]:
         where = next((note for note in dataset.notes if note.startswith("split:")), "")
         raise DataError(f"data set {dataset.name}: it has no training images ({where})")
-    place.refuse_other_data(dataset)
+    pictures = own_pictures(cfg) if place.stage(CLASSIFY).scores() is None else None
+    place.refuse_other_data(dataset, pictures)
     check_ground_truth(dataset)
     origin = provenance.collect() | ({"command": command.line} if command else {})
     lock = place.claim()  # after the checks, so that bad data leaves no folder
+    run = Run(place, cfg, dataset, origin, lock, own, services, pictures, command)
     try:
         keep_log(place.log)
-        place.extend(cfg)
-        place.save(cfg, dataset, command)
+        if not place.extensions(cfg):
+            run.keep()
     except BaseException:
         lock.close()
         raise
-    return Run(place, cfg, dataset, origin, lock, own, services)
+    return run
 
 
 def loggers(cfg: DictConfig, own: Worker = ALONE) -> Loggers:

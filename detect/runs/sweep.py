@@ -80,7 +80,9 @@ def threads_of_a_cell(cfg: DictConfig) -> int | None:
     if cfg.get("threads", 0) is not None:
         return None
     if "n_jobs" in launcher:
-        return max(1, cores // (cores if launcher.n_jobs == -1 else launcher.n_jobs))
+        if not isinstance(jobs := launcher.n_jobs if launcher.n_jobs is not None else 1, int) or jobs < -1 or not jobs:
+            raise ConfigError(f"hydra.launcher.n_jobs={jobs}: legal are numbers of 1 or more, and -1 for one per core")
+        return max(1, cores // (cores if jobs == -1 else jobs))
     cpus: int | None = OmegaConf.select(launcher, "cpus_per_task") or OmegaConf.select(launcher, "ray.remote.num_cpus")
     return cpus
 
@@ -251,7 +253,7 @@ def run_cell(folder: Path, words: Sequence[str]) -> float | None:
                 process.terminate()
             process.wait()
             raise
-    if code == 130 or owner_is_gone():
+    if code == 130 or -code in STOPPING or owner_is_gone():
         raise KeyboardInterrupt
     if code and in_use(folder):
         raise InUse(f"run folder {folder}: another process is training in it")

@@ -154,7 +154,7 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
                 spec = replace(build.quantization(cfg), ranges="moving_average")
                 detector.adopt(fake_quant(detector.model, spec))
             stream = build.training_stream(run, detector, schedule)
-    schedule.prepare(architecture)
+    schedule.prepare(architecture, SCHEDULES[stage])
     replicas.prepare(architecture)
     trainer = Trainer(architecture, schedule, stream, replicas)
     trainer.train(UNTIMED_STEPS)

@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 import tf_keras
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detect.config import trust
 from detect.config.fingerprint import fingerprint
@@ -82,6 +82,8 @@ def agree(run: Run) -> None:
     them = replicas(run)
     them.agree("the fingerprint of the configuration", fingerprint(run.cfg))
     them.agree("the fingerprint of the data set", run.dataset.fingerprint())
+    if run.pictures is not None:
+        them.agree("the fingerprint of the pictures of stage 1", run.pictures.fingerprint())
     them.agree("the lock of the run folder, which all workers must share,", run.folder.claimed_by())
 
 
@@ -143,29 +145,38 @@ def shown(cfg: DictConfig) -> list[Hook]:
     return [*([ShowGraph()] if cfg.get("graph") else []), *([Profile(*asked)] if asked else [])]
 
 
-def check(run: Run) -> None:
-    """Builds hooks, augmentation, optimisers, detector and, if it is trained, its fake-quantised twin, so that errors
-    come early.
+def check_parts(run: Run) -> None:
+    """Builds hooks and augmentation, and divides the batches, so that errors come before steps are timed.
 
-    Optimisers and networks are left out if there is a single stage, which builds them at once. Raises ConfigError if
-    the devices can't share a batch equally, and UserError if the disk has too little room for the run.
+    Raises ConfigError if the devices can't share a batch equally.
     """
-    cfg, them = run.cfg, replicas(run)
+    cfg = run.cfg
     hooks(cfg)
     refuse_incomplete(cfg)
     instantiate(cfg.augment), instantiate(cfg.get("mixing"))
-    schedules: dict[str, Schedule] = {"schedule": instantiate(cfg.schedule)}
-    if cfg.classify.enabled:
-        schedules["classify.schedule"] = instantiate(cfg.classify.schedule)
-    if cfg.quantize.enabled:
-        schedules["quantize.schedule"] = instantiate(cfg.quantize.schedule)
-    for key, schedule in schedules.items():
-        them.part(schedule.batch_size, f"{key}.batch_size")
+    for key, schedule in schedules(cfg).items():
+        replicas(run).part(schedule.batch_size, f"{key}.batch_size")
+
+
+def schedules(cfg: DictConfig) -> dict[str, Schedule]:
+    """The schedules of the stages that a configuration trains, by their keys; also that of the detector without one."""
+    keys = ["schedule", *["classify.schedule"] * cfg.classify.enabled, *["quantize.schedule"] * cfg.quantize.enabled]
+    return {key: instantiate(OmegaConf.select(cfg, key)) for key in keys}
+
+
+def check(run: Run) -> None:
+    """Builds optimisers, detector and, if it is trained, its fake-quantised twin, so that errors come early.
+
+    They are left out if there is a single stage, which builds them at once. Raises UserError if the disk has too little
+    room for the run.
+    """
+    cfg, found = run.cfg, schedules(run.cfg)
+    for key, schedule in found.items():
         for warning in schedule.warnings(key):
             log.warning(warning)
     if stages(cfg) > 1:
         architecture = detector(cfg, run.dataset.num_classes)
-        for key, schedule in schedules.items():
+        for key, schedule in found.items():
             schedule.build_optimizer()
             if key != "classify.schedule":
                 schedule.prepare(architecture, key)
@@ -196,7 +207,7 @@ def weight_bytes(architecture: Architecture) -> int:
 
 def stage_1_dataset(run: Run) -> ClassificationDataset:
     """The images of stage 1: from a folder of their own, or crops of the run's training images."""
-    dataset = instantiate(run.cfg.classify.dataset)
+    dataset = run.pictures or instantiate(run.cfg.classify.dataset)
     if isinstance(dataset, ClassificationDataset):
         return dataset
     cropped: ClassificationDataset = dataset(run.dataset, seed=run.cfg.seed)

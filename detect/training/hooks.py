@@ -52,6 +52,8 @@ class Evaluation(Hook, ABC):
     every: steps between two evaluations; there is also one at the last step.
     """
 
+    long = True
+
     def __init__(self, every: int):
         self.every = every
         self._best = tf.Variable(-math.inf, dtype=tf.float64, trainable=False)

@@ -43,9 +43,11 @@ class Hook:
 
     every: the hook needs a stop after each so many steps; None needs no stops of its own. `after_steps` is called at
         every stop, also at those of other hooks: `fit.due(self.every)` tells whether this is one of its own.
+    long: its `after_steps` takes long: the state is saved before it, so that a kill loses no steps.
     """
 
     every: int | None = None
+    long = False
 
     def state(self) -> Mapping[str, tf.Variable]:
         """Variables that are saved with weights and optimiser, and restored when the run resumes."""
@@ -186,8 +188,9 @@ class Fit:
             while due or (self.step < self.schedule.steps and not self.stopping):
                 if not due:
                     self._train_until(self._next_stop())
-                if self.interrupted:
+                if self.interrupted or (not due and any(hook.long and self.due(hook.every) for hook in self.hooks)):
                     self.save()
+                if self.interrupted:
                     self._interrupt()
                 due, scalars = False, self._figures()
                 for hook in self.hooks:
@@ -199,6 +202,7 @@ class Fit:
                 log.info("%s: stopped at step %d", self.stopping, self.step)
             for hook in self.hooks:
                 hook.end(self)
+        self.trainer.settle()
         if self.interrupted:
             self._interrupt()
         images = self.step * self.schedule.step_images

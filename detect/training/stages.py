@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import tf_keras
+from omegaconf import OmegaConf
 
 from detect.config.tree import plain
 from detect.data.interface import Stream
@@ -143,6 +144,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         outcome = stage.fit(logger)
     cost_of_it = {
         "pictures": len(dataset.splits["train"]),
+        "pictures_fingerprint": dataset.fingerprint(),
         "macs": step_macs(classifier, schedule) * outcome["steps"],
     }
     pictures.results_figure(folder.metrics, folder.path / "results.png")
@@ -168,6 +170,8 @@ def train_detector(run: Run, weights: WeightSource) -> float:
         detector = build.detector(cfg, run.dataset.num_classes)
     extra = math.ceil(added_macs / step_macs(detector, schedule))
     if extra:
+        most = OmegaConf.select(cfg, "limit.steps")  # runs of older versions have no such key
+        extra = extra if most is None else max(0, min(extra, most - schedule.steps))
         log.info("%d steps and %d more, which cost as much as stage 1", schedule.steps, extra)
         schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
     initialise(detector, weights, cfg, folder, run.dataset.classes)

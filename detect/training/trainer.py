@@ -24,6 +24,8 @@ Row = dict[str, float]
 SECONDS, WAITED, STOP = "seconds", "waited", "stop"
 """In the figures of a step: how long it took, which part of that it waited for its batch, and whether a worker asked
 for an end."""
+UNREAD = 10
+"""Steps whose figures are read together at most: their batches are kept until then."""
 COUNT = "count"
 """Of held-out batches: what the sums of their losses are divided by."""
 
@@ -119,6 +121,10 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         self._asked = True
         self.interrupted = self.replicas.worker.count == 1
 
+    def settle(self) -> None:
+        """Tells all workers whether one of them was asked to end after its last step."""
+        self.interrupted = self.interrupted or any(self.replicas.gather(self._asked))
+
     def train(self, num_steps: int | tf.Tensor) -> dict[str, float]:
         """Runs up to `num_steps` steps, fewer after `stop`; returns the mean of each figure over them."""
         if self._batches is None:
@@ -131,7 +137,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             batches = [self._next_batch() for _ in range(self.accumulate)]
             waited = time.perf_counter() - begun
             unread.append(Taken(step, batches, self.take(batches), start, waited))
-            if self.reads_each or step + 1 == first + int(num_steps) or self.interrupted:
+            if self.reads_each or len(unread) == UNREAD or step + 1 == first + int(num_steps) or self.interrupted:
                 rows += self._read(unread)
             if self.interrupted:
                 break

@@ -58,6 +58,7 @@ def test_the_command_writes_the_curve(tmp_path):
     assert done.returncode == 0, done.stderr
     with (tmp_path / "rate.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert "range test of SSD MobileNetV1, frame 96x96" in done.stdout
     assert 50 < len(rows) <= 100 and float(rows[0]["rate"]) == pytest.approx(1e-6)
     assert (tmp_path / "rate.png").stat().st_size > 1000
     assert 1e-5 < float(done.stdout.split("schedule.rate=")[1].split()[0]) < 0.5

@@ -522,6 +522,12 @@ def test_resume_of_what_is_no_run_folder(refused):
     assert ".hydra/config.yaml" in message
 
 
+def test_resume_goes_on_in_its_own_folder(program, finished, capsys):
+    assert program(f"resume='{finished}'", "hydra.run.dir=elsewhere") == 2
+    assert f"hydra.run.dir=elsewhere: resume={finished}" in capsys.readouterr().err
+    assert program(f"resume='{finished}'", f"hydra.run.dir='{finished}'") == 0
+
+
 def test_resume_of_a_sweep_names_its_runs(program, capsys):
     assert program("-m", "seed=1,2", "hydra.sweep.dir=study") == 0
     assert program("resume=study") == 2

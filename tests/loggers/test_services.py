@@ -4,6 +4,7 @@ import importlib.util
 import json
 import struct
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,21 @@ def test_mlflow_has_one_run_with_each_row_once(folder, tmp_path, monkeypatch):
     assert {file.path for file in client.list_artifacts(number)} == {"images", "summary.json"}
     pictures = [file.path for file in client.list_artifacts(number, "images") if file.path.endswith(".png")]
     assert len(pictures) == 2 and "confusion" in pictures[0]
+
+
+@needs("mlflow")
+def test_an_experiment_that_another_cell_made_meanwhile_is_taken():
+    from mlflow.exceptions import MlflowException
+
+    answers = iter([None, SimpleNamespace(experiment_id="7"), None, None])
+
+    def create(name):
+        raise MlflowException("RESOURCE_ALREADY_EXISTS")
+
+    client = SimpleNamespace(get_experiment_by_name=lambda name: next(answers), create_experiment=create)
+    assert MLflow._experiment(client, "study") == "7"
+    with pytest.raises(MlflowException):
+        MLflow._experiment(client, "study")
 
 
 @needs("mlflow")

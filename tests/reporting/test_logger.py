@@ -179,6 +179,17 @@ def test_a_broken_row_in_the_middle_is_named(tmp_path):
         read_metrics(path)
 
 
+def test_a_resumed_run_leaves_out_rows_that_are_damaged(tmp_path, caplog):
+    """No weight depends on them."""
+    path = tmp_path / "metrics.jsonl"
+    row = '{{"stage": "line", "kind": "train", "step": {}}}\n'
+    path.write_text(row.format(1) + 'nonsense\n{"x": 1}\n[]\n' + row.format(2) + row.format(9))
+    with RunLogger(tmp_path, 9, "line", console=False) as logger:
+        logger.resume_at(5)
+    assert [found["step"] for found in read_metrics(path)] == [1, 2]
+    assert "3 damaged rows are left out" in caplog.text
+
+
 def test_strict_json_takes_what_numpy_and_python_offer(tmp_path):
     data = {"a": np.float32(0.5), "b": np.array([[1, 2]]), "c": float("-inf"), "d": Path("x"), 5: (1, {"e": np.nan})}
     expected = {"a": 0.5, "b": [[1, 2]], "c": None, "d": "x", "5": [1, {"e": None}]}

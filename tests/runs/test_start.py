@@ -155,13 +155,40 @@ def test_an_extension_is_written_into_the_history(folder, tmp_path_factory):
         place.extensions(longer)
     asked = compose(folder, "schedule.steps=20", f"resume={place.path}")
     assert finished(asked, place.path) is None and finished(compose(folder, "schedule.steps=10"), place.path) == 0.5
-    with start_run(asked, place.path):
-        pass
+    with start_run(asked, place.path) as run:  # what could still refuse the extension comes between the two
+        assert place.summary.exists() and not place.history.exists() and place.saved_config().schedule.steps == 10
+        run.keep()
     (entry,) = json.loads(place.history.read_text())
     assert entry["changed"] == {"schedule.steps": [10, 20]} and entry["scores"] == {"val": {"AP": 0.5}}
     assert not place.summary.exists() and place.saved_config().schedule.steps == 20
     with pytest.raises(ConfigError, match="a run can only become longer"):
         place.extensions(compose(folder, "schedule.steps=15", f"resume={place.path}"))
+
+
+def test_pictures_of_stage_1_are_checked_and_compared_as_those_with_boxes(folder, tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    for name in ("cat", "dog"):
+        (root / name).mkdir()
+        for i in range(4):
+            shutil.copy(folder / f"JPEGImages/{i}.jpg", root / name / f"{i}.jpg")
+    place = RunFolder(tmp_path_factory.mktemp("run"))
+    cfg = compose(folder, "classify=image_folder", f"classify.dataset.root={root}")
+    with start_run(cfg, place.path) as run:
+        assert run.pictures.classes == ("cat", "dog")
+    shutil.copy(folder / "JPEGImages/5.jpg", root / "dog/5.jpg")
+    with pytest.raises(DataError, match=r"pictures\d+ is not what .*\n  images that are new: 1 \(dog/5\.jpg\)"):
+        start_run(cfg, place.path)
+    (root / "dog/5.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"5\.jpg"):
+        start_run(cfg, place.path)
+    summary = place.stage("classify").summary
+    summary.parent.mkdir(parents=True, exist_ok=True)
+    summary.write_text('{"scores": {}}')
+    shutil.rmtree(root)  # a finished stage 1 needs them no longer
+    with start_run(cfg, place.path) as run:
+        assert run.pictures is None
+    kept = json.loads(place.data.read_text())["classify"]["splits"]
+    assert "dog/0.jpg" in {name for split in kept.values() for name in split}
 
 
 @pytest.mark.parametrize("test", [True, False])

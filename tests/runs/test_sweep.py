@@ -111,6 +111,15 @@ def test_launchers_divide_the_threads(monkeypatch, launcher, more, threads):
     assert sweep.threads_of_a_cell(cfg) == threads
 
 
+@pytest.mark.parametrize("number", ["0", "-2", "half"])
+def test_a_number_of_processes_that_is_none_is_refused(number):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        words = ["hydra/launcher=joblib_processes", f"hydra.launcher.n_jobs={number}"]
+        cfg = hydra.compose("train", words, return_hydra_config=True)
+    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.n_jobs={number}: legal are"):
+        sweep.threads_of_a_cell(cfg)
+
+
 def test_the_threads_of_a_cell_are_in_its_command():
     if not installed("hydra_plugins.hydra_joblib_launcher"):
         pytest.skip("hydra_joblib_launcher is not installed")
@@ -151,6 +160,9 @@ def test_a_cell_is_a_run_of_its_own(cell, tmp_path):
 def test_how_a_cell_can_end(cell, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cell("exit 130")
+    with pytest.raises(KeyboardInterrupt):
+        cell("kill -TERM $$")  # a signal that came before the cell could handle it
+    assert not (tmp_path / "failed.txt").exists()
     with pytest.raises(sweep.CellFailed, match="no good"):
         cell("echo no good > failed.txt; exit 2")
     sweep.forget_failure(tmp_path)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from detect import train
 from detect.config.compose import compose
 from detect.config.resume import Past
 from detect.errors import ConfigError, DataError
@@ -138,8 +139,31 @@ def test_a_number_of_steps_that_would_be_ignored_is_refused(tmp_path, steps):
     past = Past(tmp_path, "train", None, (), cfg, ("schedule.steps",))
     with pytest.raises(ConfigError, match=rf"steps={steps}: .* has 120 steps, .* legal are more than 1000"):
         past.refuse_changes(compose([*WORDS, "minutes=10", f"schedule.steps={steps}"]))
-    past.refuse_changes(compose([*WORDS, "minutes=10", "schedule.steps=1001"]))
+    longer = compose([*WORDS, "minutes=10", "schedule.steps=1001"])
+    past.refuse_changes(longer)
     replace(past, asked=()).refuse_changes(cfg)
+    replace(past, cfg=longer).refuse_changes(longer)  # the same command again
+
+
+def test_an_extension_beyond_the_limit_of_the_run_is_refused(tmp_path):
+    """The limit would have shortened it to nothing."""
+    past = Past(tmp_path, "train", None, (), compose([*WORDS, "debug=limit", "schedule.steps=40"]), ("schedule.steps",))
+    with pytest.raises(ConfigError, match=r"schedule\.steps: .*has 400; limit\.steps=\d+ of the run is the most"):
+        past.refuse_changes(compose([*WORDS, "debug=limit", "schedule.steps=400"]))
+
+
+def test_messages_of_timed_stages_name_their_own_schedule(tmp_path):
+    given = run(tmp_path, "minutes=20", "classify.schedule.freeze_until=Conv2d_99")
+    with pytest.raises(ConfigError, match=r"^classify\.schedule\.freeze_until=Conv2d_99"):
+        budget.fitted(given)
+
+
+def test_hooks_and_batches_are_checked_before_steps_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "fitted", lambda run: pytest.fail("timed"))
+    given = run(tmp_path, "minutes=20")
+    given.cfg.hooks = [{"_target_": "detect.training.schedule.Schedule", "wrong": 1}]
+    with pytest.raises(ConfigError, match=r"hooks\.0\._target_=.*wrong"):
+        train._stages(given)
 
 
 def test_the_scores_of_every_stage_of_the_detector_count(tmp_path, monkeypatch):

@@ -75,6 +75,14 @@ def test_a_network_is_not_built_once_more_for_few_images(tmp_path, monkeypatch):
     assert check(SimpleNamespace(splits={"train": range(early_check.MANY - 2), "val": range(1)})) is None
 
 
+def test_weights_of_few_images_are_checked_before_steps_are_timed(tmp_path):
+    checkpoint.write(tmp_path / "net.ckpt", {"MobilenetV2/Conv/weights": np.ones((3, 3, 3, 32), np.float32)})
+    cfg = compose(f"init.path={tmp_path}/net.ckpt", "minutes=20")
+    check = early_check.weights_check(cfg, RunFolder(tmp_path / "run"))
+    with pytest.raises(WeightsError, match="it looks like MobilenetV2"):
+        check(SimpleNamespace(splits={"train": range(2), "val": range(1)}, num_classes=3))
+
+
 @pytest.mark.parametrize("overrides", [[], ["arm.start=random", "arm.name=random", "classify.enabled=false"]])
 def test_weights_that_are_not_read_are_not_checked(tmp_path, unread, overrides):
     if not overrides:

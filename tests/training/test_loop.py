@@ -168,6 +168,43 @@ def test_resume_continues_bit_for_bit_and_keeps_the_best(as_dataset, tmp_path):
     assert outcome["best"] == 7.0 and outcome["best_step"] == 2
 
 
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_kill_while_the_weights_are_scored_loses_no_step(as_dataset, tmp_path, caplog, step):
+    caplog.set_level("INFO", "detect")
+
+    def killed(number):
+        if number == step:
+            raise RuntimeError("killed")
+        return SCORES[number]
+
+    whole, _, expected = run(tmp_path / "whole", schedule(checkpoint_every=6), evaluate=SCORES.__getitem__)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "cut", schedule(checkpoint_every=6), evaluate=killed)
+    line, _, outcome = run(tmp_path / "cut", schedule(checkpoint_every=6), evaluate=SCORES.__getitem__)
+    assert f"resumed at step {step}" in caplog.text
+    assert line.weight == whole.weight and outcome["best"] == expected["best"]
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_figures_of_a_long_interval_are_read_in_parts(as_dataset, monkeypatch):
+    """All their batches stay in memory until then."""
+    lengths, read = [], Trainer._read
+    monkeypatch.setattr(Trainer, "_read", lambda self, unread: lengths.append(len(unread)) or read(self, unread))
+    plan = schedule(steps=25)
+    late, each = (Trainer(Line(), plan, Numbers(), reads_each=reads).train(25) for reads in (False, True))
+    assert lengths[:3] == [10, 10, 5] and late["loss/total"] == each["loss/total"]
+
+
+def test_a_signal_at_the_last_step_of_another_worker_ends_the_run(as_dataset, tmp_path, monkeypatch):
+    def told(trainer):
+        trainer.interrupted = True
+
+    monkeypatch.setattr(Trainer, "settle", told)
+    with pytest.raises(Interrupted):
+        run(tmp_path, schedule())
+    assert Trainer(Line(), schedule(), Numbers()).interrupted is False
+
+
 def test_the_weight_average_is_scored_and_the_weights_go_on(as_dataset, tmp_path):
     seen = {}
     line, trainer = Line(), None

@@ -8,6 +8,9 @@ import yaml
 
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, WeightsError
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.modeling.backbones.mobilenet_v2 import MobileNetV2
+from detect.modeling.backbones.mobilenet_v3 import MobileNetV3
 from detect.weights.catalogue import Entry, obtain
 
 SHIPPED = yaml.safe_load((CONFIG_DIR / "init" / "archives" / "public.yaml").read_text())
@@ -95,3 +98,11 @@ def test_the_overrides_of_an_entry_build_its_backbone(name):
     assert cfg.init.name == name and cfg.init.scope == ("detector" if entry.detector else "backbone")
     assert cfg.classify.enabled is not entry.detector
     assert entry.suits(instantiate(cfg.backbone))
+
+
+@pytest.mark.parametrize("backbone", [MobileNetV1, MobileNetV2, MobileNetV3])
+def test_no_published_classifier_suits_a_reduced_tail(backbone):
+    """Its shapes differ: what was fetched would be refused."""
+    entries = [entry for name, values in SHIPPED.items() if not (entry := Entry.of(name, values)).detector]
+    assert any(entry.suits(backbone()) for entry in entries)
+    assert not any(entry.suits(backbone(reduced_tail=True)) for entry in entries)

@@ -82,7 +82,7 @@ class DetectionDataset:
         numbers = np.array([0, *(classes.index(name) + 1 for name in self.classes)], np.int32)
         parts = {s: Examples.of(self.splits[s]) for s in SPLITS}
         splits = {s: replace(part, classes=numbers[part.classes]) for s, part in parts.items()}
-        ids = {name: number for number, name in reversed(self.categories.items())}
+        ids = {name: number for number, name in reversed(list(self.categories.items()))}
         ids |= zip(self.classes, self.category_ids or (), strict=True)
         free = (number for number in count(1) if number not in self.categories and number not in ids.values())
         return replace(

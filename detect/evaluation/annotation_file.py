@@ -36,7 +36,9 @@ class AnnotationFile:
                 if not legal or isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int | str):
                     raise DataError(f"annotations={path}: {key}[{k}] must have an id and a {name}")
             parts[key] = entries
-        self._images = ImageNames((str(entry["file_name"]), entry["id"]) for entry in parts["images"])
+        self._images: ImageNames[ImageId] = ImageNames(
+            (str(entry["file_name"]), entry["id"]) for entry in parts["images"]
+        )
         self._categories = parts["categories"]
 
     def image_ids(self, names: Sequence[str]) -> list[ImageId]:

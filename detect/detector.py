@@ -169,12 +169,14 @@ class Detector:
     def evaluate(self, examples: Sequence[Example], tile: int | str | None = None) -> tuple[Scores, CocoEvaluator]:
         """Scores the detector on the images of a split; returns the scores, and the evaluator with all detections."""
         evaluator, progress = CocoEvaluator(examples, self.classes), ProgressLine("evaluate", len(examples), 30.0)
-        for start in range(0, len(examples), BATCH):
-            batch = examples[start : start + BATCH]
-            for example, found in zip(batch, self([e.path for e in batch], tile=tile), strict=True):
-                evaluator.add(example.id, found.boxes, found.scores, found.classes)
-            progress.update(start + len(batch), {})
-        progress.close()
+        try:
+            for start in range(0, len(examples), BATCH):
+                batch = examples[start : start + BATCH]
+                for example, found in zip(batch, self([e.path for e in batch], tile=tile), strict=True):
+                    evaluator.add(example.id, found.boxes, found.scores, found.classes)
+                progress.update(start + len(batch), {})
+        finally:  # the line hides the cursor of a terminal
+            progress.close()
         return evaluator.result(), evaluator
 
 

@@ -38,13 +38,15 @@ def main(cfg: DictConfig) -> None:
     contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder, cfg.split)) for name, folder in pairs]
     found = compare(contenders)
     log.info("%s: %s", cfg.split, printable_table(found.lines()))
-    comparison_files.write(output, found, cfg.split, image_files(folders, cfg.split))
-    log.info("tables and images are in %s", printable(output))
+    comparison_files.write_tables(output, found, cfg.split)
+    log.info("the files of the comparison are in %s", printable(output))
+    comparison_files.write_sheet(output, found, image_files(folders, cfg.split))
 
 
 def place(source: Path, split: str) -> Path:
-    """The folder of a scored split: of a run, of `detect evaluate`, or of an exported model that it has scored."""
-    from detect.evaluation.scored_files import TRUTH, place_of
+    """The folder of a scored split: of a run, of `detect evaluate`, or of an exported model or results that it has
+    scored."""
+    from detect.evaluation.scored_files import EXPORTED, TRUTH, place_of
 
     folders = [source, place_of(source)]
     if not source.exists():
@@ -52,8 +54,14 @@ def place(source: Path, split: str) -> Path:
     for folder in folders if not source.is_file() else folders[1:]:
         if (folder / f"{split}{TRUTH}").is_file():
             return folder
-    kind = "run" if RunFolder(source).is_run else "model"
-    raise DataError(f"{source} has no scores on {split}: make them with detect evaluate {kind}={source} split={split}")
+    exported = source.is_file() or (source / "saved_model.pb").is_file() or any(source.glob(f"{EXPORTED}.*"))
+    if RunFolder(source).is_run:
+        given = f"run={source}"
+    elif exported and source.suffix != ".json":
+        given = f"model={source}"
+    else:
+        given = f"detections={source if exported else 'FILE'} dataset.root=DIR"
+    raise DataError(f"{source} has no scores on {split}: make them with detect evaluate {given} split={split}")
 
 
 def level(folder: Path, split: str) -> float:
@@ -84,6 +92,8 @@ def image_files(folders: Sequence[Path], split: str) -> dict[str, Path]:
 
     Images of another data set may have the same names: then there is none.
     """
+    from hydra.errors import InstantiationException
+
     from detect.evaluation.coco_json import file_names
     from detect.evaluation.scored_files import DATA
     from detect.runs.dataset import dataset_of
@@ -95,7 +105,7 @@ def image_files(folders: Sequence[Path], split: str) -> dict[str, Path]:
                 continue
             try:
                 dataset = dataset_of(run.saved_config(), decode=False)
-            except UserError as error:
+            except (UserError, OSError, InstantiationException) as error:
                 log.warning("%s: no sheet of its images: %s", run.path, error)
                 continue
             if data in (None, dataset.fingerprint()):

@@ -38,6 +38,17 @@ NEEDED = {
     "PIL": "pillow",
     "rich": "rich",
     "numpy": "numpy",
+    "flatbuffers": "flatbuffers",
+    "google_crc32c": "google-crc32c",
+    "google.protobuf": "protobuf",
+    "h5py": "h5py",
+    "omegaconf": "omegaconf",
+    "manimgx_fonts": "manimgx-fonts",
+    "manimgx_fonts_cjk": "manimgx-fonts-cjk",
+    "psutil": "psutil",
+    "pydantic": "pydantic",
+    "yaml": "pyyaml",
+    "scipy": "scipy",
 }
 """Each module that the program imports -> the distribution that installs it."""
 
@@ -187,7 +198,7 @@ def missing(lock: dict[str, str]) -> list[str]:
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         problems.append(f"Python {provenance.versions()['python']}: 3.11 to 3.13 are supported")
     for module, name in NEEDED.items():
-        if importlib.util.find_spec(module) is None:
+        if not _is_there(module):
             pinned = lock.get(_plain_name(name))
             problems.append(f"{module}: pip install '{name}{f'=={pinned}' if pinned else ''}'")
     if provenance.version("opencv-python") and provenance.version("opencv-python-headless"):
@@ -195,6 +206,13 @@ def missing(lock: dict[str, str]) -> list[str]:
             "two versions of opencv are installed: pip uninstall opencv-python, then reinstall opencv-python-headless"
         )
     return problems
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
 
 
 def _plain_name(name: str) -> str:

@@ -15,6 +15,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
 from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
+from detect.data.split import SPLITS
 from detect.data.statistics import coverage, in_frame, statistics
 from detect.data.subset import evenly_spread
 from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
@@ -77,14 +78,15 @@ def main(cfg: DictConfig) -> None:
 
 def report_findings(findings: Sequence[Finding], folder: Path) -> None:
     """One line for each of the first findings of a kind, then the count of each kind. If there are more, `findings.csv`
-    has all of them; one of an earlier inspection goes away."""
+    has all of them. The files of an earlier inspection, which may be of other data, go away."""
     shown = first_of_each_kind(findings)
     for finding in shown:
         log.info("%s", finding)
     for line in summarise(findings) or ["no findings"]:
         log.info(line)
     listed = folder / "findings.csv"
-    listed.unlink(missing_ok=True)
+    for name in (listed.name, *(f"raw_{split}.png" for split in SPLITS), "augmented.png"):
+        (folder / name).unlink(missing_ok=True)
     if len(shown) < len(findings):
         folder.mkdir(parents=True, exist_ok=True)
         rows = [[f.action, f.kind, f.split, f.path, f.detail] for f in findings]

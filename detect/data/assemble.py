@@ -106,11 +106,12 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     if found.used is not None:
         used = [of for part in records.values() for of in (part.paths, part.sources)]
         leftovers(found.root, [found.used, *used], found.notes)
+    categories = {number: renamed.get(old, old) for old, number in (found.numbers or {}).items()}
     numbers = {renamed.get(old, old): number for old, number in reversed(list((found.numbers or {}).items()))}
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
     told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"
     notes = (f"classes: {'as given' if choice.classes is not None else told}", note, *found.notes.lines())
-    return DetectionDataset(name, classes, parts, notes, ids)
+    return DetectionDataset(name, classes, parts, notes, ids, categories if ids else {})
 
 
 def _refuse_shared(name: str, records: Mapping[str, Records], notes: Notes) -> None:

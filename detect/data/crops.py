@@ -116,7 +116,7 @@ def _backgrounds(examples: Sequence[Example], objects: _Cuts, per_image: float, 
     sides = boxes[:, 2:] - boxes[:, :2]
     image, places, ids, wanted = [], [np.zeros((0, 4), np.float32)], [], 0
     for place, name in enumerate(split.ids if len(sides) else ()):
-        generator = np.random.default_rng((seed, zlib.crc32(name.encode())))
+        generator = np.random.default_rng((seed, zlib.crc32(name.encode("utf-8", "surrogatepass"))))
         number = int(per_image + generator.random())
         wanted += number
         most, taken = split.sizes[place, ::-1], split.boxes[split.ends[place] : split.ends[place + 1]]

@@ -7,7 +7,7 @@ whole image is [0, 0, height, width]. Classes are 1..C in the order of `classes`
 import hashlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
@@ -26,7 +26,9 @@ class DetectionDataset:
 
     notes: where the classes and the splits come from, and what was left out.
     category_ids: the number of each class in the user's own files (COCO's categories); results carry them. None is
-    1..C. Raises DataError for a class named twice or called "background", and for an id that occurs twice.
+    1..C. categories: the name of each category of those files by its number, also of those that are no class here, such
+    as one without a box.
+    Raises DataError for a class named twice or called "background", and for an id that occurs twice.
     """
 
     name: str
@@ -34,6 +36,7 @@ class DetectionDataset:
     splits: Mapping[str, Sequence[Example]]
     notes: tuple[str, ...] = ()
     category_ids: tuple[int, ...] | None = None
+    categories: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "splits", {s: Examples.of(self.splits.get(s, ())) for s in SPLITS})
@@ -79,8 +82,9 @@ class DetectionDataset:
         numbers = np.array([0, *(classes.index(name) + 1 for name in self.classes)], np.int32)
         parts = {s: Examples.of(self.splits[s]) for s in SPLITS}
         splits = {s: replace(part, classes=numbers[part.classes]) for s, part in parts.items()}
-        ids = dict(zip(self.classes, self.category_ids or (), strict=True))
-        free = (number for number in count(1) if number not in ids.values())
+        ids = {name: number for number, name in reversed(list(self.categories.items()))}
+        ids |= zip(self.classes, self.category_ids or (), strict=True)
+        free = (number for number in count(1) if number not in self.categories and number not in ids.values())
         return replace(
             self,
             classes=classes,

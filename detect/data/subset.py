@@ -53,7 +53,8 @@ def share(examples: Sequence[Example], fraction: float, seed: int) -> Examples:
     """
     split = Examples.of(examples)
     counts = class_counts(split, int(split.classes.max(initial=0)))
-    drawn = [np.random.default_rng((seed, zlib.crc32(name.encode()))).random() for name in split.ids]
+    marks = [zlib.crc32(name.encode("utf-8", "surrogatepass")) for name in split.ids]
+    drawn = [np.random.default_rng((seed, mark)).random() for mark in marks]
     groups: dict[int, list[int]] = {}
     names, labels, ends = list(split.ids), split.classes.tolist(), split.ends.tolist()
     for i in sorted(range(len(split)), key=lambda i: (drawn[i], names[i])):

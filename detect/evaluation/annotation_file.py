@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from detect.data.notes import Notes
-from detect.data.text import loose, one_name, read_text
+from detect.data.text import one_name, read_text
 from detect.errors import DataError, first_few
 from detect.evaluation.coco_json import Category, ImageId
+from detect.evaluation.image_names import ImageNames
 
 NEEDED = {"images": "file_name", "categories": "name"}
 
@@ -35,17 +36,15 @@ class AnnotationFile:
                 if not legal or isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int | str):
                     raise DataError(f"annotations={path}: {key}[{k}] must have an id and a {name}")
             parts[key] = entries
-        self._images: dict[str, list[tuple[tuple[str, ...], ImageId]]] = {}
-        for entry in parts["images"]:
-            words = _parts(str(entry["file_name"]))
-            self._images.setdefault(words[-1] if words else "", []).append((words, entry["id"]))
+        self._images: ImageNames[ImageId] = ImageNames(
+            (str(entry["file_name"]), entry["id"]) for entry in parts["images"]
+        )
         self._categories = parts["categories"]
 
     def image_ids(self, names: Sequence[str]) -> list[ImageId]:
         """The id of each picture. names: paths relative to the folder of the pictures, with forward slashes.
 
-        The entry is taken that has the same path; or else the only one of the same file name whose folders, as far as
-        both have some, are the same; or else the only one of the same file name. Letter case does not matter.
+        The entry is taken that `ImageNames.fitting` finds.
         Raises DataError for a picture that no entry or more than one fits, and for two pictures of one entry.
         """
         ids = [self._image_id(name) for name in names]
@@ -60,14 +59,7 @@ class AnnotationFile:
         return ids
 
     def _image_id(self, name: str) -> ImageId:
-        words = _parts(name)
-        entries = self._images.get(words[-1], [])
-        ways = (
-            [entry for entry in entries if entry[0] == words],
-            [entry for entry in entries if all(a == b for a, b in zip(entry[0][::-1], words[::-1], strict=False))],
-            entries,
-        )
-        fits = next((way for way in ways if way), [])
+        fits = self._images.fitting(name)
         if len(fits) != 1:
             found = first_few("/".join(entry[0]) for entry in fits)
             reason = f"{len(fits)} of its images fit: {found}" if fits else "none of its images has this file name"
@@ -100,7 +92,3 @@ class AnnotationFile:
             strange = first_few(name for name in classes if name not in known)
             raise DataError(f"annotations={self.path}: it has no category {strange}, whose ids it gives to others")
         return found
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    return tuple(loose(part) for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/")

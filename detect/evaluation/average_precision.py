@@ -30,7 +30,6 @@ class Ranked:
 
         weights: int [R, images], how often each of R resamples holds each image.
         """
-        weights = np.asarray(weights, np.int32)
         step = max(1, AT_ONCE // max(1, len(self.images), weights.shape[1]))
         parts = [self._ap(weights[start : start + step]) for start in range(0, len(weights), step)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.hits)))

@@ -82,14 +82,22 @@ class Resampled:
 
 
 def resampled(
-    examples: "Sequence[Example]", detections: Detections, classes: Sequence[str], count: int = RESAMPLES
+    examples: "Sequence[Example]",
+    detections: Detections,
+    classes: Sequence[str],
+    count: int = RESAMPLES,
+    drawn: np.ndarray | None = None,
 ) -> Resampled:
-    """Scores detections by image id on the images and on `count` resamples, always the same for as many images."""
-    count = count if len(examples) > 1 else 0  # all resamples of one image are that image
-    weights = np.concatenate([np.ones((1, len(examples)), np.int64), resamples(len(examples), count)]).astype(np.int32)
+    """Scores detections by image id on the images and on `count` resamples, always the same for as many images.
+
+    drawn: these `resamples` of the images, if they are known.
+    """
+    drawn = resamples(len(examples), count) if drawn is None else drawn
+    drawn = drawn[: len(drawn) if len(examples) > 1 else 0]  # all resamples of one image are that image
+    whole = np.ones((1, len(examples)), drawn.dtype)
     found: dict[str, dict[str, np.ndarray]] = {figure: {} for figure in FIGURES}
     for name, ranked in zip(classes, ranked_classes(examples, detections, classes), strict=True):
-        ap = ranked.ap(weights)
+        ap = np.concatenate([ranked.ap(whole), ranked.ap(drawn)])
         found["AP"][name], found["AP50"][name] = ap.mean(axis=1), ap[:, 0]
     for rows in found.values():
         rows[ALL] = _mean(np.array(list(rows.values())))
@@ -97,10 +105,11 @@ def resampled(
 
 
 def resamples(images: int, count: int, seed: int = SEED) -> np.ndarray:
-    """How often each of `count` resamples holds each image, int64 [count, images]."""
-    if not images:
-        return np.zeros((count, 0), np.int64)
-    drawn: np.ndarray = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), count)
+    """How often each of `count` resamples holds each image, uint16 [count, images]."""
+    drawn, generator = np.zeros((count, images), np.uint16), np.random.default_rng(seed)
+    shares = np.full(images, 1 / max(1, images))
+    for row in drawn if images else ():  # one at a time: numpy's own numbers take four times the memory
+        row[:] = generator.multinomial(images, shares)
     return drawn
 
 

@@ -66,7 +66,14 @@ class Row(TypedDict):
     score: float
 
 
-class Truth(TypedDict):
+class Head(TypedDict):
+    """What stands in a file of COCO's beside the lists. pycocotools 2.0.9 and 2.0.10 stop at a file without `info`."""
+
+    info: dict[str, str]
+    licenses: list[dict[str, str]]
+
+
+class Truth(Head):
     """COCO's ground truth of a split."""
 
     images: list[Image]
@@ -80,7 +87,7 @@ class Remark(Result):
     attributes: dict[str, str | float]
 
 
-class Remarks(TypedDict):
+class Remarks(Head):
     """Boxes to look at, in a file that labelling tools open as ground truth."""
 
     images: list[Image]
@@ -164,7 +171,7 @@ def coco_truth(
         {"id": number, "file_name": name, "width": e.width, "height": e.height}
         for number, name, e in zip(numbers, names, examples, strict=True)
     ]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
 
 
 def coco_results(examples: Sequence[Example], detections: Detections) -> list[Result]:
@@ -263,7 +270,8 @@ def remarks_file(dataset: "DetectionDataset", split: str, marked: Sequence[Marke
             }
         )
     images = [whole["images"][place] for place in dict.fromkeys(mark.place for mark in marked)]
-    return {"images": images, "annotations": annotations, "categories": whole["categories"]}
+    categories = whole["categories"]
+    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
 
 
 def xywh(boxes: np.ndarray) -> list[list[float]]:

@@ -9,6 +9,7 @@ import numpy as np
 from detect.data.examples import Example
 from detect.errors import DataError, counted, first_few
 from detect.evaluation.bootstrap import ALL, FIGURES, RESAMPLES, Resampled, resampled
+from detect.evaluation.bootstrap import resamples as drawn_resamples
 from detect.evaluation.matching import NOTHING, Detections
 from detect.evaluation.scored_files import Scored
 from detect.evaluation.suspected_labels import Faults, image_faults
@@ -93,7 +94,8 @@ def compare(contenders: Sequence[Contender], resamples: int = RESAMPLES) -> Comp
         raise DataError("the test data differ, so that scores can't be compared:\n  " + "\n  ".join(problems))
     examples, classes = first.scored.examples, first.scored.classes
     found = tuple(_aligned(examples, one.scored) for one in contenders)
-    figures = tuple(resampled(examples, detections, classes, resamples) for detections in found)
+    drawn = drawn_resamples(len(examples), resamples)
+    figures = tuple(resampled(examples, detections, classes, drawn=drawn) for detections in found)
     images = []
     for example in examples:
         pairs = zip(contenders, found, strict=True)

@@ -51,7 +51,7 @@ class Scored:
         truth, found = folder / f"{split}{TRUTH}", folder / f"{split}{FOUND}"
         for path in (truth, found):
             if not path.is_file():
-                raise DataError(f"{path} is missing: make it with detect evaluate run=RUN split={split}")
+                raise DataError(f"{path} is missing: make it with detect evaluate, split={split}")
         try:
             return scored(read_json(truth), read_json(found))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

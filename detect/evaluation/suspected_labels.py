@@ -5,16 +5,15 @@ disagrees with it. The rules are those of boxes; `suspects` states them.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.image_file import read_image
-from detect.data.similar import DISTANCE, similar_pairs
+from detect.data.similar import DISTANCE, nearest_twins
 from detect.evaluation.matching import NOTHING, Detections, greedy_match, in_crowd
 from detect.geometry.boxes import iou
 
@@ -158,7 +157,7 @@ def _never_found(examples: Sequence[Example], detections: Detections) -> list[Su
 def _of_twins(examples: Sequence[Example]) -> list[Suspect]:
     """The boxes that differ between an image and the one that is most similar to it."""
     listed = []
-    for place, (twin, bits) in sorted(_nearest([e.path for e in examples]).items()):
+    for place, (twin, bits) in sorted(nearest_twins([e.path for e in examples]).items()):
         mine, theirs = examples[place], examples[twin]
         shared = iou(_thousandths(mine), _thousandths(theirs))
         differ: list[int] = []
@@ -194,16 +193,6 @@ def _alike(first: np.ndarray, second: np.ndarray, box: np.ndarray) -> bool:
     bottom, right = np.ceil(box[2:] * SMALL).astype(int).clip(1, SMALL)
     part = np.s_[top : max(bottom, top + 1), left : max(right, left + 1)]
     return float(np.abs(first[part] - second[part]).mean()) <= LEVELS
-
-
-def _nearest(paths: Sequence[Path]) -> Mapping[int, tuple[int, int]]:
-    """For each image with near-duplicates, the place of the most similar one, and the bits between them."""
-    nearest: dict[int, tuple[int, int]] = {}
-    for i, k, bits in similar_pairs(paths):
-        for place, twin in ((i, k), (k, i)):
-            if place not in nearest or (bits, twin) < nearest[place]:
-                nearest[place] = (bits, twin)
-    return {place: (twin, bits) for place, (bits, twin) in nearest.items()}
 
 
 def _thousandths(example: Example) -> np.ndarray:

@@ -149,4 +149,5 @@ def _part(part: str) -> str:
     safe = safe if safe.strip(". ") else "_2e_" * len(safe)
     if len(safe.encode()) <= LONGEST_PART:
         return safe
-    return f"{safe.encode()[:LONGEST_PART].decode(errors='ignore')}_{hashlib.sha256(part.encode()).hexdigest()[:8]}"
+    mark = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{safe.encode()[:LONGEST_PART].decode(errors='ignore')}_{mark}"

@@ -13,9 +13,10 @@ SHEET, TABLE, JSON, IMAGES = "differences.png", "comparison.csv", "comparison.js
 SHOWN_IMAGES, WIDTH = 8, 1920
 
 
-def write(folder: Path, found: Comparison, split: str, files: Mapping[str, Path]) -> None:
-    """Writes all files into a folder. files: the image file of each name; the sheet has only these."""
+def write_tables(folder: Path, found: Comparison, split: str) -> None:
+    """Writes the tables into a folder. The sheet of an earlier comparison there goes away."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / SHEET).unlink(missing_ok=True)
     rows = found.rows()
     columns = list(rows[0])
     write_csv(folder / TABLE, columns, ([row[column] for column in columns] for row in rows))
@@ -25,13 +26,16 @@ def write(folder: Path, found: Comparison, split: str, files: Mapping[str, Path]
     heads = ["file", "image_id", "difference"]
     heads += [f"{name} {what}" for name in names for what in ("missed", "without a box", "of another class")]
     write_csv(folder / IMAGES, heads, (_row(image) for image in found.images))
+
+
+def write_sheet(folder: Path, found: Comparison, files: Mapping[str, Path]) -> None:
+    """Writes the sheet into a folder. files: the image file of each name; the sheet has only these, and without one
+    there is no sheet."""
     sheet = [image for image in found.images if image.example.path.as_posix() in files][:SHOWN_IMAGES]
     if sheet:
         rows_of = [_beside(found, image, files[image.example.path.as_posix()]) for image in sheet]
         captions = [_caption(image) for image in sheet]
-        draw.save(folder / SHEET, draw.contact_sheet(rows_of, 1 if len(names) > 2 else 2, WIDTH, captions))
-    else:
-        (folder / SHEET).unlink(missing_ok=True)
+        draw.save(folder / SHEET, draw.contact_sheet(rows_of, 1 if len(found.contenders) > 2 else 2, WIDTH, captions))
 
 
 def _row(image: ImageDifference) -> list[object]:

@@ -85,12 +85,16 @@ def panels(
     names: Sequence[str],
     width: int,
 ) -> np.ndarray:
-    """The image several times in a row, each `width` pixels wide, under headings with the number of boxes."""
-    scale = width / image.shape[1]
-    small = _resize(image, width, max(1, round(image.shape[0] * scale)))
+    """The image several times in a row, each in `width` pixels, under headings with the number of boxes.
+
+    A narrow image is no higher than three times the width.
+    """
+    scale = min(width / image.shape[1], 3 * width / image.shape[0])
+    small = _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     gap = np.full((small.shape[0], 6, 3), PAPER, np.uint8)
+    beside = np.full((small.shape[0], width - small.shape[1], 3), PAPER, np.uint8)
     drawn = [draw_boxes(small, np.asarray(b) * scale, kinds, scores, names) for _, b, kinds, scores in shown]
-    row = np.concatenate([part for each in drawn for part in (each, gap)][:-1], axis=1)
+    row = np.concatenate([part for each in drawn for part in (each, beside, gap)][:-1], axis=1)
     size = max(11, round(width * 0.03))
     heading = np.full((text_size("X", size)[0] + 4, row.shape[1], 3), PAPER, np.uint8)
     for number, (text, boxes, _, _) in enumerate(shown):

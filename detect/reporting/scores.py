@@ -79,6 +79,8 @@ def keep_scores(
     errors = error_split(examples, found.detections, dataset.classes)
     log.info("%s: %s", split, scores.table())
     log.info("%s: %s", split, errors.table())
+    write_json(folder / f"{split}_detections.json", results_file(dataset, split, found.detections), indent=None)
+    write_json(folder / f"{split}_ground_truth.json", truth_file(dataset, split), indent=None)
     level = shipped.score if shipped else CONFIDENT
     draw.save(folder / f"{split}_confusion.png", confusion_picture(dataset, split, found.detections, level))
     draw.save(folder / f"{split}_pr_curves.png", draw.pr_figure(scores))
@@ -91,8 +93,6 @@ def keep_scores(
     sheet = draw.contact_sheet(beside(shown, found.detections, dataset.classes), 2, captions=names)
     draw.save(folder / f"{split}_predictions.png", sheet)
     keep_worst(folder / f"{split}_worst.png", examples, found.detections, dataset.classes)
-    write_json(folder / f"{split}_detections.json", results_file(dataset, split, found.detections), indent=None)
-    write_json(folder / f"{split}_ground_truth.json", truth_file(dataset, split), indent=None)
     return scores.summary | {"per_class": scores.per_class, "errors": errors.to_dict()}
 
 

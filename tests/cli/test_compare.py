@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from detect.cli import compare as verb
@@ -90,6 +91,17 @@ def test_without_the_images_there_is_no_sheet(tmp_path):
     a, b = run(tmp_path / "a", ALL), run(tmp_path / "b", ALL[:1])
     call("compare", f"runs=[{a},{b}]")
     assert sorted(p.name for p in (a / "comparison").iterdir()) == ["comparison.csv", "comparison.json", "images.csv"]
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), InstantiationException("no")])
+def test_data_that_may_not_be_read_cost_only_the_sheet(tmp_path, monkeypatch, error):
+    def refused(*_, **__):
+        raise error
+
+    a, b = run(tmp_path / "a", ALL), run(tmp_path / "b", ALL[:1])
+    monkeypatch.setattr("detect.runs.dataset.dataset_of", refused)
+    call("compare", f"runs=[{a},{b}]")
+    assert (a / "comparison" / "comparison.csv").exists()
 
 
 def test_images_are_the_same_by_name_in_any_order_and_with_any_ids(tmp_path):
@@ -175,6 +187,11 @@ def test_files_side_by_side_have_scores_of_their_own(tmp_path):
     assert verb.place(tmp_path / "ship" / "model.tflite", "test") == tmp_path / "ship" / "evaluation"
     with pytest.raises(DataError, match=r"b\.tflite has no scores on test: make them with detect evaluate model="):
         verb.place(tmp_path / "ship" / "b.tflite", "test")
+    (tmp_path / "peers.json").write_text("[]")
+    (tmp_path / "empty").mkdir()
+    for name, given in (("peers.json", r"detections=.*peers\.json"), ("empty", "detections=FILE"), ("ship", "model=")):
+        with pytest.raises(DataError, match=f"no scores on val: make them with detect evaluate {given}"):
+            verb.place(tmp_path / name, "val")
 
 
 def test_the_threshold_is_that_of_the_detector_that_was_scored(tmp_path):

@@ -3,9 +3,11 @@
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
 
 from detect.cli import doctor
 from detect.errors import to_install
@@ -17,6 +19,14 @@ def test_lock_holds_what_is_needed():
     for name in doctor.NEEDED.values():
         assert doctor._plain_name(name) in lock, f"{name} is not locked"
     assert lock["albumentations"] == "2.0.8"
+
+
+def test_every_required_package_is_looked_for():
+    project = tomllib.loads((provenance.CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [Requirement(line) for line in project["dependencies"]]
+    names = {wish.name for wish in wanted if wish.marker is None} - {"setuptools"}
+    assert names <= set(doctor.NEEDED.values())
+    assert not doctor._is_there("no_such_package.protobuf")
 
 
 def test_no_lock_is_no_error(monkeypatch, tmp_path):

@@ -81,6 +81,8 @@ def test_all_faults_are_in_a_file_if_the_console_does_not_have_them(tmp_path, ca
     rows = list(csv.DictReader((tmp_path / "out" / "findings.csv").open()))
     assert len({row["path"] for row in rows if row["action"] == "error"}) == 25
     assert "findings are in" in caplog.text
+    for name in ("raw_train.png", "raw_test.png", "augmented.png"):
+        (tmp_path / "out" / name).write_bytes(b"of other data")
     shutil.rmtree(tmp_path / "data")
     for split in ("train", "val"):
         picture(tmp_path / "data" / split / "images" / f"{split}.png", 1)
@@ -89,3 +91,5 @@ def test_all_faults_are_in_a_file_if_the_console_does_not_have_them(tmp_path, ca
     (tmp_path / "data" / "data.yaml").write_text("train: train/images\nval: val/images\nnames: [cat]\n")
     call("inspect", "only=data", "dataset=yolo", f"dataset.root={tmp_path}/data", f"output={tmp_path}/out")
     assert not (tmp_path / "out" / "findings.csv").exists()  # it told faults that are mended
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"raw_train.png", "raw_val.png", "augmented.png"}
+    assert b"of other data" not in {path.read_bytes() for path in (tmp_path / "out").iterdir()}

@@ -1,5 +1,6 @@
 """What all readers share: groups in a drawn split, joined folders, ids."""
 
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from detect.data import similar
 from detect.data.formats.join import read_join
 from detect.data.formats.voc import read_voc
-from detect.data.similar import DISTANCE, close_pairs, similar_groups
+from detect.data.similar import DISTANCE, close_pairs, nearest_twins, similar_groups
 from detect.errors import ConfigError, DataError
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object>"
@@ -113,14 +115,47 @@ def test_close_hashes_are_those_that_a_comparison_of_all_finds(seed):
     hashes[1] = hashes[0]
     apart = (hashes[:, None] != hashes).sum(axis=2)
     expected = [(i, k, apart[i, k]) for i in range(60) for k in range(i + 1, 60) if apart[i, k] <= DISTANCE]
-    assert sorted(close_pairs(hashes)) == expected and len(expected) > 30  # each pair once
+    found = [pair for *parts, _ in close_pairs(hashes) for pair in zip(*map(np.ndarray.tolist, parts), strict=True)]
+    assert sorted(found) == expected and len(expected) > 30  # each pair once
     assert list(close_pairs(hashes[:1])) == list(close_pairs(hashes[:0])) == []
+    labels = np.arange(60) // 2
+    pairs = [(i, k) for i, k, _ in expected if labels[i] != labels[k]]
+    found = [pair for i, k, *_ in close_pairs(hashes, labels) for pair in zip(i.tolist(), k.tolist(), strict=True)]
+    assert sorted(found) == pairs
 
 
 def test_equal_images_need_no_memory_for_their_pairs():
     """A camera that stands still makes as many pairs as n * n / 2."""
     tracemalloc.start()
-    count = sum(1 for _ in close_pairs(np.zeros((1500, 256), bool)))
+    count = sum(len(first) for first, *_ in close_pairs(np.zeros((1500, 256), bool)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 1500 * 1499 // 2 and peak < 100e6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_and_twins_are_those_of_a_comparison_of_all(seed, monkeypatch):
+    """Noisy copies of a few originals; some are equal."""
+    rng = np.random.default_rng(seed)
+    hashes = (rng.random((12, 256)) < 0.5)[rng.integers(0, 12, 90)] ^ (rng.random((90, 256)) < 0.02 * seed)
+    hashes[rng.integers(0, 90, 20)] = hashes[rng.integers(0, 90, 20)]
+    monkeypatch.setattr(similar, "fingerprints", lambda _: hashes)
+    monkeypatch.setattr(similar, "MOST_PAIRS", 7)
+    apart = (hashes[:, None] != hashes).sum(axis=2)
+    near = apart <= DISTANCE
+    reached = near.copy()
+    for _ in range(90):
+        reached = reached @ near
+    assert similar_groups([]) == reached.argmax(axis=1).tolist()
+    np.fill_diagonal(apart, 256)
+    twins = {k: (int(row.argmin()), int(row.min())) for k, row in enumerate(apart) if row.min() <= DISTANCE}
+    assert nearest_twins([]) == twins and (seed > 2 or len(twins) > 80)
+
+
+@pytest.mark.parametrize("noise", [0, 0.02])
+def test_a_camera_that_stands_still_takes_seconds(monkeypatch, noise):
+    hashes = np.random.default_rng(0).random((5000, 256)) < noise
+    monkeypatch.setattr(similar, "fingerprints", lambda _: hashes)
+    started = time.perf_counter()
+    assert set(similar_groups([])) == {0} and len(nearest_twins([])) == 5000
+    assert time.perf_counter() - started < 60  # comparing each with each takes minutes

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from detect.data.crops import context_box, crop_dataset
 from detect.data.dataset import DetectionDataset, Example
+from detect.data.subset import share
 from detect.errors import ConfigError, DataError
 from detect.geometry.boxes import intersection
 
@@ -95,6 +96,12 @@ def test_deterministic_in_the_seed():
     assert crop_dataset(data, seed=3).fingerprint() != crop_dataset(data, seed=4).fingerprint()
     fractional = crop_dataset(data, background_per_image=0.5).splits["train"]
     assert 0 < sum(c.label == 0 for c in fractional) < 5
+
+
+def test_a_file_name_that_is_no_text_has_crops_and_is_drawn():
+    data = dataset([example(name, [[10, 10, 30, 40]]) for name in ("half\udc80", "whole")])
+    assert [c.label for c in crop_dataset(data, background_per_image=1).splits["train"]].count(0) == 2
+    assert len(share(data.splits["train"], 0.5, seed=0)) == 1
 
 
 def test_messages():

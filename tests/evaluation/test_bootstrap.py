@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,24 @@ def test_resamples_are_the_same_again_and_draw_as_many_images():
     assert first.shape == (50, 7) and (first.sum(axis=1) == 7).all()
     np.testing.assert_array_equal(first, resamples(7, 50))
     assert resamples(0, 3).shape == (3, 0)
+    np.testing.assert_array_equal(first, np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), 50))
+
+
+def test_resamples_of_many_images_take_two_bytes_each():
+    tracemalloc.start()
+    drawn = resamples(20_000, 100)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert drawn.nbytes == 4_000_000 and peak < 5_000_000
+
+
+def test_detectors_that_are_compared_share_their_resamples(monkeypatch):
+    examples, classes, detections = without_ties(2)
+    drawn = resamples(len(examples), RESAMPLES)
+    wanted = resampled(examples, detections, classes).figures
+    monkeypatch.setattr("detect.evaluation.bootstrap.resamples", None)
+    found = resampled(examples, detections, classes, drawn=drawn).figures
+    assert all(np.array_equal(found[f][ALL], wanted[f][ALL], equal_nan=True) for f in wanted)
 
 
 def test_a_detector_does_not_differ_from_itself_and_a_better_one_does():

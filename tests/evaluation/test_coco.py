@@ -18,7 +18,7 @@ from detect.evaluation.coco import (
     ground_truth_check,
     score_files,
 )
-from detect.evaluation.coco_json import coco_results, coco_truth, file_names, results_file, truth_file
+from detect.evaluation.coco_json import coco_results, coco_truth, file_names, remarks_file, results_file, truth_file
 from detect.evaluation.matching import NOTHING
 
 HALF = Path(__file__).parent / "fixtures" / "coco_half.json"
@@ -342,6 +342,8 @@ def test_results_leave_as_xywh_with_the_ids_of_the_source(source_ids, ids):
     assert [image["id"] for image in truth["images"]] == ids
     assert {row["category_id"] for row in truth["annotations"]} == {90}
     assert [image["file_name"] for image in truth["images"]] == ["one/x.jpg", "two/y.jpg"]
+    remarks = remarks_file(dataset, "test", [])
+    assert [truth["info"], truth["licenses"]] == [remarks["info"], remarks["licenses"]] == [{}, []]
 
 
 HUGE = (2**63 - 1, 2**62, 2**63, 2**127 + 5, -(2**63) - 1)

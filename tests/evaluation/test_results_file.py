@@ -1,18 +1,23 @@
 """What another program has found, from a file of COCO's results."""
 
 import json
+import time
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from detect.data.dataset import DetectionDataset
+from detect.data.formats.coco import read_coco
 from detect.errors import DataError
 from detect.evaluation.coco_json import results_file
-from detect.evaluation.results_file import read_results
+from detect.evaluation.image_names import ImageNames
+from detect.evaluation.results_file import ResultsFile, read_results
 from detect.files import write_json
-from tests.evaluation.test_coco import random_case
+from tests.evaluation.test_coco import pycocotools_figures, random_case
 
 CLASSES = ("one", "two", "three")
 
@@ -85,6 +90,67 @@ def test_the_programs_own_file_is_read(case, tmp_path):
     write_json(path, results_file(dataset, "test", detections))
     found = read_results(path, examples, CLASSES, (1, 2, 3))
     assert sum(len(scores) for _, scores, _ in found.values()) == sum(len(s) for _, s, _ in detections.values())
+
+
+NAMED = {
+    "a float": lambda e: {"image_id": float(e.source_id)},
+    "no file name": lambda e: {"image_id": e.source_id, "file_name": None},
+    "other folders and only a fitting id": lambda e: {"image_id": e.source_id, "file_name": f"elsewhere/{e.source_id}"},
+    "an absolute path": lambda e: {"image_id": 0, "file_name": f"/{e.path.parent.name}/{e.path.name}"},
+    "a folder more": lambda e: {"image_id": 0, "file_name": f"./data/{e.path.parent.name}/{e.path.name}"},
+    "backslashes": lambda e: {"image_id": 0, "file_name": f"{e.path.parent.name}\\{e.path.name.upper()}"},
+    "letters in two parts": lambda e: {"image_id": 0, "file_name": unicodedata.normalize("NFD", e.path.name)},
+}
+
+
+@pytest.mark.parametrize("way", NAMED)
+def test_each_way_to_write_a_name(case, tmp_path, way):
+    examples, detections = case
+    named = [e.path.with_name(f"é{e.path.name}") for e in examples]
+    examples = [replace(e, path=named[k], source_id=900 - k) for k, e in enumerate(examples)]
+    rows = rows_of(examples, detections, lambda place, e: place, str)
+    rows = [row | NAMED[way](examples[row["image_id"]]) for row in rows]
+    path = written(tmp_path, rows)
+    path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    equal(read_results(path, examples, CLASSES, (1, 2, 3)), detections, examples)
+
+
+def test_a_number_is_never_the_name_of_a_class(case, tmp_path):
+    path = written(tmp_path, [GOOD | {"category_id": "3"}, GOOD | {"category": "3"}])
+    found = read_results(path, case[0], tuple("0123456789"), range(1, 11))
+    assert sorted(kind for _, _, kinds in found.values() for kind in kinds) == [3, 4]
+
+
+def test_rows_of_a_category_without_a_box_change_no_figure(tmp_path, caplog):
+    """A detector knows 80 classes, and 70 of them have a box in the split."""
+    caplog.set_level("INFO")
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((48, 64, 3), np.uint8))
+    titles = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "Cat"}]
+    box = {"image_id": 7, "area": 400, "iscrowd": 0}
+    boxes = [{"id": k, "category_id": kind, "bbox": [20 * k, 4, 20, 20]} | box for k, kind in ((1, 1), (2, 3))]
+    truth = {"images": [{"id": 7, "file_name": "1.png"}], "categories": titles, "annotations": boxes}
+    (tmp_path / "test.json").write_text(json.dumps(truth))
+    rows = [{"image_id": 7, "category_id": 2, "bbox": [20, 4, 20, 20], "score": 0.9}]
+    rows += [{"image_id": 7, "category_id": kind, "bbox": [20 * kind, 4, 20, 20], "score": 0.5} for kind in (1, 3)]
+    path = written(tmp_path, rows)
+    dataset = read_coco(tmp_path, test="test.json")
+    scores, _ = ResultsFile(path, dataset, "test").evaluate(dataset.images("test"))
+    stats = pycocotools_figures({"info": {}} | truth, rows).stats
+    assert scores.summary["AP"] == pytest.approx(stats[0], abs=1e-9) and 0 < stats[0] < 1
+    assert "1 of 3 rows are left out" in caplog.text
+    merged = read_coco(tmp_path, test="test.json", rename={"Cat": "cat"})
+    found = ResultsFile(path, merged, "test").detections
+    assert merged.classes == ("cat",) and [kinds.tolist() for _, _, kinds in found.values()] == [[1, 1]]
+    detector = dataset.with_classes(("dog", "cow", "cat", "Cat"))
+    assert detector.category_ids == (2, 4, 1, 3)
+
+
+def test_many_images_of_one_name_take_no_longer_each():
+    names = [f"{video}/{frame:06d}.jpg" for video in range(300) for frame in range(100)]
+    known, started = ImageNames((name, place) for place, name in enumerate(names)), time.perf_counter()
+    for prefix in ("", "train/"):
+        assert [known.fitting(prefix + name)[0][1] for name in names] == list(range(len(names)))
+    assert time.perf_counter() - started < 5
 
 
 def test_no_results_are_no_detections(case, tmp_path):

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from detect.data.dataset import DetectionDataset, Example
+from detect.errors import DataError
+from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.suspected_labels import Faults, image_faults, suspects
 from detect.reporting import suspects as files
-from detect.reporting.scores import keep_worst
+from detect.reporting.scores import keep_scores, keep_worst
+from tests.evaluation.test_coco import random_case
 
 CAT, DOG = 1, 2
 LEFT, RIGHT, LOW = [10.0, 5, 40, 35], [10.0, 60, 40, 90], [60.0, 30, 90, 60]
@@ -173,3 +176,14 @@ def test_an_image_of_another_size_is_compared_in_shares(tmp_path):
     second = replace(second, width=200, height=200)
     right = {e.id: found((e.boxes[0], 0.9, CAT)) for e in (first, second)}
     assert suspects(dataset(first, second), "test", right) == []
+
+
+def test_pictures_that_can_not_be_drawn_cost_no_scores(tmp_path):
+    examples, classes, detections = random_case(0)
+    evaluator = CocoEvaluator(examples, classes)
+    for name, found in detections.items():
+        evaluator.add(name, *found)
+    dataset = DetectionDataset("toy", classes, {"test": examples})
+    with pytest.raises(DataError, match="i0"):
+        keep_scores(tmp_path, "test", dataset, evaluator.result(), evaluator)
+    assert (tmp_path / "test_detections.json").exists() and (tmp_path / "test_ground_truth.json").exists()

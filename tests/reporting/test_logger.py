@@ -7,11 +7,13 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from detect.data.dataset import Example
+from detect.detector import Detector
 from detect.errors import DataError
 from detect.evaluation.coco import CocoEvaluator
 from detect.files import strict_json, write_json
@@ -288,3 +290,15 @@ def render_terminal(text):
     while lines and not lines[-1].strip():
         lines.pop()
     return [line.rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError])
+def test_a_broken_off_evaluation_gives_the_terminal_its_cursor_back(monkeypatch, error):
+    closed = []
+    monkeypatch.setattr(ProgressLine, "close", lambda _: closed.append(True))
+    detector = Detector(lambda _: (_ for _ in ()).throw(error), ("cat",), (8, 8), "x")
+    example = SimpleNamespace(id="a", path=np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr("detect.detector.CocoEvaluator", lambda *_: None)
+    with pytest.raises(error):
+        detector.evaluate([example])
+    assert closed

@@ -80,6 +80,13 @@ def test_colours_of_many_classes_differ_and_background_is_grey():
     assert color_of(0) == color_of(-1) == (150, 150, 150)
 
 
+def test_a_very_narrow_image_has_panels_of_bounded_height():
+    """A strip of 32x8000 pixels would be 120,000 pixels high."""
+    image, nothing = np.zeros((8000, 32, 3), np.uint8), np.zeros((0, 4))
+    row = pictures.side_by_side(image, (nothing, np.zeros(0, int)), (nothing, np.zeros(0), np.zeros(0, int)), NAMES)
+    assert row.shape[1] == 2 * 480 + 6 and 1440 < row.shape[0] < 1480
+
+
 def test_side_by_side_scales_boxes_with_the_image():
     image = blank(100, 200)
     truth = (np.array([[20.0, 40, 80, 160]]), np.array([1]))

@@ -94,6 +94,8 @@ def read(place: Path, form: str, backbone: Network) -> Arrays:
     told = anchor_order.told_by_checkpoint if form == "checkpoint" else anchor_order.told_by_file
     found = our_arrays(arrays, backbone.slim_scope)
     found.anchors = told(place)
+    if not found.ours and any(name.startswith("fpn/") for name in found):
+        found.settings = {"detector.neck.carry": "sum"}
     return found
 
 

@@ -46,7 +46,8 @@ class Arrays(dict[str, np.ndarray]):
 
     ours: this program wrote the file; then every array that is not in a layer of the backbone belongs to a head.
     classes: the class names of the run that the file belongs to; None if they are not known.
-    settings: the configuration of that run by dotted key; None if it is not known.
+    settings: the configuration of that run by dotted key; of other files, the keys that the format or the catalogue
+        tells. None if nothing is known.
     anchors: those of the detector in the file, if the file tells them (`detect.weights.anchor_order`).
     Raises WeightsError for a name that is no name of a variable: with control characters, or very long.
     """

@@ -110,7 +110,9 @@ class Published:
         """Arrays by our names. Raises WeightsError if the file can't be fetched or belongs to another network."""
         entry = self._choose(backbone)
         self.name = entry.name
-        return FromFile(str(obtain(entry, self.cache))).read(backbone)
+        arrays = FromFile(str(obtain(entry, self.cache))).read(backbone)
+        arrays.settings = (arrays.settings or {}) | {f"backbone.{key}": v for key, v in entry.backbone.items()}
+        return arrays
 
     def describe(self) -> str:
         return f"published weights {self.name or ', '.join(self.archives)}"

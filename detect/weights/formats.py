@@ -82,15 +82,21 @@ def locate(path: Path) -> tuple[Path, str]:
     return checkpoint.find(path), "checkpoint"
 
 
-def read(place: Path, form: str, backbone: Network) -> Arrays:
-    """Arrays by our names. place, form: the result of `locate`. Raises WeightsError."""
+def read(place: Path, form: str, backbone: Network, average: bool = False) -> Arrays:
+    """Arrays by our names. place, form: the result of `locate`. average: see `detect.weights.checkpoint.read`.
+
+    Raises WeightsError.
+    """
     from detect.weights import anchor_order, frozen_graph, keras_file, objects  # import TensorFlow
 
+    objective = form == "checkpoint" and objects.is_one(place)
+    if average and (form != "checkpoint" or objective):
+        raise WeightsError(f"init.average=true: {place} is no checkpoint by variable names; only these have averages")
     if form == "h5":
         return keras_file.read(place, backbone)
-    if form == "checkpoint" and objects.is_one(place):
+    if objective:
         return objects.read(place, backbone)
-    arrays = checkpoint.read(place) if form == "checkpoint" else frozen_graph.read(place)
+    arrays = checkpoint.read(place, average) if form == "checkpoint" else frozen_graph.read(place)
     told = anchor_order.told_by_checkpoint if form == "checkpoint" else anchor_order.told_by_file
     found = our_arrays(arrays, backbone.slim_scope)
     found.anchors = told(place)

@@ -6,6 +6,7 @@ import pytest
 
 from detect.config.compose import compose
 from detect.errors import ConfigError
+from detect.migration import experiment
 from tests import program
 from tests.cli.conftest import call
 
@@ -104,20 +105,20 @@ def test_a_file_that_is_there_stays_if_the_new_one_is_refused(tmp_path, migrate)
 
 
 def test_a_file_that_was_changed_by_hand_stays(tmp_path, migrate):
-    name = "a name of one hundred characters and more which breaks the line of the comment in two parts at the mark"
-    source = tmp_path / f"{name}.config"
+    source = tmp_path / f"{'n' * 88}.config"  # the line of the mark breaks within it
     source.write_bytes(CONFIG.read_bytes())
     for _ in range(2):  # its own file is replaced
-        migrate(f"config='{source}'", f"output={tmp_path}")
+        migrate(f"config={source}", f"output={tmp_path}")
     (file,) = (tmp_path / "experiment").iterdir()
     made = file.read_text()
+    assert experiment.BY not in made
     file.write_text(made.replace("batch_size: 4", "batch_size: 8"))
     with pytest.raises(ConfigError, match=r"was changed by hand .*; give another name="):
-        migrate(f"config='{source}'", f"output={tmp_path}")
+        migrate(f"config={source}", f"output={tmp_path}")
     assert "batch_size: 8" in file.read_text()
     older = [line for line in made.replace("batch_size: 4", "batch_size: 8").splitlines() if "# Digest" not in line]
     file.write_text("\n".join(older))  # an older version has no digest
-    migrate(f"config='{source}'", f"output={tmp_path}")
+    migrate(f"config={source}", f"output={tmp_path}")
     assert file.read_text() == made
 
 

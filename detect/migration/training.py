@@ -257,7 +257,7 @@ def _tell_drawn(records: list[Path], into: Translation) -> None:
         drawn = " and ".join(f"{share:.0%} for {split}" for split, share in shares.items())
         keys = " and ".join(f"dataset.{split}_fraction" for split in shares)
         into.differ(
-            f"the training images: {drawn} are drawn of them, as no file is for it ({keys}); the API trains all"
+            f"the training images: {drawn} are drawn from them, as no file is for it ({keys}); the API trains with all"
         )
 
 

@@ -58,6 +58,8 @@ def initialise(
     before = getattr(arrays, "classes", None)
     warn_of_other_settings(cfg, getattr(arrays, "settings", None), weights)
     log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
+    for note in getattr(arrays, "notes", ()):
+        log.info(note)
     ledger = _transfer(architecture, weights, arrays, classes)
     folder.path.mkdir(parents=True, exist_ok=True)
     ledger.save(folder.ledger)

@@ -4,9 +4,7 @@ Checkpoints of 2016 are a single file (V1) in the format of an index. `read` rea
 """
 
 import contextlib
-import functools
 import glob
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -22,8 +20,6 @@ from detect.weights.transfer import transfer
 if TYPE_CHECKING:
     import tf_keras
 
-log = logging.getLogger("detect")
-
 DATA = ".data-00000-of-00001"
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 TABLE_END = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a V1 checkpoint
@@ -36,15 +32,15 @@ AVERAGE = "/ExponentialMovingAverage"
 RANGES = re.compile(r"(^|/)\w+_quant/(.*/)?(min|max|biased|local_step)$")
 
 
-def read(path: str | Path, average: bool = False) -> dict[str, np.ndarray]:
+def read(path: str | Path, average: bool = False, notes: list[str] | None = None) -> dict[str, np.ndarray]:
     """All weights of a checkpoint by name.
 
     path: the prefix, one of its files, or a folder that holds exactly one checkpoint.
     average: takes the moving average of a weight (`NAME/ExponentialMovingAverage`) in place of NAME, where it is there.
+    notes: gets a line about averages, and one about ranges of fake quantisation, if some are left out.
 
-    `global_step`, optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...), ranges of fake quantisation and
-    averages are left out; of the last two, the log says how many. Raises WeightsError, also if no weight has an average
-    that is asked for.
+    `global_step` and optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...) are left out, too. Raises
+    WeightsError, also if an average is asked for and no weight has one.
     """
     import tensorflow as tf  # slow, and needless where a file is only looked for
 
@@ -59,21 +55,16 @@ def read(path: str | Path, average: bool = False) -> dict[str, np.ndarray]:
         averaged = {name for name in names if name + AVERAGE in held}
         if average and not averaged:
             raise WeightsError(f"init.average=true: {prefix} has no {AVERAGE[1:]} of its weights")
-        if averaged and not average:
-            _tell(f"{prefix}: {len(averaged)} averages of its weights are not used; init.average=true takes them")
-        if ranges := sum(RANGES.search(name) is not None for name in held):
-            _tell(f"{prefix}: {ranges} numbers of fake quantisation are left out (*_quant)")
+        ranges = sum(RANGES.search(name) is not None for name in held)
+        if notes is not None and averaged and not average:
+            notes.append(f"{len(averaged)} averages of weights are not used; init.average=true takes them")
+        if notes is not None and ranges:
+            notes.append(f"{ranges} numbers of fake quantisation are left out (*_quant)")
         return {name: reader.get_tensor(name + AVERAGE * (average and name in averaged)) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise WeightsError(
             f"{prefix} can't be read: it is damaged or not a checkpoint: {_first_line(error)}"
         ) from error
-
-
-@functools.cache
-def _tell(line: str) -> None:
-    """Logs a line once."""
-    log.info(line)
 
 
 def write(prefix: str | Path, values: Mapping[str, Any]) -> None:

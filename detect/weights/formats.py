@@ -89,17 +89,18 @@ def read(place: Path, form: str, backbone: Network, average: bool = False) -> Ar
     """
     from detect.weights import anchor_order, frozen_graph, keras_file, objects  # import TensorFlow
 
-    objective = form == "checkpoint" and objects.is_one(place)
-    if average and (form != "checkpoint" or objective):
+    of_objects = form == "checkpoint" and objects.is_one(place)
+    if average and (form != "checkpoint" or of_objects):
         raise WeightsError(f"init.average=true: {place} is no checkpoint by variable names; only these have averages")
     if form == "h5":
         return keras_file.read(place, backbone)
-    if objective:
+    if of_objects:
         return objects.read(place, backbone)
-    arrays = checkpoint.read(place, average) if form == "checkpoint" else frozen_graph.read(place)
+    notes: list[str] = []
+    arrays = checkpoint.read(place, average, notes) if form == "checkpoint" else frozen_graph.read(place)
     told = anchor_order.told_by_checkpoint if form == "checkpoint" else anchor_order.told_by_file
     found = our_arrays(arrays, backbone.slim_scope)
-    found.anchors = told(place)
+    found.anchors, found.notes = told(place), notes
     if not found.ours and any(name.startswith("fpn/") for name in found):
         found.settings = {"detector.neck.carry": "sum"}
     return found

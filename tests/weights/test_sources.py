@@ -2,15 +2,18 @@
 
 import hashlib
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from omegaconf import OmegaConf
 
 from detect.errors import WeightsError
 from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
-from detect.training.initial_weights import warn_of_other_settings
+from detect.runs.folder import RunFolder
+from detect.training.initial_weights import initialise, warn_of_other_settings
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile, NoWeights, Published
 
@@ -192,7 +195,6 @@ def test_a_faster_rcnn_of_the_api(tmp_path):
 
 
 def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
-    from detect.runs.folder import RunFolder
     from detect.training import build
     from detect.weights.transfer import transfer
 
@@ -207,7 +209,6 @@ def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
 
 
 def test_settings_that_change_the_meaning_of_loaded_weights_are_named(small_run, caplog):
-    from detect.runs.folder import RunFolder
     from detect.training import build
 
     cfg = RunFolder(small_run[0]).saved_config()
@@ -269,3 +270,28 @@ def test_parts_that_change_no_shape_are_compared(caplog, part):
     ((key, _),) = values.items()
     warn_of_other_settings(cfg, {f"detector.{name}.{key}": "another"}, FromFile("x", scope="detector"))
     assert [f"detector.{name}.{key}=another" in message for message in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize(("average", "value"), [(False, 1.0), (True, 2.0)])
+def test_a_stage_starts_from_averages_or_tells_them(tmp_path, caplog, average, value):
+    kernel = np.ones((1, 1, 3, 2), np.float32)
+    names = {
+        "MobilenetV1/Conv2d_0/weights": kernel,
+        "MobilenetV1/Conv2d_0/weights/ExponentialMovingAverage": 2 * kernel,
+    }
+    checkpoint.write(tmp_path / "x", names)
+    image = tf_keras.Input((4, 4, 3))
+    model = tf_keras.Model(image, tf_keras.layers.Conv2D(2, 1, use_bias=False, name="Conv2d_0")(image))
+    network = SimpleNamespace(model=model, detects=False, backbone_layers={"Conv2d_0"})
+    cfg = OmegaConf.create({"backbone": {"_target_": "detect.modeling.backbones.mobilenet_v1.MobileNetV1"}})
+    with caplog.at_level("INFO", "detect"):
+        source = FromFile(str(tmp_path / "x"), average=average)
+        assert initialise(network, source, cfg, RunFolder(tmp_path / "run").stage("classify"))
+    assert [a.max() for a in model.get_weights()] == [value]
+    assert any("1 averages of weights are not used" in line for line in caplog.messages) is not average
+
+
+def test_only_checkpoints_by_names_have_averages(tmp_path):
+    tf.train.Checkpoint(part=tf.Variable(1.0, name="conv1/kernel")).write(str(tmp_path / "x"))
+    with pytest.raises(WeightsError, match=r"init\.average=true: .*x is no checkpoint by variable names"):
+        FromFile(str(tmp_path / "x"), average=True).read(MobileNetV1())

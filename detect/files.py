@@ -4,6 +4,7 @@ import contextlib
 import csv
 import fcntl
 import functools
+import hashlib
 import itertools
 import json
 import logging
@@ -20,6 +21,7 @@ from detect.errors import ConfigError, DataError, printable
 log = logging.getLogger("detect")
 MOST_VALUES = 100_000
 """The most values that the aliases of a YAML file may add to it."""
+DIGEST = "# Digest of what follows, which tells changes by hand: "
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -156,10 +158,30 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def experiment_text(head: Iterable[str], body: str) -> str:
+    """An experiment that a command makes: comment lines, a digest of the body, and the body."""
+    lines = ["# @package _global_", *(f"# {printable(line)}".rstrip() for line in head), DIGEST + _digest(body)]
+    return "\n".join([*lines, body])
+
+
 def refuse_written_by_hand(path: Path, mark: str) -> None:
-    """Raises ConfigError if a file is there that a command did not make. mark: what its files have near their start."""
-    if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")[:500]:
+    """Raises ConfigError if an experiment is there that a command did not make, or that was changed afterwards.
+
+    mark: what the comment of its files has near its start. Files of older versions have no digest, and count as theirs.
+    """
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if mark not in " ".join(text[:4000].replace("\n#", " ").split()):
         raise ConfigError(f"{path} is there already, and was not made {mark}; give another name= or output=")
+    _, told, rest = text.partition(f"\n{DIGEST}")
+    digest, _, body = rest.partition("\n")
+    if told and digest.strip() != _digest(body):
+        raise ConfigError(f"{path} was changed by hand since it was made {mark}; give another name= or output=")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def write_json(path: Path, data: object, indent: int | None = 2) -> None:

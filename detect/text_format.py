@@ -16,7 +16,7 @@ _TOKEN = re.compile(
     | (?P<word>[^\s,;{}<>\[\]:"'\#]+)""",
     re.VERBOSE,
 )
-_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _CLOSING = {"{": "}", "<": ">"}
 SEPARATORS = (",", ";")
@@ -105,10 +105,13 @@ class _Parser:
         if kind == "text":
             parts = []
             while token[0] == "text":
-                parts.append(_unquoted(token[1]))
+                parts.append(token[1])
                 token = self.take()
             self.waiting.append(token)
-            return Quoted(b"".join(parts).decode("utf-8", "replace"))
+            try:
+                return Quoted(_text(b"".join(map(_unquoted, parts))))
+            except ValueError:
+                raise self.error(at, f"the escapes in the text of {name[:80]} are no UTF-8") from None
         if kind == "word":
             return content
         raise self.error(line, f"{name[:80]} has no value")
@@ -127,9 +130,16 @@ class _Parser:
 
 def _unquoted(text: str) -> bytes:
     def meaning(match: re.Match[bytes]) -> bytes:
-        octal, hexadecimal, letter = match.groups()
+        octal, hexadecimal, short, long, letter = match.groups()
         if letter is not None:
             return _LETTERS.get(letter, letter)
+        if character := short or long:
+            return chr(int(character, 16)).encode("utf-8", "surrogatepass")
         return bytes([(int(octal, 8) if octal else int(hexadecimal, 16)) & 255])
 
     return _ESCAPE.sub(meaning, text[1:-1].encode("utf-8", "surrogatepass"))
+
+
+def _text(content: bytes) -> str:
+    """The text of bytes in UTF-8, in which two surrogates make a character. Raises ValueError for other bytes."""
+    return content.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16")

@@ -173,7 +173,7 @@ def read_catalogue(folder: Path, _: Path) -> object:
         if not entry.address.startswith("file:"):
             entry = replace(entry, address="file:///nowhere/net.tgz", sha256=entry.sha256 or "0")
         place = obtain(entry, cache, progress=lambda *_: None)
-        assert place.resolve().parent == (cache / "weights").resolve(), place
+        assert place.resolve().is_relative_to((cache / "weights").resolve()), place
         return place
     finally:
         shutil.rmtree(cache, ignore_errors=True)

@@ -73,6 +73,28 @@ def test_text_that_is_refused(text, message):
     assert message in str(error.value)
 
 
+ESCAPED = [r"\u00e9", r"\U0001F600", r"\303\251", r"\xe5\xb0\x8f", r"a\\u0041", r"\u0041\u5c0f\t", r"\101\x42"]
+BROKEN = [r"\377", r"\xe9", r"\ud83d", r"\ude00\ud83d", r"\U00110000"]
+
+
+@pytest.mark.parametrize("text", ESCAPED)
+def test_escapes_mean_what_they_mean_to_protobuf(text):
+    theirs = text_format.Parse(f"string_value: '{text}'", struct_pb2.Value()).string_value
+    assert tree(f"a: '{text}'") == [("a", theirs)]
+
+
+def test_two_surrogates_are_one_character():
+    assert tree(r"a: '\ud83d\ude00'") == [("a", "\U0001f600")]  # as in protobuf for C++; that for Python refuses them
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_escapes_that_are_no_text_are_refused(text):
+    with pytest.raises(text_format.ParseError):
+        text_format.Parse(f"string_value: '{text}'", struct_pb2.Value())
+    with pytest.raises(DataError, match="x:2: the escapes in the text of name are no UTF-8"):
+        parse(f"\nname: '{text}'", "x")
+
+
 leaves = st.one_of(st.text(max_size=8), st.booleans(), st.floats(allow_nan=False, allow_infinity=False, width=32))
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3), max_leaves=8)
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from detect import files
+from detect.config import grammar
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
 from detect.data.statistics import Coverage, coverage, in_frame
 from detect.errors import printable
-from detect.files import refuse_written_by_hand, write_text
 from detect.geometry.boxes import area
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
@@ -106,13 +107,13 @@ def experiment_text(head: Sequence[str], choices: Mapping[str, str], values: Map
     defaults = [*({f"override /{group}": option} for group, option in choices.items()), "_self_"]
     body = yaml.safe_dump({"defaults": defaults}, sort_keys=False)
     body += yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=116)
-    return "\n".join(["# @package _global_", *(f"# {printable(line)}".rstrip() for line in head), body])
+    return files.experiment_text(head, body)
 
 
 def place(folder: Path, name: str) -> Path:
-    """The file of an experiment. Raises ConfigError if one is there that a user has written."""
-    path = folder / "experiment" / f"{name}.yaml"
-    refuse_written_by_hand(path, BY)
+    """The file of an experiment. Raises ConfigError if one is there that a user has written or changed."""
+    path = folder / "experiment" / f"{grammar.demand_text('name', name)}.yaml"
+    files.refuse_written_by_hand(path, BY)
     return path
 
 
@@ -120,5 +121,5 @@ def write_experiment(folder: Path, name: str, text: str) -> Path:
     """Writes `FOLDER/experiment/NAME.yaml`; with `--config-dir FOLDER` it is `experiment=NAME`."""
     path = place(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    files.write_text(path, text)
     return path

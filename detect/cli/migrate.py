@@ -1,12 +1,14 @@
 """Translates a pipeline.config of the TF Object Detection API into an experiment: `detect migrate pipeline.config`."""
 
 import logging
+import shlex
 import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detect.cli.main import verb
+from detect.config import grammar
 from detect.config.check import CONFIG_DIR
 from detect.config.compose import compose
 from detect.errors import ConfigError, printable
@@ -32,11 +34,11 @@ def main(cfg: "DictConfig") -> Path:
     found.put("name", name)
     if (CONFIG_DIR / "experiment" / f"{name}.yaml").is_file():
         raise ConfigError(f"name={name}: an experiment of this program has this name; give another one")
-    command = f"detect train --config-dir {folder} experiment={name}"
+    words = ["detect", "train", "--config-dir", str(folder), f"experiment={name}"]
     file = folder / "experiment" / f"{name}.yaml"
     refuse_unwritable(file.parent, "output")
     refuse_written_by_hand(file, experiment.BY)
-    text = experiment.text(source, command, found)
+    text = experiment.text(source, shlex.join(words), found)
     with tempfile.TemporaryDirectory() as trial:
         (Path(trial) / "experiment").mkdir()
         write_text(Path(trial) / "experiment" / f"{name}.yaml", text)
@@ -50,20 +52,20 @@ def main(cfg: "DictConfig") -> Path:
         for part in textwrap.wrap(line, 79, subsequent_indent="  "):
             log.info("%s", printable(part))
     log.info("wrote %s; train it with", file)
-    log.info("  %s", command + "".join(f" {key}={value}" for key, value in needed(found.values).items()))
+    log.info("  %s", shlex.join([*words, *(f"{key}={value}" for key, value in needed(found.values).items())]))
     return file
 
 
-def place(output: str, name: str | None, source: Path) -> tuple[Path, str]:
-    """The folder for --config-dir, and the name of the experiment. Raises ConfigError for another kind of file."""
+def place(output: str, name: object, source: Path) -> tuple[Path, str]:
+    """The folder for --config-dir, and the name of the experiment. Raises ConfigError for others."""
     folder = expanded(output)
     if folder.suffix in (".yaml", ".yml"):
         if folder.suffix == ".yml" or folder.parent.name != "experiment" or name is not None:
             raise ConfigError(f"output={output}: legal are a folder, and a file DIR/experiment/NAME.yaml without name=")
-        return folder.parent.parent, folder.stem
+        return folder.parent.parent, grammar.demand_text("output", folder.stem)
     if folder.is_file():
         raise ConfigError(f"output={output}: it is a file; legal are a folder, and a file DIR/experiment/NAME.yaml")
-    return folder, experiment.name_of(source) if name is None else str(name)
+    return folder, experiment.name_of(source) if name is None else grammar.demand_text("name", name)
 
 
 def needed(values: dict[str, Any]) -> dict[str, str]:

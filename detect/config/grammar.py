@@ -22,6 +22,24 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
+def is_text(value: object) -> bool:
+    """Whether `key=value` gives the key this very text, and no number, true, null, list, sweep or error."""
+    try:
+        (read,) = parse([f"key={value}"])
+    except ConfigError:
+        return False
+    return isinstance(value, str) and read.value() == value
+
+
+def demand_text(key: str, value: object) -> str:
+    """A value that `is_text`. Raises ConfigError for another one."""
+    if not is_text(value):
+        raise ConfigError(
+            f"{key}={value}: a number, true, null or a list is no name; legal is text, such as my_{value}"
+        )
+    return str(value)
+
+
 def parse(lines: Iterable[str]) -> list[Override]:
     """The overrides that the lines hold. Raises ConfigError for a line that is not an override."""
     parser = OverridesParser.create()

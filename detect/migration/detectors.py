@@ -41,16 +41,25 @@ def resizer(message: Message, into: Translation) -> None:
         into.values["detector"] |= {"size": size, "resize": "zoo"}
         return
     low, high = given.whole("min_dimension", 600), given.whole("max_dimension", 1024)
-    given.ignore("pad_to_max_dimension")
+    square = given.flag("pad_to_max_dimension", False)
+    if square and low != high and into.choices["detector"] == "ssd":  # whose anchors are shares of the frame
+        raise given.missing(
+            "pad_to_max_dimension", f"an SSD whose images are padded from {low}x{high} to {high}x{high} px"
+        )
     if any(padding := given.numbers("per_channel_pad_value")):
         into.differ(f"the border of a padded image: 0; the API's {', '.join(f'{value:g}' for value in padding)}")
     into.values["detector"] |= {"size": [low, high], "resize": "keep_aspect"}
+    shape = f"is {high}x{high} px" if square else "has the shape of the image"
     into.differ(
-        f"the frame: {low}x{high} px for every image, which is scaled into it and padded; the API's frame has the "
-        f"shape of the image (shorter side {low}, longer at most {high} px); for upright images give "
+        f"the frame: {low}x{high} px for every image, which is scaled into it and padded; the API's frame {shape} "
+        f"(shorter side of an image {low}, longer at most {high} px); for upright images give "
         f"detector.size=[{high},{low}]"
         if low != high
         else f"the frame: {low}x{high} px for every image, which is scaled into it and padded"
+    )
+    into.differ(
+        "the scaling of images: bilinear between the centres of pixels, and a mean of areas where an image shrinks to "
+        "half or less; the API's is bilinear between corners, and takes no mean"
     )
 
 
@@ -303,7 +312,7 @@ def _second_stage(message: Message, into: Translation) -> dict[str, Any]:
     hyper = given.message("fc_hyperparams")
     hyper.word("op", "FC")
     hyper.word("activation", "RELU")
-    initializer(hyper, "the predictors of the second stage", into)
+    initializer(hyper, "the predictors of the second stage", into, fixed=True)
     crop, pool = message.whole("initial_crop_size", 14), message.whole("maxpool_kernel_size", 1)
     if message.whole("maxpool_stride", pool) != pool:
         raise message.missing("maxpool_stride", "a pooling of crops whose stride is not its kernel")

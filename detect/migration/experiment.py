@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from detect.errors import printable
+from detect.config import grammar
+from detect.files import experiment_text
 from detect.migration.translation import Translation
 
 WIDTH = 118
@@ -16,9 +17,13 @@ BY = "by detect migrate"
 
 
 def name_of(file: Path) -> str:
-    """The name of an experiment: that of the file, or of its folder if the file is called pipeline.config."""
+    """The name of an experiment: that of the file, or of its folder if the file is called pipeline.config.
+
+    `migrated_` stands before a name such as 300 or true, which would be no text in `experiment=300`.
+    """
     stem = file.stem if file.stem != "pipeline" else file.resolve().parent.name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-") or "migrated"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-") or "migrated"
+    return name if grammar.is_text(name) else f"migrated_{name}"
 
 
 def notes(found: Translation) -> list[str]:
@@ -39,7 +44,7 @@ def text(source: Path, command: str, found: Translation) -> str:
     defaults: Sequence[Any] = [*({f"override /{group}": option} for group, option in order), "_self_"]
     body = yaml.safe_dump({"defaults": list(defaults)}, sort_keys=False)
     body += yaml.safe_dump(_plain(found.values), sort_keys=False, default_flow_style=None, width=WIDTH)
-    return "\n".join(["# @package _global_", *(f"# {printable(line)}".rstrip() for line in comments), body])
+    return experiment_text(comments, body)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

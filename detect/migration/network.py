@@ -167,10 +167,9 @@ def predictor(ssd: Message, into: Translation) -> float:
 
 def _own(message: Message, hyper: Message, norm: Message | None, separable: bool) -> dict[str, Any]:
     """The values of a predictor that each map has for itself."""
-    kernel, depth = message.whole("kernel_size", 1), message.whole("max_depth", 0)
-    if message.whole("num_layers_before_predictor", 0) and depth:
+    kernel, depth = message.whole("kernel_size", 1), max(message.whole(name, 0) for name in ("max_depth", "min_depth"))
+    if message.whole("num_layers_before_predictor", 0) and depth > 0:
         raise message.missing("num_layers_before_predictor", "layers before a predictor that is not shared")
-    message.ignore("min_depth")
     if not separable:
         hyper.word("activation", "RELU")
         if norm is not None:
@@ -191,9 +190,12 @@ def _shared(message: Message, hyper: Message, norm: Message | None, separable: b
     if norm is not None and not norm.flag("scale", False):
         raise norm.missing("scale", "a shared predictor without gamma in batch norm")
     activation(hyper, {"RELU_6": "relu6"}, "shared predictor")
+    layers, depth = message.whole("num_layers_before_predictor", 0), message.whole("depth", 0)
+    if layers > 0 and depth < 1:
+        raise message.error("depth", f"expected a whole number from 1 for the {layers} layers before the predictor")
     return {
-        "convolutions": message.whole("num_layers_before_predictor", 0),
-        "channels": message.whole("depth", 0),
+        "convolutions": layers,
+        "channels": depth if depth > 0 else None,
         "kernel": message.whole("kernel_size", 3),
         "separable": separable,
         "one_tower": message.flag("share_prediction_tower", False),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from detect.data.assemble import Selection
 from detect.data.folder import split_of
 from detect.migration.message import Message
 from detect.migration.translation import Translation
@@ -152,6 +153,9 @@ def _exponential(given: Message, values: dict[str, Any], into: Translation) -> N
         first = given.number("burnin_learning_rate", 0.0) or values["rate"]
         _warmup(given.whole("burnin_steps", 0), first, values, into)
         into.differ("the burn-in: the rate rises in a line; the API's stays at burnin_learning_rate")
+        into.differ(
+            "the decay of the rate: counted from the first step; newer releases count from the end of the burn-in"
+        )
     given.ignore("burnin_learning_rate")
     if given.number("min_learning_rate", 0.0):
         into.differ("the learning rate has no lower limit (min_learning_rate)")
@@ -228,7 +232,7 @@ def weights(train: Message, into: Translation) -> None:
     if kind not in ("classification", "detection", "full", "fine_tune"):
         raise train.missing("fine_tune_checkpoint_type", f"weights of the type {kind}")
     scope = "backbone" if kind == "classification" else "detector"
-    if PLACEHOLDER in path:
+    if _names_none(path):
         into.choices["init"] = "none"
         into.differ(
             f"init: random weights, as fine_tune_checkpoint is a placeholder; give init=FILE init.scope={scope}"
@@ -240,11 +244,28 @@ def weights(train: Message, into: Translation) -> None:
         into.differ("the heads: they start from the checkpoint, too; the API's type 'detection' leaves them random")
 
 
+def _names_none(path: str) -> bool:
+    """Whether a path is a placeholder. In a YAML file of Hydra, `${...}` would be replaced, and ??? means no value."""
+    return PLACEHOLDER in path or "${" in path or path == "???"
+
+
+def _tell_drawn(records: list[Path], into: Translation) -> None:
+    """Tells that images leave the training for splits that no file is for."""
+    splits = {split_of(file) or "train" for file in records}
+    if "train" in splits and "val" not in splits:
+        shares = {"val": Selection.val_fraction} | ({} if "test" in splits else {"test": Selection.test_fraction})
+        drawn = " and ".join(f"{share:.0%} for {split}" for split, share in shares.items())
+        keys = " and ".join(f"dataset.{split}_fraction" for split in shares)
+        into.differ(
+            f"the training images: {drawn} are drawn from them, as no file is for it ({keys}); the API trains with all"
+        )
+
+
 def data(pipeline: Message, into: Translation) -> None:
     """Sets the data set: the folder that holds the TFRecord files and the label map."""
     train = [pipeline.message("train_input_reader"), *pipeline.messages("train_input_config")]
     evaluation = pipeline.messages("eval_input_reader") + pipeline.messages("eval_input_config")
-    paths = []
+    paths, records = [], []
     for role, reader in [*zip(itertools.repeat("train"), train), *zip(itertools.repeat("eval"), evaluation)]:
         if not reader.given:
             continue
@@ -256,12 +277,14 @@ def data(pipeline: Message, into: Translation) -> None:
         reader.ignore("read_block_length", "prefetch_size", "num_parallel_map_calls", "drop_remainder", "mask_type")
         reader.ignore("max_number_of_boxes", "use_display_name", "include_source_id", "num_keypoints", "input_type")
         files = reader.message("tf_record_input_reader").texts("input_path")
+        records += files
         paths += [*files, *filter(None, [reader.text("label_map_path")])]
-        for file in [file for file in files if PLACEHOLDER not in file]:
+        for file in [file for file in files if not _names_none(file)]:
             if (split_of(Path(file)) in ("val", "test")) != (role == "eval"):
                 into.differ(f"{file}: its name does not tell that it is for {role}, and it decides; rename the file")
     into.choices["dataset"] = "tfrecord"
-    if not paths or any(PLACEHOLDER in path for path in paths):
+    _tell_drawn([Path(file) for file in records if not _names_none(file)], into)
+    if not paths or any(map(_names_none, paths)):
         into.values["dataset"] = {"root": "???"}
         into.differ(
             "dataset.root: the file names no folder; give dataset.root=FOLDER with TFRecord files and label map"

@@ -36,8 +36,11 @@ class Translation:
             self.differs.append(sentence)
 
 
-def initializer(hyperparams: Message, what: str, into: Translation) -> float | None:
-    """The standard deviation of a truncated normal initialiser; None for another one, which is told."""
+def initializer(hyperparams: Message, what: str, into: Translation, fixed: bool = False) -> float | None:
+    """The standard deviation of a truncated normal initialiser; None for another one, which is told.
+
+    fixed: this program has one initialiser for the part. Every other one is told.
+    """
     found = hyperparams.message("initializer").one(
         (
             "truncated_normal_initializer",
@@ -51,9 +54,9 @@ def initializer(hyperparams: Message, what: str, into: Translation) -> float | N
     kind, message = found
     stddev = message.number("stddev", 1.0)
     message.ignore("mean", "factor", "uniform", "mode")
-    if kind == "truncated_normal_initializer":
+    if kind == "truncated_normal_initializer" and not fixed:
         return stddev
-    if kind == "random_normal_initializer":
+    if kind == "random_normal_initializer" and not fixed:
         into.differ(f"initial values of {what}: a truncated normal of stddev {stddev:g}, not a normal one")
         return stddev
     into.differ(f"initial values of {what}: those of this program, not {kind}")

@@ -26,6 +26,7 @@ BACKBONE_MEANING = ("backbone.*",)
 DETECTOR_MEANING = (
     *("detector.anchors.*", "detector.resize", "detector.neck.*", "detector.*box_coder.*", "detector.roi.*"),
     *("detector.classification_loss._target_", "detector.classification_loss.background"),
+    *("detector.rpn_head.activation", "detector.head.centerness"),
 )
 """Globs of the keys that give weights of the backbone, and of the heads, their meaning."""
 
@@ -57,6 +58,8 @@ def initialise(
     before = getattr(arrays, "classes", None)
     warn_of_other_settings(cfg, getattr(arrays, "settings", None), weights)
     log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
+    for note in getattr(arrays, "notes", ()):
+        log.info(note)
     ledger = _transfer(architecture, weights, arrays, classes)
     folder.path.mkdir(parents=True, exist_ok=True)
     ledger.save(folder.ledger)
@@ -98,9 +101,10 @@ def _transfer(
 
 
 def warn_of_other_settings(cfg: DictConfig, told: Mapping[str, object] | None, weights: WeightSource) -> None:
-    """Logs a warning for each key that changes the meaning of loaded weights, and has another value in their run.
+    """Logs a warning for each key that changes the meaning of loaded weights, and had another value in their training.
 
-    told: the configuration of that run by dotted key. Such keys change no shape, so that all weights load.
+    told: what is known of the configuration of that training, by dotted key. Most such keys change no shape, so that
+    all weights load.
     """
     if told is None:
         return
@@ -109,7 +113,7 @@ def warn_of_other_settings(cfg: DictConfig, told: Mapping[str, object] | None, w
         means = key != "backbone.dropout" and any(fnmatchcase(key, glob) for glob in globs)
         if means and told.get(key, value) != value:
             log.warning(
-                "%s: its run has %s=%s, and this one has %s: the weights load, but were trained for the other value",
+                "%s: its network has %s=%s, and this one has %s: the weights were trained for the other value",
                 weights.describe(), key, told[key], value,
             )  # fmt: skip
 

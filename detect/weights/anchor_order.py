@@ -4,7 +4,7 @@ Weights do not tell them: heads load by name and shape in any order of a cell's 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ MOST = 1 << 22  # numbers of a constant that is read
 MOST_BYTES = 4 << 20  # of all nodes that are parsed
 META_GRAPH, NODE, NAME = 2, 1, 1  # fields of MetaGraphDef, GraphDef, NodeDef
 
+Generator = Callable[[Sequence[tuple[int, int]], tuple[int, int]], np.ndarray]
 Told = list[list[tuple[float, float]]] | np.ndarray
 """(scale, ratio) of each anchor of a cell, for each map; or all anchors, as STORED."""
 
@@ -83,19 +84,21 @@ def _told(file: Path, path: Sequence[int]) -> Told | None:
 
 
 def complaint(
-    generator: object, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int], told: Told | None, source: str
+    generator: Generator, map_shapes: Sequence[tuple[int, int]], size: tuple[int, int], told: Told | None, source: str
 ) -> str | None:
     """A warning if a detector has other anchors than its heads in the file; None if they agree, or if none are told.
 
     generator, map_shapes, size: the detector's generator of anchors, (rows, columns) of its maps, and (height, width)
-    of its frame. source: of the weights, for the message.
+    of its frame. A layout tells the anchors of SSDAnchors alone. source: of the weights, for the message.
     """
-    if told is None or not isinstance(generator, SSDAnchors):
+    if told is None or not (isinstance(generator, SSDAnchors) or isinstance(told, np.ndarray)):
         return None
     theirs = _boxes(told, map_shapes, size)
     if _same(generator(map_shapes, size), theirs):
         return None
     start = f"{source}: its heads were trained for other anchors than detector.anchors: they load, but detect nonsense"
+    if not isinstance(generator, SSDAnchors):
+        return start
     other = generator.in_the_other_order()
     if _same(other(map_shapes, size), theirs):
         return f"{start}. Set detector.anchors.interpolated={other.interpolated}"

@@ -6,6 +6,7 @@ import glob
 import gzip
 import lzma
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -26,7 +27,8 @@ OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.o
 def unpack(archive: Path, start: str, folder: Path) -> Path:
     """Extracts the files of a tar archive whose names start with `start` into `folder`: all of them or none.
 
-    start: `model.ckpt`, or a name with folders, `ema/model`. Both match at any depth of the archive.
+    start: `model.ckpt`, or a name with folders, `ema/model`. Both match at any depth of the archive. No letter, digit
+        or _ may follow: `ckpt-1` is not the start of `ckpt-10.index`.
 
     The folder gets its name when all of its files are on the disk. What a killed process has left is removed. One
     process unpacks at a time, and others wait for it.
@@ -57,7 +59,7 @@ def _unpack(archive: Path, start: str, folder: Path) -> None:
                 if _is_wanted(member.name, start):
                     _extract(tar, member, archive, new)
         if not any(new.iterdir()):
-            raise WeightsError(f"{archive} holds no file that starts with {start}")
+            raise WeightsError(f"{archive} holds no file that starts with {start}; no letter, digit or _ may follow")
         os.replace(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -72,9 +74,9 @@ def _locked(archive: Path) -> Iterator[None]:
 
 
 def _is_wanted(name: str, start: str) -> bool:
-    """Whether the last parts of a name start with `start`: `a/b/model.ckpt.index` with `model.ckpt` or `b/model`."""
+    """Whether the last parts of a name start with `start`: `a/b/net.ckpt.index` with `net.ckpt` or `b/net`."""
     parts, depth = PurePosixPath(name).parts, start.count("/") + 1
-    return "/".join(parts[-depth:]).startswith(start)
+    return re.match(rf"{re.escape(start)}(?!\w)", "/".join(parts[-depth:])) is not None
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folder: Path) -> None:

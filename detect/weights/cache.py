@@ -1,6 +1,7 @@
 """Downloads files from a public address into a cache. A broken download is resumed, and every file is verified."""
 
 import contextlib
+import hashlib
 import http.client
 import logging
 import os
@@ -27,8 +28,9 @@ def fetch(
     """The path of the file of `address` in the cache. Fetches it (http, https, ftp, file) if it is missing or wrong.
 
     address: its last part is the name of the file.
-    sha256: hash of the file, in hexadecimal. None: the hash of the first file that is fetched is written beside it
-        (`NAME.sha256`), with a warning, and later files must have it.
+    sha256: hash of the file, in hexadecimal. None: the file is in a folder of its address, as only this tells it from
+        another file of its name. The hash of the first file that is fetched is written beside it (`NAME.sha256`), with
+        a warning, and later files must have it.
     timeout: the download fails after so many seconds without data. The bytes that arrived stay in `NAME.part`, and the
         next call continues from there.
     progress: called with the bytes so far and the total (0: unknown); None shows a line on the console.
@@ -36,6 +38,8 @@ def fetch(
     Raises WeightsError, which says what to do, if the file can't be fetched or has another hash.
     """
     folder = cache_folder(cache)
+    if sha256 is None:
+        folder /= hashlib.sha256(address.encode()).hexdigest()[:8]
     target = folder / plain_name(address.rstrip("/").rsplit("/", 1)[-1], f"the end of the address {address}")
     pin = target.with_name(f"{target.name}.sha256")
     try:

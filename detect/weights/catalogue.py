@@ -1,5 +1,6 @@
 """The catalogue of published archives: the fields of an entry, and where its weights come from."""
 
+import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -36,7 +37,8 @@ class Entry:
     name: it becomes part of a folder's name.
     address, sha256: of the tar archive. sha256=None: the hash of the first archive that is fetched is kept, and later
         archives must have it; this needs an address by https, or a file.
-    file: start of the names of the wanted files in the archive, with their folders.
+    file: start of the names of the wanted files in the archive, with their folders. The name ends there, or goes on
+        with a sign such as . or -
     size: of the archive in bytes. licence: of the weights. None, or no such key, where no source states them.
     """
 
@@ -87,5 +89,5 @@ def obtain(entry: Entry, cache: str | Path | None = None, progress: Callable[[in
             "Legal are https, and any address with its sha256"
         )
     archive = fetch(entry.address, entry.sha256, cache_folder(cache) / "weights", progress=progress)
-    sha256 = entry.sha256 or sha256_of(archive)
-    return unpack(archive, entry.file, archive.parent / f"{name}-{sha256[:8]}")
+    wanted = f"{entry.sha256 or sha256_of(archive)} {entry.file}"
+    return unpack(archive, entry.file, archive.parent / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}")

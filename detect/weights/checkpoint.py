@@ -27,15 +27,20 @@ TABLE_END = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and
 NOT_WEIGHTS = re.compile(
     r"(^|/)(global_step|beta[12]_power|ExponentialMovingAverage|Momentum|RMSProp(_\d)?|Adam(_\d)?|Adagrad|Ftrl(_\d)?)$"
 )
+AVERAGE = "/ExponentialMovingAverage"
+# What quantisation-aware training of TF 1 adds: `Conv2d_0/act_quant/min`, `.../min/biased`, `.../min/local_step`.
+RANGES = re.compile(r"(^|/)\w+_quant/(.*/)?(min|max|biased|local_step)$")
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read(path: str | Path, average: bool = False, notes: list[str] | None = None) -> dict[str, np.ndarray]:
     """All weights of a checkpoint by name.
 
     path: the prefix, one of its files, or a folder that holds exactly one checkpoint.
+    average: takes the moving average of a weight (`NAME/ExponentialMovingAverage`) in place of NAME, where it is there.
+    notes: gets a line about averages, and one about ranges of fake quantisation, if some are left out.
 
-    `global_step`, optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...) and moving averages
-    (`.../ExponentialMovingAverage`) are left out. Raises WeightsError.
+    `global_step` and optimizer slots (`.../Momentum`, `.../RMSProp`, `.../Adam`, ...) are left out, too. Raises
+    WeightsError, also if an average is asked for and no weight has one.
     """
     import tensorflow as tf  # slow, and needless where a file is only looked for
 
@@ -45,8 +50,17 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     table.check(prefix)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        names = sorted(reader.get_variable_to_shape_map())
-        return {name: reader.get_tensor(name) for name in names if not NOT_WEIGHTS.search(name)}
+        held = sorted(reader.get_variable_to_shape_map())
+        names = [name for name in held if not NOT_WEIGHTS.search(name) and not RANGES.search(name)]
+        averaged = {name for name in names if name + AVERAGE in held}
+        if average and not averaged:
+            raise WeightsError(f"init.average=true: {prefix} has no {AVERAGE[1:]} of its weights")
+        ranges = sum(RANGES.search(name) is not None for name in held)
+        if notes is not None and averaged and not average:
+            notes.append(f"{len(averaged)} averages of weights are not used; init.average=true takes them")
+        if notes is not None and ranges:
+            notes.append(f"{ranges} numbers of fake quantisation are left out (*_quant)")
+        return {name: reader.get_tensor(name + AVERAGE * (average and name in averaged)) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise WeightsError(
             f"{prefix} can't be read: it is damaged or not a checkpoint: {_first_line(error)}"

@@ -82,18 +82,27 @@ def locate(path: Path) -> tuple[Path, str]:
     return checkpoint.find(path), "checkpoint"
 
 
-def read(place: Path, form: str, backbone: Network) -> Arrays:
-    """Arrays by our names. place, form: the result of `locate`. Raises WeightsError."""
+def read(place: Path, form: str, backbone: Network, average: bool = False) -> Arrays:
+    """Arrays by our names. place, form: the result of `locate`. average: see `detect.weights.checkpoint.read`.
+
+    Raises WeightsError.
+    """
     from detect.weights import anchor_order, frozen_graph, keras_file, objects  # import TensorFlow
 
+    of_objects = form == "checkpoint" and objects.is_one(place)
+    if average and (form != "checkpoint" or of_objects):
+        raise WeightsError(f"init.average=true: {place} is no checkpoint by variable names; only these have averages")
     if form == "h5":
         return keras_file.read(place, backbone)
-    if form == "checkpoint" and objects.is_one(place):
+    if of_objects:
         return objects.read(place, backbone)
-    arrays = checkpoint.read(place) if form == "checkpoint" else frozen_graph.read(place)
+    notes: list[str] = []
+    arrays = checkpoint.read(place, average, notes) if form == "checkpoint" else frozen_graph.read(place)
     told = anchor_order.told_by_checkpoint if form == "checkpoint" else anchor_order.told_by_file
     found = our_arrays(arrays, backbone.slim_scope)
-    found.anchors = told(place)
+    found.anchors, found.notes = told(place), notes
+    if not found.ours and any(name.startswith("fpn/") for name in found):
+        found.settings = {"detector.neck.carry": "sum"}
     return found
 
 

@@ -64,7 +64,12 @@ def _arrays(file: Path, name: str, h5: h5py.File) -> dict[tuple[str, str], h5py.
             if numbered
             else f"{name} is an HDF5 file without layer_names, so not from Keras: it has {held}"
         )
-    datasets = dict(_datasets(group, name))
+    datasets: dict[tuple[str, str], h5py.Dataset] = {}
+    for key, data in _datasets(group, name):
+        if key in datasets:
+            both = f"{datasets[key].name} and {data.name}"
+            raise WeightsError(f"{name} has two arrays for the variable {printable('/'.join(key))}: {printable(both)}")
+        datasets[key] = data
     claims.numbers(name, (data.shape for data in datasets.values()), file.stat().st_size)
     return datasets
 

@@ -46,8 +46,10 @@ class Arrays(dict[str, np.ndarray]):
 
     ours: this program wrote the file; then every array that is not in a layer of the backbone belongs to a head.
     classes: the class names of the run that the file belongs to; None if they are not known.
-    settings: the configuration of that run by dotted key; None if it is not known.
+    settings: the configuration of that run by dotted key; of other files, the keys that the format or the catalogue
+        tells. None if nothing is known.
     anchors: those of the detector in the file, if the file tells them (`detect.weights.anchor_order`).
+    notes: lines for the log about what the file holds beside them.
     Raises WeightsError for a name that is no name of a variable: with control characters, or very long.
     """
 
@@ -62,6 +64,7 @@ class Arrays(dict[str, np.ndarray]):
         self.ours = ours
         self.classes: tuple[str, ...] | None = None
         self.settings: dict[str, object] | None = None
+        self.notes: list[str] = []
         self.anchors: list[list[tuple[float, float]]] | np.ndarray | None = None
 
 

@@ -69,7 +69,10 @@ def read(prefix: Path, backbone: Network) -> Arrays:
         if ours in result:
             raise WeightsError(f"{prefix} has two arrays for the variable {printable(ours)}")
         result[ours] = array
-    return Arrays(keras_file.rgb(result, backbone))
+    arrays = Arrays(keras_file.rgb(result, backbone))
+    if any(name.startswith("fpn/") for name in arrays):
+        arrays.settings = {"detector.neck.carry": "smoothed"}
+    return arrays
 
 
 def by_names(prefix: Path) -> dict[str, np.ndarray]:

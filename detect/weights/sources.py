@@ -46,16 +46,17 @@ class FromFile:
         detector is used, else the best classifier.
     scope: `backbone`, or `detector` for the heads, too.
     skip: globs of variable names that are not loaded, and may be missing.
+    average: takes the moving average of each weight that has one in a checkpoint of TF 1.
     """
 
-    def __init__(self, path: str, scope: Scope = "backbone", skip: Sequence[str] = ()):
-        self.path, self.skip = path, tuple(skip)
+    def __init__(self, path: str, scope: Scope = "backbone", skip: Sequence[str] = (), average: bool = False):
+        self.path, self.skip, self.average = path, tuple(skip), average
         self.scope: Scope = scope
 
     def read(self, backbone: Network) -> Arrays:
         """Arrays by our names; ranges of a fake-quantised model are left out. Raises WeightsError."""
         path, kind = self.place()
-        arrays = formats.read(path, kind, backbone)
+        arrays = formats.read(path, kind, backbone, self.average)
         run = RunFolder(path.parent.parent)
         if arrays.ours and path.parent.name in (DETECTOR, QUANTIZED) and run.classes.is_file():
             arrays.classes = run.class_names()
@@ -92,6 +93,7 @@ class Published:
     scope: `backbone`, or `detector` for the heads, too.
     cache: folder for downloads; None: DETECT_CACHE, or ~/.cache/detect.
     skip: globs of variable names that are not loaded, and may be missing.
+    average: takes the moving average of each weight that has one in a checkpoint of TF 1.
     """
 
     def __init__(
@@ -101,16 +103,19 @@ class Published:
         scope: Scope = "backbone",
         cache: str | None = None,
         skip: Sequence[str] = (),
+        average: bool = False,
     ):
         self.archives = {key: Entry.of(key, value) for key, value in archives.items()}
-        self.name, self.cache, self.skip = name, cache, tuple(skip)
+        self.name, self.cache, self.skip, self.average = name, cache, tuple(skip), average
         self.scope: Scope = scope
 
     def read(self, backbone: Network) -> Arrays:
         """Arrays by our names. Raises WeightsError if the file can't be fetched or belongs to another network."""
         entry = self._choose(backbone)
         self.name = entry.name
-        return FromFile(str(obtain(entry, self.cache))).read(backbone)
+        arrays = FromFile(str(obtain(entry, self.cache)), average=self.average).read(backbone)
+        arrays.settings = (arrays.settings or {}) | {f"backbone.{key}": v for key, v in entry.backbone.items()}
+        return arrays
 
     def describe(self) -> str:
         return f"published weights {self.name or ', '.join(self.archives)}"

@@ -167,9 +167,18 @@ def test_an_experiment_of_the_user_is_not_replaced(tmp_path):
     text = rules.experiment_text([f"Proposed {rules.BY} for digits."], {}, {"seed": 1})
     file = rules.write_experiment(tmp_path, "mine", text)
     assert rules.write_experiment(tmp_path, "mine", text) == file
+    file.write_text(text.replace("seed: 1", "seed: 2"))
+    with pytest.raises(ConfigError, match=r"mine\.yaml was changed by hand since it was made by detect advise"):
+        rules.place(tmp_path, "mine")
     file.write_text("# @package _global_\nseed: 3\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml is there already, and was not made by detect advise"):
         rules.place(tmp_path, "mine")
+
+
+@pytest.mark.parametrize("name", [300, True, None, [1], "a,b"])
+def test_a_name_is_text(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"^name=.*legal is text, such as my_"):
+        rules.place(tmp_path, name)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 
 from detect.config.compose import compose
 from detect.errors import ConfigError
+from detect.migration import experiment
 from tests import program
 from tests.cli.conftest import call
 
@@ -60,6 +61,9 @@ def test_places(tmp_path, migrate, output, more, file):
         (["output={config}"], "it is a file"),
         (["name=demo"], "an experiment of this program has this name"),
         (["config=absent.config"], "there is no such file"),
+        (["name=300"], "name=300: .*legal is text, such as my_300"),
+        (["name=true"], "name=True: .*legal is text"),
+        (["output=experiment/1.5.yaml"], r"output=1\.5: .*legal is text"),
     ],
 )
 def test_refusals(migrate, tmp_path, monkeypatch, words, message):
@@ -98,3 +102,31 @@ def test_a_file_that_is_there_stays_if_the_new_one_is_refused(tmp_path, migrate)
     with pytest.raises(ConfigError, match=r"tiny_fpn\.yaml is there already, and was not made by detect migrate"):
         migrate(f"config={CONFIG}", f"output={tmp_path}")
     assert file.read_text().endswith("seed: 3\n")
+
+
+def test_a_file_that_was_changed_by_hand_stays(tmp_path, migrate):
+    source = tmp_path / f"{'n' * 88}.config"  # the line of the mark breaks within it
+    source.write_bytes(CONFIG.read_bytes())
+    for _ in range(2):  # its own file is replaced
+        migrate(f"config={source}", f"output={tmp_path}")
+    (file,) = (tmp_path / "experiment").iterdir()
+    made = file.read_text()
+    assert experiment.BY not in made
+    file.write_text(made.replace("batch_size: 4", "batch_size: 8"))
+    with pytest.raises(ConfigError, match=r"was changed by hand .*; give another name="):
+        migrate(f"config={source}", f"output={tmp_path}")
+    assert "batch_size: 8" in file.read_text()
+    older = [line for line in made.replace("batch_size: 4", "batch_size: 8").splitlines() if "# Digest" not in line]
+    file.write_text("\n".join(older))  # an older version has no digest
+    migrate(f"config={source}", f"output={tmp_path}")
+    assert file.read_text() == made
+
+
+@pytest.mark.parametrize("folder", ["20200711", "1.5", "true", "null"])
+def test_a_folder_whose_name_is_no_text(tmp_path, migrate, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "pipeline.config").write_bytes(CONFIG.read_bytes())
+    told = migrate(f"config={tmp_path}/{folder}/pipeline.config", f"output={tmp_path}/my models")
+    assert f"detect train --config-dir '{tmp_path}/my models' experiment=migrated_{folder}" in told
+    cfg = compose([f"experiment=migrated_{folder}"], config_dir=tmp_path / "my models")
+    assert cfg.name == f"migrated_{folder}"

@@ -133,6 +133,26 @@ def test_a_file_whose_name_does_not_tell_its_use_is_named(translated, train, eva
     assert len(lines) == len(told) and all(map(re.match, told, lines))
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "told"),
+    [("val", []), ("test", ["15% for val"]), (None, ["15% for val and 15% for test"])],
+)
+def test_images_that_leave_the_training_are_told(translated, evaluation, told):
+    reader = f'eval_input_reader {{ tf_record_input_reader {{ input_path: "data/{evaluation}.record" }} }}'
+    found = translated(SSD + (reader if evaluation else ""))
+    lines = [line for line in found.differs if "dataset.val_fraction" in line]
+    assert [line.partition(": ")[2].partition(" are")[0] for line in lines] == told
+
+
+@pytest.mark.parametrize("path", ["${oc.env:HOME}/a", "x/${b}", "???"])
+def test_what_hydra_would_replace_is_no_path(translated, tmp_path, path):
+    found = translated(SSD, ("weights/model.ckpt", path), ("data/train.record", f"{path}/train.record"))
+    if path != "???":
+        assert found.values["dataset"]["root"] == "???"
+    assert "init" not in found.values and found.choices["init"] == "none"
+    assert "${" not in str(found.values)
+
+
 def test_a_miner_without_a_limit_considers_all_anchors(translated):
     found = translated(SSD, ("num_hard_examples: 100", "num_hard_examples: 0"))
     assert found.values["detector"]["sampler"]["candidates"] > 100_000
@@ -158,6 +178,16 @@ def test_another_start_of_a_translated_experiment(translated, tmp_path):
         ("epsilon: 0.001", "epsilon: 0.01", "batch norm of the feature extractor with an epsilon of 0.01"),
         ("fixed_shape_resizer { height: 96 width: 128 }", "identity_resizer { }", "identity_resizer"),
         ("model { ssd", "model { center_net", "center_net"),
+        (
+            "kernel_size: 3",
+            "kernel_size: 3 min_depth: 64 max_depth: 0 num_layers_before_predictor: 1",
+            "layers before a predictor that is not shared",
+        ),
+        (
+            "fixed_shape_resizer { height: 96 width: 128 }",
+            "keep_aspect_ratio_resizer { min_dimension: 96 max_dimension: 192 pad_to_max_dimension: true }",
+            "an SSD whose images are padded from 96x192 to 192x192 px",
+        ),
         ("num_classes: 2", "num_classes: 2 add_background_class: false", "add_background_class: false"),
     ],
 )
@@ -216,6 +246,23 @@ def test_learning_rates(translated, rate, steps, wanted):
     old = re.search(r"exponential_decay_learning_rate \{.*?\}", SSD, re.DOTALL).group()
     found = translated(SSD, (old, rate), ("num_steps: 1000", f"num_steps: {steps}"))
     assert {key: found.values["schedule"][key] for key in wanted} == wanted
+
+
+def test_a_shared_predictor_without_layers(translated, tmp_path):
+    shared = (
+        "convolutional_box_predictor { kernel_size: 3",
+        "weight_shared_convolutional_box_predictor { kernel_size: 3",
+    )
+    head = composed(translated(SSD, shared), tmp_path).detector.head
+    assert (head.convolutions, head.channels) == (0, None)
+    with pytest.raises(ConfigError, match="depth: expected a whole number from 1 for the 2 layers"):
+        translated(SSD, shared, ("use_dropout: false", "use_dropout: false num_layers_before_predictor: 2"))
+
+
+def test_a_decay_after_a_burn_in_is_told(translated):
+    burn_in = ("decay_steps: 400", "decay_steps: 400 burnin_steps: 10")
+    told = [line for line in translated(SSD, burn_in).differs if "from the end of the burn-in" in line]
+    assert len(told) == 1 and not any("burn-in" in line for line in translated(SSD).differs)
 
 
 def test_a_rate_that_rises_is_told(translated):
@@ -309,6 +356,14 @@ def test_a_faster_rcnn(translated, tmp_path):
     assert (list(d.anchors.scales), d.anchors.base, d.anchors.stride, d.proposals.count) == ([0.25, 0.5], 128, 16, 50)
     assert (d.rpn_localization_weight, d.box_localization_weight, d.rpn_sampler.size) == (2.0, 1.0, 256)
     assert (cfg.schedule.batch_norm, cfg.schedule.clip_norm, cfg.schedule.ema_decay) == ("frozen", 10.0, 0.0)
+    differs = translated(FASTER, ("max_dimension: 160", "max_dimension: 160 pad_to_max_dimension: true")).differs
+    assert any("the API's frame is 160x160 px" in line for line in differs)
+    assert any("the scaling of images: bilinear between the centres" in line for line in differs)
+    normal = ("{ op: FC }", "{ op: FC initializer { truncated_normal_initializer { stddev: 0.01 } } }")
+    lines = [line for line in translated(FASTER, normal).differs if "the predictors of the second stage" in line]
+    assert lines == [
+        "initial values of the predictors of the second stage: those of this program, not truncated_normal_initializer"
+    ]
     with pytest.raises(NoCounterpart, match="masks"):
         translated(FASTER, ("num_classes: 2", "num_classes: 2 number_of_stages: 3"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect.geometry.anchors import GridAnchors, SSDAnchors
+from detect.geometry.anchors import GridAnchors, MultiscaleAnchors, SSDAnchors
 from detect.training.initial_weights import warn_of_other_anchors
 from detect.weights import checkpoint
 from detect.weights.anchor_order import complaint, told_by_checkpoint, told_by_graph
@@ -116,7 +116,17 @@ def test_the_detector_is_compared_and_the_option_is_named(tell, caplog):
     assert message.endswith("Set detector.anchors.interpolated=last")
     (message,) = warned(LAST, tell(SSDAnchors(min_scale=0.1)))
     assert "interpolated" not in message
-    assert warned(LAST, None) == warned(GridAnchors(), tell(LAST)) == []
+    assert warned(LAST, None) == warned(GridAnchors(), told_by_graph(graph_of(LAST))) == []
+
+
+def test_stored_anchors_are_compared_with_those_of_any_generator():
+    maps, size = [(40, 40), (20, 20), (10, 10)], (320, 320)
+    boxes = MultiscaleAnchors()(maps, size) / 320
+    told = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+    assert complaint(MultiscaleAnchors(), maps, size, told, "x.pb") is None
+    assert complaint(MultiscaleAnchors(anchor_scale=3.0), maps, size, told, "x.pb").endswith("but detect nonsense")
+    layout = told_by_graph(graph_of(LAST))
+    assert complaint(MultiscaleAnchors(), maps, size, layout, "x.pb") is None  # no scale of a pyramid is in it
 
 
 def test_other_anchors_are_given_as_a_layout():

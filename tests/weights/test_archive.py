@@ -58,6 +58,12 @@ def test_folders_in_the_archive_may_be_named(tmp_path):
     assert [(file.name, file.read_bytes()) for file in folder.iterdir()] == [("model-5.index", b"e")]
 
 
+def test_a_longer_name_is_another_file(tmp_path):
+    members = {"ckpt-1.index": b"1", "ckpt-10.index": b"10", "ckpt-1-of-2": b"part", "ckpt-1_old.index": b"old"}
+    folder = unpack(pack(tmp_path / "net.tgz", members), "ckpt-1", tmp_path / "net")
+    assert sorted(file.name for file in folder.iterdir()) == ["ckpt-1-of-2", "ckpt-1.index"]
+
+
 @pytest.mark.parametrize("name", ["../net.ckpt.index", "/net.ckpt.index", "a/../../net.ckpt.index"])
 def test_names_that_lead_out_of_the_folder(tmp_path, name):
     assert "points outside of the folder: refused" in refusal(pack(tmp_path / "net.tgz", {name: b"evil"}))

@@ -199,23 +199,36 @@ def test_several_jobs_fetch_once(address, server, tmp_path):
 
 def test_an_unknown_hash_is_pinned_at_first_use(address, server, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "detect"):
-        fetch(f"{address}/net.tgz", None, tmp_path)
-        fetch(f"{address}/net.tgz", None, tmp_path)
+        path = fetch(f"{address}/net.tgz", None, tmp_path)
+        assert fetch(f"{address}/net.tgz", None, tmp_path) == path
     assert caplog.text.count(f"no sha256 is known for net.tgz: it has {SHA256}") == 1
-    assert (tmp_path / "net.tgz.sha256").read_text().strip() == SHA256 and server.asked == ["/net.tgz"]
-    (tmp_path / "net.tgz").unlink()
+    pin = path.with_name("net.tgz.sha256")
+    assert pin.read_text().strip() == SHA256 and server.asked == ["/net.tgz"]
+    path.unlink()
     server.content = b"something else"
     message = refusal(f"{address}/net.tgz", None, tmp_path)
-    assert f"expected is {SHA256}, which it had when it was first fetched; if a change is fine, remove" in message
-    assert names(tmp_path) == ["net.tgz.sha256"]
-    (tmp_path / "net.tgz.sha256").unlink()
+    assert f"expected is {SHA256}, which it had when it was first fetched; if a change is fine, remove {pin}" in message
+    assert names(path.parent) == ["net.tgz.sha256"]
+    pin.unlink()
     assert fetch(f"{address}/net.tgz", None, tmp_path).read_bytes() == b"something else"
 
 
 def test_an_unknown_file_put_there_by_hand_is_pinned(tmp_path):
-    (tmp_path / "net.tgz").write_bytes(CONTENT)
+    told = refusal("http://127.0.0.1:1/net.tgz", None, tmp_path)
+    (place,) = tmp_path.iterdir()
+    assert f"the cache folder {place}\n(as net.tgz;" in told
+    (place / "net.tgz").write_bytes(CONTENT)
     fetch("http://127.0.0.1:1/net.tgz", None, tmp_path)
-    assert (tmp_path / "net.tgz.sha256").read_text().strip() == SHA256
+    assert (place / "net.tgz.sha256").read_text().strip() == SHA256
+
+
+def test_another_address_is_another_file(address, server, tmp_path):
+    first = fetch(f"{address}/a/net.tgz", None, tmp_path)
+    server.content = b"b" * 10
+    second = fetch(f"{address}/b/net.tgz", None, tmp_path)
+    assert (first.read_bytes(), second.read_bytes()) == (CONTENT, b"b" * 10)
+    known = fetch(f"{address}/b/net.tgz", hashlib.sha256(b"b" * 10).hexdigest(), tmp_path)
+    assert known == tmp_path / "net.tgz" and known.read_bytes() == b"b" * 10
 
 
 @pytest.mark.parametrize(("length", "total"), [(True, 7000), (False, 0)])

@@ -1,7 +1,9 @@
 """The catalogue of published archives, and the one that ships."""
 
+import io
 import re
 import shlex
+import tarfile
 
 import pytest
 import yaml
@@ -73,6 +75,29 @@ def test_values_of_other_types(change, legal):
         Entry.of("net", VALUES | change)
     with pytest.raises(ConfigError, match="catalogue: net is 3; legal is a mapping"):
         Entry.of("net", 3)
+
+
+def packed(archive, **files):
+    archive.parent.mkdir(exist_ok=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        for number, content in files.items():
+            member = tarfile.TarInfo(f"model.ckpt-{number.lstrip('_')}.index")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive.as_uri()
+
+
+def test_another_file_of_one_archive_and_another_archive_of_one_name(tmp_path):
+    first = packed(tmp_path / "a" / "model.tar.gz", _100=b"a100", _500=b"a500")
+    second = packed(tmp_path / "b" / "model.tar.gz", _100=b"b100")
+    cases = (
+        (first, "model.ckpt-100", b"a100"),
+        (first, "model.ckpt-500", b"a500"),
+        (second, "model.ckpt-100", b"b100"),
+    )
+    for address, file, content in cases * 2:
+        folder = obtain(Entry.of("net", VALUES | {"address": address, "file": file}), tmp_path / "cache")
+        assert [path.read_bytes() for path in folder.iterdir()] == [content]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -59,6 +59,30 @@ def test_step_slots_and_averages_are_left_out(tmp_path):
     assert_same(checkpoint.read(tmp_path / "x"), kept)
 
 
+def test_averages_are_counted_and_taken_if_asked_for(tmp_path):
+    held = {"a/weights": 1.0, "a/weights/ExponentialMovingAverage": 2.0, "a/weights/Momentum": 3.0, "a/biases": 4.0}
+    checkpoint.write(tmp_path / "x", {name: np.float32(value) for name, value in held.items()})
+    notes = []
+    assert checkpoint.read(tmp_path / "x", notes=notes) == {"a/weights": 1.0, "a/biases": 4.0}
+    assert notes == ["1 averages of weights are not used; init.average=true takes them"]
+    assert checkpoint.read(tmp_path / "x", average=True, notes=notes) == {"a/weights": 2.0, "a/biases": 4.0}
+    assert len(notes) == 1
+    checkpoint.write(tmp_path / "y", {"a/weights": np.float32(1)})
+    with pytest.raises(WeightsError, match=r"init\.average=true: .*y has no ExponentialMovingAverage"):
+        checkpoint.read(tmp_path / "y", average=True)
+
+
+def test_ranges_of_fake_quantisation_are_no_weights(tmp_path):
+    scope = "FeatureExtractor/MobilenetV1/Conv2d_0"
+    ranges = [f"{scope}/weights_quant/min", f"{scope}/act_quant/max", f"{scope}/conv_quant/min"]
+    ranges += [f"{scope}/act_quant/{scope}/act_quant/min/{end}" for end in ("biased", "local_step")]
+    kept = {f"{scope}/weights": np.ones(2, np.float32), "my_quant/weights": np.ones(1, np.float32)}
+    checkpoint.write(tmp_path / "x", kept | dict.fromkeys(ranges, np.float32(0)))
+    notes = []
+    assert_same(checkpoint.read(tmp_path / "x", notes=notes), kept)
+    assert notes == ["5 numbers of fake quantisation are left out (*_quant)"]
+
+
 @pytest.mark.parametrize("renames", [0, 1])
 def test_a_death_while_writing_leaves_all_old_or_all_new(written, monkeypatch, renames):
     """`renames` of the two happen before the program dies."""

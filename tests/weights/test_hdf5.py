@@ -44,6 +44,17 @@ def test_arrays_come_back_as_float32(tmp_path, add):
     np.testing.assert_array_equal(array, VALUES)
 
 
+def test_two_layers_of_one_name(tmp_path):
+    """As two models in a model have them."""
+    with h5py.File(tmp_path / "x.h5", "w") as h5:
+        h5.attrs["layer_names"] = ["left", "right"]
+        for model in ("left", "right"):
+            h5.create_group(model).attrs["weight_names"] = [NAME]
+            h5[model][NAME] = VALUES
+    told = refusal(tmp_path / "x.h5")
+    assert "two arrays for the variable conv1/kernel: /left/conv1/kernel:0 and /right/conv1/kernel:0" in told
+
+
 @pytest.mark.parametrize("add", ["external link", "soft link", "virtual", "external storage"])
 def test_numbers_of_another_file(tmp_path, add):
     secret = tmp_path / "secret"

@@ -2,11 +2,18 @@
 
 import hashlib
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
+from omegaconf import OmegaConf
 
 from detect.errors import WeightsError
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.runs.folder import RunFolder
+from detect.training.initial_weights import initialise, warn_of_other_settings
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile, NoWeights, Published
 
@@ -188,7 +195,6 @@ def test_a_faster_rcnn_of_the_api(tmp_path):
 
 
 def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
-    from detect.runs.folder import RunFolder
     from detect.training import build
     from detect.weights.transfer import transfer
 
@@ -203,11 +209,7 @@ def test_a_detector_run_of_ours_whole_and_its_backbone_alone(small_run):
 
 
 def test_settings_that_change_the_meaning_of_loaded_weights_are_named(small_run, caplog):
-    from omegaconf import OmegaConf
-
-    from detect.runs.folder import RunFolder
     from detect.training import build
-    from detect.training.initial_weights import warn_of_other_settings
 
     cfg = RunFolder(small_run[0]).saved_config()
     other = OmegaConf.merge(
@@ -228,3 +230,68 @@ def test_settings_that_change_the_meaning_of_loaded_weights_are_named(small_run,
         ("detector", "same"): [],
         ("detector", "other"): ["backbone.input_scaling", "detector.anchors.min_scale"],
     }
+
+
+@pytest.mark.parametrize(("release", "wanted"), [(1, "sum"), (2, "smoothed")])
+def test_a_pyramid_of_the_api_tells_what_it_carries_down(tmp_path, caplog, release, wanted):
+    kernel = np.ones((3, 3, 3, 8), np.float32)
+    if release == 1:
+        scope = "FeatureExtractor/MobilenetV1"
+        names = (f"{scope}/MobilenetV1/Conv2d_0/weights", f"{scope}/fpn/smoothing_2/weights")
+        checkpoint.write(tmp_path / "x", dict.fromkeys(names, kernel))
+    else:
+        names = ("conv1/kernel", "ssd/FeatureMaps/top_down/smoothing_2_conv/kernel")
+        parts = {f"part_{i}": tf.Variable(kernel, name=name) for i, name in enumerate(names)}
+        tf.train.Checkpoint(**parts).write(str(tmp_path / "x"))
+    source = FromFile(str(tmp_path / "x"), scope="detector")
+    arrays = source.read(MobileNetV1())
+    assert set(arrays) == {"Conv2d_0/kernel", "fpn/smoothing_2/kernel"}
+    for carry in ("sum", "smoothed"):
+        warn_of_other_settings(OmegaConf.create({"detector": {"neck": {"carry": carry}}}), arrays.settings, source)
+    (message,) = caplog.messages
+    assert f"its network has detector.neck.carry={wanted}, and this one has " in message
+
+
+def test_arguments_of_the_backbone_in_the_catalogue_are_compared(published, caplog):
+    source, _ = published
+    source.name = "zoo"
+    settings = source.read(Backbone()).settings
+    caplog.clear()
+    for multiplier in (1, 0.5):
+        warn_of_other_settings(OmegaConf.create({"backbone": {"depth_multiplier": multiplier}}), settings, source)
+    (message,) = caplog.messages
+    assert "published weights zoo: its network has backbone.depth_multiplier=1.0, and this one has 0.5" in message
+
+
+@pytest.mark.parametrize("part", [{"rpn_head": {"activation": "relu"}}, {"head": {"centerness": "regression"}}])
+def test_parts_that_change_no_shape_are_compared(caplog, part):
+    cfg = OmegaConf.create({"detector": part})
+    ((name, values),) = part.items()
+    ((key, _),) = values.items()
+    warn_of_other_settings(cfg, {f"detector.{name}.{key}": "another"}, FromFile("x", scope="detector"))
+    assert [f"detector.{name}.{key}=another" in message for message in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize(("average", "value"), [(False, 1.0), (True, 2.0)])
+def test_a_stage_starts_from_averages_or_tells_them(tmp_path, caplog, average, value):
+    kernel = np.ones((1, 1, 3, 2), np.float32)
+    names = {
+        "MobilenetV1/Conv2d_0/weights": kernel,
+        "MobilenetV1/Conv2d_0/weights/ExponentialMovingAverage": 2 * kernel,
+    }
+    checkpoint.write(tmp_path / "x", names)
+    image = tf_keras.Input((4, 4, 3))
+    model = tf_keras.Model(image, tf_keras.layers.Conv2D(2, 1, use_bias=False, name="Conv2d_0")(image))
+    network = SimpleNamespace(model=model, detects=False, backbone_layers={"Conv2d_0"})
+    cfg = OmegaConf.create({"backbone": {"_target_": "detect.modeling.backbones.mobilenet_v1.MobileNetV1"}})
+    with caplog.at_level("INFO", "detect"):
+        source = FromFile(str(tmp_path / "x"), average=average)
+        assert initialise(network, source, cfg, RunFolder(tmp_path / "run").stage("classify"))
+    assert [a.max() for a in model.get_weights()] == [value]
+    assert any("1 averages of weights are not used" in line for line in caplog.messages) is not average
+
+
+def test_only_checkpoints_by_names_have_averages(tmp_path):
+    tf.train.Checkpoint(part=tf.Variable(1.0, name="conv1/kernel")).write(str(tmp_path / "x"))
+    with pytest.raises(WeightsError, match=r"init\.average=true: .*x is no checkpoint by variable names"):
+        FromFile(str(tmp_path / "x"), average=True).read(MobileNetV1())

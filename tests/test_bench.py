@@ -1,22 +1,18 @@
 """The table that joins the figures of the benchmarks."""
 
-import importlib.util
+import importlib
 import io
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "bench.py"
+from tests import outside
 
 
 @pytest.fixture
 def bench():
-    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return outside.module("scripts/bench.py")
 
 
 def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, capsys):
@@ -47,7 +43,7 @@ def test_one_file_and_a_table_with_ratios_alone(bench, tmp_path, monkeypatch, ca
 @pytest.mark.slow
 def test_a_worker_of_the_benchmarks_takes_steps(monkeypatch, capsys):
     """The protocol of train_step.py: a description, then seconds for each number of steps on standard input."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.syspath_prepend(str(outside.ROOT / "scripts"))
     worker = importlib.import_module("train_step")
     words = ["detector.size=[96,96]", "backbone.depth_multiplier=0.25", "detector.neck.channels=[]"]
     monkeypatch.setattr(sys, "argv", ["train_step.py", "2", *words])
@@ -59,7 +55,7 @@ def test_a_worker_of_the_benchmarks_takes_steps(monkeypatch, capsys):
 
 
 def test_each_operation_of_a_profile_has_one_kind(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.syspath_prepend(str(outside.ROOT / "scripts"))
     kind = importlib.import_module("bench_step")._kind
     assert kind("DepthwiseConv2dNativeBackpropFilter") == kind("_FusedDepthwiseConv2dNative") == "depthwise convolution"
     assert kind("_MklNativeConv2DBackpropInput") == "convolution"
@@ -70,7 +66,7 @@ def test_without_a_gpu_nothing_is_measured(monkeypatch):
     from detect.runs import provenance
 
     monkeypatch.setattr(provenance, "gpu_models", list)
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.syspath_prepend(str(outside.ROOT / "scripts"))
     bench_gpu = importlib.import_module("bench_gpu")
     monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "python", "gpu.json"])
     with pytest.raises(SystemExit, match="no GPU"):

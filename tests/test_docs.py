@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -23,25 +23,15 @@ from omegaconf import OmegaConf
 
 from detect.config.grammar import parse
 from detect.errors import ConfigError
+from tests.outside import FENCE, module
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 OTHERS = [ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")]
 REPORTS = sorted((ROOT / "experiments").glob("*/README.md"))
-FENCE = re.compile(r"^(?P<mark><!-- run -->\n)?```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S)
 
-
-def loaded(name: str) -> ModuleType:
-    """A Python file of docs/, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = loaded("generate")
+generate = module("docs/generate.py")
 overrides, usage = (importlib.import_module(name) for name in (generate.OVERRIDES, generate.USAGE))
 
 
@@ -314,7 +304,7 @@ def test_a_list_after_a_paragraph_gets_an_empty_line():
 def test_docstrings_become_lists():
     pytest.importorskip("griffe", reason="griffe, which reads the docstrings, is not installed")
     text = "Adds.\n\na, b: numbers, which\n    are added.\nc: more.\nRaises ValueError."
-    assert loaded("docstrings").as_list(text) == (
+    assert module("docs/docstrings.py").as_list(text) == (
         "Adds.\n\n\n- **a, b**: numbers, which\n    are added.\n- **c**: more.\n\nRaises ValueError."
     )
 

@@ -1,24 +1,18 @@
 """The drawings of the study fixed_backbone: a set that `detect` reads, with boxes of the ink, the same each time."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detect import api
 from detect.data.image_file import read_image
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "drawings.py"
+from tests import outside
 
 
 @pytest.fixture(scope="module")
 def drawings():
-    spec = importlib.util.spec_from_file_location("drawings", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return outside.module("scripts/drawings.py")
 
 
 def test_the_folder_is_read_back(drawings, tmp_path, monkeypatch, capsys):

@@ -1,8 +1,6 @@
 """The sheets that a case for tiles is made of, read back through the reader of COCO's format."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +10,7 @@ from detect.data.dataset import DetectionDataset, Example
 from detect.data.image_file import read_image
 from detect.data.notes import Notes
 from detect.evaluation.coco_files import write_coco
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "sheets.py"
+from tests import outside
 
 
 def test_images_keep_their_pixels_and_boxes_move_with_them(tmp_path, monkeypatch, capsys):
@@ -27,9 +24,7 @@ def test_images_keep_their_pixels_and_boxes_move_with_them(tmp_path, monkeypatch
     splits = {"train": (), "val": (), "test": tuple(examples)}
     write_coco(DetectionDataset("five", ("cat", "dog"), splits), tmp_path / "data", Notes())
 
-    spec = importlib.util.spec_from_file_location("sheets", SCRIPT)
-    sheets = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sheets)
+    sheets = outside.module("scripts/sheets.py")
     monkeypatch.setattr(sys, "argv", ["sheets.py", str(tmp_path / "data"), "2", str(tmp_path / "sheets")])
     assert sheets.main() == 0
     assert "1 sheets of 60x46 pixels, 4 objects" in capsys.readouterr().out  # a place is as large as the fourth image

@@ -32,7 +32,7 @@ def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDatas
         weights.place()
 
     def check(dataset: DetectionDataset) -> None:
-        if sum(map(len, dataset.splits.values())) < MANY and cfg.minutes is None:  # timing steps takes minutes
+        if sum(map(len, dataset.splits.values())) < MANY and cfg.get("minutes") is None:  # timing steps takes minutes
             return
         from detect.training import build, initial_weights
 

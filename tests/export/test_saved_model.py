@@ -1,6 +1,8 @@
 """The SavedModel: its boxes are normalised to the image that was given, in every mode of the frame."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from detect.export.saved_model import bilinear, save
 from detect.geometry.frame import MODES
 from detect.modeling.nms import NonMaxSuppression
 from detect.runs.folder import DETECTOR_JSON
+from tests.outside import python_blocks
 
 SHAPES = [(90, 160), (160, 90), (120, 120), (400, 640)]
 
@@ -77,6 +80,19 @@ def test_boxes_are_those_of_the_image(saved):
         assert found.names == (("white",) if padded else ("corner", "white"))
         np.testing.assert_allclose(found.scores, [0.8] if padded else [0.9, 0.8])
         assert (found.boxes >= 0).all() and (found.boxes <= np.array([height, width] * 2) + 1e-3).all()
+
+
+def test_the_program_of_the_documentation_needs_tensorflow_alone(saved, tmp_path):
+    folder, _ = saved
+    (tmp_path / "saved_model").symlink_to(folder)
+    image, box = picture(120, 160)
+    cv2.imwrite(str(tmp_path / "photo.png"), image)
+    code, _ = python_blocks("docs/ship/server.md")
+    words = [sys.executable, "-c", "import sys; sys.modules['detect'] = None\n" + code]
+    printed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in printed] == ["corner", "white"]
+    shares = [float(value) for value in printed[1].partition("[")[2].rstrip("]").split()]
+    np.testing.assert_allclose(shares, box / [120, 160, 120, 160], atol=0.02)
 
 
 def test_what_does_not_count_is_zero(saved):

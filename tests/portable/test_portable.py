@@ -4,8 +4,11 @@ import importlib
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import hydra
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from detect.detector import Detector
 from detect.errors import ConfigError, WeightsError
 from detect.portable import packages, runner
 from detect.runs.folder import DETECTOR
+from tests.outside import python_blocks
 
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
@@ -55,6 +59,26 @@ def test_it_finds_what_the_run_finds(exported, small_run):
     for ours, theirs in zip(run(images), file(images), strict=True):
         assert len(ours.scores) == len(theirs.scores) > 0
         np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-5)
+
+
+def test_the_program_of_the_documentation_needs_onnxruntime_alone(exported, small_run, tmp_path):
+    if exported.name != "onnx":
+        pytest.skip("it is about ONNX")
+    (tmp_path / "model.onnx").symlink_to(exported / "model.onnx")
+    detector = Detector.load(small_run[0], DETECTOR)
+    image = np.random.default_rng(0).integers(0, 256, (*detector.size, 3), np.uint8)  # no resize, whose kernels differ
+    cv2.imwrite(str(tmp_path / "photo.png"), image[..., ::-1])
+    _, code = python_blocks("docs/ship/server.md")
+    blocked = "import sys; sys.modules |= dict.fromkeys(('detect', 'tensorflow', 'cv2'))\n"
+    code = code.replace('about["threshold"]["score"] if about["threshold"] else 0.5', "0.0")
+    words = [sys.executable, "-c", blocked + code]
+    printed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    (found,) = detector([image])
+    assert len(printed) == len(found.scores) > 0
+    for line, name, score, box in zip(printed, found.names, found.scores, found.boxes, strict=True):
+        told, *numbers = line.split()
+        assert told == name
+        np.testing.assert_allclose([float(number) for number in numbers], [score, *box], rtol=1e-3, atol=1e-2)
 
 
 def test_a_file_may_be_renamed(exported, tmp_path):

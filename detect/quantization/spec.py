@@ -68,9 +68,12 @@ class Spec:
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     def over(self, steps: int) -> "Spec":
-        """The specification for a training of `steps` steps: shares become steps. A share ends before the last step."""
+        """The specification for a training of `steps` steps: shares become steps. With a share as delay, at least the last
+        step rounds."""
         values = {name: getattr(self, name) for name in STEPS}
-        found = {n: min(round(v * steps), steps - 1) if _is_share(v) else v for n, v in values.items()}
+        found = {name: round(value * steps) if _is_share(value) else value for name, value in values.items()}
+        if _is_share(self.delay):
+            found["delay"] = min(found["delay"], steps - 1)
         return dataclasses.replace(self, **found)
 
     @property

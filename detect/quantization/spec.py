@@ -68,8 +68,8 @@ class Spec:
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     def over(self, steps: int) -> "Spec":
-        """The specification for a training of `steps` steps: shares become steps. With a share as delay, at least the last
-        step rounds."""
+        """The specification for a training of `steps` steps: shares become steps. With a share as delay, the last step
+        rounds at least."""
         values = {name: getattr(self, name) for name in STEPS}
         found = {name: round(value * steps) if _is_share(value) else value for name, value in values.items()}
         if _is_share(self.delay):

@@ -5,6 +5,7 @@ a detector that finds nothing. So the first number that is out of its range is t
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -200,7 +201,10 @@ def _weights(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) ->
 
 def _learning(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
     until = cfg["schedule"].get("freeze_until")
-    share = _fixed_share(ledger.get("loaded", {}), until) if until else 0.0
+    shapes = ledger.get("loaded", {})
+    if "box_sampler" in cfg["detector"]:  # two stages: the layers on the crops stand between those before them
+        shapes = {name: shapes[name] for name in sorted(shapes, key=_numbered)}
+    share = _fixed_share(shapes, until) if until else 0.0
     known = "a part that is not known" if share is None else f"{share:.0%} of its parameters"
     return Finding(
         "Does the backbone learn?",
@@ -209,6 +213,11 @@ def _learning(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -
         None if share is None else share <= MOST_FIXED,
         "let the backbone learn: schedule.freeze_until=null",
     )
+
+
+def _numbered(name: str) -> list[str | int]:
+    """A key that sorts layers by their numbers: Mixed_5b, Mixed_6e, Mixed_7a, conv2, conv10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _fixed_share(shapes: Mapping[str, Sequence[int]], until: str) -> float | None:

@@ -146,6 +146,14 @@ def test_early_layers_may_be_fixed(make_run):
     assert row.right is None
 
 
+def test_the_layers_on_the_crops_do_not_count_as_those_before_them(make_run):
+    """In the ledger of a Faster R-CNN, Mixed_7a stands before Mixed_6d, and Mixed_10a would come after Mixed_7a."""
+    names = ("Mixed_6c", "Mixed_7a", "Mixed_6d", "Mixed_10a")
+    folder = make_run(freeze="Mixed_6d/concat", ledger={f"{name}/kernel": [1, 1, 1, 10] for name in names})
+    (row,) = (f for f in diagnose(folder).findings if "learn?" in f.question)
+    assert row.right and row.found.startswith("50% ")
+
+
 def test_the_first_of_two_faults_is_the_verdict(make_run):
     found = diagnose(make_run(loss=(2.0, 2.0), matches=0.0, ap50=(0.0,)))
     assert found.first_wrong.question.startswith("Do anchors match") and "Row 1 " in found.verdict()

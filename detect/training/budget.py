@@ -29,12 +29,13 @@ from detect.runs.dataset import selection_split
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, SCHEDULES, RunFolder
 from detect.runs.start import Run
 from detect.training import build
-from detect.training.trainer import Trainer
+from detect.training.schedule import Schedule
+from detect.training.trainer import Diverged, Trainer
 
 log = logging.getLogger("detect")
 
 COUNTED = ("evaluate_every", "checkpoint_every", "warmup")
-UNTIMED_STEPS, TIMED_STEPS, MOST_TIMES, SETTLED, LEAST_STEPS, PATIENCE = 2, 6, 6, 0.9, 50, 3
+UNTIMED_STEPS, TIMED_STEPS, MOST_TIMES, SETTLED, LEAST_STEPS, PATIENCE = 8, 6, 6, 0.9, 50, 3
 
 
 def fitted(run: Run) -> Run:
@@ -139,10 +140,20 @@ def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
 def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
     """The duration of a training step of a stage with its input, when it has settled: `settled` of the mean of `steps`.
 
-    The first steps are slower: they are traced, and the input reads its first images and fills its buffers beside them.
+    The first steps are slower: they are traced, the input reads its first images and fills its buffers beside them, and
+    the hard examples of a detector that has learned nothing take the longest way. So the warm-up is cut to the steps
+    that are not timed, if the loss bears it.
     """
+    schedule = build.instantiate(OmegaConf.select(run.cfg, SCHEDULES[stage]))
+    try:
+        return _seconds_of(run, stage, replace(schedule, warmup=min(schedule.warmup_steps, UNTIMED_STEPS)), steps)
+    except Diverged:
+        return _seconds_of(run, stage, schedule, steps)
+
+
+def _seconds_of(run: Run, stage: str, schedule: Schedule, steps: int) -> float:
+    """The duration of a training step under a schedule: see `seconds_a_step`."""
     cfg, replicas = run.cfg, build.replicas(run)
-    schedule = build.instantiate(OmegaConf.select(cfg, SCHEDULES[stage]))
     with replicas.strategy.scope(), computing_in("float32" if stage == QUANTIZED else cfg.precision):
         if stage == CLASSIFY:
             pictures = build.stage_1_dataset(run)

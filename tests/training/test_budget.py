@@ -251,6 +251,25 @@ def test_a_step_is_timed_until_it_settles(times, found, measured):
     assert budget.settled(lambda: left.pop(0)) == found and len(left) == len(times) - measured
 
 
+@pytest.mark.parametrize("diverges", [False, True])
+def test_steps_are_timed_after_a_short_warm_up(tmp_path, monkeypatch, diverges):
+    """Under a rate of nearly 0, a detector learns nothing, and its first steps take longer than all others."""
+    seen = []
+
+    class Timed:
+        def __init__(self, architecture, schedule, stream, replicas):
+            seen.append(schedule.warmup_steps)
+
+        def train(self, steps):
+            if diverges and seen[-1] == budget.UNTIMED_STEPS:
+                raise budget.Diverged(3, {"loss": float("nan")}, {})
+
+    monkeypatch.setattr(budget, "Trainer", Timed)
+    given = run(tmp_path, "schedule.warmup=100", "detector.size=[96,96]", "backbone.depth_multiplier=.25")
+    assert budget.seconds_a_step(given, DETECTOR) >= 0
+    assert seen == [budget.UNTIMED_STEPS, 100][: 1 + diverges]
+
+
 def test_minutes_and_steps_of_equal_cost_exclude_each_other():
     """Steps that stage 1 pays for would be added to minutes that hold no stage 1."""
     with pytest.raises(ConfigError, match=r"minutes=10: arm=generic_extra adds .* legal is null"):

@@ -55,6 +55,7 @@ def check(cfg: DictConfig) -> None:
             f"minutes={tree['minutes']} and epochs={tree['epochs']} contradict each other: give one of them"
         )
     problems += [*schedules.problems(tree), *schedules.profile_problems(tree), *arms.problems(tree)]
+    problems += _unused_devices(tree.get("distribute") or {})
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -119,12 +120,19 @@ def target_problems(path: str, node: Mapping[str, Any], complete: bool = False) 
 
 def _signature(target: str) -> inspect.Signature | None:
     if not target.startswith("albumentations."):
-        return static_signature(target)
+        return trust.signature(target)
     module, _, name = target.rpartition(".")
     try:
         return inspect.signature(getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError):
         return None
+
+
+def _unused_devices(distribute: Mapping[str, Any]) -> Iterator[str]:
+    kind, devices = distribute.get("kind"), distribute.get("devices")
+    if devices is not None and kind in ("none", "tpu"):
+        legal = "null; distribute.kind=mirrored takes so many devices of this process"
+        yield f"distribute.devices={devices} has no effect with distribute.kind={kind}: expected {legal}"
 
 
 def _missing(tree: Tree) -> Iterator[str]:

@@ -61,7 +61,7 @@ def _tells(target: str) -> bool:
 
 def _surplus(node: Mapping[str, Any], target: str) -> list[str]:
     """Arguments in a node that a target does not take; none if its signature is not known."""
-    signature = None if trust.refusal(target) else static_signature(target)
+    signature = None if trust.refusal(target) else trust.signature(target)
     if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         return []
     return [name for name in node if name not in signature.parameters and name not in RESERVED]

@@ -10,9 +10,10 @@ SUPPLIED = {
     "learning_rate": "rate",
     "weight_decay": "weight_decay",
     **dict.fromkeys(("clipnorm", "global_clipnorm", "clipvalue"), "clip_norm"),
-    **dict.fromkeys(("use_ema", "ema_momentum"), "ema_decay"),
+    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "ema_decay"),
 }
 """Arguments of an optimiser that the schedule supplies, and its key for each."""
+COMPILES = "jit_compile"
 
 
 def default_warmup(steps: int) -> int:
@@ -49,6 +50,8 @@ def contradictions(path: str, values: Mapping[str, Any]) -> Iterator[str]:
     for name in given:
         if name in SUPPLIED:
             yield f"{path}.optimizer.{name} is not legal: give {path}.{SUPPLIED[name]} in its place"
+        elif name == COMPILES:
+            yield f"{path}.optimizer.{name} is not legal: give {COMPILES} in its place"
     steps, warmup, drops = values.get("steps"), values.get("warmup"), values.get("step_at")
     if isinstance(steps, int) and isinstance(warmup, int) and warmup and warmup >= steps:
         legal = f"a whole number below {path}.steps={steps}, or null"

@@ -52,13 +52,13 @@ READERS = (
 )
 """Globs of the functions that a configuration may name: they read a data set."""
 
-_OPTIMIZERS = "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD"
-_LEGACY = "Adadelta Adagrad Adam Adamax Ftrl Nadam RMSprop SGD"
+_OPTIMIZERS = (
+    "Adadelta Adafactor Adagrad Adam AdamW Adamax Lion Nadam RMSprop SGD"  # Ftrl divides by the rate: 0 at first
+)
 _SCHEDULES = "CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay PolynomialDecay"
 KERAS = frozenset(
     (
         *(f"tf_keras.optimizers.{name}" for name in _OPTIMIZERS.split()),
-        *(f"tf_keras.optimizers.legacy.{name}" for name in _LEGACY.split()),
         *(f"tf_keras.optimizers.schedules.{name}" for name in _SCHEDULES.split()),
     )
 )
@@ -126,6 +126,14 @@ def refusal(target: object) -> str | None:
             return "there is no such function or class"
         return f"a configuration may not name it; legal of {top} are {_LEGAL[top]}"
     return f"a configuration may not name code of {top}. If you know that code, give {KEY}=[{top}] on the command line"
+
+
+def signature(target: str) -> inspect.Signature | None:
+    """What `static_signature` tells. Optimisers of tf_keras have **kwargs, but refuse whatever has no name."""
+    found = static_signature(target)
+    if found is None or target not in KERAS:
+        return found
+    return found.replace(parameters=[p for p in found.parameters.values() if p.kind is not p.VAR_KEYWORD])
 
 
 def missing(target: str) -> str:

@@ -172,8 +172,9 @@ class FasterRCNN(Detector):
         """The feature map, the RPN, and the second stage, which runs once for each proposal."""
         ((name, features),) = self.maps.items()
         first = _names(tf_keras.Model(self.rpn_model.input, features))
-        channels = self.model.get_layer("FirstStageBoxPredictor/Conv").filters
         shape = tuple(features.shape[1:])
+        convolved = [layer for layer in self.rpn_model.layers if layer.name == "FirstStageBoxPredictor/Conv"]
+        channels = convolved[0].filters if convolved else shape[-1]  # a head of the user's own has other layers
         crops, pooled = self.box_model.input, self.model.get_layer("SecondStageBoxPredictor/ClassPredictor").input
         source = f"{self.roi.method} {'x'.join(map(str, crops.shape[1:3]))}"
         return [

@@ -18,6 +18,7 @@ import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
 from detect.data.interface import Stream
+from detect.data.repeats import draws, repeat_factors
 from detect.errors import ConfigError
 from detect.files import replacing
 from detect.modeling.interface import Architecture, Detector
@@ -29,13 +30,12 @@ from detect.runs.dataset import selection_split
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, SCHEDULES, RunFolder
 from detect.runs.start import Run
 from detect.training import build
-from detect.training.schedule import Schedule
-from detect.training.trainer import Diverged, Trainer
+from detect.training.trainer import Trainer
 
 log = logging.getLogger("detect")
 
 COUNTED = ("evaluate_every", "checkpoint_every", "warmup")
-UNTIMED_STEPS, TIMED_STEPS, MOST_TIMES, SETTLED, LEAST_STEPS, PATIENCE = 8, 6, 6, 0.9, 50, 3
+UNTIMED_STEPS, TIMED_STEPS, MOST_TIMES, SETTLED, LEAST_STEPS, PATIENCE = 2, 6, 6, 0.9, 50, 3
 
 
 def fitted(run: Run) -> Run:
@@ -112,7 +112,9 @@ def scaled(cfg: DictConfig, saved: Mapping[str, Any], patience: int | None = Non
 def _by_epochs(run: Run, stages: Sequence[str]) -> dict[str, int]:
     """The steps of the detector; of its fake-quantised twin, if the run trains nothing else of it."""
     stage = DETECTOR if DETECTOR in stages else QUANTIZED
-    schedule, images = OmegaConf.select(run.cfg, SCHEDULES[stage]), len(run.dataset.splits["train"])
+    schedule, threshold = OmegaConf.select(run.cfg, SCHEDULES[stage]), run.cfg.get("repeat_threshold")
+    train = run.dataset.splits["train"]
+    images = draws(repeat_factors(train, threshold)) if threshold else len(train)
     steps = max(1, math.ceil(run.cfg.epochs * images / (schedule.batch_size * schedule.accumulate)))
     log.info("epochs=%s of %d images: %d steps of the stage %s", run.cfg.epochs, images, steps, stage)
     return {stage: steps}
@@ -141,19 +143,12 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
     """The duration of a training step of a stage with its input, when it has settled: `settled` of the mean of `steps`.
 
     The first steps are slower: they are traced, the input reads its first images and fills its buffers beside them, and
-    the hard examples of a detector that has learned nothing take the longest way. So the warm-up is cut to the steps
-    that are not timed, if the loss bears it.
+    hard examples of a detector that has learned nothing take a long way (`HardExampleMiner`), which is left out here.
     """
-    schedule = build.instantiate(OmegaConf.select(run.cfg, SCHEDULES[stage]))
-    try:
-        return _seconds_of(run, stage, replace(schedule, warmup=min(schedule.warmup_steps, UNTIMED_STEPS)), steps)
-    except Diverged:
-        return _seconds_of(run, stage, schedule, steps)
-
-
-def _seconds_of(run: Run, stage: str, schedule: Schedule, steps: int) -> float:
-    """The duration of a training step under a schedule: see `seconds_a_step`."""
-    cfg, replicas = run.cfg, build.replicas(run)
+    cfg, replicas = run.cfg.copy(), build.replicas(run)
+    if OmegaConf.select(cfg, "detector.sampler.nms_iou") is not None:
+        cfg.detector.sampler.nms_iou = None
+    schedule = build.instantiate(OmegaConf.select(cfg, SCHEDULES[stage]))
     with replicas.strategy.scope(), computing_in("float32" if stage == QUANTIZED else cfg.precision):
         if stage == CLASSIFY:
             pictures = build.stage_1_dataset(run)
@@ -175,7 +170,7 @@ def _seconds_of(run: Run, stage: str, schedule: Schedule, steps: int) -> float:
         trainer.train(steps)
         return (time.perf_counter() - start) / steps
 
-    found = settled(mean)
+    found = settled(lambda: replicas.gather(mean())[0])  # worker 0 decides, so that all of them take the same steps
     tf_keras.backend.clear_session()
     return found
 

@@ -22,7 +22,7 @@ from detect.runs import disk
 from detect.runs.dataset import threads
 from detect.runs.start import Run
 from detect.runs.workers import ALONE, Worker
-from detect.training import distribution
+from detect.training import determinism, distribution
 from detect.training.distribution import Replicas
 from detect.training.evaluations import HeldOutLoss
 from detect.training.loop import Hook
@@ -44,8 +44,7 @@ def set_up(cfg: DictConfig, worker: Worker = ALONE) -> None:
     _replicas(cfg, worker)
     tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(cfg.seed)
-    if cfg.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    determinism.demand(cfg)
 
 
 def compile_clusters(wanted: bool) -> None:

@@ -100,7 +100,7 @@ class Evaluation(Hook, ABC):
             free_cycles()
 
     def end(self, fit: Fit) -> None:
-        if not checkpoint.exists(fit.folder.best):  # a hook ended the stage before the first score that counts
+        if self.best == -math.inf:  # a hook ended the stage before the first score that counts
             self._evaluate(fit)
         if not checkpoint.exists(fit.folder.best):
             fit.save_best()

@@ -154,6 +154,7 @@ class Schedule:
             ema_momentum=decay,
             jit_compile=False,
         )
+        optimizer.ema_overwrite_frequency = None  # the weights go on; RMSprop would set them to the average at times
         if self.weight_decay:
             optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_"])
         return optimizer

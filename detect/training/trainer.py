@@ -16,7 +16,7 @@ from detect.errors import UserError
 from detect.modeling import replicas as others
 from detect.modeling.interface import Architecture, Figures, Tensor
 from detect.modeling.precision import needs_loss_scale
-from detect.training import kernel_gradient
+from detect.training import determinism, kernel_gradient
 from detect.training.distribution import Replicas, Tensors
 from detect.training.schedule import Schedule
 
@@ -136,9 +136,11 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             begun = time.perf_counter()
             batches = [self._next_batch() for _ in range(self.accumulate)]
             waited = time.perf_counter() - begun
-            unread.append(Taken(step, batches, self.take(batches), start, waited))
+            with determinism.told():
+                unread.append(Taken(step, batches, self.take(batches), start, waited))
             if self.reads_each or len(unread) == UNREAD or step + 1 == first + int(num_steps) or self.interrupted:
-                rows += self._read(unread)
+                with determinism.told():
+                    rows += self._read(unread)
             if self.interrupted:
                 break
         return means(rows)

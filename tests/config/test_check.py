@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from detect.config import check as config
 from detect.config.check import check, target_problems
+from detect.config.compose import compose
 from detect.config.legal_values import Legal, number, one_of, whole
 from detect.config.trust import trusting
 from detect.errors import ConfigError
@@ -114,8 +115,13 @@ def test_target_that_is_no_dotted_name():
     assert "expected a dotted name" in target_problems("x", {"_target_": "voc"})[0]
 
 
-def test_foreign_targets_are_left_alone():
-    assert target_problems("o", {"_target_": "tf_keras.optimizers.SGD", "momentumm": 0.9}) == []
+def test_an_optimiser_of_keras_takes_only_its_named_arguments():
+    (told,) = target_problems("o", {"_target_": "tf_keras.optimizers.SGD", "momentumm": 0.9})
+    assert told == "unknown key o.momentumm: tf_keras.optimizers.SGD has no argument momentumm; did you mean momentum?"
+
+
+def test_foreign_targets_with_open_arguments_are_left_alone():
+    assert target_problems("o", {"_target_": "argparse.ArgumentParser.set_defaults", "x": 0.9}) == []
 
 
 def test_class_count_is_derived():
@@ -136,6 +142,14 @@ def test_transform_is_compared_with_albumentations():
     check(OmegaConf.create({"augment": {"transforms": {"flip": flip | {"p": 0.5}}}}))
     nested = {"_target_": "albumentations.OneOf", "transforms": [flip | {"pp": 0.5}]}
     assert "augment.transforms.one.transforms.0.pp" in problems(augment={"transforms": {"one": nested}})
+
+
+def test_devices_that_would_stay_unused_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"distribute\.devices=4 has no effect with distribute\.kind=none: .*=mirrored"
+    ):
+        compose(["dataset=digits", "distribute.devices=4"])
+    assert compose(["dataset=digits", "distribute.devices=4", "distribute.kind=mirrored"]).distribute.devices == 4
 
 
 def test_open_nodes():

@@ -296,6 +296,22 @@ def test_frozen_batch_norm_and_freeze_until_hold_for_both_stages(batch):
     gradients(detector, batch)
 
 
+class OwnHead:
+    """A predictor of proposals without a layer between the map and its outputs, as the contract allows."""
+
+    def __call__(self, features, anchors):
+        logits = tf_keras.layers.Conv2D(anchors * 2, 1, name="own/logits")(features)
+        codes = tf_keras.layers.Conv2D(anchors * 4, 1, name="own/codes")(features)
+        return tf_keras.layers.Reshape((-1, 2))(logits), tf_keras.layers.Reshape((-1, 4))(codes)
+
+
+def test_a_head_of_the_users_own_has_its_part():
+    own = build(rpn_head=OwnHead())
+    _, rpn, _ = own.parts()
+    assert rpn.shape == (6, 8, 128) and {"own/logits", "own/codes"} < set(rpn.layers)
+    assert total_macs(own) > 0
+
+
 def test_parts_share_out_every_layer_and_count_the_second_stage_by_proposals(detector):
     names = [name for part in detector.parts() for name in part.layers]
     assert sorted(names) == sorted(layer.name for layer in detector.model.layers)

@@ -12,11 +12,13 @@ from omegaconf import OmegaConf
 from detect import train
 from detect.config.compose import compose
 from detect.config.resume import Past
+from detect.data.repeats import draws, repeat_factors
 from detect.errors import ConfigError, DataError
 from detect.runs.dataset import dataset_of
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
 from detect.runs.start import Run
 from detect.training import budget
+from detect.training.distribution import Replicas
 
 WORDS = ("dataset=digits", "dataset.images={train:20,val:4,test:6}", "init=none", "schedule.batch_size=4")
 
@@ -50,6 +52,13 @@ def test_epochs(tmp_path, epochs, accumulate, steps):
     found = budget.fitted(run(tmp_path, f"epochs={epochs}", f"schedule.accumulate={accumulate}")).cfg
     assert found.schedule.steps == steps and found.schedule.patience == budget.PATIENCE
     assert found.classify.schedule.steps == 300, "stage 1 stays"
+
+
+def test_an_epoch_that_repeats_images_has_all_its_draws(tmp_path):
+    given = run(tmp_path, "epochs=2", "repeat_threshold=.5")
+    train = given.dataset.splits["train"]
+    number = draws(repeat_factors(train, 0.5))
+    assert number > len(train) and budget.fitted(given).cfg.schedule.steps == math.ceil(2 * number / 4)
 
 
 def test_minutes_are_shared_in_the_proportions_of_the_configuration(tmp_path, timed):
@@ -251,23 +260,42 @@ def test_a_step_is_timed_until_it_settles(times, found, measured):
     assert budget.settled(lambda: left.pop(0)) == found and len(left) == len(times) - measured
 
 
-@pytest.mark.parametrize("diverges", [False, True])
-def test_steps_are_timed_after_a_short_warm_up(tmp_path, monkeypatch, diverges):
-    """Under a rate of nearly 0, a detector learns nothing, and its first steps take longer than all others."""
-    seen = []
+def test_workers_time_equally_many_steps(tmp_path, monkeypatch):
+    """Each step is one of all workers: one that stopped earlier would leave the others waiting for ever."""
 
-    class Timed:
-        def __init__(self, architecture, schedule, stream, replicas):
-            seen.append(schedule.warmup_steps)
+    class Slow:
+        def __init__(self, *_):
+            pass
 
         def train(self, steps):
-            if diverges and seen[-1] == budget.UNTIMED_STEPS:
-                raise budget.Diverged(3, {"loss": float("nan")}, {})
+            pass
 
-    monkeypatch.setattr(budget, "Trainer", Timed)
-    given = run(tmp_path, "schedule.warmup=100", "detector.size=[96,96]", "backbone.depth_multiplier=.25")
-    assert budget.seconds_a_step(given, DETECTOR) >= 0
-    assert seen == [budget.UNTIMED_STEPS, 100][: 1 + diverges]
+    class Told(Replicas):
+        def gather(self, value):
+            return [told.pop(0), value] if told and isinstance(value, float) else [value]
+
+    told = [5.0, 4.0, 3.0, 2.9]
+    monkeypatch.setattr(budget, "Trainer", Slow)
+    monkeypatch.setattr(budget.build, "replicas", lambda run: Told())
+    given = run(tmp_path, "detector.size=[96,96]", "backbone.depth_multiplier=.25")
+    assert budget.seconds_a_step(given, DETECTOR) == 2.9 and not told
+
+
+def test_a_detector_that_has_learned_nothing_is_timed_as_a_trained_one(tmp_path, monkeypatch):
+    """Of its anchors all are equally hard, so that the suppression among all of them takes as long as the network."""
+    seen = []
+
+    class Seen:
+        def __init__(self, architecture, *_):
+            seen.append(architecture.sampler.nms_iou)
+
+        def train(self, steps):
+            pass
+
+    monkeypatch.setattr(budget, "Trainer", Seen)
+    given = run(tmp_path, "detector.size=[96,96]", "backbone.depth_multiplier=.25")
+    budget.seconds_a_step(given, DETECTOR)
+    assert seen == [None] and given.cfg.detector.sampler.nms_iou == 0.99
 
 
 def test_minutes_and_steps_of_equal_cost_exclude_each_other():

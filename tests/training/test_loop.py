@@ -195,6 +195,24 @@ def test_figures_of_a_long_interval_are_read_in_parts(as_dataset, monkeypatch):
     assert lengths[:3] == [10, 10, 5] and late["loss/total"] == each["loss/total"]
 
 
+def test_a_kill_after_a_hook_ended_the_stage_loses_no_score(as_dataset, tmp_path):
+    class Ended(Hook):
+        def __init__(self, killed):
+            self.killed = killed
+
+        def after_steps(self, fit, scalars):
+            fit.stop("enough")
+
+        def end(self, fit):
+            if self.killed:
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path, schedule(), hooks=[Ended(True)])
+    _, trainer, outcome = run(tmp_path, schedule(), hooks=[Ended(False)])
+    assert trainer.step == 1 and outcome["best"] == 1.0 and outcome["best_step"] == 1
+
+
 def test_a_signal_at_the_last_step_of_another_worker_ends_the_run(as_dataset, tmp_path, monkeypatch):
     def told(trainer):
         trainer.interrupted = True
@@ -216,6 +234,15 @@ def test_the_weight_average_is_scored_and_the_weights_go_on(as_dataset, tmp_path
     # weights after the steps: 0, .2; the average starts at 0: .5 * 0 + .5 * .2
     assert line.weight == pytest.approx(0.2)
     assert seen["average"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("kind", [SGD, tf_keras.optimizers.AdamW, tf_keras.optimizers.RMSprop])
+def test_the_weights_never_become_their_average(as_dataset, kind):
+    """RMSprop of tf_keras sets them to it at each hundredth step."""
+    plain, averaged = (Line(), Line())
+    for line, decay in ((plain, 0.0), (averaged, 0.99)):
+        Trainer(line, schedule(steps=130, optimizer=kind, rate=1e-3, ema_decay=decay), Numbers()).train(130)
+    assert plain.weight == averaged.weight != 0
 
 
 class Normed(Line):

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from detect.config import trust
 from detect.config.compose import compose
 from detect.config.schedules import default_warmup
 from detect.errors import ConfigError
@@ -25,6 +26,29 @@ RATE = 0.003
 
 def schedule(**settings) -> Schedule:
     return Schedule(**{"batch_size": 8, "optimizer": tf_keras.optimizers.SGD, "rate": RATE} | settings)
+
+
+OPTIMIZERS = sorted(name for name in trust.KERAS if ".schedules." not in name)
+
+
+@pytest.mark.parametrize("target", OPTIMIZERS)
+def test_every_legal_optimiser_takes_a_step(target):
+    """Arguments of AdamW, the default, that the other one does not take are removed."""
+    cfg = compose(["dataset=digits", f"schedule.optimizer._target_={target}"])
+    optimizer = trust.instantiate(cfg.schedule).build_optimizer()
+    variable = tf.Variable([1.0, 2.0])
+    optimizer.build([variable])
+    for _ in range(60):  # the rate rises from 0
+        optimizer.apply_gradients([(tf.constant([1.0, 1.0]), variable)])
+    assert (variable.numpy() < [1.0, 2.0]).all() and optimizer.ema_overwrite_frequency is None
+
+
+def test_arguments_that_no_optimiser_takes_are_refused():
+    words = ["dataset=digits", "schedule.optimizer._target_=tf_keras.optimizers.SGD"]
+    with pytest.raises(ConfigError, match=r"schedule\.optimizer\.betas: .*SGD has no argument betas"):
+        compose([*words, "+schedule.optimizer.betas=[.9,.999]"])
+    with pytest.raises(ConfigError, match=r"schedule\.optimizer\.jit_compile is not legal: give jit_compile in its"):
+        compose(["dataset=digits", "+schedule.optimizer.jit_compile=true"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import tf_keras
 
-from detect.modeling.backbones.layers import ConvScope, scaled_depth
+from detect.modeling.backbones.layers import ConvScope, demand_room, scaled_depth
 
 layers = tf_keras.layers
 
@@ -105,6 +105,7 @@ class Builder:
         padding = self.valid if step.valid else "same"
         if isinstance(step, Pool):
             kind = layers.MaxPooling2D if step.name.startswith("Max") else layers.AveragePooling2D
+            demand_room(x, 3, padding, prefix + step.name)
             return kind(3, step.stride, padding, name=prefix + step.name)(x)
         scope = replace(self.scope, padding=padding)
         return scope.conv(x, self.depth(step.channels), step.size(), prefix + step.name, step.stride)

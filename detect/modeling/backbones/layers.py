@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import tf_keras
 
+from detect.errors import ConfigError
 from detect.modeling.replicas import batch_norm
 
 layers = tf_keras.layers
@@ -43,6 +45,7 @@ class ConvScope:
 
     def conv(self, x, filters: int, kernel, name: str, stride: int = 1, dilation: int = 1):
         """A convolution with `filters` channels, then batch norm and activation. kernel: a side, or (height, width)."""
+        demand_room(x, kernel, self.padding, name)
         x = layers.Conv2D(
             filters,
             kernel,
@@ -91,6 +94,19 @@ class ConvScope:
         if self.normalise:
             x = batch_norm(epsilon=self.epsilon, scale=self.scale, name=f"{name}/BatchNorm")(x)
         return x if self.activation is None else activate(x, self.activation, name)
+
+
+def demand_room(x, kernel, padding: str, name: str) -> None:
+    """Raises ConfigError if a kernel without padding does not fit the map x [B, h, w, C].
+
+    kernel: a side, or (height, width). name: that of the layer, for the message.
+    """
+    (height, width), (rows, columns) = np.broadcast_to(kernel, 2), x.shape[1:3]
+    if padding == "valid" and None not in (rows, columns) and (rows < height or columns < width):
+        raise ConfigError(
+            f"{name}: a kernel of {height}x{width} without padding does not fit a map of {rows}x{columns}; give larger "
+            "frames (detector.size, classify.classifier.size) or crops, or backbone.padding=same"
+        )
 
 
 def activate(x, activation: str, name: str):

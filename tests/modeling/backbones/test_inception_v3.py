@@ -145,6 +145,18 @@ def test_box_head_goes_on_where_the_rpn_map_ends(small):
     assert InceptionV3(0.25, padding="valid").box_head(tf_keras.Input((17, 17, 192))).shape == (None, 8, 8, 512)
 
 
+@pytest.mark.parametrize("side", [32, 64, 74])
+def test_a_frame_that_layers_without_padding_do_not_fit_is_refused(side):
+    with pytest.raises(
+        ConfigError, match=r"\w+: a kernel of 3x3 without padding does not fit a map of \dx\d; give larger"
+    ):
+        InceptionV3(0.25, padding="valid")(tf_keras.Input((side, side, 3)))
+
+
+def test_the_smallest_frame_without_padding():
+    assert list(InceptionV3(0.25, padding="valid")(tf_keras.Input((75, 75, 3))).values())[-1].shape[1:3] == (1, 1)
+
+
 def test_other_padding_is_refused():
     with pytest.raises(ConfigError, match=r"backbone\.padding=full is not legal: expected one of same, valid"):
         InceptionV3(padding="full")

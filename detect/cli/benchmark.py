@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, UserError, printable
 from detect.files import expanded
 from detect.runs.dataset import check_ground_truth, other_dataset, own_dataset
 from detect.runs.folder import RunFolder
@@ -40,7 +40,8 @@ def main(cfg: DictConfig) -> None:
     from detect.export import benchmark  # imports TensorFlow
 
     models = benchmark.find_models(run, [expanded(str(name)) for name in named])
-    examples = evenly_spread(dataset.with_classes(_classes(models)).images(cfg.split), cfg.images) if dataset else []
+    models, classes = _opened(models, run)
+    examples = evenly_spread(dataset.with_classes(classes).images(cfg.split), cfg.images) if dataset else []
     rows = benchmark.benchmark(models, examples, cfg.runs, cfg.threads)
     benchmark.write(rows, len(examples), folder)
     for line in benchmark.table(rows):
@@ -59,16 +60,27 @@ def _dataset(cfg: DictConfig, run: Path | None) -> DetectionDataset | None:
     return dataset
 
 
-def _classes(models: Mapping[str, "Model"]) -> tuple[str, ...]:
-    """The classes of all models. Raises DataError if two models have different ones."""
+def _opened(models: Mapping[str, "Model"], run: Path | None) -> tuple[dict[str, "Model"], tuple[str, ...]]:
+    """The models that can be opened, and the classes of all of them. An export of the run that can't be opened is left
+    out with a warning.
+
+    Raises DataError if two models have different classes, and what `Detector.load` raises for other models.
+    """
     from detect.detector import Detector
 
-    known = {n: Detector.load(m.path, m.stage if m.kind == "run" else None).classes for n, m in models.items()}
+    known = {}
+    for name, model in models.items():
+        try:
+            known[name] = Detector.load(model.path, model.stage if model.kind == "run" else None).classes
+        except UserError as error:
+            if model.kind == "run" or run is None or not model.path.is_relative_to(run):
+                raise
+            log.warning("%s is left out: %s", printable(name), error)
     (first, classes), *others = known.items()
     for name, other in others:
         if other != classes:
             raise DataError(f"{name} has the classes {list(other)}; {first} has {list(classes)}")
-    return classes
+    return {name: models[name] for name in known}, classes
 
 
 if __name__ == "__main__":

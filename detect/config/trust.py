@@ -52,9 +52,7 @@ READERS = (
 )
 """Globs of the functions that a configuration may name: they read a data set."""
 
-_OPTIMIZERS = (
-    "Adadelta Adafactor Adagrad Adam AdamW Adamax Lion Nadam RMSprop SGD"  # Ftrl divides by the rate: 0 at first
-)
+_OPTIMIZERS = "Adadelta Adafactor Adagrad Adam AdamW Adamax Lion Nadam RMSprop SGD"
 _SCHEDULES = "CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay PolynomialDecay"
 KERAS = frozenset(
     (
@@ -62,7 +60,8 @@ KERAS = frozenset(
         *(f"tf_keras.optimizers.schedules.{name}" for name in _SCHEDULES.split()),
     )
 )
-"""Optimisers and schedules of tf_keras, by name: the check must not import TensorFlow."""
+"""Optimisers and schedules of tf_keras, by name: the check must not import TensorFlow. Ftrl is none of them, because it
+divides by the rate, which is 0 at the first step."""
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)

@@ -12,7 +12,7 @@ from detect.data.dataset import Example
 from detect.data.image_file import read_image
 from detect.detector import Detector
 from detect.environment import usable_cores
-from detect.errors import ConfigError, DataError, printable
+from detect.errors import ConfigError, DataError, UserError, printable
 from detect.evaluation import agreement
 from detect.evaluation.coco import CocoEvaluator
 from detect.export import timing
@@ -47,7 +47,7 @@ def find_models(run: Path | None, models: Sequence[Path]) -> dict[str, Model]:
                 if model.kind in READS:
                     require(model.kind, f"model={model.path}")
                 found[report.parent.name] = model
-            except ConfigError as error:
+            except UserError as error:
                 log.warning("%s is left out: %s", printable(report.parent.name), error)
     for path in models:
         name = path.name if path.is_dir() or path.parent.name in ("", ".") else f"{path.parent.name}/{path.name}"

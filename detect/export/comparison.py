@@ -14,6 +14,7 @@ from detect.export.images import Images
 from detect.files import expanded
 from detect.geometry.frame import Frame
 from detect.modeling import nms
+from detect.runs.dataset import scorable
 from detect.runs.folder import DETECTOR, RunFolder
 from detect.tflite.accuracy import compared
 from detect.training import finished
@@ -31,14 +32,14 @@ class Parity(agreement.Agreement):
 def score(
     cfg: DictConfig, dataset: DetectionDataset | None, shipped: Detector, architecture: Any
 ) -> dict[str, Any] | None:
-    """COCO's twelve metrics of run and file, on the same images of test, or else of val; None if both are empty.
+    """COCO's twelve metrics of run and file, on the same images of test, or else of val; None if neither has a box.
 
     Both see the same images: of whole levels if the file takes uint8 (`sees_levels`).
     architecture: the network of the file. If it is fake-quantised, the result also has `float`: the run's float stage,
     or the same weights without rounding if the run has no float stage. `float_stage` tells which.
     """
 
-    split = next((name for name in ("test", "val") if dataset and dataset.splits[name]), None)
+    split = next((name for name in ("test", "val") if dataset and scorable(dataset, name)), None)
     if dataset is None or split is None or not cfg.scored:
         return None
     examples = tuple(evenly_spread(dataset.splits[split], cfg.scored))

@@ -108,7 +108,9 @@ def check_stage(cfg: DictConfig) -> None:
     elif quantize.get("enabled") and not quantize.get("float_stage", True):
         mend = "train one without quantize.float_stage=false"
         if saved.init.get("scope") == "detector" and saved.init.get("path"):
-            mend = f"name the run that it started from: run={saved.init.path}"
+            start = expanded(str(saved.init.path))  # RUN, RUN/detector or RUN/detector/best
+            around = next((place for place in (start, *start.parents[:2]) if RunFolder(place).is_run), None)
+            mend = f"name the run that it started from: run={around}" if around else mend
         told = f"quantize={cfg.quantization}: {cfg.run} has no float detector, because stage 2 was left out"
         raise ConfigError(f"{told}; {mend}")
 

@@ -53,7 +53,6 @@ def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None
         graph.save(architecture, detector.classes, detector.name, new, detector.category_ids, detector.threshold)
         compared = (dataset, source, frames)
         report = {"operators": operators.of_saved_model(new)} | measured(cfg, detector, new, compared)
-        judge(cfg, comparison.disagreement(report["parity"]))
         put(new, folder)
     write_beside(cfg, folder, detector.classes, {**report, **provenance.collect()})
     if problem := accuracy.complaint(report["scores"], cfg.quantization):
@@ -68,7 +67,7 @@ def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     architecture, dataset = detector.architecture, images.data_of(cfg)
     source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
     about = convert.describe(architecture, detector.classes, detector.name, detector.category_ids, detector.threshold)
-    content = convert.to_onnx(architecture, about)
+    content = convert.to_onnx(architecture, about, cfg.format)
     with tempfile.TemporaryDirectory() as place:
         new = Path(place) / cfg.format
         new.mkdir()
@@ -78,7 +77,7 @@ def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
             convert.write_openvino(content, about, new)
         compared = (dataset, source, frames)
         report = {"operators": convert.operators(content)} | measured(cfg, detector, new, compared)
-        judge(cfg, comparison.disagreement(report["parity"]), accuracy.complaint(report["scores"], cfg.quantization))
+        judge(cfg, accuracy.complaint(report["scores"], cfg.quantization))
         put(new, folder)
     about_run = provenance.collect()
     about_run["versions"] |= {name: provenance.version(name) for name in WRITES[cfg.format]}
@@ -91,16 +90,21 @@ Compared = tuple[DetectionDataset | None, str, images.Images]
 
 
 def measured(cfg: DictConfig, detector: Detector, new: Path, compared: Compared) -> dict[str, Any]:
-    """The figures in `export.json` of a model with decoding and suppression, which is in the folder `new`."""
+    """The figures in `export.json` of a model with decoding and suppression, which is in the folder `new`.
+
+    Raises ConfigError for a model that differs from the run by more than its limit.
+    """
     architecture, (dataset, source, frames) = detector.architecture, compared
-    shipped = Detector.load(new)
+    shipped, photograph = Detector.load(new), images.photographs()[0]
+    agreement = comparison.parity(cfg, detector, shipped, frames)
+    judge(cfg, comparison.disagreement(agreement))  # before the long work of scoring
     return {
         "format": cfg.format,
         "options": {"quantize": cfg.quantization, "batch": None, "class_agnostic": cfg.class_agnostic},
         "bytes": sum(file.stat().st_size for file in new.rglob("*") if file.is_file()),
-        "parity": {"source": source, "frames": len(frames), **comparison.parity(cfg, detector, shipped, frames)},
+        "parity": {"source": source, "frames": len(frames), **agreement},
         "scores": comparison.score(cfg, dataset, shipped, architecture),
-        "latency_ms": parity.timed(lambda: shipped(images.photographs()[0]), cfg.timings),
+        "latency_ms": parity.timed(lambda: shipped(photograph), cfg.timings),
         "settings": {"classes": detector.classes, "size": architecture.size, "resize": architecture.resize}
         | {"suppression": vars(architecture.postprocess)},
     }
@@ -129,14 +133,14 @@ def write_tflite(cfg: DictConfig, detector: Detector, folder: Path) -> None:
     reference = package.build(in_float.model, settings, plain)
     file = reference if options == plain else package.build(architecture.model, settings, options, training)
     report = package.report(file, reference, architecture.model, settings, options, real, cfg.timings)
-    judge(cfg, package.unfit(report["targets"], cfg.target))  # before the long work of scoring
+    problems = package.unfit(report["targets"], cfg.target), package.disagreement(report["parity"])
+    judge(cfg, *problems)  # before the long work of scoring
     report["parity"]["source"] = source
     with tempfile.TemporaryDirectory() as place:
         new = Path(place)
         (new / TFLITE_MODEL).write_bytes(file.content)
         report["scores"] = comparison.score(cfg, dataset, Detector.load(place), architecture)
-        unequal = (package.disagreement(report["parity"]), accuracy.complaint(report["scores"], options.quantize))
-        judge(cfg, *unequal)
+        judge(cfg, accuracy.complaint(report["scores"], options.quantize))
         np.savetxt(new / ANCHORS, settings.anchors, "%.9g", ",", header="ymin,xmin,ymax,xmax", comments="")
         put(new, folder)
     report["options"]["class_agnostic"] = cfg.class_agnostic

@@ -37,13 +37,14 @@ def describe(
     return about | {"threshold": threshold.to_dict() if threshold else None}
 
 
-def to_onnx(architecture: Detector, about: dict[str, Any]) -> bytes:
-    """The bytes of an ONNX file, with `about` in its metadata.
+def to_onnx(architecture: Detector, about: dict[str, Any], wanted: str = "onnx") -> bytes:
+    """The bytes of an ONNX file, with `about` in its metadata. wanted: the format that is made of it, for messages.
 
     `image`, uint8 [B, height, width, 3], RGB frames -> `detection_boxes` [B, N, 4] normalised to the frame,
     `detection_scores` [B, N], `detection_classes` [B, N] from 1, `num_detections` [B], all float32.
     Raises ConfigError if an operation of the network has no counterpart in ONNX.
     """
+    import onnx
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it tells of each step
@@ -66,7 +67,9 @@ def to_onnx(architecture: Detector, about: dict[str, Any]) -> bytes:
             model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
     except (ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ConfigError(f"format=onnx: tf2onnx refuses this network: {reason}") from error
+        raise ConfigError(f"format={wanted}: tf2onnx refuses this network: {reason}") from error
+    if foreign := sorted({n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, OPSET, n.domain)}):
+        raise ConfigError(f"format={wanted}: ONNX has no counterpart for {', '.join(foreign)} in this network")
     entry = model.metadata_props.add()
     entry.key, entry.value = ENTRY, json.dumps(about)
     return bytes(model.SerializeToString())
@@ -86,7 +89,12 @@ def write_openvino(content: bytes, about: dict[str, Any], folder: Path) -> None:
 
     source = folder / MODEL["onnx"]
     source.write_bytes(content)
-    openvino.save_model(openvino.convert_model(source), folder / MODEL["openvino"], compress_to_fp16=False)
+    try:
+        model = openvino.convert_model(source)
+    except RuntimeError as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+        raise ConfigError(f"format=openvino: OpenVINO refuses this network: {reason}") from error
+    openvino.save_model(model, folder / MODEL["openvino"], compress_to_fp16=False)
     source.unlink()
     files = sorted(folder.glob("model.*"))
     hashes = {"sha256": {file.name: sha256_of(file) for file in files}}

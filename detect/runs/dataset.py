@@ -144,11 +144,11 @@ def other_dataset(cfg: DictConfig, run: RunFolder | None) -> DetectionDataset:
 def check_ground_truth(dataset: DetectionDataset) -> None:
     """Scores the ground truth of val and test as predictions; any AP other than 1.0 is an error."""
     for split in ("val", "test"):
-        if _scorable(dataset, split):
+        if scorable(dataset, split):
             ground_truth_check(dataset.splits[split], dataset.classes)
 
 
-def _scorable(dataset: DetectionDataset | ClassificationDataset, split: str) -> bool:
+def scorable(dataset: DetectionDataset | ClassificationDataset, split: str) -> bool:
     """Whether AP, or top-1, can be told of a split: it has a box that is no crowd, or a picture."""
     if isinstance(dataset, ClassificationDataset):
         return bool(dataset.splits[split])
@@ -157,7 +157,7 @@ def _scorable(dataset: DetectionDataset | ClassificationDataset, split: str) -> 
 
 def selection_split(dataset: DetectionDataset | ClassificationDataset) -> str:
     """The split that chooses the best checkpoint: val, or else test, or else train; a split that can be scored."""
-    split = next((name for name in ("val", "test") if _scorable(dataset, name)), "train")
+    split = next((name for name in ("val", "test") if scorable(dataset, name)), "train")
     if split != "val":
         lacking = "its val images have no boxes" if dataset.splits["val"] else "it has no val images"
         log.warning("data set %s: %s, so the best checkpoint is chosen on %s", dataset.name, lacking, split)

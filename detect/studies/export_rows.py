@@ -18,7 +18,7 @@ def export_rows(records: Records) -> list[Row]:
     made_from = {folder: runs.get(folder.parent.resolve()) or runs.get(at.resolve()) for folder, at in sources.items()}
     members = _members([run for run in runs.values() if run in made_from.values()])
     floats = {
-        (run.folder.resolve(), *_images(about)): about["scores"]["run"].get("AP")
+        (run.folder.resolve(), *_scored(about)): about["scores"]["run"].get("AP")
         for folder, about in records.exports.items()
         if (run := made_from[folder]) and not _is_qat(about) and (about.get("scores") or {}).get("run")
     }
@@ -57,19 +57,23 @@ def _is_qat(about: Mapping[str, Any]) -> bool:
     return (about.get("options") or {}).get("quantize") == "qat"
 
 
-def _images(about: Mapping[str, Any]) -> tuple[str, int]:
-    """The split that an export was scored on, and the number of its images."""
-    scores = about.get("scores") or {}
-    return scores.get("split", ""), scores.get("images", 0)
+Scored = tuple[str, int, bool | None]
+"""The split that an export was scored on, the number of its images, and whether an object got one class. None: as in
+the run."""
+
+
+def _scored(about: Mapping[str, Any]) -> Scored:
+    scores, options = about.get("scores") or {}, about.get("options") or {}
+    return scores.get("split", ""), scores.get("images", 0), options.get("class_agnostic")
 
 
 def _float_detector(
-    about: Mapping[str, Any], run: FinishedRun | None, floats: Mapping[tuple[Path, str, int], float]
+    about: Mapping[str, Any], run: FinishedRun | None, floats: Mapping[tuple[Path, *Scored], float]
 ) -> float | None:
-    """AP of the float detector that a fake-quantised model started from, on the same images; None for other models.
+    """AP of the float detector that a fake-quantised model started from, scored alike; None for other models.
 
     It is the run's own float stage, or the run that `init` names, if a float file of that run is reported, too.
-    floats: (folder of a run, split, images) -> its AP.
+    floats: the folder of a run, and how it was scored -> its AP.
     """
     if run is None or not _is_qat(about):
         return None
@@ -77,7 +81,7 @@ def _float_detector(
     if scores.get("float_stage") == DETECTOR:
         return (scores.get("float") or {}).get("AP")
     start = Path((run.summary.get("init") or {}).get("weights") or "").parent.parent.resolve()  # of RUN/detector/best
-    return floats.get((start, *_images(about)))
+    return floats.get((start, *_scored(about)))
 
 
 def _members(runs: Sequence[FinishedRun]) -> dict[Path, tuple[str, str]]:
@@ -116,7 +120,7 @@ def file_kind(about: Mapping[str, Any], folder: Path) -> str:
     words += ["per_tensor"] if options.get("weights") == "per_tensor" else []
     ends = [options["nms"]] if options.get("nms", "none") != "none" else []
     ends += ["any batch"] if options.get("batch", 1) is None else []
-    ends += ["int8 image"] if options.get("input") == "int8" else []
+    ends += [f"{options['takes']} image"] if options.get("takes", "uint8") != "uint8" else []
     return ", ".join([" ".join(words), *ends, *together])
 
 

@@ -310,7 +310,10 @@ def exported(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> Table | N
         name = f"{folder.name} (after {about['steps']} steps)" if earlier else folder.name
         rows.append((name, kind, *values, str(ap.get("images", "")), f"{about['bytes'] / 1e6:.2f}", ms))
     heads = ("folder", "kind", "AP", "AP of the run", "images", "MB", "ms")
-    note = "AP of file and run on the same images of the same split; ms of one image with one thread."
+    note = (
+        "AP of file and run on the same images of the same split; ms of one image: of a TFLite file with one thread, "
+        "of other formats with all cores."
+    )
     return Table(heads, tuple(rows), "**Exported files**", note) if rows else None
 
 

@@ -95,7 +95,8 @@ class Runner:
         if details["dtype"] != np.float32:
             step, zero = details["quantization"]
             bounds = np.iinfo(details["dtype"])
-            levels = np.rint(frames.astype(np.float32) / step) + zero if step else np.rint(frames)
+            zero = zero if step else max(bounds.min, -128)  # int8 without a step: the file adds 128 itself
+            levels = np.rint(frames.astype(np.float32) / (step or 1.0)) + zero
             frames = np.clip(levels, bounds.min, bounds.max)
         self.interpreter.set_tensor(self.input, frames.astype(details["dtype"]))
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -39,12 +40,16 @@ def edited(run, folder, **values):
 @pytest.mark.parametrize(
     "init, mend",
     [
-        ({"scope": "detector", "path": "/runs/float"}, "name the run that it started from: run=/runs/float"),
+        ({"scope": "detector", "path": "RUN"}, "name the run that it started from: run=RUN$"),
+        ({"scope": "detector", "path": "RUN/detector/best"}, "name the run that it started from: run=RUN$"),
+        ({"scope": "detector", "path": "/x/model.ckpt"}, "train one without quantize.float_stage=false"),
         ({"scope": "backbone", "path": "/x.ckpt"}, "train one without quantize.float_stage=false"),
         ({}, "train one without quantize.float_stage=false"),
     ],
 )
 def test_a_run_without_a_float_stage_names_the_one_that_has_it(small_run, tmp_path, init, mend):
+    init = {key: value.replace("RUN", str(small_run[0])) for key, value in init.items()}
+    mend = mend.replace("RUN", str(small_run[0]))
     run = edited(small_run[0], tmp_path / "run", quantize={"enabled": True, "float_stage": False}, init=init)
     with pytest.raises(ConfigError, match=f"quantize=ptq: .*has no float detector.*; {mend}"):
         call(f"run={run}", "format=tflite", "quantization=ptq")
@@ -131,6 +136,32 @@ def test_a_file_that_scores_otherwise_is_not_written(small_run, tmp_path, monkey
     with pytest.raises(ConfigError, match=r"not written: the file's AP on 4 test images is .*; strict=false"):
         call(*settings)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["tflite", "saved_model"])
+def test_a_file_that_computes_otherwise_is_not_scored(small_run, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(writer.comparison, "score", lambda *_: pytest.fail("this takes minutes"))
+    for module in (writer.package, writer.comparison):
+        monkeypatch.setattr(module, "disagreement", lambda found: "the scores differ")
+    with pytest.raises(ConfigError, match="the file is not written: the scores differ; strict=false"):
+        call(f"run={small_run[0]}", f"format={kind}", "timings=2", "compared=1", f"output={tmp_path}/x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_test_split_without_boxes_gives_way_to_val(small_run, tmp_path, monkeypatch):
+    """All of its photographs may be unlabelled, and then it has no AP."""
+    own = images.own_dataset
+
+    def unlabelled(run, **given):
+        dataset = own(run, **given)
+        bare = tuple(replace(one, boxes=one.boxes[:0], classes=one.classes[:0], crowd=one.crowd[:0], areas=None)
+                     for one in dataset.splits["test"])  # fmt: skip
+        return replace(dataset, splits={**dataset.splits, "test": bare})
+
+    monkeypatch.setattr(images, "own_dataset", unlabelled)
+    call(f"run={small_run[0]}", "format=tflite", "timings=2", "compared=1", f"output={tmp_path}/x")
+    scores = json.loads((tmp_path / "x/export.json").read_text())["scores"]
+    assert scores["split"] == "val" and scores["file"]["AP"] is not None
 
 
 def test_a_file_that_is_not_for_its_target_is_not_scored(small_run, tmp_path, monkeypatch):

@@ -145,9 +145,7 @@ def test_transform_is_compared_with_albumentations():
 
 
 def test_devices_that_would_stay_unused_are_refused():
-    with pytest.raises(
-        ConfigError, match=r"distribute\.devices=4 has no effect with distribute\.kind=none: .*=mirrored"
-    ):
+    with pytest.raises(ConfigError, match=r"distribute\.devices=4 has no effect .*\.kind=none: .*=mirrored"):
         compose(["dataset=digits", "distribute.devices=4"])
     assert compose(["dataset=digits", "distribute.devices=4", "distribute.kind=mirrored"]).distribute.devices == 4
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import hydra
 import numpy as np
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR
 from detect.config.trust import trusting
+from detect.detector import Detector
 from detect.errors import ConfigError, WeightsError
 from detect.export import benchmark, timing
 from detect.export.timing import Model
@@ -54,6 +56,23 @@ def test_an_export_in_the_run_that_cannot_be_opened_is_left_out(tmp_path, caplog
     assert "no_such_package is not installed" in told[1]
     with pytest.raises(ConfigError, match=r"gone: legal are"):
         benchmark.find_models(tmp_path, [tmp_path / "gone"])
+
+
+def test_an_export_in_the_run_whose_content_is_damaged_is_left_out(tmp_path, caplog, monkeypatch):
+    from detect.cli.benchmark import _opened
+
+    (tmp_path / "run" / "cut").mkdir(parents=True)
+    for name in ("run/cut/model.tflite", "named.tflite"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    good, cut = (Model("run", tmp_path / "run"), Model("tflite", tmp_path / "run/cut/model.tflite"))
+    load = Detector.load
+    known = SimpleNamespace(classes=("a",))
+    monkeypatch.setattr(Detector, "load", lambda path, stage: known if path == good.path else load(path, stage))
+    models, classes = _opened({"run": good, "cut": cut}, tmp_path / "run")
+    assert list(models) == ["run"] and classes == ("a",)
+    assert caplog.messages[-1].startswith("cut is left out: ") and "not a TFLite file" in caplog.messages[-1]
+    with pytest.raises(WeightsError, match="not a TFLite file"):
+        _opened({"run": good, "named": Model("tflite", tmp_path / "named.tflite")}, tmp_path / "run")
 
 
 def test_processes_are_asked_in_turn_and_tell_their_memory(tmp_path, caplog):

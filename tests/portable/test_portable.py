@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import hydra
@@ -27,6 +28,23 @@ PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 def call(verb: str, *overrides: str) -> object:
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return importlib.import_module(f"detect.cli.{verb}").main(hydra.compose(verb, list(overrides)))
+
+
+@pytest.mark.parametrize("wanted", ["onnx", "openvino"])
+def test_an_operation_that_onnx_lacks_is_named(wanted):
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed: pip install -e '.[onnx]'")
+    import tensorflow as tf
+
+    from detect.portable import convert
+
+    def detect(image):
+        boxes = tf.math.betainc(image + 1.0, image + 1.0, image / 300.0)[:, 0, :, :1] + tf.zeros((1, 1, 4))
+        scores = boxes[..., 0]
+        return {"boxes": boxes, "scores": scores, "classes": scores, "count": tf.reduce_sum(scores, axis=1)}
+
+    network = SimpleNamespace(size=(8, 8), detect=detect)
+    with pytest.raises(ConfigError, match=rf"format={wanted}: .*Betainc"):
+        convert.to_onnx(network, {}, wanted)
 
 
 @pytest.fixture(scope="module", params=["onnx", "openvino"])

@@ -1,6 +1,7 @@
 """Exported files and other measurements: their lines in the csv, and the tables of these."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -8,6 +9,7 @@ from detect.studies import csv_file
 from detect.studies.export_rows import export_rows, file_kind, latencies, measured_rows
 from detect.studies.export_tables import export_tables, measured, measured_tables
 from detect.studies.records import collect
+from detect.tflite.options import Options
 
 OPTIONS = {"quantize": "ptq", "weights": "per_tensor", "nms": "tflite_op", "batch": 1}
 EXPORT = {
@@ -74,6 +76,9 @@ def test_the_change_of_a_fake_quantised_file_counts_from_the_float_detector_that
     for seed, (before, after) in enumerate(((0.5, 0.48), (0.6, 0.59))):
         start = make_run(tmp_path / f"float{seed}", "crops", seed)
         ship(start, "none", before, before)
+        agnostic = {"options": OPTIONS | {"quantize": "none", "class_agnostic": True}}
+        scores = {"split": "test", "images": 72, "run": {"AP": 0.1}, "file": {"AP": 0.1}}
+        leave(start / "none_agnostic", "export.json", EXPORT | agnostic | {"scores": scores})
         weights = {"weights": str(start / "detector" / "best")}
         alone = make_run(tmp_path / f"alone{seed}", "alone", seed, init=weights)
         ship(alone, "qat", 0.9, after, float={"AP": 0.7}, float_stage="quantized")  # .7: its own weights, not rounded
@@ -83,8 +88,9 @@ def test_the_change_of_a_fake_quantised_file_counts_from_the_float_detector_that
         elsewhere = make_run(tmp_path / f"elsewhere{seed}", "elsewhere", seed, init={"weights": "gone/detector/best"})
         ship(elsewhere, "qat", 0.9, after)
     over, _ = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
-    assert {(row[0], row[1].split()[0]): (row[3], row[5]) for row in over.rows} == {
+    assert {(row[0], row[1].split()[0] + row[1][-9:] * ("agnostic" in row[1])): row[3:6:2] for row in over.rows} == {
         ("crops", "float32"): ("0.550 ± 0.635", "+0.000"),
+        ("crops", "float32-agnostic"): ("0.100 ± 0.000", "+0.000"),
         ("alone", "qat"): ("0.550 ± 0.635", "-0.015"),
         ("alone", "ptq"): ("0.900 ± 0.000", "-0.365"),
         ("together", "qat"): ("0.450 ± 0.635", "+0.085"),
@@ -142,7 +148,9 @@ def test_a_file_that_lies_elsewhere_names_its_run(tmp_path, make_run):
          "tfmot qat, tflite_op, any batch"),
         ({"format": "onnx", "options": {"quantize": "none", "batch": None}}, "ONNX float32, any batch"),
         ({"format": "openvino", "options": {"quantize": "none", "batch": None}}, "OpenVINO float32, any batch"),
-        ({"format": "tflite", "options": {"quantize": "ptq", "input": "int8"}}, "ptq, int8 image"),
+        ({"format": "tflite", "options": asdict(Options("ptq", takes="int8"))}, "ptq, int8 image"),
+        ({"format": "tflite", "options": asdict(Options("ptq", takes="float32"))}, "ptq, float32 image"),
+        ({"format": "tflite", "options": asdict(Options("ptq"))}, "ptq"),
         ({"format": "saved_model", "options": {"quantize": "qat"}}, "SavedModel qat"),
         ({"format": "saved_model", "options": {"quantize": "none"}}, "SavedModel"),
         ({}, "folder"),

@@ -74,6 +74,16 @@ def test_layers_that_were_kept_float_may_be_float(tiny, settings, frames, change
     assert parity.parity(wanted, found, scales, "qat")["within"]
 
 
+def test_an_int8_image_has_levels_from_minus_128_where_the_scaling_is_kept_float(tiny, settings, frames):
+    model = fake_quant(tiny.model, Spec(keep_float=["scale", "first"]))
+    calibrate(model, [np.stack(frames).astype(np.float32)])
+    runner = Runner(package.build(model, settings, package.Options("qat", takes="int8")).content)
+    assert runner.input_type == np.int8
+    found, wanted = [runner(frame) for frame in frames], [package.heads(model, frame) for frame in frames]
+    scales = {head: runner.scale(head) for head in parity.HEADS}
+    assert parity.parity(wanted, found, scales, "qat")["within"]
+
+
 def test_no_step_of_the_pixels_is_known_where_the_scaling_is_kept_float(tiny):
     """The first range is then that behind the first convolution."""
     assert convert.rounded_pixels(fake_quant(tiny.model, Spec(keep_float=["scale", "first"]))) is None

@@ -11,6 +11,7 @@ import yaml
 from detect.cli import help
 from detect.cli.overrides import prepare, read
 from detect.config import check
+from detect.config.compose import compose
 from detect.config.composer import groups
 from detect.config.legal_values import RUN_KEYS
 from detect.config.tree import nodes
@@ -128,3 +129,13 @@ def test_experiment_starts_with_a_comment_that_holds_its_command(file):
             break
         head.append(line)
     assert f"experiment={file.stem}" in "\n".join(head), "say what it reproduces, the command, the score and the time"
+
+
+@pytest.mark.parametrize("detector", sorted(path.stem for path in (check.CONFIG_DIR / "detector").glob("ssd*.yaml")))
+@pytest.mark.parametrize("part", ["neck", "head", "anchors"])
+def test_each_part_of_ssd_goes_with_each_preset(detector, part):
+    """What a preset sets in a part goes away with that part."""
+    for file in sorted((check.CONFIG_DIR / "detector" / part).glob("*.yaml")):
+        cfg = compose(["dataset=digits", "backbone=vgg16", f"detector={detector}", f"detector/{part}={file.stem}"])
+        alone = compose(["dataset=digits", "backbone=vgg16", "detector=ssd", f"detector/{part}={file.stem}"])
+        assert cfg.detector[part] == alone.detector[part]

@@ -88,13 +88,19 @@ def recognised(folder: Path) -> tuple[str, str]:
             found[made] += f"; the names of these files tell {' and '.join(told)}, and nothing else tells a split"
         elif source in found and made in found:
             found[source] += f"; not used: {found.pop(made)}, which tools make from these files"
-    if not found and (why := yolo.recognise_inside(folder)):
+    if not found and (why := yolo.recognise_last(folder)):
         return "yolo", why
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
         choices = "\n".join(f"  dataset={kind}: {why}" for kind, why in found.items())
         raise DataError(f"dataset.root={folder}: {len(found)} formats fit; choose one:\n{choices}")
+    if labels := yolo.nameless(folder):
+        raise DataError(
+            f"dataset.root={folder}: {below(labels, folder)} has YOLO labels, but no file names their classes. Add a "
+            "classes.txt, which has the name of each class in a line of its own, in the order of their numbers from 0; "
+            "or a data.yaml"
+        )
     endings = Counter(path.suffix.lower() or "no ending" for path in find_files(folder))
     holds = first_few([f"{count} of {ending}" for ending, count in endings.most_common()]) or "no files"
     raise DataError(

@@ -2,6 +2,7 @@
 boxes that a labelling tool opens: `detect convert run=RUN images=PHOTOS to=voc output=DIR`."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,11 @@ def main(cfg: DictConfig) -> None:
     if bool(source) != bool(cfg.images):
         raise ConfigError("convert: boxes of a detector need both: a detector (run=RUN) and images=PATH")
     folder = expanded(cfg.output)
+    folder = folder.resolve() if folder.is_symlink() else folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"output={cfg.output}: the folder is not empty; name a new one")
+    if os.path.ismount(folder):
+        raise ConfigError(f"output={cfg.output}: a mount point can't be replaced; name a new folder in it")
     refuse_unwritable(folder.parent, "output")
     if folder.resolve() == Path.cwd():
         raise ConfigError(f"output={cfg.output}: this is the current folder, which can't be replaced; name a new one")
@@ -68,9 +72,9 @@ def main(cfg: DictConfig) -> None:
 
 def write(dataset: DetectionDataset, kind: str, folder: Path, notes: Notes) -> None:
     """Writes a data set into a new folder; after an error, the folder is not there."""
-    temporary = folder.with_name(f".{folder.name}.new")
-    if kind not in RESUMED:
-        shutil.rmtree(temporary, ignore_errors=True)
+    plain = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(plain, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{kind}.new") if kind in RESUMED else plain
     temporary.mkdir(parents=True, exist_ok=True)
     try:
         WRITERS[kind](dataset, temporary, notes)

@@ -41,10 +41,10 @@ class DetectionDataset:
     def __post_init__(self):
         object.__setattr__(self, "splits", {s: Examples.of(self.splits.get(s, ())) for s in SPLITS})
         _settle(self, {split: Examples.of(self.splits[split]).ids for split in SPLITS})
-        if BACKGROUND in map(str.casefold, self.classes):
+        for title in (name for name in self.classes if name.casefold() == BACKGROUND):
             raise DataError(
-                f"{self.name}: the class name '{BACKGROUND}' is reserved; rename the class: "
-                f"{renaming(BACKGROUND, 'NAME')}"
+                f"{self.name}: the class name '{title}' is reserved; rename the class: {renaming(title, 'NAME')}, or "
+                "leave it out with dataset.classes, the list of those that are read"
             )
         ids = tuple(self.category_ids or range(1, len(self.classes) + 1))
         if len(ids) != len(self.classes) or len(set(ids)) < len(ids):

@@ -105,18 +105,25 @@ def telling(
     find: Callable[[Path], Sequence[Path]],
     annotated: Callable[[Path], Sequence[Path]] | None = None,
 ) -> dict[str, Path]:
-    """The folders of splits that hold files.
+    """The folders of splits that hold files. Without a folder of train, train is what lies outside of them.
 
-    None if there is no train, and annotated files of `root` lie outside of them; or if there is nothing but train, and
-    other folders have such files: then it is a class called train. find, annotated: the files of a folder, and those of
-    them that count here; None: all.
+    None if there is nothing but train, and other folders have annotated files: then it is a class called train; or if
+    there is no train, and those of val and test have no such files. find, annotated: the files of a folder, and those
+    of them that count here; None: all.
     """
     told = {split: folder for split, folder in folders.items() if find(folder)}
-    if not told or {"train"} < set(told):
-        return told
     annotated = annotated or find
-    everything = [path for path in annotated(root) if path.parent != root or "train" not in told]
-    return told if sum(len(annotated(folder)) for folder in told.values()) == len(everything) else {}
+    if "train" not in told:
+        return told if any(annotated(folder) for folder in told.values()) else {}
+    if set(told) > {"train"}:
+        return told
+    everything = [path for path in annotated(root) if path.parent != root]
+    return told if len(annotated(told["train"])) == len(everything) else {}
+
+
+def not_below(paths: Iterable[Path], folders: Collection[Path]) -> list[Path]:
+    """The paths that lie in none of the folders."""
+    return [path for path in paths if not any(path.is_relative_to(folder) for folder in folders)]
 
 
 def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:

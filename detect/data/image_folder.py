@@ -7,7 +7,7 @@ from detect.config.legal_values import HeldOut, Seed
 from detect.data.dataset import ClassificationDataset, CropExample
 from detect.data.folder import existing_folder, find_images, leftovers, split_folders, split_named
 from detect.data.notes import Notes
-from detect.data.split import SPLITS, draw_splits
+from detect.data.split import HELD_OUT, SPLITS, draw_splits
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
 
@@ -20,7 +20,7 @@ def read_image_folder(
     test_fraction: HeldOut = 0.15,
     split_seed: Seed = 0,
 ) -> ClassificationDataset:
-    """Reads root/train/CLASS/*.jpg with val and test beside train, or root/CLASS/*.jpg.
+    """Reads root/train/CLASS/*.jpg with val and test beside train, or root/CLASS/*.jpg with root/test/CLASS/*.jpg.
 
     classes: names in their order, and pictures of other classes are left out; None takes the folders' names, sorted.
     A class's folder may have subfolders. If root holds nothing but one folder of folders, that one is read. Without a
@@ -32,8 +32,11 @@ def read_image_folder(
     top = _inner(folder)
     places = split_folders(top)
     if "train" not in places or _is_a_class(places, top):
-        places = {"train": top}
+        places = {"train": top, **_held_out(places, top)}
     found = {split: _class_folders(place, own) for split, place in places.items()}
+    for place in places.values():
+        if place.parent == places["train"]:
+            del found["train"][one_name(place.name)]
     leftovers(folder, [pictures for folders in found.values() for pictures in folders.values()], own)
     if not found["train"]:
         raise DataError(f"{places['train']}: it has no folder with pictures; there must be one folder per class")
@@ -75,6 +78,13 @@ def _is_a_class(places: Mapping[str, Path], top: Path) -> bool:
     """Whether a folder called train holds pictures of trains: it is beside folders of other classes."""
     others = len(_class_folders(top, Notes())) > 1
     return len(places) == 1 and others and bool(find_images(places["train"], recursive=False))
+
+
+def _held_out(places: Mapping[str, Path], top: Path) -> dict[str, Path]:
+    """The folders of val and test beside folders of classes: they have such folders, too."""
+    titles = set(_class_folders(top, Notes())) - {one_name(place.name) for place in places.values()}
+    inside = {split: set(_class_folders(place, Notes())) for split, place in places.items() if split in HELD_OUT}
+    return {split: places[split] for split, known in inside.items() if known and known <= titles}
 
 
 def _inner(folder: Path) -> Path:

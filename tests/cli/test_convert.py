@@ -1,13 +1,16 @@
 """`detect convert` from the command line: formats, pre-labels, and what it refuses."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from detect.cli.convert import WRITERS, write
 from detect.data.digits import make_digits
 from detect.data.formats.auto import read_auto
+from detect.data.notes import Notes
 from detect.errors import ConfigError, DataError
 from detect.files import cache_folder
 from tests import program
@@ -71,6 +74,37 @@ def test_the_current_folder_is_not_replaced(tmp_path, convert, monkeypatch):
     with pytest.raises(ConfigError, match=r"output=\.: this is the current folder"):
         convert(*DIGITS, "to=voc", "output=.")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_an_empty_folder_keeps_its_place(tmp_path, convert, there):
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk/out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk/out")
+    convert(*DIGITS, "to=yolo", f"output={tmp_path}/link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk/out/data.yaml").is_file()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["out"]
+
+
+def test_a_mount_point_is_refused_before_the_work(tmp_path, convert, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"output=.*/out: a mount point can't be replaced; name a new folder"):
+        convert(*DIGITS, "to=yolo", f"output={tmp_path}/out")
+
+
+def test_what_a_conversion_to_another_format_left_is_not_delivered(tmp_path, monkeypatch):
+    """A writer that goes on where it was stopped finds the files of its own format only."""
+    source, seen = make_digits(cache_folder(), {"train": 4, "val": 2, "test": 2}), []
+    (tmp_path / ".out.new").mkdir()
+    (tmp_path / ".out.new/left.xml").touch()
+    (tmp_path / ".out.arrayrecord.new").mkdir()
+    (tmp_path / ".out.arrayrecord.new/own").touch()
+    monkeypatch.setitem(WRITERS, "arrayrecord", lambda dataset, folder, notes: seen.extend(folder.iterdir()))
+    write(source, "arrayrecord", tmp_path / "out", Notes())
+    assert [path.name for path in seen] == ["own"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_nothing_is_written_below_the_data_or_of_bad_data(tmp_path, convert):

@@ -97,11 +97,11 @@ def test_a_second_call_goes_on_where_the_first_was_stopped(tmp_path, source, mon
     with pytest.raises(DataError, match="stopped"):
         write(source, "arrayrecord", tmp_path / "out", Notes())
     assert not (tmp_path / "out").exists()
-    before = (tmp_path / ".out.new" / "train-00000-of-00002.arrayrecord").stat()
+    before = (tmp_path / ".out.arrayrecord.new" / "train-00000-of-00002.arrayrecord").stat()
     seen = []
     monkeypatch.setattr(arrayrecord_writer, "encoded", lambda example: (seen.append(example.id), real(example))[1])
-    (tmp_path / ".out.new" / "train-00000-of-00009.arrayrecord").write_bytes(b"of another call")
-    damaged = tmp_path / ".out.new" / "test-00000-of-00001.arrayrecord"
+    (tmp_path / ".out.arrayrecord.new" / "train-00000-of-00009.arrayrecord").write_bytes(b"of another call")
+    damaged = tmp_path / ".out.arrayrecord.new" / "test-00000-of-00001.arrayrecord"
     if damaged.exists():
         damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     notes = Notes()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from detect.data.formats.auto import read_auto, recognised
+from detect.data.formats.coco import read_coco
 from detect.data.formats.tf_csv import read_csv
 from detect.errors import DataError
 
@@ -49,6 +50,9 @@ def test_a_coco_file_is_the_split_of_its_name(tmp_path, file, image, split):
     data = read_auto(tmp_path / file)
     assert {s: [e.path for e in part] for s, part in data.splits.items() if len(part)} == {split: [tmp_path / image]}
     assert data.splits[split][0].boxes.tolist() == [[2, 1, 6, 4]] and "format: coco (" in data.notes[0]
+    assert read_coco(tmp_path / file).fingerprint() == data.fingerprint()
+    with pytest.raises(DataError, match=rf"dataset\.root=.*{file}: not a folder"):
+        read_coco(tmp_path / file, train=file)
 
 
 def test_a_damaged_coco_file_is_named(tmp_path):

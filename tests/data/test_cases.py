@@ -12,7 +12,7 @@ from PIL import Image
 
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
-from detect.data.formats.coco import read_coco
+from detect.data.formats.coco import find_jsons, read_coco
 from detect.data.formats.voc import read_voc
 from detect.data.formats.yolo import read_yolo
 from detect.data.image_file import examine, header, read_image
@@ -141,7 +141,7 @@ def test_one_stray_zero_among_corners_that_count_from_one_changes_nothing(tmp_pa
         pair(tmp_path, f"p{k}", ("cat", 1, 1, WIDTH, HEIGHT), ("dog", 0 if k == 3 else 5, 10, 20, 30))
     data = read_voc(tmp_path)
     assert boxes(data)["p0"][0] == ("cat", False, (0, 0, WIDTH, HEIGHT))
-    assert said(data, "first_pixel=1 is inferred", "set dataset.first_pixel", "p3.xml")
+    assert said(data, "first_pixel=1 is inferred", "set dataset=voc dataset.first_pixel", "p3.xml")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -714,6 +714,16 @@ def test_json_files_of_any_name(tmp_path, names):
     (tmp_path / "annotations/captions_train2017.json").write_text('{"images": [], "annotations": []}')
     data = read_auto(tmp_path)
     assert [[Path(e.id).stem for e in data.splits[s]] for s in ("train", "val", "test")] == [["0"], ["1"], ["2"]]
+
+
+@pytest.mark.parametrize("other", ["val.json", "instances_val.json"])
+def test_key_points_beside_the_boxes_of_a_split_are_not_read(tmp_path, other):
+    for name in ("instances_train.json", "person_keypoints_train.json", other):
+        coco(tmp_path, [], [], name=name)
+    assert {split: path.name for split, path in find_jsons(tmp_path).items()} == {
+        "train": "instances_train.json",
+        "val": other,
+    }
 
 
 def test_several_json_files_of_one_split_ask_for_a_choice(tmp_path):

@@ -118,7 +118,7 @@ def test_same_file_names_in_two_folders_are_two_images(tmp_path):
 
 def test_missing_pictures(root):
     (root / "images" / "b.jpg").unlink()
-    with pytest.raises(DataError, match=r"train\.json: 1 of 2 pictures .*b\.jpg.*dataset\.images"):
+    with pytest.raises(DataError, match=r"train\.json: 1 of 2 pictures .*b\.jpg.*dataset=coco dataset\.images\.train"):
         read(root)
     with pytest.raises(DataError, match=r"dataset\.images\.train=.*elsewhere: no such folder"):
         read(root, images={"train": "elsewhere"})
@@ -285,7 +285,9 @@ def test_equal_names_in_the_folders_of_the_splits(tmp_path, train, val):
 def test_two_pictures_of_one_name_name_the_key_that_chooses(tmp_path):
     for folder in ("a", "b"):
         write(tmp_path, "all.json", content(["1"], [box(100, 18, [1, 2, 3, 4])]), f"pictures/{folder}")
-    with pytest.raises(DataError, match=r"'1\.jpg' could be .*a/1\.jpg, .*b/1\.jpg; set dataset\.images\.train to its"):
+    with pytest.raises(
+        DataError, match=r"'1\.jpg' could be .*a/1\.jpg, .*b/1\.jpg; set dataset=coco dataset\.images\.train"
+    ):
         read_coco(tmp_path)
     assert len(read_coco(tmp_path, images={"train": "pictures/b"}).splits["train"]) == 1
 

@@ -66,7 +66,12 @@ def test_image_listed_twice_is_named():
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [((), "no classes"), (("cat", "cat"), "twice: cat"), (("background",), "'background' is reserved")],
+    [
+        ((), "no classes"),
+        (("cat", "cat"), "twice: cat"),
+        (("background",), "'background' is reserved"),
+        (("Background",), r"'Background' is reserved; .*'dataset\.rename={Background: NAME}', .*dataset\.classes"),
+    ],
 )
 def test_illegal_classes(classes, message):
     with pytest.raises(DataError, match=message):

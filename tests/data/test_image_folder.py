@@ -65,6 +65,22 @@ def test_folders_of_classes_are_split_from_the_seed(tmp_path):
     assert other.fingerprint() != data.fingerprint()
 
 
+@pytest.mark.parametrize(("place", "split"), [("test", "test"), ("valid", "val")])
+def test_beside_a_folder_of_test_pictures_the_other_folders_are_classes_of_train(tmp_path, place, split):
+    write(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{place}/cat/2.jpg")
+    data = read_image_folder(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.classes == ("cat", "dog")
+    assert {s: [e.id for e in examples] for s, examples in data.splits.items() if examples} == {
+        "train": ["cat/1.jpg", "dog/1.jpg"],
+        split: [f"{place}/cat/2.jpg"],
+    }
+
+
+def test_a_folder_called_test_without_the_classes_of_the_others_is_a_class(tmp_path):
+    write(tmp_path, "cat/1.jpg", "test/2.jpg", "val/cow/2.jpg")
+    assert read_image_folder(tmp_path, val_fraction=0, test_fraction=0).classes == ("cat", "test", "val")
+
+
 def test_given_classes_set_the_order(tmp_path):
     write(tmp_path, "dog/1.jpg", "cat/2.jpg")
     data = read_image_folder(tmp_path, ["dog", "cat"], val_fraction=0, test_fraction=0)

@@ -276,6 +276,18 @@ def test_the_pictures_inside_the_files_are_not_read_to_recognise_the_format(tmp_
     assert coco.recognise(tmp_path) is None and 0 < sum(read) < 200_000
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_long_shapes_beside_the_picture_inside(tmp_path, first):
+    """The key imagePath lies far from both ends of the file."""
+    ring = [(10 + k / 1000, 20 - k / 1000) for k in range(5000)]
+    content = write(tmp_path, "a.jpg", shape(points=ring, kind="polygon"), imageData="A" * 100_000)
+    order = ["imageData", "imagePath", "shapes"] if first else ["shapes", "imagePath", "imageData"]
+    (tmp_path / "a.json").write_text(json.dumps({key: content[key] for key in order}))
+    assert recognise(tmp_path) and read_labelme(tmp_path, **NO_DRAW).classes == ("cat",)
+    (tmp_path / "a.json").write_text(json.dumps({key: content[key] for key in order if key != "imagePath"}))
+    assert recognise(tmp_path) is None
+
+
 def test_damaged_files_are_refused_with_one_message(root):
     write(root, "c.jpg", shape())
     rng = random.Random(0)

@@ -171,6 +171,19 @@ def test_messages_for_wrong_content(kit, body, message):
         read_voc(kit)
 
 
+def test_xml_files_of_other_programs_are_left_out(tmp_path):
+    write_xml(tmp_path, "a", bndbox(1, 1, 9, 9))
+    (tmp_path / "a.png.aux.xml").write_text("<PAMDataset><Metadata/></PAMDataset>")
+    data = read_auto(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.classes == ("cat",) and "not used, .xml files: 1 (a.png.aux.xml)" in data.notes
+    (tmp_path / "val").mkdir()
+    (tmp_path / "a.png.aux.xml").rename(tmp_path / "val/b.png.aux.xml")
+    assert ids(tmp_path) == {"train": ["a"]}
+    (tmp_path / "a.xml").unlink()
+    with pytest.raises(DataError, match=r"aux\.xml: the root element is <pamdataset>; in a VOC file"):
+        read_voc(tmp_path)
+
+
 def test_message_for_a_class_that_is_not_in_the_list(kit):
     with pytest.raises(DataError, match=r"dataset\.classes: .*'cow'.*classes: cat, dog"):
         read_voc(kit, classes=["cat", "cow"])
@@ -185,6 +198,33 @@ def test_message_for_overlapping_lists(kit):
 def test_message_for_a_missing_list(kit):
     with pytest.raises(DataError, match=r"splits\.train=trainval .*train, val\. Set it"):
         read_voc(kit, splits={"train": "trainval"})
+
+
+@pytest.mark.parametrize("splits", [{"train": "mytrian"}, {"train": "train", "val": "vla"}, {"train": "VAL"}])
+def test_a_list_that_is_named_must_be_there(kit, splits):
+    key, title = list(splits.items())[-1]
+    with pytest.raises(DataError, match=rf"splits\.{key}={title} is not a list .*the lists are: train, val\. Set it"):
+        read_voc(kit, splits={"train": "train", "val": "val", "test": "test", **splits})
+
+
+def test_a_list_that_is_named_may_be_missing_in_one_year(tmp_path):
+    for year in ("VOC2007", "VOC2012"):
+        for stem in "ab":
+            write(tmp_path / year, stem, [("cat", 1, 1, 9, 9)])
+        write_list(tmp_path / year, "train", "a")
+    write_list(tmp_path / "VOC2007", "holdout", "b")
+    splits = {"train": "train", "val": "holdout"}
+    assert ids(tmp_path, splits=splits) == {"train": ["VOC2007/a", "VOC2012/a"], "val": ["VOC2007/b"]}
+    with pytest.raises(DataError, match=r"splits\.test=vla is not a list .*the lists are: holdout, train\."):
+        read_voc(tmp_path, splits={**splits, "test": "vla"})
+
+
+def test_a_list_that_is_named_may_be_beside_the_folders(tmp_path):
+    several(tmp_path)
+    with pytest.raises(DataError, match=r"splits\.train=first is not a list .*the lists are: none"):
+        read_voc(tmp_path, splits={"train": "first"})
+    (tmp_path / "first.txt").write_text("a\nb\n")
+    assert ids(tmp_path, splits={"train": "first"}) == {"train": ["a", "b"]}
 
 
 def test_message_for_a_listed_image_that_is_not_there(kit):
@@ -205,7 +245,7 @@ def test_messages_for_what_is_not_there(kit, tmp_path_factory):
     (kit / "JPEGImages" / "c.jpg").unlink()
     with pytest.raises(DataError, match=r"Annotations/c\.xml: .*below .*JPEGImages"):
         read_voc(kit)
-    with pytest.raises(DataError, match=r"no folder pictures/ \(dataset\.images\)"):
+    with pytest.raises(DataError, match=r"no folder pictures/ \(dataset=voc dataset\.images\)"):
         read_voc(kit, images="pictures")
 
 
@@ -379,6 +419,38 @@ def test_a_class_that_is_called_train(tmp_path, images):
     data = read_voc(tmp_path, val_fraction=0, test_fraction=0)
     assert data.classes == ("bus", "car", "train") and len(data.splits["train"]) == 3
     assert not any("not used" in note or "left out" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("rest", "held"),
+    [
+        (".", "test"),
+        (".", "test/{}"),
+        ("{}", "test/{}"),
+        ("{}", "test"),
+        ("{}", "{}/test"),
+        ("VOC2007/{}", "test/{}"),
+        ("photos", "test/{}"),
+    ],
+)
+def test_beside_a_folder_of_test_images_the_others_are_train(tmp_path, rest, held):
+    for stem, place in (("a", rest), ("b", rest), ("c", held)):
+        folders = {"images": place.format("JPEGImages"), "xml": place.format("Annotations")}
+        write(tmp_path, stem, [("cat", 1, 1, 9, 9)], **folders)
+    data = read_voc(tmp_path, val_fraction=0)
+    assert {split: [e.path.stem for e in part] for split, part in data.splits.items() if part} == {
+        "train": ["a", "b"],
+        "test": ["c"],
+    }
+    assert "the folders' names" in data.notes[1] and not any("not used" in note for note in data.notes)
+
+
+def test_lists_come_before_a_folder_of_test_images(tmp_path):
+    for stem, place in (("a", "."), ("b", "."), ("c", "test")):
+        write(tmp_path, stem, [("cat", 1, 1, 9, 9)], images=place, xml=place)
+    for split, line in (("train", "a"), ("val", "b"), ("test", "test/c")):
+        (tmp_path / f"{split}.txt").write_text(line)
+    assert ids(tmp_path) == {"train": ["a"], "val": ["b"], "test": ["test/c"]}
 
 
 def test_two_lists_that_mean_one_split_are_refused(tmp_path):

@@ -195,6 +195,32 @@ def test_pictures_outside_of_the_folder_of_pictures_are_no_background(tmp_path, 
     assert len(read_yolo(tmp_path, val_fraction=0, test_fraction=0).splits["train"]) == 5  # its labels are not lost
 
 
+@pytest.mark.parametrize(
+    ("pictures", "labels", "held", "its"),
+    [
+        ("images", "labels", "images/test", "labels/test"),
+        ("images", "labels", "test/images", "test/labels"),
+        (".", "labels", "test", "test/labels"),
+        (".", ".", "test", "test"),
+        ("photos", "photos", "test2017", "test2017"),
+    ],
+)
+def test_beside_a_folder_of_test_images_the_others_are_train(tmp_path, pictures, labels, held, its, monkeypatch):
+    put(tmp_path, pictures=f"{pictures}/a.jpg {pictures}/b.jpg {held}/c.jpg", **{"classes.txt": "cat\ndog\n"})
+    put(tmp_path, **{f"{labels}/a.txt": CAT, f"{its}/c.txt": DOG})
+    data = read_auto(tmp_path, val_fraction=0)
+    names = {split: {Path(i).name: title for i, title in part.items()} for split, part in found(data).items()}
+    assert names == {"train": {"a.jpg": "cat", "b.jpg": ""}, "test": {"c.jpg": "dog"}} and not said(data, "not used")
+    monkeypatch.chdir(tmp_path)
+    assert found(read_auto(".", val_fraction=0)) == found(data)
+
+
+def test_a_folder_called_test_without_labels_is_no_split(tmp_path):
+    put(tmp_path, pictures="images/a.jpg test/preview.png", **{"classes.txt": "cat\n", "labels/a.txt": CAT})
+    data = read_auto(tmp_path)
+    assert found(data) == {"train": {"images/a.jpg": "cat"}} and said(data, "not used, pictures: 1 (test/preview.png)")
+
+
 def test_a_class_that_is_called_train(tmp_path):
     for name in ("bus", "train"):
         put(tmp_path, pictures=f"{name}/{name}1.jpg", **{f"{name}/{name}1.txt": CAT, "classes.txt": "bus\ntrain\n"})
@@ -203,6 +229,25 @@ def test_a_class_that_is_called_train(tmp_path):
     (tmp_path / "bus/bus1.txt").unlink()
     data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
     assert len(data.splits["train"]) == 1 and said(data, "not used, pictures: 1 (bus/bus1.jpg)")
+
+
+@pytest.mark.parametrize("folder", [".", "sets"])
+def test_two_files_that_describe_the_data_are_named(tmp_path, folder):
+    put(tmp_path, pictures="images/train/a.jpg", **{"labels/train/a.txt": CAT})
+    for name in ("coco.yaml", "coco_local.yaml"):
+        put(tmp_path, **{f"{folder}/{name}": "train: images/train\nval: images/train\nnames: [cat]\n"})
+    place = "" if folder == "." else "sets/"
+    with pytest.raises(DataError, match=rf"{place}coco\.yaml, {place}coco_local\.yaml; name one: dataset\.root=FILE"):
+        read_auto(tmp_path)
+
+
+def test_labels_without_names_of_classes_ask_for_them(tmp_path):
+    put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/b.txt": DOG, "labels/a.txt": "", "notes.txt": "x"})
+    with pytest.raises(DataError, match=r"labels/b\.txt has YOLO labels, .*classes\.txt.*data\.yaml"):
+        read_auto(tmp_path)
+    (tmp_path / "labels/b.txt").write_text("a photograph of two dogs")
+    with pytest.raises(DataError, match="no format of boxes is recognised"):
+        read_auto(tmp_path)
 
 
 @pytest.mark.parametrize(

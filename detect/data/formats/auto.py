@@ -1,18 +1,16 @@
 """Recognises the format of a folder: `dataset=auto`, the default."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, listed_once, split_named, split_of_file
-from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_layout, voc_xml, yolo
+from detect.data.folder import below, existing_folder, find_files, listed_once, split_named
+from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_xml, yolo
 from detect.data.split import HELD_OUT, SPLITS
 from detect.data.text import first_bytes
 from detect.errors import DataError, first_few
@@ -74,8 +72,8 @@ def read_auto(
     with listed_once():
         kind, why = recognised(folder)
         dataset = FORMATS[kind][1](
-            **_arguments(kind, folder), classes=classes, rename=rename, name=name, val_fraction=val_fraction,
-            test_fraction=test_fraction, split_seed=split_seed, split_by=split_by, exif=exif,
+            folder, classes=classes, rename=rename, name=name, val_fraction=val_fraction, test_fraction=test_fraction,
+            split_seed=split_seed, split_by=split_by, exif=exif,
         )  # fmt: skip
     return replace(dataset, notes=(f"format: {kind} ({why})", *dataset.notes))
 
@@ -90,13 +88,19 @@ def recognised(folder: Path) -> tuple[str, str]:
             found[made] += f"; the names of these files tell {' and '.join(told)}, and nothing else tells a split"
         elif source in found and made in found:
             found[source] += f"; not used: {found.pop(made)}, which tools make from these files"
-    if not found and (why := yolo.recognise_inside(folder)):
+    if not found and (why := yolo.recognise_last(folder)):
         return "yolo", why
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
         choices = "\n".join(f"  dataset={kind}: {why}" for kind, why in found.items())
         raise DataError(f"dataset.root={folder}: {len(found)} formats fit; choose one:\n{choices}")
+    if labels := yolo.nameless(folder):
+        raise DataError(
+            f"dataset.root={folder}: {below(labels, folder)} has YOLO labels, but no file names their classes. Add a "
+            "classes.txt, which has the name of each class in a line of its own, in the order of their numbers from 0; "
+            "or a data.yaml"
+        )
     endings = Counter(path.suffix.lower() or "no ending" for path in find_files(folder))
     holds = first_few([f"{count} of {ending}" for ending, count in endings.most_common()]) or "no files"
     raise DataError(
@@ -131,16 +135,6 @@ def _kind_of(file: Path) -> str:
                     "of the data set"
                 )
     return kind
-
-
-def _arguments(kind: str, place: Path) -> dict[str, Any]:
-    """The arguments of a reader that say what it reads. A COCO json in `annotations` has its pictures beside that."""
-    if kind != "coco" or not place.is_file():
-        return {"root": place}
-    file = Path(os.path.abspath(place))
-    inner = file.parent.name.lower() in voc_layout.ANNOTATIONS
-    folder = file.parent.parent if inner else file.parent
-    return {"root": folder, split_of_file(file) or "train": str(file.relative_to(folder))}
 
 
 def _inner(folder: Path) -> Path:

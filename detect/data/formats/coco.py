@@ -3,6 +3,7 @@
 import json
 import math
 import mmap
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,25 @@ from typing import Any, BinaryIO
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, folders_of, listed_once, splits_of, tell_splits
+from detect.data.folder import (
+    existing_folder,
+    find_files,
+    folders_of,
+    listed_once,
+    split_of_file,
+    splits_of,
+    tell_splits,
+)
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.corners import refuse_shares
 from detect.data.formats.json_lists import Irregular, entries
+from detect.data.formats.voc_layout import ANNOTATIONS
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
 from detect.data.split import SPLITS
 from detect.data.text import read_text
 from detect.errors import DataError, first_few
+from detect.files import expanded
 
 LABELME = re.compile(rb'"shapes"\s*:\s*\[|"imageData"\s*:')
 """What a json of LabelMe has, and one of COCO has not."""
@@ -43,7 +54,7 @@ def read_coco(
 ) -> DetectionDataset:
     """Reads a data set of COCO json files.
 
-    root: the other paths are relative to this folder.
+    root: the other paths are relative to this folder. Or the only json, whose name and folder tell its split.
     train, val, test: the json of each split. If all are None, they are searched below root: by the words train, val,
         valid, validation and test in the names of files and folders. If one is given, a split that is None has no
         file: val is then drawn from train, and test too, if neither has a file.
@@ -58,8 +69,20 @@ def read_coco(
     another type, unknown categories or images, an id that occurs twice, a missing picture, and overlapping splits.
     """
     choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
+    given = {"train": train, "val": val, "test": test}
+    folder, alone = _of_file(expanded(root)) if not any(given.values()) else (expanded(root), {})
     with listed_once():
-        return assemble(_found(existing_folder(root), {"train": train, "val": val, "test": test}, images or {}), choice)
+        return assemble(_found(existing_folder(folder), alone or given, images or {}), choice)
+
+
+def _of_file(place: Path) -> tuple[Path, dict[str, str]]:
+    """The folder of a file, and the file by the split of its name. In `annotations`, its pictures are beside that."""
+    if not place.is_file():
+        return place, {}
+    file = Path(os.path.abspath(place))
+    inner = file.parent.name.lower() in ANNOTATIONS
+    folder = file.parent.parent if inner else file.parent
+    return folder, {split_of_file(file) or "train": str(file.relative_to(folder))}
 
 
 def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, str | None]) -> Found:
@@ -93,8 +116,6 @@ def find_jsons(folder: Path) -> dict[str, Path]:
     """The COCO file of each split below `folder`. Raises DataError if there is none, or if two fit one split."""
     split_files: dict[str, list[Path]] = {}
     paths = [path for path in find_files(folder, {".json"}) if _is_coco(path)]
-    if any("instances" in path.name for path in paths):  # COCO's own names: not its captions or key points
-        paths = [path for path in paths if "instances" in path.name]
     splits = splits_of(path.relative_to(folder) for path in paths)
     for path in paths:
         split_files.setdefault(splits[path.relative_to(folder)] or "train", []).append(path)
@@ -103,10 +124,12 @@ def find_jsons(folder: Path) -> dict[str, Path]:
             f"dataset.root={folder}: there is no json with the lists images, annotations and categories below it"
         )
     for split, group in split_files.items():
+        if len(group) > 1:  # COCO's own names: not its captions or key points
+            group[:] = [path for path in group if "instances" in path.name] or group
         if len(group) > 1:
             raise DataError(
                 f"dataset.root={folder}: {len(group)} json files could be the split {split}: "
-                f"{first_few([p.relative_to(folder) for p in group])}; name one: dataset.{split}=FILE"
+                f"{first_few([p.relative_to(folder) for p in group])}; name one: dataset=coco dataset.{split}=FILE"
             )
     return {split: split_files[split][0] for split in SPLITS if split in split_files}
 
@@ -179,7 +202,7 @@ def _pictures(path: Path, chosen: Path | None, split: str, root: Path, notes: No
     beside = [chosen] if chosen else [*(above or [path.parent]), root]
     places = [f for n in (split, own, "images", f"images/{split}", f"images/{own}") if (f := root / n).is_dir()]
     named = (folder for place in (*beside, root, root / "images") for folder in folders_of(split, place))
-    return Pictures([*beside, *places, *named], notes, f"set dataset.images.{split} to its folder")
+    return Pictures([*beside, *places, *named], notes, f"set dataset=coco dataset.images.{split}=FOLDER")
 
 
 def _open(path: Path, notes: Notes) -> CocoFile:

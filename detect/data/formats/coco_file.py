@@ -210,7 +210,7 @@ class CocoFile:
         if missing:
             raise DataError(
                 f"{self.path}: {len(missing)} of {len(paths)} pictures are missing: {first_few(missing, 3)}; searched "
-                f"below {first_few(pictures.folders, 9)}. Set dataset.images.SPLIT to the folder of the pictures"
+                f"below {first_few(pictures.folders, 9)}; {pictures.way_out}"
             )
         titles = {title: k for k, title in enumerate(dict.fromkeys(self.categories.values()))}
         names = np.array([titles.get(self.categories.get(i, ""), -1) for i in self.boxes], np.int32)[self.kinds]

@@ -36,21 +36,24 @@ def around_turned(xmin: float, ymin: float, xmax: float, ymax: float, degrees: f
     return [y - half_y, x - half_x, y + half_y, x + half_x]
 
 
-def infer_first_pixel(files: Iterable[tuple[str, object, tuple[int, int] | None]], notes: Notes) -> FirstPixel:
+def infer_first_pixel(
+    files: Iterable[tuple[str, object, tuple[int, int] | None]], notes: Notes, option: str
+) -> FirstPixel:
     """What the corners speak for: continuous if most coordinates have fractions, as CVAT and Datumaro write them.
 
     files: for each picture, a name for the notes, its corners [n, 4] and its (width, height), or None. A sign of
-    another value than 1 is noted.
+    another value than 1 is noted. option: of the group `dataset`, for the notes.
     """
+    key = f"dataset={option} dataset.first_pixel"
     pictures = [(name, np.array(given, np.float64).reshape(-1, 4), size) for name, given, size in files]
     corners = np.concatenate([np.zeros((0, 4)), *(here for _, here, _ in pictures)])
     fractions = int(_broken(corners).sum())
     named = [name for name, here, _ in pictures if _broken(here).any()]
-    first = "continuous" if 2 * fractions > corners.size else _counted(pictures, notes)
+    first = "continuous" if 2 * fractions > corners.size else _counted(pictures, notes, key)
     if first == "continuous":
-        taken = "they are taken as continuous, from 0. If they are pixels that count from 1, set dataset.first_pixel=1"
+        taken = f"they are taken as continuous, from 0. If they are pixels that count from 1, set {key}=1"
     else:
-        taken = f"they are taken as pixels that count from {first}, so check it and set dataset.first_pixel=continuous"
+        taken = f"they are taken as pixels that count from {first}, so check it and set {key}=continuous"
     for name in named:
         notes.add(f"{fractions} of {corners.size} coordinates have fractions: {taken}. Files with fractions", name)
     return first
@@ -78,7 +81,7 @@ def _broken(corners: np.ndarray) -> np.ndarray:
     return np.abs(corners - np.round(corners)) > 1e-6
 
 
-def _counted(pictures: Sequence[Picture], notes: Notes) -> Literal[0, 1]:
+def _counted(pictures: Sequence[Picture], notes: Notes, key: str) -> Literal[0, 1]:
     """The coordinate of the first pixel in whole numbers; noted if there is a sign of 0.
 
     Files that count from 1 can't have a corner at 0, and those from 0 can't have one at the width or height. 1 without
@@ -95,13 +98,8 @@ def _counted(pictures: Sequence[Picture], notes: Notes) -> Literal[0, 1]:
     if not zeros:
         return 1
     first: Literal[0, 1] = 0 if zeros >= ends else 1
-    doubt = (
-        f"; {ends} boxes end at the width or height, so check it and set dataset.first_pixel to 0, 1 or continuous"
-        if ends
-        else ""
-    )
+    doubt = f"; {ends} boxes end at the width or height, so check it and set {key} to 0, 1 or continuous"
+    told = f"first_pixel={first} is inferred from {zeros} boxes that begin at 0{doubt if ends else ''}"
     for name in at_zero:
-        notes.add(
-            f"first_pixel={first} is inferred from {zeros} boxes that begin at 0{doubt}. Files with such boxes", name
-        )
+        notes.add(f"{told}. Files with such boxes", name)
     return first

@@ -1,10 +1,11 @@
 """LabelMe json (github.com/wkentaro/labelme), also of X-AnyLabeling: one file per picture, continuous pixels from 0."""
 
+import mmap
 import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_named
-from detect.data.formats.coco import read_json
+from detect.data.formats.coco import LABELME, read_json
 from detect.data.formats.corners import refuse_shares
 from detect.data.formats.values import CROWD, finite, flag, short
 from detect.data.notes import Notes
@@ -107,11 +108,21 @@ def recognise(folder: Path) -> str | None:
                 head = file.read(_HEAD).replace(b"\0", b"")
                 file.seek(max(0, file.seek(0, 2) - _HEAD))
                 text = head + file.read().replace(b"\0", b"")
-            if b'"shapes"' in text and b'"imagePath"' in text:
+                told = _has_keys(file, text)
+            if told:
                 return f"json with shapes and imagePath: {path.relative_to(folder)}"
     except (DataError, OSError):
         pass
     return None
+
+
+def _has_keys(file: BinaryIO, text: bytes) -> bool:
+    """Whether a json has the keys of a LabelMe file. text: its first and last bytes."""
+    missing = [key for key in (b'"shapes"', b'"imagePath"') if key not in text]
+    if missing and LABELME.search(text):  # it may lie between long shapes and a picture
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            return all(whole.find(key) >= 0 for key in missing)
+    return not missing
 
 
 def _read(path: Path) -> tuple[Annotation | None, Notes]:

@@ -104,7 +104,7 @@ def read_csv(
         for split, (_, items) in content.items()
         for rows in items.values()
     )
-    first = infer_first_pixel(voc, notes) if first_pixel is None else first_pixel
+    first = infer_first_pixel(voc, notes, "csv") if first_pixel is None else first_pixel
     records = {
         split: [
             Record(picture, below(picture, folder), rows.names,

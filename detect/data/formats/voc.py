@@ -10,11 +10,11 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, find_images, same_stem, split_named
+from detect.data.folder import existing_folder, find_files, find_images, not_below, same_stem, split_named
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, refuse_shares
 from detect.data.formats.voc_layout import Part, parts_of
-from detect.data.formats.voc_lists import LISTS, listed
-from detect.data.formats.voc_xml import ROOT, Annotation, read_xml
+from detect.data.formats.voc_lists import LISTS, listed, named, refuse_missing
+from detect.data.formats.voc_xml import ROOT, Annotation, OtherRoot, read_xml
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.parallel import each
@@ -48,7 +48,7 @@ def read_voc(
     images, annotations: names of the two folders; None: the usual names.
     splits: the list of ImageSets/Main (without .txt) for each split. A default stands for its synonyms, too, such as
         Validation, and `trainval` and `default` for train; or for the lists of classes, such as cat_train, if there are
-        no others. None ignores lists and folders of splits, so that the split is drawn.
+        no others. Another name is that of a list. None ignores lists and folders of splits, so that the split is drawn.
     keep_difficult: False marks difficult objects as crowd (not trained and not scored); True makes them ordinary.
         Objects with another such flag, such as ignore, are crowd.
     first_pixel: the coordinate of the first pixel in the files: 1 in VOC, 0 in some tools; or continuous corners.
@@ -60,22 +60,27 @@ def read_voc(
     missing or ambiguous, and for lists that share images.
     """
     folder, notes = existing_folder(root), Notes()
-    parts = parts_of(folder, images, annotations, by_split=splits is not None)
+    parts = parts_of(folder, images, annotations, None if splits is None else named(splits).values())
+    refuse_missing(folder, parts, splits or {})
     pairs: dict[str, tuple[Path, Path, Annotation]] = {}
     given: dict[str, list[str]] = {}
     origins: list[str] = []
     used: list[Path] = []
     for part in parts:
         here = _pairs(part, folder, notes)
+        if not here:
+            continue
         pairs |= here
         chosen, origin, lists = _split(part, here, splits, notes)
         for split, ids in chosen.items():
             given.setdefault(split, []).extend(ids)
         origins += [origin] if origin and origin not in origins else []
         used += lists
+    if not pairs and (xmls := find_files(parts[0].annotations, {".xml"})):
+        read_xml(xmls[0], notes)  # all files are those of other programs, which this says
     refuse_shares((xml, a.corners) for _, xml, a in pairs.values())
     files = ((xml.name, a.boxed, a.size) for _, xml, a in pairs.values() if not a.ours)
-    inferred = infer_first_pixel(files, notes) if first_pixel is None else first_pixel
+    inferred = infer_first_pixel(files, notes, "voc") if first_pixel is None else first_pixel
 
     def record(i: str) -> Record:
         picture, xml, annotation = pairs[i]
@@ -100,16 +105,16 @@ def recognise(folder: Path) -> str | None:
 
 def tells_splits(folder: Path) -> bool:
     """Whether lists, or folders of pictures or XML files, may tell the splits of a data set of this format."""
-    parts = parts_of(folder, None, None, by_split=True)
+    parts = parts_of(folder, None, None, ())
     places = {path.parent for path in find_files(folder, {".xml", *IMAGE_SUFFIXES})}
-    named = any(split_named(name) for place in places for name in place.relative_to(folder).parts)
-    return named or any(part.split or part.lists for part in parts)
+    of_folders = any(split_named(name) for place in places for name in place.relative_to(folder).parts)
+    return of_folders or any(part.split or part.lists for part in parts)
 
 
 def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, Annotation]]:
     """Picture, XML file and its content of every id: the picture's path below `images` without its ending."""
-    xmls = find_files(part.annotations, {".xml"})
-    contents = each(lambda path: read_xml(path, notes), xmls)
+    xmls = not_below(find_files(part.annotations, {".xml"}), part.apart)
+    contents = each(lambda path: _read(path, notes), xmls)
     pictures = Pictures([part.images, part.annotations, root], Notes())  # one note below for all ways
     inside = find_images(part.images)
     known = set(inside)
@@ -119,6 +124,10 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
     missing: list[Path] = []
     for xml, content in zip(xmls, contents, strict=True):
         place = xml.relative_to(part.annotations).with_suffix("")
+        if isinstance(content, OtherRoot):
+            if place in by_stem:  # it is in the place of an annotation
+                raise content
+            continue
         filename = content.filename.replace("\\", "/").rpartition("/")[2]
         if place in rivals:
             group = sorted(rivals[place], key=lambda path: path.name != filename)
@@ -151,6 +160,14 @@ def _pairs(part: Part, root: Path, notes: Notes) -> dict[str, tuple[Path, Path, 
     return pairs
 
 
+def _read(path: Path, notes: Notes) -> Annotation | OtherRoot:
+    """An XML file; or, of one that is none of VOC, what its reader says."""
+    try:
+        return read_xml(path, notes)
+    except OtherRoot as error:
+        return error
+
+
 def _picture(pictures: Pictures, part: Part, xml: Path, filename: str, notes: Notes) -> Path | None:
     """The picture of an XML file whose name no picture has: the one that <filename> names, or a close one; noted."""
     own = xml.relative_to(part.annotations).with_suffix("").as_posix()
@@ -179,9 +196,11 @@ def _split(
         folders = *Path(i).parts[:-1], *pairs[i][1].relative_to(part.annotations).parts[:-1]
         split = next((s for name in folders if (s := split_named(name))), "")
         by_folder.setdefault(split, []).append(i)
-    lone = "train" not in by_folder or len(by_folder) == 2  # beside folders of other classes, train is a class, too
-    if splits is None or (lone and "" in by_folder):
-        return {"train": sorted(pairs)}, "", []
-    for i in by_folder.pop("", ()):
+    rest = by_folder.pop("", [])
+    if splits is None or not by_folder or (rest and set(by_folder) == {"train"}):
+        return {"train": sorted(pairs)}, "", []  # beside folders of other classes, train is a class, too
+    if "train" not in by_folder and rest:
+        return {"train": rest, **by_folder}, "the folders' names", []
+    for i in rest:
         notes.add("left out, pictures outside the folders of the splits", i)
     return by_folder, "the folders' names", []

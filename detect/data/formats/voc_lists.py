@@ -1,7 +1,7 @@
 """The lists of images of a Pascal VOC data set, such as those of ImageSets/Main."""
 
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +13,28 @@ from detect.data.text import loose, one_name, read_lines
 from detect.errors import DataError, first_few
 
 LISTS = MappingProxyType({"train": "train", "val": "val", "test": "test"})
+
+
+def named(splits: Mapping[str, str | None]) -> dict[str, str]:
+    """The lists that have another name than the usual one of their split."""
+    return {split: title for split, title in splits.items() if title is not None and title != LISTS.get(split)}
+
+
+def refuse_missing(root: Path, parts: Iterable[Part], splits: Mapping[str, str | None]) -> None:
+    """Raises DataError for a list that `named` has and no part."""
+    places = dict.fromkeys(part.lists for part in parts if part.lists)
+    found = dict.fromkeys(path.stem for place in places for path in find_files(place, {".txt"}, recursive=False))
+    for split, title in named(splits).items():
+        if title not in found:
+            raise _no_list(next(iter(places)) if len(places) == 1 else root, split, title, found)
+
+
+def _no_list(place: Path, split: str, title: str | None, found: Iterable[str]) -> DataError:
+    return DataError(
+        f"{place}: dataset.splits.{split}={title} is not a list with images; the lists are: "
+        f"{', '.join(found) or 'none'}. Set it to one of them, or set dataset.splits=null to draw the splits from a "
+        "seed; these are keys of dataset=voc"
+    )
 
 
 def listed(
@@ -40,14 +62,10 @@ def listed(
             before = set(chosen[split])  # the lists of two classes share images
             chosen[split] += [i for i in meant if i and i not in before]
     if not any(chosen.values()):
-        raise DataError(
-            f"{lists}: dataset.splits.train={splits.get('train')} is not a list with images; the lists are: "
-            f"{', '.join(files) or 'none'}. Set it to one of them, or set dataset.splits=null to draw the splits from "
-            "a seed; these are keys of dataset=voc"
-        )
-    named = ", ".join(f"{split}: {first_few(several, between=' and ')}" for split, several in titles.items())
+        raise _no_list(lists, "train", splits.get("train"), files)
+    told = ", ".join(f"{split}: {first_few(several, between=' and ')}" for split, several in titles.items())
     folder = "ImageSets/Main" if lists.parent.name == "ImageSets" else lists.name
-    return chosen, f"lists of {folder} ({named})", [files[title] for several in titles.values() for title in several]
+    return chosen, f"lists of {folder} ({told})", [files[title] for several in titles.values() for title in several]
 
 
 def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None], notes: Notes) -> dict[str, list[str]]:

@@ -53,13 +53,17 @@ class Annotation:
         return np.where(hulls, pixel_boxes(self.corners, "continuous"), pixel_boxes(self.corners, first_pixel))
 
 
+class OtherRoot(DataError):
+    """An XML file whose root element is none of VOC."""
+
+
 def read_xml(path: Path, notes: Notes) -> Annotation:
     """Parses one annotation file. Raises DataError naming the file, and the line or the object of the error."""
     tree = parse_xml(path, notes)
     for element in tree.iter():
         element.tag = element.tag.lower()
     if tree.tag != "annotation":
-        raise DataError(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
+        raise OtherRoot(f"{path}: the root element is <{tree.tag}>; in a VOC file it is <annotation>")
     names, corners, difficult, crowd, hulls, deleted = [], [], [], [], [], 0
     for k, item in enumerate(tree.iter("object"), 1):
         labels = list(dict.fromkeys(one_name(name.text or "") for name in item.iterfind("name")))

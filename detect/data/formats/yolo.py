@@ -18,7 +18,7 @@ from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, find_images
 from detect.data.formats.yolo_labels import LabelFiles, label_folders
-from detect.data.formats.yolo_listing import KEYS, Listing, class_lists, listing_of, pictures_of
+from detect.data.formats.yolo_listing import KEYS, ROW, Listing, class_lists, listing_of, pictures_of
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
@@ -93,10 +93,23 @@ def recognise(folder: Path) -> str | None:
     return f"{found[0].name}, which names classes and pictures of YOLO labels" if len(found) == 1 else None
 
 
-def recognise_inside(folder: Path) -> str | None:
-    """Why a folder holds a data set of this format in a folder inside it, or None."""
-    found = _inside(folder)
-    return f"{below(found[0], folder)}, which names classes and pictures of YOLO labels" if len(found) == 1 else None
+def recognise_last(folder: Path) -> str | None:
+    """Why a folder is a data set of this format, if it is of no other: a file inside it describes one. Or None.
+
+    Several such files count, too: the reader names them.
+    """
+    found = _descriptions(folder) or _inside(folder)
+    return f"{below(found[0], folder)}, which names classes and pictures of YOLO labels" if found else None
+
+
+def nameless(folder: Path) -> Path | None:
+    """The first label file of a picture below the folder, or None. Its class is a number without a name."""
+    files = LabelFiles([])
+    try:
+        sources = filter(None, map(files.find, find_images(folder)))
+        return next((path for path in sources if any(map(ROW.fullmatch, read_lines(path, Notes())))), None)
+    except DataError:
+        return None
 
 
 def _description(folder: Path) -> Path:
@@ -104,7 +117,7 @@ def _description(folder: Path) -> Path:
     found = _descriptions(folder) or _inside(folder)
     if len(found) != 1:
         names = first_few([below(path, folder) for path in found])
-        having = f"it has {names}; name one" if found else "it has none of these"
+        having = f"it has {names}; name one: dataset.root=FILE" if found else "it has none of these"
         raise DataError(
             f"dataset.root={folder}: the folder must have one data.yaml (or obj.data, or classes.txt), but {having}"
         )

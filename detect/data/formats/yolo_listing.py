@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 import yaml
 
-from detect.data.folder import find_files, find_images, split_folders, split_named, telling
+from detect.data.folder import find_files, find_images, not_below, split_folders, split_named, telling
 from detect.data.formats.yolo_labels import IMAGES, LABELS, LabelFiles, folder_named
 from detect.data.formats.yolo_paths import as_path, at, first_of, inside, is_folder, leaves, own_name, ways
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
+from detect.data.split import HELD_OUT
 from detect.data.text import one_name, read_lines, read_text
 from detect.errors import DataError, counted, first_few
 from detect.files import unswollen
@@ -28,7 +29,7 @@ KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "v
 NOTHING = ("", "null", "~", "none")
 _OUTSIDE = "read, although it is outside of the folder of {}"
 Value = TypeVar("Value")
-_ROW = re.compile(r"[0-9.]+([\s,]+[-+0-9.eE]+){4,}")
+ROW = re.compile(r"[0-9.]+([\s,]+[-+0-9.eE]+){4,}")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Listing:
 
     path: that file. root: the folder of the data set. base: the folder that its paths are relative to. names: the
     classes, in order. splits: folders, lists and patterns of each split. points: numbers of a row that key points take,
-    after the box; 0: none. used: files that were read beside it.
+    after the box; 0: none. used: files that were read beside it. apart: folders whose pictures are none of train,
+    although they may lie inside its folder.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Listing:
     splits: Mapping[str, Sequence[str]]
     points: int = 0
     used: list[Path] = field(default_factory=list)
+    apart: Sequence[Path] = ()
 
 
 def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
@@ -97,6 +100,7 @@ def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) 
                 found.append(place)
             else:
                 found += _listed(place, listing, pictures, notes)
+    found = not_below(found, listing.apart) if split == "train" else found
     return None if missing == len(listing.splits[split]) else list(dict.fromkeys(found))
 
 
@@ -188,7 +192,7 @@ def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
     labelImg writes one into each folder of labels, and appends to it: the longest counts if the others begin alike.
     """
     for k, line in enumerate(read_lines(path, Notes()), 1):
-        what = "a picture" if line.lower().endswith(IMAGE_SUFFIXES) else "a box" if _ROW.fullmatch(line) else ""
+        what = "a picture" if line.lower().endswith(IMAGE_SUFFIXES) else "a box" if ROW.fullmatch(line) else ""
         if what:
             raise DataError(
                 f"{path}:{k}: '{line[:80]}' is {what}, no class; name the data.yaml, obj.data or classes.txt"
@@ -201,7 +205,8 @@ def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
     splits = _lists_of_splits(root)
     used = [*lists, *splits.values()]
     splits = splits or _folders_of_splits(root, LabelFiles(used))
-    return Listing(path, root, root, lists[longest], {s: [str(p)] for s, p in splits.items()}, used=used)
+    entries, apart = {s: [str(p)] for s, p in splits.items()}, [p for s, p in splits.items() if s in HELD_OUT]
+    return Listing(path, root, root, lists[longest], entries, used=used, apart=apart)
 
 
 def _lists_of_splits(root: Path) -> dict[str, Path]:
@@ -217,18 +222,21 @@ def _lists_of_splits(root: Path) -> dict[str, Path]:
 
 
 def _folders_of_splits(root: Path, files: LabelFiles) -> dict[str, Path]:
-    """The folders of splits; else that of the pictures as train: `images` if all pictures with labels lie there."""
+    """The folders of splits. Without train, it is the folder of the other pictures: `images` if all pictures with
+    labels lie there, those of val and test aside.
+    """
 
     def labelled(folder: Path) -> list[Path]:
         return [picture for picture in find_images(folder) if files.find(picture)]
 
     inner = [place for name in IMAGES if (place := folder_named(name, root)).is_dir()]
     folders = next((f for place in inner if (f := split_folders(place))), {}) or split_folders(root)
-    if told := telling(folders, root, find_images, labelled):
+    told = telling(folders, root, find_images, labelled)
+    known = [] if "train" in told else not_below(labelled(root), told.values())
+    if told and not known:
         return told
-    known = labelled(root)
     whole = (place for place in inner if known and all(picture.is_relative_to(place) for picture in known))
-    return {"train": next(whole, root)}
+    return {"train": next(whole, root), **told}
 
 
 def _above_labels(path: Path) -> Path:

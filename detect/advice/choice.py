@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from detect.advice import rules
 from detect.config import trust
 from detect.config.compose import compose
-from detect.config.tree import container
+from detect.config.tree import container, listed
 from detect.data.dataset import DetectionDataset
 from detect.data.statistics import Coverage
 from detect.errors import WeightsError, printable
@@ -108,8 +108,10 @@ def propose(
     for group in ("dataset", "init"):
         node = container(cfg[group])
         values[group] = {k: v for k, v in node.items() if not k.startswith("_") and k != "archives"}
-    if "root" in values["dataset"]:
-        values["dataset"]["root"] = str(expanded(str(cfg.dataset.root)).resolve())
+    for group, key in (("dataset", "root"), ("dataset", "roots"), ("init", "path")):
+        if key in values[group] and (given := cfg[group][key]) is not None:
+            places = [str(expanded(str(place)).resolve()) for place in listed(given)]
+            values[group][key] = places if isinstance(given, ListConfig) else places[0]
     steps = rules.steps(len(dataset.splits["train"]), BATCH_SIZE)
     heads = cfg.init.get("scope") == "detector"  # heads come with the weights: stage 1 would change their backbone
     values |= {
@@ -204,7 +206,7 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
     """The training configuration of a proposal, checked as `detect train` checks it."""
     with tempfile.TemporaryDirectory() as folder:
         if proposed.own:
-            shutil.copytree(proposed.own, folder, dirs_exist_ok=True)
+            _copy_configurations(proposed.own, Path(folder))
         rules.write_experiment(Path(folder), cfg.name, rules.experiment_text([], proposed.choices, proposed.values))
         words = [
             f"experiment={cfg.name}",
@@ -213,6 +215,14 @@ def composed(cfg: DictConfig, proposed: Proposal) -> DictConfig:
             *trust.line(cfg.trust),
         ]
         return compose(words, config_dir=folder)
+
+
+def _copy_configurations(source: Path, target: Path) -> None:
+    """Copies the YAML files of a folder, which may hold much else."""
+    for file in (file for file in source.rglob("*.yaml") if file.is_file()):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 def reasons(chosen: Proposal, dataset: DetectionDataset, like: Neighbour | None) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from detect import files
-from detect.config import grammar
+from detect.config import check, grammar
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
 from detect.data.statistics import Coverage, coverage, in_frame
@@ -111,8 +111,10 @@ def experiment_text(head: Sequence[str], choices: Mapping[str, str], values: Map
 
 
 def place(folder: Path, name: str) -> Path:
-    """The file of an experiment. Raises ConfigError if one is there that a user has written or changed."""
-    path = folder / "experiment" / f"{grammar.demand_text('name', name)}.yaml"
+    """The file of an experiment. Raises ConfigError if one is there that a user has written or changed, and for the
+    name of a packaged one."""
+    check.refuse_packaged_experiment(grammar.demand_text("name", name))
+    path = folder / "experiment" / f"{name}.yaml"
     files.refuse_written_by_hand(path, BY)
     return path
 

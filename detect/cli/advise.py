@@ -32,8 +32,9 @@ FOLDER = "advice"
 @verb("advise")
 def main(cfg: DictConfig) -> None:
     """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
-    if cfg.minutes <= 0:
-        raise ConfigError(f"minutes={cfg.minutes} is not legal: expected a number above 0")
+    if cfg.minutes is None or cfg.minutes <= 0:
+        told = "null" if cfg.minutes is None else cfg.minutes
+        raise ConfigError(f"minutes={told} is not legal: expected a number above 0")
     own, fixed = job.config_folder(), given()
     folder = expanded(cfg.output or FOLDER)
     if own and cfg.propose == "experiment":
@@ -88,7 +89,8 @@ def options() -> list[dict[str, str]]:
     """The options of groups to try, the best first; if the user names no network, these are NETWORKS under SSD."""
     chosen = job.choices()
     named = [line.partition("=")[0] for line in job.task_overrides()]
-    groups = ["detector", "backbone", "dataset", "init", *(name for name in named if name.startswith("detector/"))]
+    inner = [name for name in named if name.startswith(("detector/", "backbone/", "dataset/", "init/"))]
+    groups = ["detector", "backbone", "dataset", "init", *inner]
     asked = {group: chosen[group] for group in groups}
     fixed = any(name == "detector" or name.startswith(("detector/", "backbone")) for name in named)
     return [asked | {"backbone": backbone} for backbone in ([asked["backbone"]] if fixed else NETWORKS)]

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
+from detect.config.tree import listed
 from detect.errors import ConfigError, DataError, UserError, printable
 from detect.files import expanded
 from detect.runs import forms
@@ -24,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     from detect.evaluation.scored_files import Scored
     from detect.reporting import comparison_files
 
-    given = [str(one) for one in cfg.runs or ()]
+    given = list(map(str, listed(cfg.runs)))
     if len(given) < 2:
         raise ConfigError("compare: name two or more run folders: detect compare RUN RUN")
     folders = [place(expanded(one), cfg.split) for one in given]

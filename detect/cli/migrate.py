@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from detect.cli.main import verb
 from detect.config import grammar
-from detect.config.check import CONFIG_DIR
+from detect.config.check import refuse_packaged_experiment
 from detect.config.compose import compose
 from detect.errors import ConfigError, printable
 from detect.files import absolute, expanded, refuse_written_by_hand, write_text
@@ -32,8 +32,7 @@ def main(cfg: "DictConfig") -> Path:
     folder, name = place(str(cfg.output), cfg.name, source)
     found = translate(read(source))
     found.put("name", name)
-    if (CONFIG_DIR / "experiment" / f"{name}.yaml").is_file():
-        raise ConfigError(f"name={name}: an experiment of this program has this name; give another one")
+    refuse_packaged_experiment(name)
     words = ["detect", "train", "--config-dir", str(folder), f"experiment={name}"]
     file = folder / "experiment" / f"{name}.yaml"
     refuse_unwritable(file.parent, "output")

@@ -5,9 +5,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from detect.cli.main import verb
+from detect.config.tree import listed, nearest
 from detect.data.split import SPLITS
 from detect.errors import ConfigError, printable
 from detect.files import expanded
@@ -40,7 +41,7 @@ def main(cfg: DictConfig) -> None:
         return
     if cfg.rows not in ROWS:
         raise ConfigError(f"rows={cfg.rows} is not legal: expected runs, exports, measured or null (all)")
-    splits = [cfg.splits] if isinstance(cfg.splits, str) else list(cfg.splits or ())
+    splits = listed(cfg.splits)
     if not splits or not set(splits) <= set(SPLITS):
         raise ConfigError(f"splits={cfg.splits} is not legal: expected a list of {', '.join(SPLITS)}")
     if cfg.keep not in (True, False, None):
@@ -80,14 +81,13 @@ def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
     output = expanded(cfg.output or STUDIES / study.name)
     refuse_unwritable(output, "output")
     if cfg.runs is not None:
-        return cfg.runs, output
+        named = list(map(str, listed(cfg.runs)))
+        return named if isinstance(cfg.runs, ListConfig) else named[0], output
     folders = [folder for folder in (RUNS / study, study) if folder.is_dir() and not is_results(folder)]
     if folders:
         return str(folders[0]), output
     results = [folder for folder in (output, study) if is_results(folder)]
     if not results:
-        from detect.config.tree import nearest
-
         names = [path.name for path in (*RUNS.glob("*/"), *STUDIES.glob("*/"))]
         near = nearest(study.name, names)
         raise ConfigError(f"study={study}: there are no run folders in {RUNS / study} and no results in {output}{near}")

@@ -78,6 +78,12 @@ def refuse_inside_data(cfg: DictConfig, folder: str | Path, key: str) -> None:
             )
 
 
+def refuse_packaged_experiment(name: str) -> None:
+    """Raises ConfigError for the name of a packaged experiment, as it would hide one of the user."""
+    if (CONFIG_DIR / "experiment" / f"{name}.yaml").is_file():
+        raise ConfigError(f"name={name}: an experiment of this program has this name; give another one")
+
+
 def makes_runs(cfg: DictConfig) -> bool:
     """Whether the configuration is of a verb that trains in a run folder."""
     return "resume" in cfg

@@ -5,7 +5,6 @@ imports TensorFlow.
 """
 
 import contextlib
-import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from detect.config import check, hydra_node, retarget, trust
+from detect.config import check, hydra_node, own_files, retarget, trust
 from detect.config.grammar import Job, jobs, parse, quoted
 from detect.config.other_words import meant
-from detect.config.tree import Tree, below, container, leaves, nearest, nodes, read_yaml, targets, yaml_problem
+from detect.config.tree import Tree, below, container, nearest, nodes, read_yaml, yaml_problem
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -105,13 +104,16 @@ class Composer:
         the nearest legal one.
         """
         tree, lines = self._base(job)
-        legal = {key for key, _ in nodes(tree)}
+        legal, whole = {key for key, _ in nodes(tree)}, own_files.indivisible(tree)
         values = [o for o in job if not self._chooses(o) and not o.is_hydra_override()]
         changed = set(retarget.retargeted(values))
         for override in values:
             key = override.key_or_group
             opened = check.is_open(key) or below(key, changed) or retarget.extensible(key, tree)
             self._check_key(override, legal, changed, opened)
+            node = None if override.is_delete() or key in changed or below(key, changed) else whole.get(key)
+            if node is not None and own_files.replaces(key, override.value()):
+                raise ConfigError(own_files.replaced(key, override.value(), node))
             if override.is_add() or override.is_force_add():  # the next override may change what this one adds
                 value = override.value()
                 legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
@@ -189,13 +191,20 @@ class Composer:
                 told = (str(error).splitlines() or [type(error).__name__])[0]
                 raise ConfigError(f"can't compose {' '.join(lines)[:300]}: {told[:500]}") from error
             except ConfigCompositionException as error:
-                if "No match in the defaults list" not in str(error):
+                known = own_files.told_by_hydra(str(error), self.folders, self.groups) or self._unmatched(str(error))
+                if known is None:
                     raise
-                group = str(error).split("'")[1]
-                parent = group.rpartition("/")[0]
-                where = f"the {parent} that was chosen" if parent else f"detect {self.config_name}"
-                raise ConfigError(f"{where} has no group '{group}'") from None
+                raise ConfigError(known) from None
         return self._cache[lines]
+
+    def _unmatched(self, error: str) -> str | None:
+        """The message for an option of a group that the configuration lacks; None for another error of Hydra."""
+        if "No match in the defaults list" not in error:
+            return None
+        group = error.split("'")[1]
+        parent = group.rpartition("/")[0]
+        where = f"the {parent} that was chosen" if parent else f"detect {self.config_name}"
+        return f"{where} has no group '{group}'"
 
     def _composed(self, lines: tuple[str, ...]) -> DictConfig:
         return compose(self.config_name, list(lines), return_hydra_config=True)
@@ -238,37 +247,12 @@ class Composer:
             raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
 
     def _check_files(self, base: DictConfig, lines: tuple[str, ...]) -> None:
-        """Raises ConfigError for a key of a YAML file that nothing reads: it is a typo.
-
-        It checks the files that write to the whole configuration (experiments) and the user's own files. config.check
-        compares arguments of a `_target_` with its signature.
-        """
-        if len(self.folders) == 1 and not any(_is_global(g, o) for g, o in base.hydra.runtime.choices.items()):
+        """Raises ConfigError for a file that `config.own_files` refuses: experiments and the user's own."""
+        if len(self.folders) == 1 and not any(map(_is_global, base.hydra.runtime.choices.items())):
             return  # no such file: this check takes a third of the time of composing
         loader = GlobalHydra.instance().config_loader()
         defaults = loader.compute_defaults_list(self.config_name, list(lines), RunMode.RUN).defaults
-        legal: set[str] = set()
-        suspects: list[tuple[Path, Tree]] = []
-        for default in defaults:
-            name, package = str(default.config_path), default.package or ""
-            file = next((f / f"{name}.yaml" for f in self.folders if (f / f"{name}.yaml").is_file()), None)
-            if file is None or name.startswith("hydra/"):
-                continue
-            group = name.rpartition("/")[0]
-            packaged = file.is_relative_to(check.CONFIG_DIR)
-            trees = [_packaged(file, package) if packaged else _placed(file, package)]
-            if (group and not package) or (not packaged and (default.primary or (check.CONFIG_DIR / group).is_dir())):
-                suspects.append((file, trees[0]))
-                # A user's option of a packaged group may have the keys that the packaged options have.
-                siblings = sorted((check.CONFIG_DIR / group).glob("*.yaml")) if group and package else []
-                trees = [_packaged(sibling, package) for sibling in siblings]
-            legal.update(key for tree in trees for key, _ in nodes(tree))
-        called = targets(container(base))
-        for file, tree in suspects:
-            for key, _ in leaves(tree):
-                if not (key in legal or check.is_open(key) or below(key, called)):
-                    near = nearest(key, legal | set(self.groups))
-                    raise ConfigError(f"{file}: unknown key {key}{near}")
+        own_files.refuse(defaults, self.folders, container(base), self.groups)
 
 
 def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
@@ -287,25 +271,9 @@ def _foldered(group: str) -> bool:
     return group.split("/")[0] == FOLDERED
 
 
-def _is_global(group: str, option: str | None) -> bool:
-    """Whether a packaged option writes to the whole configuration; its first line says so."""
-    file = check.CONFIG_DIR / group / f"{option}.yaml"
-    return file.is_file() and file.read_text(encoding="utf-8").startswith("# @package _global_")
-
-
-def _placed(file: Path, package: str) -> Tree:
-    """The content of a YAML file below the keys of its package, without its defaults list."""
-    loaded = read_yaml(file)
-    content = {k: v for k, v in container(loaded).items() if k != "defaults"}
-    for name in reversed(package.split(".") if package else []):
-        content = {name: content}
-    return content
-
-
-@functools.cache
-def _packaged(file: Path, package: str) -> Tree:
-    """As `_placed`, for a packaged file: it does not change while a process runs."""
-    return _placed(file, package)
+def _is_global(choice: tuple[str, str | None]) -> bool:
+    """Whether a packaged option of a group writes to the whole configuration."""
+    return own_files.is_global(check.CONFIG_DIR / choice[0] / f"{choice[1]}.yaml")
 
 
 def _as_in_a_job(cfg: DictConfig) -> DictConfig:

@@ -2,6 +2,7 @@
 
 init=PATH           means init=path init.path=PATH if PATH is not an option of the group
 init=NAME           means init=catalogue init.name=NAME for a name in the catalogue of published weights
+init=A,B            of a sweep: the same for several paths, or for several names
 init.scope=detector also loads the heads, so stage 1 is left out: classify.enabled=false. With quantize=int8 and
                     the run folder of a detector, stage 2 is left out as well: quantize.float_stage=false
 fetch NAME          means fetch name=NAME
@@ -30,10 +31,13 @@ PUBLIC = "public"
 ONLY = ("data", "network", "quantize")
 """The parts that `detect inspect` can show alone."""
 
+WORDS = {"inspect": {word: f"only={word}" for word in ONLY}, "advise": {"rate": "propose=rate"}}
+"""Verbs that take certain words, and what each means."""
+
 OF_A_RUN = ("evaluate", "benchmark")
 """Verbs that take the data set of a run if none is named: their group `dataset` starts without an option."""
 
-ONE_WORD = {"fetch": "name", "report": "study", "migrate": "file", "inspect": "part"}
+ONE_WORD = {"fetch": "name", "report": "study", "migrate": "file", "inspect": "part", "advise": "word"}
 """Verbs that take one word without a key, and what it is."""
 
 PATHS = (
@@ -41,7 +45,10 @@ PATHS = (
     *("dataset.root", "classify.dataset.root", "hydra.run.dir", "hydra.sweep.dir"),
 )
 """Keys that hold one path."""
-AS_IT_IS = {"predict": ("images",), "convert": ("images",), "report": ("baseline",)}
+AS_IT_IS = {
+    **{"predict": ("images",), "convert": ("images",)},
+    **{"report": ("study", "runs", "baseline"), "compare": ("runs",)},
+}
 """Further keys of a verb whose value needs no quotes."""
 
 
@@ -96,14 +103,17 @@ def _names(file: Path, changed: int) -> tuple[str, ...]:
 
 
 def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
-    """Writes out the word that `detect fetch`, `report`, `migrate` and `inspect` take without a key, and `export
-    quantize=`."""
+    """Writes out the word that a verb takes without a key, and `export quantize=`."""
     if config_name == "export" and line.startswith("quantize="):
         return [line.replace("quantize", "quantization", 1)]
-    if config_name == "inspect" and line in ONLY:
-        return [f"only={line}"]
-    if config_name == "advise" and line == "rate":
-        return ["propose=rate"]
+    if config_name in WORDS and _is_word(line):
+        legal = WORDS[config_name]
+        if line not in legal:
+            raise ConfigError(
+                f"{line}: expected key=value, or a word of detect {config_name} ({', '.join(legal)})"
+                f"{nearest(line, legal)}"
+            )
+        return [legal[line]]
     words = {"report": "study", "migrate": "config"}
     if config_name in words and _is_word(line):
         return [f"{words[config_name]}={quoted(line)}"]
@@ -145,8 +155,9 @@ def _is_number(key: str, value: str) -> bool:
 
 
 def _is_word(line: str) -> bool:
-    """Whether a line is no override but a word, such as a path that exists, which may hold `=`."""
-    return "=" not in line or os.path.exists(os.path.expanduser(line))
+    """Whether a line is no override but a word, such as a path that exists, which may hold `=`. `~KEY` is none."""
+    removes = line.startswith("~") and not line.startswith("~/")
+    return not ("=" in line or removes) or os.path.exists(os.path.expanduser(line))
 
 
 def _compared(lines: Iterable[str]) -> list[str]:
@@ -165,9 +176,24 @@ def _held(option: str, group: str) -> list[str]:
 def _init(line: str, options: list[str], names: Mapping[str, str], multirun: bool) -> list[str]:
     """Writes out `init=VALUE` if VALUE is not an option of the group: as a file or folder, else as a published name."""
     key, _, value = line.partition("=")
-    known = value in ("", "null", *options) or (multirun and all(v.strip() in options for v in value.split(",")))
+    values = [value, *value.split(",")] if multirun else [value]
+    known = value in ("", "null", *options) or (multirun and all(v.strip() in options for v in values[1:]))
     if key != "init" or "path" not in options or known:
         return [line]
+    found = _one_init(value, options, names)
+    if found is None and len(values) > 2:
+        return _varied_init(line, [v.strip() for v in values[1:]], options, names)
+    if found is None:
+        near = nearest(value, [*options, *names])
+        fetched = ", nor a name that `detect fetch` lists," if names else ""
+        raise ConfigError(
+            f"init={value} is neither an option ({', '.join(options)}){fetched} nor a file or folder here{near}"
+        )
+    return found
+
+
+def _one_init(value: str, options: list[str], names: Mapping[str, str]) -> list[str] | None:
+    """What `init=VALUE` means, for a file, a folder or a published name; None for nothing of these."""
     unquoted = value[1:-1] if len(value) > 1 and value[0] in "'\"" and value[0] == value[-1] else value
     place = absolute(unquoted, "init")
     # A TensorFlow checkpoint is named by a prefix: model.ckpt means model.ckpt.index and its data files.
@@ -175,8 +201,17 @@ def _init(line: str, options: list[str], names: Mapping[str, str], multirun: boo
         return ["init=path", f"init.path={quoted(str(place))}"]
     if unquoted in names and "catalogue" in options:
         return ["init=catalogue", f"init.name={quoted(unquoted)}", *_held(names[unquoted], "init/archives")]
-    near = nearest(value, [*options, *names])
-    fetched = ", nor a name that `detect fetch` lists," if names else ""
-    raise ConfigError(
-        f"init={value} is neither an option ({', '.join(options)}){fetched} nor a file or folder here{near}"
-    )
+    return None
+
+
+def _varied_init(line: str, values: list[str], options: list[str], names: Mapping[str, str]) -> list[str]:
+    """What `init=A,B` of a sweep means. Raises ConfigError unless all are paths, or names of one catalogue."""
+    each = [_init(f"init={value}", options, names, multirun=False) for value in values]
+    heads = {(lines[0], *lines[2:]) for lines in each}
+    if len(heads) > 1:
+        raise ConfigError(
+            f"{line} is not legal: a sweep varies options ({', '.join(options)}), or files and folders, or names of "
+            "one catalogue; not several of these"
+        )
+    key = each[0][1].partition("=")[0]
+    return [each[0][0], f"{key}={','.join(lines[1].partition('=')[2] for lines in each)}", *each[0][2:]]

@@ -51,6 +51,11 @@ def load_yaml(file: Path, need: str = "it must hold a mapping of keys to values"
     return cfg
 
 
+def listed(value: object) -> list[Any]:
+    """The items of a list; another value is a list of one, and null an empty list."""
+    return list(value) if isinstance(value, list | ListConfig) else [] if value is None else [value]
+
+
 def plain(cfg: DictConfig) -> Tree:
     """The configuration as plain dicts and lists, with interpolations resolved; missing values stay "???".
 
@@ -110,7 +115,7 @@ def nearest(wanted: str, legal: Iterable[str]) -> str:
 
     An equal last part counts more than similar spelling: `steps` and `shedule.steps` both mean `schedule.steps`.
     """
-    names = sorted(set(legal))
+    names = sorted(set(legal) - {wanted})
     parent, _, last = wanted.rpartition(".")
     same_end = sorted((name for name in names if name.rpartition(".")[2] == last), key=len)
     beside = [name for name in names if parent and name.rpartition(".")[0] == parent]

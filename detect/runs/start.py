@@ -67,7 +67,7 @@ class Run:
 
 def described(folder: RunFolder, cfg: DictConfig) -> Described:
     """A run in its folder, for logging services."""
-    return Described(folder.path, folder.loggers, cfg.name, cfg.study, dict(leaves(plain(cfg))))
+    return Described(folder.path, folder.loggers, str(cfg.name), cfg.study, dict(leaves(plain(cfg))))
 
 
 def finished(cfg: DictConfig, folder: Path) -> float | None:

@@ -12,15 +12,16 @@ from detect.errors import DataError
 from detect.studies.cells import Cell
 from detect.studies.records import FinishedRun
 
-ONE_PLACE = re.compile(r"""^([^=]+=)(['"]?)/(?:[^,\[\]{}]*/)?([^/,\[\]{}'"]+)/?\2$""")
-PLACE = re.compile(r"""(?:^|(?<=[\s=:,(\[{'"]))/(?:[^/\s,\]}'"]+/)*([^/\s,\]}'"]+)/?""")
-"""An absolute path and its last part: ONE_PLACE for a whole value, with spaces allowed, PLACE for an item of a list."""
+ONE_PLACE = re.compile(r"""^([^=]+=)(['"]?)/(?:[^,\[\]{}]*/)?([^/,\[\]{}'"\\]+)/?\2$""")
+PLACE = re.compile(r"""(?:^|(?<=[\s=:,(\[{'"]))/(?:[^/\s,\]}'"]+/)*([^/\s,\]}'"\\]+)/?""")
+"""An absolute path and its last part: ONE_PLACE for a whole value, with spaces allowed, PLACE for an item of a list.
+A backslash is no part of it, as it may belong to the quote behind it."""
 
 NUMBER = re.compile(r"(?:^|(?<=[\[{(,: ]))[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?=$|[\]}),])")
 """A number that is a whole value, or an item of a list or mapping."""
 
-QUOTED = re.compile(r"='(?!(?:[-+.\d].*|inf|nan|null|true|false)'$)([\w./+-]+)'$", re.IGNORECASE)
-"""A value with quotes of Hydra that it does not need: it is no number, truth or null."""
+QUOTED = re.compile(r"='(?!(?:[-+.\d].*|inf|nan|null|true|false)'$)([\w./+-]+)'$", re.IGNORECASE | re.ASCII)
+"""A value with quotes of Hydra that it does not need: it is ASCII, and no number, truth or null."""
 
 SEED = "SEED"
 """In place of the seed in a path."""

@@ -35,6 +35,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=True)) for row, _ in lines[1:]]
 
 
+def head(path: Path) -> tuple[str, ...]:
+    """The names of the columns of any CSV file; none if its first line is empty."""
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        return tuple(next(csv.reader([file.readline(100_000)]), ()))
+
+
 def host(about: Mapping[str, Any]) -> str:
     """`AMD EPYC, 2 cores, 25.3 GB`."""
     machine = about.get("host") or {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detect.errors import DataError, counted, first_few
 from detect.files import expanded, write_text
+from detect.runs.folder import RunFolder
 from detect.studies import csv_file, pictures, unlike
 from detect.studies.blocks import Block, Figure, Listing, Table, console, markdown
 from detect.studies.cells import cell_of
@@ -22,8 +23,10 @@ log = logging.getLogger("detect")
 MARKS = "<!-- table -->", "<!-- end of table -->"
 KINDS = {"runs": run_tables, "measured": measured_tables, "exports": export_tables}
 """Kinds of rows -> the function that makes their tables. The first kind that a study has is in its results.csv."""
+HEADS = {"runs": ("arm", "seed", "split"), "measured": ("study",), "exports": ("run", "file")}
+"""The first columns of each kind in a CSV."""
 CAPTIONS = {"runs": "Training runs", "measured": "Measured", "exports": "Exported files"}
-RESULTS = "results.csv"
+RESULTS, TABLE, PAGE = "results.csv", "table.md", "report.html"
 
 
 def write(
@@ -42,7 +45,8 @@ def write(
         with; None is `generic`.
     keep: whether rows of an earlier report in `output` stay if their folders are not in `runs`; None raises DataError.
     If `runs` is one folder, TensorBoard's layout of the arms is written to it.
-    Returns the leading tables for the console. Raises DataError if there is nothing to report.
+    Returns the leading tables for the console. Raises DataError if there is nothing to report, and for a file in
+    `output` that is not of a report and would be lost.
     """
     records, output = collect(runs), Path(output)
     tried = [run for run in records.runs if run.debugs]
@@ -62,6 +66,7 @@ def write(
         what = {"measured": "measured.json", "exports": "export.json"}.get(rows or "", "finished run with scores on ")
         told = f"; {len(tried)} runs with debug= are left out" if tried else ""
         raise DataError(f"runs={runs}: no {what}{', '.join(splits) if what.endswith(' ') else ''}{told}")
+    _refuse_foreign(output)
     reported_runs = [reported(run, splits) for run in records.runs]
     lines = {"measured": measured_rows(records), "exports": export_rows(records)}
     if keep is not False:
@@ -95,6 +100,25 @@ def write(
     for name in {RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)}.difference(written):
         (output / name).unlink(missing_ok=True)  # of an earlier report
     return rewrite(output)
+
+
+def _refuse_foreign(output: Path) -> None:
+    """Raises DataError for a file that a report would replace or remove, and that is not of a report.
+
+    A CSV is known by its first columns, and other files by a results.csv beside them.
+    """
+    known: dict[str, list[tuple[str, ...]]] = {RESULTS: [*HEADS.values()], pictures.CURVES_DATA: [pictures.CELL]}
+    known |= {f"{kind}.csv": [head] for kind, head in HEADS.items()}
+    heads = {name: csv_file.head(output / name) for name in known if (output / name).is_file()}
+    foreign = [name for name, own in heads.items() if own and not any(own[: len(h)] == h for h in known[name])]
+    if not heads.get(RESULTS):
+        others = {TABLE, PAGE, *pictures.FILES} - {pictures.CURVES_DATA, PAGE if RunFolder(output).is_run else ""}
+        foreign += sorted(name for name in others if (output / name).exists())
+    if foreign:
+        raise DataError(
+            f"output={output}: a report would replace or remove {first_few(foreign)} there, which no report wrote; "
+            "name another folder, or move these files away"
+        )
 
 
 def _runs_elsewhere(output: Path, here: Sequence[Reported], keep: bool | None, listed: bool) -> list[Reported]:
@@ -144,12 +168,23 @@ def rewrite(folder: Path) -> str:
     """
     blocks = tables(folder)
     text = markdown(blocks)
-    write_text(folder / "table.md", text)
-    readme = folder / "README.md"
-    if readme.exists() and (marked := readme_with(readme.read_text(encoding="utf-8"), text)) is not None:
-        write_text(readme, marked)
-    write_text(folder / "report.html", report_page(folder, blocks))
+    write_text(folder / TABLE, text)
+    _renew(folder / "README.md", text)
+    write_text(folder / PAGE, report_page(folder, blocks))
     return "\n\n".join(console(block).rstrip("\n") for block in leading(blocks)) + "\n"
+
+
+def _renew(readme: Path, text: str) -> None:
+    """Puts `text` between the marks of a README.md, if it has any. One that can't be read is named in a warning."""
+    if not readme.exists():
+        return
+    try:
+        before = readme.read_bytes().decode("utf-8")  # keeps the ends of lines
+    except (OSError, UnicodeDecodeError) as error:
+        log.warning("%s: its table stays as it is: %s", readme, error)
+        return
+    if (marked := readme_with(before, text)) is not None:
+        write_text(readme, marked)
 
 
 def report_page(folder: Path, blocks: Sequence[Block]) -> str:
@@ -192,14 +227,13 @@ def _tells_origin(blocks: Sequence[Block]) -> bool:
 
 def kind_of(row: Mapping[str, str]) -> str:
     """The key of KINDS for a CSV, from the names of its columns."""
-    if list(row)[:3] == ["arm", "seed", "split"]:
-        return "runs"
-    return "exports" if list(row)[:2] == ["run", "file"] else "measured"
+    return next((kind for kind in ("runs", "exports") if tuple(row)[: len(HEADS[kind])] == HEADS[kind]), "measured")
 
 
 def readme_with(readme: str, text: str) -> str | None:
-    """The README with `text` between its marks; None without marks."""
+    """The README with `text` between its marks, with the ends of lines that the first mark has; None without marks."""
     if any(readme.count(mark) != 1 for mark in MARKS):
         return None
     before, rest = readme.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{text}{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    table = f"\n{text}".replace("\n", "\r\n" if rest.startswith("\r\n") else "\n")
+    return f"{before}{MARKS[0]}{table}{MARKS[1]}{rest.split(MARKS[1])[1]}"

@@ -22,6 +22,7 @@ from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
 from detect.geometry.frame import Frame
 from tests import program
+from tests.cli.conftest import call
 
 
 def dataset(boxes, width=640, height=480, classes=None, images=10):
@@ -112,6 +113,46 @@ def test_a_frame_fixes_no_network(monkeypatch, words, backbones):
     assert [option["backbone"] for option in advise.options()] == list(backbones)
 
 
+def test_a_catalogue_of_ones_own_is_kept(monkeypatch):
+    chosen = {"detector": "ssd", "backbone": "vgg16", "dataset": "auto", "init": "catalogue", "init/archives": "mine"}
+    monkeypatch.setattr(advise.job, "choices", lambda: chosen)
+    monkeypatch.setattr(
+        advise.job, "task_overrides", lambda: ["init=catalogue", "init/archives=mine", "backbone=vgg16"]
+    )
+    assert advise.options() == [chosen]
+
+
+def test_minutes_are_a_number():
+    with pytest.raises(ConfigError, match=r"^minutes=null is not legal: expected a number above 0"):
+        call("advise", "dataset=digits", "minutes=null")
+
+
+@pytest.mark.parametrize(
+    ("words", "group", "key", "value"),
+    [
+        (["dataset=voc", "dataset.root=photos"], "dataset", "root", "photos"),
+        (["dataset=join", "dataset.roots=[a,b/c]"], "dataset", "roots", ["a", "b/c"]),
+        (["dataset=digits", "init=path", "init.path=a.npz"], "init", "path", "a.npz"),
+    ],
+)
+def test_places_are_absolute_in_a_proposal(tmp_path, monkeypatch, words, group, key, value):
+    monkeypatch.chdir(tmp_path)
+    cfg = compose(words, "advise")
+    found = choice.propose(cfg, dataset([[0, 0, 40, 40]]), None, {}, {}).values[group][key]
+    assert found == ([str(tmp_path / each) for each in value] if isinstance(value, list) else str(tmp_path / value))
+
+
+def test_only_yaml_files_of_ones_own_folder_are_read(tmp_path):
+    own = tmp_path / "own"
+    (own / "backbone").mkdir(parents=True)
+    (own / "backbone" / "tiny.yaml").write_text("_target_: tests.tiny_backbone.Tiny\n")
+    (own / "weights.npz").write_bytes(b"much")
+    (own / "gone.yaml").symlink_to(tmp_path / "nowhere")
+    (own / "gone").symlink_to(tmp_path / "nowhere")
+    choice._copy_configurations(own, tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy").rglob("*") if path.is_file()] == ["tiny.yaml"]
+
+
 def test_steps_are_forty_epochs_within_bounds():
     assert rules.steps(82, 8) == 800
     assert rules.steps(205, 8) == 1000  # 1025, in fifties
@@ -173,6 +214,8 @@ def test_an_experiment_of_the_user_is_not_replaced(tmp_path):
     file.write_text("# @package _global_\nseed: 3\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml is there already, and was not made by detect advise"):
         rules.place(tmp_path, "mine")
+    with pytest.raises(ConfigError, match="name=demo: an experiment of this program has this name"):
+        rules.place(tmp_path, "demo")
 
 
 @pytest.mark.parametrize("name", [300, True, None, [1], "a,b"])

@@ -60,6 +60,7 @@ def run(folder: Path, results, truth=TRUTH, threshold=None) -> Path:
 def test_the_words_are_the_runs():
     assert written_out(["a", "b c", "split=val"], "compare", {}, []) == ["split=val", "runs=['a','b c']"]
     assert written_out(["runs=[a,b]"], "compare", {}, []) == ["runs=[a,b]"]
+    assert written_out(["runs=2024"], "compare", {}, []) == ["runs='2024'"]
 
 
 def test_tables_and_images_of_two_detectors(tmp_path, caplog, monkeypatch):
@@ -146,6 +147,9 @@ def test_what_is_no_pair_of_scored_detectors_is_refused(tmp_path):
     a = run(tmp_path / "a", ALL)
     with pytest.raises(ConfigError, match="two or more run folders"):
         call("compare", f"runs=[{a}]")
+    for single in (a, 2024, "null", "[]"):
+        with pytest.raises(ConfigError, match="two or more run folders"):
+            call("compare", f"runs={single}")
     with pytest.raises(ConfigError, match=rf"compare: {a} is given twice"):
         call("compare", f"runs=[{a},{a}/]")
     b = run(tmp_path / "b", ALL)

@@ -456,6 +456,13 @@ def test_init_takes_folders_and_checkpoint_prefixes(program):
     assert [Path(cfg.init.path).name for cfg in program.jobs] == ["model.ckpt", "earlier run"]
 
 
+def test_a_sweep_over_weights(program):
+    for name in ("a.npz", "b 2.npz"):
+        write(Path(name), "")
+    assert program("-m", "init=a.npz,b 2.npz", "seed=1,2") == 0
+    assert [Path(cfg.init.path).name for cfg in program.jobs] == ["a.npz", "a.npz", "b 2.npz", "b 2.npz"]
+
+
 def test_init_options_are_left_alone(program):
     write(Path("imagenet"), "")
     assert program("-m", "init=imagenet,none") == 0

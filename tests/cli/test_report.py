@@ -79,6 +79,16 @@ def test_runs_may_be_named(place):
     assert "one" not in Path("only/table.md").read_text()
 
 
+def test_folders_may_be_called_as_numbers(place):
+    for name in ("2024", "2024_05"):
+        make_run(place / name, f"of {name}")
+    assert first_job(prepare(read(["runs=2024_05", "output=x"], "report"))).runs == "2024_05"
+    call("runs=2024", "output=x")
+    call("runs=[2024]", "output=y")
+    for output in ("x", "y"):
+        assert {row["arm"] for row in read_csv(Path(output, "results.csv"))} == {"of 2024"}
+
+
 @pytest.mark.parametrize("words", [["study=old"], ["study=experiments/old"], []])
 def test_without_runs_the_tables_are_made_from_the_csv(place, words):
     call(*words)
@@ -108,6 +118,7 @@ def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
         (["output=here", "runs='~/gone/for/good'"], f"runs={Path.home()}/gone/for/good: no such folder"),
         (["keep=some"], "keep=some is not legal: expected true, false or null"),
         (["study=old", "splits=tset"], "splits=tset is not legal: expected a list of train, val, test"),
+        (["study=old", "splits=5"], "splits=5 is not legal: expected a list of train, val, test"),
         (["run=[a,b]"], r"\['a', 'b'\]: expected one path"),
         (["run=a", "study=old"], "study=old: run=RUN writes the page of one run"),
         (["rows=all"], "rows=all is not legal: expected runs, exports, measured or null"),

@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from detect.cli.overrides import prepare, read
-from detect.config import composer
+from detect.config import check, composer
 from detect.config.compose import compose
+from detect.config.shorthand import written_out
 from detect.config.signatures import static_signature
 from detect.config.tree import plain
 from detect.errors import ConfigError
@@ -331,8 +332,186 @@ def test_the_tests_compose_a_users_files_as_hydra(tmp_path):
         ("fetch", ["a", "b"], "a and b: detect fetch takes one name"),
         ("report", ["runs/a", "runs/b"], "runs/a and runs/b: detect report takes one study"),
         ("inspect", ["network", "data"], "network and data: detect inspect takes one part"),
+        ("advise", ["rate", "more"], "rate and more: detect advise takes one word"),
     ],
 )
 def test_a_second_word_is_refused(verb, words, message):
     with pytest.raises(ConfigError, match=message):
         compose(words, verb)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A function that composes with a file of the user's own and returns the message that refuses it."""
+
+    def refusal(name: str, text: str, *words: str) -> str:
+        file = tmp_path / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            compose(["dataset=digits", *words], config_dir=tmp_path)
+        message = str(caught.value)
+        assert message.startswith(f"{file}: "), message
+        return message.removeprefix(f"{file}: ")
+
+    return refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("experiment/mine", "seed: 11\n", "experiment=mine"),
+        ("experiment/mine", "defaults:\n  - override /backbone: vgg16\n  - _self_\nseed: 11\n", "experiment=mine"),
+        ("experiment/mine", "\n# mine\n# @package _global_\nseed: 11\n", "experiment=mine"),
+        ("experiment/sub/mine", "seed: 11\n", "experiment=sub/mine"),
+        ("experiment/mine", "# @package global\nseed: 11\n", "experiment=mine"),
+        ("experiment/mine", "\ufeff# @package _global_\nseed: 11\n", "experiment=mine"),
+        ("experiment/mine", "", "experiment=mine"),
+        ("experiment/mine", "- seed: 11\n", "experiment=mine"),
+        ("debug/mine", "seed: 11\n", "debug=mine"),
+        ("experiments/mine", "seed: 11\n", "+experiments=mine"),
+    ],
+)
+def test_an_experiment_that_sets_nothing_is_refused(own, name, text, word):
+    message = own(name, text, word)
+    assert "where nothing reads them; its first line must be `# @package _global_`" in message
+    assert ("without a byte order mark" in message) is text.startswith("\ufeff")
+
+
+def test_an_arm_that_sets_nothing_is_refused(own):
+    """Other files of its group write to the whole configuration."""
+    assert (
+        own("arm/mine", "arm:\n  start: random\n", "arm=mine") == "unknown key arm.arm.start; did you mean arm.start?"
+    )
+
+
+def test_a_group_of_ones_own_may_hold_what_a_file_reads(tmp_path):
+    (tmp_path / "places").mkdir()
+    (tmp_path / "places" / "here.yaml").write_text("seed: 11\nplace: desk\n")
+    cfg = compose(["dataset=digits", "+places=here", "seed=${places.seed}"], config_dir=tmp_path)
+    assert plain(cfg)["seed"] == 11
+    (tmp_path / "places" / "here.yaml").write_text("seed: 11\n")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: ${places.seed}\n")
+    cfg = compose(["dataset=digits", "+places=here", "experiment=mine"], config_dir=tmp_path)
+    assert plain(cfg)["seed"] == 11
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("backbone: mobilenet_v2", "override /backbone: mobilenet_v2"),
+        ("detector: ssdlite", "override /detector: ssdlite"),
+        ("detector: {neck: fpn}", "override /detector/neck: fpn"),
+        ("init: none", "override /init: none"),
+        ("augment: none", "override /augment: none"),
+        ("mixing: mosaic", "override /mixing: mosaic"),
+        ("quantize: int8", "override /quantize: int8"),
+        ("arm: generic", "override /arm: generic"),
+        ("schedule: quantize", "override /schedule: quantize"),
+        ("schedule: {optimizer: sgd}", "override /schedule/optimizer: sgd"),
+        ("logger: csv", "override /logger: csv"),
+        ("experiment: demo", "/experiment/demo"),
+    ],
+)
+def test_a_group_as_a_key_of_an_experiment_is_refused(own, text, entry):
+    message = own("experiment/mine", f"# @package _global_\n{text}\n", "experiment=mine")
+    key, _, value = text.replace(": {", ".").rstrip("}").partition(": ")
+    assert message == f"{key}={value} is not legal: {key} is a group; write into the defaults list: - {entry}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("init: x.npz", "init=x.npz is not legal: init is a group (options: catalogue, imagenet, none, path)"),
+        ("classify: false", "classify=false is not legal: expected keys below it (enabled, balanced, classifier and"),
+        ("classify:", "classify=null is not legal: expected keys below it"),
+        ("backbone: 1", "backbone=1 is not legal: expected keys below it"),
+        (
+            "distribute: mirrored",
+            "distribute=mirrored is not legal: expected keys below it (kind, devices, sync_batch_",
+        ),
+        ("limit: 5", "limit=5 is not legal: expected keys below it (steps, fraction, train and 3 more)"),
+        ("limit: [5]", "ConfigTypeError raised while composing config: Cannot merge DictConfig with ListConfig"),
+    ],
+)
+def test_a_value_in_place_of_a_node_is_refused(own, text, message):
+    assert own("experiment/mine", f"# @package _global_\n{text}\n", "experiment=mine").startswith(message)
+
+
+@pytest.mark.parametrize("line", ["limit=5", "distribute=mirrored", "limit=null", "++rates.detector=1"])
+def test_a_value_in_place_of_a_node_is_refused_on_the_command_line(line):
+    message = rf"^{re.escape(line.lstrip('+'))} is not legal: expected keys below it"
+    with pytest.raises(ConfigError, match=message):
+        compose(["dataset=digits", line])
+
+
+def test_nodes_may_be_merged_taken_away_and_read_from_elsewhere(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "limit: {steps: 5}\naugment: {transforms: {flip: null}}\n"
+    text += "schedule: {optimizer: '${classify.schedule.optimizer}'}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    cfg = plain(compose(["dataset=digits", "experiment=mine"], config_dir=tmp_path))
+    assert cfg["limit"]["steps"] == 5 and cfg["schedule"]["optimizer"] == cfg["classify"]["schedule"]["optimizer"]
+    assert cfg["augment"]["transforms"]["flip"] is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("override backbone: mobilenet_v2", "override backbone: .* did you mean override /backbone\\?$"),
+        ("override detector/neck: fpn", "override detector/neck: .* did you mean override /detector/neck\\?$"),
+        ("override /backbon: mobilenet_v2", "override /backbon: .* did you mean backbone\\?$"),
+        (
+            "override /schedule@quantize.schedule: default",
+            "Could not override 'schedule@quantize.schedule'. Did",
+        ),
+    ],
+)
+def test_an_override_of_no_group_names_its_file(own, entry, message):
+    text = f"# @package _global_\ndefaults:\n  - {entry}\n  - _self_\nseed: 1\n"
+    assert re.match(message, own("experiment/mine", text, "experiment=mine"))
+
+
+def test_weights_may_be_varied(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npz", "b.npz", "a.npz,b.npz"):
+        (tmp_path / name).write_text("")
+    groups = {"init": ["catalogue", "none", "path"]}
+
+    def written(line, multirun=True):
+        return written_out([line], "train", groups, [], multirun)
+
+    assert written("init=a.npz,b.npz", multirun=False) == ["init=path", f"init.path='{tmp_path}/a.npz,b.npz'"]
+    (tmp_path / "a.npz,b.npz").unlink()
+    assert written("init=a.npz,b.npz") == ["init=path", f"init.path='{tmp_path}/a.npz','{tmp_path}/b.npz'"]
+    assert written("init=none,path") == ["init=none,path"]
+    with pytest.raises(ConfigError, match=r"^init=c\.npz is neither an option"):
+        written("init=a.npz,c.npz")
+    with pytest.raises(ConfigError, match=r"^init=none,a\.npz is not legal: a sweep varies options .* or files"):
+        written("init=none,a.npz")
+
+
+def test_published_weights_may_be_varied():
+    names = ["mobilenet_v1_1.0_224", "mobilenet_v1_0.75_224"]
+    written = written_out(
+        [f"init={','.join(names)}"], "train", {"init": ["catalogue", "path"]}, [check.CONFIG_DIR], True
+    )
+    assert written == ["init=catalogue", f"init.name='{names[0]}','{names[1]}'"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "message"),
+    [
+        ("inspect", "quantise", r"quantise: .*detect inspect \(data, network, quantize\); did you mean quantize\?"),
+        ("advise", "rates", r"rates: .*detect advise \(rate\); did you mean rate\?"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_legal_ones(verb, word, message):
+    with pytest.raises(ConfigError, match=message):
+        compose([word], verb)
+
+
+def test_a_key_that_is_removed_is_no_word():
+    cfg = compose(["dataset=digits", "~augment.transforms.flip", "~augment.transforms.crop"], "inspect")
+    assert not {"flip", "crop"} & set(cfg.augment.transforms)

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from detect.config.tree import below, container, leaves, nearest, nodes, plain, targets
+from detect.config.tree import below, container, leaves, listed, nearest, nodes, plain, targets
 from detect.errors import ConfigError
 
 
@@ -23,6 +23,10 @@ def test_nearest(wanted, meant):
     assert sorted(text.removeprefix("; did you mean ").removesuffix("?").split(" or ")) == sorted(meant.split(" or "))
 
 
+def test_the_key_itself_is_not_near():
+    assert nearest("logger", ["logger", "name"]) == ""
+
+
 def test_nearest_of_nothing_alike():
     assert nearest("zzz", ["seed", "schedule.steps"]) == ""
     assert nearest("zzz", []) == ""
@@ -38,6 +42,11 @@ def test_nodes_and_leaves():
     tree = {"a": {"b": 1, "c": {}}, "d": [{"e": 2}]}
     assert [key for key, _ in nodes(tree)] == ["a", "a.b", "a.c", "d", "d.0", "d.0.e"]
     assert list(leaves(tree)) == [("a.b", 1), ("a.c", {}), ("d", [{"e": 2}])]
+
+
+def test_a_single_value_is_a_list_of_one():
+    found = [listed(value) for value in (None, "abc", 2024, ["a", "b"], OmegaConf.create(["a"]))]
+    assert found == [[], ["abc"], [2024], ["a", "b"], ["a"]]
 
 
 def test_container_leaves_interpolations():

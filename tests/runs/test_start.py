@@ -15,7 +15,7 @@ from detect.data.subset import limit
 from detect.errors import ConfigError, DataError, InUse
 from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset, selection_split
 from detect.runs.folder import RunFolder
-from detect.runs.start import finished, start_run
+from detect.runs.start import described, finished, start_run
 from tests import program
 
 XML = """<annotation><size><width>64</width><height>48</height></size>{}</annotation>"""
@@ -39,6 +39,10 @@ def folder(tmp_path):
 def compose(folder, *overrides):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra.compose("train", ["dataset=voc", f"dataset.root={folder}", *overrides])
+
+
+def test_a_name_that_is_a_number_is_text_for_loggers(tmp_path):
+    assert described(RunFolder(tmp_path), compose(tmp_path, "name=300")).name == "300"
 
 
 def test_background_images_are_kept_and_the_truth_scores_one(folder):

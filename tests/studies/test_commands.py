@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
 
+from detect.config.grammar import parse, quoted
 from detect.errors import DataError
 from detect.studies.commands import _short, command, member, portable, settings, variants
 from detect.studies.records import collect
@@ -37,6 +41,15 @@ def variants_of(folder):
 )
 def test_of_a_place_the_last_part_is_left(word, short):
     assert portable(word) == short
+
+
+@limits(max_examples=200, deadline=None)
+@given(st.text(max_size=12) | st.text("aß1./\\'\" ,=[", max_size=12))
+@example("größe")
+@example("/\\/")
+def test_hydra_reads_the_value_of_a_command_again(text):
+    (override,) = parse([portable(f"name={quoted(text)}")])
+    assert isinstance(override.value(), str) and ("/" in text or override.value() == text)
 
 
 def test_a_run_of_a_sweep_has_its_own_command(tmp_path, make_run):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -568,3 +569,52 @@ def test_data_that_changed_between_the_runs_of_a_cell_are_told(tmp_path, make_ru
         configured(run, seed=seed, dataset=node, limit=more.get("limit", {"fraction": None, "overfit": False}))
     write(tmp_path / "runs", tmp_path / "out")
     assert caplog.text.count("s0 and s1 count as one cell, but were trained on other data") == told
+
+
+@pytest.mark.parametrize("rows", [None, "runs"])
+@pytest.mark.parametrize(
+    "name",
+    [*pictures.FILES, "results.csv", "runs.csv", "measured.csv", "exports.csv", "table.md", "report.html"],
+)
+def test_a_users_own_files_are_not_replaced(tmp_path, make_run, name, rows):
+    make_run(tmp_path / "runs" / "a", study=None)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("date,distance\n1,2\n")
+    with pytest.raises(DataError, match=rf"^output={tmp_path}/out: .* {re.escape(name)} there, which no report wrote"):
+        write(tmp_path / "runs", tmp_path / "out", rows=rows)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_a_csv_of_the_user_beside_a_report_is_not_replaced(tmp_path, make_run):
+    make_run(tmp_path / "runs" / "a", study=None)
+    write(tmp_path / "runs", tmp_path / "out")
+    (tmp_path / "out" / "exports.csv").write_text("date,distance\n1,2\n")
+    with pytest.raises(DataError, match=r"exports\.csv there, which no report wrote"):
+        write(tmp_path / "runs", tmp_path / "out")
+
+
+def test_a_run_folder_keeps_its_page_and_takes_a_report(tmp_path, make_run):
+    run = make_run(tmp_path / "a", study=None)
+    (run / "config.yaml").write_text("{}")
+    (run / "report.html").write_text("the page of the run")
+    write(run, run)
+    assert (run / "results.csv").is_file()
+
+
+def test_a_readme_that_is_not_utf8_is_named_and_stays(study, tmp_path, caplog):
+    output = tmp_path / "out"
+    output.mkdir()
+    text = README.replace("verdict", "größer").encode("latin-1")
+    (output / "README.md").write_bytes(text)
+    write(study, output)
+    assert f"{output / 'README.md'}: its table stays as it is" in caplog.text
+    assert (output / "README.md").read_bytes() == text and (output / "report.html").is_file()
+
+
+def test_a_readme_keeps_the_ends_of_its_lines(study, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "README.md").write_bytes(README.replace("\n", "\r\n").encode())
+    write(study, output)
+    table = (output / "table.md").read_text()
+    assert (output / "README.md").read_bytes() == README.replace("old\n", table).replace("\n", "\r\n").encode()

@@ -1,0 +1,172 @@
+"""Refuses in files of the user, and in experiments, what Hydra takes without a word: keys that nothing reads, as they
+are typos or lie in a wrong place, and one value in place of a node.
+
+`config.check` compares the arguments of a `_target_` with its signature.
+"""
+
+import codecs
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.default_element import ResultDefault
+
+from detect.config import check
+from detect.config.tree import Tree, below, container, leaves, nearest, nodes, read_yaml, targets
+from detect.errors import ConfigError, first_few
+
+GLOBAL = "# @package _global_"
+"""The first line of a file that writes to the whole configuration."""
+HEADER = re.compile(r"\s*#\s*@package\s+_global_\s*$", re.MULTILINE)
+"""This line as Hydra also reads it."""
+
+
+def refuse(
+    defaults: Iterable[ResultDefault], folders: Sequence[Path], content: Tree, groups: Mapping[str, Sequence[str]]
+) -> None:
+    """Raises ConfigError for a file of a defaults list that writes to the whole configuration or is the user's own.
+
+    folders: of the files. content: the configuration that they make. groups: their options.
+    """
+    legal: set[str] = set()
+    whole: dict[str, Mapping[str, Any]] = {}
+    ours: set[str] = set()
+    suspects: list[tuple[Path, Tree]] = []
+    apart: list[tuple[Path, str]] = []
+    for default in defaults:
+        name, package = str(default.config_path), default.package or ""
+        file, group = file_of(name, folders), name.rpartition("/")[0]
+        if file is None or name.startswith("hydra/"):
+            continue
+        packaged = file.is_relative_to(check.CONFIG_DIR)
+        if package and not packaged and all_global(check.CONFIG_DIR / group.partition("/")[0]):
+            raise _misplaced(file, package)
+        trees = [_packaged(file, package) if packaged else _placed(file, package)]
+        ours |= set(trees[0]) if packaged else set()
+        if (group and not package) or (not packaged and (default.primary or (check.CONFIG_DIR / group).is_dir())):
+            suspects.append((file, trees[0]))
+            # A user's option of a packaged group may have the keys that the packaged options have.
+            siblings = sorted((check.CONFIG_DIR / group).glob("*.yaml")) if group and package else []
+            trees = [_packaged(sibling, "" if is_global(sibling) else package) for sibling in siblings]
+        elif package and not packaged:
+            apart.append((file, package))
+        legal.update(key for tree in trees for key, _ in nodes(tree))
+        found = [one for tree in trees for one in indivisible(tree).items()]
+        whole.update((key, node) for key, node in found if len(node) > len(whole.get(key, ())))
+    for file, package in apart:  # a group of one's own may hold what other files read
+        keys = set(_placed(file, ""))
+        if keys and keys <= ours and package.partition(".")[0] not in ours and not _is_read(package, content):
+            raise _misplaced(file, package)
+    called = targets(content)
+    for file, tree in suspects:
+        own = targets(tree)
+        for key, value in leaves(tree):
+            known, group = key in legal or check.is_open(key) or below(key, called), key.replace(".", "/")
+            node = None if below(key, own) else whole.get(key)
+            wrong = replaces(key, value) if node is not None else not known
+            if wrong and group in groups and isinstance(value, str):
+                raise ConfigError(f"{file}: {_group_as_key(key, value, groups[group])}")
+            if wrong and node is not None:
+                raise ConfigError(f"{file}: {replaced(key, value, node)}")
+            if not known:
+                raise ConfigError(f"{file}: unknown key {key}{nearest(key, legal | set(groups))}")
+
+
+def told_by_hydra(error: str, folders: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> str | None:
+    """Hydra's error in a file, as a message that names the file and a group that is meant; None for another error."""
+    found = re.match(r"In '(.+?)': (.*)", error, re.DOTALL)
+    if found is None or (file := file_of(found[1], folders)) is None:
+        return None
+    folder, told = found[1].rpartition("/")[0], " ".join(map(str.strip, found[2].splitlines()[:2]))
+    overridden = re.match(r"Could not override '((.+?)(?:@.+?)?)'", told)
+    if overridden is None:
+        return f"{file}: {told}"
+    if all_global(check.CONFIG_DIR / folder.partition("/")[0]) and not HEADER.match(file.read_text(encoding="utf-8")):
+        return str(_misplaced(file, folder.replace("/", ".")))
+    key, group = overridden.groups()  # a group, and with `@` its package
+    inner = group.removeprefix(f"{folder}/")
+    if inner != group:  # a group without a slash is looked for beside the file
+        near = f"; did you mean override /{inner}?" if inner in groups else nearest(inner, groups)
+        return f"{file}: override {inner}: there is no group {group}{near}"
+    if "No match in the defaults list" in told:
+        return f"{file}: override /{key}: the defaults list has no such group{nearest(group, groups)}"
+    return f"{file}: {told}"
+
+
+def file_of(name: str, folders: Iterable[Path]) -> Path | None:
+    """The file of an option, such as `experiment/demo`."""
+    return next((file for folder in folders if (file := folder / f"{name}.yaml").is_file()), None)
+
+
+def is_global(file: Path) -> bool:
+    """Whether a file writes to the whole configuration; its first line says so."""
+    return file.is_file() and file.read_text(encoding="utf-8").startswith(GLOBAL)
+
+
+@functools.cache
+def all_global(folder: Path) -> bool:
+    """Whether all packaged files in a folder and below write to the whole configuration, as experiments do."""
+    files = list(folder.rglob("*.yaml"))
+    return bool(files) and all(map(is_global, files))
+
+
+def indivisible(tree: Tree) -> dict[str, Mapping[str, Any]]:
+    """The nodes that one value can't replace: those with a `_target_`, and those that are no argument of one."""
+    called = targets(tree)
+    return {
+        key: node
+        for key, node in nodes(tree)
+        if isinstance(node, Mapping) and ("_target_" in node or not below(key, called))
+    }
+
+
+def replaces(key: str, value: object) -> bool:
+    """Whether a value takes the place of a node. An interpolation may be a node, and null takes away an inner one."""
+    interpolated = isinstance(value, str) and value.startswith("${")
+    return "." not in key if value is None else not (interpolated or isinstance(value, Mapping))
+
+
+def replaced(key: str, value: object, node: Mapping[str, Any]) -> str:
+    """The message for a value in place of a node."""
+    keys = first_few([name for name in node if not name.startswith("_")], 3)
+    told = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+    return f"{key}={told} is not legal: expected keys below it ({keys})"
+
+
+def _group_as_key(key: str, value: str, options: Sequence[str]) -> str:
+    """The message for the option of a group as the value of a key."""
+    group = key.replace(".", "/")
+    if value not in options:
+        return f"{key}={value} is not legal: {key} is a group (options: {', '.join(options)})"
+    entry = f"/{group}/{value}" if all_global(check.CONFIG_DIR / group) else f"override /{group}: {value}"
+    return f"{key}={value} is not legal: {key} is a group; write into the defaults list: - {entry}"
+
+
+def _misplaced(file: Path, package: str) -> ConfigError:
+    """The refusal of a file whose keys lie where nothing reads them."""
+    marked = file.read_bytes().startswith(codecs.BOM_UTF8)
+    told = ", without a byte order mark before it" if marked else ""
+    return ConfigError(
+        f"{file}: its keys lie below {package}, where nothing reads them; its first line must be `{GLOBAL}`{told}"
+    )
+
+
+def _is_read(package: str, content: Tree) -> bool:
+    """Whether an interpolation names a place of the configuration."""
+    return re.search(rf"\$\{{[^}}]*\b{re.escape(package)}\b", str(content)) is not None
+
+
+def _placed(file: Path, package: str) -> Tree:
+    """The content of a YAML file below the keys of its package, without its defaults list."""
+    content = {k: v for k, v in container(read_yaml(file)).items() if k != "defaults"}
+    for name in reversed(package.split(".") if package else []):
+        content = {name: content}
+    return content
+
+
+@functools.cache
+def _packaged(file: Path, package: str) -> Tree:
+    """As `_placed`, for a packaged file: it does not change while a process runs."""
+    return _placed(file, package)

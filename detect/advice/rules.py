@@ -28,8 +28,8 @@ EPOCHS, LEAST_STEPS, MOST_STEPS = 40, 800, 20_000
 UNMATCHED = 0.05
 """If a larger share of the boxes of a class has no anchor, the stock anchors are replaced: AP counts classes."""
 FINER = 0.25
-"""If fitted anchors still miss a larger share of the boxes of a class, a finer map is added: its features are early ones, so
-that the objects that move to it are learned worse (experiments/advise_score)."""
+"""If fitted anchors still miss a larger share of the boxes of a class, a finer map is added. It has early features, and
+objects that move to it are learned worse (experiments/advise_score)."""
 FEW = 20
 """A class with fewer boxes decides neither the frame nor the anchors, unless all classes have so few."""
 RARE = 0.2

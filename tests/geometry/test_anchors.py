@@ -83,8 +83,9 @@ def test_counts_of_every_reference_size(shared):
 
 def test_ssd300_of_the_paper_has_8732_anchors():
     """Liu 2016, 2.2 with COCO's scales: 4, 6, 6, 6, 4, 4 boxes of a cell, the last one between .87 and 1.05."""
-    with (CONFIG_DIR / "detector" / "ssd300_vgg16.yaml").open() as file:
-        anchors = SSDAnchors(**yaml.safe_load(file)["anchors"])
+    with (CONFIG_DIR / "detector" / "anchors" / "ssd300.yaml").open() as file:
+        values = yaml.safe_load(file)
+    anchors = SSDAnchors(**{key: value for key, value in values.items() if key != "defaults"})
     assert anchors.per_cell(6) == [4, 6, 6, 6, 4, 4]
     assert anchors.specification(6)[0] == [
         (0.07, 1.0),

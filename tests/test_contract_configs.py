@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from detect.config.tree import nodes
 from detect.errors import ConfigError
 
 FILES = sorted(check.CONFIG_DIR.rglob("*.yaml"))
+PARTS = ("neck", "head", "anchors")
 OPTIONS = [f"{group}={option}" for group, options in groups([check.CONFIG_DIR]).items() for option in options]
 
 
@@ -131,11 +133,14 @@ def test_experiment_starts_with_a_comment_that_holds_its_command(file):
     assert f"experiment={file.stem}" in "\n".join(head), "say what it reproduces, the command, the score and the time"
 
 
-@pytest.mark.parametrize("detector", sorted(path.stem for path in (check.CONFIG_DIR / "detector").glob("ssd*.yaml")))
-@pytest.mark.parametrize("part", ["neck", "head", "anchors"])
-def test_each_part_of_ssd_goes_with_each_preset(detector, part):
+@pytest.mark.parametrize("detector", ["ssdlite", "ssd_fpn", "ssd_fpnlite", "ssd300_vgg16"])
+def test_each_part_of_ssd_goes_with_each_preset(detector):
     """What a preset sets in a part goes away with that part."""
-    for file in sorted((check.CONFIG_DIR / "detector" / part).glob("*.yaml")):
-        cfg = compose(["dataset=digits", "backbone=vgg16", f"detector={detector}", f"detector/{part}={file.stem}"])
-        alone = compose(["dataset=digits", "backbone=vgg16", "detector=ssd", f"detector/{part}={file.stem}"])
-        assert cfg.detector[part] == alone.detector[part]
+    options = groups([check.CONFIG_DIR])
+    for parts in zip_longest(*(options[f"detector/{part}"] for part in PARTS), fillvalue="ssd"):
+        words = [f"detector/{part}={option}" for part, option in zip(PARTS, parts, strict=True)]
+        words = [word.replace("neck=ssd", "neck=extras").replace("head=ssd", "head=conv") for word in words]
+        made, plain = (
+            compose(["dataset=digits", "backbone=vgg16", f"detector={d}", *words]) for d in (detector, "ssd")
+        )
+        assert all(made.detector[part] == plain.detector[part] for part in PARTS)

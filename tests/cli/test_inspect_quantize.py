@@ -39,7 +39,7 @@ def row(name: str = "conv", place: int = 0, **figures):
 def test_a_word_says_what_to_inspect():
     assert prepare(read(["quantize", "run=RUN"], "inspect")).overrides == ("only=quantize", "run=RUN")
     assert prepare(read(["network"], "inspect")).overrides == ("only=network",)
-    with pytest.raises(ConfigError, match="quantise: .*did you mean quantize"):
+    with pytest.raises(ConfigError, match=r"quantise: .*did you mean quantize"):
         prepare(read(["quantise"], "inspect"))
     with pytest.raises(ConfigError, match="weights=per_layer"):
         prepare(read(["quantize", "weights=per_layer"], "inspect"))

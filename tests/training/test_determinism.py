@@ -12,6 +12,7 @@ WORDS = ("dataset=digits", "init=none", "classify.enabled=false", "detector.size
 SMALL = {"vgg16": ("backbone=vgg16", "backbone.depth_multiplier=.1"), "": ("backbone.depth_multiplier=.25",)}
 REFUSED = {"CropAndResizeGradImage", "ResizeNearestNeighborGrad", "FakeQuantWithMinMaxVarsGradient"}
 DETECTORS = sorted(file.stem for file in (check.CONFIG_DIR / "detector").glob("*.yaml"))
+QUICK = ("faster_rcnn", "ssd", "ssd_fpn")
 
 
 def words_of(detector: str) -> list[str]:
@@ -47,7 +48,9 @@ def refused(cfg) -> set[str]:
     return frozen | (REFUSED & {node.op for node in found})
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize(
+    "detector", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DETECTORS]
+)
 def test_the_parts_that_are_named_are_those_with_such_an_operation(detector):
     cfg = compose(words_of(detector))
     assert bool(determinism.undetermined(cfg)) == bool(refused(cfg))

@@ -17,6 +17,7 @@ import numpy as np
 import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
+from detect.data.examples import Examples
 from detect.data.interface import Stream
 from detect.data.repeats import draws, repeat_factors
 from detect.errors import ConfigError
@@ -113,7 +114,7 @@ def _by_epochs(run: Run, stages: Sequence[str]) -> dict[str, int]:
     """The steps of the detector; of its fake-quantised twin, if the run trains nothing else of it."""
     stage = DETECTOR if DETECTOR in stages else QUANTIZED
     schedule, threshold = OmegaConf.select(run.cfg, SCHEDULES[stage]), run.cfg.get("repeat_threshold")
-    train = run.dataset.splits["train"]
+    train = Examples.of(run.dataset.splits["train"])
     images = draws(repeat_factors(train, threshold)) if threshold else len(train)
     steps = max(1, math.ceil(run.cfg.epochs * images / (schedule.batch_size * schedule.accumulate)))
     log.info("epochs=%s of %d images: %d steps of the stage %s", run.cfg.epochs, images, steps, stage)

@@ -175,7 +175,7 @@ def started(train: DictConfig, dataset: DetectionDataset, published: bool = Fals
 
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
     """If the stock anchors leave too many boxes of a class unmatched, replaces them by ones that fit the boxes, where
-    their generator can be fitted. If many boxes are still unmatched, adds a finer map."""
+    their generator can be fitted. If too many boxes are still unmatched, adds a finer map."""
     from detect.training import build
 
     train = composed(cfg, proposed)
@@ -191,7 +191,7 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
     proposed.unmatched = stock, fitted
     backbone, neck = build.instantiate(train.backbone), train.detector.get("neck", {})
     stock_neck = neck.get("channels", 0) is None and neck.maps is None
-    if rules.worst_class(fitted, rules.FINER) is None or not stock_neck or backbone.fpn_maps[0] in detector.maps:
+    if rules.worst_class(fitted) is None or not stock_neck or backbone.fpn_maps[0] in detector.maps:
         return
     neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
     others = {key: value for key, value in node.items() if key != "anchors"}

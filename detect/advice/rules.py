@@ -27,9 +27,6 @@ EPOCHS, LEAST_STEPS, MOST_STEPS = 40, 800, 20_000
 """experiments/bccd_ssd_mobilenet_v1 gained nothing after 30 epochs; the microcontrollers' study ran 29."""
 UNMATCHED = 0.05
 """If a larger share of the boxes of a class has no anchor, the stock anchors are replaced: AP counts classes."""
-FINER = 0.25
-"""If fitted anchors still miss a larger share of the boxes of a class, a finer map is added. It has early features, and
-objects that move to it are learned worse (experiments/advise_score)."""
 FEW = 20
 """A class with fewer boxes decides neither the frame nor the anchors, unless all classes have so few."""
 RARE = 0.2
@@ -82,12 +79,12 @@ def covered(dataset: DetectionDataset, detector: Detector) -> Coverage:
     return coverage(boxes, classes, dataset.classes, detector.anchors, unmatched=detector.unmatched(boxes))
 
 
-def worst_class(found: Coverage, limit: float = UNMATCHED) -> str | None:
-    """The class of which the largest share of boxes has no anchor, if that share is above the limit; else None."""
+def worst_class(found: Coverage) -> str | None:
+    """The class of which the largest share of boxes has no anchor, if that share is above UNMATCHED; else None."""
     fewest = _fewest([count for _, count in found.by_class.values()])
     shares = {name: missed / count for name, (missed, count) in found.by_class.items() if count >= fewest}
     worst = max(shares, key=lambda name: shares[name], default=None)
-    return worst if worst is not None and shares[worst] > limit else None
+    return worst if worst is not None and shares[worst] > UNMATCHED else None
 
 
 def fitted_anchors(dataset: DetectionDataset, detector: Detector) -> tuple[dict[str, Any], Coverage] | None:

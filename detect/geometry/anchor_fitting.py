@@ -9,6 +9,9 @@ Layout = list[list[tuple[float, float]]]
 REACH = 3.0
 """Smallest side of an anchor in strides of its map. Two squares of 3 strides, half a stride apart in both directions,
 have an IoU of .53, so a box between four cells still matches at .5."""
+EARLY, OVERLAP = 8.0, 0.39
+"""A map of stride EARLY has early features, which do not tell larger objects apart (experiments/advise_score). So an
+anchor goes to the next map if a box between four cells there has this IoU with it, as a square of 2 strides has."""
 
 
 def fit_layout(
@@ -17,8 +20,8 @@ def fit_layout(
     """(scale, width / height) of the anchors of each map, as `detect.geometry.anchors.SSDAnchors.layout` takes them.
 
     k-means clusters the boxes by (log height, log width), as YOLOv2 does without logarithms (Redmon 2017, section 2).
-    Each centre becomes an anchor of the coarsest map on which its side is at least REACH strides. A map without a
-    centre gets one square anchor.
+    Each centre becomes an anchor of the coarsest map on which its side is at least REACH strides; after a map of stride
+    EARLY, OVERLAP suffices. A map without a centre gets one square anchor.
 
     boxes: [n, 4] in pixels of a frame of `size` (height, width), n at least 1; map_shapes: (rows, columns), the finest
     first. clusters: number of anchors, fewer if there are fewer different boxes. Scales are shares of the frame's
@@ -39,8 +42,16 @@ def fit_layout(
     for height, width in np.exp(centres[np.argsort(centres.sum(axis=1))]):
         side = float(np.sqrt(height * width))
         level = max((k for k, stride in enumerate(strides) if side >= REACH * stride), default=0)
+        if level == 0 and len(strides) > 1 and strides[0] <= EARLY and _between(height, width, strides[1]) >= OVERLAP:
+            level = 1
         layout[level].append(_anchor(side, width / height, size))
     return [anchors or [_anchor(REACH * stride, 1.0, size)] for anchors, stride in zip(layout, strides, strict=True)]
+
+
+def _between(height: float, width: float, stride: float) -> float:
+    """The IoU of an anchor with a box of its size between four cells, half a stride away in both directions."""
+    shared = max(height - stride / 2, 0) * max(width - stride / 2, 0)
+    return shared / (2 * height * width - shared)
 
 
 def _anchor(side: float, ratio: float, size: tuple[int, int]) -> tuple[float, float]:

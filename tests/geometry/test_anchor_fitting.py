@@ -28,6 +28,15 @@ def test_three_kinds_of_boxes_give_three_anchors_on_the_maps_of_their_size():
     assert square == (0.6, 1.0)  # nothing is for this map: one square of 3 strides of 32
 
 
+def test_a_map_of_stride_8_has_only_small_anchors():
+    """On a map of stride 16, an anchor has 3 strides; after one of stride 8, it has 2."""
+    boxes = boxes_of([(20, 20), (36, 36), (100, 100)], frame=192)
+    after_8 = fit_layout(boxes, [(24, 24), (12, 12), (6, 6)], (192, 192), clusters=3)
+    assert [[round(scale * 192, -1) for scale, _ in anchors] for anchors in after_8] == [[20], [40], [100]]
+    alone = fit_layout(boxes, [(12, 12), (6, 6)], (192, 192), clusters=3)
+    assert [[round(scale * 192, -1) for scale, _ in anchors] for anchors in alone] == [[20, 40], [100]]
+
+
 def test_boxes_that_stock_anchors_miss_are_covered():
     boxes = boxes_of([(16, 80), (72, 15), (30, 150)], count=100)  # five times as wide, or as tall
     shapes, size, classes = [(20, 20), (10, 10), (5, 5), (3, 3)], (160, 160), np.ones(300, int)

@@ -107,3 +107,13 @@ def small_run(tmp_path_factory, worker_id, small_overrides) -> tuple[Path, str]:
             assert done.returncode == 0, done.stderr
             console.write_text(done.stdout)
     return folder, console.read_text()
+
+
+@pytest.fixture
+def eager():
+    """Functions run without being traced, which takes most of the time of one run."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

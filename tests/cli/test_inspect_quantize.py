@@ -54,16 +54,6 @@ def test_it_wants_a_run_and_only_it_does(tmp_path):
         call("only=quantize", f"run={tmp_path}")
 
 
-@pytest.fixture
-def eager():
-    """Functions run without being traced, which takes most of the time of one run."""
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def test_the_layers_of_a_run_as_table_csv_picture_and_tensorboard(small_run, tmp_path, caplog, eager):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

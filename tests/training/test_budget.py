@@ -183,7 +183,7 @@ def test_the_scores_of_every_stage_of_the_detector_count(tmp_path, monkeypatch):
     assert alone == 2 * (4 * 5 + 4 + 6) and both == 2 * (4 * (5 + 4) + 2 * (4 + 6))
 
 
-def test_calibrated_ranges_are_timed_although_they_have_seen_nothing(tmp_path):
+def test_calibrated_ranges_are_timed_although_they_have_seen_nothing(tmp_path, eager):
     words = (
         "quantize=int8",
         "quantize.spec.ranges=calibrated",

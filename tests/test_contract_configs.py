@@ -19,7 +19,7 @@ from detect.config.tree import nodes
 from detect.errors import ConfigError
 
 FILES = sorted(check.CONFIG_DIR.rglob("*.yaml"))
-PARTS = ("neck", "head", "anchors")
+PARTS = {"neck": "extras", "head": "conv", "anchors": "ssd"}  # of detector=ssd
 OPTIONS = [f"{group}={option}" for group, options in groups([check.CONFIG_DIR]).items() for option in options]
 
 
@@ -137,9 +137,8 @@ def test_experiment_starts_with_a_comment_that_holds_its_command(file):
 def test_each_part_of_ssd_goes_with_each_preset(detector):
     """What a preset sets in a part goes away with that part."""
     options = groups([check.CONFIG_DIR])
-    for parts in zip_longest(*(options[f"detector/{part}"] for part in PARTS), fillvalue="ssd"):
-        words = [f"detector/{part}={option}" for part, option in zip(PARTS, parts, strict=True)]
-        words = [word.replace("neck=ssd", "neck=extras").replace("head=ssd", "head=conv") for word in words]
+    for chosen in zip_longest(*(options[f"detector/{part}"] for part in PARTS)):
+        words = [f"detector/{part}={name or PARTS[part]}" for part, name in zip(PARTS, chosen, strict=True)]
         made, plain = (
             compose(["dataset=digits", "backbone=vgg16", f"detector={d}", *words]) for d in (detector, "ssd")
         )

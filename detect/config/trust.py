@@ -243,7 +243,7 @@ def _transform(name: str) -> Any:
 _LEGAL = {
     "detect": "the classes of its networks, data augmentation, schedules and weights, and the readers of data sets",
     "albumentations": "transforms",
-    "tf_keras": "optimisers and their schedules",
+    "tf_keras": f"the optimisers {', '.join(_OPTIMIZERS.split())}, and schedules of the rate",
 }
 
 

@@ -43,6 +43,12 @@ def test_every_legal_optimiser_takes_a_step(target):
     assert (variable.numpy() < [1.0, 2.0]).all() and optimizer.ema_overwrite_frequency is None
 
 
+@pytest.mark.parametrize("target", ["Ftrl", "legacy.Adam"])
+def test_an_optimiser_that_can_not_train_is_answered_with_those_that_can(target):
+    with pytest.raises(ConfigError, match=r"legal of tf_keras are the optimisers Adadelta, .*SGD, and schedules"):
+        compose(["dataset=digits", f"schedule.optimizer._target_=tf_keras.optimizers.{target}"])
+
+
 def test_arguments_that_no_optimiser_takes_are_refused():
     words = ["dataset=digits", "schedule.optimizer._target_=tf_keras.optimizers.SGD"]
     with pytest.raises(ConfigError, match=r"schedule\.optimizer\.betas: .*SGD has no argument betas"):

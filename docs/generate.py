@@ -159,10 +159,16 @@ def described(option: Option) -> list[str]:
     return [*lines, "", "```text", *rest, "```"] if rest else lines
 
 
+def override(option: Option) -> str:
+    """The words that choose an option. Folders of `experiment` are no groups of their own."""
+    top, _, folder = option.group.partition("/")
+    return f"{top}={folder}/{option.name}" if folder and top == "experiment" else f"{option.group}={option.name}"
+
+
 def option_section(option: Option, level: int) -> list[str]:
     """The section of one option on the page of its group."""
     lines = ["", f"{'#' * level} {option.name} {{ #{option.group.replace('/', '-')}-{option.name} }}", "", "```text"]
-    lines += [f"{option.group}={option.name}", "```", *described(option)]
+    lines += [override(option), "```", *described(option)]
     facts = [f"It builds `{option.target}`."] if option.target else []
     if option.defaults:
         facts.append("It contains " + ", ".join(_code(d) for d in option.defaults) + ".")
@@ -194,7 +200,7 @@ def groups_table() -> str:
     for group, subgroups in groups().items():
         for name in ([] if group == "hydra" else [group]) + subgroups:
             sets = ABSTRACTS.get(name, "") if name == group else f"a part of `{group}`"
-            names = ", ".join(_code(option.name) for option in options(name))
+            names = ", ".join(_code(override(option).partition("=")[2]) for option in options(name))
             lines.append(f"| [`{name}`]({group}.md#{name.replace('/', '-')}) | {names} | {sets} |")
     return "\n".join(lines)
 

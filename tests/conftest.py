@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from detect.config.composer import Composer
+from detect.reporting import figures
 from scripts.composed_once import composed_once, read_once
+from scripts.forked import blank
 from tests import program
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -45,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((i for i, start in enumerate(LONG) if name.startswith(start)), len(LONG))
 
     items.sort(key=place)
+
+
+@pytest.fixture
+def blank_figures(request, monkeypatch) -> None:
+    """Figures are blank, unless the test is marked `drawn`: to draw them takes most of the time of a small report."""
+    if request.node.get_closest_marker("drawn") is None:
+        monkeypatch.setattr(figures.render, "__code__", blank.__code__)
 
 
 @pytest.fixture(scope="session")

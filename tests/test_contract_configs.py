@@ -19,6 +19,7 @@ from detect.config.tree import nodes
 from detect.errors import ConfigError
 
 FILES = sorted(check.CONFIG_DIR.rglob("*.yaml"))
+EXPERIMENTS = check.CONFIG_DIR / "experiment"
 PARTS = {"neck": "extras", "head": "conv", "anchors": "ssd"}  # of detector=ssd
 OPTIONS = [f"{group}={option}" for group, options in groups([check.CONFIG_DIR]).items() for option in options]
 
@@ -123,14 +124,15 @@ def test_the_help_of_train_explains_each_key_that_it_shows(detector):
         assert len(shown[0].split("  ", 1)) > 1 or shown[1].startswith(" " * help.COLUMN), key
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "experiment"], ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", [f for f in FILES if EXPERIMENTS in f.parents], ids=lambda f: f.stem)
 def test_experiment_starts_with_a_comment_that_holds_its_command(file):
     head = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         head.append(line)
-    assert f"experiment={file.stem}" in "\n".join(head), "say what it reproduces, the command, the score and the time"
+    name = file.relative_to(EXPERIMENTS).with_suffix("").as_posix()
+    assert f"experiment={name}" in "\n".join(head), "say what it reproduces, the command, the score and the time"
 
 
 @pytest.mark.parametrize("detector", ["ssdlite", "ssd_fpn", "ssd_fpnlite", "ssd300_vgg16"])

@@ -21,6 +21,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from detect.config.composer import Composer
 from detect.config.grammar import parse
 from detect.errors import ConfigError
 from tests.outside import FENCE, module
@@ -255,12 +256,15 @@ def test_every_verb_has_a_page_with_its_help_and_keys():
 
 
 def test_every_group_has_a_page_with_every_option_and_key():
+    known = Composer("train").groups
     assert set(generate.ABSTRACTS) == set(generate.groups())
     for group, subgroups in generate.groups().items():
         page = generate.group_page(group, subgroups, "")
         for name in ([] if group == "hydra" else [group]) + subgroups:
             for option in generate.options(name):
-                assert f"\n{name}={option.name}\n" in page
+                (chosen,) = parse([generate.override(option)])
+                assert group == "hydra" or chosen.value() in known[chosen.key_or_group]
+                assert f"\n{chosen.input_line}\n" in page
                 for key in option.keys:
                     assert f"| `{option.prefix}{key.name}` |" in page
 

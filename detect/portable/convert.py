@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from detect.errors import ConfigError
 from detect.evaluation.thresholds import Shipped
+from detect.files import sha256_of
 from detect.modeling.interface import Detector
 from detect.portable.packages import MODEL
 from detect.portable.runner import ENTRY
 from detect.runs.folder import DETECTOR_JSON
 from detect.tflite.quiet import quiet
-from detect.weights.download import sha256_of
 
 OPSET = 17  # of ONNX; onnxruntime reads it since 1.12
 

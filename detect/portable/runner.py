@@ -14,11 +14,11 @@ import numpy as np
 
 from detect import apart as process
 from detect.errors import WeightsError
+from detect.files import sha256_of
 from detect.geometry.frame import MODES
 from detect.portable.packages import require
 from detect.runs.folder import DETECTOR_JSON
 from detect.weights import claims
-from detect.weights.download import sha256_of
 
 ENTRY = "detect.json"  # the name of the description in the metadata of an ONNX file
 OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")

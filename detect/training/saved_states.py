@@ -7,7 +7,6 @@ A state without digests is not whole: the program ended while it wrote. Older ve
 a folder has digests, all of them are read.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -20,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from detect.errors import WeightsError
-from detect.files import sync, write_json
+from detect.files import sha256_of, sync, write_json
 
 log = logging.getLogger("detect")
 KEPT = 2
@@ -49,7 +48,7 @@ class SavedStates:
         try:
             self._checkpoint.write(str(prefix))
             sync(*_files(prefix), self.folder)
-            write_json(_digests(prefix), {file.name: _digest(file) for file in _files(prefix)})
+            write_json(_digests(prefix), {file.name: sha256_of(file) for file in _files(prefix)})
         except BaseException:
             self._keep([s for s in steps(self.folder) if s != step])
             raise
@@ -109,7 +108,7 @@ def _problem(folder: Path, step: int) -> str | None:
     prefix = _prefix(folder, step)
     try:
         expected = json.loads(_digests(prefix).read_bytes())
-        damaged = [file.name for file in _files(prefix) if expected[file.name] != _digest(file)]
+        damaged = [file.name for file in _files(prefix) if expected[file.name] != sha256_of(file)]
         return f"{', '.join(damaged)}: the file is damaged" if damaged or not expected else None
     except FileNotFoundError as error:
         if Path(error.filename) == _digests(prefix):
@@ -140,8 +139,3 @@ def _files(prefix: Path) -> list[Path]:
 
 def _digests(prefix: Path) -> Path:
     return prefix.with_name(f"{prefix.name}.json")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from detect.errors import WeightsError
-from detect.files import cache_folder, lock, write_text
-from detect.weights.download import Progress, complete, sha256_of
+from detect.files import cache_folder, lock, sha256_of, write_text
+from detect.weights.download import Progress, complete
 
 log = logging.getLogger("detect")
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import ConfigError, WeightsError
-from detect.files import cache_folder
+from detect.files import cache_folder, sha256_of
 from detect.weights.archive import unpack
 from detect.weights.cache import fetch, plain_name
-from detect.weights.download import sha256_of
 from detect.weights.interface import Network
 
 log = logging.getLogger("detect")

@@ -7,13 +7,13 @@ import contextlib
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, first_few
 from detect.files import expanded
 from detect.weights.transfer import transfer
 
@@ -119,7 +119,8 @@ def find(path: str | Path) -> Path:
     if path.is_dir():
         found = sorted(file.with_suffix("") for file in path.glob("*.index") if not file.name.startswith("."))
         if len(found) != 1:
-            holds = f"{len(found)} checkpoints ({_some(x.name for x in found)}): name one" if found else "no *.index"
+            named = first_few((prefix.name for prefix in found), 3)
+            holds = f"{len(found)} checkpoints ({named}): name one" if found else "no *.index"
             raise WeightsError(f"{path} is a folder with {holds}. A checkpoint is PREFIX.index and PREFIX.data-*.")
         path = found[0]
     prefix = path.parent / PART.sub("", path.name)
@@ -130,7 +131,7 @@ def find(path: str | Path) -> Path:
         if path.is_file():
             raise WeightsError(f"{path} is not a TensorFlow checkpoint: there is no {prefix.name}.index beside it")
         beside = sorted(file.stem for file in prefix.parent.glob("*.index") if not file.name.startswith("."))
-        hint = f"; that folder holds {_some(beside)}" if beside else ""
+        hint = f"; that folder holds {first_few(beside, 3)}" if beside else ""
         raise WeightsError(f"{path}: there is no such checkpoint (no {prefix.name}.index){hint}")
     _check_readable(prefix)
     if not any(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")):
@@ -169,11 +170,6 @@ def _with(prefix: Path, suffix: str) -> Path:
 def _check_readable(prefix: Path) -> None:
     if re.search(r"[\[\\]", str(prefix)):
         raise WeightsError(f"{prefix}: TensorFlow can't read a checkpoint whose path contains [ or \\")
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _first_line(error: Exception) -> str:

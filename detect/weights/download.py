@@ -1,7 +1,6 @@
 """Downloads one file from an address into an open file, and resumes an interrupted download."""
 
 import contextlib
-import hashlib
 import http.client
 import logging
 import os
@@ -13,6 +12,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO
 
+from detect.files import sha256_of
 from detect.reporting.progress import ProgressLine
 
 log = logging.getLogger("detect")
@@ -29,12 +29,6 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
         if req.type == "https" and not newurl.lower().startswith("https:"):
             raise urllib.error.URLError(f"it redirects from https to {newurl}: refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def complete(address: str, part: IO[bytes], expected: str | None, timeout: float, progress: Progress | None) -> str:

@@ -14,8 +14,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 from detect.errors import WeightsError, first_few, printable
+from detect.files import sha256_of
 from detect.weights import claims, table
-from detect.weights.download import sha256_of
 
 PB, VARIABLES, SIGNATURE = "saved_model.pb", "variables/variables", "serving_default"
 LARGEST = 64 << 20  # bytes of the graph; the weights are in other files

@@ -1,24 +1,13 @@
 """A detector without training: it finds the boxes that a test gives for each image."""
 
-import importlib
 import json
 from pathlib import Path
 
 import cv2
-import hydra
 import numpy as np
 import pytest
 
-from detect.config.check import CONFIG_DIR
-
 SIZE = (48, 64)
-
-
-def call(verb: str, *overrides: str):
-    """Runs a verb in this process on a composed configuration."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose(verb, list(overrides))
-    return importlib.import_module(f"detect.cli.{verb}").main(cfg)
 
 
 def picture(path: Path, number: int) -> Path:
@@ -27,6 +16,11 @@ def picture(path: Path, number: int) -> Path:
     image = np.full((*SIZE, 3), (90, 120, 10 * number), np.uint8)  # BGR
     assert cv2.imwrite(str(path), image)
     return path
+
+
+@pytest.fixture(autouse=True)
+def undrawn(blank_figures) -> None:
+    """Figures of these tests are blank."""
 
 
 class Planted:

@@ -22,7 +22,7 @@ from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
 from detect.geometry.frame import Frame
 from tests import program
-from tests.cli.conftest import call
+from tests.verbs import call
 
 
 def dataset(boxes, width=640, height=480, classes=None, images=10):

@@ -51,6 +51,7 @@ def test_a_rate_is_measured_from_the_weights_of_the_training(monkeypatch, publis
 
 
 @pytest.mark.slow
+@pytest.mark.drawn
 def test_the_command_writes_the_curve(tmp_path):
     words = ["detector.size=[96,96]", "backbone.depth_multiplier=.25", "init=none", "dataset=digits", "threads=1"]
     command = [sys.executable, "-m", "detect.cli", "advise", "rate", *words, f"output={tmp_path}"]  # it draws a figure

@@ -18,7 +18,8 @@ from detect.cli import compare as verb
 from detect.config.compose import compose
 from detect.config.shorthand import written_out
 from detect.errors import ConfigError, DataError
-from tests.cli.conftest import call, picture
+from tests.cli.conftest import picture
+from tests.verbs import call
 
 TRUTH = {
     "images": [{"id": n, "file_name": f"{n}.png", "width": 64, "height": 48} for n in (1, 2, 3)],

@@ -14,7 +14,7 @@ from detect.data.notes import Notes
 from detect.errors import ConfigError, DataError
 from detect.files import cache_folder
 from tests import program
-from tests.cli.conftest import call
+from tests.verbs import call
 
 DIGITS = ["dataset=digits", "dataset.images={train:16,val:4,test:4}"]
 

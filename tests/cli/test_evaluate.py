@@ -2,23 +2,20 @@
 
 import json
 
-import hydra
 import pytest
 from omegaconf import OmegaConf
 
 from detect.cli import benchmark
-from detect.config.check import CONFIG_DIR
 from detect.config.tree import plain
 from detect.errors import DataError
-from tests.cli.conftest import call
+from tests.verbs import call, composed
 
 DIGITS = tuple((number + 1, str(number)) for number in range(10))
 
 
 def limited(run, *overrides):
     """The run gets the configuration of one that was trained on digits with limits."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("train", ["dataset=digits", "dataset.images={train:4,val:2,test:4}", *overrides])
+    cfg = composed("train", "dataset=digits", "dataset.images={train:4,val:2,test:4}", *overrides)
     OmegaConf.save(OmegaConf.create(plain(cfg)), run / "config.yaml")
     return run
 
@@ -30,9 +27,25 @@ def test_the_limits_of_a_run_hold_for_its_scores_and_are_told(planted, caplog):
     assert "limit.test=3: 3 of 4 test images, at even distances" in caplog.messages
     assert not any("limit.val" in line for line in caplog.messages)
     assert len(json.loads((run / "evaluation" / "test_ground_truth.json").read_text())["images"]) == 3
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("benchmark", [f"run={run}"])
+    cfg = composed("benchmark", f"run={run}")
     assert len(benchmark._dataset(cfg, run).splits["test"]) == 3
+
+
+@pytest.mark.parametrize("key", ["run", "model"])
+def test_scores_on_another_data_set_replace_no_others(planted, key):
+    """Neither those on the run's own data nor those on a further data set of the same name."""
+    run = limited(planted({}, DIGITS))
+    source = run if key == "run" else run / "tflite"
+    source.mkdir(exist_ok=True)
+    call("evaluate", f"{key}={source}")
+    own = (source / "evaluation" / "test_scores.json").read_bytes()
+    others = ["dataset=digits", "dataset.images={train:4,val:2,test:2}"]
+    for seed in (7, 8, 7):
+        call("evaluate", f"{key}={source}", *others, f"dataset.seed={seed}")
+    assert (source / "evaluation" / "test_scores.json").read_bytes() == own
+    assert {place.name for place in source.glob("evaluation*")} == {
+        "evaluation", "evaluation_digits", "evaluation_digits_2"
+    }  # fmt: skip
 
 
 def test_a_run_that_overfits_is_scored_on_its_training_images(planted, caplog):

@@ -1,12 +1,12 @@
 """`detect export` of runs with and without a quantised stage, and what it refuses."""
 
 import errno
-import importlib
 import json
 import os
 import shutil
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -18,13 +18,13 @@ from detect.config.check import CONFIG_DIR
 from detect.detector import Detector
 from detect.errors import ConfigError, DataError, WeightsError
 from detect.export import images, options, writer
+from tests import verbs
+from tests.verbs import composed
 
 LEFT_OUT = ("last", "tensorboard", "classify", "*.png")
 
 
-def call(*overrides: str) -> None:
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        importlib.import_module("detect.cli.export").main(hydra.compose("export", list(overrides)))
+call = partial(verbs.call, "export")
 
 
 def edited(run, folder, **values):
@@ -286,7 +286,6 @@ def test_a_data_set_that_has_other_classes_now(small_run, tmp_path, caplog):
     ],
 )
 def test_a_target_refuses_settings_before_the_work(settings, told):
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("export", [*settings, "run=x"])
+    cfg = composed("export", *settings, "run=x")
     with pytest.raises(ConfigError, match=told):
         options.check(cfg)

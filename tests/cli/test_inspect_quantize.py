@@ -1,8 +1,8 @@
 """`detect inspect quantize`: its command line, what it writes of a small run, and the collapse that people report."""
 
 import csv
-import importlib
 import logging
+from functools import partial
 
 import hydra
 import numpy as np
@@ -11,13 +11,9 @@ import pytest
 from detect.cli.overrides import prepare, read
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, WeightsError
+from tests import verbs
 
-
-def call(*overrides: str):
-    """Runs the verb in this process."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("inspect", list(overrides))
-    importlib.import_module("detect.cli.inspect").main(cfg)
+call = partial(verbs.call, "inspect")
 
 
 def row(name: str = "conv", place: int = 0, **figures):
@@ -54,6 +50,7 @@ def test_it_wants_a_run_and_only_it_does(tmp_path):
         call("only=quantize", f"run={tmp_path}")
 
 
+@pytest.mark.drawn
 def test_the_layers_of_a_run_as_table_csv_picture_and_tensorboard(small_run, tmp_path, caplog, eager):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -10,7 +10,8 @@ import pytest
 from detect.cli import inspect
 from detect.data.dataset import ClassificationDataset, CropExample
 from detect.errors import ConfigError, DataError
-from tests.cli.conftest import call, picture
+from tests.cli.conftest import picture
+from tests.verbs import call
 
 
 @pytest.fixture

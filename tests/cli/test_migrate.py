@@ -8,7 +8,7 @@ from detect.config.compose import compose
 from detect.errors import ConfigError
 from detect.migration import experiment
 from tests import program
-from tests.cli.conftest import call
+from tests.verbs import call
 
 CONFIG = Path(__file__).parent.parent / "migration" / "fixtures" / "tiny_fpn.config"
 

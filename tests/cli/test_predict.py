@@ -15,7 +15,8 @@ from detect.detector import Detector
 from detect.errors import ConfigError, DataError, Unfinished
 from detect.evaluation.calibration import Calibration
 from detect.evaluation.thresholds import Shipped
-from tests.cli.conftest import call, picture
+from tests.cli.conftest import picture
+from tests.verbs import call
 
 FOUND = {1: [([4, 4, 20, 20], 0.9, 1)], 2: [([4, 4, 20, 20], 0.8, 2)], 3: [([4, 4, 20, 20], 0.7, 1)]}
 

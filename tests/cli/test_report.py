@@ -1,18 +1,16 @@
 """`detect report`: what it takes for a study, where it writes, and what it refuses."""
 
 import json
+from functools import partial
 from pathlib import Path
 
-import hydra
 import pytest
 
-from detect.cli import report
 from detect.cli.overrides import first_job, prepare, read
-from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError, DataError
 from detect.evaluation.coco import FIGURES
 from detect.studies.csv_file import read_csv
-from tests import program
+from tests import program, verbs
 
 CSV = """arm,seed,split,AP,AP50,AP75,AR100,cat AP,cat AP50,minutes,steps
 mine,0,val,0.5004,0.75,n/a,0.25,0.5004,0.75,3.15,100
@@ -23,10 +21,7 @@ TABLE = """| split | arm | seed | AP | AP50 | AP75 | AR100 | cat | minutes |
 """
 
 
-def call(*overrides):
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("report", list(overrides))
-    report.main(cfg)
+call = partial(verbs.call, "report")
 
 
 def make_run(folder: Path, name: str = "mine", seed: int = 0) -> None:

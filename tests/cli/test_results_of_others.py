@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from detect.errors import ConfigError, DataError
-from tests.cli.conftest import call
+from tests.verbs import call
 
 DATA = ("dataset=digits", "dataset.images={train:16,val:4,test:4}")
 

@@ -9,7 +9,8 @@ import pytest
 from detect.data.dataset import DetectionDataset
 from detect.detector import Detector
 from detect.runs.folder import RunFolder
-from tests.cli.conftest import call, picture
+from tests.cli.conftest import picture
+from tests.verbs import call
 
 CATEGORIES = ((3, "car"), (90, "brush"))
 

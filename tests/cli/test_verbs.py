@@ -20,16 +20,10 @@ from detect.evaluation.coco import FIGURES
 from detect.evaluation.coco_files import write_coco
 from detect.evaluation.thresholds import Shipped
 from detect.export import options, writer
+from detect.runs.dataset import own_dataset
+from detect.runs.folder import RunFolder
 from tests.closeness import assert_same_detections
-
-
-def call(verb: str, *overrides: str):
-    """Runs a verb in this process on a composed configuration."""
-    import importlib
-
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose(verb, list(overrides))
-    return importlib.import_module(f"detect.cli.{verb}").main(cfg)
+from tests.verbs import call
 
 
 def parts(found):
@@ -101,13 +95,15 @@ def test_evaluate_refuses_a_split_without_images_and_an_unknown_run(small_run, t
 
 def test_scores_on_data_that_changed_come_with_a_warning(small_run, tmp_path, caplog):
     run = tmp_path / "run"
-    shutil.copytree(small_run[0], run, ignore=shutil.ignore_patterns("last", "train", "eval"))
-    call("evaluate", f"run={run}")
+    run.mkdir()
+    for name in ("config.yaml", "classes.json", "data.json"):
+        shutil.copy(small_run[0] / name, run)
+    own_dataset(RunFolder(run))
     assert "not what the run was trained on" not in caplog.text
     cfg = OmegaConf.load(run / "config.yaml")
     cfg.dataset.images = {"train": 15, "val": 4, "test": 5}  # the drawn splits move
     OmegaConf.save(cfg, run / "config.yaml")
-    call("evaluate", f"run={run}")
+    own_dataset(RunFolder(run))
     assert f"{run}: the data set digits is not what the run was trained on" in caplog.text
     assert "images that are new: 1" in caplog.text
 
@@ -457,24 +453,6 @@ def test_evaluate_finds_the_run_that_an_export_lies_in(small_run, tflite, tmp_pa
     shutil.copytree(tflite["float32"], run / "tflite")
     call("evaluate", f"model={run}/tflite/model.tflite", "split=val")
     assert (run / "tflite" / "evaluation" / "val_scores.json").exists()
-
-
-@pytest.mark.parametrize("key", ["run", "model"])
-def test_scores_on_another_data_set_replace_no_others(small_run, tflite, tmp_path, key):
-    """Neither those on the run's own data nor those on a further data set of the same name."""
-    run = tmp_path / "run"
-    shutil.copytree(small_run[0], run)
-    shutil.copytree(tflite["float32"], run / "tflite")
-    source = run if key == "run" else run / "tflite"
-    call("evaluate", f"{key}={source}")
-    own = (source / "evaluation" / "test_scores.json").read_bytes()
-    others = ["dataset=digits", "dataset.images={train:4,val:2,test:2}"]
-    for seed in (7, 8, 7):
-        call("evaluate", f"{key}={source}", *others, f"dataset.seed={seed}")
-    assert (source / "evaluation" / "test_scores.json").read_bytes() == own
-    assert {place.name for place in source.glob("evaluation*")} == {
-        "evaluation", "evaluation_digits", "evaluation_digits_2"
-    }  # fmt: skip
 
 
 def test_predict_draws_with_the_tflite_file(tflite, photographs, tmp_path):

@@ -14,7 +14,8 @@ import pytest
 from detect.cli import video
 from detect.detector import Detector
 from detect.errors import ConfigError, DataError, Unfinished
-from tests.cli.conftest import call, picture
+from tests.cli.conftest import picture
+from tests.verbs import call
 
 FOUND = {1: [([4, 4, 20, 20], 0.9, 1)], 2: [([4, 4, 20, 20], 0.2, 2)]}
 

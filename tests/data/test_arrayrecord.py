@@ -20,7 +20,7 @@ from detect.data.pipeline import DetectionStream
 from detect.data.shards import Picture
 from detect.data.validate import check
 from detect.errors import DataError
-from detect.files import write_json
+from detect.files import sha256_of, write_json
 
 cv2 = pytest.importorskip("cv2")
 pytest.importorskip("array_record")
@@ -170,7 +170,7 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path, source, name, value, mes
         columns = dict(arrays)
     np.savez(folder / "train.npz", **(columns | {name: value}))
     index = json.loads((folder / INDEX).read_text())
-    index["splits"]["train"]["sha256"] = arrayrecord_writer.sha256(folder / "train.npz")
+    index["splits"]["train"]["sha256"] = sha256_of(folder / "train.npz")
     write_json(folder / INDEX, index)
     with pytest.raises(DataError, match=message):
         read_arrayrecord(folder)

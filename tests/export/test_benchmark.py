@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import hydra
@@ -16,11 +17,9 @@ from detect.detector import Detector
 from detect.errors import ConfigError, WeightsError
 from detect.export import benchmark, timing
 from detect.export.timing import Model
+from tests import verbs
 
-
-def call(*overrides: str) -> None:
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        importlib.import_module("detect.cli.benchmark").main(hydra.compose("benchmark", list(overrides)))
+call = partial(verbs.call, "benchmark")
 
 
 def test_models_are_recognised_by_their_files(tmp_path):

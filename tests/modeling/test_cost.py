@@ -1,13 +1,12 @@
 """Multiply-accumulates counted by hand, and totals against published ones."""
 
-import hydra
 import pytest
 import tf_keras
 
-from detect.config.check import CONFIG_DIR
 from detect.modeling import cost
 from detect.modeling.cost import Part
 from detect.training import build
+from tests.verbs import composed
 
 layers = tf_keras.layers
 
@@ -91,8 +90,7 @@ def test_three_digits(number, text):
 
 
 def detector_of(*overrides):
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("train", list(overrides))
+    cfg = composed("train", *overrides)
     return build.detector(cfg, num_classes=90)
 
 

@@ -1,6 +1,5 @@
 """Every backbone under every meta-architecture, at small width. YAML files are globbed: a newcomer is tested, too."""
 
-import hydra
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +10,7 @@ from detect.config.check import CONFIG_DIR
 from detect.modeling import cost
 from detect.training import build
 from tests.closeness import assert_same_detections, counted
+from tests.verbs import composed
 
 SIZE = (96, 128)
 SLOTS = 300
@@ -45,8 +45,7 @@ def pair(backbone: str, detector: str, num_classes: int = 3):
         f"detector.size={list(SIZE)}",
         *SMALLER.get(detector, []),
     ]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("train", overrides)
+    cfg = composed("train", *overrides)
     tf_keras.utils.set_random_seed(0)  # a squeeze of few channels may be dead with other weights
     return build.detector(cfg, num_classes)
 

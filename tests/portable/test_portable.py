@@ -10,24 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
-import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from detect.config.check import CONFIG_DIR
 from detect.detector import Detector
 from detect.errors import ConfigError, WeightsError
 from detect.portable import packages, runner
 from detect.runs.folder import DETECTOR
 from tests.outside import python_blocks
+from tests.verbs import call
 
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
-
-
-def call(verb: str, *overrides: str) -> object:
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return importlib.import_module(f"detect.cli.{verb}").main(hydra.compose(verb, list(overrides)))
 
 
 @pytest.mark.parametrize("wanted", ["onnx", "openvino"])

@@ -1,13 +1,11 @@
 """Detectors of this program, and models of tf_keras.applications."""
 
-import hydra
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from detect.config.check import CONFIG_DIR
 from detect.quantization.calibrate import calibrate, evaluation_graph
 from detect.quantization.callbacks import Phases
 from detect.quantization.folded import Folded
@@ -16,6 +14,7 @@ from detect.quantization.spec import RANGE_VARIABLES, Spec
 from detect.training import build
 from detect.weights.transfer import named, transfer
 from tests.closeness import assert_same_outputs
+from tests.verbs import composed
 
 applications = tf_keras.applications
 SHAPE = (96, 96, 3)
@@ -23,8 +22,7 @@ SHAPE = (96, 96, 3)
 
 def detector(backbone: str, kind: str, *more: str):
     small = ["backbone.depth_multiplier=0.25", f"detector.size=[{SHAPE[0]},{SHAPE[1]}]"]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("train", [f"backbone={backbone}", f"detector={kind}", *small, *more])
+    cfg = composed("train", f"backbone={backbone}", f"detector={kind}", *small, *more)
     return build.detector(cfg, num_classes=3).model
 
 

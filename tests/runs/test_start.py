@@ -10,13 +10,13 @@ import hydra
 import numpy as np
 import pytest
 
-from detect.config.check import CONFIG_DIR
 from detect.data.subset import limit
 from detect.errors import ConfigError, DataError, InUse
 from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset, selection_split
 from detect.runs.folder import RunFolder
 from detect.runs.start import described, finished, start_run
 from tests import program
+from tests.verbs import composed
 
 XML = """<annotation><size><width>64</width><height>48</height></size>{}</annotation>"""
 OBJECT = "<object><name>{}</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object>"
@@ -37,8 +37,7 @@ def folder(tmp_path):
 
 
 def compose(folder, *overrides):
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("train", ["dataset=voc", f"dataset.root={folder}", *overrides])
+    return composed("train", "dataset=voc", f"dataset.root={folder}", *overrides)
 
 
 def test_a_name_that_is_a_number_is_text_for_loggers(tmp_path):

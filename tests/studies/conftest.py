@@ -17,6 +17,11 @@ def write(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content))
 
 
+@pytest.fixture(autouse=True)
+def undrawn(blank_figures) -> None:
+    """Figures of these tests are blank."""
+
+
 @pytest.fixture
 def make_run():
     """make_run(folder, arm, seed, ap, ...) -> folder: a run of 100 steps of 4 images, 20 images a second.

@@ -16,13 +16,13 @@ from detect.data.crops import crop_dataset
 from detect.data.dataset import DetectionDataset, Example
 from detect.data.subset import limit, share
 from detect.errors import ConfigError
+from tests.verbs import composed
 
 FILES = sorted((CONFIG_DIR / "experiment").glob("*/*.yaml"))
 
 
 def compose(*overrides: str):
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("train", ["dataset=digits", *overrides])
+    return composed("train", "dataset=digits", *overrides)
 
 
 def example(i: int, label: int, path: Path = Path("none")) -> Example:

@@ -5,7 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import hydra
 import pytest
 from omegaconf import OmegaConf
 
@@ -13,9 +12,11 @@ from detect.config.check import CONFIG_DIR, check
 from detect.studies.blocks import Table, markdown
 from detect.studies.writer import readme_with, tables
 from tests import program
+from tests.verbs import composed
 
 STUDIES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "experiments").glob("*/results.csv"))
-EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
+FOLDER = CONFIG_DIR / "experiment"
+EXPERIMENTS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
 
 
 QUICK = ("bccd_ssd_mobilenet_v1", "demo")
@@ -27,11 +28,10 @@ QUICK = ("bccd_ssd_mobilenet_v1", "demo")
 def test_experiment_builds_and_says_how_to_run_it(name):
     from detect.training import build
 
-    head = (CONFIG_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()[:10]
+    head = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[:10]
     assert any(line.startswith("# Command:") and f"experiment={name}" in line for line in head)
     assert any(line.startswith("# Expected:") for line in head)
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("train", [f"experiment={name}", "backbone.depth_multiplier=0.25"])
+    cfg = composed("train", f"experiment={name}", "backbone.depth_multiplier=0.25")
     if OmegaConf.is_missing(cfg.dataset, "root"):
         cfg.dataset.root = "."
     check(cfg)

@@ -25,6 +25,7 @@ FILES = "results.csv", "curves.csv"
 README = "# Study\n<!-- table -->\nold\n<!-- end of table -->\nverdict\n"
 
 
+@pytest.mark.drawn
 def test_a_study_is_written(study, tmp_path):
     output = tmp_path / "experiments" / "mine"
     output.mkdir(parents=True)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from detect.config import trust
-from detect.config.check import CONFIG_DIR
 from detect.data.image_file import read_image
 from detect.errors import ConfigError
 from detect.geometry.frame import Frame
 from detect.quantization.spec import PRESETS
 from tests import program
 from tests.training.test_resume import weights
+from tests.verbs import composed
 
 SHORT = [
     "quantize.schedule.steps=4",
@@ -55,8 +55,7 @@ def train(*overrides: str, code: int = 0) -> str:
 
 
 def compose(*overrides: str):
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("train", list(overrides))
+    return composed("train", *overrides)
 
 
 def rows(folder: Path) -> list[dict]:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from detect.config import trust
-from detect.config.check import CONFIG_DIR
 from tests import program
 from tests.closeness import assert_same_detections
+from tests.verbs import composed
 
 OVERRIDES = [
     "detector=faster_rcnn",
@@ -55,8 +55,7 @@ def test_the_exported_model_equals_the_run(run, tmp_path):
     from detect.cli import export
     from detect.detector import Detector
 
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("export", [f"run={run}", f"output={tmp_path / 'model'}"])
+    cfg = composed("export", f"run={run}", f"output={tmp_path / 'model'}")
     images = [np.random.default_rng(k).integers(0, 256, (96, 96, 3), np.uint8) for k in range(2)]
     with trust.trusting(("tests",)):
         export.main(cfg)
@@ -92,8 +91,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(deterministic, tmp_path):
     from detect.training import build
     from detect.training.trainer import Trainer
 
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("train", [*OVERRIDES, "schedule.steps=4", "schedule.warmup=0"])
+    cfg = composed("train", *OVERRIDES, "schedule.steps=4", "schedule.warmup=0")
     examples = hydra.utils.instantiate(cfg.dataset).splits["train"]
 
     def trainer_and_state():

@@ -14,6 +14,7 @@ import pytest
 
 from tests import program
 from tests.closeness import assert_same_detections
+from tests.verbs import composed
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "ssdlite_pedestrian.npz"
 GRAPH = "weights/ssdlite_mobilenet_v2_pedestrian/frozen_inference_graph.pb"
@@ -89,12 +90,8 @@ def test_anchors_decoding_and_suppression_equal_the_graph(answers):
 
 
 def compose(*overrides):
-    import hydra
 
-    from detect.config.check import CONFIG_DIR
-
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("train", ["detector=ssdlite", "detector.resize=zoo", "backbone=mobilenet_v2", *overrides])
+    return composed("train", "detector=ssdlite", "detector.resize=zoo", "backbone=mobilenet_v2", *overrides)
 
 
 def build(graph_file: Path, num_classes: int, scope: str):

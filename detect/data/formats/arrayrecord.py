@@ -15,13 +15,13 @@ from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import existing_folder
-from detect.data.formats.arrayrecord_writer import FORM, INDEX, sha256
+from detect.data.formats.arrayrecord_writer import FORM, INDEX
 from detect.data.records import Records
 from detect.data.shards import SUFFIX, Picture, library
 from detect.data.split import SPLITS
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
-from detect.files import read_json
+from detect.files import read_json, sha256_of
 
 _FILE = re.compile(r"[A-Za-z0-9_-]+(\.npz|\.arrayrecord)")
 _MOST_SIDE = 1 << 30
@@ -105,7 +105,7 @@ def _files(part: Mapping[str, Any]) -> list[Any]:
 def _records(folder: Path, split: str, part: Mapping[str, Any], titles: tuple[str, ...]) -> Records:
     """The images and boxes of a split, checked."""
     path = folder / part["table"]
-    if sha256(path) != part["sha256"]:
+    if sha256_of(path) != part["sha256"]:
         raise DataError(f"{path}: the file is damaged, or not the one that {INDEX} tells of: its sha256 differs")
     try:
         columns = _columns(path)

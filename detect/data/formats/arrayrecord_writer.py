@@ -19,7 +19,7 @@ from detect.data.shards import SUFFIX, Picture, library
 from detect.data.split import SPLITS
 from detect.environment import usable_cores
 from detect.errors import DataError
-from detect.files import read_json, replacing, write_json
+from detect.files import read_json, replacing, sha256_of, write_json
 
 FORM = 1
 """The version of the index."""
@@ -82,18 +82,12 @@ def write_arrayrecord(dataset: DetectionDataset, folder: Path, notes: Notes) -> 
         with replacing(table, f"{split}.new.npz") as temporary:
             np.savez(temporary, allow_pickle=False, **_columns(examples, names))
         files = [{"file": s.path.name, "sha256": written[s.path].sha256} for s in shards[split]]
-        parts[split] = {"images": len(examples), "table": table.name, "sha256": sha256(table), "files": files}
+        parts[split] = {"images": len(examples), "table": table.name, "sha256": sha256_of(table), "files": files}
     write_json(folder / INDEX, index | {"splits": parts}, indent=1)
     named = {shard.path.name for shard in every}
     for path in folder.iterdir():  # of a call that was stopped
         if path.name.endswith(_WRITTEN) or (path.suffix == SUFFIX and path.name not in named):
             path.unlink()
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shards(folder: Path, split: str, examples: Examples) -> Iterator[_Shard]:
@@ -109,7 +103,7 @@ def _write(shard: _Shard) -> _Written:
     if told.exists() and shard.path.exists():
         try:
             before = read_json(told)
-            if before["key"] == key and before["sha256"] == sha256(shard.path):
+            if before["key"] == key and before["sha256"] == sha256_of(shard.path):
                 return _Written(before["sha256"], list(before["pictures"]), True)
         except (DataError, KeyError, TypeError):
             pass  # it is written again
@@ -124,7 +118,7 @@ def _write(shard: _Shard) -> _Written:
                 pictures.append(Picture("", k, zlib.crc32(content), len(content), suffix).name)
         finally:
             writer.close()
-    digest = sha256(shard.path)
+    digest = sha256_of(shard.path)
     write_json(told, {"key": key, "sha256": digest, "pictures": pictures}, indent=None)
     return _Written(digest, pictures, False)
 

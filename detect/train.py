@@ -19,8 +19,8 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     cfg: the composed configuration of `detect train`, from `detect.config.compose.compose`.
     folder: the run folder. A stopped run continues there; a finished run returns its AP at once.
     command: the command that repeats the run; None is the command line of this process, and saves none.
-    Raises UserError, before images are decoded, for a bad configuration, bad annotations and weights that do not fit. A
-    start that fails leaves no new folder.
+    Raises UserError, before images are decoded, for a bad configuration and bad annotations; before training, for
+    weights that do not fit (`early_check` says when this comes first, too). A start that fails leaves no new folder.
     """
     folder = expanded(folder)
     if (score := finished(cfg, folder)) is not None:

@@ -75,11 +75,6 @@ class ImageStream(ABC):
         self._lock = threading.Lock()
         cv2.setNumThreads(1)  # the stream's threads use all cores; those of OpenCV would slow them down
 
-    @property
-    def epoch_steps(self) -> int:
-        """Number of steps in which all shards together draw every example."""
-        return -(-self.epoch_draws // (self.batch_size * self.shard[1]))
-
     def batch(self, step: int) -> Batch:
         """The batch of a training step (from 0). Shard i of n is the i-th part of a batch that is n times as large."""
         first = (step * self.shard[1] + self.shard[0]) * self.batch_size

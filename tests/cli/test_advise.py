@@ -279,7 +279,7 @@ def test_weights_of_another_network_are_refused_and_minutes_checked(tmp_path):
     assert "other.h5" in detect("advise", f"init={other}", *small, code=2).stderr
 
 
-def test_parts_of_ones_own_are_advised_and_trained(tmp_path):
+def test_parts_of_ones_own_are_advised(tmp_path):
     """The experiment is written beside them, and the command that is printed finds both."""
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "tiny.yaml").write_text("_target_: tests.tiny_backbone.Tiny\n")

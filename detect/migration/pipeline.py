@@ -6,7 +6,7 @@ from pathlib import Path
 from detect.data.notes import Notes
 from detect.data.text import read_text
 from detect.errors import ConfigError, DataError
-from detect.migration import augmentation, detectors, training
+from detect.migration import augmentation, data, detectors, training
 from detect.migration.message import Message
 from detect.migration.translation import Translation
 from detect.text_format import parse
@@ -36,7 +36,7 @@ def translate(pipeline: Message) -> Translation:
     training.schedule(train, _weight_decay(pipeline.message("model")), averaged, into)
     training.quantisation(pipeline.message("graph_rewriter"), into)
     training.weights(train, into)
-    training.data(pipeline, into)
+    data.data(pipeline, into)
     augmentation.augmentation(train, into)
     pipeline.ignore("eval_config")
     for name in ("freeze_variables", "update_trainable_variables"):

@@ -109,6 +109,10 @@ def test_an_ssd_with_its_training(translated, tmp_path):
         ("/x/train.record", "/y/map.pbtxt", "???"),
         ("../train.record", "map.pbtxt", "???"),
         ("/x/train.record", "map.pbtxt", "???"),
+        ("data/?/train.record", "data/a/map.pbtxt", "data"),
+        ("data/?/train.record", "data/?/map.pbtxt", "data"),
+        ("data/a/train*", "data/a/map.pbtxt", "data/a"),
+        ("", "map.pbtxt", "."),
     ],
 )
 def test_the_folder_of_all_files(translated, tmp_path, records, label_map, root):
@@ -121,15 +125,24 @@ def test_the_folder_of_all_files(translated, tmp_path, records, label_map, root)
     ("train", "evaluation", "told"),
     [
         ("data/faces_2018.record", "data/faces_holdout.record", ["data/faces_holdout.record: .* is for eval"]),
+        ("/u/data/train.record", "/u/data/holdout.record", ["/u/data/holdout.record: .* is for eval"]),
+        ("/u/test/images.record", "/u/test/holdout.record", ["/u/test/holdout.record: .* is for eval"]),
+        ("data/a/images.record", "data/test/holdout.record", []),
         ("data/train.record", "data/val.record", []),
         ("data/train.record-?????-of-00010", "data/val.record-?????-of-00010", []),
         ("data/test.record", "data/val.record", ["data/test.record: .* is for train"]),
+        (
+            "data/train.record",
+            *("data/a.record', 'data/b.record', 'data/c.record', 'data/d.record",),
+            ["data/a.record, data/b.record, data/c.record and 1 more: .* is for eval"],
+        ),
     ],
 )
 def test_a_file_whose_name_does_not_tell_its_use_is_named(translated, train, evaluation, told):
-    reader = f'eval_input_reader {{ tf_record_input_reader {{ input_path: "{evaluation}" }} }}'
-    found = translated(SSD + reader, ("data/train.record", train))
-    lines = [line for line in found.differs if "its name does not tell" in line]
+    reader = f"eval_input_reader {{ tf_record_input_reader {{ input_path: ['{evaluation}'] }} }}"
+    label_map = f"{train.rpartition('/')[0]}/map.pbtxt"
+    found = translated(SSD + reader, ("data/train.record", train), ("data/map.pbtxt", label_map))
+    lines = [line for line in found.differs if "does not tell" in line]
     assert len(lines) == len(told) and all(map(re.match, told, lines))
 
 
@@ -151,6 +164,12 @@ def test_what_hydra_would_replace_is_no_path(translated, tmp_path, path):
         assert found.values["dataset"]["root"] == "???"
     assert "init" not in found.values and found.choices["init"] == "none"
     assert "${" not in str(found.values)
+
+
+def test_files_of_another_machine_are_no_path(translated):
+    found = translated(SSD, ("weights/model.ckpt", "gs://b/model.ckpt"), ("data/train.record", "gs://b/train.record"))
+    assert found.values["dataset"]["root"] == "???" and found.choices["init"] == "none"
+    assert sum("copy" in line and "to a local folder" in line for line in found.differs) == 2
 
 
 def test_a_miner_without_a_limit_considers_all_anchors(translated):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detect.config.compose import compose
+from detect.data.augment import RandomIoUCrop
 from detect.errors import ConfigError, UserError
 from detect.evaluation.sqnr import sqnr
 from detect.migration import experiment
@@ -170,6 +171,34 @@ def test_files_of_another_machine_are_no_path(translated):
     found = translated(SSD, ("weights/model.ckpt", "gs://b/model.ckpt"), ("data/train.record", "gs://b/train.record"))
     assert found.values["dataset"]["root"] == "???" and found.choices["init"] == "none"
     assert sum("copy" in line and "to a local folder" in line for line in found.differs) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("ssd_random_crop_fixed_aspect_ratio { }", "from 0.5 to 2; the API's is 1$"),
+        ("ssd_random_crop_fixed_aspect_ratio { aspect_ratio: 1.5 }", "from 0.5 to 2; the API's is 1.5$"),
+        ("normalize_image { original_maxval: 255 }", "0..255 of .* to 0..1 before the network scales its input"),
+        ("normalize_image { original_maxval: 255 target_maxval: 255 }", None),
+        ("random_crop_image { }", "a patch has the centre of a box; the API's covers a share of 1 of a box"),
+    ],
+)
+def test_steps_of_augmentation_that_differ(translated, step, told):
+    found = translated(SSD, ("random_pad_image { }", step))
+    lines = [line for line in found.differs if line.startswith(f"{step.split()[0]}: ")]
+    assert len(lines) == (told is not None) and all(re.search(told, line) for line in lines)
+    assert not any(step.split()[0] in line for line in found.left_out)
+
+
+def test_a_random_crop_of_the_api_crops(translated):
+    """The API's default wants a patch with a whole box. An IoU of 1 would be of no random patch."""
+    values = translated(SSD, ("random_pad_image { }", "random_crop_image { }")).values["augment"]
+    crop = dict(values["transforms"]["random_crop_image"])
+    assert crop.pop("_target_").endswith(".RandomIoUCrop")
+    transform = RandomIoUCrop(**crop)
+    transform.set_random_seed(1)
+    made = transform.get_params_dependent_on_data({"shape": (90, 90)}, {"bboxes": [(0.3, 0.3, 0.7, 0.7)]})
+    assert made["crop_coords"] != (0, 0, 90, 90)
 
 
 def test_a_miner_without_a_limit_considers_all_anchors(translated):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from detect.migration.data import no_path
@@ -13,7 +14,7 @@ STEPS = 200_000
 LEAST_EVERY = 500
 """Steps between evaluations, and between checkpoints; a twentieth of the training if that is more."""
 MOST_DROPS = 200
-"""The most drops of a staircase that are written out."""
+"""The most steps of a decay that are written out."""
 OPTIMIZERS = {"rms_prop_optimizer": "rmsprop", "momentum_optimizer": "sgd", "adam_optimizer": "adamw"}
 
 
@@ -155,13 +156,14 @@ def _exponential(given: Message, values: dict[str, Any], into: Translation) -> N
     given.ignore("burnin_learning_rate")
     if given.number("min_learning_rate", 0.0):
         into.differ("the learning rate has no lower limit (min_learning_rate)")
-    if not given.flag("staircase", True):
-        into.differ("the decay of the rate: in steps, not smooth")
-    count = (values["steps"] - 1) // every
-    if count > MOST_DROPS:
-        into.differ(f"the decay of the rate: in {MOST_DROPS} steps, not {count}, to the same end")
-        factor, every, count = factor ** (count / MOST_DROPS), values["steps"] // MOST_DROPS, MOST_DROPS - 1
-    _steps([every * (k + 1) for k in range(count)], [factor] * count, values, into)
+    steps, staircase = values["steps"], given.flag("staircase", True)
+    drops: Sequence[int] = range(every, steps, every)
+    if not staircase or len(drops) > MOST_DROPS:
+        parts = min(MOST_DROPS, steps)
+        before = len(drops) if staircase else "smooth"
+        into.differ(f"the decay of the rate: in {parts} steps, not {before}, to the same end")
+        drops, factor = [steps * k // parts for k in range(1, parts)], factor ** (steps / every / parts)
+    _steps(list(drops), [factor] * len(drops), values, into)
 
 
 def _steps(drops: list[int], factors: list[float], values: dict[str, Any], into: Translation) -> None:

@@ -286,7 +286,21 @@ def test_parts_without_counterpart(translated, before, after, part):
         (
             "exponential_decay_learning_rate { initial_learning_rate: 1 decay_steps: 1 decay_factor: .99 }",
             1000,
-            {"decay": "step", "step_factor": pytest.approx(0.99**4.995)},
+            {"decay": "step", "step_factor": pytest.approx(0.99**5)},
+        ),
+        (
+            "exponential_decay_learning_rate { decay_steps: 1000 decay_factor: .01 staircase: false }",
+            1000,
+            {
+                "decay": "step",
+                "step_factor": pytest.approx(0.01 ** (1 / 200)),
+                "step_at": [k / 200 for k in range(1, 200)],
+            },
+        ),
+        (
+            "exponential_decay_learning_rate { decay_steps: 1 decay_factor: .5 staircase: false }",
+            4,
+            {"decay": "step", "step_factor": 0.5, "step_at": [0.25, 0.5, 0.75]},
         ),
     ],
 )

@@ -103,9 +103,21 @@ def _hyperparams(message: Message, found: Extractor, into: Translation) -> None:
     else:
         activation(hyper, {"RELU_6": "relu6"}, part)
     into.put("schedule.batch_norm_decay", norm.number("decay", 0.999))
+    if _fixed(norm, message) and found.whole:
+        into.put("schedule.batch_norm", "frozen")
+        into.differ("batch norm: frozen, as the file says train: false; the API goes on to learn gamma and beta")
+    elif _fixed(norm, message):
+        into.differ(
+            "batch norm of the feature maps: its statistics are learned; the API's do not change (train: false)"
+        )
     stddev = initializer(hyper, "the feature maps", into)
     if stddev is not None and abs(stddev - 0.03) > 1e-9:
         into.differ(f"initial values of the feature maps: a truncated normal of stddev 0.03, not {stddev:g}")
+
+
+def _fixed(norm: Message, extractor: Message) -> bool:
+    """Whether the statistics of a batch norm do not change. The networks of TensorFlow 2 do not read `train`."""
+    return not norm.flag("train", True) and not extractor.text("type").endswith("_keras")
 
 
 def _pyramid(message: Message, neck: dict[str, Any], into: Translation) -> int:
@@ -135,8 +147,7 @@ def predictor(ssd: Message, into: Translation) -> float:
     if found is None:
         raise ssd.error("box_predictor", "is missing")
     kind, message = found
-    hyper, part = message.message("conv_hyperparams"), "predictor"
-    norm = batch_norm(hyper, part)
+    hyper = message.message("conv_hyperparams")
     if message.whole("box_code_size", 4) != 4:
         raise message.missing("box_code_size", "a box code of another size")
     if message.flag("use_dropout", kind == "convolutional_box_predictor"):
@@ -157,36 +168,50 @@ def predictor(ssd: Message, into: Translation) -> float:
     separable = message.flag("use_depthwise", False)
     if kind == "convolutional_box_predictor":
         into.choices["detector/head"] = "separable" if separable else "conv"
-        values |= _own(message, hyper, norm, separable)
+        values |= _own(message, hyper, ssd, separable, into)
     else:
         into.choices["detector/head"] = "shared"
-        values |= _shared(message, hyper, norm, separable)
+        values |= _shared(message, hyper, ssd, separable, into)
     into.values["detector"]["head"] = values
     return message.number("class_prediction_bias_init", 0.0)
 
 
-def _own(message: Message, hyper: Message, norm: Message | None, separable: bool) -> dict[str, Any]:
+def _own(message: Message, hyper: Message, ssd: Message, separable: bool, into: Translation) -> dict[str, Any]:
     """The values of a predictor that each map has for itself."""
     kernel, depth = message.whole("kernel_size", 1), max(message.whole(name, 0) for name in ("max_depth", "min_depth"))
     if message.whole("num_layers_before_predictor", 0) and depth > 0:
         raise message.missing("num_layers_before_predictor", "layers before a predictor that is not shared")
     if not separable:
-        hyper.word("activation", "RELU")
-        if norm is not None:
-            norm.flag("scale", False)
+        hyper.ignore(
+            *("activation", "batch_norm", "sync_batch_norm", "group_norm", "force_use_bias")
+        )  # of other layers
         if kernel not in (1, 3):
             raise message.missing("kernel_size", f"a predictor of {kernel}x{kernel}")
         return {"kernel": kernel}
     if kernel != 3:
         raise message.missing("kernel_size", f"a depthwise predictor of {kernel}x{kernel}")
     activation(hyper, {"RELU_6": "relu6"}, "predictor")
+    norm = _norm(hyper, ssd, into)
     if norm is None or not norm.flag("scale", False):
         raise message.missing("conv_hyperparams", "a depthwise predictor without batch norm and gamma")
     return {}
 
 
-def _shared(message: Message, hyper: Message, norm: Message | None, separable: bool) -> dict[str, Any]:
+def _norm(hyper: Message, ssd: Message, into: Translation) -> Message | None:
+    """The batch norm of a predictor. What differs from that of the feature extractor is told."""
+    norm, trained = batch_norm(hyper, "predictor"), into.values["schedule"]
+    if norm is None or trained.get("batch_norm") == "frozen":
+        return norm
+    if _fixed(norm, ssd.message("feature_extractor")):
+        into.differ("batch norm of the predictor: its statistics are learned; the API's do not change (train: false)")
+    elif (decay := norm.number("decay", 0.999)) != trained["batch_norm_decay"]:
+        into.differ(f"batch norm of the predictor: a decay of {trained['batch_norm_decay']:g}, not {decay:g}")
+    return norm
+
+
+def _shared(message: Message, hyper: Message, ssd: Message, separable: bool, into: Translation) -> dict[str, Any]:
     """The values of a predictor that all maps share."""
+    norm = _norm(hyper, ssd, into)
     if norm is not None and not norm.flag("scale", False):
         raise norm.missing("scale", "a shared predictor without gamma in batch norm")
     activation(hyper, {"RELU_6": "relu6"}, "shared predictor")

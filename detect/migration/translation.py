@@ -89,6 +89,4 @@ def batch_norm(hyperparams: Message, part: str, epsilon: float | None = EPSILON)
         raise norm.missing("epsilon", f"batch norm of the {part} with an epsilon of {found:g}")
     if not norm.flag("center", True):
         raise norm.missing("center", f"batch norm of the {part} without beta")
-    norm.flag("train", True)
-    norm.number("decay", 0.999)
     return norm

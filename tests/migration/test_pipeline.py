@@ -52,6 +52,10 @@ train_config {{
 train_input_reader {{ label_map_path: "data/map.pbtxt" tf_record_input_reader {{ input_path: "data/train.record" }} }}
 """
 
+SHARED = (
+    *("convolutional_box_predictor { kernel_size: 3", "weight_shared_convolutional_box_predictor { kernel_size: 3"),
+)
+
 
 @pytest.fixture
 def translated(tmp_path):
@@ -201,6 +205,61 @@ def test_a_random_crop_of_the_api_crops(translated):
     assert made["crop_coords"] != (0, 0, 90, 90)
 
 
+NORM = "batch_norm { scale: true decay: 0.9997"
+
+
+@pytest.mark.parametrize(
+    ("changes", "frozen", "told"),
+    [
+        ([], None, []),
+        ([SHARED], None, []),
+        ([(NORM, NORM + " train: false")], None, ["batch norm of the feature maps: its statistics"]),
+        (
+            [SHARED, (NORM, NORM + " train: false")],
+            *(None, ["batch norm of the feature maps: its stat", "batch norm of the predictor: its statistics"]),
+        ),
+        (
+            [
+                SHARED,
+                (NORM, NORM + " train: false"),
+                (
+                    "'ssd_mobilenet_v1' depth_multiplier: 0.25",
+                    "'ssd_inception_v2' override_base_feature_extractor_hyperparams: true",
+                ),
+            ],
+            *("frozen", ["batch norm: frozen"]),
+        ),
+        (
+            [
+                SHARED,
+                (NORM, NORM + " train: false"),
+                ("'ssd_mobilenet_v1' depth_multiplier: 0.25", "'ssd_mobilenet_v1_keras'"),
+            ],
+            *(None, []),
+        ),
+    ],
+)
+def test_statistics_of_batch_norm_that_do_not_change(translated, changes, frozen, told):
+    found = translated(SSD, *changes)
+    assert found.values["schedule"].get("batch_norm") == frozen
+    lines = [line for line in found.differs if line.startswith("batch norm")]
+    assert len(lines) == len(told) and all(map(str.startswith, lines, told))
+
+
+def test_the_batch_norm_of_the_predictor(translated):
+    """A convolutional predictor has none in the API, whatever the file says."""
+    norm = (
+        "batch_norm { scale: true decay: 0.9997 epsilon: 0.001 }",
+        "batch_norm { decay: 0.9 epsilon: 0.01 center: false }",
+    )
+    predictor, line, rest = SSD.partition("  feature_extractor {")
+    found = translated(predictor.replace(*norm) + line + rest)
+    assert found.values == translated(SSD).values and found.differs == translated(SSD).differs
+    decay = (norm[0], norm[0].replace("0.9997", "0.9"))
+    shared = predictor.replace(*decay).replace(*SHARED) + line + rest
+    assert "batch norm of the predictor: a decay of 0.9997, not 0.9" in translated(shared).differs
+
+
 def test_a_miner_without_a_limit_considers_all_anchors(translated):
     found = translated(SSD, ("num_hard_examples: 100", "num_hard_examples: 0"))
     assert found.values["detector"]["sampler"]["candidates"] > 100_000
@@ -311,14 +370,10 @@ def test_learning_rates(translated, rate, steps, wanted):
 
 
 def test_a_shared_predictor_without_layers(translated, tmp_path):
-    shared = (
-        "convolutional_box_predictor { kernel_size: 3",
-        "weight_shared_convolutional_box_predictor { kernel_size: 3",
-    )
-    head = composed(translated(SSD, shared), tmp_path).detector.head
+    head = composed(translated(SSD, SHARED), tmp_path).detector.head
     assert (head.convolutions, head.channels) == (0, None)
     with pytest.raises(ConfigError, match="depth: expected a whole number from 1 for the 2 layers"):
-        translated(SSD, shared, ("use_dropout: false", "use_dropout: false num_layers_before_predictor: 2"))
+        translated(SSD, SHARED, ("use_dropout: false", "use_dropout: false num_layers_before_predictor: 2"))
 
 
 def test_a_decay_after_a_burn_in_is_told(translated):

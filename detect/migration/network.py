@@ -34,6 +34,7 @@ EXTRACTORS = {
     "ssd_inception_v3": Extractor("inception_v3", {"padding": "valid"}, maps=3, whole=True, extras=(512, 256, 128)),
 }
 """The feature extractors of the API's SSD that exist here; those of TensorFlow 2 have the same names with `_keras`."""
+PREDICTORS = ("convolutional_box_predictor", "weight_shared_convolutional_box_predictor")
 
 
 def known(ssd: Message) -> None:
@@ -141,9 +142,7 @@ def _pyramid(message: Message, neck: dict[str, Any], into: Translation) -> int:
 
 def predictor(ssd: Message, into: Translation) -> float:
     """Sets the head; returns the initial bias of the class predictor."""
-    found = ssd.message("box_predictor").one(
-        ("convolutional_box_predictor", "weight_shared_convolutional_box_predictor")
-    )
+    found = ssd.message("box_predictor").one(PREDICTORS)
     if found is None:
         raise ssd.error("box_predictor", "is missing")
     kind, message = found

@@ -21,8 +21,8 @@ OPTIMIZERS = {"rms_prop_optimizer": "rmsprop", "momentum_optimizer": "sgd", "ada
 def schedule(train: Message, weight_decay: float, averaged: bool, into: Translation) -> None:
     """Sets the schedule.
 
-    weight_decay: the L2 factor of the feature extractor's kernels. averaged: whether the API scores and exports the
-    average of the weights; otherwise it only keeps it.
+    weight_decay: the L2 factor of all kernels. averaged: whether the API scores and exports the average of the weights;
+    otherwise it only keeps it.
     """
     train.ignore("sync_replicas", "replicas_to_aggregate", "startup_delay_steps", "keep_checkpoint_every_n_hours")
     train.ignore("batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "summarize_gradients")
@@ -36,10 +36,7 @@ def schedule(train: Message, weight_decay: float, averaged: bool, into: Translat
     every = max(steps // 20, min(steps, LEAST_EVERY))
     values |= {"evaluate_every": every, "checkpoint_every": every}
     clip = train.number("gradient_clipping_by_norm", 0.0)
-    values |= {
-        "clip_norm": clip or None,
-        "weight_decay": weight_decay if train.flag("add_regularization_loss", True) else 0.0,
-    }
+    values |= {"clip_norm": clip or None, "weight_decay": weight_decay}
     if weight_decay:
         into.differ("weight decay: decoupled from the gradient; the API adds an L2 loss")
     optimizer(train.message("optimizer"), values, into)

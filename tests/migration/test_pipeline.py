@@ -485,6 +485,30 @@ def test_a_faster_rcnn(translated, tmp_path):
         translated(FASTER, ("num_classes: 2", "num_classes: 2 number_of_stages: 3"))
 
 
+def test_losses_of_the_weights_that_differ_by_part(translated):
+    def told(text, *changes):
+        found = translated(text, *changes)
+        assert not any("regulariz" in line for line in found.left_out)
+        lines = [line for line in found.differs if line.startswith("weight decay of")]
+        return found.values["schedule"]["weight_decay"], [re.sub(r": .* an", "", line) for line in lines]
+
+    predictor, line, rest = SSD.partition("  feature_extractor {")
+    first = predictor.replace("l2_regularizer { weight: 0.00004 }", "l1_regularizer { weight: 0.5 }") + line + rest
+    assert told(SSD) == (4e-5, [])
+    assert told(first) == (4e-5, ["weight decay of the predictor L1 loss of 0.5"])
+    assert told(predictor.replace("0.00004", "0.01") + line + rest) == (
+        *(4e-5, ["weight decay of the predictor L2 loss of 0.01"]),
+    )
+    assert told(first, ("batch_size: 8", "batch_size: 8 add_regularization_loss: false")) == (0.0, [])
+    l2 = "regularizer { l2_regularizer { weight: 0.001 } }"
+    assert told(FASTER, ("{ initializer", f"{{ {l2} initializer"), ("{ op: FC }", f"{{ op: FC {l2} }}")) == (
+        *(
+            0.0,
+            [f"weight decay of the {part} L2 loss of 0.001" for part in ("region proposal network", "second stage")],
+        ),
+    )
+
+
 def test_every_damaged_file_is_refused_or_translated(tmp_path):
     import random
 

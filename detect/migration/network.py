@@ -255,6 +255,9 @@ def anchors(ssd: Message, maps: int, into: Translation) -> None:
     for name in ("base_anchor_height", "base_anchor_width"):
         if message.number(name, 1.0) != 1.0:
             raise message.missing(name, f"a {name} of {message.number(name, 1.0):g}")
+    scales = message.numbers("scales")
+    if scales and len(scales) != maps:
+        raise message.error("scales", f"{len(scales)} scales of anchors for {maps} feature maps")
     into.choices["detector/anchors"] = "ssd"
     into.values["detector"]["anchors"] = {
         "min_scale": message.number("min_scale", 0.2),
@@ -262,5 +265,5 @@ def anchors(ssd: Message, maps: int, into: Translation) -> None:
         "aspect_ratios": message.numbers("aspect_ratios"),
         "interpolated_scale_ratio": message.number("interpolated_scale_aspect_ratio", 1.0) or None,
         "reduce_lowest": message.flag("reduce_boxes_in_lowest_layer", True),
-        "scales": message.numbers("scales") or None,
+        "scales": scales or None,
     }

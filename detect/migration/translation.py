@@ -41,14 +41,11 @@ def initializer(hyperparams: Message, what: str, into: Translation, fixed: bool 
 
     fixed: this program has one initialiser for the part. Every other one is told.
     """
-    found = hyperparams.message("initializer").one(
-        (
-            "truncated_normal_initializer",
-            "random_normal_initializer",
-            "variance_scaling_initializer",
-            "keras_initializer_by_name",
-        )
-    )
+    given = hyperparams.message("initializer")
+    if name := given.text("keras_initializer_by_name"):
+        into.differ(f"initial values of {what}: those of this program, not {name} of Keras")
+        return None
+    found = given.one(("truncated_normal_initializer", "random_normal_initializer", "variance_scaling_initializer"))
     if found is None:
         return None
     kind, message = found

@@ -260,6 +260,18 @@ def test_the_batch_norm_of_the_predictor(translated):
     assert "batch norm of the predictor: a decay of 0.9997, not 0.9" in translated(shared).differs
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("matched_threshold: 0.6", "matched_threshold: 0.3", "expected 0 <= unmatched_threshold=0.4 <= 0.3 <= 1"),
+        ("num_layers: 6", "num_layers: 6 scales: [.1, .2]", "scales: 2 scales of anchors for 6 feature maps"),
+    ],
+)
+def test_values_that_the_api_refuses(translated, before, after, message):
+    with pytest.raises(ConfigError, match=rf"it\.config:\d+: .*{message}"):
+        translated(SSD, (before, after))
+
+
 def test_a_miner_without_a_limit_considers_all_anchors(translated):
     found = translated(SSD, ("num_hard_examples: 100", "num_hard_examples: 0"))
     assert found.values["detector"]["sampler"]["candidates"] > 100_000
@@ -280,7 +292,10 @@ def test_another_start_of_a_translated_experiment(translated, tmp_path):
         ("weighted_smooth_l1 ", "weighted_iou ", "weighted_iou"),
         ("loss_type: CLASSIFICATION", "", "hard examples by the loss BOTH"),
         ("score_converter: SIGMOID", "", "scores by IDENTITY of a network that learns by SIGMOID"),
-        ("max_total_detections: 20", "use_class_agnostic_nms: true", "a suppression over all classes together"),
+        (
+            "max_total_detections: 20",
+            *("use_class_agnostic_nms: true max_classes_per_detection: 3", "3 classes of one object"),
+        ),
         ("kernel_size: 3", "kernel_size: 5", "a predictor of 5x5"),
         ("epsilon: 0.001", "epsilon: 0.01", "batch norm of the feature extractor with an epsilon of 0.01"),
         ("fixed_shape_resizer { height: 96 width: 128 }", "identity_resizer { }", "identity_resizer"),
@@ -483,6 +498,31 @@ def test_a_faster_rcnn(translated, tmp_path):
     ]
     with pytest.raises(NoCounterpart, match="masks"):
         translated(FASTER, ("num_classes: 2", "num_classes: 2 number_of_stages: 3"))
+
+
+def test_a_suppression_of_all_classes_together(translated, tmp_path):
+    together = ("max_total_detections: 20", "max_total_detections: 20 use_class_agnostic_nms: true")
+    assert composed(translated(SSD, together), tmp_path).detector.postprocess.class_agnostic
+    several = ("max_total_detections: 20", "max_total_detections: 20 max_classes_per_detection: 3")
+    assert not translated(SSD, several).values["detector"]["postprocess"]["class_agnostic"]  # then it does not count
+
+
+def test_the_loss_of_the_second_stage(translated):
+    def loss(text):
+        return translated(FASTER, ("initial_crop", f"second_stage_classification_loss {{ {text} }} initial_crop"))
+
+    assert loss("weighted_softmax { }").left_out == []
+    with pytest.raises(NoCounterpart, match="weighted_sigmoid"):
+        loss("weighted_sigmoid { }")
+    with pytest.raises(NoCounterpart, match="logit_scale"):
+        loss("weighted_softmax { logit_scale: 2.0 }")
+
+
+def test_an_initialiser_of_keras(translated):
+    old = "truncated_normal_initializer { stddev: 0.03 }"
+    differs = translated(SSD, (old, 'keras_initializer_by_name: "glorot_uniform"')).differs
+    for part in ("the predictors", "the feature maps"):
+        assert f"initial values of {part}: those of this program, not glorot_uniform of Keras" in differs
 
 
 def test_losses_of_the_weights_that_differ_by_part(translated):

@@ -7,10 +7,13 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import InstantiationException
+
 from detect.cli.main import verb
 from detect.config import grammar
 from detect.config.check import refuse_packaged_experiment
 from detect.config.compose import compose
+from detect.config.trust import instantiate
 from detect.errors import ConfigError, printable
 from detect.files import absolute, expanded, refuse_written_by_hand, write_text
 from detect.migration import experiment
@@ -25,10 +28,12 @@ log = logging.getLogger("detect")
 
 @verb("migrate")
 def main(cfg: "DictConfig") -> Path:
-    """Writes the experiment, checks that it composes, and prints what differs; returns the file."""
+    """Writes the experiment, checks that it composes and has anchors, and prints what differs; returns the file."""
     source = absolute(cfg.config, "config")
+    if source.is_dir():
+        source /= "pipeline.config"
     if not source.is_file():
-        raise ConfigError(f"config={cfg.config}: there is no such file")
+        raise ConfigError(f"config={cfg.config}: there is no file {source}")
     folder, name = place(str(cfg.output), cfg.name, source)
     found = translate(read(source))
     found.put("name", name)
@@ -42,9 +47,11 @@ def main(cfg: "DictConfig") -> Path:
         (Path(trial) / "experiment").mkdir()
         write_text(Path(trial) / "experiment" / f"{name}.yaml", text)
         try:
-            compose([f"experiment={name}", *(f"{key}=x" for key in needed(found.values))], config_dir=trial)
-        except ConfigError as error:
-            raise ConfigError(f"{source}: its values are not legal here: {error}") from error
+            cfg = compose([f"experiment={name}", *(f"{key}=x" for key in needed(found.values))], config_dir=trial)
+            instantiate(cfg.detector.anchors)
+        except (ConfigError, InstantiationException) as error:
+            why = error.__cause__ if isinstance(error, InstantiationException) else error
+            raise ConfigError(f"{source}: its values are not legal here: {why}") from error
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
     for line in experiment.notes(found):

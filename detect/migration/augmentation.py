@@ -78,13 +78,20 @@ def _ssd_crop(given: Message, into: Translation) -> Transform:
     if given.messages("operations"):
         given.ignore("operations")
         into.differ("ssd_random_crop: the patches of Liu 2016, not the operations of the file")
-    given.ignore("aspect_ratio")
     into.differ(
         "random patches (ssd_random_crop): a patch overlaps a box by an IoU that is drawn; the API's covers a share of "
         "the box; a box stays if min_visibility of its area does"
     )
     overlaps = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9]
     return _patch([math.sqrt(0.1), 1.0], [0.5, 2.0], overlaps, 0.85)
+
+
+def _fixed_crop(given: Message, into: Translation) -> Transform:
+    aspect = given.number("aspect_ratio", 1.0)
+    into.differ(
+        f"ssd_random_crop_fixed_aspect_ratio: the ratio of a patch is drawn from 0.5 to 2; the API's is {aspect:g}"
+    )
+    return _ssd_crop(given, into)
 
 
 def _crop(given: Message, into: Translation) -> Transform:
@@ -95,11 +102,11 @@ def _crop(given: Message, into: Translation) -> Transform:
     if not 0 <= low <= high or not 0 < aspect[0] <= aspect[1]:
         raise given.error("min_area", "expected min_area <= max_area and 0 < min_aspect_ratio <= max_aspect_ratio")
     into.differ(
-        f"random_crop_image: a patch overlaps a box by an IoU of {covered:g}; the API's covers that share of a box; a "
-        f"box stays if min_visibility of its area does, not {kept:g}"
+        f"random_crop_image: a patch has the centre of a box; the API's covers a share of {covered:g} of a box; a box "
+        f"stays if min_visibility of its area does, not {kept:g}"
     )
     sides = [math.sqrt(max(low, 1e-4)), math.sqrt(max(high, 1e-4))]
-    return _patch(sides, aspect, [covered], 1 - _share(given, "random_coef", 0.0))
+    return _patch(sides, aspect, [0.0], 1 - _share(given, "random_coef", 0.0))
 
 
 def _patch(scale: list[float], aspect: list[float], overlaps: list[float], p: float) -> Transform:
@@ -113,9 +120,14 @@ def _patch(scale: list[float], aspect: list[float], overlaps: list[float], p: fl
     }
 
 
-def _nothing(given: Message, into: Translation) -> None:
-    """A step that only scales values: a backbone scales its own input."""
-    given.ignore(*(field.name for field in given.fields))
+def _scaling(given: Message, into: Translation) -> None:
+    names = {"original_minval": 0.0, "original_maxval": 0.0, "target_minval": 0.0, "target_maxval": 1.0}
+    low, high, new_low, new_high = (given.number(name, default) for name, default in names.items())
+    if (low, high) != (new_low, new_high):
+        into.differ(
+            f"normalize_image: none; the API maps {low:g}..{high:g} of training images, and of no others, to "
+            f"{new_low:g}..{new_high:g} before the network scales its input"
+        )
 
 
 def _share(given: Message, name: str, default: float) -> float:
@@ -135,8 +147,8 @@ STEPS: dict[str, Callable[[Message, Translation], Transform | None]] = {
     "random_adjust_saturation": _saturation,
     "random_adjust_hue": _hue,
     "ssd_random_crop": _ssd_crop,
-    "ssd_random_crop_fixed_aspect_ratio": _ssd_crop,
+    "ssd_random_crop_fixed_aspect_ratio": _fixed_crop,
     "random_crop_image": _crop,
-    "normalize_image": _nothing,
+    "normalize_image": _scaling,
 }
 """The steps of the API's preprocessor that exist here."""

@@ -107,6 +107,8 @@ def matcher(message: Message) -> dict[str, Any]:
     given.ignore("use_matmul_gather")
     ignore = given.flag("ignore_thresholds", False)
     high, low = given.number("matched_threshold", 0.5), given.number("unmatched_threshold", 0.5)
+    if not (ignore or 0 <= low <= high <= 1):
+        raise given.error("matched_threshold", f"expected 0 <= unmatched_threshold={low:g} <= {high:g} <= 1")
     if not given.flag("negatives_lower_than_unmatched", True) and high != low:
         raise given.missing("negatives_lower_than_unmatched", "negatives between the two thresholds of the matcher")
     return {
@@ -156,12 +158,18 @@ def classification_loss(loss: Message, zeros: bool, bias: float, into: Translati
     if bias:
         into.differ(f"initial biases of the class predictor: 0, not {bias:g}")
     if kind == "weighted_softmax":
-        if given.number("logit_scale", 1.0) != 1.0:
-            raise given.missing("logit_scale", "a softmax loss of scaled logits")
+        _plain(given)
         if zeros:
             raise loss.missing("classification_loss", "a softmax loss with encode_background_as_zeros")
         return {"_target_": f"{LOSSES}.SoftmaxClassification"}
     return {"_target_": f"{LOSSES}.{'ZeroBackgroundSigmoid' if zeros else 'SigmoidClassification'}"}
+
+
+def _plain(softmax: Message) -> None:
+    """Raises NoCounterpart for a softmax loss of scaled logits."""
+    if softmax.number("logit_scale", 1.0) != 1.0:
+        raise softmax.missing("logit_scale", "a softmax loss of scaled logits")
+    softmax.ignore("anchorwise_output")
 
 
 def miner(loss: Message, into: Translation) -> dict[str, Any]:
@@ -187,9 +195,9 @@ def postprocess(given: Message, into: Translation, softmax: bool = False) -> dic
     nms = given.message("batch_non_max_suppression")
     nms.ignore("use_static_shapes", "use_partitioned_nms", "use_combined_nms", "change_coordinate_frame")
     nms.ignore("use_hard_nms", "use_cpu_nms")
-    if nms.flag("use_class_agnostic_nms", False):
-        raise nms.missing("use_class_agnostic_nms", "a suppression over all classes together")
-    nms.ignore("max_classes_per_detection")
+    together = nms.flag("use_class_agnostic_nms", False)
+    if (most := nms.whole("max_classes_per_detection", 1)) != 1 and together:
+        raise nms.missing("max_classes_per_detection", f"{most} classes of one object")
     if nms.number("soft_nms_sigma", 0.0):
         raise nms.missing("soft_nms_sigma", "soft non-max suppression")
     if given.has("calibration_config"):
@@ -206,6 +214,7 @@ def postprocess(given: Message, into: Translation, softmax: bool = False) -> dic
         "score": nms.number("score_threshold", 0.0),
         "per_class": nms.whole("max_detections_per_class", 100),
         "total": nms.whole("max_total_detections", 100),
+        "class_agnostic": together,
     }
 
 
@@ -230,10 +239,11 @@ def faster_rcnn(message: Message, into: Translation) -> None:
     for name, part in (
         ("context_config", "Context R-CNN"),
         ("hard_example_miner", "hard examples in the second stage"),
-        ("second_stage_classification_loss", "another loss of the second stage"),
     ):
         if message.has(name):
             raise message.missing(name, part)
+    if found := message.message("second_stage_classification_loss").one(("weighted_softmax",)):
+        _plain(found[1])
     if extractor.whole("first_stage_features_stride", 16) != 16:
         raise extractor.missing("first_stage_features_stride", "a stride of 8")
     for name in ("conv_hyperparams", "fpn", "override_base_feature_extractor_hyperparams"):

@@ -34,6 +34,7 @@ EXTRACTORS = {
     "ssd_inception_v3": Extractor("inception_v3", {"padding": "valid"}, maps=3, whole=True, extras=(512, 256, 128)),
 }
 """The feature extractors of the API's SSD that exist here; those of TensorFlow 2 have the same names with `_keras`."""
+PREDICTORS = ("convolutional_box_predictor", "weight_shared_convolutional_box_predictor")
 
 
 def known(ssd: Message) -> None:
@@ -103,9 +104,21 @@ def _hyperparams(message: Message, found: Extractor, into: Translation) -> None:
     else:
         activation(hyper, {"RELU_6": "relu6"}, part)
     into.put("schedule.batch_norm_decay", norm.number("decay", 0.999))
+    if _fixed(norm, message) and found.whole:
+        into.put("schedule.batch_norm", "frozen")
+        into.differ("batch norm: frozen, as the file says train: false; the API goes on to learn gamma and beta")
+    elif _fixed(norm, message):
+        into.differ(
+            "batch norm of the feature maps: its statistics are learned; the API's do not change (train: false)"
+        )
     stddev = initializer(hyper, "the feature maps", into)
     if stddev is not None and abs(stddev - 0.03) > 1e-9:
         into.differ(f"initial values of the feature maps: a truncated normal of stddev 0.03, not {stddev:g}")
+
+
+def _fixed(norm: Message, extractor: Message) -> bool:
+    """Whether the statistics of a batch norm do not change. The networks of TensorFlow 2 do not read `train`."""
+    return not norm.flag("train", True) and not extractor.text("type").endswith("_keras")
 
 
 def _pyramid(message: Message, neck: dict[str, Any], into: Translation) -> int:
@@ -129,14 +142,11 @@ def _pyramid(message: Message, neck: dict[str, Any], into: Translation) -> int:
 
 def predictor(ssd: Message, into: Translation) -> float:
     """Sets the head; returns the initial bias of the class predictor."""
-    found = ssd.message("box_predictor").one(
-        ("convolutional_box_predictor", "weight_shared_convolutional_box_predictor")
-    )
+    found = ssd.message("box_predictor").one(PREDICTORS)
     if found is None:
         raise ssd.error("box_predictor", "is missing")
     kind, message = found
-    hyper, part = message.message("conv_hyperparams"), "predictor"
-    norm = batch_norm(hyper, part)
+    hyper = message.message("conv_hyperparams")
     if message.whole("box_code_size", 4) != 4:
         raise message.missing("box_code_size", "a box code of another size")
     if message.flag("use_dropout", kind == "convolutional_box_predictor"):
@@ -157,36 +167,50 @@ def predictor(ssd: Message, into: Translation) -> float:
     separable = message.flag("use_depthwise", False)
     if kind == "convolutional_box_predictor":
         into.choices["detector/head"] = "separable" if separable else "conv"
-        values |= _own(message, hyper, norm, separable)
+        values |= _own(message, hyper, ssd, separable, into)
     else:
         into.choices["detector/head"] = "shared"
-        values |= _shared(message, hyper, norm, separable)
+        values |= _shared(message, hyper, ssd, separable, into)
     into.values["detector"]["head"] = values
     return message.number("class_prediction_bias_init", 0.0)
 
 
-def _own(message: Message, hyper: Message, norm: Message | None, separable: bool) -> dict[str, Any]:
+def _own(message: Message, hyper: Message, ssd: Message, separable: bool, into: Translation) -> dict[str, Any]:
     """The values of a predictor that each map has for itself."""
     kernel, depth = message.whole("kernel_size", 1), max(message.whole(name, 0) for name in ("max_depth", "min_depth"))
     if message.whole("num_layers_before_predictor", 0) and depth > 0:
         raise message.missing("num_layers_before_predictor", "layers before a predictor that is not shared")
     if not separable:
-        hyper.word("activation", "RELU")
-        if norm is not None:
-            norm.flag("scale", False)
+        hyper.ignore(
+            *("activation", "batch_norm", "sync_batch_norm", "group_norm", "force_use_bias")
+        )  # of other layers
         if kernel not in (1, 3):
             raise message.missing("kernel_size", f"a predictor of {kernel}x{kernel}")
         return {"kernel": kernel}
     if kernel != 3:
         raise message.missing("kernel_size", f"a depthwise predictor of {kernel}x{kernel}")
     activation(hyper, {"RELU_6": "relu6"}, "predictor")
+    norm = _norm(hyper, ssd, into)
     if norm is None or not norm.flag("scale", False):
         raise message.missing("conv_hyperparams", "a depthwise predictor without batch norm and gamma")
     return {}
 
 
-def _shared(message: Message, hyper: Message, norm: Message | None, separable: bool) -> dict[str, Any]:
+def _norm(hyper: Message, ssd: Message, into: Translation) -> Message | None:
+    """The batch norm of a predictor. What differs from that of the feature extractor is told."""
+    norm, trained = batch_norm(hyper, "predictor"), into.values["schedule"]
+    if norm is None or trained.get("batch_norm") == "frozen":
+        return norm
+    if _fixed(norm, ssd.message("feature_extractor")):
+        into.differ("batch norm of the predictor: its statistics are learned; the API's do not change (train: false)")
+    elif (decay := norm.number("decay", 0.999)) != trained["batch_norm_decay"]:
+        into.differ(f"batch norm of the predictor: a decay of {trained['batch_norm_decay']:g}, not {decay:g}")
+    return norm
+
+
+def _shared(message: Message, hyper: Message, ssd: Message, separable: bool, into: Translation) -> dict[str, Any]:
     """The values of a predictor that all maps share."""
+    norm = _norm(hyper, ssd, into)
     if norm is not None and not norm.flag("scale", False):
         raise norm.missing("scale", "a shared predictor without gamma in batch norm")
     activation(hyper, {"RELU_6": "relu6"}, "shared predictor")
@@ -231,6 +255,9 @@ def anchors(ssd: Message, maps: int, into: Translation) -> None:
     for name in ("base_anchor_height", "base_anchor_width"):
         if message.number(name, 1.0) != 1.0:
             raise message.missing(name, f"a {name} of {message.number(name, 1.0):g}")
+    scales = message.numbers("scales")
+    if scales and len(scales) != maps:
+        raise message.error("scales", f"{len(scales)} scales of anchors for {maps} feature maps")
     into.choices["detector/anchors"] = "ssd"
     into.values["detector"]["anchors"] = {
         "min_scale": message.number("min_scale", 0.2),
@@ -238,5 +265,5 @@ def anchors(ssd: Message, maps: int, into: Translation) -> None:
         "aspect_ratios": message.numbers("aspect_ratios"),
         "interpolated_scale_ratio": message.number("interpolated_scale_aspect_ratio", 1.0) or None,
         "reduce_lowest": message.flag("reduce_boxes_in_lowest_layer", True),
-        "scales": message.numbers("scales") or None,
+        "scales": scales or None,
     }

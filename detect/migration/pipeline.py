@@ -1,18 +1,14 @@
 """A pipeline.config of the TF Object Detection API, translated into an experiment of this program."""
 
-import re
 from pathlib import Path
 
 from detect.data.notes import Notes
 from detect.data.text import read_text
 from detect.errors import ConfigError, DataError
-from detect.migration import augmentation, detectors, training
+from detect.migration import augmentation, data, detectors, network, training
 from detect.migration.message import Message
 from detect.migration.translation import Translation
 from detect.text_format import parse
-
-REGULARIZERS = re.compile(r"\.(regularizer|regularize_depthwise) \(")
-"""Those of other parts than the feature extractor: all kernels have one weight decay here."""
 
 
 def read(file: Path) -> Message:
@@ -33,33 +29,56 @@ def translate(pipeline: Message) -> Translation:
     train = pipeline.message("train_config")
     into.put("classify.enabled", False)
     averaged = pipeline.message("eval_config").flag("use_moving_averages", False)
-    training.schedule(train, _weight_decay(pipeline.message("model")), averaged, into)
+    decay = _weight_decay(pipeline.message("model"), train.flag("add_regularization_loss", True), into)
+    training.schedule(train, decay, averaged, into)
     training.quantisation(pipeline.message("graph_rewriter"), into)
     training.weights(train, into)
-    training.data(pipeline, into)
+    data.data(pipeline, into)
     augmentation.augmentation(train, into)
     pipeline.ignore("eval_config")
     for name in ("freeze_variables", "update_trainable_variables"):
         if train.has(name):
             train.ignore(name)
             into.left_out.append(f"train_config.{name}: see schedule.freeze_until")
-    into.left_out += [field for field in pipeline.unread() if not REGULARIZERS.search(field)]
+    into.left_out += pipeline.unread()
     return into
 
 
-def _weight_decay(model: Message) -> float:
-    """The L2 factor of the feature extractor's kernels; of Faster R-CNN, that of its region proposal network."""
-    ssd = model.message("ssd")
-    hyper = ssd.message("feature_extractor").message("conv_hyperparams")
-    if not ssd.given:
-        hyper = model.message("faster_rcnn").message("first_stage_box_predictor_conv_hyperparams")
+def _weight_decay(model: Message, used: bool, into: Translation) -> float:
+    """The L2 factor of the backbone's kernels, which all kernels have here. Another one of a predictor is told.
+
+    used: whether the API adds such losses; if not, the factor is 0. The API has no such loss for the backbone of a
+    Faster R-CNN.
+    """
+    ssd, faster = model.message("ssd"), model.message("faster_rcnn")
+    if found := ssd.message("box_predictor").one(network.PREDICTORS):
+        hyper = ssd.message("feature_extractor").message("conv_hyperparams")
+        parts = {"the predictor": found[1].message("conv_hyperparams")}
+        kind, decay = _regularizer(hyper)
+        if kind == "L1":
+            raise hyper.message("regularizer").missing("l1_regularizer", "an L1 loss of the weights")
+        if not 0 <= decay <= 1:
+            raise hyper.error("regularizer", f"a weight of {decay:g} is not legal: expected a number from 0 to 1")
+    else:
+        second = faster.message("second_stage_box_predictor").message("mask_rcnn_box_predictor")
+        parts = {
+            "the region proposal network": faster.message("first_stage_box_predictor_conv_hyperparams"),
+            "the second stage": second.message("fc_hyperparams"),
+        }
+        decay = 0.0
+    for part, hyper in parts.items():
+        kind, factor = _regularizer(hyper)
+        if used and (factor != decay or (factor and kind == "L1")):
+            into.differ(
+                f"weight decay of {part}: {decay:g}, as of all kernels; the API adds an {kind} loss of {factor:g}"
+            )
+    return decay if used else 0.0
+
+
+def _regularizer(hyper: Message) -> tuple[str, float]:
+    """L1 or L2, and the factor."""
+    hyper.ignore("regularize_depthwise")
     found = hyper.message("regularizer").one(("l2_regularizer", "l1_regularizer"))
     if found is None:
-        return 0.0
-    kind, given = found
-    if kind == "l1_regularizer":
-        raise hyper.message("regularizer").missing(kind, "an L1 loss of the weights")
-    factor = given.number("weight", 1.0)
-    if not 0 <= factor <= 1:
-        raise given.error("weight", f"{factor:g} is not legal: expected a number from 0 to 1")
-    return factor
+        return "L2", 0.0
+    return found[0][:2].upper(), found[1].number("weight", 1.0)

@@ -1,31 +1,28 @@
-"""The training of a pipeline.config: steps, optimiser, learning rate, quantisation, weights to start from, data."""
+"""The training of a pipeline.config: steps, optimiser, learning rate, quantisation, weights to start from."""
 
 import itertools
 import math
-import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from detect.data.assemble import Selection
-from detect.data.folder import split_of
+from detect.migration.data import no_path
 from detect.migration.message import Message
 from detect.migration.translation import Translation
 
-PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 STEPS = 200_000
 """Of a file without num_steps, which would train without end."""
 LEAST_EVERY = 500
 """Steps between evaluations, and between checkpoints; a twentieth of the training if that is more."""
 MOST_DROPS = 200
-"""The most drops of a staircase that are written out."""
+"""The most steps of a decay that are written out."""
 OPTIMIZERS = {"rms_prop_optimizer": "rmsprop", "momentum_optimizer": "sgd", "adam_optimizer": "adamw"}
 
 
 def schedule(train: Message, weight_decay: float, averaged: bool, into: Translation) -> None:
     """Sets the schedule.
 
-    weight_decay: the L2 factor of the feature extractor's kernels. averaged: whether the API scores and exports the
-    average of the weights; otherwise it only keeps it.
+    weight_decay: the L2 factor of all kernels. averaged: whether the API scores and exports the average of the weights;
+    otherwise it only keeps it.
     """
     train.ignore("sync_replicas", "replicas_to_aggregate", "startup_delay_steps", "keep_checkpoint_every_n_hours")
     train.ignore("batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "summarize_gradients")
@@ -39,10 +36,7 @@ def schedule(train: Message, weight_decay: float, averaged: bool, into: Translat
     every = max(steps // 20, min(steps, LEAST_EVERY))
     values |= {"evaluate_every": every, "checkpoint_every": every}
     clip = train.number("gradient_clipping_by_norm", 0.0)
-    values |= {
-        "clip_norm": clip or None,
-        "weight_decay": weight_decay if train.flag("add_regularization_loss", True) else 0.0,
-    }
+    values |= {"clip_norm": clip or None, "weight_decay": weight_decay}
     if weight_decay:
         into.differ("weight decay: decoupled from the gradient; the API adds an L2 loss")
     optimizer(train.message("optimizer"), values, into)
@@ -159,13 +153,14 @@ def _exponential(given: Message, values: dict[str, Any], into: Translation) -> N
     given.ignore("burnin_learning_rate")
     if given.number("min_learning_rate", 0.0):
         into.differ("the learning rate has no lower limit (min_learning_rate)")
-    if not given.flag("staircase", True):
-        into.differ("the decay of the rate: in steps, not smooth")
-    count = (values["steps"] - 1) // every
-    if count > MOST_DROPS:
-        into.differ(f"the decay of the rate: in {MOST_DROPS} steps, not {count}, to the same end")
-        factor, every, count = factor ** (count / MOST_DROPS), values["steps"] // MOST_DROPS, MOST_DROPS - 1
-    _steps([every * (k + 1) for k in range(count)], [factor] * count, values, into)
+    steps, staircase = values["steps"], given.flag("staircase", True)
+    drops: Sequence[int] = range(every, steps, every)
+    if not staircase or len(drops) > MOST_DROPS:
+        parts = min(MOST_DROPS, steps)
+        before = len(drops) if staircase else "smooth"
+        into.differ(f"the decay of the rate: in {parts} steps, not {before}, to the same end")
+        drops, factor = [steps * k // parts for k in range(1, parts)], factor ** (steps / every / parts)
+    _steps(list(drops), [factor] * len(drops), values, into)
 
 
 def _steps(drops: list[int], factors: list[float], values: dict[str, Any], into: Translation) -> None:
@@ -232,71 +227,11 @@ def weights(train: Message, into: Translation) -> None:
     if kind not in ("classification", "detection", "full", "fine_tune"):
         raise train.missing("fine_tune_checkpoint_type", f"weights of the type {kind}")
     scope = "backbone" if kind == "classification" else "detector"
-    if _names_none(path):
+    if why := no_path(path):
         into.choices["init"] = "none"
-        into.differ(
-            f"init: random weights, as fine_tune_checkpoint is a placeholder; give init=FILE init.scope={scope}"
-        )
+        into.differ(f"init: random weights, as fine_tune_checkpoint is {why}; give init=FILE init.scope={scope}")
         return
     into.choices["init"] = "path"
     into.values["init"] = {"path": path, "scope": scope}
     if kind != "classification" and not everything:
         into.differ("the heads: they start from the checkpoint, too; the API's type 'detection' leaves them random")
-
-
-def _names_none(path: str) -> bool:
-    """Whether a path is a placeholder. In a YAML file of Hydra, `${...}` would be replaced, and ??? means no value."""
-    return PLACEHOLDER in path or "${" in path or path == "???"
-
-
-def _tell_drawn(records: list[Path], into: Translation) -> None:
-    """Tells that images leave the training for splits that no file is for."""
-    splits = {split_of(file) or "train" for file in records}
-    if "train" in splits and "val" not in splits:
-        shares = {"val": Selection.val_fraction} | ({} if "test" in splits else {"test": Selection.test_fraction})
-        drawn = " and ".join(f"{share:.0%} for {split}" for split, share in shares.items())
-        keys = " and ".join(f"dataset.{split}_fraction" for split in shares)
-        into.differ(
-            f"the training images: {drawn} are drawn from them, as no file is for it ({keys}); the API trains with all"
-        )
-
-
-def data(pipeline: Message, into: Translation) -> None:
-    """Sets the data set: the folder that holds the TFRecord files and the label map."""
-    train = [pipeline.message("train_input_reader"), *pipeline.messages("train_input_config")]
-    evaluation = pipeline.messages("eval_input_reader") + pipeline.messages("eval_input_config")
-    paths, records = [], []
-    for role, reader in [*zip(itertools.repeat("train"), train), *zip(itertools.repeat("eval"), evaluation)]:
-        if not reader.given:
-            continue
-        for name in ("load_instance_masks", "load_context_features", "load_multiclass_scores", "load_dense_pose"):
-            if reader.flag(name, False):
-                into.left_out.append(f"{reader.path}.{name}: only boxes and classes are read")
-        reader.ignore("shuffle", "shuffle_buffer_size", "filenames_shuffle_buffer_size", "num_epochs", "num_readers")
-        reader.ignore("num_parallel_batches", "num_prefetch_batches", "queue_capacity", "min_after_dequeue", "name")
-        reader.ignore("read_block_length", "prefetch_size", "num_parallel_map_calls", "drop_remainder", "mask_type")
-        reader.ignore("max_number_of_boxes", "use_display_name", "include_source_id", "num_keypoints", "input_type")
-        files = reader.message("tf_record_input_reader").texts("input_path")
-        records += files
-        paths += [*files, *filter(None, [reader.text("label_map_path")])]
-        for file in [file for file in files if not _names_none(file)]:
-            if (split_of(Path(file)) in ("val", "test")) != (role == "eval"):
-                into.differ(f"{file}: its name does not tell that it is for {role}, and it decides; rename the file")
-    into.choices["dataset"] = "tfrecord"
-    _tell_drawn([Path(file) for file in records if not _names_none(file)], into)
-    if not paths or any(map(_names_none, paths)):
-        into.values["dataset"] = {"root": "???"}
-        into.differ(
-            "dataset.root: the file names no folder; give dataset.root=FOLDER with TFRecord files and label map"
-        )
-        return
-    folders = [os.path.dirname(path) for path in paths]
-    absolute = {os.path.isabs(folder) for folder in folders}
-    root = os.path.commonpath(folders) if len(absolute) == 1 else "/"
-    if root == "/" or (not root and any(folder.startswith("..") for folder in folders)):
-        into.values["dataset"] = {"root": "???"}
-        into.differ("dataset.root: the paths have no common folder; put TFRecord files and label map below one folder")
-        return
-    root = root or "."
-    into.values["dataset"] = {"root": root}
-    into.differ(f"the data: every TFRecord file below {root} is read, and its name tells the split (train, val, test)")

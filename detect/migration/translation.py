@@ -41,14 +41,11 @@ def initializer(hyperparams: Message, what: str, into: Translation, fixed: bool 
 
     fixed: this program has one initialiser for the part. Every other one is told.
     """
-    found = hyperparams.message("initializer").one(
-        (
-            "truncated_normal_initializer",
-            "random_normal_initializer",
-            "variance_scaling_initializer",
-            "keras_initializer_by_name",
-        )
-    )
+    given = hyperparams.message("initializer")
+    if name := given.text("keras_initializer_by_name"):
+        into.differ(f"initial values of {what}: those of this program, not {name} of Keras")
+        return None
+    found = given.one(("truncated_normal_initializer", "random_normal_initializer", "variance_scaling_initializer"))
     if found is None:
         return None
     kind, message = found
@@ -89,6 +86,4 @@ def batch_norm(hyperparams: Message, part: str, epsilon: float | None = EPSILON)
         raise norm.missing("epsilon", f"batch norm of the {part} with an epsilon of {found:g}")
     if not norm.flag("center", True):
         raise norm.missing("center", f"batch norm of the {part} without beta")
-    norm.flag("train", True)
-    norm.number("decay", 0.999)
     return norm

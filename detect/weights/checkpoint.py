@@ -25,7 +25,7 @@ PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 TABLE_END = bytes.fromhex("57fb808b247547db")  # the last bytes of an index, and of a V1 checkpoint
 # Variables of a training program that are not weights: step counters, optimizer slots, moving averages of weights.
 NOT_WEIGHTS = re.compile(
-    r"(^|/)(global_step|beta[12]_power|ExponentialMovingAverage|Momentum|RMSProp(_\d)?|Adam(_\d)?|Adagrad|Ftrl(_\d)?)$"
+    r"(^|/)(global_step|beta[12]_power|ExponentialMovingAverage|Momentum|Adagrad|(Adadelta|Adam|Ftrl|RMSProp)(_\d)?)$"
 )
 AVERAGE = "/ExponentialMovingAverage"
 # What quantisation-aware training of TF 1 adds: `Conv2d_0/act_quant/min`, `.../min/biased`, `.../min/local_step`.

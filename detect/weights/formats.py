@@ -21,7 +21,7 @@ REFUSED = {
     "safetensors": "a safetensors file, the format of PyTorch networks: their layers have other names and orders",
     "onnx": "an ONNX model: its weights have lost the names of their layers. Give the file that it was made from",
     "tflite": "a TFLite model: its weights are folded and have lost their names. Give the file that it was made from",
-    "saved_model": "a SavedModel. In a TF 1 zoo archive, give the checkpoint or the frozen graph beside it",
+    "saved_model": "a SavedModel. In a zoo archive, give checkpoint/ckpt-0 (TF 2) or model.ckpt (TF 1) beside it",
     "numpy": "a NumPy archive (.npz)",
     "zip": "a zip archive",
     "archive": "a compressed archive: unpack it, and give the checkpoint or frozen graph in it",
@@ -116,6 +116,8 @@ def _in_folder(folder: Path) -> tuple[Path, str]:
     if files:
         names = ", ".join(file.name for file in files[:3])
         raise WeightsError(f"{folder} is a folder with {len(files)} files of weights ({names}): name one")
+    if (folder / "checkpoint").is_dir():  # as archives of the TF 2 zoo are unpacked
+        return _in_folder(folder / "checkpoint")
     if (folder / "saved_model.pb").exists():
         raise WeightsError(f"{folder} looks like {REFUSED['saved_model']}. {LEGAL}")
     return checkpoint.find(folder), "checkpoint"  # raises an error that says what was looked for

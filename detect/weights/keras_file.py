@@ -23,9 +23,7 @@ def read(file: Path, backbone: Network) -> Arrays:
     """
     known = backbone.keras_layers()
     found = renumbered(hdf5.read(file), known)
-    layers = list(dict.fromkeys(layer for layer, _ in found))
-    last = max((i for i, layer in enumerate(layers) if layer in known), default=len(layers))
-    top = set(layers[last + 1 :])
+    top = classifier(found, known)
     result = {}
     for (layer, kind), array in found.items():
         name = known.get(layer) or (f"Logits/{layer}" if layer in top else layer)
@@ -33,6 +31,13 @@ def read(file: Path, backbone: Network) -> Arrays:
             kind = "depthwise_kernel"
         result[f"{name}/{kind}"] = array
     return Arrays(rgb(result, backbone))
+
+
+def classifier(found: Found, known: Mapping[str, str]) -> set[str]:
+    """The layers after the last known one. found: in the order of the layers."""
+    layers = list(dict.fromkeys(layer for layer, _ in found))
+    last = max((i for i, layer in enumerate(layers) if layer in known), default=len(layers))
+    return set(layers[last + 1 :])
 
 
 def renumbered(found: Found, known: Mapping[str, str]) -> Found:

@@ -50,6 +50,7 @@ class Arrays(dict[str, np.ndarray]):
         tells. None if nothing is known.
     anchors: those of the detector in the file, if the file tells them (`detect.weights.anchor_order`).
     notes: lines for the log about what the file holds beside them.
+    use: the overrides of `detect train` that build the network of the file; empty if they are not known.
     Raises WeightsError for a name that is no name of a variable: with control characters, or very long.
     """
 
@@ -65,6 +66,7 @@ class Arrays(dict[str, np.ndarray]):
         self.classes: tuple[str, ...] | None = None
         self.settings: dict[str, object] | None = None
         self.notes: list[str] = []
+        self.use = ""
         self.anchors: list[list[tuple[float, float]]] | np.ndarray | None = None
 
 

@@ -49,7 +49,8 @@ def read(prefix: Path, backbone: Network) -> Arrays:
     """The weights of a detector of the TF 2 zoo, or of a backbone of Keras, by our names.
 
     prefix: of the checkpoint. backbone: its `keras_layers()` gives our names of the layers of tf_keras.applications.
-    Variables of an optimiser, and counters, are left out. Raises WeightsError for a file without names, and for one in
+    Variables of an optimiser, and counters, are left out. Layers of Keras after the last of the backbone belong to a
+    classifier, and get names below `Logits/`. Raises WeightsError for a file without names, and for one in
     which none of the names is a layer of the backbone.
     """
     keras_layers = backbone.keras_layers()
@@ -63,9 +64,10 @@ def read(prefix: Path, backbone: Network) -> Arrays:
             "checkpoints by variable names: those of TF-slim, of the TF 1 Object Detection API and of this program's "
             "runs."
         )
+    top = {layer for layer in keras_file.classifier(found, keras_layers) if "/" not in layer}  # the API's have folders
     result: dict[str, np.ndarray] = {}
     for name, array in named.items():
-        ours = our_name(name, keras_layers)
+        ours = f"Logits/{name}" if name.rpartition("/")[0] in top else our_name(name, keras_layers)
         if ours in result:
             raise WeightsError(f"{prefix} has two arrays for the variable {printable(ours)}")
         result[ours] = array
@@ -76,24 +78,29 @@ def read(prefix: Path, backbone: Network) -> Arrays:
 
 
 def by_names(prefix: Path) -> dict[str, np.ndarray]:
-    """All arrays by the names that the writing program gave its variables. Raises WeightsError."""
+    """All arrays by the names that the writing program gave its variables, by layer. Raises WeightsError."""
     table.check(prefix, objects=True)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(table.OBJECT_GRAPH))
         held = set(reader.get_variable_to_shape_map())
         result: dict[str, np.ndarray] = {}
-        for node in graph.nodes:
-            for attribute in node.attributes:
-                key, name = attribute.checkpoint_key, attribute.full_name
-                if attribute.name != VALUE or OPTIMISER.search(key) or key not in held or not name:
-                    continue
-                if name in result:
-                    raise WeightsError(f"{prefix} has two variables of the name {printable(name[:100])}")
-                result[name] = reader.get_tensor(key)
+        attributes = [attribute for node in graph.nodes for attribute in node.attributes]
+        for attribute in sorted(attributes, key=lambda attribute: _by_number(attribute.checkpoint_key)):
+            key, name = attribute.checkpoint_key, attribute.full_name
+            if attribute.name != VALUE or OPTIMISER.search(key) or key not in held or not name:
+                continue
+            if name in result:
+                raise WeightsError(f"{prefix} has two variables of the name {printable(name[:100])}")
+            result[name] = reader.get_tensor(key)
         return result
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError, TypeError, DecodeError) as error:
         raise WeightsError(f"{prefix} can't be read: it is damaged or not a checkpoint") from error
+
+
+def _by_number(key: str) -> list[str | int]:
+    """Sorts `layer_with_weights-2/...` before `layer_with_weights-10/...`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", key, flags=re.ASCII)]
 
 
 def our_name(name: str, keras_layers: Mapping[str, str]) -> str:

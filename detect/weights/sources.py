@@ -114,6 +114,7 @@ class Published:
         entry = self._choose(backbone)
         self.name = entry.name
         arrays = FromFile(str(obtain(entry, self.cache)), average=self.average).read(backbone)
+        arrays.use = entry.use
         arrays.settings = (arrays.settings or {}) | {f"backbone.{key}": v for key, v in entry.backbone.items()}
         return arrays
 

@@ -71,7 +71,7 @@ def transfer(
     """
     whole = layers is None or scope == "detector"
     variables = named(v for layer in model.layers if whole or layer.name in (layers or ()) for v in layer.weights)
-    ours = getattr(arrays, "ours", False)
+    ours, use = getattr(arrays, "ours", False), getattr(arrays, "use", "")
     before = getattr(arrays, "classes", None)
     arrays = _as_wanted(arrays, variables)
     if before is not None and classes and whole:
@@ -87,7 +87,7 @@ def transfer(
         if assign and not any(fnmatchcase(name, glob) for name in (*variables, *arrays)):
             log.warning("init.skip: %s matches no variable of %s or of the model", glob, source)
     if not ledger.complete:
-        raise WeightsError(complaint(ledger, variables, arrays))
+        raise WeightsError(complaint(ledger, variables, arrays, use))
     unfit = [name for name in ledger.loaded if not np.all(np.isfinite(arrays[name]))]
     if unfit:
         raise WeightsError(f"{source}: {', '.join(unfit[:3])} has NaN or infinite values: use another file")

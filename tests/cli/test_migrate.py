@@ -39,18 +39,18 @@ def test_the_experiment_composes_and_the_account_fits_the_console(tmp_path, migr
 
 
 @pytest.mark.parametrize(
-    ("output", "more", "file"),
+    ("given", "output", "more", "file"),
     [
-        ("a/experiment/mine.yaml", [], "a/experiment/mine.yaml"),
-        ("b", ["name=mine"], "b/experiment/mine.yaml"),
-        ("b", [], "b/experiment/my_model.yaml"),  # the folder's name tells more than pipeline.config
+        ("my model/pipeline.config", "a/experiment/mine.yaml", [], "a/experiment/mine.yaml"),
+        ("my model", "b", ["name=mine"], "b/experiment/mine.yaml"),
+        ("my model", "b", [], "b/experiment/my_model.yaml"),  # the folder's name tells more than pipeline.config
     ],
 )
-def test_places(tmp_path, migrate, output, more, file):
+def test_places(tmp_path, migrate, given, output, more, file):
     source = tmp_path / "my model" / "pipeline.config"
     source.parent.mkdir()
     source.write_bytes(CONFIG.read_bytes())
-    migrate(f"config='{source}'", f"output={tmp_path}/{output}", *more)
+    migrate(f"config='{tmp_path}/{given}'", f"output={tmp_path}/{output}", *more)
     assert (tmp_path / file).is_file()
 
 
@@ -60,7 +60,8 @@ def test_places(tmp_path, migrate, output, more, file):
         (["output=x.yaml"], "legal are a folder, and a file DIR/experiment/NAME.yaml"),
         (["output={config}"], "it is a file"),
         (["name=demo"], "an experiment of this program has this name"),
-        (["config=absent.config"], "there is no such file"),
+        (["config=absent.config"], r"config=absent\.config: there is no file .*/absent\.config"),
+        (["config=."], r"config=\.: there is no file .*/pipeline\.config"),
         (["name=300"], "name=300: .*legal is text, such as my_300"),
         (["name=true"], "name=True: .*legal is text"),
         (["output=experiment/1.5.yaml"], r"output=1\.5: .*legal is text"),
@@ -73,10 +74,14 @@ def test_refusals(migrate, tmp_path, monkeypatch, words, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_values_that_are_not_legal_here_leave_no_file(tmp_path, migrate):
+@pytest.mark.parametrize(
+    ("before", "after", "key"),
+    [("height: 96", "height: 32", "detector.size"), ("aspect_ratios: [1.0, 2.0, 0.5]", "", "anchors.aspect_ratios")],
+)
+def test_values_that_are_not_legal_here_leave_no_file(tmp_path, migrate, before, after, key):
     bad = tmp_path / "bad.config"
-    bad.write_text(CONFIG.read_text().replace("height: 96", "height: 32"))
-    with pytest.raises(ConfigError, match=r"bad\.config: its values are not legal here: .*detector\.size"):
+    bad.write_text(CONFIG.read_text().replace(before, after))
+    with pytest.raises(ConfigError, match=rf"bad\.config: its values are not legal here: .*{key}"):
         migrate(f"config={bad}", f"output={tmp_path}/out")
     assert not list(tmp_path.rglob("*.yaml"))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detect.config.compose import compose
+from detect.data.augment import RandomIoUCrop
 from detect.errors import ConfigError, UserError
 from detect.evaluation.sqnr import sqnr
 from detect.migration import experiment
@@ -50,6 +51,10 @@ train_config {{
 }}
 train_input_reader {{ label_map_path: "data/map.pbtxt" tf_record_input_reader {{ input_path: "data/train.record" }} }}
 """
+
+SHARED = (
+    *("convolutional_box_predictor { kernel_size: 3", "weight_shared_convolutional_box_predictor { kernel_size: 3"),
+)
 
 
 @pytest.fixture
@@ -109,6 +114,10 @@ def test_an_ssd_with_its_training(translated, tmp_path):
         ("/x/train.record", "/y/map.pbtxt", "???"),
         ("../train.record", "map.pbtxt", "???"),
         ("/x/train.record", "map.pbtxt", "???"),
+        ("data/?/train.record", "data/a/map.pbtxt", "data"),
+        ("data/?/train.record", "data/?/map.pbtxt", "data"),
+        ("data/a/train*", "data/a/map.pbtxt", "data/a"),
+        ("", "map.pbtxt", "."),
     ],
 )
 def test_the_folder_of_all_files(translated, tmp_path, records, label_map, root):
@@ -121,15 +130,24 @@ def test_the_folder_of_all_files(translated, tmp_path, records, label_map, root)
     ("train", "evaluation", "told"),
     [
         ("data/faces_2018.record", "data/faces_holdout.record", ["data/faces_holdout.record: .* is for eval"]),
+        ("/u/data/train.record", "/u/data/holdout.record", ["/u/data/holdout.record: .* is for eval"]),
+        ("/u/test/images.record", "/u/test/holdout.record", ["/u/test/holdout.record: .* is for eval"]),
+        ("data/a/images.record", "data/test/holdout.record", []),
         ("data/train.record", "data/val.record", []),
         ("data/train.record-?????-of-00010", "data/val.record-?????-of-00010", []),
         ("data/test.record", "data/val.record", ["data/test.record: .* is for train"]),
+        (
+            "data/train.record",
+            *("data/a.record', 'data/b.record', 'data/c.record', 'data/d.record",),
+            ["data/a.record, data/b.record, data/c.record and 1 more: .* is for eval"],
+        ),
     ],
 )
 def test_a_file_whose_name_does_not_tell_its_use_is_named(translated, train, evaluation, told):
-    reader = f'eval_input_reader {{ tf_record_input_reader {{ input_path: "{evaluation}" }} }}'
-    found = translated(SSD + reader, ("data/train.record", train))
-    lines = [line for line in found.differs if "its name does not tell" in line]
+    reader = f"eval_input_reader {{ tf_record_input_reader {{ input_path: ['{evaluation}'] }} }}"
+    label_map = f"{train.rpartition('/')[0]}/map.pbtxt"
+    found = translated(SSD + reader, ("data/train.record", train), ("data/map.pbtxt", label_map))
+    lines = [line for line in found.differs if "does not tell" in line]
     assert len(lines) == len(told) and all(map(re.match, told, lines))
 
 
@@ -153,6 +171,107 @@ def test_what_hydra_would_replace_is_no_path(translated, tmp_path, path):
     assert "${" not in str(found.values)
 
 
+def test_files_of_another_machine_are_no_path(translated):
+    found = translated(SSD, ("weights/model.ckpt", "gs://b/model.ckpt"), ("data/train.record", "gs://b/train.record"))
+    assert found.values["dataset"]["root"] == "???" and found.choices["init"] == "none"
+    assert sum("copy" in line and "to a local folder" in line for line in found.differs) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("ssd_random_crop_fixed_aspect_ratio { }", "from 0.5 to 2; the API's is 1$"),
+        ("ssd_random_crop_fixed_aspect_ratio { aspect_ratio: 1.5 }", "from 0.5 to 2; the API's is 1.5$"),
+        ("normalize_image { original_maxval: 255 }", "0..255 of .* to 0..1 before the network scales its input"),
+        ("normalize_image { original_maxval: 255 target_maxval: 255 }", None),
+        ("random_crop_image { }", "a patch has the centre of a box; the API's covers a share of 1 of a box"),
+    ],
+)
+def test_steps_of_augmentation_that_differ(translated, step, told):
+    found = translated(SSD, ("random_pad_image { }", step))
+    lines = [line for line in found.differs if line.startswith(f"{step.split()[0]}: ")]
+    assert len(lines) == (told is not None) and all(re.search(told, line) for line in lines)
+    assert not any(step.split()[0] in line for line in found.left_out)
+
+
+def test_a_random_crop_of_the_api_crops(translated):
+    """The API's default wants a patch with a whole box. An IoU of 1 would be of no random patch."""
+    values = translated(SSD, ("random_pad_image { }", "random_crop_image { }")).values["augment"]
+    crop = dict(values["transforms"]["random_crop_image"])
+    assert crop.pop("_target_").endswith(".RandomIoUCrop")
+    transform = RandomIoUCrop(**crop)
+    transform.set_random_seed(1)
+    made = transform.get_params_dependent_on_data({"shape": (90, 90)}, {"bboxes": [(0.3, 0.3, 0.7, 0.7)]})
+    assert made["crop_coords"] != (0, 0, 90, 90)
+
+
+NORM = "batch_norm { scale: true decay: 0.9997"
+
+
+@pytest.mark.parametrize(
+    ("changes", "frozen", "told"),
+    [
+        ([], None, []),
+        ([SHARED], None, []),
+        ([(NORM, NORM + " train: false")], None, ["batch norm of the feature maps: its statistics"]),
+        (
+            [SHARED, (NORM, NORM + " train: false")],
+            *(None, ["batch norm of the feature maps: its stat", "batch norm of the predictor: its statistics"]),
+        ),
+        (
+            [
+                SHARED,
+                (NORM, NORM + " train: false"),
+                (
+                    "'ssd_mobilenet_v1' depth_multiplier: 0.25",
+                    "'ssd_inception_v2' override_base_feature_extractor_hyperparams: true",
+                ),
+            ],
+            *("frozen", ["batch norm: frozen"]),
+        ),
+        (
+            [
+                SHARED,
+                (NORM, NORM + " train: false"),
+                ("'ssd_mobilenet_v1' depth_multiplier: 0.25", "'ssd_mobilenet_v1_keras'"),
+            ],
+            *(None, []),
+        ),
+    ],
+)
+def test_statistics_of_batch_norm_that_do_not_change(translated, changes, frozen, told):
+    found = translated(SSD, *changes)
+    assert found.values["schedule"].get("batch_norm") == frozen
+    lines = [line for line in found.differs if line.startswith("batch norm")]
+    assert len(lines) == len(told) and all(map(str.startswith, lines, told))
+
+
+def test_the_batch_norm_of_the_predictor(translated):
+    """A convolutional predictor has none in the API, whatever the file says."""
+    norm = (
+        "batch_norm { scale: true decay: 0.9997 epsilon: 0.001 }",
+        "batch_norm { decay: 0.9 epsilon: 0.01 center: false }",
+    )
+    predictor, line, rest = SSD.partition("  feature_extractor {")
+    found = translated(predictor.replace(*norm) + line + rest)
+    assert found.values == translated(SSD).values and found.differs == translated(SSD).differs
+    decay = (norm[0], norm[0].replace("0.9997", "0.9"))
+    shared = predictor.replace(*decay).replace(*SHARED) + line + rest
+    assert "batch norm of the predictor: a decay of 0.9997, not 0.9" in translated(shared).differs
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("matched_threshold: 0.6", "matched_threshold: 0.3", "expected 0 <= unmatched_threshold=0.4 <= 0.3 <= 1"),
+        ("num_layers: 6", "num_layers: 6 scales: [.1, .2]", "scales: 2 scales of anchors for 6 feature maps"),
+    ],
+)
+def test_values_that_the_api_refuses(translated, before, after, message):
+    with pytest.raises(ConfigError, match=rf"it\.config:\d+: .*{message}"):
+        translated(SSD, (before, after))
+
+
 def test_a_miner_without_a_limit_considers_all_anchors(translated):
     found = translated(SSD, ("num_hard_examples: 100", "num_hard_examples: 0"))
     assert found.values["detector"]["sampler"]["candidates"] > 100_000
@@ -173,7 +292,10 @@ def test_another_start_of_a_translated_experiment(translated, tmp_path):
         ("weighted_smooth_l1 ", "weighted_iou ", "weighted_iou"),
         ("loss_type: CLASSIFICATION", "", "hard examples by the loss BOTH"),
         ("score_converter: SIGMOID", "", "scores by IDENTITY of a network that learns by SIGMOID"),
-        ("max_total_detections: 20", "use_class_agnostic_nms: true", "a suppression over all classes together"),
+        (
+            "max_total_detections: 20",
+            *("use_class_agnostic_nms: true max_classes_per_detection: 3", "3 classes of one object"),
+        ),
         ("kernel_size: 3", "kernel_size: 5", "a predictor of 5x5"),
         ("epsilon: 0.001", "epsilon: 0.01", "batch norm of the feature extractor with an epsilon of 0.01"),
         ("fixed_shape_resizer { height: 96 width: 128 }", "identity_resizer { }", "identity_resizer"),
@@ -238,7 +360,21 @@ def test_parts_without_counterpart(translated, before, after, part):
         (
             "exponential_decay_learning_rate { initial_learning_rate: 1 decay_steps: 1 decay_factor: .99 }",
             1000,
-            {"decay": "step", "step_factor": pytest.approx(0.99**4.995)},
+            {"decay": "step", "step_factor": pytest.approx(0.99**5)},
+        ),
+        (
+            "exponential_decay_learning_rate { decay_steps: 1000 decay_factor: .01 staircase: false }",
+            1000,
+            {
+                "decay": "step",
+                "step_factor": pytest.approx(0.01 ** (1 / 200)),
+                "step_at": [k / 200 for k in range(1, 200)],
+            },
+        ),
+        (
+            "exponential_decay_learning_rate { decay_steps: 1 decay_factor: .5 staircase: false }",
+            4,
+            {"decay": "step", "step_factor": 0.5, "step_at": [0.25, 0.5, 0.75]},
         ),
     ],
 )
@@ -249,14 +385,10 @@ def test_learning_rates(translated, rate, steps, wanted):
 
 
 def test_a_shared_predictor_without_layers(translated, tmp_path):
-    shared = (
-        "convolutional_box_predictor { kernel_size: 3",
-        "weight_shared_convolutional_box_predictor { kernel_size: 3",
-    )
-    head = composed(translated(SSD, shared), tmp_path).detector.head
+    head = composed(translated(SSD, SHARED), tmp_path).detector.head
     assert (head.convolutions, head.channels) == (0, None)
     with pytest.raises(ConfigError, match="depth: expected a whole number from 1 for the 2 layers"):
-        translated(SSD, shared, ("use_dropout: false", "use_dropout: false num_layers_before_predictor: 2"))
+        translated(SSD, SHARED, ("use_dropout: false", "use_dropout: false num_layers_before_predictor: 2"))
 
 
 def test_a_decay_after_a_burn_in_is_told(translated):
@@ -366,6 +498,55 @@ def test_a_faster_rcnn(translated, tmp_path):
     ]
     with pytest.raises(NoCounterpart, match="masks"):
         translated(FASTER, ("num_classes: 2", "num_classes: 2 number_of_stages: 3"))
+
+
+def test_a_suppression_of_all_classes_together(translated, tmp_path):
+    together = ("max_total_detections: 20", "max_total_detections: 20 use_class_agnostic_nms: true")
+    assert composed(translated(SSD, together), tmp_path).detector.postprocess.class_agnostic
+    several = ("max_total_detections: 20", "max_total_detections: 20 max_classes_per_detection: 3")
+    assert not translated(SSD, several).values["detector"]["postprocess"]["class_agnostic"]  # then it does not count
+
+
+def test_the_loss_of_the_second_stage(translated):
+    def loss(text):
+        return translated(FASTER, ("initial_crop", f"second_stage_classification_loss {{ {text} }} initial_crop"))
+
+    assert loss("weighted_softmax { }").left_out == []
+    with pytest.raises(NoCounterpart, match="weighted_sigmoid"):
+        loss("weighted_sigmoid { }")
+    with pytest.raises(NoCounterpart, match="logit_scale"):
+        loss("weighted_softmax { logit_scale: 2.0 }")
+
+
+def test_an_initialiser_of_keras(translated):
+    old = "truncated_normal_initializer { stddev: 0.03 }"
+    differs = translated(SSD, (old, 'keras_initializer_by_name: "glorot_uniform"')).differs
+    for part in ("the predictors", "the feature maps"):
+        assert f"initial values of {part}: those of this program, not glorot_uniform of Keras" in differs
+
+
+def test_losses_of_the_weights_that_differ_by_part(translated):
+    def told(text, *changes):
+        found = translated(text, *changes)
+        assert not any("regulariz" in line for line in found.left_out)
+        lines = [line for line in found.differs if line.startswith("weight decay of")]
+        return found.values["schedule"]["weight_decay"], [re.sub(r": .* an", "", line) for line in lines]
+
+    predictor, line, rest = SSD.partition("  feature_extractor {")
+    first = predictor.replace("l2_regularizer { weight: 0.00004 }", "l1_regularizer { weight: 0.5 }") + line + rest
+    assert told(SSD) == (4e-5, [])
+    assert told(first) == (4e-5, ["weight decay of the predictor L1 loss of 0.5"])
+    assert told(predictor.replace("0.00004", "0.01") + line + rest) == (
+        *(4e-5, ["weight decay of the predictor L2 loss of 0.01"]),
+    )
+    assert told(first, ("batch_size: 8", "batch_size: 8 add_regularization_loss: false")) == (0.0, [])
+    l2 = "regularizer { l2_regularizer { weight: 0.001 } }"
+    assert told(FASTER, ("{ initializer", f"{{ {l2} initializer"), ("{ op: FC }", f"{{ op: FC {l2} }}")) == (
+        *(
+            0.0,
+            [f"weight decay of the {part} L2 loss of 0.001" for part in ("region proposal network", "second stage")],
+        ),
+    )
 
 
 def test_every_damaged_file_is_refused_or_translated(tmp_path):

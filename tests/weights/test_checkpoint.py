@@ -51,7 +51,7 @@ def test_variables_are_written_as_arrays(tmp_path):
 
 
 def test_step_slots_and_averages_are_left_out(tmp_path):
-    slots = ("ExponentialMovingAverage", "Momentum", "RMSProp", "RMSProp_1", "Adam", "Adam_1")
+    slots = ("ExponentialMovingAverage", "Momentum", "RMSProp", "RMSProp_1", "Adam", "Adam_1", "Adadelta", "Adadelta_1")
     extra = {f"Conv2d_0/weights/{slot}": np.ones(2, np.float32) for slot in slots}
     extra |= {"global_step": np.array(5, np.int64), "beta1_power": np.float32(0.9)}
     kept = {"Conv2d_0/weights": np.zeros(2, np.float32), "Momentum_net/weights": np.ones(1, np.float32)}

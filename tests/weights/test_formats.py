@@ -125,6 +125,15 @@ def test_a_folder_as_the_zoo_unpacks_it(tmp_path):
     assert formats.locate(tmp_path) == (tmp_path / "model.ckpt", "checkpoint")
 
 
+def test_a_folder_as_the_zoo_of_tensorflow_2_unpacks_it(tmp_path):
+    checkpoint.write(tmp_path / "checkpoint" / "ckpt-0", ARRAYS)
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"\x08\x01\x12x")
+    assert formats.locate(tmp_path) == (tmp_path / "checkpoint" / "ckpt-0", "checkpoint")
+    with pytest.raises(WeightsError, match=r"a SavedModel\. .* checkpoint/ckpt-0"):
+        formats.locate(tmp_path / "saved_model")
+
+
 def test_folders_with_several_files_or_none(model, tmp_path):
     with pytest.raises(WeightsError, match=r"is a folder with no \*\.index"):
         formats.locate(tmp_path)

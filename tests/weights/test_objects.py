@@ -55,8 +55,20 @@ def written(tmp_path):
 def test_weights_without_the_optimiser(written):
     model, prefix = written
     found = formats.read(*formats.locate(objects.Path(prefix)), MobileNetV1())
-    assert sorted(found) == ["Conv2d_0/bias", "Conv2d_0/kernel", "other/bias", "other/kernel"]
+    assert sorted(found) == ["Conv2d_0/bias", "Conv2d_0/kernel", "Logits/other/bias", "Logits/other/kernel"]
     np.testing.assert_array_equal(found["Conv2d_0/kernel"], model.get_layer("conv1").kernel)
+
+
+def test_a_classifier_on_top_of_a_network_in_a_model(tmp_path):
+    """In the file, the variables of a layer come before those of layers within the layer before it."""
+    image = x = tf_keras.Input((8, 8, 3))
+    for name in ("odd", "conv1"):
+        x = tf_keras.layers.Conv2D(4, 3, name=name, use_bias=False)(x)
+    x = tf_keras.layers.Flatten()(tf_keras.Model(image, x)(image))
+    model = tf_keras.Model(image, tf_keras.layers.Dense(2, name="dense", use_bias=False)(x))
+    model.save_weights(tmp_path / "weights")
+    found = formats.read(*formats.locate(tmp_path / "weights"), MobileNetV1())
+    assert list(found) == ["odd/kernel", "Conv2d_0/kernel", "Logits/dense/kernel"]  # `odd` is of another network
 
 
 def test_a_checkpoint_of_another_program_is_refused(written):

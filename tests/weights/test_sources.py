@@ -99,6 +99,7 @@ def test_a_published_checkpoint_is_fetched_once_and_read(published):
     source, archive = published
     assert set(source.read(Backbone())) == OURS
     assert source.describe() == "published weights net_1.0"
+    assert source.read(Backbone()).use == "backbone=mobilenet_v1"
     archive.unlink()
     assert set(source.read(Backbone())) == OURS
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
+from detect.errors import DataError
 from detect.studies import csv_file
 from detect.studies.export_rows import export_rows, file_kind, latencies, measured_rows
 from detect.studies.export_tables import export_tables, measured, measured_tables
@@ -178,6 +179,13 @@ def test_measurements_are_tables_of_their_columns(tmp_path):
     assert (first.caption, first.heads) == ("**top-1**", ("variant", "agreement", "photographs"))
     assert first.rows == (("float", "1.000", "300"), ("int8", "n/a", "300"))
     assert (second.caption, second.rows) == ("**boxes**", (("int8", "-1.2e-04"),))
+
+
+@pytest.mark.parametrize("name", ["study", "folder", "host", "versions"])
+def test_a_measurement_has_no_columns_of_the_report(tmp_path, name):
+    leave(tmp_path, "measured.json", {"study": "s", "columns": {name: "raspberry", "ms": 3.0}})
+    with pytest.raises(DataError, match=rf"measured\.json: columns\.{name}: "):
+        measured_rows(collect(tmp_path))
 
 
 def test_one_study_of_measurements_needs_no_caption(tmp_path):

@@ -18,7 +18,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from detect.data.examples import Example, Examples
-from detect.errors import DataError, counted, printable, score_text
+from detect.errors import DataError, counted, score_text, shortened
 from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth, whole_numbers
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
 
@@ -79,7 +79,7 @@ class Scores:
         lines += ["", f" {'class':<{width}}" + "".join(f"{key:>7}" for key in CLASS_FIGURES) + f"{'boxes':>9}"]
         for name, row in listed:
             figures = "".join(f"{score_text(row[key]):>7}" for key in CLASS_FIGURES)
-            lines.append(f" {_shorten(name, width):<{width}}{figures}{row['boxes']:>9}")
+            lines.append(f" {shortened(name, width):<{width}}{figures}{row['boxes']:>9}")
         if len(self.per_class) > most_classes:
             lines.append(f" ... and {len(self.per_class) - most_classes} more classes")
         return "\n".join(lines)
@@ -310,11 +310,6 @@ def _culprit(examples: Sequence[Example], scores: Scores) -> str:
 
 def _source(example: Example) -> Path:
     return example.source or example.path
-
-
-def _shorten(text: str, width: int) -> str:
-    text = printable(text)
-    return text if len(text) <= width else text[: width - 2] + ".."
 
 
 def _silent(*_: object) -> None:

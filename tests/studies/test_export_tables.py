@@ -9,6 +9,7 @@ from detect.errors import DataError
 from detect.studies import csv_file
 from detect.studies.export_rows import export_rows, file_kind, latencies, measured_rows
 from detect.studies.export_tables import export_tables, measured, measured_tables
+from detect.studies.pictures import timed
 from detect.studies.records import collect
 from detect.tflite.options import Options
 
@@ -164,6 +165,12 @@ def test_what_makes_a_file_another_one(about, kind, tmp_path):
 def test_latencies():
     assert latencies({"1": {"file": 4.1234}}) == {"ms 1 thread": 4.123}
     assert latencies(12.3456) == {"ms": 12.35} and latencies(None) == {}
+
+
+def test_the_picture_tells_the_threads_of_its_times():
+    assert timed(["ms 1 thread"] * 2) == "milliseconds, 1 thread" and timed([]) == "milliseconds"
+    assert timed(["ms"]) == "milliseconds, all cores"
+    assert timed(["ms", "ms 2 threads", "ms 1 thread"]) == "milliseconds, 1 thread, 2 threads, others all cores"
 
 
 def test_measurements_are_tables_of_their_columns(tmp_path):

@@ -66,6 +66,12 @@ def printable(text: object) -> str:
     return "".join(_escape(c) if unicodedata.category(c) in _HARMFUL and c not in _JOINERS else c for c in str(text))
 
 
+def shortened(text: object, width: int) -> str:
+    """`printable` text of at most `width` characters: a longer one ends in two dots."""
+    told = printable(text)
+    return told if len(told) <= width else told[: width - 2] + ".."
+
+
 def printable_lines(text: object) -> str:
     """Text of several lines: its line feeds stay, and every line is `printable`."""
     return "\n".join(map(printable, str(text).split("\n")))

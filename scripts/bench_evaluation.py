@@ -20,7 +20,7 @@ import numpy as np
 
 from detect.data.dataset import Example
 from detect.evaluation.coco import FIGURES, CocoEvaluator
-from detect.evaluation.coco_json import coco_results, coco_truth
+from detect.evaluation.coco_json import FlatDetections, coco_truth
 from detect.files import write_json
 
 LIMIT_SECONDS = 20.0
@@ -74,7 +74,7 @@ def run_pycocotools(examples, detections, classes) -> tuple[dict[str, float], li
     from pycocotools.cocoeval import COCOeval
 
     found = {example.id: parts for example, parts in zip(examples, detections, strict=True)}
-    truth, results = coco_truth(examples, classes), coco_results(examples, found)
+    truth, results = coco_truth(examples, classes), FlatDetections.of(examples, found).results()
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         gt = COCO()

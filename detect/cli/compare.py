@@ -46,15 +46,18 @@ def main(cfg: DictConfig) -> None:
 
 def place(source: Path, split: str) -> Path:
     """The folder of a scored split: of a run, of `detect evaluate`, or of an exported model or results that it has
-    scored."""
+    scored. If a run was scored on other data since its training, the newer scores are taken."""
     from detect.evaluation.scored_files import EXPORTED, TRUTH, place_of
 
     folders = [source, place_of(source)]
     if not source.exists():
         raise ConfigError(f"runs: {source} does not exist; legal is a run folder or an exported model")
-    for folder in folders if not source.is_file() else folders[1:]:
-        if (folder / f"{split}{TRUTH}").is_file():
-            return folder
+    truths = [folder / f"{split}{TRUTH}" for folder in (folders if not source.is_file() else folders[1:])]
+    if there := [truth for truth in truths if truth.is_file()]:
+        if len({truth.read_bytes() for truth in there}) > 1:  # it was scored on other data than those of its training
+            there = [max(there, key=lambda truth: truth.stat().st_mtime_ns)]
+            log.info("%s: scores of two data sets; those of %s are newer and are compared", source, there[0].parent)
+        return there[0].parent
     exported = source.is_file() or (source / "saved_model.pb").is_file() or any(source.glob(f"{EXPORTED}.*"))
     if RunFolder(source).is_run:
         given = f"run={source}"

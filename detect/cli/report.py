@@ -8,7 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from detect.cli.main import verb
-from detect.config.tree import listed, nearest
+from detect.config.check import CONFIG_DIR
+from detect.config.tree import listed, nearest, read_yaml
 from detect.data.split import SPLITS
 from detect.errors import ConfigError, printable
 from detect.files import expanded
@@ -17,6 +18,8 @@ from detect.runs.unstarted import refuse_unwritable
 log = logging.getLogger("detect")
 STUDIES, RUNS = Path("experiments"), Path("runs")
 ROWS = (None, "runs", "exports", "measured")
+OF_RUNS = ("rows", "splits", "baseline", "keep")
+"""The keys that choose rows of run folders. Tables that are made again from a CSV have all of its rows."""
 
 
 @verb("report")
@@ -28,10 +31,7 @@ def main(cfg: DictConfig) -> None:
     from detect.studies.writer import rewrite, write
 
     if cfg.run is not None:
-        if others := [key for key in ("study", "runs", "output") if cfg[key] is not None]:
-            raise ConfigError(
-                f"{others[0]}={cfg[others[0]]}: run=RUN writes the page of one run into its folder, alone"
-            )
+        refuse(cfg, "run=RUN writes the page of one run into its folder, alone", "study", "runs", "output", *OF_RUNS)
         from detect.studies.run_page import write_page
 
         run = expanded(cfg.run)
@@ -47,16 +47,25 @@ def main(cfg: DictConfig) -> None:
     if cfg.keep not in (True, False, None):
         raise ConfigError(f"keep={cfg.keep} is not legal: expected true, false or null")
     if cfg.runs is None and cfg.study is None:
+        refuse(cfg, "name a study or runs=DIR; without them, all tables are made again from their CSV", *OF_RUNS)
         for folder in committed():
             rewrite(folder)
             log.info("wrote the tables in %s again from its CSV", folder)
         return
     runs, output = places(cfg)
     if runs is None:
+        refuse(cfg, f"there are no run folders, only the results in {output}; name runs=DIR", *OF_RUNS)
         log.info("%s\nno run folders: wrote the tables in %s again from its CSV", rewrite(output), output)
         return
     text = write(runs, output, splits=splits, rows=cfg.rows, baseline=cfg.baseline, keep=cfg.keep)
     log.info("%s\nwrote results.csv, table.md, pictures and report.html into %s", text, output)
+
+
+def refuse(cfg: DictConfig, reason: str, *keys: str) -> None:
+    """Raises ConfigError for a key that has another value than its default."""
+    defaults = read_yaml(CONFIG_DIR / "report.yaml")
+    if given := [key for key in keys if cfg[key] != defaults[key]]:
+        raise ConfigError(f"{given[0]}={cfg[given[0]]} is not legal here: {reason}")
 
 
 def committed() -> list[Path]:
@@ -73,7 +82,7 @@ def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
     """(runs, output): the folder of the study's runs (None if there is only a results.csv), and the output folder.
 
     A study is a name (runs/NAME, experiments/NAME), or the folder of its runs or of its results.
-    Raises ConfigError if neither folder exists, and for runs without an output folder.
+    Raises ConfigError if neither folder exists, for runs without an output folder, and for results alone with another.
     """
     if cfg.study is None and cfg.output is None:
         raise ConfigError("output=null is not legal with runs=: give output=DIR, for example experiments/NAME")
@@ -91,6 +100,9 @@ def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
         names = [path.name for path in (*RUNS.glob("*/"), *STUDIES.glob("*/"))]
         near = nearest(study.name, names)
         raise ConfigError(f"study={study}: there are no run folders in {RUNS / study} and no results in {output}{near}")
+    if cfg.output is not None and results[0] != output:
+        reason = f"there are no run folders, and the tables of {results[0]} are written into that folder; name runs=DIR"
+        raise ConfigError(f"output={output} is not legal here: {reason}")
     return None, results[0]
 
 

@@ -24,7 +24,7 @@ class AnnotationFile:
         self.path = path
         try:
             content = json.loads(read_text(path, Notes()))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"annotations={path}: malformed json ({error})") from None
         parts: dict[str, list[dict[str, Any]]] = {}
         for key, name in NEEDED.items():

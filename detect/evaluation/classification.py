@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detect.errors import counted, printable, score_text
+from detect.errors import counted, printable, score_text, shortened
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,9 @@ class ClassificationScores:
         ]
         for index in most:
             name = self.classes[index]
-            told = printable(name)
-            short = told if len(told) <= width else told[: width - 2] + ".."
             accuracy = score_text(self.per_class[name]["accuracy"])
-            lines.append(f" {short:<{width}} {accuracy:>8}{counts[index]:>8}  {self._rival(index)}"[:80].rstrip())
+            line = f" {shortened(name, width):<{width}} {accuracy:>8}{counts[index]:>8}  {self._rival(index)}"
+            lines.append(line[:80].rstrip())
         if len(self.classes) > most_classes:
             lines.append(f" ... and {len(self.classes) - most_classes} more classes")
         return "\n".join(lines)

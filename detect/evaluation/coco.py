@@ -7,19 +7,18 @@ and large are the areas of a COCO file of the user, if the examples carry them, 
 
 import contextlib
 import gc
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from detect.data.examples import Example, Examples
-from detect.errors import DataError, counted, printable, score_text
-from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth, whole_numbers
+from detect.errors import DataError, counted, score_text, shortened
+from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
 
 # key: (array of the evaluator, IoU threshold or None for .50:.95, area range, index into MAX_DETECTIONS)
@@ -54,7 +53,7 @@ class Scores:
 
     summary: the twelve figures by the keys of FIGURES. per_class: name -> AP, AP50, AP75, AR100 and boxes (an int).
     precision: float64 [10 IoU thresholds, 101 recalls, C], COCO's interpolated precision; -1 for a class without boxes.
-    rankings: name -> Ranking, for counts of true positives at any score; empty after `score_files`.
+    rankings: name -> Ranking, for counts of true positives at any score.
     """
 
     classes: tuple[str, ...]
@@ -79,7 +78,7 @@ class Scores:
         lines += ["", f" {'class':<{width}}" + "".join(f"{key:>7}" for key in CLASS_FIGURES) + f"{'boxes':>9}"]
         for name, row in listed:
             figures = "".join(f"{score_text(row[key]):>7}" for key in CLASS_FIGURES)
-            lines.append(f" {_shorten(name, width):<{width}}{figures}{row['boxes']:>9}")
+            lines.append(f" {shortened(name, width):<{width}}{figures}{row['boxes']:>9}")
         if len(self.per_class) > most_classes:
             lines.append(f" ... and {len(self.per_class) - most_classes} more classes")
         return "\n".join(lines)
@@ -157,42 +156,6 @@ def ground_truth_check(examples: Sequence[Example], classes: Sequence[str]) -> S
         culprit = _culprit(examples, scores)
         raise DataError(f"the ground truth scored as predictions has AP {ap:.4f}; it must be 1.0: {culprit}")
     return scores
-
-
-def score_files(truth: Path, results: Path) -> Scores:
-    """Score a COCO results json against a COCO ground-truth json; areas are those of the file if it has them.
-
-    The ids of annotations may be any, as nothing refers to them. pycocotools counts a box with the id 0 as missed.
-    Ids of images may be numbers of any size, or text.
-    Raises DataError for a file of another kind and for annotations or results of an image that the truth does not list.
-    """
-    loaded: list[Any] = []
-    for path in (truth, results):
-        try:
-            loaded.append(json.loads(Path(path).read_text()))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: this is not a readable json file: {error}") from error
-    dataset, detections = loaded
-    if not isinstance(dataset, dict) or not {"images", "annotations", "categories"} <= dataset.keys():
-        raise DataError(f"{truth}: COCO ground truth must be an object with images, annotations and categories")
-    if not isinstance(detections, list):
-        raise DataError(f"{results}: COCO results must be a list of detections")
-    ids = [image["id"] for image in dataset["images"]]
-    numbers = dict(zip(ids, whole_numbers(ids), strict=True))
-    for path, entries in ((truth, dataset["annotations"]), (results, detections)):
-        for entry in entries:
-            if entry["image_id"] not in numbers:
-                raise DataError(f"{path}: image_id {entry['image_id']} is not in the images of {truth}")
-            entry["image_id"] = numbers[entry["image_id"]]
-    for number, annotation in enumerate(dataset["annotations"], 1):
-        annotation["id"] = number  # to the evaluator, a match with the id 0 is no match, and two equal ids are one box
-        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
-    for number, detection in enumerate(detections, 1):
-        detection.update(id=number, area=detection["bbox"][2] * detection["bbox"][3], iscrowd=0)
-    groups = _by_category(cast(list[Result], detections))
-    counts = {kind: len(group) for kind, group in groups.items()}
-    found: Callable[[Collection[int]], list[Result]] = lambda kinds: [d for kind in kinds for d in groups.get(kind, ())]  # noqa: E731
-    return _score(cast(Truth, dataset), found, counts, MAX_DETECTIONS, {})
 
 
 def _score(
@@ -310,11 +273,6 @@ def _culprit(examples: Sequence[Example], scores: Scores) -> str:
 
 def _source(example: Example) -> Path:
     return example.source or example.path
-
-
-def _shorten(text: str, width: int) -> str:
-    text = printable(text)
-    return text if len(text) <= width else text[: width - 2] + ".."
 
 
 def _silent(*_: object) -> None:

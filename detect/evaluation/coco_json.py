@@ -174,11 +174,6 @@ def coco_truth(
     return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
 
 
-def coco_results(examples: Sequence[Example], detections: Detections) -> list[Result]:
-    """Detections by image id as a COCO results list for an evaluator: images `image_numbers`, categories 1..C."""
-    return FlatDetections.of(examples, detections).results()
-
-
 @dataclass(frozen=True, eq=False)
 class FlatDetections:
     """The detections of all images in arrays, in the order of the images.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detect.data.examples import Example
-from detect.errors import DataError, counted, first_few
+from detect.errors import DataError, counted, first_few, shortened
 from detect.evaluation.bootstrap import ALL, FIGURES, RESAMPLES, Resampled, resampled
 from detect.evaluation.bootstrap import resamples as drawn_resamples
 from detect.evaluation.matching import NOTHING, Detections
@@ -70,17 +70,19 @@ class Comparison:
         out = [f"{counted(len(self.examples), 'image')}; 95% intervals of {RESAMPLES} resamples of the images"]
         kinds = np.concatenate([np.zeros(0, int), *(example.classes for example in self.examples)])
         boxes = np.bincount(kinds, minlength=len(self.classes) + 1)[1:]
-        ranked = [self.classes[k] for k in np.argsort(-boxes, kind="stable")[:most_classes]]
+        ranked = np.argsort(-boxes, kind="stable")[:most_classes]
+        listed = {ALL: "all classes"} | {name: name for k, name in enumerate(self.classes) if k in ranked}
+        width = min(20, max(map(len, listed.values())))
         for number, other in enumerate(others, 1):
             out += ["", f"A: {first.name[-70:]}", f"B: {other.name[-70:]}"]
-            out.append(f"  {'':<24}{'A':>7}{'B':>7}   B - A")
-            for name in (ALL, *(n for n in self.classes if n in ranked)):
+            out.append(f"  {'':<{width + 6}}{'A':>7}{'B':>7}   B - A")
+            for name, shown in listed.items():
                 for figure in FIGURES:
                     a, b = (self.figures[k].interval(figure, name).value for k in (0, number))
                     found = self.figures[number].difference(self.figures[0], figure, name)
-                    label = f"{figure:<5} {(name or 'all classes')[:18]}"
+                    label = f"{figure:<5} {shortened(shown, width):<{width}}"
                     told = "" if found.value is None or found.resolved else "  unresolved"
-                    out.append(f"  {label:<24}{_shown(a)}{_shown(b)}   {found.signed()}{told}")
+                    out.append(f"  {label}{_shown(a)}{_shown(b)}   {found.signed()}{told}")
         if len(self.classes) > most_classes:
             out.append(f"  ... and {len(self.classes) - most_classes} more classes, in comparison.csv")
         return out

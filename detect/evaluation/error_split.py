@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from detect.data.examples import Example
+from detect.errors import shortened
 from detect.evaluation.average_precision import average_precision
 from detect.evaluation.matching import MOST_DETECTIONS, NOTHING, Detections, greedy_match, in_crowd
 from detect.geometry.boxes import area, iou
@@ -79,7 +80,7 @@ class ErrorSplit:
         for name in worst:
             kind = max(KINDS, key=lambda kind: self.by_class[name][kind])
             if (gain := self.by_class[name][kind]) > 0:
-                lines.append(f"  class {name[:40]}: {kind} {gain:.3f}")
+                lines.append(f"  class {shortened(name, 40)}: {kind} {gain:.3f}")
         return "\n".join(lines)
 
 

@@ -37,20 +37,20 @@ def in_crowd(boxes: np.ndarray, crowds: np.ndarray, threshold: float, allowed: n
     """
     if not len(crowds):
         return np.zeros(len(boxes), bool)
-    shared = intersection(boxes, crowds) * allowed
-    inside: np.ndarray = (shared >= threshold * np.maximum(area(boxes), 1e-9)[:, None]).any(axis=1)
+    shares = intersection(boxes, crowds, float) / np.maximum(area(boxes, float), 1e-9)[:, None]
+    inside: np.ndarray = (shares * allowed >= threshold).any(axis=1)
     return inside
 
 
 def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:
     """Match every row, in order, to its most similar free column of at least the threshold: int64 [n], -1 for none.
 
-    Of equally similar columns it takes the first, so the result depends only on the input and its order.
+    Of equally similar columns it takes the last, as COCO does.
     """
     free = similarity.copy()
     match = np.full(len(similarity), -1)
     for row in np.flatnonzero((similarity >= threshold).any(axis=1)):
-        column = int(free[row].argmax())
+        column = free.shape[1] - 1 - int(free[row, ::-1].argmax())
         if free[row, column] >= threshold:
             match[row] = column
             free[:, column] = -1
@@ -92,7 +92,7 @@ def matched(
     boxes, scores, classes = boxes[order], scores[order], classes[order]
     same = classes[:, None] == example.classes
     real = ~example.crowd
-    shared, crowds = iou(boxes, example.boxes[real]) * same[:, real], example.boxes[~real]
+    shared, crowds = iou(boxes, example.boxes[real], float) * same[:, real], example.boxes[~real]
     hits = np.array([greedy_match(shared, threshold) >= 0 for threshold in thresholds]).reshape(
         len(thresholds), len(boxes)
     )

@@ -232,10 +232,11 @@ def _data_set(title: str) -> str:
     return title.partition(",")[0]
 
 
-def exports_figure(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> np.ndarray:
+def exports_figure(rows: Sequence[tuple[str, Mapping[str, float | None]]], timed: str) -> np.ndarray:
     """AP, size and milliseconds of exported files, one bar per file in each panel.
 
     rows: label, and the figures AP, `AP of the run` (drawn as a mark), MB and ms; None values are left out.
+    timed: the title of the milliseconds, which tells their threads.
     """
     figure, axes = new_figure(1, 3, 13, 1.2 + 0.32 * len(rows))
     places = np.arange(len(rows))[::-1]
@@ -244,7 +245,7 @@ def exports_figure(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> np
         pairs = zip(places, rows, strict=True)
         return [(figures[key], place) for place, (_, figures) in pairs if figures.get(key) is not None]
 
-    titles = {"AP": "AP (mark: of the run)", "MB": "MB", "ms": "milliseconds, 1 thread"}
+    titles = {"AP": "AP (mark: of the run)", "MB": "MB", "ms": timed}
     for axis, (key, title), color in zip(axes, titles.items(), (2, 8, 3), strict=True):
         for value, place in known(key):
             axis.barh(place, value, height=0.62, color=line_color(color))

@@ -47,6 +47,8 @@ def draw_boxes(
     thickness = max(1, round(side / 190))
     ascending = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable").tolist()
     order = [index for index in ascending if classes[index] >= 1]
+    far = 2 * max(canvas.shape)  # OpenCV takes numbers of 32 bits
+    boxes = np.clip(boxes, -far, far)
     for index in order:
         ymin, xmin, ymax, xmax = np.round(boxes[index]).astype(int).tolist()
         cv2.rectangle(canvas, (xmin, ymin), (xmax, ymax), color_of(int(classes[index])), thickness)

@@ -42,6 +42,9 @@ class Figure:
         return "jpeg" if self.content.startswith(b"\xff\xd8") else "png"
 
 
+SPECIAL = re.compile(r"[|*`<~\\]|(?<!\w)_+|\](?=[(\[])|&(?=#?\w+;)")
+CODE, BOLD = re.compile(r"(`[^`]+`)"), re.compile(r"\*\*(.*)\*\*(.*)", re.DOTALL)
+
 Block = Table | Listing
 Part = Block | Figure
 
@@ -58,7 +61,7 @@ def console(block: Block, width: int = 80) -> str:
     names the others.
     """
     if isinstance(block, Listing):
-        return "\n".join([block.caption, *(f"  {line}" for line in map(printable, block.lines))])
+        return "\n".join([printable(block.caption), *(f"  {line}" for line in map(printable, block.lines))])
     cells = [[printable(cell) for cell in row] for row in (block.heads, *block.rows)]
     columns = zip(*cells[1:], strict=True)
     figures = (k for k, column in enumerate(columns) if any(re.match(r"[+-]?\d+\.\d", cell) for cell in column))
@@ -75,7 +78,8 @@ def console(block: Block, width: int = 80) -> str:
         parts.append(_plain(cells, shown, widths, width))
     left_out = ", ".join(cells[0][k] for k in rest)
     remarks = block.note, f"table.md also has: {left_out}" if left_out else ""
-    return "\n".join(filter(None, [block.caption, "\n".join(parts), *(textwrap.fill(line, width) for line in remarks)]))
+    texts = [printable(block.caption), "\n".join(parts), *(textwrap.fill(line, width) for line in remarks)]
+    return "\n".join(filter(None, texts))
 
 
 def _plain(cells: Sequence[Sequence[str]], shown: Sequence[int], widths: Sequence[int], width: int) -> str:
@@ -95,23 +99,31 @@ def _plain(cells: Sequence[Sequence[str]], shown: Sequence[int], widths: Sequenc
 
 
 def _table(table: Table) -> str:
-    lines = [table.caption, ""] if table.caption else []
+    lines = [_prose(table.caption), ""] if table.caption else []
     lines += [_line(table.heads), "|" + "---|" * len(table.heads), *(_line(row) for row in table.rows)]
-    return "\n".join([*lines, *(["", table.note] if table.note else [])]) + "\n"
+    return "\n".join([*lines, *(["", _prose(table.note)] if table.note else [])]) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(re.sub(r"[|*`<\\]", r"\\\g<0>", printable(cell)) for cell in cells) + " |"
+    return "| " + " | ".join(map(literal, cells)) + " |"
 
 
 def _listing(listing: Listing) -> str:
-    indent = "    " if listing.code else "- "
-    return (
-        "\n".join([listing.caption, "", *(indent + _remark(printable(line), listing.code) for line in listing.lines)])
-        + "\n"
-    )
+    lines = [f"    {printable(line)}" if listing.code else f"- {literal(line)}" for line in listing.lines]
+    return "\n".join([listing.caption, "", *lines]) + "\n"
 
 
-def _remark(line: str, code: bool) -> str:
-    """A line of a command as it is; in a remark, nothing begins a tag."""
-    return line if code else line.replace("<", "\\<")
+def literal(text: str) -> str:
+    """Text that Markdown shows as it is, as names of classes, files and runs may be anything.
+
+    A character is escaped where it has a meaning: `_` only before a word, `]` only before what makes a link of it.
+    """
+    return SPECIAL.sub(lambda found: "".join(f"\\{c}" for c in found[0]), printable(text))
+
+
+def _prose(text: str) -> str:
+    """A caption or a note: literal but for the code in it, and for a head in bold."""
+    bold = BOLD.fullmatch(text)
+    if bold:
+        return f"**{literal(bold[1])}**{literal(bold[2])}"
+    return "".join(part if CODE.fullmatch(part) else literal(part) for part in CODE.split(text))

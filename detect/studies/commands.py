@@ -55,12 +55,14 @@ class Member:
     """A run of a cell. cell: without a variant. place: its folder, for messages.
 
     settings: its overrides that may make a variant, and its name. A path is whole, or shortened in rows of a CSV.
+    extended: whether `resume=RUN` gave it another length.
     """
 
     cell: Cell
     seed: int
     settings: Mapping[str, str]
     place: str
+    extended: bool = False
 
     @property
     def about(self) -> str:
@@ -72,7 +74,8 @@ class Member:
 def member(run: FinishedRun) -> Member:
     """The run as a member of its cell."""
     cell = Cell(run.study, run.summary["dataset"].get("name") or "", run.fraction, run.budget, "", run.arm)
-    return Member(cell, run.seed, settings(run.overrides, run.summary["name"]), str(run.folder))
+    chosen = settings(run.overrides, run.summary["name"])
+    return Member(cell, run.seed, chosen, str(run.folder), bool(run.summary.get("extended")))
 
 
 def settings(overrides: Sequence[str], name: str) -> dict[str, str]:

@@ -8,17 +8,19 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from detect.config.tree import plain
 from detect.errors import ConfigError, DataError
+from detect.quantization.spec import Spec
 from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
 from detect.runs.forms import FORMS, check, read
 from detect.runs.stage_folder import StageFolder
 from detect.studies import forms
 from detect.studies.curves import read_rows
+from detect.weights.class_heads import is_class_head
+from detect.weights.transfer import is_head
 
 REACHED, POINTS = "anchors/recall_50", "points/positives_per_image"
 CLASSIFICATION, OF_BOXES, POSITIVES = "loss/classification", "loss/box_classification", "box/positives_per_image"
@@ -58,18 +60,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings of a run, in the order in which they should be read. ap50: of the last evaluation, or None.
+    """All findings of a run, in the order in which they should be read. ap50: of the evaluation with the best AP, whose
+    weights are used. last: of the last one. Both are None without an evaluation.
 
     split: what was scored. Without val and test images, it is train, whose scores tell nothing of other images.
     """
 
     findings: tuple[Finding, ...]
     ap50: float | None
+    last: float | None
     split: str = "val"
 
     @property
     def detects(self) -> bool:
-        """Whether the last evaluation has found a good part of the objects."""
+        """Whether the best evaluation has found a good part of the objects."""
         return self.ap50 is not None and self.ap50 >= LEAST_AP50
 
     @property
@@ -80,6 +84,8 @@ class Diagnosis:
     def verdict(self) -> str:
         """The conclusion in one or two sentences."""
         score = "It was not scored yet." if self.ap50 is None else f"AP50 on {self.split} is {self.ap50:.3f}."
+        if self.ap50 is not None and self.last is not None and self.last < LEAST_KEPT * self.ap50:
+            score += f" That is of the best weights; at the end it is {self.last:.3f}."
         first = self.first_wrong
         if self.detects:
             score += " The detector detects."
@@ -111,22 +117,40 @@ def diagnose(folder: Path) -> Diagnosis:
     trained = [row for row in rows if row["kind"] == "train"]
     ap50 = next((key for row in rows for key in row if key in SCORED), SCORED[0])
     split = ap50.partition("/")[0]
-    scored = [row for row in rows if row["kind"] == "eval" and _figure(row, ap50) is not None]
+    begins = _first_rounded(cfg)
+    scored = _scored(rows, ap50, begins if stage.name == QUANTIZED else 0)
     findings = (
         _matches(trained, cfg),
         _finite(stage, trained),
-        _weights(ledger, cfg),
+        _weights(ledger),
         _learning(ledger, cfg),
-        _rate(cfg),
-        _guess(trained, cfg, len(run.class_names())) or _falls(trained),
+        _rate(ledger, cfg),
+        _guess(trained, cfg, len(run.class_names())) or _falls(trained, ledger),
         *_proposals(trained),
         _steps(scored, split),
     )
-    found = _values(scored, ap50)
     if stage.name == DETECTOR and run.stage(QUANTIZED).metrics.exists():
-        rounded = _values([row for row in read_rows(run.stage(QUANTIZED).metrics) if row["kind"] == "eval"], ap50)
-        findings, found = (*findings, _rounding(found, rounded)), rounded or found
-    return Diagnosis(findings, found[-1] if found else None, split)
+        rounded = _scored(read_rows(run.stage(QUANTIZED).metrics), ap50, begins)
+        findings, scored = (*findings, _rounding(_best(scored, split), _best(rounded, split))), rounded or scored
+    return Diagnosis(findings, _best(scored, split), _figure(scored[-1], ap50) if scored else None, split)
+
+
+def _first_rounded(cfg: Mapping[str, Any]) -> int:
+    """The first step of fake-quant training at which the network rounds; scores before it are those of a float one."""
+    quantize = cfg.get("quantize") or {}
+    steps, delay = ((quantize.get(part) or {}).get(key) for part, key in (("schedule", "steps"), ("spec", "delay")))
+    return int(Spec(delay=delay or 0).over(steps or 0).delay)
+
+
+def _scored(rows: Sequence[Row], key: str, first: int) -> list[Row]:
+    """The evaluations with a figure, from step `first` on."""
+    return [row for row in rows if row["kind"] == "eval" and row["step"] >= first and _figure(row, key) is not None]
+
+
+def _best(scored: Sequence[Row], split: str) -> float | None:
+    """AP50 of the evaluation with the best AP."""
+    best = max(scored, key=lambda row: _figure(row, f"{split}/AP") or 0.0, default={})
+    return _figure(best, f"{split}/AP50")
 
 
 def _figure(row: Row, key: str) -> float | None:
@@ -173,8 +197,10 @@ def _matches(rows: Sequence[Row], cfg: Mapping[str, Any]) -> Finding:
 
 
 def _finite(stage: StageFolder, rows: Sequence[Row]) -> Finding:
-    losses = _values(rows, "loss/total")
-    diverged = sorted(path.name for path in stage.path.glob("diverged_at_*.npz"))
+    """A run that was resumed may have got over a loss that was not finite: then it has steps behind that one."""
+    losses, end = _values(rows, "loss/total"), max((row["step"] for row in rows), default=0)
+    steps = (path.stem.rpartition("_")[2] for path in stage.path.glob("diverged_at_*.npz"))
+    diverged = [stage.diverged(int(step)).name for step in steps if step.isdecimal() and int(step) > end]
     return Finding(
         "Is the loss a number?",
         f"not finite: {diverged[0]}" if diverged else f"{losses[-1]:.3g}" if losses else "not known",
@@ -184,17 +210,16 @@ def _finite(stage: StageFolder, rows: Sequence[Row]) -> Finding:
     )
 
 
-def _weights(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
-    loaded, lost = 0, 0
-    if ledger:
-        globs = cfg["init"].get("skip") or ()
-        left_out = [name for name in ledger["skipped"] if any(fnmatchcase(name, glob) for glob in globs)]
-        loaded, lost = len(ledger["loaded"]), len(ledger["missing"]) + len(ledger["mismatched"]) + len(left_out)
+def _weights(ledger: Mapping[str, Mapping[str, Any]]) -> Finding:
+    """Heads do not count: they may have other classes. An earlier version did not tell what was skipped."""
+    lost = [name for kind in ("missing", "mismatched", "kept") for name in ledger.get(kind) or () if not is_head(name)]
+    loaded = len(ledger.get("loaded", ()))
+    known = not ledger or "kept" in ledger or not ledger["skipped"]
     return Finding(
         "Did all weights load?",
-        f"{loaded} of {loaded + lost} variables loaded" if loaded + lost else "none: random weights",
+        f"{loaded} of {loaded + len(lost)} variables loaded" if loaded or lost else "none: random weights",
         "all variables of the backbone",
-        loaded > 0 and not lost,
+        (loaded > 0 and not lost) if known or lost else None,
         "give weights that fill the whole backbone: init=FILE, without init.skip",
     )
 
@@ -227,14 +252,15 @@ def _fixed_share(shapes: Mapping[str, Sequence[int]], until: str) -> float | Non
     return sum(sizes[: places[-1] + 1]) / max(sum(sizes), 1) if places else None
 
 
-def _rate(cfg: Mapping[str, Any]) -> Finding:
-    schedule = cfg["schedule"]
+def _rate(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
+    schedule, loaded = cfg["schedule"], ledger.get("loaded")
     frozen, rate = schedule["batch_norm"] == "frozen", float(schedule["rate"])
+    without = bool(loaded) and not any(name.endswith("/moving_variance") for name in loaded)  # as VGG
     return Finding(
         "Does the rate suit batch norm?",
-        f"{'frozen' if frozen else 'trained'}, rate {rate:g}",
+        f"{'no batch norm' if without else 'frozen' if frozen else 'trained'}, rate {rate:g}",
         f"a frozen one: at most {FROZEN_RATE:g}",
-        not (frozen and rate > FROZEN_RATE),
+        without or not (frozen and rate > FROZEN_RATE),
         "train batch norm (schedule.batch_norm=trainable), or divide schedule.rate by three",
     )
 
@@ -262,14 +288,16 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
     )
 
 
-def _falls(rows: Sequence[Row]) -> Finding:
-    found = _values(rows, CLASSIFICATION)
+def _falls(rows: Sequence[Row], ledger: Mapping[str, Mapping[str, Any]]) -> Finding:
+    """The loss of heads that were loaded, too, may be low from the beginning."""
+    found, tuned = _values(rows, CLASSIFICATION), any(map(is_class_head, ledger.get("loaded", ())))
     first, last = _ends(found) if found else (0.0, 0.0)
+    fell = last <= (1 - LEAST_FALL) * first if len(found) > 1 else None
     return Finding(
         "Does the loss of the classes fall?",
-        f"from {first:.3f} to {last:.3f}" if found else "not known",
+        f"from {first:.3f} to {last:.3f}" + ("; the heads were loaded, too" if tuned else "") if found else "not known",
         f"by {LEAST_FALL:.0%} or more",
-        last <= (1 - LEAST_FALL) * first if len(found) > 1 else None,
+        None if tuned and not fell else fell,
         "divide schedule.rate by three; detect advise rate measures a suitable one",
     )
 
@@ -287,14 +315,14 @@ def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
         )
 
 
-def _rounding(before: Sequence[float], after: Sequence[float]) -> Finding:
+def _rounding(before: float | None, after: float | None) -> Finding:
     """AP50 of the fake-quantised twin beside that of the float detector that it started from."""
-    known = bool(before and after)
+    known = before is not None and after is not None
     return Finding(
         "Does rounding keep it?",
-        f"best AP50 {max(after):.3f}, in float {max(before):.3f}" if known else "not known",
+        f"best AP50 {after:.3f}, in float {before:.3f}" if known else "not known",
         f"at least {LEAST_KEPT:.0%} of float",
-        max(after) >= LEAST_KEPT * max(before) if known else None,
+        after >= LEAST_KEPT * before if known else None,
         "detect inspect quantize run=RUN names the layers; give each channel a scale, or train longer",
     )
 

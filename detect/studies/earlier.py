@@ -1,5 +1,6 @@
 """The rows of an earlier report whose folders are not here: they are on another machine, or were removed."""
 
+import itertools
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.config.resume import EXTENDABLE
+from detect.config.resume import EXTENDABLE, PATIENCE
 from detect.errors import DataError
 from detect.studies import csv_file
 from detect.studies.cells import Cell, TextRow, cell_of, figure
@@ -18,8 +19,9 @@ from detect.studies.curves import WATCHED, Curve
 from detect.studies.export_tables import NUMBER
 from detect.studies.rows import Reported
 
-RECORDED = ("study", "file", "split", "seed")
-NAMES = ("study", "run", "file", "split", "record")
+SAME = ("study", "seed")
+"""What tells rows of equal folders from each other: two machines may call the folders of a sweep alike."""
+NAMES = ("study", "run", "file", "split")
 """Columns whose numbers are names."""
 
 
@@ -33,41 +35,51 @@ def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported
     if not rows or list(rows[0])[:3] != ["arm", "seed", "split"]:
         return []
     left_out = () if "name" in rows[0] else ("name",)  # a CSV of an earlier version has no names
-    known = {_identity(one, folder, left_out) for one in here for folder in (Path(one.place).name, "")}
-    by_run: dict[tuple[Cell, str, str], list[TextRow]] = defaultdict(list)
+    known: dict[tuple, set[tuple | None]] = defaultdict(set)
+    for one, told in itertools.product(here, (True, False)):
+        for folder in (Path(one.place).name, ""):
+            any_length = {None} if one.extended and folder else set()
+            known[_identity(one, folder, told, left_out)] |= {_length(one, told), *any_length}
+    by_run: dict[tuple[Cell, str, str, str], list[TextRow]] = defaultdict(list)
     try:
         points = _curves(csv_file.read_csv(curves) if curves.is_file() else [])
         for row in rows:
-            by_run[cell_of(row), row["seed"], row.get("run") or ""].append(row)
+            by_run[cell_of(row), row["seed"], row.get("run") or "", row.get("command") or ""].append(row)
         found = []
-        for (cell, seed, name), of in by_run.items():
-            member = _member(of[0], f"{results}: {name}")
-            if _identity(member, name, left_out) not in known:
+        for (cell, seed, name, _), of in by_run.items():
+            member, told = _member(of[0], f"{results}: {name}"), bool(of[0].get("budget"))
+            if not {None, _length(member, told)} & known[_identity(member, name, told, left_out)]:
                 found.append(Reported(member, tuple(map(dict, of)), points.get((cell, seed))))
     except (KeyError, ValueError) as error:
         raise DataError(f"{results} does not have the columns of a report: {type(error).__name__}: {error}") from error
     return found
 
 
-def other_rows(before: Iterable[TextRow], here: Iterable[Row]) -> list[Row]:
-    """The rows of an earlier table of exports or measurements that are not among the rows `here`.
+def other_rows(before: Iterable[TextRow], here: Sequence[Row]) -> list[Row]:
+    """The rows of an earlier table of exports or measurements whose folders are not among those of the rows `here`.
 
-    A row is known by its record, which a CSV of an earlier version has not, or by its words. The names of its run may
-    have changed since then, as they tell it from the other runs.
+    In place of the folder, a CSV of an earlier version has a record, the last parts of it, or only its words.
     """
-    known = {words for row in here for words in (_words(row), _words({**row, "record": ""}))}
-    records = {_record(row, short) for row in here if row.get("record") for short in (False, True)}
-    return [dict(row) for row in before if _words(row) not in known and _record(row) not in records]
+    known, words = {_told(row, "folder", *SAME) for row in here}, set(map(_words, here))
+    records = set()
+    for row, count in itertools.product(here, (2, 3)):
+        record = "/".join(row["folder"].split("/")[-count:])
+        records.add(_told({**row, "record": record}, "record", "file", "split", *SAME))
+
+    def is_here(row: TextRow) -> bool:
+        if row.get("folder"):
+            return _told(row, "folder", *SAME) in known
+        return _told(row, "record", "file", "split", *SAME) in records if row.get("record") else _words(row) in words
+
+    return [dict(row) for row in before if not is_here(row)]
 
 
-def _record(row: Row | TextRow, short: bool = False) -> tuple[str, ...]:
-    """What tells a row from others. short: with the two last parts of its record, as a CSV of an earlier version."""
-    told = ["" if (value := row.get(column)) is None else str(value) for column in ("record", *RECORDED)]
-    return ("/".join(told[0].split("/")[-2:]) if short else told[0], *told[1:])
+def _told(row: Row | TextRow, *columns: str) -> tuple[str, ...]:
+    return tuple("" if (value := row.get(column)) is None else str(value) for column in columns)
 
 
 def _words(row: Row | TextRow) -> frozenset[tuple[str, str]]:
-    cells = {column: str(value) for column, value in row.items() if column not in ("host", "versions")}
+    cells = {column: str(value) for column, value in row.items() if column not in ("folder", "host", "versions")}
     return frozenset(
         (column, text)
         for column, text in cells.items()
@@ -81,14 +93,19 @@ def _member(row: TextRow, place: str) -> Member:
     return Member(replace(cell_of(row), variant=""), int(row["seed"]), settings(words, name), place)
 
 
-def _identity(member: Member, folder: str, left_out: tuple[str, ...]) -> tuple:
-    """What a run has in common with its rows in results.csv, without the settings `left_out`. Rows of single runs do
-    not have share and budget. A run in its folder may have been extended since then."""
-    cell = member.cell if member.cell.study else replace(member.cell, fraction=1.0, budget=0)
-    cell = replace(cell, budget=0) if folder else cell
-    left_out = (*left_out, *(EXTENDABLE if folder else ()))
-    chosen = {key: last_part(value) for key, value in member.settings.items() if key not in left_out}
+def _identity(member: Member, folder: str, told: bool, left_out: tuple[str, ...]) -> tuple:
+    """What a run has in common with its rows in results.csv, however long it is, without the settings `left_out`.
+
+    told: whether the rows have share and budget. Those of single runs in a CSV of an earlier version have not.
+    """
+    cell = replace(member.cell, budget=0, fraction=member.cell.fraction if told else 1.0)
+    chosen = {key: last_part(v) for key, v in member.settings.items() if key not in (*left_out, *EXTENDABLE)}
     return cell, member.seed, folder, tuple(sorted(chosen.items()))
+
+
+def _length(member: Member, told: bool) -> tuple:
+    """What `resume=RUN` may change of a run, which tells runs of one identity from each other if it did not."""
+    return member.cell.budget if told else 0, member.settings.get(PATIENCE)
 
 
 def _curves(points: Sequence[TextRow]) -> dict[tuple[Cell, str], Curve]:

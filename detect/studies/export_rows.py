@@ -1,11 +1,13 @@
-"""Exported models and other measurements as rows of a study's CSV file. `record` names the folder of each."""
+"""Exported models and other measurements as rows of a study's CSV file. `folder` names the folder of each."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.errors import DataError
 from detect.files import expanded
-from detect.runs.folder import DETECTOR
+from detect.runs.folder import DETECTOR, MEASURED
 from detect.studies.commands import member, variants
 from detect.studies.csv_file import NO_FIGURE, Row, host, rounded, versions
 from detect.studies.records import FinishedRun, Records, command_words
@@ -45,9 +47,7 @@ def export_rows(records: Records) -> list[Row]:
                 "arm": arm,
                 "cell": cell,
                 "seed": run.seed if run else "",
-                "record": "/".join([*source.absolute().parts[-2:], folder.name]),
-                "host": host(about),
-                "versions": versions(about),
+                **_place(about, folder),
             }
         )
     return sorted(rows, key=lambda row: row["run"])
@@ -141,9 +141,19 @@ def measured_rows(records: Records) -> list[Row]:
     rows = []
     for folder, about in records.measured.items():
         columns = {key: _plain(value) for key, value in about["columns"].items()}
-        own = {"record": "/".join(folder.resolve().parts[-2:]), "host": host(about), "versions": versions(about)}
-        rows.append({"study": about.get("study", ""), **columns, **own})
+        study, place = {"study": about.get("study") or ""}, _place(about, folder)
+        if taken := columns.keys() & {*study, *place}:
+            named = ", ".join(f"columns.{name}" for name in sorted(taken))
+            raise DataError(f"{folder / MEASURED}: {named}: a report has a column of this name; give it another one")
+        rows.append({**study, **columns, **place})
     return rows
+
+
+def _place(about: Mapping[str, Any], folder: Path) -> Row:
+    """Where a file was made. Its folder is told from the working directory, so that other folders of the same names are
+    others."""
+    told = Path(os.path.relpath(folder.resolve())).as_posix()
+    return {"folder": told, "host": host(about), "versions": versions(about)}
 
 
 def _plain(value: object) -> object:

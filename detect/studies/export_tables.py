@@ -12,7 +12,8 @@ from detect.studies.tables import interval, show
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 WHOLE = re.compile(r"[-+]?\d+")
-ORIGIN = ("study", "record", "host", "versions", "commit")
+ORIGIN = ("study", "folder", "record", "host", "versions", "commit")
+"""Columns of measurements that no table shows. A CSV of an earlier version has a record in place of the folder."""
 EXPORT_NOTE = (
     "AP of the file as it ships; AP of the run: of what it was made from (of qat the evaluation graph), on the same "
     "images; in brackets the float32 file, timed in turns with it. Minutes are those of the run's training."

@@ -43,10 +43,10 @@ EXPORT: Form = {
     **HOST,
 }
 MEASURED: Form = {"columns": {"*": ANY}, "study?": "text", **HOST}
-LEDGER: Form = {"loaded": {"*": ["count"]}, "skipped": {}, "missing": {}, "mismatched": {}}
+LEDGER: Form = {"loaded": {"*": ["count"]}, "skipped": {}, "missing": {}, "mismatched": {}, "kept?": {}}
 CONFIG: Form = {
-    "init": {"skip?": ["text"]},
     "schedule": {"rate": "number", "batch_norm": "text", "freeze_until?": "text"},
+    "quantize?": {"schedule?": {"steps?": "count"}, "spec?": {"delay?": "number"}},
     "detector": {"box_sampler?": {"size": "count"}, "rpn_target_assigner?": {"matcher?": {"force_match?": "truth"}}},
 }
 ROW: Form = {"kind": "text", "step": "count", "images_per_second?": "amount", "*": FIGURE}

@@ -1,7 +1,7 @@
 """The pictures of a study and their data: curves of its arms, exported files, means for TensorBoard."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -156,14 +156,23 @@ def points(runs: Sequence[Reported]) -> list[csv_file.Row]:
 def exports(rows: Sequence[csv_file.Row], output: Path) -> list[str]:
     """Writes exports.png from the rows of the CSV. Returns its name."""
     rows = [{column: str(value) for column, value in row.items()} for row in rows]
-    shown = []
+    shown, used = [], []
     for row in rows:
-        times = [figure(row, column) for column in row if column.startswith("ms") and not column.endswith("float32")]
+        columns = [column for column in row if column.startswith("ms") and not column.endswith("float32")]
+        column = next((column for column in columns if figure(row, column) is not None), "ms")
         figures = {name: figure(row, name) for name in ("AP", "AP of the run", "MB")}
-        time = next((time for time in times if time is not None), None)
-        shown.append((f"{row['run']}: {row['file']}", figures | {"ms": time}))
-    save(output / EXPORTS, plots.exports_figure(shown))
+        used += [column] if figure(row, column) is not None else []
+        shown.append((f"{row['run']}: {row['file']}", figures | {"ms": figure(row, column)}))
+    save(output / EXPORTS, plots.exports_figure(shown, timed(used)))
     return [EXPORTS]
+
+
+def timed(columns: Collection[str]) -> str:
+    """The title of milliseconds from these columns of the CSV: those of TFLite files name their threads, and `ms` is of
+    a file that is timed with all cores."""
+    threads = [column.removeprefix("ms ") for column in sorted(set(columns)) if column != "ms"]
+    others = ["others all cores" if threads else "all cores"] if "ms" in columns else []
+    return ", ".join(["milliseconds", *threads, *others])
 
 
 def save(path: Path, picture: np.ndarray) -> None:

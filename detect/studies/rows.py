@@ -80,6 +80,8 @@ def run_row(run: FinishedRun, split: str) -> Row:
         "images/s": round(about["images_per_second"], 2),
         "commit": commit(about),
         "data": about["dataset"]["fingerprint"],
+        "fraction": run.fraction,
+        "budget": run.budget,
     }
 
 
@@ -106,8 +108,6 @@ def _study_columns(run: FinishedRun) -> Row:
     cost, data = run.summary.get("cost") or {}, run.summary["dataset"]
     return {
         "study": run.study,
-        "fraction": run.fraction,
-        "budget": run.budget,
         "variant": "",
         "baseline": "",
         "network": run.summary.get("network") or "",

@@ -137,7 +137,7 @@ def _rows_elsewhere(
         rows = csv_file.read_csv(path) if path.is_file() else []
         if rows and kind_of(rows[0]) == kind:
             found = other_rows(rows, here)
-            names = [row.get("record") or " ".join(list(row.values())[:2]) for row in found]
+            names = [row.get("folder") or row.get("record") or " ".join(list(row.values())[:2]) for row in found]
             _tell(path, {"exports": "exported file"}.get(kind, "measurement"), names, keep, listed)
             return found
     return []

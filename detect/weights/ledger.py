@@ -16,6 +16,7 @@ class Ledger:
 
     loaded: in both, and assigned. skipped: named by the caller, or a head when only the backbone is wanted.
     missing: in the model only. unexpected: in the file only. mismatched: name -> (file shape, model shape).
+    kept: the skipped variables of the model, which keep their values. The other skipped ones are arrays of the file.
     """
 
     source: str
@@ -24,6 +25,7 @@ class Ledger:
     missing: dict[str, Shape] = field(default_factory=dict)
     unexpected: dict[str, Shape] = field(default_factory=dict)
     mismatched: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    kept: dict[str, Shape] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -56,4 +58,4 @@ class Ledger:
         """Writes the whole ledger as JSON."""
         kinds = {kind: getattr(self, kind) for kind in self.totals()}
         totals = {kind: {"variables": n, "parameters": p} for kind, (n, p) in self.totals().items()}
-        write_json(Path(path), {"source": self.source, "totals": totals, **kinds}, indent=1)
+        write_json(Path(path), {"source": self.source, "totals": totals, **kinds, "kept": self.kept}, indent=1)

@@ -31,6 +31,11 @@ HEADS = (
 )
 
 
+def is_head(name: str) -> bool:
+    """Whether an array or a variable belongs to a head, and not to a backbone."""
+    return _matches(name, HEADS) or is_class_head(name)
+
+
 def named(variables: Iterable[Any]) -> dict[str, Any]:
     """Variables by name, without the `:0` (`Conv2d_0/BatchNorm/gamma`). One may come again, as layers that share a
     kernel give it; raises ValueError if two share a name."""
@@ -115,13 +120,13 @@ def _compare(variables, arrays, source, skip, class_heads: bool) -> Ledger:
     for name, variable in variables.items():
         shape = tuple(variable.shape)
         if _matches(name, skip):
-            ledger.skipped[name] = shape
+            ledger.skipped[name] = ledger.kept[name] = shape
         elif name not in arrays:
             ledger.missing[name] = shape
         elif np.shape(arrays[name]) == shape:
             ledger.loaded[name] = shape
         elif class_heads and is_class_head(name) and np.shape(arrays[name])[:-1] == shape[:-1]:
-            ledger.skipped[name] = shape
+            ledger.skipped[name] = ledger.kept[name] = shape
         else:
             ledger.mismatched[name] = (np.shape(arrays[name]), shape)
     return ledger

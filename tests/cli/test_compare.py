@@ -4,6 +4,7 @@ import copy
 import csv
 import functools
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,6 +198,31 @@ def test_files_side_by_side_have_scores_of_their_own(tmp_path):
     for name, given in (("peers.json", r"detections=.*peers\.json"), ("empty", "detections=FILE"), ("ship", "model=")):
         with pytest.raises(DataError, match=f"no scores on val: make them with detect evaluate {given}"):
             verb.place(tmp_path / name, "val")
+
+
+@pytest.mark.parametrize("newer", ["", "evaluation"])
+def test_the_newer_of_two_scored_data_sets_is_compared(tmp_path, caplog, newer):
+    caplog.set_level("INFO")
+    folder = run(tmp_path / "a", ALL)
+    run(folder / "evaluation", ALL)
+    assert verb.place(folder, "test") == folder and not caplog.text
+    truth = folder / "evaluation" / "test_ground_truth.json"
+    truth.write_text(json.dumps(TRUTH | {"images": TRUTH["images"][:2]}))
+    for name in ("", "evaluation"):
+        os.utime(folder / name / "test_ground_truth.json", (0, 9 if name == newer else 5))
+    assert verb.place(folder, "test") == folder / newer
+    assert f"those of {folder / newer} are newer" in caplog.text
+
+
+def test_long_names_of_classes_are_cut_with_a_mark(tmp_path, caplog):
+    caplog.set_level("INFO")
+    names = ("zebra crossing, far away", "zebra crossing, nearby")
+    truth = TRUTH | {"categories": [{"id": k, "name": name} for k, name in zip((3, 5), names, strict=True)]}
+    call("compare", f"runs=[{run(tmp_path / 'a', ALL, truth)},{run(tmp_path / 'b', ALL, truth)}]")
+    lines = [line for record in caplog.records for line in record.getMessage().splitlines()]
+    assert any(line.startswith("  AP    zebra crossing, fa..  1.000") for line in lines)
+    assert any(line.startswith("  AP    zebra crossing, ne..  1.000") for line in lines)
+    assert max(len(line) for line in lines if line.startswith("  AP")) <= 80
 
 
 def test_the_threshold_is_that_of_the_detector_that_was_scored(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 from detect.cli import overrides, predict
 from detect.detector import Detector
 from detect.errors import ConfigError, DataError, Unfinished
+from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.calibration import Calibration
 from detect.evaluation.thresholds import Shipped
 from tests.cli.conftest import picture
@@ -212,6 +213,12 @@ def test_annotations_that_do_not_fit(planted, tmp_path, images, categories, mess
     with pytest.raises(DataError, match=message):
         call("predict", f"run={run}", f"images={photos}", f"output={tmp_path}/out", f"annotations={file}")
     assert not (tmp_path / "out").exists()
+
+
+def test_annotations_of_any_depth_are_refused_by_name(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(DataError, match=r"annotations=.*deep\.json: malformed json"):
+        AnnotationFile(tmp_path / "deep.json")
 
 
 def test_two_pictures_of_one_entry_are_refused(planted, tmp_path):

@@ -11,8 +11,9 @@ from detect.data.formats.yolo import read_yolo
 from detect.data.notes import Notes
 from detect.data.validate import check
 from detect.errors import DataError
-from detect.evaluation.coco import ground_truth_check, score_files
+from detect.evaluation.coco import ground_truth_check
 from detect.evaluation.coco_files import write_coco
+from tests.evaluation.score_files import score_files
 
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 3, "name": "cat"}]
 

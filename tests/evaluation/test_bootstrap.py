@@ -57,6 +57,27 @@ def test_the_figures_of_tied_scores_equal_cocos():
     assert found.interval("AP").low is None
 
 
+def test_ties_of_boxes_are_matched_as_in_cocos_evaluation():
+    """Whole pixels: many boxes overlap alike, and many shares are exactly a threshold."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+
+        def boxes(count, rng=rng):
+            corners = rng.integers(0, 4, (count, 2))
+            return np.concatenate([corners, corners + rng.integers(4, 7, (count, 2))], axis=1).astype(np.float32)
+
+        examples, found = [], {}
+        for name in "ab":
+            count, crowds = rng.integers(2, 5), rng.random(4) < 0.2
+            kinds = np.ones(count, np.int32)
+            examples.append(Example(Path(f"{name}.jpg"), 40, 40, boxes(count), kinds, crowds[:count], name))
+            found[name] = (boxes(5), rng.random(5, np.float32), np.ones(5, np.int32))
+        wanted, got = scored(examples, ["cat"], found).summary, resampled(examples, found, ["cat"], 0)
+        for figure in ("AP", "AP50"):
+            value = got.interval(figure).value
+            assert value == (None if wanted[figure] is None else pytest.approx(wanted[figure], abs=1e-9)), seed
+
+
 def test_ties_follow_the_ids_of_the_images_as_in_cocos_evaluation():
     """Not their order in the file."""
     examples, classes, detections = random_case(3, 40)

@@ -12,14 +12,10 @@ import pytest
 from detect.data.dataset import DetectionDataset, Example
 from detect.errors import DataError
 from detect.evaluation import coco
-from detect.evaluation.coco import (
-    FIGURES,
-    CocoEvaluator,
-    ground_truth_check,
-    score_files,
-)
-from detect.evaluation.coco_json import coco_results, coco_truth, file_names, remarks_file, results_file, truth_file
+from detect.evaluation.coco import FIGURES, CocoEvaluator, ground_truth_check
+from detect.evaluation.coco_json import FlatDetections, coco_truth, file_names, remarks_file, results_file, truth_file
 from detect.evaluation.matching import NOTHING
+from tests.evaluation.score_files import score_files
 
 HALF = Path(__file__).parent / "fixtures" / "coco_half.json"
 ORACLE = {
@@ -116,28 +112,6 @@ def test_groups_are_bounded_by_images_and_classes_too():
     assert [len(group) for group in coco._groups([1, 2, 3], {1: 40_000, 2: 20_000}, 10)] == [1, 2]
 
 
-@pytest.mark.parametrize("ids", [(1, 2, 3), (0, 1, 2), (2, 0, 1), (0, 0, 0), (None, None, None)])
-def test_an_annotation_with_any_id_counts(tmp_path, ids):
-    """Three boxes. In the order of scores: the first is found, a false one, the second is found; the third is missed.
-    Precision is 1 up to recall 1/3, and 2/3 up to recall 2/3: AP = (34 * 1 + 33 * 2/3) / 101."""
-    box, other = [10, 10, 20, 20], [60, 60, 20, 20]
-    annotations = [
-        {"image_id": image, "category_id": 0, "bbox": box, "iscrowd": 0} | ({} if number is None else {"id": number})
-        for image, number in enumerate(ids)
-    ]
-    images = [{"id": image, "width": 100, "height": 100} for image in range(3)]
-    found = [(0, box, 0.9), (1, other, 0.8), (1, box, 0.7)]
-    results = [{"image_id": i, "category_id": 0, "bbox": bbox, "score": score} for i, bbox, score in found]
-    truth = {"images": images, "categories": [{"id": 0, "name": "a"}], "annotations": annotations}
-    for name, content in (("truth", truth), ("results", results)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    scores = score_files(tmp_path / "truth.json", tmp_path / "results.json")
-    expected = dict.fromkeys(("AP", "AP50", "AP75", "APs"), 56 / 101)
-    expected |= {"AR1": 1 / 3, "AR10": 2 / 3, "AR100": 2 / 3, "ARs": 2 / 3}
-    assert {key: scores.summary[key] for key in expected} == pytest.approx(expected, abs=1e-9)
-    assert scores.per_class["a"]["boxes"] == 3
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_random_case_equals_pycocotools_in_summary_and_per_class(seed):
     examples, classes, detections = random_case(seed)
@@ -145,7 +119,9 @@ def test_random_case_equals_pycocotools_in_summary_and_per_class(seed):
     for id, found in detections.items():
         evaluator.add(id, *found)
     scores = evaluator.result()
-    theirs = pycocotools_figures(coco_truth(examples, classes), coco_results(examples, evaluator.detections))
+    theirs = pycocotools_figures(
+        coco_truth(examples, classes), FlatDetections.of(examples, evaluator.detections).results()
+    )
     assert list(scores.summary.values()) == pytest.approx(theirs.stats.tolist(), abs=1e-9)
     precision, recall = theirs.eval["precision"], theirs.eval["recall"]
     for index, name in enumerate(classes[:-1]):
@@ -177,7 +153,7 @@ def test_areas_of_the_source_equal_pycocotools_with_the_areas_of_its_file(seed):
     for row, (e, m) in zip(truth["annotations"], places, strict=True):
         own = np.nan if e.areas is None else e.areas[m]
         assert row["area"] == (row["bbox"][2] * row["bbox"][3] if np.isnan(own) else own)
-    theirs = pycocotools_figures(truth, coco_results(examples, evaluator.detections))
+    theirs = pycocotools_figures(truth, FlatDetections.of(examples, evaluator.detections).results())
     assert list(evaluator.result().summary.values()) == pytest.approx(theirs.stats.tolist(), abs=1e-9)
 
 
@@ -360,28 +336,9 @@ def test_ids_of_images_of_any_size_and_kind_are_scored_and_written(tmp_path, ids
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "results.json").write_text(json.dumps(rows))
     assert score_files(tmp_path / "truth.json", tmp_path / "results.json").summary["AP"] == 1
-    (tmp_path / "results.json").write_text(json.dumps([rows[0] | {"image_id": "none"}, rows[0] | {"image_id": 9}]))
-    with pytest.raises(DataError, match=r"results\.json: image_id (none|9) is not in .*truth\.json"):
-        score_files(tmp_path / "truth.json", tmp_path / "results.json")
 
 
 def test_file_names_are_relative_to_the_folder_that_all_share():
     paths = [Path("/d/a/1.jpg"), Path("/d/b/1.jpg")]
     assert file_names(paths) == ["a/1.jpg", "b/1.jpg"] and file_names(paths[:1]) == ["1.jpg"] and file_names([]) == []
     assert file_names(paths, Path("/d/b/..")) == ["a/1.jpg", "b/1.jpg"]
-
-
-def test_files_that_are_not_coco_are_named(tmp_path):
-    good, bad, strange = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "strange.json"
-    good.write_text(json.dumps({"images": [{"id": 1}], "annotations": [], "categories": []}))
-    bad.write_text("{")
-    row = {"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}
-    strange.write_text(json.dumps([row]))
-    with pytest.raises(DataError, match=r"bad\.json: .*json"):
-        score_files(bad, good)
-    with pytest.raises(DataError, match=r"strange\.json: COCO ground truth"):
-        score_files(strange, good)
-    with pytest.raises(DataError, match=r"good\.json: COCO results"):
-        score_files(good, good)
-    with pytest.raises(DataError, match=r"strange\.json: image_id 5 is not in .*good\.json"):
-        score_files(good, strange)

@@ -43,7 +43,7 @@ def test_equal_scores_keep_the_order_given():
 
 def test_each_detection_takes_its_nearest_free_box():
     near = [0, 2, 10, 12]  # IoU 2/3 with LEFT
-    found = [([0, 1, 10, 11], 0.9, 1), (LEFT, 0.8, 2)]  # the first overlaps both boxes by 9/11
+    found = [([0, 0.9, 10, 10.9], 0.9, 1), (LEFT, 0.8, 2)]  # the first overlaps both boxes by more than 4/5
     assert matrix([(LEFT, 1), (near, 2)], found) == [[0, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
@@ -70,6 +70,7 @@ def test_lying_in_a_crowd_is_measured_by_the_own_area():
     crowds = np.array([[0, 0, 10, 10]], np.float32)
     boxes = np.array([[0, 0, 5, 5], [0, 5, 10, 15], [0, 6, 10, 16], [20, 20, 30, 30]], np.float32)
     assert in_crowd(boxes, crowds, 0.5).tolist() == [True, True, False, False]
+    assert in_crowd(np.array([[0, 5, 5, 15]]), np.array([[0, 0, 5, 11]]), 0.6).tolist() == [True]  # 30 of 50 px
     assert in_crowd(boxes, np.zeros((0, 4)), 0.5).tolist() == [False] * 4
 
 
@@ -82,6 +83,7 @@ def test_greedy_match_by_eye():
         ]
     )
     assert greedy_match(similarity, 0.5).tolist() == [1, 0, -1]
+    assert greedy_match(np.array([[0.7, 0.8, 0.8, 0.7]]), 0.5).tolist() == [2]  # of equal ones the last, as COCO
     assert greedy_match(np.zeros((0, 3)), 0.5).tolist() == []
     assert greedy_match(np.zeros((2, 0)), 0.5).tolist() == [-1, -1]
 

@@ -47,6 +47,13 @@ def test_boxes_far_outside_and_read_only_images_do_no_harm():
     assert drawn.shape == image.shape
 
 
+def test_a_box_of_any_size_is_drawn():
+    largest = np.finfo(np.float32).max
+    box = np.array([[2, 2, largest, largest]], np.float32)
+    drawn = pictures.draw_boxes(blank(), box, np.array([1]), np.array([0.9]), NAMES)
+    assert tuple(drawn[50, 2]) == pictures.color_of(1) and tuple(drawn[50, -1]) == (90, 90, 90)
+
+
 def test_no_boxes_at_all():
     assert (pictures.draw_boxes(blank(), np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), NAMES) == 90).all()
 

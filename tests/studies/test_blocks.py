@@ -1,9 +1,10 @@
-"""Blocks of a report as plain text for the console."""
+"""Blocks of a report as plain text for the console, and as Markdown."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.studies.blocks import Listing, Table, console
+from detect.studies.blocks import Listing, Table, console, literal, markdown
 
 words = st.text("abc [*]/", max_size=60)
 numbers = st.floats(-1, 1).map("{:.3f}".format)
@@ -48,3 +49,25 @@ def test_columns_that_do_not_fit_stand_below_with_the_labels():
 
 def test_a_listing_is_indented():
     assert console(Listing("Commands", ("detect train",))) == "Commands\n  detect train"
+
+
+NAMES = [
+    ("[free](https://far.example)", r"[free\](https://far.example)"),
+    ("![x](http://far.example/x.png)", r"![x\](http://far.example/x.png)"),
+    ("_a_ __b__ a_b c_", r"\_a_ \_\_b__ a_b c_"),
+    ("&lt;b&gt; &#60; R&D", r"\&lt;b\&gt; \&#60; R&D"),
+    ("~~gone~~ a|b *c* `d` <e> \\\\", r"\~\~gone\~\~ a\|b \*c\* \`d\` \<e> \\\\"),
+    ("+0.021 [+0.004, +0.038], n = 3", "+0.021 [+0.004, +0.038], n = 3"),
+]
+
+
+@pytest.mark.parametrize(("name", "told"), NAMES)
+def test_markdown_shows_a_name_as_it_is(name, told):
+    """Everywhere: in heads, cells, remarks, captions and notes."""
+    assert literal(name) == told
+    table = Table((name,), ((name,),), f"**{name}** on {name}", f"As {name}, `no`.")
+    note = f"As {told}, `no`." if "`" not in name else markdown([table]).splitlines()[-1]
+    assert markdown([table]).splitlines() == [
+        f"**{told}** on {told}", "", f"| {told} |", "|---|", f"| {told} |", "", note,
+    ]  # fmt: skip
+    assert markdown([Listing("It", (name,), code=False)]).splitlines()[-1] == f"- {told}"

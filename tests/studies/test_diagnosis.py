@@ -9,11 +9,11 @@ from detect.studies.diagnosis import diagnose
 from tests import program
 
 CONFIG = """
-init: {_target_: detect.weights.sources.PathSource, skip: %(skip)s}
 detector: {box_sampler: {size: 16}}
 schedule: {rate: %(rate)s, batch_norm: %(batch_norm)s, freeze_until: %(freeze)s}
 """
 SHAPES = {"a/kernel": [3, 3, 3, 8], "b/kernel": [1, 1, 8, 16], "c/kernel": [1, 1, 16, 64]}  # 216, 128, 1024
+NORMED = SHAPES | {"a/BatchNorm/moving_variance": [8]}
 
 
 @pytest.fixture
@@ -21,11 +21,11 @@ def make_run(tmp_path):
     """Makes the folder of a run that detects, with the given changes."""
 
     def make(
-        skip="[]", rate=0.001, batch_norm="trainable", freeze="null", matches=0.9, loss=(2.0, 0.5), recall=(0.5, 0.95),
-        ap50=(0.1, 0.4, 0.42), skipped=(), ledger=SHAPES, diverged=False, kind="anchors/recall_50",
+        rate=0.001, batch_norm="trainable", freeze="null", matches=0.9, loss=(2.0, 0.5), recall=(0.5, 0.95),
+        ap50=(0.1, 0.4, 0.42), skipped=(), kept=(), ledger=SHAPES, diverged=0, kind="anchors/recall_50",
         box_loss=None,
     ):  # fmt: skip
-        values = {"skip": skip, "rate": rate, "batch_norm": batch_norm, "freeze": freeze}
+        values = {"rate": rate, "batch_norm": batch_norm, "freeze": freeze}
         (tmp_path / "config.yaml").write_text(CONFIG % values)
         (tmp_path / "classes.json").write_text('[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]')
         stage = tmp_path / "detector"
@@ -44,10 +44,11 @@ def make_run(tmp_path):
         rows += [{"kind": "eval", "step": 10 * k, "val/AP50": v, "val/AP": v / 2} for k, v in enumerate(ap50)]
         (stage / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         if ledger is not None:
-            kinds = {"loaded": ledger, "skipped": {name: [1] for name in skipped}, "missing": {}, "mismatched": {}}
+            skip = {"skipped": {name: [1] for name in (*skipped, *kept)}, "kept": {name: [1] for name in kept}}
+            kinds = {"loaded": ledger, "missing": {}, "mismatched": {}, **skip}
             (stage / "transfer.json").write_text(json.dumps({"source": "x", "totals": {}, **kinds}))
         if diverged:
-            (stage / "diverged_at_7.npz").write_bytes(b"")
+            (stage / f"diverged_at_{diverged}.npz").write_bytes(b"")
         return tmp_path
 
     return make
@@ -68,11 +69,11 @@ def test_a_run_that_detects(make_run):
     [
         ({"matches": 0.2}, "Do anchors match"),
         ({"matches": 0.2, "kind": "points/positives_per_image", "recall": None}, "Do anchors match"),
-        ({"diverged": True}, "Is the loss a number"),
-        ({"skip": "['b/*']", "skipped": ("b/kernel", "b/bias", "Logits/kernel")}, "Did all weights load"),
+        ({"diverged": 21}, "Is the loss a number"),
+        ({"kept": ("b/bias",), "skipped": ("Logits/kernel",)}, "Did all weights load"),
         ({"ledger": None}, "Did all weights load"),
         ({"freeze": "c/concat"}, "Does the backbone learn"),
-        ({"batch_norm": "frozen", "rate": 0.001}, "Does the rate suit"),
+        ({"batch_norm": "frozen", "rate": 0.001, "ledger": NORMED}, "Does the rate suit"),
         ({"loss": (2.0, 1.9)}, "Does the loss of the classes fall"),
         ({"box_loss": 0.6}, "Do classes beat a guess"),
         ({"recall": (0.1, 0.6)}, "Do proposals reach"),
@@ -85,6 +86,31 @@ def test_a_fault_is_named_by_its_own_row(make_run, changed, question):
     assert only.startswith(question)
     found = diagnose(folder)
     assert not found.detects and found.first_wrong.remedy in found.verdict()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"diverged": 20},  # a resumed run got over it
+        {"skipped": ("Logits/kernel", "Logits/bias")},  # arrays of the file
+        {"kept": ("BoxPredictor_0/ClassPredictor/kernel",)},  # of other classes
+        {"batch_norm": "frozen", "rate": 0.001},  # of VGG, which has none
+        {"loss": (0.2, 0.19), "ledger": SHAPES | {"BoxPredictor_0/ClassPredictor/kernel": [1]}},  # a tuned detector
+    ],
+)
+def test_what_is_no_fault(make_run, changed):
+    assert wrong(make_run(**changed)) == []
+
+
+def test_a_ledger_of_an_earlier_version_does_not_tell_what_was_not_loaded(make_run):
+    ledger = make_run(skipped=("b/bias",)) / "detector" / "transfer.json"
+    ledger.write_text(ledger.read_text().replace('"kept"', '"before"'))
+    assert diagnose(ledger.parent.parent).findings[2].right is None
+
+
+def test_the_weights_of_the_best_evaluation_are_used(make_run):
+    found = diagnose(make_run(ap50=(0.5, 0.6, 0.05)))
+    assert found.detects and "0.600. That is of the best weights; at the end it is 0.050." in found.verdict()
 
 
 def test_forced_matches_train_a_network_of_proposals_whatever_the_anchors(make_run):
@@ -121,6 +147,17 @@ def test_a_twin_that_rounding_ruins(make_run, after, right):
     found = diagnose(folder)
     assert found.ap50 == (after[-1] if after else 0.42) and found.detects is (right is not False)
     assert (found.findings[-1].question, found.findings[-1].right) == ("Does rounding keep it?", right)
+
+
+def test_scores_before_rounding_begins_do_not_count(make_run):
+    """It begins at step 21 of 30."""
+    folder = make_run()
+    (folder / "config.yaml").open("a").write("quantize: {schedule: {steps: 30}, spec: {delay: 0.7}}\n")
+    (folder / "quantized").mkdir()
+    rows = [{"kind": "eval", "step": k, "val/AP50": v, "val/AP": v} for k, v in ((10, 0.42), (20, 0.42), (30, 0.02))]
+    (folder / "quantized" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = diagnose(folder)
+    assert found.ap50 == 0.02 and found.findings[-1].right is False
 
 
 def test_a_guess_by_hand(make_run):
@@ -201,11 +238,11 @@ def test_from_the_command_line(make_run):
 
 
 def test_a_run_without_a_float_stage_has_the_schedule_of_its_twin(make_run):
-    folder = make_run(batch_norm="frozen", rate=0.01, ap50=(0.0, 0.01, 0.01))
+    folder = make_run(batch_norm="frozen", rate=0.01, ap50=(0.0, 0.01, 0.01), ledger=NORMED)
     (folder / "detector").rename(folder / "quantized")
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(
-        CONFIG % {"skip": "[]", "rate": 0.001, "batch_norm": "trainable", "freeze": "null"}
+        CONFIG % {"rate": 0.001, "batch_norm": "trainable", "freeze": "null"}
         + f"quantize: {{{config.strip().splitlines()[-1]}}}\n"
     )
     assert "Does the rate suit batch norm?" in wrong(folder)

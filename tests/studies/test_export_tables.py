@@ -5,9 +5,11 @@ from dataclasses import asdict
 
 import pytest
 
+from detect.errors import DataError
 from detect.studies import csv_file
 from detect.studies.export_rows import export_rows, file_kind, latencies, measured_rows
 from detect.studies.export_tables import export_tables, measured, measured_tables
+from detect.studies.pictures import timed
 from detect.studies.records import collect
 from detect.tflite.options import Options
 
@@ -165,6 +167,12 @@ def test_latencies():
     assert latencies(12.3456) == {"ms": 12.35} and latencies(None) == {}
 
 
+def test_the_picture_tells_the_threads_of_its_times():
+    assert timed(["ms 1 thread"] * 2) == "milliseconds, 1 thread" and timed([]) == "milliseconds"
+    assert timed(["ms"]) == "milliseconds, all cores"
+    assert timed(["ms", "ms 2 threads", "ms 1 thread"]) == "milliseconds, 1 thread, 2 threads, others all cores"
+
+
 def test_measurements_are_tables_of_their_columns(tmp_path):
     for number, (study, columns) in enumerate([
         ("top-1", {"variant": "float", "agreement": 1.0, "photographs": 300}),
@@ -178,6 +186,13 @@ def test_measurements_are_tables_of_their_columns(tmp_path):
     assert (first.caption, first.heads) == ("**top-1**", ("variant", "agreement", "photographs"))
     assert first.rows == (("float", "1.000", "300"), ("int8", "n/a", "300"))
     assert (second.caption, second.rows) == ("**boxes**", (("int8", "-1.2e-04"),))
+
+
+@pytest.mark.parametrize("name", ["study", "folder", "host", "versions"])
+def test_a_measurement_has_no_columns_of_the_report(tmp_path, name):
+    leave(tmp_path, "measured.json", {"study": "s", "columns": {name: "raspberry", "ms": 3.0}})
+    with pytest.raises(DataError, match=rf"measured\.json: columns\.{name}: "):
+        measured_rows(collect(tmp_path))
 
 
 def test_one_study_of_measurements_needs_no_caption(tmp_path):

@@ -313,8 +313,8 @@ def test_exports_and_measurements_that_are_elsewhere_keep_their_rows(tmp_path, m
             first, second = (sorted(map(sorted, map(dict.items, read_csv(f)))) if f.exists() else [] for f in files)
             assert first == second, name
     write(here, tmp_path / "parts")
-    left = [row.get("record") for file in (tmp_path / "parts").glob("*.csv") for row in read_csv(file)]
-    assert not {"b/tflite_ptq", "speed/b"} & set(left)
+    left = [row.get("folder") or "" for file in (tmp_path / "parts").glob("*.csv") for row in read_csv(file)]
+    assert not any(place.endswith(("b/tflite_ptq", "speed/b")) for place in left)
 
 
 def test_a_table_whose_files_are_all_elsewhere_stays(tmp_path, make_run):
@@ -398,13 +398,14 @@ def test_runs_on_a_disk_that_can_not_be_written_are_reported(study, tmp_path, mo
     assert (tmp_path / "out" / "report.html").exists() and "no means for TensorBoard" in caplog.text
 
 
-def test_exports_of_debug_runs_are_left_out(tmp_path, make_run):
+def test_exports_of_debug_runs_are_left_out(tmp_path, make_run, monkeypatch):
     export(make_run(tmp_path / "runs" / "real", study=None) / "tflite")
     tried = make_run(tmp_path / "runs" / "tried", study=None, seed=1, overrides=("debug=overfit",))
     export(tried / "tflite")
     export(tmp_path / "files" / "of_tried", command=f"detect export run={tried}")
+    monkeypatch.chdir(tmp_path)
     write([tmp_path / "runs", tmp_path / "files"], tmp_path / "out", rows="exports")
-    assert [row["record"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["runs/real/tflite"]
+    assert [row["folder"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["runs/real/tflite"]
 
 
 def configured(run, **values):
@@ -448,8 +449,28 @@ def test_a_run_that_was_extended_replaces_its_rows(tmp_path, make_run):
     about = json.loads((tmp_path / "runs" / "a" / "summary.json").read_text())
     about |= {"budget": 200, "command": about["command"] + " schedule.patience=5"}
     (tmp_path / "runs" / "a" / "summary.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="1 training run"):  # nothing says that it is the same run
+        write(tmp_path / "runs", tmp_path / "out", keep=None)
+    about["extended"] = [{"changed": {"schedule.steps": [100, 200]}}]
+    (tmp_path / "runs" / "a" / "summary.json").write_text(json.dumps(about))
     write(tmp_path / "runs", tmp_path / "out", keep=None)
     assert {row["budget"] for row in read_csv(tmp_path / "out" / "results.csv")} == {"200"}
+
+
+@pytest.mark.parametrize("study", [None, "study"])
+def test_runs_whose_folders_have_one_name_keep_their_rows(tmp_path, make_run, study):
+    """As sweeps leave them, whose jobs have the number 0."""
+    make_run(tmp_path / "plain" / "0", study=study)
+    make_run(tmp_path / "rate" / "0", study=study, overrides=("schedule.rate=.02",))
+    make_run(tmp_path / "steps" / "0", study=study, overrides=("schedule.steps=200",), budget=200)
+    make_run(tmp_path / "images" / "0", study=study, overrides=("limit.fraction=.5",), fraction=0.5)
+    make_run(tmp_path / "patience" / "0", study=study, overrides=("schedule.patience=3",))
+    write(tmp_path, tmp_path / "out")
+    before = sorted(row["command"] for row in read_csv(tmp_path / "out" / "results.csv"))
+    with pytest.raises(DataError, match="4 training runs"):
+        write(tmp_path / "plain", tmp_path / "out", keep=None)
+    write(tmp_path / "plain", tmp_path / "out", keep=True)
+    assert sorted(row["command"] for row in read_csv(tmp_path / "out" / "results.csv")) == before
 
 
 def test_an_export_whose_run_has_a_new_name_replaces_its_row(tmp_path, make_run):
@@ -503,7 +524,34 @@ def test_exports_of_two_sweeps_with_folders_of_one_name_keep_their_rows(tmp_path
     assert runs == ["mosaic (0)", "mosaic (1)", "plain (0)", "plain (1)"]
 
 
-def test_exports_of_seed_0_are_known_by_their_record(tmp_path, make_run):
+def test_a_folder_that_was_read_again_replaces_its_row(tmp_path):
+    """As another format that is scored on another split; a folder of the same name elsewhere is another one."""
+    export(tmp_path / "mine" / "0" / "tflite")
+    export(tmp_path / "yours" / "mine" / "0" / "tflite", bytes=7_000_000)
+    measure(tmp_path / "mine" / "speed", variant="int8")
+    measure(tmp_path / "yours" / "mine" / "speed", variant="int8")
+    write(tmp_path, tmp_path / "out")
+    shutil.rmtree(tmp_path / "mine")
+    export(tmp_path / "mine" / "0" / "tflite", options={"quantize": "none"}, scores={"split": "val", "images": 3})
+    measure(tmp_path / "mine" / "speed", variant="float")
+    write(tmp_path / "mine", tmp_path / "out", keep=True)
+    exports, measured = (read_csv(tmp_path / "out" / name) for name in ("exports.csv", "results.csv"))
+    assert [(row["file"], row["split"]) for row in exports] == [("float32", "val"), ("ptq", "test")]
+    assert [row["variant"] for row in measured] == ["float", "int8"]
+
+
+def test_records_of_an_earlier_version_are_known_by_their_ends(tmp_path):
+    export(tmp_path / "runs" / "a" / "tflite")
+    (tmp_path / "out").mkdir()
+    row = "{},ptq,test,72,,,,1,,,{},,\n"
+    rows = row.format("a", "a/tflite") + row.format("a", "runs/a/tflite") + row.format("b", "runs/b/tflite")
+    head = "run,file,split,images,AP,AP50,AP of the run,MB,minutes,seed,record,host,versions\n"
+    (tmp_path / "out" / "results.csv").write_text(head + rows)
+    write(tmp_path / "runs", tmp_path / "out", keep=True)
+    assert [row["run"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["a", "b"]
+
+
+def test_exports_of_seed_0_are_known_by_their_folder(tmp_path, make_run):
     """A further rate gives the runs of the first one another name."""
 
     def export(rate, seed):

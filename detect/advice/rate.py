@@ -27,7 +27,7 @@ LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 MEMORY = 0.9
 """Of the running mean of the loss, corrected for its start."""
 SPAN = round(1 / (1 - MEMORY))
-"""The steps that the running mean remembers. Of the first ones, it is as noisy as single batches: they decide nothing."""
+"""The steps that the running mean remembers. Before, it is as noisy as single batches: these steps decide nothing."""
 DIVERGED = 4.0
 """The test ends where the running mean is so many times its lowest value after SPAN steps."""
 

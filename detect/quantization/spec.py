@@ -81,6 +81,11 @@ class Spec:
         """The names of the fields that are shares of the training."""
         return tuple(name for name in STEPS if _is_share(getattr(self, name)))
 
+    @property
+    def phases(self) -> list[int]:
+        """The steps at which a phase begins, the first one at 0. Shares must have become steps."""
+        return sorted({0, *(int(step) for name in STEPS if (step := getattr(self, name)) is not None)})
+
     def to_config(self) -> dict[str, Any]:
         """The fields as values for JSON."""
         return {**dataclasses.asdict(self), "keep_float": list(self.keep_float)}

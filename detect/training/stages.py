@@ -209,7 +209,7 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
     mixed = not cfg.quantize.float_stage  # else the float stage has ended with images as they are
     stream = build.training_stream(run, detector, schedule, mixed=mixed)
     if loaded and cfg.quantize.calibrate:
-        whole = build.training_stream(run, detector, schedule, whole=True, mixed=mixed)
+        whole = build.training_stream(run, detector, schedule, whole=True, mixed=False)  # as the detector will see them
         images = (whole.batch(k)["image"] for k in range(cfg.quantize.calibrate))
         log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
     summary: dict[str, object] = {

@@ -116,14 +116,20 @@ def test_nan_stops_saves_the_batch_and_names_the_images(as_dataset, tmp_path, re
     assert str(saved) in str(error.value)
     assert np.isnan(np.load(saved)["image"]).all()
     assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-4")
+    assert f"The last state before it is in {tmp_path / 'last'}." in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("stage", "key"), [("classify", "classify.schedule"), ("detector", "schedule"), ("quantized", "quantize.schedule")]
 )
 def test_the_schedule_that_is_to_be_changed_is_that_of_the_stage(as_dataset, tmp_path, stage, key):
-    with pytest.raises(UserError, match=rf"Lower {key}\.rate or {key}\.clip_norm"):
+    """A run that resumes keeps its rate, and takes the same step again: only a new run can do better."""
+    told = rf"start a new run with a lower {key}\.rate, or with a lower {key}\.clip_norm than 10\."
+    with pytest.raises(UserError, match=told) as error:
         run(tmp_path / stage, schedule(), Numbers(bad=1))
+    assert "last" not in str(error.value), "no state is saved yet"
+    with pytest.raises(UserError, match=rf"or with {key}\.clip_norm=10, which is null now"):
+        run(tmp_path / "plain" / stage, schedule(clip_norm=None), Numbers(bad=1))
 
 
 def test_what_continues_a_run_is_what_started_it(as_dataset, tmp_path, caplog):

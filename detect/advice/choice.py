@@ -113,17 +113,21 @@ def propose(
             places = [str(expanded(str(place)).resolve()) for place in listed(given)]
             values[group][key] = places if isinstance(given, ListConfig) else places[0]
     steps = rules.steps(len(dataset.splits["train"]), BATCH_SIZE)
-    heads = cfg.init.get("scope") == "detector"  # heads come with the weights: stage 1 would change their backbone
     values |= {
         "detector": {"size": list(rules.frame_size(dataset))},
-        "classify": {
-            "enabled": not heads and (like is None or like.best_arm == "crops"),
+        "classify": {  # it would change the backbone of heads that come with the weights
+            "enabled": not brings_heads(cfg) and (like is None or like.best_arm == "crops"),
             "schedule": {"steps": STAGE_1_STEPS, "evaluate_every": STAGE_1_STEPS, "checkpoint_every": STAGE_1_STEPS},
         },
         "schedule": {"batch_size": BATCH_SIZE, **intervals(steps)},
     }
     values = {key: value for key, value in values.items() if value}
     return Proposal(choices, {**values, **_merged(values, fixed)})
+
+
+def brings_heads(cfg: DictConfig) -> bool:
+    """Whether the heads come with the weights of `init`. Other anchors would need heads of other shapes."""
+    return bool(cfg.init.get("scope") == "detector")
 
 
 def _merged(values: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +151,7 @@ def measure(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal) -> N
     train = composed(cfg, proposed)
     build.set_up(train)
     # No study trains heads that come with the weights.
-    if cfg.init.get("scope") != "detector" and (rate := best_rate(network(train))) is not None:
+    if not brings_heads(cfg) and (rate := best_rate(network(train))) is not None:
         proposed.values["schedule"]["rate"] = rate
     fit_anchors(cfg, dataset, proposed, started(train, dataset))
     run = Run(RunFolder(Path(tempfile.gettempdir())), composed(cfg, proposed), dataset, {})
@@ -175,14 +179,18 @@ def started(train: DictConfig, dataset: DetectionDataset, published: bool = Fals
 
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
     """If the stock anchors leave too many boxes of a class unmatched, replaces them by ones that fit the boxes, where
-    their generator can be fitted. If too many boxes are still unmatched, adds a finer map."""
+    their generator can be fitted. If too many boxes are still unmatched, adds a finer map.
+
+    Anchors and necks that the user has chosen stay, and those of heads that come with the weights.
+    """
     from detect.training import build
 
     train = composed(cfg, proposed)
     stock = rules.covered(dataset, detector)
     proposed.unmatched = stock, stock
     node = proposed.values["detector"]
-    if rules.worst_class(stock) is None or {"anchors", "neck"} & node.keys():
+    chosen = {"anchors", "neck"} & node.keys() or {"detector/anchors", "detector/neck"} & proposed.choices.keys()
+    if rules.worst_class(stock) is None or chosen or brings_heads(cfg):
         return
     suited = rules.fitted_anchors(dataset, detector)
     if suited is None:

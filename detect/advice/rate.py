@@ -26,8 +26,10 @@ log = logging.getLogger("detect")
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 MEMORY = 0.9
 """Of the running mean of the loss, corrected for its start."""
+SPAN = round(1 / (1 - MEMORY))
+"""The steps that the running mean remembers. Before, it is as noisy as single batches: these steps decide nothing."""
 DIVERGED = 4.0
-"""The test ends where the running mean is so many times its lowest value."""
+"""The test ends where the running mean is so many times its lowest value after SPAN steps."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,15 @@ class RangeTest:
 
     @property
     def suggested(self) -> float:
-        """The rate at which the loss falls fastest, over the logarithm of the rate.
+        """The rate at which the loss falls fastest, over the logarithm of the rate: from SPAN steps before to SPAN
+        steps after it.
 
         Raises DataError if it falls at no rate.
         """
-        slope = np.gradient(self.losses, np.log(self.rates)) if len(self.losses) > 1 else np.zeros(1)
-        steepest = int(np.argmin(slope))
-        if slope[steepest] >= 0:
+        changes = self.losses[3 * SPAN :] - self.losses[SPAN : -2 * SPAN]
+        if changes.min(initial=0) >= 0:
             raise DataError("the loss falls at no rate: look at the data (detect inspect) and at the start (init)")
-        return float(self.rates[steepest])
+        return float(self.rates[2 * SPAN + int(np.argmin(changes))])
 
 
 def running_mean(values: list[float]) -> np.ndarray:
@@ -65,6 +67,11 @@ def running_mean(values: list[float]) -> np.ndarray:
         mean = MEMORY * mean + (1 - MEMORY) * value
         found.append(mean / (1 - MEMORY**step))
     return np.array(found)
+
+
+def diverged(means: np.ndarray) -> bool:
+    """Whether the last of the running means [n] is DIVERGED times the lowest one."""
+    return bool(means[-1] > DIVERGED * means[SPAN:].min(initial=np.inf))
 
 
 def test_range(
@@ -92,8 +99,7 @@ def test_range(
             losses.append(trainer.train(1)["loss/total"])
         except Diverged:
             break
-        means = running_mean(losses)
-        if means[-1] > DIVERGED * means.min():
+        if diverged(running_mean(losses)):
             break
     return RangeTest(np.geomspace(LOWEST, HIGHEST, STEPS)[: len(losses)], running_mean(losses))
 

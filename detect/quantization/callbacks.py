@@ -29,8 +29,7 @@ class Phases:
 
 def _passed(layer: Stepped, number: int) -> int:
     """The step at which the current phase began: a run that resumes within a phase writes the same one."""
-    limits = (layer.spec.delay, layer.spec.freeze_bn, layer.spec.freeze_ranges)
-    return max((int(limit) for limit in limits if limit is not None and number >= limit), default=0)
+    return max(begin for begin in layer.spec.phases if begin <= number)
 
 
 class FakeQuantCallback(tf_keras.callbacks.Callback):

@@ -81,6 +81,11 @@ class Spec:
         """The names of the fields that are shares of the training."""
         return tuple(name for name in STEPS if _is_share(getattr(self, name)))
 
+    @property
+    def phases(self) -> list[int]:
+        """The steps at which a phase begins, the first one at 0. Shares must have become steps."""
+        return sorted({0, *(int(step) for name in STEPS if (step := getattr(self, name)) is not None)})
+
     def to_config(self) -> dict[str, Any]:
         """The fields as values for JSON."""
         return {**dataclasses.asdict(self), "keep_float": list(self.keep_float)}
@@ -92,15 +97,18 @@ def _is_share(value: object) -> bool:
 
 PRESETS: dict[str, Spec | None] = {
     "none": None,
-    "int8": Spec(),
+    "int8": Spec(freeze_bn=0.67, freeze_ranges=0.9),
     # As tf.contrib.quantize.create_training_graph: one scale for a kernel, moving averages with decay .999, batch norm
-    # with correction. Its kernels had a zero point. TFLite's int8 kernels have none, so these have none, too.
-    "contrib_2017": Spec(per_channel=False),
+    # with correction. It never froze batch norm and ranges; None for both does the same. Its kernels had a zero point.
+    # TFLite's int8 kernels have none, so these have none, too.
+    "contrib_2017": Spec(per_channel=False, freeze_bn=0.67, freeze_ranges=0.9),
 }
+"""The specifications of `quantize=NAME`, as in `configs/quantize`."""
 
 
 def preset(name: str, **changes: float | str | bool | None) -> Spec | None:
-    """The preset with this name, with changed fields (`preset("contrib_2017", delay=48000)`); None for `none`.
+    """The preset with this name, with changed fields; None for `none`. `over` turns its shares into steps:
+    `preset("contrib_2017", delay=48000).over(100_000)`.
 
     Raises ConfigError for an unknown name, a value that is not legal, or a change to `none`.
     """

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import cast
 
 import tensorflow as tf
 import tf_keras
@@ -20,6 +21,7 @@ from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
 from detect.runs import disk
 from detect.runs.dataset import threads
+from detect.runs.folder import SCHEDULES
 from detect.runs.start import Run
 from detect.runs.workers import ALONE, Worker
 from detect.training import determinism, distribution
@@ -101,6 +103,19 @@ def classifier(cfg: DictConfig, num_classes: int) -> Classifier:
     """The classifier of `cfg.classify` on `cfg.backbone`, with random weights."""
     made: Classifier = instantiate(cfg.classify.classifier, backbone=instantiate(cfg.backbone), num_classes=num_classes)
     return made
+
+
+def prepare(run: Run, architecture: Architecture, schedule: Schedule, stage: str, spec: Spec | None = None) -> None:
+    """Prepares a network with initial weights for the training of a stage: frozen layers, batch norm.
+
+    spec: of a detector that becomes its fake-quantised twin.
+    """
+    them = replicas(run)
+    schedule.prepare(architecture, SCHEDULES[stage])
+    them.prepare(architecture)
+    if spec is not None:  # the twin takes over what is frozen: afterwards, batch norms lie within its layers
+        with them.strategy.scope():
+            cast(Detector, architecture).adopt(fake_quant(architecture.model, spec))
 
 
 def quantized_schedule(cfg: DictConfig) -> Schedule:

@@ -18,7 +18,7 @@ from detect.reporting.logger import RunLogger
 from detect.runs.folder import SCHEDULES, RunFolder
 from detect.runs.signals import STOPPING, handled
 from detect.runs.stage_folder import StageFolder
-from detect.training.saved_states import SavedStates
+from detect.training import saved_states
 from detect.training.schedule import Schedule
 from detect.training.trainer import SECONDS, WAITED, Diverged, Row, Trainer, means
 from detect.weights import checkpoint
@@ -108,7 +108,7 @@ class Fit:
                         f"too; legal are names that are not {', '.join(state)}"
                     )
                 state[name] = variable
-        self._states = SavedStates(self.folder.last, state, self.trainer.replicas.worker.is_chief)
+        self._states = saved_states.SavedStates(self.folder.last, state, self.trainer.replicas.worker.is_chief)
         self._rows: list[Row] = []  # the figures of the steps since the previous stop
         self.trainer.before_step, self.trainer.after_step = self._before_step, self._after_step
 
@@ -171,8 +171,8 @@ class Fit:
     def run(self) -> Spent:
         """Trains until the schedule ends or a hook stops it, and writes `last` and `best`.
 
-        Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal, and UserError if the loss
-        is not finite; the run can resume from `last` after both.
+        Returns {"steps", "seconds", "images_per_second"}. Raises Interrupted after a signal; the run can resume from
+        `last`. Raises UserError if the loss is not finite; a run that resumes takes the same steps again.
         """
         try:
             return self._run()
@@ -245,10 +245,13 @@ class Fit:
             np.savez_compressed(path, **error.batch)  # type: ignore[arg-type]  # its stub lets names be `allow_pickle`
             indices = np.concatenate(self.trainer.replicas.gather(error.batch["index"]))
             images = ", ".join(self.image_name(int(i)) for i in indices if i >= 0)
-            key = SCHEDULES.get(self.folder.name, "schedule")
+            key, clip = SCHEDULES.get(self.folder.name, "schedule"), self.schedule.clip_norm
+            clipped = f"a lower {key}.clip_norm than {clip:g}" if clip else f"{key}.clip_norm=10, which is null now"
+            saved = saved_states.steps(self.folder.last)
+            state = f" The last state before it is in {self.folder.last}." if saved else ""
             raise UserError(
-                f"{error}. The batch is in {path}; its images: {images}. The state before it is in {self.folder.last}. "
-                f"Lower {key}.rate or {key}.clip_norm, or look at these images with `detect inspect`."
+                f"{error}. The batch is in {path}; its images: {images}.{state} Look at these images with `detect "
+                f"inspect`, or start a new run with a lower {key}.rate, or with {clipped}."
             ) from error
 
     def _figures(self) -> Mapping[str, float]:

@@ -19,12 +19,11 @@ from detect.modeling import cost
 from detect.modeling.interface import Architecture, Detector
 from detect.modeling.precision import computing_in
 from detect.quantization.calibrate import calibrate
-from detect.quantization.rewrite import fake_quant
 from detect.reporting import pictures, scores
 from detect.reporting.logger import RunLogger
 from detect.runs import disk
 from detect.runs.dataset import selection_split, threads
-from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, SCHEDULES, RunFolder
+from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
 from detect.runs.stage_folder import StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, tell, write_summary
@@ -118,8 +117,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     with replicas.strategy.scope(), computing_in(cfg.precision):
         classifier = build.classifier(cfg, dataset.num_classes)
     initialise(classifier, weights, cfg, folder)
-    schedule.prepare(classifier, SCHEDULES[CLASSIFY])
-    replicas.prepare(classifier)
+    build.prepare(run, classifier, schedule, CLASSIFY)
     split, detect = selection_split(dataset), replicas.inference(classifier.detect)
     evaluator = ClassificationEvaluator(
         detect, classifier.size, dataset, split, schedule.scored_images, threads(cfg), replicas
@@ -175,8 +173,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
         log.info("%d steps and %d more, which cost as much as stage 1", schedule.steps, extra)
         schedule = dataclasses.replace(schedule, steps=schedule.steps + extra)
     initialise(detector, weights, cfg, folder, run.dataset.classes)
-    schedule.prepare(detector)
-    replicas.prepare(detector)
+    build.prepare(run, detector, schedule, DETECTOR)
     summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
         "cost": {
@@ -208,14 +205,11 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
             "quantize.spec.ranges=calibrated: the network has random weights, so its ranges would fit nothing; give "
             "init=FILE, or quantize.float_stage=true, or moving_average or learned ranges"
         )
-    schedule.prepare(detector, SCHEDULES[QUANTIZED])
-    replicas.prepare(detector)
-    with replicas.strategy.scope():
-        detector.adopt(fake_quant(detector.model, spec))
+    build.prepare(run, detector, schedule, QUANTIZED, spec)
     mixed = not cfg.quantize.float_stage  # else the float stage has ended with images as they are
     stream = build.training_stream(run, detector, schedule, mixed=mixed)
     if loaded and cfg.quantize.calibrate:
-        whole = build.training_stream(run, detector, schedule, whole=True, mixed=mixed)
+        whole = build.training_stream(run, detector, schedule, whole=True, mixed=False)  # as the detector will see them
         images = (whole.batch(k)["image"] for k in range(cfg.quantize.calibrate))
         log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
     summary: dict[str, object] = {

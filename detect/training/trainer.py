@@ -290,7 +290,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
 
     @contextlib.contextmanager
     def measured_statistics(self, batches: int) -> Iterator[None]:
-        """Inside this context, batch norm's moving statistics are their mean over `batches` training batches.
+        """Inside this context, batch norm's moving statistics are their mean over the next `batches` training batches.
 
         With 0 batches, they stay those of training. After it all is as before, also the ranges of fake quantisation.
         """
@@ -307,10 +307,10 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         norms = [layer for layer in self.architecture.model.layers if hasattr(layer, "moving_variance")]
         norms = [layer for layer in norms if layer.trainable]
         decays = [layer.momentum for layer in norms]
-        for k in range(batches):
+        for k in range(batches if norms else 0):
             for layer in norms:
                 layer.momentum = k / (k + 1)
-            part = self.replicas.divided(self.stream.batch(k))
+            part = self.replicas.divided(self.stream.batch(self.step * self.accumulate + k))
             self.strategy.run(self._forward, args=(part,))  # eager: a trace would keep the first momentum
         for layer, decay in zip(norms, decays, strict=True):
             layer.momentum = decay

@@ -82,10 +82,26 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch):
     monkeypatch.setattr("detect.training.build.instantiate", lambda node: backbone)
     monkeypatch.setattr("detect.training.build.detector", lambda cfg, classes: None)
     made = Proposal({}, {"detector": {"size": [96, 128], "resize": "keep_aspect"}})
-    choice.fit_anchors(None, dataset([[0, 0, 4, 4]]), made, SimpleNamespace(maps={"coarse": None}))
+    detector = SimpleNamespace(maps={"coarse": None})
+    choice.fit_anchors(OmegaConf.create({"init": {}}), dataset([[0, 0, 4, 4]]), made, detector)
     neck = {"maps": ["fine", "coarse"], "channels": [512, 256]}
     assert tried[-1] == {"size": [96, 128], "resize": "keep_aspect", "neck": neck}
     assert made.values["detector"]["anchors"] == {"layout": 1}, "the finer map misses as many: the first fit stays"
+
+
+@pytest.mark.parametrize(
+    ("init", "choices"),
+    [({"scope": "detector"}, {}), ({}, {"detector/anchors": "ssd300"}), ({}, {"detector/neck": "fpn"})],
+)
+def test_anchors_of_given_heads_and_of_a_chosen_part_stay(monkeypatch, init, choices):
+    """Other anchors need heads of other shapes, which weights with heads do not fit."""
+    missing = Coverage(10, 10, 0.5, {"cat": (10, 10)}, {}, ())
+    monkeypatch.setattr(choice, "composed", lambda cfg, proposed: None)
+    monkeypatch.setattr(rules, "covered", lambda dataset, detector: missing)
+    monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: pytest.fail("fitted"))
+    made = Proposal(choices, {"detector": {"size": [96, 128]}})
+    choice.fit_anchors(OmegaConf.create({"init": init}), dataset([[0, 0, 4, 4]]), made, None)
+    assert made.values["detector"] == {"size": [96, 128]} and made.unmatched == (missing, missing)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detect.advice import choice
-from detect.advice.rate import LOWEST, RangeTest, Rising, running_mean, text
+from detect.advice.rate import HIGHEST, LOWEST, STEPS, RangeTest, Rising, diverged, running_mean, text
 from detect.errors import DataError
 from detect.training import build
 from detect.training.build import instantiate
@@ -22,15 +22,31 @@ def test_the_running_mean_of_a_constant_is_the_constant():
 
 
 def test_the_rate_of_the_steepest_fall():
-    rates = np.geomspace(1e-6, 1, 13)  # two steps for each power of ten
-    losses = np.array([9, 9, 9, 9, 8, 6, 3, 2, 1, 1, 2, 5, 9.0])  # between the fifth and the sixth, and on to the next
-    assert RangeTest(rates, losses).suggested == pytest.approx(rates[5])
+    rates = np.geomspace(LOWEST, HIGHEST, STEPS)
+    losses = np.interp(range(STEPS), [50, 70, 90], [9, 3, 2])  # of steps 50 to 70, the middle is step 60
+    assert RangeTest(rates, losses).suggested == pytest.approx(rates[60])
     assert text(0.00123) == "0.0012" and text(1e-5) == "1e-05"
     with pytest.raises(DataError, match="falls at no rate"):
-        _ = RangeTest(rates, np.arange(13.0)).suggested
-    for few in (0, 1):  # the loss was not finite in the second or in the first step
+        _ = RangeTest(rates, np.arange(100.0)).suggested
+    for few in (0, 1, 30):  # the loss was not finite in one of the first steps
         with pytest.raises(DataError, match="at no rate"):
-            _ = RangeTest(rates[:few], np.ones(few)).suggested
+            _ = RangeTest(rates[:few], -np.arange(few)).suggested
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.3])
+def test_the_noise_of_batches_suggests_no_rate(noise):
+    """The loss falls from 10 to 4 between rates of 1e-4 and 1e-2, and each batch is easier or harder by `noise`."""
+    rates = np.geomspace(LOWEST, HIGHEST, STEPS)
+    falling = np.interp(np.log10(rates), [-4, -2], [10, 4])
+    for seed in range(30):
+        losses = falling * np.exp(noise * np.random.default_rng(seed).normal(size=STEPS))
+        assert 1e-4 < RangeTest(rates, running_mean(losses.tolist())).suggested < 3e-2, seed
+
+
+@pytest.mark.parametrize(("losses", "steps"), [([1, *[9] * 99], 100), ([9] * 50 + [200] * 50, 52)])
+def test_the_test_ends_where_the_loss_has_grown(losses, steps):
+    """The running mean after two losses of 200 is 9 + (1 - .81) * 191 = 45; a first batch that is easy ends nothing."""
+    assert next((n for n in range(1, 101) if diverged(running_mean(losses[:n]))), 100) == steps
 
 
 def test_the_rate_rises_over_all_steps():

@@ -10,7 +10,7 @@ from detect.quantization.spec import Spec, preset
 
 def test_presets():
     assert preset("none") is None
-    assert preset("int8") == Spec(8, 8, True, "moving_average", 0.999, False, 0)
+    assert preset("int8") == Spec(8, 8, True, "moving_average", 0.999, False, 0, 0.67, 0.9)
     contrib = preset("contrib_2017", delay=48000)
     assert (contrib.per_channel, contrib.delay, contrib.decay) == (False, 48000, 0.999)
 

@@ -31,7 +31,7 @@ def loss_of(model, images):
     return sum(tf.reduce_mean((outputs[name] - wanted[name]) ** 2) for name in wanted)
 
 
-SPECS = [preset("int8"), preset("contrib_2017"), Spec(4, 4, ranges="learned")]
+SPECS = [preset("int8").over(30), preset("contrib_2017").over(30), Spec(4, 4, ranges="learned")]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from detect.config.compose import compose
 from detect.config.resume import Past
 from detect.data.repeats import draws, repeat_factors
 from detect.errors import ConfigError, DataError
+from detect.quantization.phases import stepped
 from detect.runs.dataset import dataset_of
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
 from detect.runs.start import Run
@@ -296,6 +297,50 @@ def test_a_detector_that_has_learned_nothing_is_timed_as_a_trained_one(tmp_path,
     given = run(tmp_path, "detector.size=[96,96]", "backbone.depth_multiplier=.25")
     budget.seconds_a_step(given, DETECTOR)
     assert seen == [None] and given.cfg.detector.sampler.nms_iou == 0.99
+
+
+class Ticking:
+    """Takes 2 s for a step of a fake-quantised network whose batch norm learns, else 1 s; keeps the networks."""
+
+    def __init__(self, monkeypatch, freeze_bn):
+        self.seconds, self.freeze_bn, self.seen = 0.0, freeze_bn, []
+        monkeypatch.setattr(budget, "Trainer", self)
+        monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: self.seconds))
+
+    def __call__(self, architecture, *_):
+        self.seen.append(architecture.model)
+        return self
+
+    def train(self, steps):
+        parts = [layer for layer in stepped(self.seen[-1]) if layer.range_step is not None]
+        reached = max((int(layer.range_step) for layer in parts), default=0)
+        self.seconds += steps * (1 if reached >= self.freeze_bn else 2)
+
+
+QUANTISED = ("quantize=int8", "detector.size=[96,96]", "backbone.depth_multiplier=.25", "quantize.schedule.steps=100")
+
+
+@pytest.mark.parametrize(("spec", "seconds"), [("freeze_bn=.67", 1.67), ("delay=30", 1.67), ("freeze_bn=null", 2)])
+def test_the_phases_of_fake_quantisation_are_timed_by_their_lengths(tmp_path, monkeypatch, spec, seconds):
+    Ticking(monkeypatch, 67)
+    given = run(tmp_path, *QUANTISED, "quantize.spec.freeze_ranges=null", f"quantize.spec.{spec}")
+    assert budget.seconds_a_step(given, QUANTIZED) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("word", "frozen"),
+    [
+        ("freeze_until=Conv2d_5_pointwise/BatchNorm", ["Conv2d_5_pointwise"]),
+        ("batch_norm=frozen", ["Conv2d_5_pointwise", "Conv2d_6_pointwise"]),
+    ],
+)
+def test_the_network_that_is_timed_is_the_one_that_is_trained(tmp_path, monkeypatch, word, frozen):
+    """Its layers are frozen before they are folded: afterwards, its batch norms lie within other layers."""
+    ticking = Ticking(monkeypatch, 0)
+    budget.seconds_a_step(run(tmp_path, *QUANTISED, f"quantize.schedule.{word}"), QUANTIZED)
+    norms = {layer.convolution.name: layer.norm for layer in stepped(ticking.seen[0]) if getattr(layer, "norm", None)}
+    asked = ("Conv2d_5_pointwise", "Conv2d_6_pointwise")
+    assert [name for name in asked if not norms[name].trainable] == frozen
 
 
 def test_minutes_and_steps_of_equal_cost_exclude_each_other():

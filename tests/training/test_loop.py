@@ -116,14 +116,20 @@ def test_nan_stops_saves_the_batch_and_names_the_images(as_dataset, tmp_path, re
     assert str(saved) in str(error.value)
     assert np.isnan(np.load(saved)["image"]).all()
     assert tf.train.latest_checkpoint(str(tmp_path / "last")).endswith("-4")
+    assert f"The last state before it is in {tmp_path / 'last'}." in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("stage", "key"), [("classify", "classify.schedule"), ("detector", "schedule"), ("quantized", "quantize.schedule")]
 )
 def test_the_schedule_that_is_to_be_changed_is_that_of_the_stage(as_dataset, tmp_path, stage, key):
-    with pytest.raises(UserError, match=rf"Lower {key}\.rate or {key}\.clip_norm"):
+    """A run that resumes keeps its rate, and takes the same step again: only a new run can do better."""
+    told = rf"start a new run with a lower {key}\.rate, or with a lower {key}\.clip_norm than 10\."
+    with pytest.raises(UserError, match=told) as error:
         run(tmp_path / stage, schedule(), Numbers(bad=1))
+    assert "last" not in str(error.value), "no state is saved yet"
+    with pytest.raises(UserError, match=rf"or with {key}\.clip_norm=10, which is null now"):
+        run(tmp_path / "plain" / stage, schedule(clip_norm=None), Numbers(bad=1))
 
 
 def test_what_continues_a_run_is_what_started_it(as_dataset, tmp_path, caplog):
@@ -261,18 +267,34 @@ class Normed(Line):
         return float(self.norm.moving_mean.numpy()[0])
 
 
-def test_statistics_that_are_measured_for_a_scoring_do_not_change_the_training(as_dataset):
+@pytest.mark.parametrize(("accumulate", "trained", "next_four"), [(1, 0.5, [2, 3, 4, 5]), (2, 2.125, [4, 5, 6, 7])])
+def test_statistics_that_are_measured_for_a_scoring_do_not_change_the_training(
+    as_dataset, accumulate, trained, next_four
+):
+    """They are of the batches that would come next: those of the start may be mixed, when the present ones are not."""
     net = Normed()
-    trainer = Trainer(net, schedule(), Numbers())
+    trainer = Trainer(net, schedule(accumulate=accumulate), Numbers())
     trainer.train(2)
     before = [variable.numpy() for variable in net.model.variables]
-    assert net.mean == pytest.approx(0.5)  # of the images 0 and 1: 0, then .5 * 0 + .5 * 1
+    assert net.mean == pytest.approx(trained)  # of the images 0 and 1: 0, then .5 * 0 + .5 * 1; then 1.25 and 2.125
     with trainer.measured_statistics(4):
-        assert net.mean == pytest.approx((0 + 1 + 2 + 3) / 4)
+        assert net.mean == pytest.approx(np.mean(next_four))
     for value, after in zip(before, net.model.variables, strict=True):
         np.testing.assert_array_equal(value, after.numpy())
     with trainer.measured_statistics(0):
-        assert net.mean == pytest.approx(0.5)
+        assert net.mean == pytest.approx(trained)
+
+
+def test_no_batch_is_read_for_statistics_that_are_frozen():
+    class Unread(Numbers):
+        def batch(self, step):
+            pytest.fail("read")
+
+    frozen = Normed()
+    frozen.norm.trainable = False
+    for net in (frozen, Line()):
+        with Trainer(net, schedule(), Unread()).measured_statistics(4):
+            pass
 
 
 @pytest.mark.parametrize(("decay", "step", "rate"), [("cosine", 5, 0.05), ("step", 7, 0.01), ("constant", 9, 0.1)])

@@ -2,9 +2,12 @@
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
+from detect.training import stages
 from tests import program
 
 
@@ -20,6 +23,26 @@ def test_a_run_mixes_and_repeats(small_overrides, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "repeat_threshold=0.5: an epoch draws its 16 images" in done.stdout
     assert (tmp_path / "run" / "detector" / "first_batch.png").exists()
+
+
+def test_ranges_are_calibrated_on_images_that_are_not_mixed(monkeypatch):
+    """Without a float stage, the first steps are mixed. Calibrated ranges stay, and the detector sees plain images."""
+    asked = {}
+
+    def stream(*_, whole=False, mixed=True):
+        asked["calibration" if whole else "training"] = mixed
+        return MagicMock()
+
+    monkeypatch.setattr(stages, "build", MagicMock(training_stream=stream))
+    monkeypatch.setattr(stages, "initialise", lambda *_: True)
+    monkeypatch.setattr(stages, "calibrate", lambda *_: 1)
+    monkeypatch.setattr(stages, "detection_stage", MagicMock())
+    monkeypatch.setattr(stages, "QuantizationPhases", MagicMock())
+    monkeypatch.setattr(stages, "fit_detector", lambda *_: 0.5)
+    run = MagicMock(cfg=SimpleNamespace(quantize=SimpleNamespace(float_stage=False, calibrate=1), seed=0))
+    run.cfg.classify = SimpleNamespace(enabled=True)
+    stages.train_quantized(run, MagicMock())
+    assert asked == {"training": True, "calibration": False}
 
 
 @pytest.mark.slow

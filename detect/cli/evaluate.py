@@ -5,12 +5,14 @@ What another program has found is scored by the same code: `detect evaluate dete
 
 import itertools
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from detect.cli.main import verb
+from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError
 from detect.evaluation.scored_files import DATA, EXPORTED, FILE, SCORES, THRESHOLD, place_of
 from detect.files import expanded, file_name, read_json, write_json
@@ -31,30 +33,10 @@ OF_DETECTORS = ("stage", "class_agnostic", "tile")
 @verb("evaluate")
 def main(cfg: DictConfig) -> float | None:
     """Prints COCO's twelve metrics and the metrics of each class, and lists suspected labels; returns AP."""
-    given = [key for key in SOURCES if cfg[key]]
-    if len(given) != 1:
-        raise ConfigError("evaluate: name one of run=RUN, a run folder; model=PATH, an exported model; detections=FILE")
-    key, source = given[0], expanded(cfg[given[0]])
-    if key == "detections" and (odd := [name for name in OF_DETECTORS if cfg[name] is not None]):
-        raise ConfigError(f"evaluate: {odd[0]}={cfg[odd[0]]} needs a detector; with detections=FILE leave it out")
-    if key == "model" and cfg.stage is not None:
-        raise ConfigError(f"evaluate: stage={cfg.stage} is for run=RUN; an exported model has one stage")
-    if not source.exists():
-        raise ConfigError(f"{key}={source}: there is no such file or folder")
-    refuse_unwritable(expanded(cfg.output) if cfg.output else place_of(source).parent, "output")
-    tiles.check(cfg.tile)
+    key, source = _source(cfg)
     places = (source, *source.absolute().parents[:2])  # an exported model is in its run's folder unless a user moved it
     run = next((run for run in map(RunFolder, places) if run.is_run and run.classes.exists()), None)
-    if cfg.get("dataset"):
-        dataset = other_dataset(cfg, run)
-    elif run is not None:
-        dataset = own_dataset(run)
-    else:
-        raise ConfigError(
-            f"evaluate: {key}={source} is not in the folder of a run, so it needs a data set: dataset.root=DIR"
-        )
-    dataset.images(cfg.split)  # an empty split stops here
-    check_ground_truth(dataset)
+    dataset = _data(cfg, run, f"{key}={source}")
 
     from detect.detector import Detector
     from detect.evaluation import suspected_labels
@@ -69,16 +51,9 @@ def main(cfg: DictConfig) -> float | None:
     else:
         detector = Detector.load(source, cfg.stage, class_agnostic=cfg.class_agnostic)
         dataset = dataset.with_classes(detector.classes)
-    others = bool(cfg.get("dataset")) and run is not None  # the page of a run shows its own data
-    data, folder = dataset.fingerprint(), place_of(source)
-    told = _told(cfg, run)
-    folder = folder.with_name(file_name("_".join([folder.name, *(f"{name}_{value}" for name, value in told.items())])))
-    if others and key != "detections":
-        folder = folder.with_name(f"{folder.name}_{file_name(dataset.name)}")
-    if cfg.output:
-        folder = expanded(cfg.output)
-    elif cfg.get("dataset"):
-        folder = _unused(folder, data)
+    data, told = dataset.fingerprint(), _told(cfg, run)
+    others = bool(cfg.get("dataset")) and run is not None and key != "detections"
+    folder = _place(cfg, source, told, dataset.name if others else None, data)
     refuse_unwritable(folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
     figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
@@ -94,8 +69,52 @@ def main(cfg: DictConfig) -> float | None:
         keep_threshold(run, cfg, figures)
     log.info("pictures, scores and detections are in %s", folder)
     if key != "detections" and not cfg.get("dataset"):
-        run_page.refresh(folder)
+        run_page.refresh(folder)  # the page of a run shows its own data
     return scores["AP"]
+
+
+def _source(cfg: DictConfig) -> tuple[str, Path]:
+    """The key that names what is scored, and its path. Raises ConfigError for options that do not fit it."""
+    given = [key for key in SOURCES if cfg[key]]
+    if len(given) != 1:
+        raise ConfigError("evaluate: name one of run=RUN, a run folder; model=PATH, an exported model; detections=FILE")
+    key, source = given[0], expanded(cfg[given[0]])
+    if key == "detections" and (odd := [name for name in OF_DETECTORS if cfg[name] is not None]):
+        raise ConfigError(f"evaluate: {odd[0]}={cfg[odd[0]]} needs a detector; with detections=FILE leave it out")
+    if key == "model" and cfg.stage is not None:
+        raise ConfigError(f"evaluate: stage={cfg.stage} is for run=RUN; an exported model has one stage")
+    if not source.exists():
+        raise ConfigError(f"{key}={source}: there is no such file or folder")
+    refuse_unwritable(expanded(cfg.output) if cfg.output else place_of(source).parent, "output")
+    tiles.check(cfg.tile)
+    return key, source
+
+
+def _data(cfg: DictConfig, run: RunFolder | None, named: str) -> DetectionDataset:
+    """The data set that the command names, or that of the run. Raises UserError for one that can't be scored."""
+    if cfg.get("dataset"):
+        dataset = other_dataset(cfg, run)
+    elif run is not None:
+        dataset = own_dataset(run)
+    else:
+        raise ConfigError(f"evaluate: {named} is not in the folder of a run, so it needs a data set: dataset.root=DIR")
+    dataset.images(cfg.split)  # an empty split stops here
+    check_ground_truth(dataset)
+    return dataset
+
+
+def _place(cfg: DictConfig, source: Path, told: Mapping[str, object], others: str | None, data: str) -> Path:
+    """The folder of the scores. Scores of other boxes, and of other data, do not replace those of the run's own data.
+
+    told: the options with which the detector finds other boxes. others: the name of a data set that is not the run's.
+    data: the fingerprint of the data set.
+    """
+    if cfg.output:
+        return expanded(cfg.output)
+    folder = place_of(source)
+    names = [folder.name, *(f"{name}_{value}" for name, value in told.items()), *([others] if others else [])]
+    folder = folder.with_name("_".join(map(file_name, names)))
+    return _unused(folder, data) if cfg.get("dataset") else folder
 
 
 def _told(cfg: DictConfig, run: RunFolder | None) -> dict[str, object]:

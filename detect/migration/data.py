@@ -34,7 +34,7 @@ def data(pipeline: Message, into: Translation) -> None:
         reader.ignore("read_block_length", "prefetch_size", "num_parallel_map_calls", "drop_remainder", "mask_type")
         reader.ignore("max_number_of_boxes", "use_display_name", "include_source_id", "num_keypoints", "input_type")
         files = reader.message("tf_record_input_reader").texts("input_path")
-        records[role] += [file for file in files if Path(file).name]
+        records[role] += [file for file in files if Path(file).name.strip(".")]
         maps += filter(None, [reader.text("label_map_path")])
     into.choices["dataset"] = "tfrecord"
     root = _root([*itertools.chain(*records.values()), *maps], into)

@@ -104,7 +104,7 @@ def _hyperparams(message: Message, found: Extractor, into: Translation) -> None:
     else:
         activation(hyper, {"RELU_6": "relu6"}, part)
     into.put("schedule.batch_norm_decay", norm.number("decay", 0.999))
-    if _fixed(norm, message) and found.whole:
+    if _fixed(norm, message) and override:
         into.put("schedule.batch_norm", "frozen")
         into.differ("batch norm: frozen, as the file says train: false; the API goes on to learn gamma and beta")
     elif _fixed(norm, message):

@@ -118,6 +118,7 @@ def test_an_ssd_with_its_training(translated, tmp_path):
         ("data/?/train.record", "data/?/map.pbtxt", "data"),
         ("data/a/train*", "data/a/map.pbtxt", "data/a"),
         ("", "map.pbtxt", "."),
+        ("a/..", "map.pbtxt", "."),
     ],
 )
 def test_the_folder_of_all_files(translated, tmp_path, records, label_map, root):
@@ -222,10 +223,7 @@ NORM = "batch_norm { scale: true decay: 0.9997"
             [
                 SHARED,
                 (NORM, NORM + " train: false"),
-                (
-                    "'ssd_mobilenet_v1' depth_multiplier: 0.25",
-                    "'ssd_inception_v2' override_base_feature_extractor_hyperparams: true",
-                ),
+                ("min_depth: 16", "min_depth: 16 override_base_feature_extractor_hyperparams: true"),
             ],
             *("frozen", ["batch norm: frozen"]),
         ),

@@ -4,6 +4,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from omegaconf import DictConfig, ListConfig
 
@@ -63,7 +64,7 @@ def main(cfg: DictConfig) -> None:
 
 def refuse(cfg: DictConfig, reason: str, *keys: str) -> None:
     """Raises ConfigError for a key that has another value than its default."""
-    defaults = read_yaml(CONFIG_DIR / "report.yaml")
+    defaults = cast(DictConfig, read_yaml(CONFIG_DIR / "report.yaml"))
     if given := [key for key in keys if cfg[key] != defaults[key]]:
         raise ConfigError(f"{given[0]}={cfg[given[0]]} is not legal here: {reason}")
 

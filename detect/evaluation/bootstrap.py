@@ -74,11 +74,11 @@ class Resampled:
 
     def interval(self, figure: str, name: str = ALL) -> Interval:
         """The interval of a figure of a class, or of the mean over classes."""
-        return _interval(self.figures[figure][name], 0.0, 1.0)
+        return _interval(self.figures[figure][name], 0.0)
 
     def difference(self, other: "Resampled", figure: str, name: str = ALL) -> Interval:
         """The interval of this detector's figure minus that of another one with the same resamples."""
-        return _interval(self.figures[figure][name] - other.figures[figure][name], -1.0, 1.0)
+        return _interval(self.figures[figure][name] - other.figures[figure][name], -1.0)
 
 
 def resampled(
@@ -144,11 +144,11 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _interval(values: np.ndarray, least: float, most: float) -> Interval:
+def _interval(values: np.ndarray, least: float) -> Interval:
     value, others = values[0], values[1:][~np.isnan(values[1:])]
     if np.isnan(value):
         return Interval(None, None, None)
     if len(others) <= HELD * (len(values) - 1):
         return Interval(float(value), None, None)
     low, high = np.quantile(others, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return Interval(float(value), float(max(2 * value - high, least)), float(min(2 * value - low, most)))
+    return Interval(float(value), float(max(2 * value - high, least)), float(min(2 * value - low, 1.0)))

@@ -239,7 +239,7 @@ def _of_image(example: Example, found: tuple[np.ndarray, np.ndarray, np.ndarray]
     in_region = in_crowd(boxes, example.boxes[~real], SAME, classes[:, None] == example.classes[~real])
     state = np.where(hit, HIT, np.where(in_region, IGNORED, WRONG))
     kind, target = _kinds(shared, same, used, hit)
-    corrected, missed = _corrections(scores, kind, target, used)
+    corrected, missed = _corrections(target, used)
     return _Errors(
         scores, classes.astype(int), area(boxes), kind, state, target, corrected, labels, area(truth), used, missed
     )
@@ -265,15 +265,12 @@ def _kinds(shared: np.ndarray, same: np.ndarray, used: np.ndarray, hit: np.ndarr
     return kind, target
 
 
-def _corrections(
-    scores: np.ndarray, kind: np.ndarray, target: np.ndarray, used: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _corrections(target: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which detections [n], best score first, become hits if they are corrected, and which boxes [m] stay missed."""
-    corrected, open_ = np.zeros(len(scores), bool), ~used
-    missed = ~used
+    corrected, missed = np.zeros(len(target), bool), ~used
     for k in np.flatnonzero(target >= 0):
-        if open_[target[k]]:
-            corrected[k], open_[target[k]], missed[target[k]] = True, False, False
+        corrected[k] = missed[target[k]]
+        missed[target[k]] = False
     return corrected, missed
 
 

@@ -57,16 +57,14 @@ def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:
     return match
 
 
-def rank(
-    examples: "Sequence[Example]", detections: Detections, classes: Sequence[str], threshold: float = 0.5
-) -> dict[str, Ranking]:
-    """Ranks the detections of each class and marks the hits at one IoU threshold, by image and class as COCO does."""
+def rank(examples: "Sequence[Example]", detections: Detections, classes: Sequence[str]) -> dict[str, Ranking]:
+    """Ranks the detections of each class and marks the hits at IoU .5, by image and class as COCO does."""
     parts = [(np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, bool))]
     boxes = np.zeros(len(classes) + 1, int)
     for example in examples:
         np.add.at(boxes, example.classes[~example.crowd], 1)
         if example.id in detections:
-            scores, kinds, hits, counted = matched(example, *detections[example.id], [threshold])
+            scores, kinds, hits, counted = matched(example, *detections[example.id], [0.5])
             parts.append((scores[counted[0]], kinds[counted[0]], hits[0, counted[0]]))
     scores, kinds, hits = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")

@@ -7,12 +7,13 @@ from detect.evaluation.error_split import KINDS, SIZES, ErrorSplit
 from detect.reporting.figures import line_color, new_figure, render, short
 
 SHADES = {"all": (0.2, 0.2, 0.2), "small": line_color(2), "medium": line_color(7), "large": line_color(1)}
+MOST_CLASSES = 12
 
 
-def error_figure(split: ErrorSplit, most_classes: int = 12) -> np.ndarray:
+def error_figure(split: ErrorSplit) -> np.ndarray:
     """Bars of what AP50 gains without each kind of error, and a table of classes, as RGB uint8 [h, w, 3].
 
-    At most `most_classes` classes, those that lose most.
+    At most MOST_CLASSES classes, those that lose most.
     """
     figure, (left, right) = new_figure(1, 2, 13, 4.6)
     places = np.arange(len(KINDS) + 2)
@@ -29,7 +30,7 @@ def error_figure(split: ErrorSplit, most_classes: int = 12) -> np.ndarray:
     left.set_xlabel(f"gain of AP50 without them; AP50 is {score_text(split.ap50)}")
     left.set_xlim(0, max(1e-3, 1.1 * max(*split.gains.values(), *special)))
     left.legend(fontsize=8, loc="center right", framealpha=0.8)
-    worst = sorted(split.by_class, key=lambda name: -max(split.by_class[name].values()))[:most_classes]
+    worst = sorted(split.by_class, key=lambda name: -max(split.by_class[name].values()))[:MOST_CLASSES]
     grid = np.array([[split.by_class[name][kind] for kind in KINDS] for name in worst]).reshape(-1, len(KINDS))
     right.imshow(grid, cmap="Blues", vmin=0, vmax=max(1e-3, grid.max(initial=0)), aspect="auto")
     right.grid(False)

@@ -11,18 +11,19 @@ from detect.reporting.figures import line_color, new_figure, render, short
 from detect.reporting.text import PALETTE
 
 POINTS = 501  # of a curve in the figure
+MOST_CLASSES = 10
 
 
-def f1_figure(rankings: Mapping[str, Ranking], shipped: Shipped | None, most_classes: int = 10) -> np.ndarray:
+def f1_figure(rankings: Mapping[str, Ranking], shipped: Shipped | None) -> np.ndarray:
     """Three panels as RGB uint8: F1 of each class over the score; precision, recall and F1 of all classes; reliability.
 
     rankings: name -> Ranking. shipped: its threshold is a line, its calibration a second curve; None has neither.
-    At most `most_classes` classes, those with most boxes, have a colour and a name; the others are grey.
+    At most MOST_CLASSES classes, those with most boxes, have a colour and a name; the others are grey.
     """
     figure, axes = new_figure(1, 3, 15, 4.4)
     levels = np.linspace(0, 1, POINTS)
     names = [name for name, ranking in rankings.items() if ranking.boxes]
-    first = set(sorted(names, key=lambda name: -rankings[name].boxes)[:most_classes])
+    first = set(sorted(names, key=lambda name: -rankings[name].boxes)[:MOST_CLASSES])
     for number, (name, ranking) in enumerate(rankings.items(), 1):
         if not ranking.boxes:
             continue

@@ -110,9 +110,7 @@ def truth_beside_predictions(dataset: DetectionDataset, split: str, detections: 
     return beside(evenly_spread(dataset.splits[split], SHOWN_IMAGES), detections, dataset.classes)
 
 
-def beside(
-    examples: Sequence[Example], detections: Detections, classes: Sequence[str], width: int = 480
-) -> list[np.ndarray]:
+def beside(examples: Sequence[Example], detections: Detections, classes: Sequence[str]) -> list[np.ndarray]:
     """A picture of each example: ground truth on the left, detections on the right."""
     pictures = []
     for example in examples:
@@ -121,7 +119,7 @@ def beside(
         shown = scores >= SHOWN_SCORE
         truth = (example.boxes[~example.crowd], example.classes[~example.crowd])
         found = (boxes[shown], kinds[shown], scores[shown])
-        pictures.append(draw.side_by_side(image, truth, found, classes, width))
+        pictures.append(draw.side_by_side(image, truth, found, classes))
     return pictures
 
 

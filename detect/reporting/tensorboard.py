@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 LONGEST = 65_500  # pixels of a side of a JPEG
 FLUSH_SECONDS = 10
+BUCKETS = 50  # of a histogram
 EVENTS = "events.out.tfevents"
 """Prefix of the name of every event file."""
 
@@ -70,13 +71,13 @@ class EventWriter:
         self._write(event_pb2.Event(wall_time=time.time(), graph_def=serialized))
         self.flush()
 
-    def histogram(self, tag: str, step: int, values: np.ndarray, buckets: int = 50) -> None:
+    def histogram(self, tag: str, step: int, values: np.ndarray) -> None:
         """Write the distribution of an array; numbers that are not finite are left out."""
         flat = np.asarray(values, np.float64).ravel()
         flat = flat[np.isfinite(flat)]
         if not flat.size:
             return
-        counts, edges = np.histogram(flat, buckets)
+        counts, edges = np.histogram(flat, BUCKETS)
         summary = _summary()
         histogram = summary.value.add(tag=printable(tag)).histo
         histogram.min, histogram.max, histogram.num = flat.min(), flat.max(), flat.size

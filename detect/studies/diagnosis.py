@@ -253,7 +253,7 @@ def _fixed_share(shapes: Mapping[str, Sequence[int]], until: str) -> float | Non
 
 
 def _rate(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Finding:
-    schedule, loaded = cfg["schedule"], ledger.get("loaded")
+    schedule, loaded = cfg["schedule"], ledger.get("loaded", {})
     frozen, rate = schedule["batch_norm"] == "frozen", float(schedule["rate"])
     without = bool(loaded) and not any(name.endswith("/moving_variance") for name in loaded)  # as VGG
     return Finding(
@@ -317,12 +317,14 @@ def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
 
 def _rounding(before: float | None, after: float | None) -> Finding:
     """AP50 of the fake-quantised twin beside that of the float detector that it started from."""
-    known = before is not None and after is not None
+    known, told = None, "not known"
+    if before is not None and after is not None:
+        known, told = after >= LEAST_KEPT * before, f"best AP50 {after:.3f}, in float {before:.3f}"
     return Finding(
         "Does rounding keep it?",
-        f"best AP50 {after:.3f}, in float {before:.3f}" if known else "not known",
+        told,
         f"at least {LEAST_KEPT:.0%} of float",
-        after >= LEAST_KEPT * before if known else None,
+        known,
         "detect inspect quantize run=RUN names the layers; give each channel a scale, or train longer",
     )
 

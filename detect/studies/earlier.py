@@ -17,7 +17,7 @@ from detect.studies.commands import Member, last_part, settings
 from detect.studies.csv_file import NO_FIGURE, Row
 from detect.studies.curves import WATCHED, Curve
 from detect.studies.export_tables import NUMBER
-from detect.studies.rows import Reported
+from detect.studies.rows import Reported, final_ap
 
 SAME = ("study", "seed")
 """What tells rows of equal folders from each other: two machines may call the folders of a sweep alike."""
@@ -49,7 +49,8 @@ def others(results: Path, curves: Path, here: Sequence[Member]) -> list[Reported
         for (cell, seed, name, _), of in by_run.items():
             member, told = _member(of[0], f"{results}: {name}"), bool(of[0].get("budget"))
             if not {None, _length(member, told)} & known[_identity(member, name, told, left_out)]:
-                found.append(Reported(member, tuple(map(dict, of)), points.get((cell, seed))))
+                curve = points.get((cell, seed))
+                found.append(Reported(member, tuple(map(dict, of)), curve, final_ap(of, curve)))
     except (KeyError, ValueError) as error:
         raise DataError(f"{results} does not have the columns of a report: {type(error).__name__}: {error}") from error
     return found

@@ -1,12 +1,12 @@
 """The training runs of a study as rows of its CSV file. Tables and page are made from this file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from detect.evaluation.coco import FIGURES
-from detect.studies.cells import GENERIC, NEVER, Cell, cell_of, figure
+from detect.studies.cells import GENERIC, NEVER, Cell, TextRow, cell_of, figure
 from detect.studies.commands import Member, command, member, variants
 from detect.studies.csv_file import Row, host, rounded, versions
 from detect.studies.curves import Curve, read_curve
@@ -18,11 +18,15 @@ SHARES = (50, 80, 90)
 
 @dataclass(frozen=True)
 class Reported:
-    """A training run in a report. rows: one for each split. curve: that of a run in a study; None without one."""
+    """A training run in a report. rows: one for each split. curve: that of a run in a study; None without one.
+
+    final: AP of the best weights on the curve's split, which may have no row.
+    """
 
     member: Member
     rows: tuple[Row, ...]
     curve: Curve | None = None
+    final: float | None = None
 
 
 def reported(run: FinishedRun, splits: Sequence[str]) -> Reported:
@@ -31,8 +35,9 @@ def reported(run: FinishedRun, splits: Sequence[str]) -> Reported:
     if curve is not None:
         mine |= _extra_seconds(run, curve)
         mine |= {name: round(curve.at_the_end(name), 4) for name in curve.watched}
-    there = [split for split in splits if split in run.summary["scores"]]
-    return Reported(member(run), tuple(run_row(run, split) | mine | origin(run) for split in there), curve)
+    rows = {split: run_row(run, split) | mine | origin(run) for split in run.summary["scores"]}
+    shown = tuple(rows[split] for split in splits if split in rows)
+    return Reported(member(run), shown, curve, final_ap(rows.values(), curve))
 
 
 def completed(runs: Sequence[Reported], baseline: str | None = None) -> list[Reported]:
@@ -51,6 +56,11 @@ def completed(runs: Sequence[Reported], baseline: str | None = None) -> list[Rep
         replace(run, rows=tuple(row | _reached(run.curve, levels.get(_rivals(row))) for row in run.rows))
         for run in named
     ]
+
+
+def final_ap(rows: Iterable[Row | TextRow], curve: Curve | None) -> float | None:
+    """AP in the row of the curve's split; None without such a row."""
+    return next((figure(row, "AP") for row in rows if curve is not None and row["split"] == curve.split), None)
 
 
 def run_rows(runs: Sequence[Reported]) -> list[Row]:
@@ -132,9 +142,8 @@ def _final_ap(runs: Sequence[Reported]) -> dict[Cell, float]:
     """Final AP of the baseline's runs: their best checkpoints on the curve's split, mean over seeds."""
     found: dict[Cell, list[float]] = {}
     for run in runs:
-        for row in run.rows:
-            if run.curve is not None and row["split"] == run.curve.split and (ap := figure(row, "AP")) is not None:
-                found.setdefault(_rivals(row), []).append(ap)
+        if run.final is not None:
+            found.setdefault(_rivals(run.rows[0]), []).append(run.final)
     return {key: fmean(values) for key, values in found.items()}
 
 

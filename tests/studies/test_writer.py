@@ -256,6 +256,14 @@ def test_kept_rows_do_not_tell_the_times_to_another_baseline(tmp_path, make_run)
     assert not any(row.get("steps to 50%") for row in read_csv(tmp_path / "out" / "results.csv"))
 
 
+def test_the_table_of_speed_needs_no_rows_of_the_split_of_the_curves(study, tmp_path):
+    write(study, tmp_path / "both")
+    write(study, tmp_path / "one", splits=["test"])
+    both, one = (read_csv(tmp_path / name / "results.csv") for name in ("both", "one"))
+    assert one == [row for row in both if row["split"] == "test"] and one[0]["steps to 80%"]
+    assert "Steps and seconds to a share" in (tmp_path / "one" / "table.md").read_text()
+
+
 def test_a_cell_is_not_kept_beside_its_repetition(tmp_path, make_run):
     make_run(tmp_path / "first" / "a", "crops", 3)
     write(tmp_path / "first", tmp_path / "out")

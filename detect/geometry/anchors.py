@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detect.config.legal_values import Values, demand, number
+from detect.config.legal_values import Values, demand, number, whole
 from detect.errors import ConfigError
 from detect.geometry.anchor_fitting import fit_layout
 from detect.geometry.boxes import area
@@ -214,7 +214,7 @@ class MultiscaleAnchors:
         anchor_scale: float = 4.0,
         scales_per_octave: int = 2,
         aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
-        min_level: int = 3,
+        min_level: Annotated[int, whole(0)] = 3,
         spacing: Spacing = "even",
     ):
         demand("anchors.spacing", spacing, Spacing)

@@ -71,8 +71,9 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
 
     stream: that of this worker. replicas: those that share a batch; the network was built in the scope of their
         strategy. A step takes `schedule.accumulate` batches.
-    reads_each: whether the figures of each step are read at once, which waits for the device. False reads them at the
-        end of `train`; the batches are kept until then. None reads each on processors, and later on GPUs.
+    reads_each: whether the figures of each step are read at once, which waits for the device. False reads them after
+        UNREAD steps and at the end of `train`; the batches are kept until then. None reads each on processors, and
+        later on GPUs.
     """
 
     def __init__(

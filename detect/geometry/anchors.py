@@ -33,6 +33,14 @@ def grid_anchors(
     return boxes.reshape(-1, 4).astype(np.float32)
 
 
+def nominal_stride(side: int, cells: int) -> float:
+    """The stride of a map of stride 16 with `cells` cells along `side` pixels, a power of two.
+
+    From 96 px on, side / cells is 13.9 to 16 where maps are padded, and up to 26.5 where they are not (Inception v3).
+    """
+    return float(2.0 ** math.floor(math.log2(side / cells) + 0.25))
+
+
 def anchor_sizes(scales: ArrayLike, aspect_ratios: ArrayLike, base: float) -> np.ndarray:
     """(height, width) of anchors of area (scale * base)^2 and ratio width / height; [K, 2]."""
     scales, roots = np.asarray(scales, np.float64), np.sqrt(np.asarray(aspect_ratios, np.float64))
@@ -155,7 +163,7 @@ class GridAnchors:
     aspect_ratios: width / height. In a cell the scales of the first ratio come first (the API's order).
     base: side in pixels of an anchor of scale 1.
     offset: (y, x) of the first cell's centre in pixels; the API's Faster R-CNN uses 0, not half a stride.
-    stride: stride of the map in pixels; None takes the power of two nearest to side / cells.
+    stride: stride of the map in pixels; None takes `nominal_stride`.
     """
 
     def __init__(
@@ -182,8 +190,8 @@ class GridAnchors:
         sizes = anchor_sizes(scales.ravel(), ratios.ravel(), self.base)
         boxes = []
         for cells in map_shapes:
-            nearest = [float(2.0 ** np.round(np.log2(side / count))) for side, count in zip(size, cells, strict=True)]
-            boxes.append(grid_anchors(sizes, cells, [self.stride] * 2 if self.stride else nearest, self.offset))
+            nominal = [nominal_stride(side, count) for side, count in zip(size, cells, strict=True)]
+            boxes.append(grid_anchors(sizes, cells, [self.stride] * 2 if self.stride else nominal, self.offset))
         return np.concatenate(boxes)
 
     def fitted(

@@ -1,11 +1,14 @@
 """What every packaged YAML file is held to; the files are globbed, so that a newcomer is tested without an edit."""
 
 import fnmatch
+import inspect
+import re
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import yaml
 
@@ -14,7 +17,8 @@ from detect.cli.overrides import prepare, read
 from detect.config import check
 from detect.config.compose import compose
 from detect.config.composer import groups
-from detect.config.legal_values import RUN_KEYS
+from detect.config.legal_values import RUN_KEYS, refusals
+from detect.config.signatures import static_signature
 from detect.config.tree import nodes
 from detect.errors import ConfigError
 
@@ -87,6 +91,49 @@ def all_keys() -> Iterator[str]:
         group = file.parent.relative_to(check.CONFIG_DIR).as_posix().replace("/", ".")
         for key, _ in nodes(load(file)):
             yield key if group == "." else f"{group}.{key}"
+
+
+def numeric_arguments() -> dict[str, tuple[str, str, object]]:
+    """Target, name and annotation of each argument in the packaged files that takes numbers, by a short name."""
+    found = {}
+    for file in FILES:
+        for _, node in [("", load(file)), *nodes(load(file))]:
+            if isinstance(node, dict) and str(target := node.get("_target_", "")).startswith("detect."):
+                for name, argument in static_signature(target).parameters.items():
+                    if name in node and re.search(r"\b(int|float)\b", str(argument.annotation)):
+                        found[f"{target.rpartition('.')[2]}.{name}"] = target, name, argument.annotation
+    return found
+
+
+@pytest.mark.parametrize("short", numeric_arguments())
+def test_a_number_below_0_is_refused(tmp_path, monkeypatch, short):
+    """By its annotation, or by the constructor, which then knows of other arguments as well."""
+    monkeypatch.chdir(tmp_path)
+    target, name, annotation = numeric_arguments()[short]
+    if short == "GridAnchors.offset":  # pixels in either direction
+        return
+    for value in (-1, -1.0, [-1], [-1, -1], [-1.0, -1.0]):
+        if not refusals(name, value, annotation):
+            signature = inspect.signature(call := hydra.utils.get_object(target))
+            needed = {a.name: "x" for a in signature.parameters.values() if a.default is a.empty}
+            with pytest.raises(ConfigError, match=name):
+                call(**needed | {name: value})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["detector=faster_rcnn", "detector.rpn_head.channels=0"],
+        ["detector=faster_rcnn", "detector/box_head=two_fc", "detector.box_head.units=0"],
+        ["classify.classifier.hidden=[0]"],
+        ["detector/neck=inception_block", "detector.neck.min_depth=1"],
+        ["detector.neck.channels=[512,-3]"],
+        ["detector.neck.depth_multiplier=0"],
+    ],
+)
+def test_a_layer_of_no_channels_is_refused(words):
+    with pytest.raises(ConfigError, match=f"{re.escape(words[-1].partition('=')[0])}.* is not legal: expected"):
+        compose(["dataset=digits", *words])
 
 
 def test_rules_are_of_keys_that_exist():

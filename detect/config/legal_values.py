@@ -93,12 +93,13 @@ class Values:
 
 Share = Annotated[float, number(0, 1)]
 Count = Annotated[int, whole(1)]
+NotNegative = Annotated[float, number(0)]
 Multiplier = Annotated[float, number(0, 16, above=True)]
 HeldOut = Annotated[float, number(0, 0.9)]
 Seed = Annotated[int, whole(0, 2**31 - 1)]
 Epsilon = Annotated[float, number(0, 1, above=True)]
-"""Annotations of arguments: a fraction; a count from 1; a multiplier of channels; a share of images held out; a
-seed; the epsilon of batch norm."""
+"""Annotations of arguments: a fraction; a count from 1; a number that is not below 0, as a weight or a deviation; a
+multiplier of channels; a share of images held out; a seed; the epsilon of batch norm."""
 
 
 def legal_of(hint: object) -> Legal | None:

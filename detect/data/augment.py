@@ -16,7 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Annotated, Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks a server for the newest version
 
@@ -27,10 +27,13 @@ from albumentations.augmentations.crops.transforms import BaseCrop
 from albumentations.core.bbox_utils import BboxProcessor
 from pydantic import Field
 
+from detect.config.legal_values import Count, Share, number
 from detect.errors import ConfigError, DataError
 from detect.geometry.boxes import iou
 from detect.geometry.frame import Frame
 
+Side = Annotated[float, number(0, 1, above=True)]
+Aspect = Annotated[float, number(0, above=True)]
 COLUMNS = 6  # of a box: xmin, ymin, xmax, ymax, index, share of its area
 TRIES = 4  # draws of a geometry that fails on an image, for example a crop of less than a pixel
 
@@ -207,11 +210,11 @@ class RandomIoUCrop(BaseCrop):
 
     def __init__(
         self,
-        scale: tuple[float, float] = (0.3, 1.0),
-        aspect: tuple[float, float] = (0.5, 2.0),
-        overlaps: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
-        tries: int = 40,
-        p: float = 1.0,
+        scale: tuple[Side, Side] = (0.3, 1.0),
+        aspect: tuple[Aspect, Aspect] = (0.5, 2.0),
+        overlaps: tuple[Share, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
+        tries: Count = 40,
+        p: Share = 1.0,
     ):
         super().__init__(p=p)
         self.scale = scale

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import albumentations as A
 import numpy as np
 
-from detect.config.legal_values import number
+from detect.config.legal_values import Share, number
 from detect.errors import ConfigError
 from detect.geometry.frame import resize
 
@@ -33,7 +33,7 @@ class ScaleJitter(A.DualTransform):
         self,
         scale: tuple[Scale, Scale] = (0.5, 2.0),
         fill: tuple[float, float, float] = (124.0, 117.0, 104.0),
-        p: float = 1.0,
+        p: Share = 1.0,
     ):
         super().__init__(p=p)
         if not 0 < scale[0] <= scale[1]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detect.config.legal_values import Values, demand, number
+from detect.config.legal_values import Values, demand, number, whole
 from detect.errors import ConfigError
 from detect.geometry.anchor_fitting import fit_layout
 from detect.geometry.boxes import area
@@ -31,6 +31,14 @@ def grid_anchors(
     centres = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 1, 2)
     boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1)
     return boxes.reshape(-1, 4).astype(np.float32)
+
+
+def nominal_stride(side: int, cells: int) -> float:
+    """The stride of a map of stride 16 with `cells` cells along `side` pixels, a power of two.
+
+    From 96 px on, side / cells is 13.9 to 16 where maps are padded, and up to 26.5 where they are not (Inception v3).
+    """
+    return float(2.0 ** math.floor(math.log2(side / cells) + 0.25))
 
 
 def anchor_sizes(scales: ArrayLike, aspect_ratios: ArrayLike, base: float) -> np.ndarray:
@@ -155,7 +163,7 @@ class GridAnchors:
     aspect_ratios: width / height. In a cell the scales of the first ratio come first (the API's order).
     base: side in pixels of an anchor of scale 1.
     offset: (y, x) of the first cell's centre in pixels; the API's Faster R-CNN uses 0, not half a stride.
-    stride: stride of the map in pixels; None takes the power of two nearest to side / cells.
+    stride: stride of the map in pixels; None takes `nominal_stride`.
     """
 
     def __init__(
@@ -182,8 +190,8 @@ class GridAnchors:
         sizes = anchor_sizes(scales.ravel(), ratios.ravel(), self.base)
         boxes = []
         for cells in map_shapes:
-            nearest = [float(2.0 ** np.round(np.log2(side / count))) for side, count in zip(size, cells, strict=True)]
-            boxes.append(grid_anchors(sizes, cells, [self.stride] * 2 if self.stride else nearest, self.offset))
+            nominal = [nominal_stride(side, count) for side, count in zip(size, cells, strict=True)]
+            boxes.append(grid_anchors(sizes, cells, [self.stride] * 2 if self.stride else nominal, self.offset))
         return np.concatenate(boxes)
 
     def fitted(
@@ -214,7 +222,7 @@ class MultiscaleAnchors:
         anchor_scale: float = 4.0,
         scales_per_octave: int = 2,
         aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
-        min_level: int = 3,
+        min_level: Annotated[int, whole(0)] = 3,
         spacing: Spacing = "even",
     ):
         demand("anchors.spacing", spacing, Spacing)

@@ -2,6 +2,7 @@
 
 import tf_keras
 
+from detect.config.legal_values import Count
 from detect.modeling.interface import Backbone, Tensor
 
 layers = tf_keras.layers
@@ -27,7 +28,7 @@ class TwoFC:
     units: the units of each layer.
     """
 
-    def __init__(self, units: int = 1024):
+    def __init__(self, units: Count = 1024):
         self.units = units
 
     def roi_crop(self, backbone: Backbone) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import tensorflow as tf
 import tf_keras
 
-from detect.config.legal_values import Values, number, whole
+from detect.config.legal_values import Count, Values, number, whole
 from detect.modeling import interface
 from detect.modeling.interface import Backbone, Losses, Part, Tensor
 from detect.modeling.precision import computing_in
@@ -32,7 +32,7 @@ class Classifier(interface.Classifier):
         backbone: Backbone,
         num_classes: int,
         size: Annotated[Sequence[Annotated[int, whole(32, 4096)]], Values("height", "width")],
-        hidden: Sequence[int] = (),
+        hidden: Sequence[Count] = (),
         dropout: Annotated[float, number(0, 0.999)] = 0.0,
         label_smoothing: Annotated[float, number(0, 0.999)] = 0.0,
     ):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.config.legal_values import demand
+from detect.config.legal_values import NotNegative, demand
 from detect.errors import ConfigError
 from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling.box_heads import predict_boxes
@@ -77,10 +77,10 @@ class FasterRCNN(Detector):
         classification_loss: ClassificationLoss,
         localization_loss: LocalizationLoss,
         postprocess: Suppression,
-        rpn_localization_weight: float = 2.0,
-        rpn_classification_weight: float = 1.0,
-        box_localization_weight: float = 2.0,
-        box_classification_weight: float = 1.0,
+        rpn_localization_weight: NotNegative = 2.0,
+        rpn_classification_weight: NotNegative = 1.0,
+        box_localization_weight: NotNegative = 2.0,
+        box_classification_weight: NotNegative = 1.0,
         border_anchors: BorderAnchors = "drop",
         add_truth: bool = True,
         resize: Mode = "stretch",

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.config.legal_values import demand
+from detect.config.legal_values import NotNegative, demand
 from detect.errors import ConfigError
 from detect.geometry.frame import Frame, Mode, Size
 from detect.geometry.points import Points, strides
@@ -59,7 +59,7 @@ class FCOSHead:
         norm: Norm = "batch",
         centerness: Branch = "regression",
         scale: bool = True,
-        stddev: float = 0.01,
+        stddev: NotNegative = 0.01,
     ):
         demand("head.norm", norm, Norm)
         demand("head.centerness", centerness, Branch)
@@ -157,9 +157,9 @@ class FCOS(Detector):
         classification_loss: ClassificationLoss,
         localization_loss: LocalizationLoss,
         postprocess: Suppression,
-        localization_weight: float = 1.0,
-        classification_weight: float = 1.0,
-        centerness_weight: float = 1.0,
+        localization_weight: NotNegative = 1.0,
+        classification_weight: NotNegative = 1.0,
+        centerness_weight: NotNegative = 1.0,
         resize: Mode = "stretch",
     ):
         if classification_loss.scoring != "sigmoid":

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tf_keras
 
-from detect.config.legal_values import Count, demand, whole
+from detect.config.legal_values import Count, NotNegative, demand, whole
 from detect.errors import ConfigError
 from detect.modeling.backbones.layers import ConvScope
 from detect.modeling.interface import Tensor
@@ -25,7 +25,7 @@ class ConvPredictor:
     stddev: of the truncated normal initialiser of the kernels (the zoo: .03).
     """
 
-    def __init__(self, kernel: Kernel = 1, stddev: float = 0.03):
+    def __init__(self, kernel: Kernel = 1, stddev: NotNegative = 0.03):
         demand("head.kernel", kernel, Kernel)
         self.kernel, self.stddev = kernel, stddev
 
@@ -70,7 +70,7 @@ class SeparablePredictor(ConvPredictor):
 
     source = "separable 3x3"
 
-    def __init__(self, stddev: float = 0.03):
+    def __init__(self, stddev: NotNegative = 0.03):
         super().__init__(1, stddev)
 
     def _predict(self, x, filters: int, name: str, bias: float):
@@ -99,7 +99,7 @@ class SharedPredictor:
         separable: bool = False,
         one_tower: bool = False,
         normalise: bool = True,
-        stddev: float = 0.01,
+        stddev: NotNegative = 0.01,
     ):
         demand("head.kernel", kernel, Kernel)
         if separable and kernel == 1:

@@ -6,11 +6,11 @@ names, in a few words, the layers that make a map that is not an end point.
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import tf_keras
 
-from detect.config.legal_values import Epsilon, demand
+from detect.config.legal_values import Count, Epsilon, Multiplier, demand, whole
 from detect.errors import ConfigError
 from detect.modeling.backbones.layers import ConvScope, scaled_depth
 from detect.modeling.interface import Backbone, Maps
@@ -35,9 +35,9 @@ class ExtraFeatureMaps:
     def __init__(
         self,
         maps: Sequence[str] | None = None,
-        channels: Sequence[int] | None = None,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 16,
+        channels: Sequence[Count] | None = None,
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 16,
         separable: bool = False,
         epsilon: Epsilon = 0.001,
     ):
@@ -80,15 +80,16 @@ class InceptionBlockFeatureMaps(ExtraFeatureMaps):
 
     Branches: 1x1 (a quarter of the channels); 1x1 (1/4) and 3x3 (1/2); 1x1 (1/8) and two 3x3 (1/8); max-pooling and 1x1
     (1/8). The last convolution of each branch has stride 2. The branches are concatenated and added to a 1x1 projection
-    of the block's input; ReLU6 follows. All convolutions have batch norm. The arguments are those of ExtraFeatureMaps.
+    of the block's input; ReLU6 follows. All convolutions have batch norm. The arguments are those of ExtraFeatureMaps;
+    with a `min_depth` of 8 or more, each branch has a channel.
     """
 
     def __init__(
         self,
         maps: Sequence[str] | None = None,
-        channels: Sequence[int] | None = None,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 16,
+        channels: Sequence[Count] | None = None,
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Annotated[int, whole(8)] = 16,
     ):
         super().__init__(maps, channels, depth_multiplier, min_depth)
 
@@ -135,9 +136,9 @@ class FPN:
         self,
         maps: Sequence[str] | None = None,
         levels: int = 5,
-        channels: int = 128,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 16,
+        channels: Count = 128,
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 16,
         separable: bool = True,
         carry: Carry = "sum",
     ):
@@ -204,11 +205,11 @@ class VGGFeatureMaps:
 
     def __init__(
         self,
-        fc: int = 1024,
-        channels: Sequence[int] = (512, 256, 256, 256),
-        valid: int = 2,
-        depth_multiplier: float = 1.0,
-        min_depth: int = 16,
+        fc: Count = 1024,
+        channels: Sequence[Count] = (512, 256, 256, 256),
+        valid: Annotated[int, whole(0)] = 2,
+        depth_multiplier: Multiplier = 1.0,
+        min_depth: Count = 16,
     ):
         self.fc, self.channels, self.valid = fc, channels, valid
         self.depth_multiplier, self.min_depth = depth_multiplier, min_depth

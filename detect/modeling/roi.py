@@ -1,7 +1,6 @@
 """Cuts regions of a feature map into crops of the same size."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ import tensorflow as tf
 
 from detect.config.legal_values import demand, whole
 from detect.errors import ConfigError
+from detect.geometry.anchors import nominal_stride
 
 Method = Literal["align", "crop_and_resize"]
 Side = Annotated[int, whole(1, 100)]
@@ -76,7 +76,7 @@ class RoiCrop:
     def _align(self, features, boxes, images, size):
         """boxes: [N, 4] in pixels. The map is padded with its outer cells for the points beyond their centres."""
         points, cells = self.crop * self.samples, tuple(features.shape[1:3])
-        strides = [2.0 ** round(math.log2(side / count)) for side, count in zip(size, cells, strict=True)]
+        strides = [nominal_stride(side, count) for side, count in zip(size, cells, strict=True)]
         bins = (boxes[:, 2:] - boxes[:, :2]) / points
         centres = tf.concat([boxes[:, :2] + bins / 2, boxes[:, 2:] - bins / 2], axis=1)  # of the outer bins, in pixels
         centres = centres / tf.constant(strides * 2) - 0.5 + 1.0  # in cells of the padded map

@@ -6,7 +6,7 @@ from typing import Annotated
 import tensorflow as tf
 import tf_keras
 
-from detect.config.legal_values import Count, Share, demand, number, whole
+from detect.config.legal_values import Count, NotNegative, Share, demand, number, whole
 from detect.geometry.box_coder import BoxCoder
 from detect.modeling.backbones.layers import ConvScope, Rectifier
 from detect.modeling.nms import suppress
@@ -22,7 +22,7 @@ class RPNHead:
     stddev: of the truncated normal initialiser of the kernels.
     """
 
-    def __init__(self, channels: int = 512, activation: Rectifier = "relu6", stddev: float = 0.01):
+    def __init__(self, channels: Count = 512, activation: Rectifier = "relu6", stddev: NotNegative = 0.01):
         demand("rpn_head.activation", activation, Rectifier)
         self.channels, self.activation, self.stddev = channels, activation, stddev
 

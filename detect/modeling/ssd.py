@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
+from detect.config.legal_values import NotNegative
 from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling import cost
 from detect.modeling.interface import (
@@ -52,8 +53,8 @@ class SSD(Detector):
         classification_loss: ClassificationLoss,
         localization_loss: LocalizationLoss,
         postprocess: Suppression,
-        localization_weight: float = 1.0,
-        classification_weight: float = 1.0,
+        localization_weight: NotNegative = 1.0,
+        classification_weight: NotNegative = 1.0,
         resize: Mode = "stretch",
     ):
         check_boxes(localization_loss, "codes")

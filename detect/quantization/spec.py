@@ -86,6 +86,19 @@ class Spec:
         """The steps at which a phase begins, the first one at 0. Shares must have become steps."""
         return sorted({0, *(int(step) for name in STEPS if (step := getattr(self, name)) is not None)})
 
+    def warnings(self, steps: int) -> list[str]:
+        """What is legal but has no effect in a training of `steps` steps."""
+        found = []
+        for name in STEPS:
+            step = getattr(self, name)
+            if type(step) is int and step >= steps:
+                found.append(f"quantize.spec.{name}={step} has no effect: quantize.schedule.steps is {steps}")
+        for name in ("decay", "freeze_ranges") if self.ranges != "moving_average" else ():
+            value, kind = getattr(self, name), f"quantize.spec.ranges={self.ranges}"
+            if value not in (getattr(PRESETS["int8"], name), None):
+                found.append(f"quantize.spec.{name}={value} has no effect with {kind}: it is of moving averages")
+        return found
+
     def to_config(self) -> dict[str, Any]:
         """The fields as values for JSON."""
         return {**dataclasses.asdict(self), "keep_float": list(self.keep_float)}

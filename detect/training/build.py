@@ -15,7 +15,7 @@ from detect.data.augment import Augment
 from detect.data.classification_stream import ClassificationStream
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import DetectionStream
-from detect.errors import ConfigError
+from detect.errors import ConfigError, first_few
 from detect.modeling.interface import Architecture, Classifier, Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
@@ -110,8 +110,14 @@ def prepare(run: Run, architecture: Architecture, schedule: Schedule, stage: str
 
     spec: of a detector that becomes its fake-quantised twin.
     """
-    them = replicas(run)
-    schedule.prepare(architecture, SCHEDULES[stage])
+    them, key = replicas(run), SCHEDULES[stage]
+    if frozen := [layer.name for layer in architecture.model.layers if layer.weights and not layer.trainable]:
+        told = "%s: %s come frozen and are trained all the same; %s.freeze_until and %s.batch_norm freeze layers"
+        log.warning(told, stage, first_few(frozen), key, key)
+    if architecture.model.losses:
+        told = "%s: regularisers of layers have no effect (%d of them); %s.weight_decay has"
+        log.warning(told, stage, len(architecture.model.losses), key)
+    schedule.prepare(architecture, key)
     them.prepare(architecture)
     if spec is not None:  # the twin takes over what is frozen: afterwards, batch norms lie within its layers
         with them.strategy.scope():
@@ -187,6 +193,9 @@ def check(run: Run) -> None:
     cfg, found = run.cfg, schedules(run.cfg)
     for key, schedule in found.items():
         for warning in schedule.warnings(key):
+            log.warning(warning)
+    if cfg.quantize.enabled:
+        for warning in instantiate(cfg.quantize.spec).warnings(cfg.quantize.schedule.steps):
             log.warning(warning)
     if stages(cfg) > 1:
         architecture = detector(cfg, run.dataset.num_classes)

@@ -47,7 +47,8 @@ def means(rows: Sequence[Row]) -> Row:
 class Measured(NamedTuple):
     """Gradients and figures of a batch, or of a replica's part of it.
 
-    Of several parts, those of the loss are multiplied by `weight`, max(count, 1), so that they can be added up.
+    Of several parts, those of the loss are multiplied by `weight`, so that they can be added up: max(count, 1), or in
+    float16, in which large sums overflow, max(count, 1) divided by the images of a step.
     """
 
     gradients: list[Tensor]
@@ -71,8 +72,9 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
 
     stream: that of this worker. replicas: those that share a batch; the network was built in the scope of their
         strategy. A step takes `schedule.accumulate` batches.
-    reads_each: whether the figures of each step are read at once, which waits for the device. False reads them at the
-        end of `train`; the batches are kept until then. None reads each on processors, and later on GPUs.
+    reads_each: whether the figures of each step are read at once, which waits for the device. False reads them after
+        UNREAD steps and at the end of `train`; the batches are kept until then. None reads each on processors, and
+        later on GPUs.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             self._scales = needs_loss_scale(architecture.model)
             if self._scales:
                 self.optimizer = tf_keras.mixed_precision.LossScaleOptimizer(self._plain)
+        self._share = 1 / schedule.step_images if self._scales else 1.0
         self.reads_each = not tf.config.list_logical_devices("GPU") if reads_each is None else reads_each
         self.interrupted = self._asked = False
         self._batches: Iterator[Tensors] | None = None
@@ -215,7 +218,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         with kernel_gradient.differentiated(fast) as gradients_of:
             parts, scalars, count = self.architecture.losses(batch, training=True)
             if self._sums:  # within the tape: synchronised batch norm takes gradients from replica to replica
-                weight = tf.maximum(count, 1.0)
+                weight = tf.maximum(count, 1.0) * self._share
                 parts = {name: value * weight for name, value in parts.items()}
             loss = tf.add_n(list(parts.values()))
             scaled = self.optimizer.get_scaled_loss(loss) if self._scales else loss
@@ -239,7 +242,7 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
             places = iter(others.total(flat))
             whole = [None if value is None else next(places) for value in tf.nest.flatten((measured, asked))]
             (gradients, parts, scalars, count), stop = tf.nest.pack_sequence_as((measured, asked), whole)
-            weight, batches = tf.maximum(count, 1.0), self.replicas.count * self.accumulate
+            weight, batches = tf.maximum(count, 1.0) * self._share, self.replicas.count * self.accumulate
             gradients = [None if gradient is None else gradient / weight for gradient in gradients]
             parts = {name: value / weight for name, value in parts.items()}
             scalars = {name: value / batches for name, value in scalars.items()}

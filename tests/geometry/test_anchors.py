@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from detect.config.check import CONFIG_DIR
 from detect.errors import ConfigError
-from detect.geometry.anchors import GridAnchors, MultiscaleAnchors, SSDAnchors, anchor_sizes, grid_anchors
+from detect.geometry.anchors import (
+    GridAnchors,
+    MultiscaleAnchors,
+    SSDAnchors,
+    anchor_sizes,
+    grid_anchors,
+    nominal_stride,
+)
 
 MAPS_300 = [(n, n) for n in (19, 10, 5, 3, 2, 1)]
 
@@ -69,6 +76,23 @@ def test_the_interpolated_anchor_may_stand_second():
     assert second.in_the_other_order().specification(6) == last.specification(6)
     with pytest.raises(ConfigError, match=r"anchors.interpolated=first is not legal: expected one of last, second"):
         SSDAnchors(interpolated="first")
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("padded", [(1, 2)] * 4),  # all networks: a stride of 2 halves a side, rounded up
+        ("vgg16 valid", [(2, 2)] * 4),
+        ("inception_v3 valid", [(3, 2), (3, 1), (3, 2), (3, 1), (3, 2), (3, 2)]),  # kernels and strides
+    ],
+)
+def test_the_map_of_proposals_has_stride_16_in_every_frame(name, layers):
+    """Inception v3 without padding makes 4 cells of 106 px, which are 26.5 px each."""
+    for side in range(96, 2049):
+        cells = side
+        for kernel, stride in layers:
+            cells = (cells - kernel) // stride + 1
+        assert nominal_stride(side, cells) == 16, side
 
 
 def test_counts_of_every_reference_size(shared):

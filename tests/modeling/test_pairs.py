@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import yaml
+from hydra.errors import InstantiationException
 
 from detect.config.check import CONFIG_DIR
 from detect.modeling import cost
@@ -48,6 +49,31 @@ def pair(backbone: str, detector: str, num_classes: int = 3):
     cfg = composed("train", *overrides)
     tf_keras.utils.set_random_seed(0)  # a squeeze of few channels may be dead with other weights
     return build.detector(cfg, num_classes)
+
+
+@pytest.mark.parametrize(
+    ("neck", "head", "anchors", "refusal"),
+    [
+        ("inception_block", "separable", "ssd", None),
+        ("extras", "conv", "blood_cells", None),
+        ("fpn", "conv_3x3", "ssd", None),
+        ("fpn_smoothed", "shared", "multiscale", None),
+        ("vgg16", "conv", "ssd", "detector/neck=vgg16 needs backbone=vgg16"),
+        ("extras", "shared", "ssd", r"shared predictors need maps of one depth .* detector/neck=fpn"),
+        ("extras", "conv", "multiscale_exact", r"anchors\.min_level=3: the first map has stride 16"),
+        ("fpn", "conv", "ssd300", r"anchors\.scales=.* has 7 entries for 5 maps"),
+    ],
+)
+def test_which_parts_of_ssd_go_together(neck, head, anchors, refusal):
+    """As docs/detectors.md tells it."""
+    words = [f"detector/neck={neck}", f"detector/head={head}", f"detector/anchors={anchors}", "detector.size=[160,160]"]
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = hydra.compose("train", [*words, "backbone.depth_multiplier=0.25"])
+    if refusal is None:
+        assert build.detector(cfg, 3).maps
+    else:
+        with pytest.raises(InstantiationException, match=refusal):
+            build.detector(cfg, 3)
 
 
 def batch_of(counts, num_classes: int) -> dict:

@@ -1,6 +1,7 @@
 """The specification and its presets."""
 
 import json
+import re
 
 import pytest
 
@@ -44,6 +45,21 @@ def test_shares_become_steps():
     assert Spec(delay=0.7).over(1).delay == 0  # the last step rounds at least
     assert Spec(delay=0.99, freeze_ranges=0.9).over(4) == Spec(delay=3, freeze_ranges=4)
     assert spec.over(300).over(7) == spec.over(300) and not spec.over(300).shares
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"freeze_bn": 300}, ["freeze_bn=300 has no effect: quantize.schedule.steps is 300"]),
+        ({"freeze_bn": 299, "freeze_ranges": 0.999}, []),
+        ({"ranges": "learned"}, []),  # what the option of `quantize` has is not the user's
+        ({"ranges": "learned", "decay": 0.9}, ["decay=0.9 has no effect with .*ranges=learned"]),
+        ({"ranges": "calibrated", "freeze_ranges": 0.5}, ["freeze_ranges=0.5 has no effect .*=calibrated"]),
+    ],
+)
+def test_what_has_no_effect_is_told(change, told):
+    found = preset("int8", **change).warnings(300)
+    assert len(found) == len(told) and all(map(re.search, told, found))
 
 
 def test_unknown_names():

@@ -285,6 +285,25 @@ def test_statistics_that_are_measured_for_a_scoring_do_not_change_the_training(
         assert net.mean == pytest.approx(trained)
 
 
+def test_the_loss_that_float16_scales_does_not_grow_with_the_batch(as_dataset, eager, monkeypatch):
+    """Each of two batches has 50 matches: the sums are over all matches, and are divided by the images of a step."""
+
+    class Matches(Line):
+        def losses(self, batch, training=True):
+            return super().losses(batch)._replace(count=tf.constant(50.0))
+
+    scaled, plain = Matches(), Matches()
+    Trainer(plain, schedule(accumulate=2), Numbers()).train(2)
+    monkeypatch.setattr("detect.training.trainer.needs_loss_scale", lambda model: True)
+    trainer, seen = Trainer(scaled, schedule(accumulate=2), Numbers()), []
+    scale = trainer.optimizer.get_scaled_loss
+    monkeypatch.setattr(trainer.optimizer, "get_scaled_loss", lambda loss: seen.append(float(loss)) or scale(loss))
+    trainer.train(2)
+    # The losses of images 0 and 1 are 0 and 1. The weight is then .1: (2 - .1)^2 and (3 - .1)^2.
+    assert seen == pytest.approx([value * 50 / 2 for value in (0, 1, 1.9**2, 2.9**2)])
+    assert scaled.weight == pytest.approx(plain.weight)
+
+
 def test_no_batch_is_read_for_statistics_that_are_frozen():
     class Unread(Numbers):
         def batch(self, step):

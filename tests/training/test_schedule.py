@@ -19,9 +19,27 @@ from detect.config.compose import compose
 from detect.config.schedules import default_warmup
 from detect.errors import ConfigError
 from detect.runs.summary import hyper_parameters
+from detect.training import build
+from detect.training.distribution import Replicas
 from detect.training.schedule import Schedule
 
 RATE = 0.003
+
+
+def test_what_a_schedule_does_not_take_over_from_a_network_is_told(monkeypatch, caplog):
+    """Layers that come frozen are trained, and regularisers of layers have no effect."""
+    monkeypatch.setattr(build, "replicas", lambda run: Replicas())
+    x, layers = tf_keras.Input((4,)), tf_keras.layers
+    plain, frozen = layers.Dense(2, name="plain"), layers.Dense(2, name="frozen", trainable=False)
+    network = SimpleNamespace(model=tf_keras.Model(x, frozen(plain(x))), input_sources={})
+    build.prepare(None, network, schedule(steps=100), "classify")
+    assert "classify: frozen come frozen and are trained all the same; classify.schedule.freeze_until" in caplog.text
+    assert frozen.trainable and "regularisers" not in caplog.text
+    caplog.clear()
+    network.model = tf_keras.Model(x, layers.Dense(2, kernel_regularizer="l2")(x))
+    build.prepare(None, network, schedule(steps=100), "detector")
+    assert "detector: regularisers of layers have no effect (1 of them); schedule.weight_decay has" in caplog.text
+    assert "come frozen" not in caplog.text
 
 
 def schedule(**settings) -> Schedule:

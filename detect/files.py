@@ -193,32 +193,40 @@ def write_json(path: Path, data: object, indent: int | None = 2) -> None:
 def json_list(path: Path) -> Iterator[Callable[[Iterable[object]], None]]:
     """Gives a function that appends items to a list in a JSON file. The list needs no memory.
 
-    The file is written atomically at the end. After Ctrl-C or another error it holds the items until then; before the
-    first ones, an earlier file stays. Raises ConfigError if another program is writing it.
+    The file is written atomically at the end. After Ctrl-C, a full disk or another error it holds the items until then;
+    before the first ones, an earlier file stays. Raises ConfigError if another program is writing it.
     """
     with contextlib.ExitStack() as stack:
         try:
             temporary = stack.enter_context(replacing(Path(path), wait=False))
         except BlockingIOError:
             raise ConfigError(f"{path}: another program writes it; wait for its end, or name another output") from None
-        file = stack.enter_context(temporary.open("w", encoding="utf-8"))
-        between = itertools.chain([""], itertools.repeat(", "))
+        temporary.write_text("[]\n")
+        end = 1  # of the last item, in bytes
         stopped: BaseException | None = None
         begun = False
 
-        def append(items: Iterable[object]) -> None:
-            nonlocal begun
-            begun = True
-            file.writelines(next(between) + strict_json(item) for item in items)
+        def write(text: str) -> None:
+            with temporary.open("r+b") as file:
+                file.seek(end)
+                file.write(f"{text}]\n".encode())
+                file.truncate()
 
-        file.write("[")
+        def append(items: Iterable[object]) -> None:
+            nonlocal begun, end
+            if text := ", ".join(map(strict_json, items)):
+                text = f", {text}" if end > 1 else text
+                write(text)
+                end += len(text)  # it is ASCII
+            begun = True
+
         try:
             yield append
         except BaseException as error:
             if not begun:
                 raise
             stopped = error
-        file.write("]\n")
+            write("")  # over what a full disk has cut: it needs no new space
     if stopped is not None:
         raise stopped
 

@@ -87,6 +87,26 @@ def test_an_error_before_the_first_items_leaves_an_earlier_list(tmp_path, items,
     assert files.read_json(path) == kept and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("size", [4096, 5000])  # the first one is the end of a block
+def test_a_full_disk_leaves_the_whole_items(tmp_path, largest_file, size):
+    path, appended = tmp_path / "list.json", []
+    largest_file(size)
+    with pytest.raises(OSError, match="File too large"), files.json_list(path) as append:
+        for number in range(size):
+            append([number, "x" * 90])
+            appended += [number, "x" * 90]
+    assert appended and files.read_json(path) == appended and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_before_the_first_items_leaves_an_earlier_list(tmp_path, largest_file):
+    path = tmp_path / "list.json"
+    files.write_json(path, "earlier")
+    largest_file(50)
+    with pytest.raises(OSError, match="File too large"), files.json_list(path) as append:
+        append(["x" * 90])
+    assert files.read_json(path) == "earlier" and list(tmp_path.iterdir()) == [path]
+
+
 def test_names_that_are_numbers_are_names(tmp_path, monkeypatch):
     """`dataset.roots=[2023,2024]`: YAML reads them as numbers."""
     monkeypatch.chdir(tmp_path)

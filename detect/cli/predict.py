@@ -20,6 +20,7 @@ from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.coco_json import Category, ImageId, categories_of, file_names, rows_of
 from detect.files import expanded, json_list
 from detect.geometry import tiles
+from detect.runs import disk
 from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
@@ -202,25 +203,35 @@ def write(detector: "Detector", job: Job, score: float | str, tile: int | str | 
 
     bad: list[str] = []
     done = 0
+
+    def missed(name: str, reason: str) -> None:
+        bad.append(f"{name}: {reason}")
+        log.warning("%s", printable(bad[-1]))
+
     try:
         with json_list(job.folder / RESULTS) as append:
             for path, name, number, target in zip(job.paths, job.names, job.ids, job.targets, strict=True):
                 try:
                     image = read_image(path)
                     (found,) = detector(image, tile=tile)
-                    shown = detector.shown(found, score)
-                    boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
-                    pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))
-                except (DataError, OSError) as error:
-                    bad.append(f"{name}: {_reason(path, error)}")
-                    log.warning("%s", printable(bad[-1]))
+                except DataError as error:
+                    missed(name, _reason(path, error))
                     continue
                 append(rows_of(number, name, (found.boxes, found.scores, found.classes), job.categories))
+                shown = detector.shown(found, score)
+                boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
+                try:
+                    pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))
+                except OSError as error:
+                    if error.errno in disk.LASTING:
+                        raise
+                    missed(name, f"its detections are in {RESULTS}, but its picture can't be written: {error}")
+                    continue
                 done += 1
                 drawn = zip(found.names, found.scores, shown, strict=True)
                 named = [f"{n} {s:.2f}" for n, s, visible in drawn if visible]
                 log.info("%s: %s", printable(name), printable(first_few(named, LISTED) or "nothing"))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         log.info("stopped: %d of %d images are done; %s has these", done, len(job.paths), RESULTS)
         raise
     log.info("%d pictures and %s are in %s", done, RESULTS, printable(job.folder))
@@ -229,11 +240,11 @@ def write(detector: "Detector", job: Job, score: float | str, tile: int | str | 
         raise Unfinished(f"{len(bad)} of {len(job.paths)} images could not be done, all others are:\n  {listed}")
 
 
-def _reason(path: Path, error: Exception) -> str:
-    """Why there is no picture of an image."""
+def _reason(path: Path, error: DataError) -> str:
+    """Why an image can't be read."""
     if path.suffix.lower() in UNREAD_SUFFIXES:
         return f"{path.suffix[1:].upper()} is not read; save it as JPEG or PNG"
-    return (isinstance(error, DataError) and examine(path)[0]) or str(error)
+    return examine(path)[0] or str(error)
 
 
 if __name__ == "__main__":

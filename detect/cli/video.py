@@ -114,7 +114,7 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
     """Writes a video with boxes, and `NAME.json`: COCO's results of each predicted frame, with its number and time.
 
     Ctrl-C ends a camera or a stream; what was predicted is written. Raises DataError if no frame can be read, and
-    Unfinished after the work if the file ends early.
+    Unfinished after the work if the file ends early, or if OpenCV could not write all frames.
     """
     capture = open_video(what)
     rate = frame_rate(capture)
@@ -122,7 +122,8 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
     length = promised / (capture.get(cv2.CAP_PROP_FPS) or RATE)  # seconds; 0 of a camera
     target, listed = results(what, folder)
     categories = categories_of(detector.classes, detector.category_ids)
-    taken = frames(capture, every, live=not promised and not Path(what).is_file())
+    live = not promised and not Path(what).is_file()
+    taken = frames(capture, every, live)
     writer, count, seconds, early, started = None, 0, 0.0, "", time.perf_counter()
     progress = ProgressLine("predict", math.ceil(length * rate / every), 30.0)
     try:
@@ -144,12 +145,17 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
         if seconds + max(every / rate, seconds / max(1, count - 1)) < WHOLE * length:  # the last frame is shown, too
             early = f"images={what}: it ends early, after {seconds:.1f} of {length:.1f} seconds; it may be damaged"
     except KeyboardInterrupt:
-        log.info("ended by Ctrl-C")
+        log.info("ended by Ctrl-C: %d frames are done; %s has these", count, listed.name)
+        if not live:
+            raise
     finally:
         progress.close()
         capture.release()
         if writer is not None:
             writer.release()
+    if (written := _frames_in(target)) < count:  # OpenCV raises nothing if the disk is full
+        lost = f"{target}: it has {written} of {count} frames; the disk may be full"
+        raise Unfinished(f"{lost}. {listed.name} has the detections of all frames")
     speed = count / (time.perf_counter() - started)
     log.info("%d frames, %.1f images/s; %s and %s are in %s", count, speed, target.name, listed.name, folder)
     if early:
@@ -161,6 +167,14 @@ def _writer(target: Path, rate: float, size: Sequence[int]) -> cv2.VideoWriter:
     if not writer.isOpened():
         raise ConfigError(f"output={target.parent}: OpenCV can't write {target.name} here")
     return writer
+
+
+def _frames_in(video: Path) -> int:
+    """The number of frames that a video file has; 0 if it can't be opened."""
+    capture = cv2.VideoCapture(str(video))
+    frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    capture.release()
+    return frames
 
 
 def _drawn(detector: "Detector", image: np.ndarray, found: "Detections", score: float | str) -> np.ndarray:
@@ -204,8 +218,8 @@ def settled(folder: Path, seen: dict[Path, Stamp], done: dict[Path, Stamp]) -> l
 def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks: int | None = None) -> None:
     """Predicts on the images of a folder as they appear, until Ctrl-C. Writes a picture of each, and detections.json.
 
-    An image is read when it did not change between two looks. One that can't be read, or whose picture can't be
-    written, is named and passed over. The results of one that is written again replace the earlier ones.
+    An image is read when it did not change between two looks. One that can't be read is named and passed over. One
+    whose picture can't be written is named. The results of one that is written again replace the earlier ones.
     looks: the number of looks, for tests; None is without end.
     """
     from detect.reporting import pictures
@@ -226,12 +240,15 @@ def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks:
                 try:
                     image = read_image(path)
                     (found,) = detector(image, tile=shown.tile)
-                    pictures.save(folder / f"{path.name}.png", _drawn(detector, image, found, shown.score))
-                except (DataError, OSError) as error:
+                except DataError as error:
                     log.warning("%s: %s", printable(path.name), printable(error))
                     continue
                 own = rows_of(number, path.name, (found.boxes, found.scores, found.classes), categories)
                 rows[path], unwritten = strict_json(own)[1:-1], True
+                try:
+                    pictures.save(folder / f"{path.name}.png", _drawn(detector, image, found, shown.score))
+                except OSError as error:
+                    log.warning("%s: its picture can't be written: %s", printable(path.name), printable(error))
                 rest = zip(found.names, found.scores, detector.shown(found, shown.score), strict=True)
                 named = [f"{name} {score:.2f}" for name, score, kept in rest if kept]
                 log.info("%s: %s", printable(path.name), printable(first_few(named, 4) or "nothing"))

@@ -144,14 +144,20 @@ def contact_sheet(
 def save(path: Path, image: np.ndarray) -> None:
     """Write an RGB picture in the format of the file's suffix (.png, .jpg), and create missing folders.
 
-    Raises OSError if this is not possible.
+    Raises OSError if this is not possible. Then no part of it stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     ok, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
     if not ok:
         raise OSError(f"{path}: can't encode the picture in the format {path.suffix or '.png'}")
-    path.write_bytes(data.tobytes())
+    with path.open("wb") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except OSError:
+            path.unlink()
+            raise
 
 
 def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:

@@ -20,6 +20,8 @@ REASONS = {
     errno.EPERM: "this user has no permission",
     errno.EIO: "the disk reports an error",
 }
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors that the next file meets, too."""
 TENSORFLOW = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,

@@ -153,6 +153,15 @@ def test_saved_pictures_come_back_in_rgb(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new" / "x.png"))[..., ::-1], image)
 
 
+@pytest.mark.parametrize("side", [20, 200])  # the first one is written when the file is closed
+def test_of_a_picture_that_cannot_be_finished_nothing_stays(tmp_path, largest_file, side):
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    largest_file(1000)
+    with pytest.raises(OSError, match="File too large"):
+        pictures.save(tmp_path / "x.png", noise)
+    assert not (tmp_path / "x.png").exists()
+
+
 def scores(classes, boxes):
     figures = {"AP": 0.5, "AP50": 0.7, "AP75": 0.4, "AR100": 0.6}
     per_class = {

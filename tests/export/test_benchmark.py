@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
@@ -99,6 +100,12 @@ def test_processes_are_asked_in_turn_and_tell_their_memory(tmp_path, caplog):
     assert list(timing.measure(both, frame, 1, 2)) == ["one"]
     told = caplog.messages[-1]
     assert told.startswith("bad: it can't be timed: ") and "not a TFLite file" in told
+
+
+def test_a_process_that_dies_before_it_reads_is_named(monkeypatch):
+    monkeypatch.setattr(timing.sys, "executable", shutil.which("false"))
+    with pytest.raises(WeightsError, match=r"one: it can't be timed: its process ended with code 1"):
+        timing.Worker("one", Model("tflite", Path("x")), np.zeros((300, 300, 3), np.uint8), 1)
 
 
 def test_the_table_fits_80_columns():

@@ -13,7 +13,9 @@ from typing import BinaryIO, Literal, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
+from detect.data import tiff
 from detect.data.shards import Picture
 from detect.errors import DataError
 
@@ -44,7 +46,7 @@ _PLAIN = {*_FRAMES, _SCAN, 0xC4, 0xDB, 0xDD, 0xE0, 0xFE, *range(0xE2, 0xF0)}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TEXTS = (0x010E, 0x010F, 0x0110)  # EXIF's tags of texts that come before the orientation
-_TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies
+_TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies; of TIFF it is a tag
 _BITS = (8, 10, 12, 14, 16)
 
 Image.MAX_IMAGE_PIXELS = None  # the limits of this module take the place of Pillow's
@@ -198,12 +200,8 @@ def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.n
     return np.stack([ymin, xmin, ymax, xmax], axis=1)
 
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, EOFError, MemoryError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, OverflowError, EOFError, MemoryError)
 """What Pillow raises for files that are damaged or no images."""
-
-
-def _opened(source: BinaryIO) -> Image.Image:
-    return Image.open(source)
 
 
 def _plain_jpeg(start: bytes) -> Header | None:
@@ -228,16 +226,18 @@ def _plain_jpeg(start: bytes) -> Header | None:
 
 def _header(file: BinaryIO) -> Header:
     file.seek(0)
-    with _opened(file) as image:
+    with Image.open(file) as image:
         if image.format == "PNG" and "exif" not in image.info:
             image.info["exif"] = _late_exif(file)
         return _displayed(image)
 
 
 def _displayed(image: Image.Image) -> Header:
-    width, height = image.size
-    exif = image.info.get("exif", b"") if image.format in _TURNED else b""
-    orientation = _orientation(exif)
+    (width, height), orientation = image.size, 1
+    if isinstance(image, TiffImageFile):
+        width, height, orientation = tiff.stored(image)
+    elif image.format in _TURNED:
+        orientation = _orientation(image.info.get("exif", b""))
     return Header(height, width, orientation) if orientation >= 5 else Header(width, height, orientation)
 
 
@@ -285,6 +285,7 @@ def _decode(content: np.ndarray, reduction: int) -> np.ndarray | None:
         return None
     if content[:8].tobytes() == _PNG and _is_cut(content):
         return None
+    content = tiff.with_plain_colours(content)
     try:
         image = cv2.imdecode(content, _DECODE[reduction] | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # an empty file, or a header with too many pixels
@@ -306,7 +307,7 @@ def _is_cut(content: np.ndarray) -> bool:
 def _claims_too_much(content: bytes) -> bool:
     """Whether the header tells of far more pixels than the bytes can hold: decoding would fill the memory."""
     try:
-        with _opened(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             pixels = image.width * image.height
     except _UNREADABLE:
         return False
@@ -322,7 +323,7 @@ def _reason(content: bytes) -> str:
     if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif"):
         return "this is a HEIC picture, whatever its name says, a format that is not read; save it as PNG or JPEG"
     try:
-        with _opened(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             kind, pixels, mode = image.format, image.width * image.height, image.mode
             if pixels > _MOST_PIXELS:
                 return (

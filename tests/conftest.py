@@ -3,7 +3,6 @@
 import fcntl
 import gc
 import os
-import resource
 import signal
 from pathlib import Path
 
@@ -66,14 +65,6 @@ def hangup():
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
-
-
-@pytest.fixture
-def largest_file():
-    """A function that limits the bytes of each file that this process writes: it stands for a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="session")

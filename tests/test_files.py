@@ -7,6 +7,7 @@ import pytest
 
 from detect import files
 from detect.errors import ConfigError
+from tests.full_disk import largest_file
 
 
 def test_of_two_writers_one_waits_for_the_other(tmp_path):
@@ -88,21 +89,19 @@ def test_an_error_before_the_first_items_leaves_an_earlier_list(tmp_path, items,
 
 
 @pytest.mark.parametrize("size", [4096, 5000])  # the first one is the end of a block
-def test_a_full_disk_leaves_the_whole_items(tmp_path, largest_file, size):
+def test_a_full_disk_leaves_the_whole_items(tmp_path, size):
     path, appended = tmp_path / "list.json", []
-    largest_file(size)
-    with pytest.raises(OSError, match="File too large"), files.json_list(path) as append:
+    with pytest.raises(OSError, match="File too large"), largest_file(size), files.json_list(path) as append:
         for number in range(size):
             append([number, "x" * 90])
             appended += [number, "x" * 90]
     assert appended and files.read_json(path) == appended and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_before_the_first_items_leaves_an_earlier_list(tmp_path, largest_file):
+def test_a_full_disk_before_the_first_items_leaves_an_earlier_list(tmp_path):
     path = tmp_path / "list.json"
     files.write_json(path, "earlier")
-    largest_file(50)
-    with pytest.raises(OSError, match="File too large"), files.json_list(path) as append:
+    with pytest.raises(OSError, match="File too large"), largest_file(50), files.json_list(path) as append:
         append(["x" * 90])
     assert files.read_json(path) == "earlier" and list(tmp_path.iterdir()) == [path]
 
@@ -114,3 +113,9 @@ def test_names_that_are_numbers_are_names(tmp_path, monkeypatch):
     assert str(files.expanded(2023)) == "2023"
     with pytest.raises(ConfigError, match="expected one path"):
         files.expanded(["2023"])
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x/" * 3000])
+def test_a_name_that_is_too_long_is_one_message(path):
+    with pytest.raises(ConfigError, match=r"^x.{79}\.\.\.: this name is too long for a file or folder$"):
+        files.expanded(path)

@@ -71,11 +71,10 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
     try:
         content = _content(path)
     except OSError as error:
-        raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
+        raise DataError(f"{path}: can't read the image ({error.strerror})") from None
     image = _decode(content, reduction)
     if image is None:
-        reason = _reason(content.tobytes())
-        raise DataError(f"{path}: {reason}; `detect inspect` lists all such files; replace or remove them")
+        raise DataError(f"{path}: {_reason(content.tobytes())}")
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=255 / (2 ** depth(image) - 1))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -91,7 +90,7 @@ def header(path: Path) -> Header | None:
     try:
         with _stream(path) as file:
             return _plain_jpeg(file.read(_START)) or _header(file)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -107,7 +106,7 @@ def header_and_end(path: str | Path) -> tuple[Header | None, bool]:
                     end = file.read()
                 cut = b"\xff\xd9" not in end
             return _plain_jpeg(start) or _header(file), cut
-    except _UNREADABLE:
+    except UNREADABLE:
         return None, cut
 
 
@@ -200,7 +199,7 @@ def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.n
     return np.stack([ymin, xmin, ymax, xmax], axis=1)
 
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, OverflowError, EOFError, MemoryError)
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, OverflowError, EOFError, MemoryError)
 """What Pillow raises for files that are damaged or no images."""
 
 
@@ -309,7 +308,7 @@ def _claims_too_much(content: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(content)) as image:
             pixels = image.width * image.height
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return pixels > max(_LARGE, _DENSEST * len(content))
 
@@ -335,7 +334,7 @@ def _reason(content: bytes) -> str:
             if kind == "PNG" and _is_cut(np.frombuffer(content, np.uint8)):
                 return f"the file is truncated or damaged ({len(content)} bytes)"
             image.load()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         cut = "truncated" in str(error) or "cannot identify" not in str(error)
         return (
             f"the file is truncated or damaged ({len(content)} bytes)"

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, one_line
 
 log = logging.getLogger("detect")
 KINDS = ("run", "saved_model", "tflite", "onnx", "openvino")
@@ -180,7 +180,7 @@ def serve(words: Sequence[str]) -> None:
             run()
             say(ms=1000 * (time.perf_counter() - before))
     except Exception as error:  # any library may raise anything
-        say(problem=(str(error).strip() or type(error).__name__).splitlines()[0][:300])
+        say(problem=one_line(error))
 
 
 if __name__ == "__main__":

@@ -291,6 +291,20 @@ def test_a_folder_of_many_files_is_searched_at_once(tmp_path, monkeypatch):
     assert time.process_time() - began < 2  # a set for each file took a minute
 
 
+@pytest.mark.parametrize("words", [["images=a.png"], ["images=photos/*.png"], ["watch=photos"]])
+def test_every_is_for_videos(planted, words):
+    with pytest.raises(ConfigError, match="every=5 is for a video, a camera or a stream"):
+        call("predict", f"run={planted(FOUND)}", "every=5", *words)
+
+
+def test_a_path_that_is_too_long_is_one_message(planted):
+    for key in ("run", "model", "images", "output", "watch"):
+        words = {"run": planted(FOUND), "images": "a.png"} | {key: "x" * 300}
+        words = {k: v for k, v in words.items() if (k, key) not in (("run", "model"), ("images", "watch"))}
+        with pytest.raises(ConfigError, match="this name is too long"):
+            call("predict", *(f"{k}={v}" for k, v in words.items()))
+
+
 def test_a_picture_that_cannot_be_written_keeps_its_detections(planted, tmp_path):
     run, long = planted(FOUND), f"{'a' * 250}.gif"  # with .png, the name is too long
     for name in ("a.png", "b.png"):

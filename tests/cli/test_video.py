@@ -15,6 +15,7 @@ from detect.cli import video
 from detect.detector import Detector
 from detect.errors import ConfigError, DataError, Unfinished
 from tests.cli.conftest import call, picture
+from tests.full_disk import largest_file
 
 FOUND = {1: [([4, 4, 20, 20], 0.9, 1)], 2: [([4, 4, 20, 20], 0.2, 2)]}
 
@@ -58,15 +59,15 @@ def test_a_video_that_ends_early_is_named(planted, tmp_path):
     assert (tmp_path / "out/part.mp4").exists() and (tmp_path / "out/part.json").exists()
 
 
-def test_a_disk_that_is_full_for_the_video_is_told(planted, tmp_path, largest_file):
+def test_a_disk_that_is_full_for_the_video_is_told(planted, tmp_path):
     """OpenCV writes nothing more, and raises nothing."""
     run, source = planted(FOUND), tmp_path / "film.avi"
     noise = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (160, 120))
     for _ in range(6):
         noise.write(np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
     noise.release()
-    largest_file(20_000)
-    with pytest.raises(Unfinished, match=r"film\.mp4: it has \d of 6 frames; the disk may be full\. film\.json has"):
+    reason = r"film\.mp4: it has \d of 6 frames; the disk may be full\. film\.json has"
+    with pytest.raises(Unfinished, match=reason), largest_file(20_000):
         call("predict", f"run={run}", f"images={source}", f"output={tmp_path}/out")
     assert (tmp_path / "out/film.json").exists()
 

@@ -46,10 +46,11 @@ def call(module: str, arguments: Sequence[str], name: str, limits: Limits, conte
     with output:
         if code == REFUSED:
             raise WeightsError(output.read(LONGEST_MESSAGE).decode(errors="replace"))
+    either = "it is damaged, or too large for this computer"
     if code in (-signal.SIGXCPU, -signal.SIGALRM, -signal.SIGKILL):
-        raise WeightsError(f"{name}: it is damaged: reading it took more than {limits.seconds} s")
+        raise WeightsError(f"{name}: reading it needs more than {limits.seconds} s: {either}")
     if code in (FULL, -signal.SIGXFSZ):
-        raise WeightsError(f"{name}: it is damaged: reading it took more than {limits.bytes >> 20} MB of memory")
+        raise WeightsError(f"{name}: reading it needs more than {limits.bytes >> 20} MB of memory: {either}")
     why = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
     raise WeightsError(f"{name}: it is damaged: the process that read it ended with {why}")
 

@@ -99,8 +99,9 @@ class Detector:
         _check_score(score)
         tiles.check(tile)
         images, found = given_images.listed(images), list[Detections]()
-        for start in range(0, len(images), BATCH):
-            batch = [pixels(image, f"image {start + k}") for k, image in enumerate(images[start : start + BATCH])]
+        count = BATCH if tile is None else 1  # large images take much memory
+        for start in range(0, len(images), count):
+            batch = [pixels(image, f"image {start + k}") for k, image in enumerate(images[start : start + count])]
             for boxes, scores, classes in self._found(batch, tile):
                 if len(classes) and not 1 <= classes.min() <= classes.max() <= len(self.classes):
                     odd = {int(c) for c in classes} - set(range(1, len(self.classes) + 1))

@@ -47,6 +47,11 @@ def first_few(items: Iterable[object], most: int = 5, between: str = ", ", last:
     return between.join(named[:most]) + more
 
 
+def one_line(error: BaseException, line: int = 0) -> str:
+    """One line of an error of a library, in at most 300 characters; the type of an error without a text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[line][:300]
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: `1 class`, `2 classes`, `3 boxes`, `4 images`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import functools
 import hashlib
@@ -32,12 +33,18 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 def expanded(path: str | Path) -> Path:
     """A path with the user's own folder in place of `~`. One of a user who does not exist stays as it is.
 
-    Raises ConfigError for what is no path.
+    Raises ConfigError for what is no path, and for a name that no file can have.
     """
     try:
-        return Path(os.path.expanduser(str(path) if isinstance(path, int | float) else path))
+        found = Path(os.path.expanduser(str(path) if isinstance(path, int | float) else path))
     except TypeError:
         raise ConfigError(f"{path}: expected one path") from None
+    try:
+        os.stat(found)
+    except (OSError, ValueError) as error:  # most methods of Path raise it again
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise ConfigError(f"{str(path)[:80]}...: this name is too long for a file or folder") from None
+    return found
 
 
 def file_name(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from detect import environment
-from detect.errors import ConfigError, WeightsError
+from detect.errors import ConfigError, WeightsError, one_line
 from detect.evaluation.thresholds import Shipped
 from detect.geometry.frame import Frame
 from detect.modeling import nms
@@ -20,6 +20,7 @@ from detect.portable import runner as portable
 from detect.portable.packages import MODEL
 from detect.runs.folder import DETECTOR, DETECTOR_JSON, TFLITE_MODEL, RunFolder
 from detect.tflite import detection_output, package
+from detect.tflite.options import OUTPUTS
 from detect.training.finished import load_architecture
 from detect.weights import checkpoint, claims, saved_model
 
@@ -47,9 +48,12 @@ def load(folder: Path, stage: str | None, class_agnostic: bool | None, threads: 
     """Opens a run folder, an export, or the folder of one; see `Detector.load`."""
     count = threads or environment.usable_cores()
     file = next((folder / name for name in (TFLITE_MODEL, *MODEL.values()) if (folder / name).is_file()), folder)
+    exported = file.is_file() or (folder / "saved_model.pb").exists()
+    if exported and stage is not None:
+        raise ConfigError(f"stage={stage}: {folder} is an exported model, which has one stage; leave stage out")
     if file.is_file():
         return (_portable if file.suffix in PORTABLE else _tflite)(file, count, class_agnostic)
-    if (folder / "saved_model.pb").exists():
+    if exported:
         return _saved_model(folder, class_agnostic)
     if RunFolder(folder).is_run:
         return _run(RunFolder(folder), stage, class_agnostic)
@@ -104,15 +108,15 @@ def _saved_model(folder: Path, class_agnostic: bool | None) -> Loaded:
         module = tf.saved_model.load(str(folder))
         ends = module.signatures[saved_model.SIGNATURE].structured_outputs
     except Exception as error:  # a damaged graph may raise anything
-        raise WeightsError(f"{folder}: TensorFlow can't load this SavedModel: {_line(error)}") from error
-    if missing := sorted(set(detection_output.OUTPUTS) - set(ends)):
+        raise WeightsError(f"{folder}: TensorFlow can't load this SavedModel: {one_line(error)}") from error
+    if missing := sorted(set(OUTPUTS) - set(ends)):
         raise WeightsError(f"{folder}: the SavedModel does not give {', '.join(missing)}")
 
     def find(images: list[np.ndarray]) -> list[Found]:
         try:
             return [_serve(module, image) for image in images]
         except (tf.errors.OpError, ValueError, TypeError, IndexError) as error:
-            raise WeightsError(f"{folder}: the SavedModel can't be run: {_line(error)}") from error
+            raise WeightsError(f"{folder}: the SavedModel can't be run: {one_line(error)}") from error
 
     return _of_a_file(find, about, folder, threshold)
 
@@ -129,7 +133,7 @@ def _portable(file: Path, threads: int, class_agnostic: bool | None) -> Loaded:
         try:
             outputs = model.run(frames)
         except Exception as error:  # each library has errors of its own
-            raise WeightsError(f"{file}: it can't be run: {_line(error)}") from error
+            raise WeightsError(f"{file}: it can't be run: {one_line(error)}") from error
         return [
             frame.found(boxes * scale, scores, classes, *image.shape[:2])
             for image, (boxes, scores, classes) in zip(images, _rows(outputs), strict=True)
@@ -207,9 +211,5 @@ def _refuse_other_suppression(path: Path, inside: bool, asked: bool | None) -> N
         said = str(asked).lower()
         raise ConfigError(
             f"class_agnostic={said}: {path} has its suppression inside, with class_agnostic={str(inside).lower()}; "
-            f"export the run again: detect export run=RUN class_agnostic={said}"
+            f"export the run again with class_agnostic={said}"
         )
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

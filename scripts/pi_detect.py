@@ -111,14 +111,19 @@ def main() -> None:
     parser.add_argument("--score", type=float, default=0.5, help="the least score of what is printed")
     parser.add_argument("--threads", type=int, default=4, help="a Raspberry Pi has 4 cores")
     arguments = parser.parse_args()
-    detector = Detector(arguments.model, arguments.threads)
+    try:
+        detector = Detector(arguments.model, arguments.threads)
+    except OSError as error:
+        sys.exit(f"{arguments.model}: can't read the model: {error.strerror}")
+    except (zipfile.BadZipFile, KeyError, IndexError, ValueError, RuntimeError) as error:
+        sys.exit(f"{arguments.model}: this is no TFLite file of `detect export`, or a damaged one: {error}")
     bad = 0
     for path in arguments.images:
         try:
             with Image.open(path) as image:
                 started = time.perf_counter()
                 found = detector(image, arguments.score)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, of damaged files
             print(f"{path}: can't read the image: {error}", file=sys.stderr)
             bad += 1
             continue

@@ -59,8 +59,8 @@ def test_what_a_library_prints_is_no_output(call):
         ("prints and refuses", "^x.h5: no$"),
         ("crashes", "^x.h5: it is damaged: the process that read it ended with signal SIGSEGV$"),
         ("raises", "^x.h5: it is damaged: the process that read it ended with code 1$"),
-        ("fills", "^x.h5: it is damaged: reading it took more than 64 MB of memory$"),
-        ("pours", "^x.h5: it is damaged: "),
+        ("fills", "^x.h5: reading it needs more than 64 MB of memory: it is damaged, or too large"),
+        ("pours", "^x.h5: .*it is damaged"),
     ],
 )
 def test_the_ends_of_readers(call, name, message):
@@ -71,7 +71,7 @@ def test_the_ends_of_readers(call, name, message):
 @pytest.mark.parametrize("name", ["sleeps", "spins"])
 def test_a_reader_that_takes_too_long(call, name):
     started = time.monotonic()
-    with pytest.raises(WeightsError, match=r"^x\.h5: it is damaged: reading it took more than 1 s$"):
+    with pytest.raises(WeightsError, match=r"^x\.h5: reading it needs more than 1 s: it is damaged, or too large"):
         call(name, seconds=1)
     assert time.monotonic() - started < 20
 
@@ -92,8 +92,8 @@ def test_a_process_that_does_not_start_its_clock(monkeypatch):
         raise apart.subprocess.TimeoutExpired("x", 1)
 
     monkeypatch.setattr(apart.subprocess, "run", stuck)
-    with pytest.raises(WeightsError, match="took more than 60 s"):
+    with pytest.raises(WeightsError, match="needs more than 60 s"):
         apart.call("detect.x", [], "x.h5", apart.Limits())
     monkeypatch.setattr(apart.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=-signal.SIGKILL))
-    with pytest.raises(WeightsError, match="took more than 60 s"):
+    with pytest.raises(WeightsError, match="needs more than 60 s"):
         apart.call("detect.x", [], "x.h5", apart.Limits())

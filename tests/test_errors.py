@@ -2,7 +2,7 @@
 
 import pytest
 
-from detect.errors import counted
+from detect.errors import counted, one_line
 
 
 @pytest.mark.parametrize(
@@ -11,3 +11,11 @@ from detect.errors import counted
 )
 def test_a_number_with_its_noun(number, noun, text):
     assert counted(number, noun) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(ValueError("\n one \ntwo"), "one "), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 300)],
+)
+def test_an_error_of_a_library_in_one_line(error, text):
+    assert one_line(error) == text

@@ -7,6 +7,7 @@ import pytest
 
 from detect import files
 from detect.errors import ConfigError
+from tests.full_disk import largest_file
 
 
 def test_of_two_writers_one_waits_for_the_other(tmp_path):
@@ -87,6 +88,24 @@ def test_an_error_before_the_first_items_leaves_an_earlier_list(tmp_path, items,
     assert files.read_json(path) == kept and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("size", [4096, 5000])  # the first one is the end of a block
+def test_a_full_disk_leaves_the_whole_items(tmp_path, size):
+    path, appended = tmp_path / "list.json", []
+    with pytest.raises(OSError, match="File too large"), largest_file(size), files.json_list(path) as append:
+        for number in range(size):
+            append([number, "x" * 90])
+            appended += [number, "x" * 90]
+    assert appended and files.read_json(path) == appended and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_before_the_first_items_leaves_an_earlier_list(tmp_path):
+    path = tmp_path / "list.json"
+    files.write_json(path, "earlier")
+    with pytest.raises(OSError, match="File too large"), largest_file(50), files.json_list(path) as append:
+        append(["x" * 90])
+    assert files.read_json(path) == "earlier" and list(tmp_path.iterdir()) == [path]
+
+
 def test_names_that_are_numbers_are_names(tmp_path, monkeypatch):
     """`dataset.roots=[2023,2024]`: YAML reads them as numbers."""
     monkeypatch.chdir(tmp_path)
@@ -94,3 +113,9 @@ def test_names_that_are_numbers_are_names(tmp_path, monkeypatch):
     assert str(files.expanded(2023)) == "2023"
     with pytest.raises(ConfigError, match="expected one path"):
         files.expanded(["2023"])
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x/" * 3000])
+def test_a_name_that_is_too_long_is_one_message(path):
+    with pytest.raises(ConfigError, match=r"^x.{79}\.\.\.: this name is too long for a file or folder$"):
+        files.expanded(path)

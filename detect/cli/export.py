@@ -11,10 +11,8 @@ def main(cfg: DictConfig) -> None:
     """Writes the model and the measurements of it."""
     folder = destination(cfg)
     from detect.export.writer import write  # imports TensorFlow
-    from detect.studies import run_page
 
     write(cfg, folder)
-    run_page.refresh(folder)
 
 
 if __name__ == "__main__":

@@ -191,6 +191,8 @@ def report_layers(cfg: DictConfig) -> None:
     if not cfg.run:
         raise ConfigError("inspect quantize: name a run folder: run=RUN")
     run = expanded(cfg.run)
+    if not RunFolder(run).is_run:
+        raise ConfigError(f"run={cfg.run}: only a run folder has Keras layers; an exported model has none")
     folder = expanded(cfg.output or run / "quantize_layers")
     refuse_unwritable(folder, "output")
     from detect import detector as finder
@@ -199,8 +201,6 @@ def report_layers(cfg: DictConfig) -> None:
     from detect.training import finished  # imports TensorFlow
 
     architecture = finder.Detector.load(run, cfg.stage or "detector").architecture
-    if architecture is None:
-        raise ConfigError(f"run={cfg.run}: an exported model has no Keras layers; name the run folder")
     if cfg.stage == "quantized":
         architecture = finished.float_twin(RunFolder(run))
     inputs = [architecture.network_inputs(image) for image in training_frames(cfg, run, architecture)]

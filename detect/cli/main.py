@@ -8,6 +8,7 @@ import functools
 import importlib
 import importlib.metadata
 import os
+import select
 import signal
 import sys
 import time
@@ -139,9 +140,9 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         else:
             with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
                 decorate(job)()
-    except BrokenPipeError:
-        return _nobody_reads()
     except (KeyboardInterrupt, Exception) as error:
+        if _nobody_reads(error):
+            return 141
         if signals.interrupted(error):
             if folder:
                 print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
@@ -198,11 +199,11 @@ def _job(
         if digest(cfg) not in checked:  # a sampler drew its values, or it is a late job of a long sweep
             check.check(cfg)
         return function(cfg)
-    except BrokenPipeError:
-        raise SystemExit(_nobody_reads()) from None
     except sweep.CellFailed:
         return None
     except Exception as error:
+        if _nobody_reads(error):
+            raise SystemExit(141) from None
         if signals.interrupted(error):
             raise KeyboardInterrupt from error
         mend = _user_error(error, folder)
@@ -235,10 +236,19 @@ def _user_error(error: BaseException | None, folder: Path | None = None) -> User
     return error
 
 
-def _nobody_reads() -> int:
-    """The exit code if the reader of stdout ended, as in `detect doctor | head`; it drops the rest of the output."""
+def _nobody_reads(error: BaseException) -> bool:
+    """Whether the reader of stdout ended, as in `detect doctor | head`; then it drops the rest of the output.
+
+    A pipe to another process may break, too: that is an error as any other.
+    """
+    if not isinstance(error, BrokenPipeError):
+        return False
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)
+    if not stdout.poll(0):  # it tells POLLERR without being asked
+        return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+    return True
 
 
 def tell(config_name: str, error: Exception, where: str = "") -> None:

@@ -62,7 +62,10 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")
     if isinstance(cfg.images, ListConfig):
         raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
-    if cfg.watch or video.is_video(video.source_of(str(cfg.images))):
+    films = not cfg.watch and video.is_video(video.source_of(str(cfg.images)))
+    if cfg.every != 1 and not films:
+        raise ConfigError(f"every={cfg.every} is for a video, a camera or a stream; for images leave it out")
+    if cfg.watch or films:
         return moving(cfg, source, folder)
     photographs = without_output(find_photographs(str(cfg.images)), folder)
     annotations = AnnotationFile(expanded(cfg.annotations)) if cfg.annotations else None

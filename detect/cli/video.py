@@ -172,7 +172,7 @@ def _writer(target: Path, rate: float, size: Sequence[int]) -> cv2.VideoWriter:
 def _frames_in(video: Path) -> int:
     """The number of frames that a video file has; 0 if it can't be opened."""
     capture = cv2.VideoCapture(str(video))
-    frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     capture.release()
     return frames
 

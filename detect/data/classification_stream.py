@@ -6,7 +6,7 @@ import numpy as np
 
 from detect.data.augment import Augment
 from detect.data.examples import CropExample, Crops
-from detect.data.image_file import image_size, read_image
+from detect.data.image_file import image_size
 from detect.data.interface import Batch
 from detect.data.pipeline import ImageStream
 from detect.errors import DataError
@@ -70,7 +70,7 @@ class ClassificationStream(ImageStream):
         else:
             height, width = (1, 1) if box is None else (box[2] - box[0], box[3] - box[1])
         reduction = self._reduction(height, width)
-        image = read_image(example.path, reduction)
+        image = self._decoded(example.path, reduction)
         if box is not None:
             image = _cut(image, np.asarray(box) / reduction, example)
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)

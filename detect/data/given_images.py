@@ -1,5 +1,6 @@
 """What people hold as images (files, folders, arrays, tensors, PIL images), as RGB pixels."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, cast
@@ -8,10 +9,12 @@ import numpy as np
 from PIL import Image as pil
 from PIL import ImageOps
 
-from detect.data.folder import find_images
-from detect.data.image_file import read_image
-from detect.errors import DataError
+from detect.data.folder import find_files, find_images
+from detect.data.image_file import UNREAD_SUFFIXES, UNREADABLE, read_image
+from detect.errors import ConfigError, DataError, first_few, one_line
 from detect.files import expanded
+
+log = logging.getLogger("detect")
 
 
 class ArrayLike(Protocol):
@@ -31,12 +34,15 @@ LEGAL = "legal are a path, a PIL image, and a uint8 array or tensor [H, W], [H, 
 def listed(images: Images) -> list[Given]:
     """The images one by one, not read yet: of a single image, of an iterable or batch of them, of a folder.
 
+    Those of a folder come in the order of their paths. A warning names those of a format that is not read.
     Raises DataError for a folder without an image.
     """
     if isinstance(images, str | Path):
-        folder = expanded(images)
+        folder = _path(images)
         if not folder.is_dir():
             return [images]
+        if unread := [file.name for file in find_files(folder, UNREAD_SUFFIXES)]:
+            log.warning("%s: left out, because their formats are not read: %s", folder, first_few(unread, 3))
         if not (found := find_images(folder)):
             raise DataError(f"{images}: the folder has no image")
         return list(found)
@@ -53,11 +59,14 @@ def pixels(image: Given, name: str = "the image") -> np.ndarray:
     name: for messages. Raises DataError for what is no such image.
     """
     if isinstance(image, str | Path):
-        return read_image(expanded(image))
+        return read_image(_path(image))
     if isinstance(image, pil.Image):
         sixteen = image.mode.startswith(("I", "F"))
-        image = ImageOps.exif_transpose(image)
-        image = np.asarray(image if sixteen else image.convert("RGB"))
+        try:
+            image = ImageOps.exif_transpose(image)
+            image = np.asarray(image if sixteen else image.convert("RGB"))
+        except UNREADABLE as error:  # Pillow reads a file when its pixels are needed
+            raise DataError(f"{name}: Pillow can't read it: {one_line(error)}") from error
     if not hasattr(image, "__array__"):
         raise DataError(f"{name}: {type(image).__name__} is no image; {LEGAL}")
     array = np.asarray(image)
@@ -69,3 +78,10 @@ def pixels(image: Given, name: str = "the image") -> np.ndarray:
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise DataError(f"{name}: its shape is {list(np.shape(image))}; {LEGAL}")
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array[..., :3])
+
+
+def _path(image: str | Path) -> Path:
+    try:
+        return expanded(image)
+    except ConfigError as error:
+        raise DataError(str(error)) from None

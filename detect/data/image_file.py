@@ -13,7 +13,9 @@ from typing import BinaryIO, Literal, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
+from detect.data import tiff
 from detect.data.shards import Picture
 from detect.errors import DataError
 
@@ -44,7 +46,7 @@ _PLAIN = {*_FRAMES, _SCAN, 0xC4, 0xDB, 0xDD, 0xE0, 0xFE, *range(0xE2, 0xF0)}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TEXTS = (0x010E, 0x010F, 0x0110)  # EXIF's tags of texts that come before the orientation
-_TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies
+_TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies; of TIFF it is a tag
 _BITS = (8, 10, 12, 14, 16)
 
 Image.MAX_IMAGE_PIXELS = None  # the limits of this module take the place of Pillow's
@@ -69,11 +71,10 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
     try:
         content = _content(path)
     except OSError as error:
-        raise DataError(f"{path}: can't read the image ({error.strerror}); `detect inspect` lists such files") from None
+        raise DataError(f"{path}: can't read the image ({error.strerror})") from None
     image = _decode(content, reduction)
     if image is None:
-        reason = _reason(content.tobytes())
-        raise DataError(f"{path}: {reason}; `detect inspect` lists all such files; replace or remove them")
+        raise DataError(f"{path}: {_reason(content.tobytes())}")
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=255 / (2 ** depth(image) - 1))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -89,7 +90,7 @@ def header(path: Path) -> Header | None:
     try:
         with _stream(path) as file:
             return _plain_jpeg(file.read(_START)) or _header(file)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -105,7 +106,7 @@ def header_and_end(path: str | Path) -> tuple[Header | None, bool]:
                     end = file.read()
                 cut = b"\xff\xd9" not in end
             return _plain_jpeg(start) or _header(file), cut
-    except _UNREADABLE:
+    except UNREADABLE:
         return None, cut
 
 
@@ -198,12 +199,8 @@ def turned(boxes: np.ndarray, orientation: int, width: int, height: int) -> np.n
     return np.stack([ymin, xmin, ymax, xmax], axis=1)
 
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, EOFError, MemoryError)
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, OverflowError, EOFError, MemoryError)
 """What Pillow raises for files that are damaged or no images."""
-
-
-def _opened(source: BinaryIO) -> Image.Image:
-    return Image.open(source)
 
 
 def _plain_jpeg(start: bytes) -> Header | None:
@@ -228,16 +225,18 @@ def _plain_jpeg(start: bytes) -> Header | None:
 
 def _header(file: BinaryIO) -> Header:
     file.seek(0)
-    with _opened(file) as image:
+    with Image.open(file) as image:
         if image.format == "PNG" and "exif" not in image.info:
             image.info["exif"] = _late_exif(file)
         return _displayed(image)
 
 
 def _displayed(image: Image.Image) -> Header:
-    width, height = image.size
-    exif = image.info.get("exif", b"") if image.format in _TURNED else b""
-    orientation = _orientation(exif)
+    (width, height), orientation = image.size, 1
+    if isinstance(image, TiffImageFile):
+        width, height, orientation = tiff.stored(image)
+    elif image.format in _TURNED:
+        orientation = _orientation(image.info.get("exif", b""))
     return Header(height, width, orientation) if orientation >= 5 else Header(width, height, orientation)
 
 
@@ -285,6 +284,7 @@ def _decode(content: np.ndarray, reduction: int) -> np.ndarray | None:
         return None
     if content[:8].tobytes() == _PNG and _is_cut(content):
         return None
+    content = tiff.with_plain_colours(content)
     try:
         image = cv2.imdecode(content, _DECODE[reduction] | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # an empty file, or a header with too many pixels
@@ -306,9 +306,9 @@ def _is_cut(content: np.ndarray) -> bool:
 def _claims_too_much(content: bytes) -> bool:
     """Whether the header tells of far more pixels than the bytes can hold: decoding would fill the memory."""
     try:
-        with _opened(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             pixels = image.width * image.height
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return pixels > max(_LARGE, _DENSEST * len(content))
 
@@ -322,7 +322,7 @@ def _reason(content: bytes) -> str:
     if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif"):
         return "this is a HEIC picture, whatever its name says, a format that is not read; save it as PNG or JPEG"
     try:
-        with _opened(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             kind, pixels, mode = image.format, image.width * image.height, image.mode
             if pixels > _MOST_PIXELS:
                 return (
@@ -334,7 +334,7 @@ def _reason(content: bytes) -> str:
             if kind == "PNG" and _is_cut(np.frombuffer(content, np.uint8)):
                 return f"the file is truncated or damaged ({len(content)} bytes)"
             image.load()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         cut = "truncated" in str(error) or "cannot identify" not in str(error)
         return (
             f"the file is truncated or damaged ({len(content)} bytes)"

@@ -154,6 +154,13 @@ class ImageStream(ABC):
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
+    def _decoded(self, path: Path, reduction: int) -> np.ndarray:
+        """An image of the data set. Raises DataError."""
+        try:
+            return read_image(path, reduction)
+        except DataError as error:
+            raise DataError(f"{error}; `detect inspect` lists all such files; replace or remove them") from None
+
     def _reduction(self, height: float, width: float) -> int:
         """The largest reduction after which a region of this size is still twice as high and wide as the frame."""
         fits = min(height / self.size[0], width / self.size[1]) / 2
@@ -263,7 +270,7 @@ class DetectionStream(ImageStream):
     def _read(self, example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The image of a file, the boxes in its pixels and their classes, without crowds."""
         reduction = self._reduction(example.height, example.width)
-        image = read_image(example.path, reduction)
+        image = self._decoded(example.path, reduction)
         excess = np.subtract(image.shape[:2], (example.height / reduction, example.width / reduction))
         if np.abs(excess).max() >= 1:  # a reduced side is rounded
             raise DataError(

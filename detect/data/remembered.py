@@ -16,7 +16,7 @@ from detect.files import cache_folder
 
 MANY = 500  # fewer files are looked at again
 DATABASE = "checks.sqlite"
-_DECODER = f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}, form 2"  # form: changes when the same file tells more
+_DECODER = f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}, form 3"  # form: changes when the same file tells more
 _TABLE = """CREATE TABLE IF NOT EXISTS checks (
     folder TEXT, name TEXT, size INTEGER, changed INTEGER, decoder TEXT,
     width INTEGER, height INTEGER, orientation INTEGER, decoded INTEGER, reason TEXT, bits INTEGER,

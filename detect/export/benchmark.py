@@ -100,20 +100,19 @@ def benchmark(
     None is the number of cores. The time is that of one image of the size of the frame in the model alone.
     """
     rows: list[dict[str, Any]] = []
-    runs_of: dict[str, list[agreement.Frame]] = {}  # the detections of the stages of the run
-    for name, model in models.items():
+    seen: dict[str, list[agreement.Frame]] = {}
+    for name, model in sorted(models.items(), key=lambda item: item[1].kind != "run"):  # what others are compared with
         detector = Detector.load(model.path, model.stage if model.kind == "run" else None)
-        found, ap = _detections(detector, examples)
-        if model.kind == "run":
-            runs_of.setdefault(model.stage, found)
-        reference = runs_of.get(model.stage)
-        same = agreement.agreement(reference, found, 1.0) if reference else None
+        seen[name], ap = _detections(detector, examples)
+        origin = origin_of(name, models)
+        same = agreement.agreement(seen[origin], seen[name], 1.0) if origin and seen[origin] else None
         rows.append(
             {"name": name, "kind": model.kind, "bytes": size_of(model), "AP": ap, "size": list(detector.size)}
             | {"partners": same and same["partners"]}
             | {"largest_score_difference": same and same["largest_score_difference"]}
         )
         log.info("scored %s", name)
+    rows.sort(key=lambda row: list(models).index(row["name"]))
     image = read_image(examples[0].path) if examples else photographs()[0]
     for count in dict.fromkeys((1, threads or usable_cores())):
         for size in dict.fromkeys(tuple(row["size"]) for row in rows):
@@ -124,6 +123,19 @@ def benchmark(
                 if row["name"] in alike:
                     row.setdefault("threads", {})[str(count)] = measured.get(row["name"])
     return rows
+
+
+def origin_of(name: str, models: Mapping[str, Model]) -> str | None:
+    """The name of the run that a model is compared with, which may be itself; None if it is not among the models.
+
+    It is the run in whose folder the model lies, or else the only one, in the same stage.
+    """
+    model = models[name]
+    if model.kind == "run":
+        return name
+    runs = [key for key, other in models.items() if other.kind == "run" and other.stage == model.stage]
+    runs = [key for key in runs if models[key].path.resolve() in model.path.resolve().parents] or runs
+    return runs[0] if len(runs) == 1 else None
 
 
 def _detections(detector: Detector, examples: Sequence[Example]) -> tuple[list[agreement.Frame], float | None]:

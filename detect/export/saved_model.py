@@ -9,6 +9,7 @@ import tensorflow as tf
 from detect.evaluation.thresholds import Shipped
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
+from detect.portable.convert import describe
 from detect.runs.folder import DETECTOR_JSON
 from detect.weights.saved_model import hashes
 
@@ -50,11 +51,7 @@ def save(
         }
 
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
-    ids = list(category_ids or range(1, len(classes) + 1))
-    about = {"classes": list(classes), "category_ids": ids, "size": frame.size, "resize": frame.mode, "run": origin}
-    about["class_agnostic"] = bool(getattr(architecture.postprocess, "class_agnostic", False))
-    about["threshold"] = threshold.to_dict() if threshold else None
-    about["sha256"] = hashes(folder)
+    about = describe(architecture, classes, origin, category_ids, threshold) | {"sha256": hashes(folder)}
     (folder / DETECTOR_JSON).write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 

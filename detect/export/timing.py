@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, one_line
 
 log = logging.getLogger("detect")
 KINDS = ("run", "saved_model", "tflite", "onnx", "openvino")
@@ -97,20 +97,17 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        assert self.process.stdin is not None
-        self.process.stdin.write(np.ascontiguousarray(frame, np.uint8).tobytes())
-        self.answer()
+        self._send(np.ascontiguousarray(frame, np.uint8).tobytes())
 
     def ask(self, word: str) -> dict[str, Any]:
         """Sends a line and waits for the answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{word}\n".encode())
-        return self.answer()
+        return self._send(f"{word}\n".encode())
 
-    def answer(self) -> dict[str, Any]:
-        """The next line of the process. Raises WeightsError if it has ended, or tells a problem."""
+    def _send(self, content: bytes) -> dict[str, Any]:
+        """The next line of the process after it got this. Raises WeightsError if it has ended, or tells a problem."""
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended
+            self.process.stdin.write(content)
             self.process.stdin.flush()
         line = self.process.stdout.readline()
         said = json.loads(line) if line else {"problem": f"its process ended with code {self.process.wait()}"}
@@ -183,7 +180,7 @@ def serve(words: Sequence[str]) -> None:
             run()
             say(ms=1000 * (time.perf_counter() - before))
     except Exception as error:  # any library may raise anything
-        say(problem=(str(error).strip() or type(error).__name__).splitlines()[0][:300])
+        say(problem=one_line(error))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from detect.portable.packages import MODEL, WRITES
 from detect.runs import provenance
 from detect.runs.folder import DETECTOR, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
 from detect.runs.stage_folder import summary_of
+from detect.studies import run_page
 from detect.tflite import accuracy, operators, package, parity
 from detect.tflite.metadata import Settings
 from detect.training import finished
@@ -31,7 +32,8 @@ log = logging.getLogger("detect")
 
 
 def write(cfg: DictConfig, folder: Path) -> None:
-    """Writes the model, compares it with the run on real images, and writes the figures into export.json.
+    """Writes the model, compares it with the run on real images, and writes the figures into export.json. The page of
+    the run shows it.
 
     Raises ConfigError for a model that differs from the run by more than its limits.
     """
@@ -41,6 +43,7 @@ def write(cfg: DictConfig, folder: Path) -> None:
     if detector.architecture is None:
         raise ConfigError(f"run={cfg.run}: an exported model can't be exported again; name the run folder")
     WRITERS[cfg.format](cfg, detector, folder)
+    run_page.refresh(folder)
 
 
 def write_saved_model(cfg: DictConfig, detector: Detector, folder: Path) -> None:

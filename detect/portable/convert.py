@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from detect.errors import ConfigError
+from detect.errors import ConfigError, one_line
 from detect.evaluation.thresholds import Shipped
 from detect.files import sha256_of
 from detect.modeling.interface import Detector
@@ -66,8 +66,7 @@ def to_onnx(architecture: Detector, about: dict[str, Any], wanted: str = "onnx")
         with quiet():
             model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
     except (ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ConfigError(f"format={wanted}: tf2onnx refuses this network: {reason}") from error
+        raise ConfigError(f"format={wanted}: tf2onnx refuses this network: {one_line(error)}") from error
     if foreign := sorted({n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, OPSET, n.domain)}):
         raise ConfigError(f"format={wanted}: ONNX has no counterpart for {', '.join(foreign)} in this network")
     entry = model.metadata_props.add()
@@ -92,8 +91,7 @@ def write_openvino(content: bytes, about: dict[str, Any], folder: Path) -> None:
     try:
         model = openvino.convert_model(source)
     except RuntimeError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
-        raise ConfigError(f"format=openvino: OpenVINO refuses this network: {reason}") from error
+        raise ConfigError(f"format=openvino: OpenVINO refuses this network: {one_line(error, -1)}") from error
     openvino.save_model(model, folder / MODEL["openvino"], compress_to_fp16=False)
     source.unlink()
     files = sorted(folder.glob("model.*"))

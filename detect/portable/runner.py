@@ -13,15 +13,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from detect import apart as process
-from detect.errors import WeightsError
+from detect.errors import WeightsError, one_line
 from detect.files import sha256_of
 from detect.geometry.frame import MODES
 from detect.portable.packages import require
 from detect.runs.folder import DETECTOR_JSON
+from detect.tflite.options import OUTPUTS
 from detect.weights import claims
 
 ENTRY = "detect.json"  # the name of the description in the metadata of an ONNX file
-OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 LARGEST = 2 << 30  # bytes of a file
 MEMORY = 6 << 30  # bytes of address space, beside the file's own
 Outputs = dict[str, np.ndarray]
@@ -63,7 +63,7 @@ def apart(arguments: Sequence[str], stdin: BinaryIO, stdout: BinaryIO) -> None:
     try:
         found = model.run(np.zeros((1, *model.size, 3), np.uint8))
     except Exception as error:  # each library has errors of its own
-        raise WeightsError(f"{path}: it can't be run: {_line(error)}") from error
+        raise WeightsError(f"{path}: it can't be run: {one_line(error)}") from error
     shapes = {name: value.shape for name, value in found.items()}
     side = shapes["detection_scores"][-1:]
     if shapes != dict(zip(OUTPUTS, [(1, *side, 4), (1, *side), (1, *side), (1,)], strict=True)):
@@ -81,7 +81,7 @@ def _onnx(file: Path, threads: int) -> Portable:
         text = session.get_modelmeta().custom_metadata_map.get(ENTRY)
         (image,) = [one.name for one in session.get_inputs()]
     except Exception as error:  # onnxruntime raises errors of its own for a damaged file
-        raise WeightsError(f"{file}: onnxruntime can't load this file: {_line(error)}") from error
+        raise WeightsError(f"{file}: onnxruntime can't load this file: {one_line(error)}") from error
     if text is None:
         raise WeightsError(f"{file}: an ONNX file of another program: it has no {ENTRY}, which `detect export` writes")
     about = _description(text, str(file))
@@ -111,7 +111,7 @@ def _openvino(file: Path, threads: int) -> Portable:
         model = openvino.Core().compile_model(file, "CPU", settings)
         names = [output.get_any_name() for output in model.outputs]
     except Exception as error:  # OpenVINO raises RuntimeError and errors of its own
-        raise WeightsError(f"{file}: OpenVINO can't load this model: {_line(error)}") from error
+        raise WeightsError(f"{file}: OpenVINO can't load this model: {one_line(error)}") from error
     _check_outputs(names, str(file))
 
     def run(frames: np.ndarray) -> Outputs:
@@ -147,7 +147,7 @@ def _refuse_other_files(file: Path) -> None:
     try:
         model = onnx.load_model_from_string(file.read_bytes())
     except Exception as error:  # a damaged protocol buffer
-        raise WeightsError(f"{file}: not an ONNX file, or a damaged one: {_line(error)}") from error
+        raise WeightsError(f"{file}: not an ONNX file, or a damaged one: {one_line(error)}") from error
     if _names_files(model):
         raise WeightsError(f"{file}: it keeps numbers in other files, which `detect export` never does")
 
@@ -158,7 +158,3 @@ def _names_files(message: Any) -> bool:
         return bool(message.external_data) or message.data_location != 0
     parts = (value for field, value in message.ListFields() if field.message_type is not None)
     return any(_names_files(one) for part in parts for one in (part if hasattr(part, "__len__") else [part]))
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -155,7 +155,7 @@ def save(path: Path, image: np.ndarray) -> None:
         raise OSError(f"{path}: can't encode the picture in the format {path.suffix or '.png'}")
     with path.open("wb") as file:
         try:
-            file.write(data)
+            file.write(data.tobytes())
             file.flush()
         except OSError:
             path.unlink()

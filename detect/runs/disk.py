@@ -1,4 +1,4 @@
-"""Disk space: what a run needs is said before it starts, and a full or read-only disk ends it with one message."""
+"""Disk space: what a run needs is said before it starts, and an error of the disk ends it with one message."""
 
 import contextlib
 import errno
@@ -19,6 +19,7 @@ REASONS = {
     errno.EACCES: "this user has no permission",
     errno.EPERM: "this user has no permission",
     errno.EIO: "the disk reports an error",
+    errno.ENAMETOOLONG: "this name is too long for a file or folder",
 }
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Errors that the next file meets, too."""

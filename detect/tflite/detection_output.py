@@ -11,11 +11,11 @@ from detect.errors import WeightsError
 from detect.geometry.box_coder import BoxCoder
 from detect.tflite import flatbuffer
 from detect.tflite.metadata import Settings
+from detect.tflite.options import OUTPUTS
 from detect.tflite.quiet import quiet
 
 LEAST = 1e-3  # pixels: the least side of a box, before its logarithm is taken
 OP = "TFLite_Detection_PostProcess"
-OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 
 
 def build(settings: Settings) -> bytes:

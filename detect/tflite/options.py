@@ -6,6 +6,8 @@ from detect.errors import ConfigError
 
 INT8 = ("ptq", "qat")
 """The kinds that compute in int8."""
+OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+"""The outputs after suppression, of files of every format."""
 
 
 @dataclass(frozen=True)

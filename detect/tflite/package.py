@@ -16,7 +16,7 @@ from detect.tflite import accuracy, detection_output, edge_tpu, flatbuffer, oper
 from detect.tflite import parity as checks
 from detect.tflite.convert import convert, float_kernels
 from detect.tflite.metadata import Settings
-from detect.tflite.options import INT8, Options
+from detect.tflite.options import INT8, OUTPUTS, Options
 from detect.tflite.runner import Runner
 
 THREADS = (1, 2)
@@ -198,7 +198,7 @@ def open_file(path: Path, threads: int = 1) -> tuple[Runner, Settings]:
     settings = Settings.read(runner.model, str(path))
     if detection_output.right_threads(settings, threads) != threads:
         runner = Runner(content, detection_output.right_threads(settings, threads), name=str(path))
-    wanted = set(detection_output.OUTPUTS) if settings.nms != "none" else set(checks.HEADS)
+    wanted = set(OUTPUTS) if settings.nms != "none" else set(checks.HEADS)
     if set(runner.outputs) != wanted:
         given, promised = ", ".join(runner.outputs), ", ".join(sorted(wanted))
         raise WeightsError(f"{path}: the file gives {given}, but its metadata promise {promised}")

@@ -127,7 +127,7 @@ class Runner:
         if details["shape_signature"][0] != -1:
             raise WeightsError(
                 f"{self._name}: the file takes {self._batch} images in a call, this call has {count}: give them one by "
-                "one, or export the file with batch=null"
+                "one, or export the file with nms=none and batch=null"
             )
         self.interpreter.resize_tensor_input(self.input, [count, *details["shape"][1:]], strict=True)
         self.interpreter.allocate_tensors()

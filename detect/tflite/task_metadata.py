@@ -23,7 +23,7 @@ BOUNDARIES, RATIO = np.int8(1), np.int8(0)  # BoundingBoxType, CoordinateType
 DESCRIPTIONS, VALUE_LABELS = np.int8(1), np.int8(3)  # AssociatedFileType
 CORNERS = np.array([1, 0, 3, 2], np.uint32)  # where left, top, right and bottom are in ymin, xmin, ymax, xmax
 ENDS = ("location", "category", "score", "number of detections")
-"""The names that clients know, of the outputs in the order of `detection_output.OUTPUTS`."""
+"""The names that clients know, of the outputs in the order of `options.OUTPUTS`."""
 
 
 def entries(settings: Settings) -> dict[str, bytes]:

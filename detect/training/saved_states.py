@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, one_line
 from detect.files import sha256_of, sync, write_json
 
 log = logging.getLogger("detect")
@@ -125,7 +125,7 @@ def _unreadable(prefix: Path) -> str | None:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except Exception as error:  # TensorFlow raises many types
-        return f"TensorFlow can't read it: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        return f"TensorFlow can't read it: {one_line(error)}"
     return None
 
 

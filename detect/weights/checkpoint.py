@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detect.errors import WeightsError, first_few
+from detect.errors import WeightsError, first_few, one_line
 from detect.files import expanded
 from detect.weights.transfer import transfer
 
@@ -62,9 +62,7 @@ def read(path: str | Path, average: bool = False, notes: list[str] | None = None
             notes.append(f"{ranges} numbers of fake quantisation are left out (*_quant)")
         return {name: reader.get_tensor(name + AVERAGE * (average and name in averaged)) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-        raise WeightsError(
-            f"{prefix} can't be read: it is damaged or not a checkpoint: {_first_line(error)}"
-        ) from error
+        raise WeightsError(f"{prefix} can't be read: it is damaged or not a checkpoint: {one_line(error)}") from error
 
 
 def write(prefix: str | Path, values: Mapping[str, Any]) -> None:
@@ -170,7 +168,3 @@ def _with(prefix: Path, suffix: str) -> Path:
 def _check_readable(prefix: Path) -> None:
     if re.search(r"[\[\\]", str(prefix)):
         raise WeightsError(f"{prefix}: TensorFlow can't read a checkpoint whose path contains [ or \\")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import numpy as np
@@ -289,3 +290,14 @@ def test_a_target_refuses_settings_before_the_work(settings, told):
     cfg = composed("export", *settings, "run=x")
     with pytest.raises(ConfigError, match=told):
         options.check(cfg)
+
+
+def test_the_page_of_the_run_is_written_again_after_any_export(tmp_path, monkeypatch):
+    """Also after one of the Python API."""
+    pages = []
+    monkeypatch.setattr(Detector, "load", lambda *_, **__: SimpleNamespace(architecture="network"))
+    monkeypatch.setattr(writer.run_page, "refresh", pages.append)
+    monkeypatch.setitem(writer.WRITERS, "saved_model", lambda *_: None)
+    options = {"run": "run", "format": "saved_model", "quantization": "none", "class_agnostic": None}
+    writer.write(OmegaConf.create(options), tmp_path)
+    assert pages == [tmp_path]

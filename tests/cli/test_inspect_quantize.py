@@ -46,7 +46,7 @@ def test_it_wants_a_run_and_only_it_does(tmp_path):
         call("only=quantize")
     with pytest.raises(ConfigError, match=r"run=somewhere is for `detect inspect quantize`"):
         call("run=somewhere")
-    with pytest.raises(WeightsError, match="neither a run folder"):
+    with pytest.raises(ConfigError, match="only a run folder has Keras layers"):
         call("only=quantize", f"run={tmp_path}")
 
 

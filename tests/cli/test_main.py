@@ -281,6 +281,19 @@ def test_closed_pipe_is_quiet(tmp_path):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_a_pipe_to_another_process_that_breaks_is_an_error(tmp_path):
+    script = """
+from detect.cli import main
+
+def job(cfg):
+    raise BrokenPipeError(32, "to a process")
+
+raise SystemExit(main.run("doctor", job, []))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "BrokenPipeError: [Errno 32] to a process" in done.stderr
+
+
 def test_unknown_verb(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["detect", "trian"])
     assert cli.main() == 2

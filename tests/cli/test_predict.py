@@ -1,5 +1,6 @@
 """`detect predict` on a detector without training: names, bad files, what is never overwritten, and ids."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -7,8 +8,8 @@ import sys
 import time
 
 import cv2
+import numpy as np
 import pytest
-from PIL import Image
 
 from detect.cli import overrides, predict
 from detect.detector import Detector
@@ -298,11 +299,50 @@ def test_a_folder_of_many_files_is_searched_at_once(tmp_path, monkeypatch):
     assert time.process_time() - began < 2  # a set for each file took a minute
 
 
-def test_a_name_that_is_too_long_for_its_picture_does_not_end_the_others(planted, tmp_path):
-    run, long = planted(FOUND), f"{'a' * 250}.gif"
-    (tmp_path / "in").mkdir()
-    for name in (long, "b.png"):
-        picture(tmp_path / "in" / name, 1) if name == "b.png" else Image.new("RGB", (8, 8)).save(tmp_path / "in" / name)
-    with pytest.raises(Unfinished, match=r"1 of 2 images"):
+@pytest.mark.parametrize("words", [["images=a.png"], ["images=photos/*.png"], ["watch=photos"]])
+def test_every_is_for_videos(planted, words):
+    with pytest.raises(ConfigError, match="every=5 is for a video, a camera or a stream"):
+        call("predict", f"run={planted(FOUND)}", "every=5", *words)
+
+
+def test_a_path_that_is_too_long_is_one_message(planted):
+    for key in ("run", "model", "images", "output", "watch"):
+        words = {"run": planted(FOUND), "images": "a.png"} | {key: "x" * 300}
+        words = {k: v for k, v in words.items() if (k, key) not in (("run", "model"), ("images", "watch"))}
+        with pytest.raises(ConfigError, match="this name is too long"):
+            call("predict", *(f"{k}={v}" for k, v in words.items()))
+
+
+def test_a_picture_that_cannot_be_written_keeps_its_detections(planted, tmp_path):
+    run, long = planted(FOUND), f"{'a' * 250}.gif"  # with .png, the name is too long
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "in" / name, 1)
+    (tmp_path / "in/a.png").rename(tmp_path / "in" / long)
+    wide = np.full((2, 70_000, 3), (90, 120, 10), np.uint8)  # a JPEG has at most 65,535 columns
+    cv2.imwrite(str(tmp_path / "wide.png"), wide)
+    (tmp_path / "wide.png").rename(tmp_path / "in/wide.jpg")
+    reasons = rf"2 of 3 images(.|\n)*{long}: its detections are in (.|\n)*wide.jpg: its detections are in"
+    with pytest.raises(Unfinished, match=reasons):
         call("predict", f"run={run}", f"images={tmp_path}/in", f"output={tmp_path}/out")
-    assert (tmp_path / "out" / "b.png").exists()
+    assert written(tmp_path / "out") == ["b.png", "detections.json"]
+    assert [row["file_name"] for row in rows(tmp_path / "out")] == [long, "b.png", "wide.jpg"]
+
+
+def test_a_full_disk_ends_the_prediction_and_keeps_what_was_found(planted, tmp_path, monkeypatch, caplog):
+    from detect.reporting import pictures
+
+    run, save = planted(FOUND), pictures.save
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / "in" / name, 1)
+
+    def full(path, image):
+        if path.name == "b.png":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(path, image)
+
+    monkeypatch.setattr(pictures, "save", full)
+    with caplog.at_level("INFO", "detect"), pytest.raises(OSError, match=r"No space left on device.*b\.png"):
+        call("predict", f"run={run}", f"images={tmp_path}/in", f"output={tmp_path}/out")
+    assert written(tmp_path / "out") == ["a.png", "detections.json"]
+    assert [row["file_name"] for row in rows(tmp_path / "out")] == ["a.png", "b.png"]
+    assert "stopped: 1 of 3 images are done; detections.json has these" in caplog.messages

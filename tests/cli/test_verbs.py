@@ -143,9 +143,9 @@ def test_the_threshold_goes_into_the_exported_file_and_its_suppression_stays(sma
         file = Detector.load(folder / name)
         assert file.threshold == run.threshold and file.threshold.score == 0.125
         assert json.loads((folder / name / "export.json").read_text())["options"]["class_agnostic"] is True
-    with pytest.raises(ConfigError, match="detect export run=RUN class_agnostic=false"):
+    with pytest.raises(ConfigError, match="export the run again with class_agnostic=false"):
         call("predict", f"model={folder}/saved_model_class_agnostic", f"images={folder}", "class_agnostic=false")
-    with pytest.raises(ConfigError, match="detect export run=RUN class_agnostic=true"):
+    with pytest.raises(ConfigError, match="export the run again with class_agnostic=true"):
         Detector.load(exported, class_agnostic=True)
     assert Detector.load(folder / "tflite_class_agnostic", class_agnostic=False).threshold == run.threshold
 
@@ -574,6 +574,16 @@ def test_detector_refuses_what_is_neither(tmp_path):
     (tmp_path / "config.yaml").write_text("{}")
     with pytest.raises(WeightsError, match="not reached its first evaluation"):
         Detector.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tflite", "a.onnx", "a.xml", "folder/saved_model.pb"])
+def test_an_export_has_no_stages(tmp_path, name):
+    from detect.detector import Detector
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"stage=detector: .* is an exported model, which has one stage"):
+        Detector.load(tmp_path / name.removesuffix("/saved_model.pb"), stage="detector")
 
 
 def test_inspect_writes_contact_sheets(tmp_path, caplog):

@@ -15,6 +15,7 @@ from detect.cli import video
 from detect.detector import Detector
 from detect.errors import ConfigError, DataError, Unfinished
 from tests.cli.conftest import picture
+from tests.full_disk import largest_file
 from tests.verbs import call
 
 FOUND = {1: [([4, 4, 20, 20], 0.9, 1)], 2: [([4, 4, 20, 20], 0.2, 2)]}
@@ -57,6 +58,51 @@ def test_a_video_that_ends_early_is_named(planted, tmp_path):
     with pytest.raises(Unfinished, match=r"part\.avi: it ends early, after 0\.\d of 0\.6 seconds; it may be damaged"):
         call("predict", f"run={run}", f"images={tmp_path}/part.avi", f"output={tmp_path}/out")
     assert (tmp_path / "out/part.mp4").exists() and (tmp_path / "out/part.json").exists()
+
+
+def test_a_disk_that_is_full_for_the_video_is_told(planted, tmp_path):
+    """OpenCV writes nothing more, and raises nothing."""
+    run, source = planted(FOUND), tmp_path / "film.avi"
+    noise = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (160, 120))
+    for _ in range(6):
+        noise.write(np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
+    noise.release()
+    reason = r"film\.mp4: it has \d of 6 frames; the disk may be full\. film\.json has"
+    with pytest.raises(Unfinished, match=reason), largest_file(20_000):
+        call("predict", f"run={run}", f"images={source}", f"output={tmp_path}/out")
+    assert (tmp_path / "out/film.json").exists()
+
+
+def test_ctrl_c_in_a_video_file_is_no_success(planted, tmp_path, monkeypatch, caplog):
+    run, source = planted(FOUND), film(tmp_path / "film.mp4", [1, 2, 1])
+    drawn, seen = video._drawn, []
+
+    def interrupted(*arguments):
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return drawn(*arguments)
+
+    monkeypatch.setattr(video, "_drawn", interrupted)
+    with caplog.at_level("INFO", "detect"), pytest.raises(KeyboardInterrupt):
+        call("predict", f"run={run}", f"images={source}", f"output={tmp_path}/out")
+    assert [row["image_id"] for row in json.loads((tmp_path / "out/film.json").read_text())] == [0, 1]
+    assert video._frames_in(tmp_path / "out/film.mp4") == 2 and "2 frames are done" in caplog.text
+
+
+def test_ctrl_c_ends_a_camera(planted, tmp_path, monkeypatch):
+    frames = [np.full((48, 64, 3), 10, np.uint8)] * 2
+
+    def camera(*_):
+        yield from ((number, 0.1 * number, frame) for number, frame in enumerate(frames))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(video, "frames", camera)
+    monkeypatch.setattr(video, "open_video", lambda _: Source([None]))
+    (tmp_path / "out").mkdir()
+    planted(FOUND)
+    video.predict_video(Detector.load("run"), "0", tmp_path / "out", 1, video.Shown(0.0, None))
+    assert len(json.loads((tmp_path / "out/camera0.json").read_text())) == 2
 
 
 def test_what_is_a_video():
@@ -327,4 +373,4 @@ def test_a_picture_that_cannot_be_written_does_not_end_the_watch(planted, tmp_pa
     (tmp_path / "out").mkdir()
     video.watch(Detector.load(run), tmp_path / "in", tmp_path / "out", video.Shown(0.0, None), looks=3)
     assert (tmp_path / "out/b.png.png").exists() and f"{long}: " in caplog.text
-    assert {row["file_name"] for row in json.loads((tmp_path / "out/detections.json").read_text())} == {"b.png"}
+    assert {row["file_name"] for row in json.loads((tmp_path / "out/detections.json").read_text())} == {long, "b.png"}

@@ -1,5 +1,7 @@
 """Every kind of image that people hold gives the same pixels as its file."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -69,3 +71,25 @@ def test_one_image_several_a_batch_and_a_folder(tmp_path):
     assert [path.name for path in listed(str(tmp_path))] == ["a.png", "b.png"]
     with pytest.raises(DataError, match="int"):
         listed(3)
+
+
+def test_a_picture_that_pillow_cannot_finish_is_named(tmp_path):
+    Image.fromarray(np.repeat(RGB, 40, axis=0)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"picture 2: Pillow can't read it: .*truncated"):
+        pixels(Image.open(tmp_path / "a.jpg"), "picture 2")
+
+
+def test_pictures_of_a_folder_that_are_not_read_are_named(tmp_path, caplog):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    (tmp_path / "b.HEIC").write_bytes(b"a phone wrote this")
+    assert [path.name for path in listed(tmp_path)] == ["a.png"]
+    assert "left out, because their formats are not read: b.HEIC" in caplog.text
+
+
+def test_a_name_that_is_too_long_is_no_image():
+    for given in ("x" * 300, Path("x" * 300)):
+        with pytest.raises(DataError, match="this name is too long"):
+            listed(given)
+        with pytest.raises(DataError, match="this name is too long"):
+            pixels(given)

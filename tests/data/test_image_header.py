@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from detect.data import image_file
 from detect.data.image_file import Header, header, read_image
+from detect.errors import DataError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (11, 23, 3), np.uint8))
 EXIF = Image.Exif()
@@ -119,3 +120,59 @@ def test_damaged_exif_turns_the_header_as_the_pixels(tmp_path, ending):
         for _ in range(rng.randrange(1, 3)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         turned(tmp_path / f"a{ending}", bytes(data))
+
+
+# TIFF: its orientation is a tag of the file itself. OpenCV turns the pixels by it, and multiplies colours by alpha.
+
+
+def tiff(path: Path, pixels: Image.Image, orientation: object, kind: int = 3) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[0x0112] = kind
+    tags[0x0112] = orientation
+    pixels.save(path, tiffinfo=tags)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_header_of_a_tiff_is_turned_as_its_pixels(tmp_path, mode, orientation):
+    path, turn = tmp_path / "a.tif", TURNS[orientation - 1]
+    tiff(path, PICTURE.convert(mode), orientation)
+    expected = PICTURE.convert(mode).convert("RGB")
+    expected = expected if turn is None else expected.transpose(turn)
+    np.testing.assert_array_equal(read_image(path), np.asarray(expected))
+    assert header(path) == Header(*expected.size, orientation)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("value", "kind"), [(6, 4), (6, 9), (6.0, 11), (b"\6", 7), ("6", 2), (9, 3)])
+def test_an_orientation_of_another_type_counts_as_opencv_takes_it(tmp_path, value, kind):
+    path = tmp_path / "a.tif"
+    tiff(path, PICTURE, value, kind)
+    turns = kind in (4, 9)
+    assert read_image(path).shape == ((23, 11, 3) if turns else (11, 23, 3))
+    assert header(path) == (Header(11, 23, 6) if turns else Header(23, 11, 1))
+
+
+def test_alpha_of_a_tiff_is_left_out_as_that_of_a_png(tmp_path):
+    picture = PICTURE.copy()
+    picture.putalpha(100)
+    for name in ("a.png", "a.tif"):
+        picture.save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name), np.asarray(PICTURE))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 2), read_image(tmp_path / "a.png", 2))
+
+
+def test_a_tiff_in_lab_has_its_colours(tmp_path):
+    smooth = Image.fromarray(np.kron([[0, 80], [160, 240]], np.ones((8, 16))).astype(np.uint8)).convert("RGB")
+    spaces = (ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"))
+    ImageCms.profileToProfile(smooth, *spaces, outputMode="LAB").save(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif").astype(int), np.asarray(smooth), atol=4)
+
+
+def test_a_tiff_for_which_pillow_raises_anything_is_one_message(tmp_path):
+    path = tmp_path / "a.tif"
+    PICTURE.save(path)
+    offsets = struct.pack("<HH", 273, 4)  # of the strips; bytes in place of numbers are a TypeError of Pillow
+    path.write_bytes(path.read_bytes().replace(offsets, struct.pack("<HH", 273, 7)))
+    with pytest.raises(DataError, match=r"a\.tif: the file is truncated or damaged"):
+        read_image(path)

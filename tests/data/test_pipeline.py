@@ -164,13 +164,13 @@ def test_bad_files_are_named(examples, tmp_path):
     content = cv2.imencode(".jpg", photo)[1].tobytes()
     for name, data in [("cut.jpg", content[: len(content) // 3]), ("empty.jpg", b""), ("text.jpg", b"hello")]:
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=rf"{name}: .*\d+ bytes.*`detect inspect`"):
+        with pytest.raises(DataError, match=rf"{name}: .*\d+ bytes"):
             read_image(tmp_path / name)
-    with pytest.raises(DataError, match=r"none.jpg: can't read the image \(No such file.*`detect inspect`"):
+    with pytest.raises(DataError, match=r"none.jpg: can't read the image \(No such file"):
         read_image(tmp_path / "none.jpg")
     bad = Example(tmp_path / "text.jpg", 9, 9, np.zeros((0, 4)), np.zeros(0), np.zeros(0), "bad")
     stream = detection([*examples, bad])
-    with pytest.raises(DataError, match=r"text\.jpg"):
+    with pytest.raises(DataError, match=r"text\.jpg: .*`detect inspect` lists all such files"):
         list(stream.iterate(0, 4))
     assert isinstance(stream.failure, DataError) and named_threads() == 0
     wrong = Example(examples[0].path, 99, 40, np.zeros((0, 4)), np.zeros(0), np.zeros(0), "wrong")

@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
@@ -98,6 +99,32 @@ def test_processes_are_asked_in_turn_and_tell_their_memory(tmp_path, caplog):
     assert list(timing.measure(both, frame, 1, 2)) == ["one"]
     told = caplog.messages[-1]
     assert told.startswith("bad: it can't be timed: ") and "not a TFLite file" in told
+
+
+def test_a_model_is_compared_with_its_own_run(monkeypatch):
+    """The order of `model=` changes nothing, and the exports of a second run are not compared with the first."""
+    one, two = Model("run", Path("runs/one")), Model("run", Path("runs/two"))
+    files = {name: Model("tflite", Path(name)) for name in ("runs/one/tflite/a.tflite", "b.tflite")}
+    models = files | {"one": one}
+    assert {name: benchmark.origin_of(name, models) for name in models} == dict.fromkeys(models, "one")
+    models |= {"two": two, "qat": Model("tflite", Path("runs/two/a.tflite"), "quantized")}
+    origins = {name: benchmark.origin_of(name, models) for name in models}
+    assert origins == {"runs/one/tflite/a.tflite": "one", "b.tflite": None, "one": "one", "two": "two", "qat": None}
+
+    found = [(np.array([[0.1, 0.1, 0.5, 0.5]]), np.array([0.9]), np.array([1]))]
+    shared = SimpleNamespace(size=(96, 96))
+    monkeypatch.setattr(Detector, "load", lambda path, stage: shared)
+    monkeypatch.setattr(benchmark, "_detections", lambda *_: (found, 0.5))
+    monkeypatch.setattr(benchmark, "size_of", lambda _: 1)
+    monkeypatch.setattr(timing, "measure", lambda *_: {})
+    rows = benchmark.benchmark(files | {"one": one}, [], 2, 1)
+    assert [(row["name"], row["partners"]) for row in rows] == [(name, 1.0) for name in (*files, "one")]
+
+
+def test_a_process_that_dies_before_it_reads_is_named(monkeypatch):
+    monkeypatch.setattr(timing.sys, "executable", shutil.which("false"))
+    with pytest.raises(WeightsError, match=r"one: it can't be timed: its process ended with code 1"):
+        timing.Worker("one", Model("tflite", Path("x")), np.zeros((300, 300, 3), np.uint8), 1)
 
 
 def test_the_table_fits_80_columns():

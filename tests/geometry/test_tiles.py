@@ -36,6 +36,18 @@ def test_the_side():
     assert tiles.side_of(400, (300, 401), (300, 300)) == 400
 
 
+def test_large_images_are_read_one_by_one(monkeypatch):
+    """Eight photographs at once may need gigabytes, and tiles of each are found by themselves."""
+    sizes = []
+    nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    detector = Detector(lambda images: [nothing for _ in images], ["a"], (64, 64), "planted")
+    found = detector._found
+    monkeypatch.setattr(detector, "_found", lambda images, tile: sizes.append(len(images)) or found(images, tile))
+    images = [np.zeros((200, 200, 3), np.uint8)] * 3
+    assert len(detector(images, tile="auto")) == len(detector(images)) == 3
+    assert sizes == [1, 1, 1, 3]
+
+
 @pytest.mark.parametrize("tile", ["some", 0, 31, True, 99.5])
 def test_what_is_no_tile(tile):
     with pytest.raises(ConfigError, match=f"tile={tile}: legal are null, auto, or"):

@@ -67,8 +67,7 @@ def pair(backbone: str, detector: str, num_classes: int = 3):
 def test_which_parts_of_ssd_go_together(neck, head, anchors, refusal):
     """As docs/detectors.md tells it."""
     words = [f"detector/neck={neck}", f"detector/head={head}", f"detector/anchors={anchors}", "detector.size=[160,160]"]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = hydra.compose("train", [*words, "backbone.depth_multiplier=0.25"])
+    cfg = composed("train", *words, "backbone.depth_multiplier=0.25")
     if refusal is None:
         assert build.detector(cfg, 3).maps
     else:

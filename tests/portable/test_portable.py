@@ -73,24 +73,52 @@ def test_it_finds_what_the_run_finds(exported, small_run):
         np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-5)
 
 
-def test_the_program_of_the_documentation_needs_onnxruntime_alone(exported, small_run, tmp_path):
+NOISE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("resize", "image"),  # images that every kernel resizes alike
+    [("stretch", NOISE), ("keep_aspect", NOISE[:40]), ("keep_aspect", np.full((1, 700, 3), 90, np.uint8))],
+)
+def test_the_program_of_the_documentation_needs_onnxruntime_alone(exported, tmp_path, resize, image):
     if exported.name != "onnx":
         pytest.skip("it is about ONNX")
-    (tmp_path / "model.onnx").symlink_to(exported / "model.onnx")
-    detector = Detector.load(small_run[0], DETECTOR)
-    image = np.random.default_rng(0).integers(0, 256, (*detector.size, 3), np.uint8)  # no resize, whose kernels differ
+    model = with_resize(exported, tmp_path, resize)
     cv2.imwrite(str(tmp_path / "photo.png"), image[..., ::-1])
-    _, code = python_blocks("docs/ship/server.md")
-    blocked = "import sys; sys.modules |= dict.fromkeys(('detect', 'tensorflow', 'cv2'))\n"
-    code = code.replace('about["threshold"]["score"] if about["threshold"] else 0.5', "0.0")
-    words = [sys.executable, "-c", blocked + code]
-    printed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
-    (found,) = detector([image])
+    printed = the_program(tmp_path).stdout.splitlines()
+    (found,) = Detector.load(model)([image])
     assert len(printed) == len(found.scores) > 0
     for line, name, score, box in zip(printed, found.names, found.scores, found.boxes, strict=True):
         told, *numbers = line.split()
         assert told == name
         np.testing.assert_allclose([float(number) for number in numbers], [score, *box], rtol=1e-3, atol=1e-2)
+
+
+def test_the_program_of_the_documentation_refuses_another_kernel(exported, tmp_path):
+    if exported.name != "onnx":
+        pytest.skip("it is about ONNX")
+    with_resize(exported, tmp_path, "zoo")
+    cv2.imwrite(str(tmp_path / "photo.png"), NOISE)
+    assert "between() of scripts/pi_detect.py" in the_program(tmp_path).stderr
+
+
+def with_resize(exported, folder, resize):
+    """The model with another value in its description."""
+    import onnx
+
+    model = onnx.load(exported / "model.onnx")
+    (entry,) = model.metadata_props
+    entry.value = json.dumps(json.loads(entry.value) | {"resize": resize})
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def the_program(folder):
+    """The second program of the page, which prints all detections here, in a process without this package."""
+    _, code = python_blocks("docs/ship/server.md")
+    blocked = "import sys; sys.modules |= dict.fromkeys(('detect', 'tensorflow', 'cv2'))\n"
+    code = code.replace('about["threshold"]["score"] if about["threshold"] else 0.5', "0.0")
+    return subprocess.run([sys.executable, "-c", blocked + code], cwd=folder, capture_output=True, text=True)
 
 
 def test_a_file_may_be_renamed(exported, tmp_path):

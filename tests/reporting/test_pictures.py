@@ -14,6 +14,7 @@ from detect.reporting.figures import series_of, smooth
 from detect.reporting.text import PALETTE, color_of, fit_text, label_place, paint_label, text_size
 from detect.studies.curves import Band
 from detect.studies.statistics import Estimate
+from tests.full_disk import largest_file
 
 NAMES = ("cat", "dog")
 
@@ -158,6 +159,14 @@ def test_saved_pictures_come_back_in_rgb(tmp_path):
     image[..., 0] = 200
     pictures.save(tmp_path / "new" / "x.png", image)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new" / "x.png"))[..., ::-1], image)
+
+
+@pytest.mark.parametrize("side", [20, 200])  # the first one is written when the file is closed
+def test_of_a_picture_that_cannot_be_finished_nothing_stays(tmp_path, side):
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    with pytest.raises(OSError, match="File too large"), largest_file(1000):
+        pictures.save(tmp_path / "x.png", noise)
+    assert not (tmp_path / "x.png").exists()
 
 
 def scores(classes, boxes):

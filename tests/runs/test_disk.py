@@ -14,6 +14,7 @@ from detect.runs import disk
     ("error", "text"),
     [
         (OSError(errno.ENOSPC, "no", "x.json"), "x.json: no space is left on the disk; "),
+        (OSError(errno.ENAMETOOLONG, "no", "xxx"), "xxx: this name is too long for a file or folder; "),
         (OSError(errno.EROFS, "no"), "the file system is read-only; "),
         (tf.errors.ResourceExhaustedError(None, None, "run/ckpt; No space left on device"), "no space is left"),
     ],

@@ -86,7 +86,7 @@ def test_any_number_of_images(tiny, twin, settings, frames, quantize):
 
 
 def test_a_file_of_one_image_takes_no_two(files, frames):
-    with pytest.raises(WeightsError, match=r"takes 1 images .* 3: .*batch=null"):
+    with pytest.raises(WeightsError, match=r"takes 1 images .* 3: .*nms=none and batch=null"):
         Runner(files["float32"].content)(np.stack(frames))
 
 

@@ -1,7 +1,10 @@
 """scripts/pi_detect.py finds what the interpreter finds, and imports nothing of this package."""
 
+import struct
 import subprocess
 import sys
+import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +48,17 @@ def test_it_prints_what_is_found(tiny, settings, frames, tmp_path, quantize):
         name, told, *box = line.split()
         assert (name, told) == (settings.classes[int(kind)], f"{score:.2f}")
         np.testing.assert_allclose(list(map(int, box)), [left, top, right, bottom], atol=0.51)
+
+
+def test_what_is_no_model_of_this_program_is_one_message(files, tmp_path):
+    (tmp_path / "photo.tflite").write_bytes(b"no archive")
+    with zipfile.ZipFile(tmp_path / "bare.tflite", "w") as archive:
+        archive.writestr("names.txt", "a")
+    told = {"none": "can't read the model: No such file", "photo": "this is no TFLite", "bare": "this is no TFLite"}
+    for name, said in told.items():
+        done = run(tmp_path / f"{name}.tflite", tmp_path / "a.png")
+        assert done.returncode == 1 and done.stderr.startswith(f"{tmp_path}/{name}.tflite: {said}"), done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_raw_heads_are_refused(files, tmp_path):
@@ -125,9 +139,12 @@ def test_one_bad_picture_does_not_end_the_others(board, frames, tmp_path):
     Image.fromarray(frames[0]).save(tmp_path / "good.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
     (tmp_path / "empty.jpg").write_bytes(b"")
-    names = ("good.png", "cut.png", "empty.jpg", "none.jpg", "good.png")
+    size = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)  # more than Pillow opens
+    chunk = struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\x09IDAT" + bytes(13))
+    names = ("good.png", "cut.png", "empty.jpg", "none.jpg", "bomb.png", "good.png")
     done = run(board / "stretch.tflite", *(tmp_path / name for name in names), "--score", 0.99)
     assert done.returncode == 1 and done.stdout.count("good.png: ") == 2 and "Traceback" not in done.stderr
-    for name in names[1:4]:
+    for name in names[1:5]:
         assert f"{name}: can't read the image: " in done.stderr
-    assert "3 of 5 images could not be read" in done.stderr
+    assert "4 of 6 images could not be read" in done.stderr

@@ -19,6 +19,9 @@ REASONS = {
     errno.EACCES: "this user has no permission",
     errno.EPERM: "this user has no permission",
     errno.EIO: "the disk reports an error",
+    errno.ESTALE: "the network disk was taken away or replaced; mount it anew",
+    errno.ENOTCONN: "the network disk is not connected; mount it anew",
+    errno.ETIMEDOUT: "the network disk does not answer",
 }
 TENSORFLOW = {
     "No space left on device": errno.ENOSPC,

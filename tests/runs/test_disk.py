@@ -15,6 +15,7 @@ from detect.runs import disk
     [
         (OSError(errno.ENOSPC, "no", "x.json"), "x.json: no space is left on the disk; "),
         (OSError(errno.EROFS, "no"), "the file system is read-only; "),
+        (OSError(errno.ESTALE, "no", "data"), "data: the network disk was taken away or replaced; mount it anew; "),
         (tf.errors.ResourceExhaustedError(None, None, "run/ckpt; No space left on device"), "no space is left"),
     ],
 )

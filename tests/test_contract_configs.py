@@ -59,6 +59,21 @@ def test_every_argument_is_in_its_yaml_and_the_other_way_round():
     assert mismatches(check.CONFIG_DIR) == []
 
 
+def test_a_part_that_a_constructor_needs_is_never_null():
+    """Of each packaged node; what has null in its YAML, or a default of None, may be null."""
+    needed = set()
+    for file in FILES:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        found = [node for _, node in [("", tree), *nodes(tree)] if isinstance(node, dict)]
+        for node in (node for node in found if str(node.get("_target_", "")).startswith("detect.")):
+            for key, value in ((key, value) for key, value in node.items() if not key.startswith("_")):
+                refused = check._illegal_arguments("", {"_target_": node["_target_"], key: None})
+                assert value is not None or not refused, (file, key)
+                needed |= {(file.stem, key)} if isinstance(value, dict) and "_target_" in value and refused else set()
+    parts = {("ssd", "target_assigner"), ("ssd", "postprocess"), ("none", "mosaic"), ("faster_rcnn", "roi")}
+    assert parts <= needed and ("ssd", "sampler") not in needed
+
+
 def test_an_empty_tree_passes(tmp_path):
     assert mismatches(tmp_path) == []
 

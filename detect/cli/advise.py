@@ -13,7 +13,9 @@ from detect.cli import job
 from detect.cli.main import verb
 from detect.config import trust
 from detect.config.check import refuse_inside_data
-from detect.config.tree import container
+from detect.config.grammar import parse
+from detect.config.retarget import SUFFIX
+from detect.config.tree import below, container
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
 from detect.data.statistics import outline, statistics
@@ -88,7 +90,7 @@ def advise_rate(
 def options() -> list[dict[str, str]]:
     """The options of groups to try, the best first; if the user names no network, these are NETWORKS under SSD."""
     chosen = job.choices()
-    named = [line.partition("=")[0] for line in job.task_overrides()]
+    named = [override.key_or_group for override in parse(job.task_overrides())]
     inner = [name for name in named if name.startswith(("detector/", "backbone/", "dataset/", "init/"))]
     groups = ["detector", "backbone", "dataset", "init", *inner]
     asked = {group: chosen[group] for group in groups}
@@ -101,13 +103,16 @@ def given() -> dict[str, Any]:
 
     Raises ConfigError for a part of one's own that the command line describes: an experiment can't leave keys out.
     """
-    for line in job.task_overrides():
-        if "._target_=" in line and line.lstrip("+").startswith(("detector.", "backbone.")):
-            raise ConfigError(
-                f"{line}: put the part into DIR/GROUP/NAME.yaml, and give --config-dir DIR and GROUP=NAME"
-            )
-    lines = [line for line in job.task_overrides() if line.startswith(("detector.", "backbone."))]
-    return container(OmegaConf.from_dotlist(lines))
+    found = OmegaConf.create()
+    for override in parse(job.task_overrides()):
+        key = override.key_or_group
+        if not below(key, ("detector", "backbone")):
+            continue
+        if key.endswith(SUFFIX):
+            told = "put the part into DIR/GROUP/NAME.yaml, and give --config-dir DIR and GROUP=NAME"
+            raise ConfigError(f"{override.input_line}: {told}")
+        OmegaConf.update(found, key, override.value())
+    return container(found)
 
 
 if __name__ == "__main__":

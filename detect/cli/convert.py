@@ -47,6 +47,8 @@ def main(cfg: DictConfig) -> None:
     source = cfg.run or cfg.model
     if bool(source) != bool(cfg.images):
         raise ConfigError("convert: boxes of a detector need both: a detector (run=RUN) and images=PATH")
+    if not cfg.output:
+        raise ConfigError(f"output={'null' if cfg.output is None else cfg.output}: name a new folder: output=DIR")
     folder = expanded(cfg.output)
     folder = folder.resolve() if folder.is_symlink() else folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -3,6 +3,7 @@
 No other module reads Hydra's global state. `detect.config.composer` sets it while it composes, and restores it.
 """
 
+import re
 import shlex
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def shortened() -> list[str]:
     """The words of `command`, for readers."""
     given = [line for line in words()[len(_head()) :] if line != "init=path"]
     given.sort(key=lambda line: not line.startswith("experiment="))  # the experiment comes first, for the reader
-    return [*_head(), *(line.replace("init.path=", "init=", 1) for line in given)]
+    return [*_head(), *(re.sub(r"^\+*init\.path=", "init=", line) for line in given)]
 
 
 def config_folder() -> Path | None:
@@ -69,5 +70,4 @@ def _head() -> list[str]:
     hydra = HydraConfig.get()
     words = ["detect", "train"]
     words += ["--config-dir", str(folder)] if (folder := config_folder()) else []
-    words += ["--config-name", str(hydra.job.config_name)] if hydra.job.config_name != "train" else []
-    return [*words, *(line for line in hydra.overrides.hydra if line.startswith("hydra.searchpath="))]
+    return words + (["--config-name", str(hydra.job.config_name)] if hydra.job.config_name != "train" else [])

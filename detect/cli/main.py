@@ -138,11 +138,17 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
                 decorate(job)()
             sweep_tables.conclude(folder)
         else:
-            with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
-                decorate(job)()
+            try:
+                with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
+                    decorate(job)()
+            finally:
+                if options.multirun and command.first and not check.makes_runs(command.first):
+                    Path(str(command.first.hydra.sweep.dir), "multirun.yaml").unlink(missing_ok=True)  # Hydra's
     except (KeyboardInterrupt, Exception) as error:
         if _nobody_reads(error):
             return 141
+        if isinstance(error, sweep.CellFailed):
+            return 1
         if signals.interrupted(error):
             if folder:
                 print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
@@ -213,6 +219,8 @@ def _job(
                 unstarted.remove(folder, kept)
         if job.is_cell():  # the other jobs of the sweep go on after any error
             tell(config_name, mend or error, f"{job.title()}: ")
+            if folder is None:  # no file tells of it
+                raise sweep.CellFailed from None
             return None
         if mend is None:
             raise

@@ -38,8 +38,9 @@ CHECKED_JOBS = 32
 class Command:
     """A parsed command line: Hydra's flags, the overrides in their order, and the user's own modules (`trust=`).
 
-    `prepare` adds sweep_folder, the folder of a sweep, and cells, those of its cells that are known; checked, the
-    digests of the configurations that are legal; and first, the first of these configurations, with Hydra's own node.
+    `prepare` adds sweep_folder, the folder of a sweep that trains, and cells, those of its cells that are known;
+    checked, the digests of the configurations that are legal; and first, the first of these configurations, with
+    Hydra's own node.
     """
 
     config_name: str
@@ -59,7 +60,7 @@ class Command:
 
     @property
     def multirun(self) -> bool:
-        return bool(self.options.multirun) or "hydra.mode=MULTIRUN" in self.overrides
+        return bool(self.options.multirun)
 
     @property
     def composer(self) -> Composer:
@@ -123,8 +124,7 @@ def _prepared(command: Command) -> Command:
         for job in itertools.islice(todo, None if study else CHECKED_JOBS):
             cfg = composer.checked(job)
             command = command if command.first else replace(command, first=cfg)
-            if request.past:
-                request.past.refuse_changes(cfg)
+            request.refuse(cfg)
             if command.options.cfg is None:
                 check.check(cfg)
                 if check.makes_runs(cfg):
@@ -185,8 +185,8 @@ def _planned(command: Command, asked: list[Override], composer: Composer) -> tup
     added = [o for o, before in zip(grid, configured, strict=True) if unseen or o is not before]
     more = [*parse(lines), *(o for o in added if o.get_key_element() not in given)]
     asked = [*asked, *more]
-    written, folder = _lines(composer.for_a_sweep(asked)), Path(str(cfg.hydra.sweep.dir))
-    planned = replace(command, overrides=written, sweep_folder=folder)
+    folder = Path(str(cfg.hydra.sweep.dir)) if check.makes_runs(cfg) else None
+    planned = replace(command, overrides=_lines(composer.for_a_sweep(asked)), sweep_folder=folder)
     return planned, [*grid, *asked], cfg.get("study")
 
 

@@ -8,23 +8,48 @@ import ast
 import builtins
 import collections.abc
 import inspect
+import pathlib
 import typing
-from typing import Any
+from typing import Annotated, Any
 
 from detect.config import legal_values
 from detect.config.source import assigned, imported_from, parse
 
 EMPTY = inspect.Parameter.empty
-TOLD = {"typing": typing, "collections.abc": collections.abc, legal_values.__name__: legal_values}
+TOLD = {"typing": typing, "collections.abc": collections.abc, "pathlib": pathlib, legal_values.__name__: legal_values}
 """Modules whose objects are used themselves; of other modules only the source text is read."""
+PART = Annotated[object, legal_values.Legal(object)]
+"""What an annotation is taken for that the source text does not tell, but that does not name None."""
 
 
 def hint(node: ast.expr | None, module: str) -> Any:
-    """The annotation itself; EMPTY if there is none, or if the source text does not tell it."""
-    try:
-        return EMPTY if node is None else _evaluated(node, module)
-    except (AttributeError, NameError, KeyError, TypeError, SyntaxError, RecursionError):
+    """The annotation itself; EMPTY if there is none. If the source text does not tell it: PART, or EMPTY if it may
+    allow None.
+    """
+    if node is None:
         return EMPTY
+    try:
+        return _evaluated(node, module)
+    except (AttributeError, NameError, KeyError, TypeError, SyntaxError, RecursionError):
+        return EMPTY if _may_allow_null(node, module) else PART
+
+
+def _may_allow_null(node: ast.expr, module: str) -> bool:
+    """Whether an annotation names None, or has text or an alias, which may."""
+    return any(
+        (isinstance(part, ast.Constant) and part.value is not ...)
+        or (isinstance(part, ast.Name) and (part.id == "Optional" or _is_alias(part.id, module)))
+        for part in ast.walk(node)
+    )
+
+
+def _is_alias(name: str, module: str) -> bool:
+    """Whether a name stands for another annotation, or for what no source text tells."""
+    tree = parse(module)
+    if tree is None:
+        return True
+    source, _, original = (imported_from(tree.body, name) or "").rpartition(".")
+    return source not in TOLD and _is_alias(original, source) if source else assigned(tree.body, name) is not None
 
 
 def _evaluated(node: ast.expr, module: str) -> Any:

@@ -166,15 +166,20 @@ def _of_another_kind(tree: Tree) -> Iterator[str]:
     for path, node in targets(tree).items():
         if not str(node["_target_"]).startswith("detect.data."):
             continue
-        if "root" in node and not isinstance(node["root"], str | int | float):
+        if "root" in node and not _is_path(node["root"]):
             told = "null" if node["root"] is None else node["root"]
             yield f"{path}.root={told} is not legal: expected the path of a folder or a file"
-        if "roots" in node and node["roots"] != "???" and not (isinstance(node["roots"], list) and node["roots"]):
-            told = "null" if node["roots"] is None else node["roots"]
-            yield f"{path}.roots={told} is not legal: expected a list of folders, as [DIR,DIR]"
+        roots = node.get("roots")
+        if isinstance(roots, list) and not (roots and all(map(_is_path, roots))):
+            yield f"{path}.roots={roots} is not legal: expected a list of folders, as [DIR,DIR]"
     hooks = tree.get("hooks") or []
     if not (isinstance(hooks, list) and all(isinstance(hook, dict) and "_target_" in hook for hook in hooks)):
         yield f"hooks={hooks} is not legal: expected a list of classes with arguments, as [{{_target_: my.Hook}}]"
+
+
+def _is_path(value: object) -> bool:
+    """Whether a value may be a path. An empty text is none: a variable that is not set makes it."""
+    return isinstance(value, str | int | float) and value != ""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -52,6 +52,14 @@ class Request:
     def composer(self) -> Composer:
         return Composer(self.config_name, self.config_dir)
 
+    def refuse(self, cfg: DictConfig) -> None:
+        """Raises ConfigError if `cfg` is another run than the resumed one, or if a file names a run to resume."""
+        if self.past is not None:
+            self.past.refuse_changes(cfg)
+        elif cfg.get("resume") is not None:
+            given = f"resume={cfg.resume}"
+            raise ConfigError(f"{given}: a file may not set it; give {given} on the command line")
+
 
 def compose(
     overrides: Sequence[str] = (), config_name: str = DEFAULT, config_dir: str | Path | None = None
@@ -75,8 +83,7 @@ def _composed(request: Request) -> DictConfig:
         asked = composer.fitted(parse(request.lines))
         (job,) = jobs(asked, composer.groups, multirun=False)
         cfg = composer.checked(job)
-        if request.past:
-            request.past.refuse_changes(cfg)
+        request.refuse(cfg)
         check.check(cfg)
     with read_write(cfg), open_dict(cfg):
         del cfg["hydra"]
@@ -102,11 +109,7 @@ def understood(request: Request) -> Request:
 
 def _without_code(lines: Iterable[str]) -> list[str]:
     """The saved overrides of a run, which may be a stranger's, without `trust` and Hydra's own keys."""
-    return [
-        str(o.input_line)
-        for o in parse(lines)
-        if o.key_or_group != trust.KEY and (not o.is_hydra_override() or o.key_or_group == "hydra.searchpath")
-    ]
+    return [str(o.input_line) for o in parse(lines) if o.key_or_group != trust.KEY and not o.is_hydra_override()]
 
 
 def config_folder(name: str | Path) -> Path:
@@ -128,7 +131,7 @@ def config_folder(name: str | Path) -> Path:
         if packaged.is_file() and packaged.read_bytes() != file.read_bytes():
             raise ConfigError(f"{file}: the packaged file of that name hides it; give it another name")
         try:
-            unswollen(file.read_text(encoding="utf-8", errors="replace"))
-        except (yaml.YAMLError, OSError) as error:
+            unswollen(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: the file is damaged ({error})") from error
     return folder

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detect.config import check, hydra_node, own_files, retarget, trust
 from detect.config.grammar import Job, jobs, parse, quoted
 from detect.config.other_words import meant
-from detect.config.tree import Tree, below, container, nearest, nodes, read_yaml, yaml_problem
+from detect.config.tree import Tree, below, container, nearest, nodes, read_yaml, targets, yaml_problem
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -104,7 +104,7 @@ class Composer:
         the nearest legal one.
         """
         tree, lines = self._base(job)
-        legal, whole = {key for key, _ in nodes(tree)}, own_files.indivisible(tree)
+        legal, whole, called = {key for key, _ in nodes(tree)}, own_files.indivisible(tree), targets(tree)
         values = [o for o in job if not self._chooses(o) and not o.is_hydra_override()]
         changed = set(retarget.retargeted(values))
         for override in values:
@@ -112,7 +112,7 @@ class Composer:
             opened = check.is_open(key) or below(key, changed) or retarget.extensible(key, tree)
             self._check_key(override, legal, changed, opened)
             node = None if override.is_delete() or key in changed or below(key, changed) else whole.get(key)
-            if node is not None and own_files.replaces(key, override.value()):
+            if node is not None and own_files.replaces(key, override.value(), called):
                 raise ConfigError(own_files.replaced(key, override.value(), node))
             if override.is_add() or override.is_force_add():  # the next override may change what this one adds
                 value = override.value()
@@ -144,16 +144,17 @@ class Composer:
         """The configuration of a job with its groups but without its values, and the overrides that choose groups."""
         own = [o for o in job if o.is_hydra_override()]
         chosen = [o for o in job if self._chooses(o)]
+        hydra_node.refuse_given(own)
         for override in chosen:
             self._check_option(override)
         lines = tuple(str(o.input_line) for o in [*own, *chosen])
-        if len(self.folders) > 1 and not any(o.key_or_group == "hydra.searchpath" for o in own):
+        if len(self.folders) > 1:
             lines = (f"hydra.searchpath=[{','.join(quoted(f'file://{f}') for f in self.folders[1:])}]", *lines)
         packaged = len(self.folders) == 1 and not own
         known = _PACKAGED.get((check.CONFIG_DIR, self.config_name, lines)) if packaged else None
         if known is not None:
             return known, lines
-        hydra_node.refuse_search_path(self._primary(), parse(lines))
+        hydra_node.refuse_search_path(self._primary())
         fresh = lines not in self._cache
         base = self._compose(lines)
         tree = container(base)
@@ -172,10 +173,15 @@ class Composer:
         for job in jobs(choices, self.groups, multirun):
             self._base(job)
 
-    def _primary(self) -> list[Path]:
-        """The files that `config_name` may mean."""
-        names = [folder / f"{self.config_name}.yaml" for folder in self.folders]
-        return [name for name in names if absolute(name, "--config-name").is_file()]
+    def _primary(self) -> Path:
+        """The file of `config_name`. Raises ConfigError if it is none of the packaged ones."""
+        file = check.CONFIG_DIR / f"{self.config_name}.yaml"
+        if not absolute(file, "--config-name").is_file():
+            raise ConfigError(
+                f"--config-name {self.config_name}: there is no such packaged configuration; write your own as an "
+                "experiment, DIR/experiment/NAME.yaml, and give --config-dir DIR experiment=NAME"
+            )
+        return file
 
     def _chooses(self, override: Override) -> bool:
         return override.key_or_group in self.groups and not override.is_hydra_override()
@@ -223,7 +229,7 @@ class Composer:
 
     def _optional(self) -> set[str]:
         """The groups that need no option: those that have none by default in the verb, or in `train`."""
-        files = dict.fromkeys([*self._primary(), check.CONFIG_DIR / "train.yaml"])
+        files = dict.fromkeys([self._primary(), check.CONFIG_DIR / "train.yaml"])
         listed = [container(read_yaml(file)).get("defaults") for file in files]
         entries = [entry for defaults in listed if isinstance(defaults, list) for entry in defaults]
         return {str(g) for entry in entries if isinstance(entry, dict) for g, option in entry.items() if not option}

@@ -9,13 +9,13 @@ A text with an interpolation is refused unless it is one of TEXTS: it could have
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import trust
@@ -58,21 +58,39 @@ FREE = {
 }
 """Further texts that a file may set, as a pattern, and the globs of their keys."""
 
+ELSEWHERE = {
+    "hydra.searchpath": "a folder of configurations is --config-dir DIR",
+    "hydra.sweeper.params": "give the values themselves, as in -m seed=0,1",
+}
+"""Keys that a command line has another way for."""
+
 _NAME = re.compile(r"[\w.-]*", re.ASCII)
 _VARIED = re.compile(r"[+~]{0,2}(?!hydra\b|trust\b)[A-Za-z_][\w./@:]*", re.ASCII)
 
 
+def refuse_given(given: Iterable[Override]) -> None:
+    """Raises ConfigError for a key of ELSEWHERE. given: the overrides of the command line for Hydra's node."""
+    for override in given:
+        for key, told in ELSEWHERE.items():
+            if override.key_or_group == key or below(override.key_or_group, [key]):
+                raise ConfigError(f"{override.input_line}: the command line does not take {key}; {told}")
+
+
 def refuse(cfg: DictConfig, given: Iterable[Override], lines: Iterable[str]) -> None:
-    """Raises ConfigError for what a file sets in Hydra's node and may not set.
+    """Raises ConfigError for what a file sets in Hydra's node and may not set, and for what nobody may set.
 
     cfg: a composed configuration, with Hydra's node. given: the overrides of the command line for this node.
     lines: all overrides that it was composed with.
     """
-    if "hydra" in trust.trusted():
-        return
     raw = OmegaConf.to_container(cfg.hydra) if isinstance(cfg.get("hydra"), DictConfig) else None
     if not isinstance(raw, dict) or not all(isinstance(raw.get(key), dict) for key in ("job", "overrides")):
         raise ConfigError("hydra: expected the keys of Hydra below it")
+    if (mode := raw.get("mode")) is not None:  # else each cell would be a sweep of its own, without an end
+        raise ConfigError(f"hydra.mode={getattr(mode, 'name', mode)}: it can't be set; a sweep is detect train -m")
+    if raw["job"].get("chdir"):
+        raise ConfigError("hydra.job.chdir=true: it can't be set, as paths are relative to the current folder")
+    if "hydra" in trust.trusted():
+        return
     own = [o.key_or_group.removeprefix("hydra.") for o in given if o.key_or_group.startswith("hydra.")]
     made_up = {str(line) for kind in ("hydra", "task") for line in raw["overrides"].get(kind) or ()} - set(lines)
     for line in made_up - {"hydra.mode=RUN", "hydra.mode=MULTIRUN"}:
@@ -106,29 +124,26 @@ def refuse_folders(cfg: DictConfig) -> None:
             raise ConfigError(f"hydra.{key}={str(folder)!r} is not legal: it has a control character")
 
 
-def refuse_search_path(files: Iterable[Path], given: Sequence[Override]) -> None:
+def refuse_search_path(file: Path) -> None:
     """Raises ConfigError for a place in `hydra.searchpath` that is no folder: `pkg://mylib` imports a module.
 
-    files: those that may set it, the primary configuration. given: overrides.
+    file: the primary configuration, which alone may set it.
     """
-    places = [(o.input_line, o.value()) for o in given if o.key_or_group == "hydra.searchpath" and not o.is_delete()]
-    for file in files:
-        loaded = read_yaml(file)
-        asked: Any = OmegaConf.to_container(loaded) if isinstance(loaded, DictConfig) else {}
-        hydra = asked.get("hydra")
-        places.append((f"{file}: hydra.searchpath", hydra.get("searchpath") if isinstance(hydra, dict) else hydra))
-    for where, listed in places:
-        for place in listed if isinstance(listed, list | ListConfig) else [listed]:
-            text = "" if place is None else str(place)
-            package = text.removeprefix("pkg://").partition("/")[0]
-            opened = text.startswith("pkg://") and any(
-                package == name or package.startswith(f"{name}.") for name in trust.trusted()
+    loaded = read_yaml(file)
+    asked: Any = OmegaConf.to_container(loaded) if isinstance(loaded, DictConfig) else {}
+    hydra = asked.get("hydra")
+    places = hydra.get("searchpath") if isinstance(hydra, dict) else hydra
+    for place in places if isinstance(places, list) else [places]:
+        text = "" if place is None else str(place)
+        package = text.removeprefix("pkg://").partition("/")[0]
+        opened = text.startswith("pkg://") and any(
+            package == name or package.startswith(f"{name}.") for name in trust.trusted()
+        )
+        if not (opened or text.startswith("file://") or not ("://" in text or "${" in text)):
+            raise ConfigError(
+                f"{file}: hydra.searchpath: {text} is not legal: expected folders (file://DIR); a package "
+                f"(pkg://mylib.configs) only with {trust.KEY}=[mylib] on the command line"
             )
-            if not (opened or text.startswith("file://") or not ("://" in text or "${" in text)):
-                raise ConfigError(
-                    f"{where}: {text} is not legal: expected folders (file://DIR); a package (pkg://mylib.configs) "
-                    f"only with {trust.KEY}=[mylib] on the command line"
-                )
 
 
 def _legal(key: str, value: object) -> bool:

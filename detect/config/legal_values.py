@@ -21,7 +21,7 @@ from detect.errors import ConfigError
 class Legal:
     """The legal values of one key. `above` makes `low` illegal, `null` allows null, `choices` replaces the bounds.
 
-    words: texts that are legal besides numbers.
+    words: texts that are legal besides numbers. kind object: all but null.
     """
 
     kind: type = float
@@ -39,7 +39,7 @@ class Legal:
             return True
         if self.choices:
             return any(value == choice and type(value) is type(choice) for choice in self.choices)
-        if self.kind is bool or self.kind is str:
+        if self.kind in (bool, str, object):
             return isinstance(value, self.kind)
         if isinstance(value, bool) or not isinstance(value, int if self.kind is int else (int, float)):
             return False
@@ -48,8 +48,8 @@ class Legal:
     def __str__(self) -> str:
         if self.choices:
             text = "one of " + ", ".join(map(str, self.choices))
-        elif self.kind in (bool, str):
-            text = {bool: "true or false", str: "text"}[self.kind]
+        elif self.kind in (bool, str, object):
+            text = {bool: "true or false", str: "text", object: "a class with its arguments"}[self.kind]
         else:
             text = "a whole number" if self.kind is int else "a number"
             text += f" above {self.low}" if self.above else f" from {self.low}" if self.low > -math.inf else ""

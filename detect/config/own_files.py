@@ -62,10 +62,11 @@ def refuse(
     called = targets(content)
     for file, tree in suspects:
         own = targets(tree)
+        _refuse_dots(file, tree, called)
         for key, value in leaves(tree):
             known, group = key in legal or check.is_open(key) or below(key, called), key.replace(".", "/")
             node = None if below(key, own) else whole.get(key)
-            wrong = replaces(key, value) if node is not None else not known
+            wrong = replaces(key, value, called) if node is not None else not known
             if wrong and group in groups and isinstance(value, str):
                 raise ConfigError(f"{file}: {_group_as_key(key, value, groups[group])}")
             if wrong and node is not None:
@@ -122,10 +123,13 @@ def indivisible(tree: Tree) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def replaces(key: str, value: object) -> bool:
-    """Whether a value takes the place of a node. An interpolation may be a node, and null takes away an inner one."""
-    interpolated = isinstance(value, str) and value.startswith("${")
-    return "." not in key if value is None else not (interpolated or isinstance(value, Mapping))
+def replaces(key: str, value: object, called: Iterable[str]) -> bool:
+    """Whether a value takes the place of a node. An interpolation may be a node, and null takes away an argument, whose
+    annotation then decides, or an entry of an open node. called: the nodes with a `_target_`.
+    """
+    if value is None:
+        return not (below(key, called) or check.is_open(key))
+    return not (isinstance(value, Mapping) or (isinstance(value, str) and value.startswith("${")))
 
 
 def replaced(key: str, value: object, node: Mapping[str, Any]) -> str:
@@ -133,6 +137,17 @@ def replaced(key: str, value: object, node: Mapping[str, Any]) -> str:
     keys = first_few([name for name in node if not name.startswith("_")], 3)
     told = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
     return f"{key}={told} is not legal: expected keys below it ({keys})"
+
+
+def _refuse_dots(file: Path, tree: Tree, called: Iterable[str]) -> None:
+    """Raises ConfigError for `schedule.steps: 120`, which Hydra takes as a key of that name. Inside of an argument, a
+    dot is part of a name, as that of a class. called: the nodes with a `_target_`.
+    """
+    for parent, node in [("", tree), *nodes(tree)]:
+        for name in node if isinstance(node, Mapping) and not below(parent, called) else ():
+            if "." in str(name) and not check.is_open(f"{parent}.{name}"):
+                nested = ": {".join(str(name).split(".")) + ": VALUE" + "}" * str(name).count(".")
+                raise ConfigError(f"{file}: {name}: a key has no dot; write it nested, as {nested}")
 
 
 def _group_as_key(key: str, value: str, options: Sequence[str]) -> str:

@@ -122,16 +122,16 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
 
     Raises ConfigError if the folder is not a run folder, and for a sweep.
     """
-    asked = [line for line in lines if line.startswith("resume=") and line != "resume=null"]
+    parsed = parse(lines)
+    asked = [override for override in parsed if override.key_or_group == "resume"]
     primary = check.CONFIG_DIR / f"{config_name}.yaml"
-    if not asked or (primary.is_file() and "resume" not in read_yaml(primary)):
+    if not asked or asked[-1].value() is None or (primary.is_file() and "resume" not in read_yaml(primary)):
         return tuple(lines), None
     if multirun:
         raise ConfigError("resume=RUN resumes one run: leave out -m and give one run folder of the sweep")
-    past = _past(absolute(str(parse(asked[-1:])[0].value()), "resume"))
+    past = _past(absolute(str(asked[-1].value()), "resume"))
     place = quoted(str(past.folder))
-    own = [line for line in lines if line not in asked]
-    given = parse(own)
+    given = [override for override in parsed if override not in asked]
     keys = tuple(override.key_or_group for override in given)
     for override in given:
         if override.key_or_group == "hydra.run.dir" and absolute(str(override.value()), "hydra.run.dir") != past.folder:
@@ -139,6 +139,7 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
                 f"hydra.run.dir={override.value()}: resume={past.folder} goes on in its own folder; leave "
                 "hydra.run.dir out, or copy the folder and resume the copy"
             )
+    own = (str(override.input_line) for override in given)
     return (*past.lines, *own, f"resume={place}", f"hydra.run.dir={place}"), replace(past, asked=keys)
 
 
@@ -151,8 +152,7 @@ def _past(run: Path) -> Past:
     hydra: Any = _load(saved / "hydra.yaml").get("hydra")
     cfg = _load(saved / "config.yaml")
     try:
-        lines = [str(line) for line in hydra.overrides.hydra if str(line).startswith("hydra.searchpath=")]
-        lines += [str(line) for line in hydra.overrides.task if not str(line).startswith("resume=")]
+        lines = [str(line) for line in hydra.overrides.task if not str(line).startswith("resume=")]
         folders = [str(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line"]
     except (AttributeError, TypeError, OmegaConfBaseException) as error:
         raise ConfigError(f"{saved / 'hydra.yaml'}: the file is damaged, it has no overrides") from error

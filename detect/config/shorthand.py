@@ -17,11 +17,14 @@ evaluate dataset.root=DIR   means evaluate dataset=auto dataset.root=DIR; the sa
 
 import functools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.types import Override
+
 from detect.config.grammar import parse, quoted
-from detect.config.tree import nearest, read_yaml
+from detect.config.tree import listed, nearest, read_yaml
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -42,9 +45,9 @@ ONE_WORD = {"fetch": "name", "report": "study", "migrate": "file", "inspect": "p
 
 PATHS = (
     *("run", "model", "output", "annotations", "detections", "config", "resume", "watch", "cache", "init.path"),
-    *("dataset.root", "classify.dataset.root", "hydra.run.dir", "hydra.sweep.dir"),
+    *("dataset.root", "dataset.roots", "classify.dataset.root", "hydra.run.dir", "hydra.sweep.dir"),
 )
-"""Keys that hold one path."""
+"""Keys that hold one path, or a list of paths."""
 AS_IT_IS = {
     **{"predict": ("images",), "convert": ("images",)},
     **{"report": ("study", "runs", "baseline"), "compare": ("runs",)},
@@ -73,21 +76,22 @@ def written_out(
         lines = _compared(lines)
     worded = [line for given in lines for line in _word(given, names, config_name)]
     found = [line for given in worded for line in _init(given, options, names, multirun)]
-    if config_name in OF_A_RUN and not any(line.startswith("dataset=") for line in found):
-        found += ["dataset=auto"] * any(line.startswith("dataset.root=") for line in found)
-    if "init.scope=detector" in found and "classify" in groups:
-        quantised = any(line.startswith("quantize=") and line != "quantize=none" for line in found)
-        quantised = quantised and _starts_from_run(found)
-        implied = ["classify.enabled=false", "quantize.float_stage=false"] if quantised else ["classify.enabled=false"]
-        found += [line for line in implied if not any(o.startswith(line.partition("=")[0] + "=") for o in found)]
+    given = {override.key_or_group: override for override in parse(found)}
+    if config_name in OF_A_RUN and "dataset.root" in given and "dataset" not in given:
+        found.append("dataset=auto")
+    if "init.scope" in given and given["init.scope"].value() == "detector" and "classify" in groups:
+        quantised = "quantize" in given and given["quantize"].value() != "none" and _is_of_a_run(given.get("init.path"))
+        implied = {"classify.enabled": True, "quantize.float_stage": quantised}
+        found += [f"{key}=false" for key, wanted in implied.items() if wanted and key not in given]
     return found
 
 
-def _starts_from_run(lines: Sequence[str]) -> bool:
+def _is_of_a_run(path: Override | None) -> bool:
     """Whether `init.path` is the folder of a run, or the weights in one. Other detectors may know other classes."""
-    given = parse([line for line in lines if line.startswith("init.path=")])[-1:]
-    places = [absolute(str(one.value()), "init.path") for one in given if not one.is_sweep_override()]
-    return any((folder / "classes.json").is_file() for place in places for folder in (place, *place.parents[:2]))
+    if path is None or path.is_sweep_override():
+        return False
+    place = absolute(str(path.value()), "init.path")
+    return any((folder / "classes.json").is_file() for folder in (place, *place.parents[:2]))
 
 
 def catalogue(folders: Iterable[Path]) -> dict[str, str]:
@@ -130,22 +134,30 @@ def _path_as_it_is(line: str, config_name: str) -> str:
     """
     key, _, value = line.partition("=")
     keys = (*PATHS, *AS_IT_IS.get(config_name, ()))
-    if key not in keys or not value or value[0] in "'\"":
+    if key.lstrip("+") not in keys or not value or value[0] in "'\"":
         return line
     if key.startswith("hydra."):  # Hydra makes this folder, and does not know `~`
         value = os.path.expanduser(value)
         line = f"{key}={value}"
     if os.path.exists(os.path.expanduser(value)):
         return f"{key}={quoted(value)}"
+    items = value[1:-1].split(",") if re.fullmatch(r"\[[^\[\]'\"]*\]", value) else []
     try:
         (override,) = parse([line])
     except ConfigError:
-        return f"{key}={quoted(value)}"
+        return f"{key}={_list(items) if items else quoted(value)}"
+    if items and any(isinstance(each, int | float) for each in listed(override.value())):
+        return f"{key}={_list(items)}"
     if override.is_sweep_override() and not override.is_choice_sweep():
         return line
     values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [value]
     shown = [quoted(each) if _is_number(key, each) else each for each in values]
     return f"{key}={','.join(shown)}" if shown != values else line
+
+
+def _list(items: Iterable[str]) -> str:
+    """A list of these texts, as Hydra reads it."""
+    return f"[{','.join(quoted(item.strip()) for item in items)}]"
 
 
 def _is_number(key: str, value: str) -> bool:

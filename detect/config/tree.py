@@ -62,10 +62,16 @@ def plain(cfg: DictConfig) -> Tree:
     Raises ConfigError, which names the key, for an interpolation of a key that does not exist.
     """
     try:
-        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+        return {str(key): _resolved(cfg, key) for key in cfg if key != "hydra"}
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
-    return _without_hydra(tree)
+
+
+def _resolved(cfg: DictConfig, key: Any) -> Any:
+    value = "???" if OmegaConf.is_missing(cfg, key) else cfg[key]
+    if not OmegaConf.is_config(value):
+        return value
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=False)
 
 
 def container(cfg: DictConfig | ListConfig) -> Tree:

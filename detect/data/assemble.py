@@ -20,7 +20,7 @@ from detect.data.notes import Notes
 from detect.data.records import Record, Records
 from detect.data.remembered import Facts, facts_of
 from detect.data.similar import similar_groups
-from detect.data.split import SPLITS, draw_splits, occur_twice, refuse_overlap, sequence_name
+from detect.data.split import HELD_OUT, SPLITS, draw_splits, occur_twice, refuse_overlap, sequence_name
 from detect.data.text import one_name
 from detect.errors import ConfigError, DataError, first_few
 
@@ -60,7 +60,8 @@ class Found:
     them, for the note. classes: all class names that the source lists, in its order; None: they are sorted by name.
     unused: whether a listed class without a box stays a class. numbers: the source's number of each class.
     used: files that were read, other than pictures and their annotation files; None: other files are not looked for.
-    told: whether the annotations, or the names of their files, tell the splits; else the folders of the pictures may.
+    told: whether the annotations, or the names of their files, tell the splits; else the folders of the pictures may,
+    or the name of the root, if it is that of val or test.
     """
 
     root: Path
@@ -100,8 +101,12 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
         known = facts[first : (first := first + len(part))]
         splits[split] = _examples(part, known, renamed, number, choice.exif, found.notes)
     origin = found.origin
-    if not found.told and set(splits) == {"train"} and (by_folder := _by_folder(splits["train"], found.root)):
-        splits, origin = by_folder, "folders of the pictures"
+    if not found.told and set(splits) == {"train"}:
+        own = os.path.basename(os.path.abspath(found.root))
+        if by_folder := _by_folder(splits["train"], found.root):
+            splits, origin = by_folder, "folders of the pictures"
+        elif (held := split_named(own)) in HELD_OUT:
+            splits, origin = {held: splits["train"]}, f"the name of the folder {own}"
     parts, note = _fill(splits, choice, origin)
     if found.used is not None:
         used = [of for part in records.values() for of in (part.paths, part.sources)]
@@ -150,6 +155,8 @@ def _class_names(
         for title in left_out if len(left_out) < len(listed) else ():
             found.notes.add("left out, classes without a box", title)
         return tuple(title for title in listed if title not in left_out) or tuple(listed)
+    if not choice.classes:
+        raise ConfigError("dataset.classes=[] is not legal: expected names of classes, or null for all")
     classes = tuple(map(one_name, choice.classes))
     others = {title: present[title] for title in present if title not in classes}
     for title in classes:

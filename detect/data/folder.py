@@ -96,7 +96,15 @@ def folders_of(split: str, folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:  # there may be millions of pictures
-        return sorted(Path(e.path) for e in entries if e.is_dir() and split_of(Path(e.name)) == split)
+        return sorted(Path(e.path) for e in entries if split_of(Path(e.name)) == split and leads_to_folder(e))
+
+
+def leads_to_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder, or a link to one. A link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def telling(
@@ -203,7 +211,7 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"):
                 continue
-            if not entry.is_dir():
+            if not leads_to_folder(entry):
                 yield entry.path
             elif recursive:
                 real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(here, entry.name)

@@ -54,27 +54,25 @@ def statistics(dataset: DetectionDataset) -> Statistics:
     side (root of the area, pixels of the file), share (side over the root of the image's area) and aspect (width over
     height), each by class. Quantiles are None without boxes.
     """
-    train = dataset.splits["train"]
-    boxes = np.concatenate([e.boxes for e in train] or [np.zeros((0, 4), np.float32)])
-    labels = np.concatenate([e.classes for e in train] or [np.zeros(0, np.int32)])
-    picture = np.repeat([float(e.width * e.height) for e in train], [len(e.boxes) for e in train])
-    keep = area(boxes) > 0
-    boxes, labels, picture = boxes[keep], labels[keep], picture[keep]
+    parts = {split: Examples.of(dataset.splits[split]) for split in SPLITS}
+    train = parts["train"]
+    keep = area(train.boxes) > 0
+    boxes, labels, picture = train.boxes[keep], train.classes[keep], _image_areas(train)[keep]
     side = np.sqrt(area(boxes))
     figures = {
         "side": side,
         "share": side / np.sqrt(picture),
         "aspect": (boxes[:, 3] - boxes[:, 1]) / (boxes[:, 2] - boxes[:, 0]),
     }
-    counts = {s: class_counts(dataset.splits[s], dataset.num_classes).tolist() for s in SPLITS}
+    counts = {split: class_counts(part, dataset.num_classes).tolist() for split, part in parts.items()}
     return Statistics({
-        "images": {s: len(dataset.splits[s]) for s in SPLITS},
-        "empty": {s: sum(len(e.boxes) == 0 for e in dataset.splits[s]) for s in SPLITS},
-        "crowd": {s: int(sum(e.crowd.sum() for e in dataset.splits[s])) for s in SPLITS},
+        "images": {split: len(part) for split, part in parts.items()},
+        "empty": {split: int((part.counts == 0).sum()) for split, part in parts.items()},
+        "crowd": {split: int(part.crowd.sum()) for split, part in parts.items()},
         "boxes": {s: dict(zip(dataset.classes, counts[s], strict=True)) for s in SPLITS},
-        "image_width": _quantiles([e.width for e in train]),
-        "image_height": _quantiles([e.height for e in train]),
-        "boxes_per_image": _quantiles([len(e.boxes) for e in train]),
+        "image_width": _quantiles(train.sizes[:, 0]),
+        "image_height": _quantiles(train.sizes[:, 1]),
+        "boxes_per_image": _quantiles(train.counts),
         **{
             key: {name: _quantiles(values[labels == i]) for i, name in enumerate(dataset.classes, 1)}
             for key, values in figures.items()
@@ -87,15 +85,20 @@ def outline(dataset: DetectionDataset) -> dict[str, Any]:
 
     box_share: the median side of a box (root of its area) over the root of its image's area; None without boxes.
     """
-    train = dataset.splits["train"]
-    shares = [np.sqrt(area(e.boxes) / (e.width * e.height)) for e in train]
-    every = np.concatenate(shares or [np.zeros(0)])
+    train = Examples.of(dataset.splits["train"])
+    shares = np.sqrt(area(train.boxes) / _image_areas(train))
     return {
         "classes": dataset.num_classes,
         "images": len(train),
-        "boxes": len(every),
-        "box_share": round(float(np.median(every)), 4) if len(every) else None,
+        "boxes": len(shares),
+        "box_share": round(float(np.median(shares)), 4) if len(shares) else None,
     }
+
+
+def _image_areas(examples: Examples) -> np.ndarray:
+    """The area of each box's image, square pixels, float64 [m]."""
+    areas: np.ndarray = examples.box_sizes().prod(axis=1, dtype=np.float64)
+    return areas
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,10 @@ class Coverage:
 
 def in_frame(examples: Examples, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     """The boxes that training learns from, in pixels of a network's frame, [n, 4], and their classes [n]."""
-    learned = examples.learned()
-    boxes = [frame.from_image(e.boxes, e.height, e.width) for e in learned]
-    return np.concatenate([np.zeros((0, 4), np.float32), *boxes]), learned.classes
+    learned, boxes = examples.learned(), [np.zeros((0, 4), np.float32)]
+    for (width, height), (first, end) in zip(learned.sizes.tolist(), pairwise(learned.ends.tolist()), strict=True):
+        boxes.append(frame.from_image(learned.boxes[first:end], height, width))
+    return np.concatenate(boxes), learned.classes
 
 
 def coverage(

@@ -52,15 +52,22 @@ def _checked(
     decode: also decode every image, to find those that training could not use.
     before_decoding: is called with the data set before its images are decoded; it may raise an error of its own.
     """
-    try:
-        dataset = instantiate(cfg.dataset)
-    except InstantiationException as error:
-        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
+    dataset = _built(cfg.dataset)
     if not isinstance(dataset, DetectionDataset):
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     if decode and before_decoding is not None:
         before_decoding(dataset)
     return dataset, _doubts(dataset, decode)
+
+
+def _built(node: DictConfig) -> object:
+    """What a reader returns. Its UserError is raised itself; another error keeps its cause, which may be the disk."""
+    try:
+        return instantiate(node)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def _doubts(dataset: DetectionDataset | ClassificationDataset, decode: bool) -> list[Finding]:
@@ -81,10 +88,7 @@ def own_pictures(cfg: DictConfig) -> ClassificationDataset | None:
     """
     if not cfg.classify.enabled:
         return None
-    try:
-        pictures = instantiate(cfg.classify.dataset)
-    except InstantiationException as error:
-        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
+    pictures = _built(cfg.classify.dataset)
     if not isinstance(pictures, ClassificationDataset):
         return None
     _doubts(pictures, cfg.decode)

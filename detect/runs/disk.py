@@ -20,6 +20,9 @@ REASONS = {
     errno.EPERM: "this user has no permission",
     errno.EIO: "the disk reports an error",
     errno.ENAMETOOLONG: "this name is too long for a file or folder",
+    errno.ESTALE: "the network disk was taken away or replaced; mount it anew",
+    errno.ENOTCONN: "the network disk is not connected; mount it anew",
+    errno.ETIMEDOUT: "the network disk does not answer",
 }
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Errors that the next file meets, too."""
@@ -53,23 +56,23 @@ def problem(error: BaseException | None, folder: Path | None = None) -> str | No
 
     A UserError that an error of the disk caused says more, so it is another error.
     """
-    number = _number(error)
-    if number is None:
+    found = _found(error)
+    if found is None:
         return None
-    assert error is not None
-    place = getattr(error, "filename", None) or folder
+    number, file = found
     free = "" if folder is None else f"; {_megabytes(_free(folder))} are free in {folder}"
-    return f"{place or 'the disk'}: {REASONS[number]}{free}"
+    return f"{file or folder or 'the disk'}: {REASONS[number]}{free}"
 
 
-def _number(error: BaseException | None) -> int | None:
+def _found(error: BaseException | None) -> tuple[int, object] | None:
+    """The number of the error of the disk that an error is, or that caused it, and its file."""
     while error is not None and not isinstance(error, UserError):
         if isinstance(error, OSError) and error.errno in REASONS:
-            return error.errno
+            return error.errno, error.filename
         if type(error).__module__.startswith("tensorflow."):
             for text, number in TENSORFLOW.items():
                 if text in str(error):
-                    return number
+                    return number, None
         error = error.__cause__
     return None
 

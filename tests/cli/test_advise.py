@@ -129,6 +129,12 @@ def test_a_frame_fixes_no_network(monkeypatch, words, backbones):
     assert [option["backbone"] for option in advise.options()] == list(backbones)
 
 
+def test_values_that_are_given_are_kept(monkeypatch):
+    words = ["dataset.root=x", "++detector.size=[320,320]", "detector/neck=fpn", "backbone.depth_multiplier=.5"]
+    monkeypatch.setattr(advise.job, "task_overrides", lambda: words)
+    assert advise.given() == {"detector": {"size": [320, 320]}, "backbone": {"depth_multiplier": 0.5}}
+
+
 def test_a_catalogue_of_ones_own_is_kept(monkeypatch):
     chosen = {"detector": "ssd", "backbone": "vgg16", "dataset": "auto", "init": "catalogue", "init/archives": "mine"}
     monkeypatch.setattr(advise.job, "choices", lambda: chosen)

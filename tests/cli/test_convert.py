@@ -55,6 +55,8 @@ def test_a_subset_in_another_format(tmp_path, convert):
     ("words", "message"),
     [
         (["output=full"], "output=full: the folder is not empty"),
+        (["output=null"], "^output=null: name a new folder: output=DIR$"),
+        (["output="], "^output=: name a new folder: output=DIR$"),
         (["output=new", "images=full"], "boxes of a detector need both"),
         (["output=new", "run=full"], "boxes of a detector need both"),
         (["output=new", "run=full", "model=full", "images=full"], "either a run folder .* or an exported model"),

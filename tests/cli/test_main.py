@@ -188,6 +188,15 @@ def test_flags_and_overrides_may_alternate(program, capsys):
         (["-m", "seed=0,-1"], "seed=-1 is not legal: expected a whole number from 0 to 2147483647"),
         (["-m", "schedule=default,shrot"], "unknown schedule=shrot; did you mean short? (options: default, short)"),
         (["init=path"], "init.path is missing: give init.path=FILE"),
+        (["seed=1", "++hydra.mode=MULTIRUN"], "hydra.mode=MULTIRUN: it can't be set; a sweep is detect train -m"),
+        (["-m", "hydra.sweeper.params.seed='0,1'"],
+         "hydra.sweeper.params.seed='0,1': the command line does not take hydra.sweeper.params; give the values "
+         "themselves, as in -m seed=0,1"),
+        (["hydra.searchpath=[file:///tmp]"],
+         "hydra.searchpath=[file:///tmp]: the command line does not take hydra.searchpath; a folder of configurations "
+         "is --config-dir DIR"),
+        (["hydra.job.chdir=true"],
+         "hydra.job.chdir=true: it can't be set, as paths are relative to the current folder"),
         (["init=path", "init.path=x", "init.scope=head"],
          "init.scope=head is not legal: expected one of backbone, detector"),
     ],
@@ -366,6 +375,16 @@ def test_sweep(program):
     assert [(cfg.seed, cfg.schedule.steps) for cfg in program.jobs] == [(1, 10), (1, 2), (2, 10), (2, 2)]
     (folder,) = Path("runs/sample").iterdir()
     assert sorted(place.name for place in folder.iterdir() if place.is_dir()) == ["0", "1", "2", "3"]
+
+
+def test_a_sweep_of_a_verb_that_makes_no_runs(program, capsys):
+    write(program.configs / "tool.yaml", "defaults:\n  - hydra: bare\n  - _self_\nseed: 0\nfail: null\n")
+    assert program("-m", "seed=1,2", verb="tool") == 0 and [cfg.seed for cfg in program.jobs] == [1, 2]
+    assert program("-m", "fail=user,null", verb="tool") == 1 and len(program.jobs) == 4
+    assert "detect tool: job 0 (fail=user): image.jpg: truncated" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+    Path("multirun.yaml").touch()
+    assert program("--cfg", "job", verb="tool") == 0 and Path("multirun.yaml").exists()
 
 
 def test_a_sweep_over_experiments_sets_a_key_that_only_they_have(program, capsys):
@@ -560,6 +579,14 @@ def test_resume_of_a_sweep_names_its_runs(program, capsys):
 
 def test_resume_null_is_a_new_run(program):
     assert program("resume=null") == 0
+    assert program("resume=nowhere", "resume=null") == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=1"]])
+def test_a_file_resumes_no_run(refused, mine, arguments):
+    write(mine / "experiment" / "old.yaml", "# @package _global_\nresume: runs/old\n")
+    message = refused("--config-dir", str(mine), "experiment=old", *arguments)
+    assert message == "resume=runs/old: a file may not set it; give resume=runs/old on the command line"
 
 
 @pytest.fixture
@@ -626,6 +653,19 @@ def test_config_dir_is_remembered_by_resume(program, mine):
 def test_typos_in_a_users_files_are_refused(refused, mine, file, text, arguments, message):
     write(mine / file, text)
     assert refused("--config-dir", str(mine), *arguments) == message.format(file=mine / file)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=1"], ["trust=[hydra]"]])
+def test_no_file_makes_a_sweep_of_each_cell(refused, mine, arguments):
+    write(mine / "experiment" / "swept.yaml", "# @package _global_\nhydra: {mode: MULTIRUN}\n")
+    message = refused("--config-dir", str(mine), "experiment=swept", *arguments)
+    assert message == "hydra.mode=MULTIRUN: it can't be set; a sweep is detect train -m"
+
+
+def test_a_configuration_of_ones_own_is_an_experiment(refused, mine):
+    write(mine / "mine.yaml", "defaults: [train, _self_]\n")
+    message = refused("--config-dir", str(mine), "--config-name", "mine")
+    assert message.startswith("--config-name mine: there is no such packaged configuration; write your own as an exp")
 
 
 def test_broken_yaml_names_file_and_line(refused, mine):

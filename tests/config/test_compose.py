@@ -110,6 +110,40 @@ def test_the_other_verbs_know_them(tmp_path):
         assert compose(["model=m", "dataset=digits"], verb).dataset.name == "digits"
 
 
+def test_a_short_form_may_begin_with_plus_signs(tmp_path):
+    folder = tmp_path / "photos (1)"
+    assert compose(["dataset=digits", "init=path", "init.path=x", "++init.scope=detector"]).classify.enabled is False
+    scored = compose(["model=m", f"++dataset.root={folder}"], "evaluate")
+    assert scored.dataset == compose([f"dataset.root={folder}"]).dataset
+    with pytest.raises(ConfigError, match=r"^resume=.*nowhere: this is not a run folder"):
+        compose(["dataset=digits", "++resume=nowhere"])
+
+
+def test_items_of_a_list_of_paths_need_no_quotes():
+    assert compose(["dataset=join", "dataset.roots=[a, b (1),2024_05]"]).dataset.roots == ["a", "b (1)", "2024_05"]
+    assert compose(["runs=[2024_05,x]"], "report").runs == ["2024_05", "x"]
+    assert compose(["runs=['a,b',c]"], "report").runs == ["a,b", "c"]
+
+
+def test_another_verb_than_train_is_repeated_by_m(tmp_path):
+    words = ["-m", f"dataset.root={tmp_path}", "to=coco,yolo", "output='out/${to}'"]
+    command = prepare(read(words, "convert"))
+    assert len(command.checked) == 2 and command.cells == () and command.first.output == "out/coco"
+
+
+def test_a_variable_that_is_not_set_names_the_key():
+    with pytest.raises(ConfigError, match=r"^dataset\.root: .*'NO_SUCH_VARIABLE' not found"):
+        compose(["dataset.root=${oc.env:NO_SUCH_VARIABLE}"])
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_bytes("# @package _global_\nname: caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(file))}: the file is damaged \('utf-8' codec"):
+        compose(["dataset=digits", "experiment=mine"], config_dir=tmp_path)
+
+
 def test_words_may_be_paths_with_equals_signs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("seed=0", "seed=1"):
@@ -133,7 +167,16 @@ def test_it_takes_a_folder_of_the_users_own(tmp_path):
          "backbone.variant=tiny is not legal: expected one of large, small"),
         ([], "dataset.root is missing: give dataset.root=DIR, or train on the embedded data set: dataset=digits"),
         (["dataset.root=null"], "dataset.root=null is not legal: expected the path of a folder or a file"),
-        (["dataset=join", "dataset.roots=a"], "dataset.roots=a is not legal: expected a list of folders, as [DIR,DIR]"),
+        (["dataset=join", "dataset.roots=a"], "dataset.roots=a is not legal: expected a list, as [A,B]"),
+        (["dataset=join", "dataset.roots=[a,'']"],
+         "dataset.roots=['a', ''] is not legal: expected a list of folders, as [DIR,DIR]"),
+        (["dataset.root="], "dataset.root= is not legal: expected the path of a folder or a file"),
+        (["dataset=digits", "detector.head=null"],
+         "detector.head=null is not legal: expected a class with its arguments"),
+        (["dataset=digits", "schedule.optimizer=null"],
+         "schedule.optimizer=null is not legal: expected a class with its arguments"),
+        (["dataset=digits", "classify.augment=null"],
+         "classify.augment=null is not legal: expected keys below it (transforms, min_visibility, min_size)"),
         (["dataset=digits", "hooks=mine.Hook"],
          "hooks=mine.Hook is not legal: expected a list of classes with arguments, as [{_target_: my.Hook}]"),
         (["dataset=digits", "hooks=[mine.Hook]"],
@@ -437,6 +480,24 @@ def test_a_group_as_a_key_of_an_experiment_is_refused(own, text, entry):
 )
 def test_a_value_in_place_of_a_node_is_refused(own, text, message):
     assert own("experiment/mine", f"# @package _global_\n{text}\n", "experiment=mine").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("schedule.steps: 120", "schedule.steps: a key has no dot; write it nested, as schedule: {steps: VALUE}"),
+        ("schedule: {a.b.c: 1}", "a.b.c: a key has no dot; write it nested, as a: {b: {c: VALUE}}"),
+    ],
+)
+def test_a_key_with_a_dot_is_refused(own, text, message):
+    assert own("experiment/mine", f"# @package _global_\n{text}\n", "experiment=mine") == message
+
+
+def test_names_inside_of_an_argument_may_have_dots(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    reader = "_target_: detect.data.formats.voc.read_voc\nroot: x\nrename: {v1.2: cat}\n"
+    (tmp_path / "dataset" / "mine.yaml").write_text(reader)
+    assert compose(["dataset=mine"], config_dir=tmp_path).dataset.rename == {"v1.2": "cat"}
 
 
 @pytest.mark.parametrize("line", ["limit=5", "distribute=mirrored", "limit=null", "++rates.detector=1"])

@@ -9,6 +9,7 @@ from PIL import Image
 from detect.data.formats.auto import read_auto, recognised
 from detect.data.formats.coco import read_coco
 from detect.data.formats.tf_csv import read_csv
+from detect.data.formats.voc import read_voc
 from detect.errors import DataError
 
 ONE = {"images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 20}],
@@ -94,6 +95,52 @@ def raccoons(root, folder="images"):
         (root / f"data/{split}_labels.csv").write_text(f"filename,class,xmin,ymin,xmax,ymax\n{name}.jpg,cat,2,3,9,9\n")
 
 
+def as_voc(root):
+    (root / "a.xml").write_text(
+        "<annotation><filename>a.jpg</filename><object><name>cat</name><bndbox><xmin>2</xmin><ymin>3</ymin>"
+        "<xmax>9</xmax><ymax>8</ymax></bndbox></object></annotation>"
+    )
+
+
+def as_yolo(root):
+    (root / "a.txt").write_text("0 .5 .5 .2 .2\n")
+    (root / "classes.txt").write_text("cat\n")
+
+
+def as_coco(root):
+    (root / "boxes.json").write_text(json.dumps(ONE))
+
+
+def as_labelme(root):
+    shape = {"label": "cat", "points": [[1, 2], [9, 8]], "shape_type": "rectangle"}
+    (root / "a.json").write_text(json.dumps(LABELME | {"shapes": [shape]}))
+
+
+def as_csv(root):
+    (root / "boxes.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,8\n")
+
+
+@pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv])
+@pytest.mark.parametrize(("name", "split"), [("test", "test"), ("valid", "val"), ("photos", "train")])
+def test_the_name_of_the_folder_tells_the_split_if_nothing_in_it_does(tmp_path, form, name, split):
+    root = tmp_path / name
+    picture(root / "a.jpg")
+    form(root)
+    data = read_auto(root)
+    assert [part for part, images in data.splits.items() if len(images)] == [split]
+    assert any("the name of the folder" in note for note in data.notes) is (split != "train")
+
+
+def test_what_names_the_training_images_comes_before_the_name_of_the_folder(tmp_path):
+    root = tmp_path / "test"
+    picture(root / "a.jpg")
+    as_yolo(root)
+    (root / "data.yaml").write_text("train: .\nnames: [cat]\n")
+    assert len(read_auto(root).splits["train"]) == 1
+    as_voc(root)
+    assert len(read_voc(root, splits=None).splits["train"]) == 1
+
+
 def test_csv_files_that_alone_tell_the_split_ask_for_a_choice(tmp_path):
     raccoons(tmp_path)
     with pytest.raises(DataError, match=r"2 formats fit; .*\n  dataset=voc: .*\n  dataset=csv: .*tell train and test"):
@@ -117,6 +164,22 @@ def test_a_csv_of_all_images_beside_those_of_splits_is_named(tmp_path):
     (tmp_path / "data/raccoon_labels.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")
     with pytest.raises(DataError, match=r"raccoon_labels\.csv: neither .* train, val or test.*; rename it, or"):
         read_csv(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("z.xml", "<annotation><filename>a.jpg</filename></annotation>", "voc"),
+        ("z.xml", "<annotations><version>1.1</version></annotations>", "cvat"),
+        ("z.json", json.dumps(LABELME), "labelme"),
+        ("z.csv", "filename,class,xmin,ymin,xmax,ymax\n", "csv"),
+    ],
+)
+def test_files_of_other_kinds_may_come_first(tmp_path, name, text, kind):
+    for k in range(30):
+        (tmp_path / f"a{k}.{name[2:]}").write_text("<x/>")
+    (tmp_path / name).write_text(text)
+    assert recognised(tmp_path)[0] == kind
 
 
 @pytest.mark.parametrize("name", ["a.record", "a.TFRecord", "train.tfrecord-00000-of-00001", "a.tfrec.gz"])

@@ -10,7 +10,7 @@ from detect.data.formats.voc import read_voc
 from detect.data.formats.yolo import read_yolo
 from detect.data.notes import Notes
 from detect.data.validate import check
-from detect.errors import DataError
+from detect.errors import ConfigError, DataError
 from detect.evaluation.coco import ground_truth_check
 from detect.evaluation.coco_files import write_coco
 from tests.evaluation.score_files import score_files
@@ -62,6 +62,20 @@ def test_boxes_classes_and_crowd(root):
     assert data.splits["val"][0].boxes.tolist() == [[0, 0, 40, 60]]
     assert data.notes[1] == "split: json files (train: train.json, val: val.json); no test images"
     assert data.category_ids == (3, 18) and [e.source_id for e in data.splits["train"]] == [100, 101]
+
+
+@pytest.mark.parametrize("number", ["--1", "-", "1-"])
+def test_an_id_that_is_no_number_is_text(root, number):
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": number, "name": "odd"})
+    file.write_text(json.dumps(content))
+    assert read(root).classes == ("cat", "dog")
+
+
+def test_a_list_of_no_classes_is_refused(root):
+    with pytest.raises(ConfigError, match=r"^dataset\.classes=\[\] is not legal: expected names of classes"):
+        read(root, classes=[])
 
 
 def test_given_classes_set_the_order_and_leave_others_out(root):

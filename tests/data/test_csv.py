@@ -59,6 +59,13 @@ def test_other_ways_to_write_it(root, content):
     assert read_csv(root, **NO_DRAW).fingerprint() == expected
 
 
+def test_blanks_after_the_delimiter(root):
+    head = 'filename, "class", xmin, ymin, xmax, ymax\n'
+    (root / "boxes.csv").write_text(head + 'a.jpg, "a, b", 1, 2, 3, 4\n')
+    data = read_csv(root / "boxes.csv")
+    assert data.classes == ("a, b",) and len(data.splits["train"][0].boxes) == 1
+
+
 def test_any_order_of_columns_and_unused_ones(root):
     expected = read_csv(root, **NO_DRAW).fingerprint()
     rows = list(csv.DictReader(ROWS.splitlines()))

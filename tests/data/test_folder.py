@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detect.data import folder
-from detect.data.folder import leftovers, splits_of
+from detect.data.folder import find_files, folders_of, leftovers, splits_of
 from detect.data.notes import Notes
 
 
@@ -40,6 +40,13 @@ def test_a_file_that_is_used_by_another_spelling_is_used(tmp_path, monkeypatch, 
     notes = Notes()
     leftovers(tmp_path, [[f"{tmp_path}/{used}"]], notes)
     assert notes.lines() == ("not used, pictures: 1 (images/b.jpg)",)
+
+
+def test_a_link_to_itself_is_no_folder(tmp_path):
+    for name in ("loop", "train"):
+        (tmp_path / name).symlink_to(name)
+    (tmp_path / "a.txt").touch()
+    assert find_files(tmp_path, {".txt"}) == [tmp_path / "a.txt"] and folders_of("train", tmp_path) == []
 
 
 def test_files_that_differ_in_letter_case_are_two(tmp_path):

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from detect.data.dataset import DetectionDataset, Example
-from detect.data.statistics import coverage, outline, statistics
+from detect.data.examples import Examples
+from detect.data.statistics import coverage, in_frame, outline, statistics
+from detect.geometry.frame import Frame
 
 
 def example(name, boxes, classes, crowd=False):
@@ -16,6 +18,15 @@ def example(name, boxes, classes, crowd=False):
 def toy():
     train = [example("a", [[0, 0, 10, 40], [0, 0, 20, 20]], [1, 1]), example("b", [], [])]
     return DetectionDataset("toy", ("cat", "dog"), {"train": train, "val": [example("c", [[0, 0, 1, 1]], [2], True)]})
+
+
+def test_no_object_is_made_of_an_image(monkeypatch):
+    data = toy()
+    train = Examples.of(data.splits["train"])
+    monkeypatch.delattr(Examples, "_example")
+    assert statistics(data).figures["images"]["train"] == outline(data)["images"] == 2
+    boxes, classes = in_frame(train, Frame((50, 50)))
+    assert boxes.tolist() == [[0, 0, 5, 10], [0, 0, 10, 5]] and classes.tolist() == [1, 1]
 
 
 def test_figures_by_hand():

@@ -45,6 +45,26 @@ def test_boxes_and_background(root):
     assert read_yolo(root / "data.yaml").fingerprint() == data.fingerprint()
 
 
+def test_labels_around_the_folder_come_last_and_are_noted(tmp_path):
+    root = tmp_path / "images" / "set"
+    write(root, "a.jpg", "0 0.5 0.5 1 1\n")
+    write(root, "b.jpg", None)
+    (root / "classes.txt").write_text("cat\n")
+    (tmp_path / "labels" / "set").mkdir(parents=True)
+    for name in "ab":
+        (tmp_path / "labels" / "set" / f"{name}.txt").write_text("0 0.1 0.1 0.1 0.1\n")
+    data = read_yolo(root, **NO_DRAW)
+    assert [e.source.parent for e in data.splits["train"]] == [root, tmp_path / "labels" / "set"]
+    (note,) = (note for note in data.notes if "outside" in note)
+    assert note.endswith(f"label files: 1 ({tmp_path / 'labels' / 'set' / 'b.txt'})")
+
+
+def test_the_names_file_of_a_yaml_is_used(root):
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: names.txt\n")
+    (root / "names.txt").write_text("cat\ndog\n")
+    assert not [note for note in read_yolo(root).notes if "names.txt" in note or ".txt files" in note]
+
+
 def test_a_polygon_gives_its_bounds():
     label, box = parse_line("0 0.1 0.2 0.5 0.25 0.3 0.9", "a.txt:1", ["cat"])
     np.testing.assert_allclose(box, [0.2, 0.1, 0.9, 0.5])

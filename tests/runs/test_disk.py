@@ -5,9 +5,13 @@ import logging
 
 import pytest
 import tensorflow as tf
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 
+from detect.data.formats import voc
 from detect.errors import DataError, UserError
 from detect.runs import disk
+from detect.runs.dataset import open_dataset
 
 
 @pytest.mark.parametrize(
@@ -16,6 +20,7 @@ from detect.runs import disk
         (OSError(errno.ENOSPC, "no", "x.json"), "x.json: no space is left on the disk; "),
         (OSError(errno.ENAMETOOLONG, "no", "xxx"), "xxx: this name is too long for a file or folder; "),
         (OSError(errno.EROFS, "no"), "the file system is read-only; "),
+        (OSError(errno.ESTALE, "no", "data"), "data: the network disk was taken away or replaced; mount it anew; "),
         (tf.errors.ResourceExhaustedError(None, None, "run/ckpt; No space left on device"), "no space is left"),
     ],
 )
@@ -25,6 +30,17 @@ def test_an_error_of_the_disk_is_one_message(tmp_path, error, text):
     message = str(told.value)
     assert text in message and f" are free in {tmp_path}" in message and message.endswith(". Go on.")
     assert "\n" not in message
+
+
+def test_a_disk_that_is_away_while_a_reader_looks_at_it(tmp_path, monkeypatch):
+    def away(folder, key="dataset.root"):
+        raise OSError(errno.ESTALE, "Stale file handle", str(folder))
+
+    monkeypatch.setattr(voc, "existing_folder", away)
+    node = {"_target_": "detect.data.formats.voc.read_voc", "root": str(tmp_path)}
+    with pytest.raises(InstantiationException) as caught:
+        open_dataset(OmegaConf.create({"dataset": node}))
+    assert disk.problem(caught.value).startswith(f"{tmp_path}: the network disk was taken away")
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "no", "x"), DataError("x.jpg")])

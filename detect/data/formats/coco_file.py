@@ -331,7 +331,7 @@ def _id(value: object) -> str | None:
 
 def _number_of(key: str, place: int) -> int:
     """The number of an id; the place in the list if it is not a number."""
-    return int(key) if key.lstrip("-").isdecimal() and len(key) < 12 else place
+    return int(key) if key.removeprefix("-").isdecimal() and len(key) < 12 else place
 
 
 def _hull(segmentation: object) -> list[float] | None:

@@ -52,7 +52,7 @@ def layout_of(text: str) -> Layout:
 
 def _fields(line: str, delimiter: str) -> list[str]:
     try:
-        return [text.strip() for text in next(csv.reader([line], delimiter=delimiter), [])]
+        return [text.strip() for text in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
     except csv.Error:
         return []
 

@@ -102,7 +102,7 @@ def read_cvat(
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     try:
-        found = next((path for path in find_files(folder, {".xml"})[:20] if _is_cvat(path)), None)
+        found = next((path for path in find_files(folder, {".xml"}) if _is_cvat(path)), None)
         return f"XML with <annotations>, as CVAT writes it: {found.relative_to(folder)}" if found else None
     except (DataError, OSError):
         return None

@@ -97,13 +97,13 @@ def read_labelme(
     }
     origin = "the folders' names" if len(records) > 1 else "none given"
     choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
-    return assemble(Found(folder, records, origin, notes), choice)
+    return assemble(Found(folder, records, origin, notes, told=len(records) > 1), choice)
 
 
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     try:
-        for path in find_files(folder, {".json"})[:20]:
+        for path in find_files(folder, {".json"}):
             with path.open("rb") as file:
                 head = file.read(_HEAD).replace(b"\0", b"")
                 file.seek(max(0, file.seek(0, 2) - _HEAD))

@@ -121,7 +121,7 @@ def read_csv(
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
     try:
-        for path in find_files(folder, SUFFIXES)[:20]:
+        for path in find_files(folder, SUFFIXES):
             if set(NEEDED) <= set(layout_of(first_bytes(path).decode("latin-1")).columns):
                 return f"CSV with the columns {', '.join(NEEDED)}: {path.relative_to(folder)}"
     except (DataError, OSError):
@@ -190,7 +190,7 @@ def _places(path: Path, root: Path, split: str) -> list[Path]:
 
 def _rows(path: Path, text: str, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Line and fields of each row that is not empty, after the header. Raises DataError naming the line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter, skipinitialspace=True, strict=True)
     wide = 1 + max(*layout.columns.values(), *layout.flags, *layout.unused, 0)
     before = 0
     seen = not layout.header

@@ -16,7 +16,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, split_of_file, splits_of
+from detect.data.folder import below, existing_folder, find_files, split_of, split_of_file, splits_of
 from detect.data.formats.label_map import LabelMap, is_label_map, read_label_map
 from detect.data.formats.tfrecord_cache import unpacked
 from detect.data.notes import Notes
@@ -107,7 +107,9 @@ def read_tfrecord(
     numbers = dict(sorted(maps.numbers.items(), key=lambda item: item[1])) or None
     origin = f"TFRecord files ({', '.join(f'{split}: {n}' for split, n in Counter(files.values()).items())})"
     used = [*files, *maps.used]
-    found = Found(folder, records, origin, notes, list(numbers) if numbers else None, numbers=numbers, used=used)
+    told = any(split_of(Path(below(path, folder))) for path in files)
+    titles = list(numbers) if numbers else None
+    found = Found(folder, records, origin, notes, titles, numbers=numbers, used=used, told=told)
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
 
 

@@ -90,14 +90,15 @@ def read_voc(
         return Record(picture, i, annotation.names, annotation.boxes(first), crowd, xml, annotation.size)
 
     records = {split: [record(i) for i in ids] for split, ids in given.items()}
-    found = Found(folder, records, ", ".join(origins) or "none given", notes, used=used)
+    told = bool(origins) or splits is None
+    found = Found(folder, records, ", ".join(origins) or "none given", notes, used=used, told=told)
     choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
     return assemble(found, choice)
 
 
 def recognise(folder: Path) -> str | None:
     """Why a folder is a data set of this format, or None."""
-    for path in find_files(folder, {".xml"})[:20]:
+    for path in find_files(folder, {".xml"}):
         if ROOT.search(first_bytes(path)):
             return f"XML files with <annotation>, such as {path.relative_to(folder)}"
     return None

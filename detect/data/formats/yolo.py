@@ -51,10 +51,11 @@ def read_yolo(
     Other arguments: `detect.data.assemble.Selection`.
 
     The path of a picture's labels has `labels` in place of the last `images` or `JPEGImages`; else they are beside the
-    picture, or in `labels` there. Letter case does not matter, but the label file of the exact name comes first. A
-    picture without a label file, or with an empty one, is background. A line is `class cx cy width height`; or
-    `class x1 y1 x2 y2 ...`, a polygon that is replaced by its bounding box; or, with `kpt_shape` in the yaml, a box and
-    its key points, which are left out. Raises DataError naming the file and the line of the error.
+    picture, or in `labels` there. A folder `images` around the data set comes after these. Letter case does not matter,
+    but the label file of the exact name comes first. A picture without a label file, or with an empty one, is
+    background. A line is `class cx cy width height`; or `class x1 y1 x2 y2 ...`, a polygon that is replaced by its
+    bounding box; or, with `kpt_shape` in the yaml, a box and its key points, which are left out. Raises DataError
+    naming the file and the line of the error.
     """
     notes = Notes()
     place = expanded(root)
@@ -77,12 +78,13 @@ def read_yolo(
         )
     if not any(record.source for record in records[first]):
         picture = records[first][0].path
-        missing = first_few([f / f"{picture.stem}.txt" for f in label_folders(picture.parent)], between=" and ")
+        folders = label_folders(picture.parent, listing.root)
+        missing = first_few([folder / f"{picture.stem}.txt" for folder in folders], between=" and ")
         raise DataError(f"{path}: no picture of {first} has a label file; for example, {missing} is missing")
     labels.note_strays()
     used = [path, *listing.used, *labels.strays]
     origin = f"{path.name} ({', '.join(records)})"
-    found_all = Found(listing.root, records, origin, notes, listing.names, used=used)
+    found_all = Found(listing.root, records, origin, notes, listing.names, used=used, told=listing.told)
     choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
     return assemble(found_all, choice)
 
@@ -104,7 +106,7 @@ def recognise_last(folder: Path) -> str | None:
 
 def nameless(folder: Path) -> Path | None:
     """The first label file of a picture below the folder, or None. Its class is a number without a name."""
-    files = LabelFiles([])
+    files = LabelFiles([], folder)
     try:
         sources = filter(None, map(files.find, find_images(folder)))
         return next((path for path in sources if any(map(ROW.fullmatch, read_lines(path, Notes())))), None)
@@ -151,7 +153,7 @@ def _describes(path: Path) -> bool:
 
 def _has_labels(folder: Path, lists: Sequence[Path]) -> bool:
     """Whether a picture below the folder has a label file, or two that the reader then names."""
-    files = LabelFiles(lists)
+    files = LabelFiles(lists, folder)
     try:
         return any(files.find(picture) for picture in find_images(folder))
     except DataError:
@@ -163,12 +165,13 @@ class _Labels:
 
     def __init__(self, listing: Listing, notes: Notes):
         self.listing, self.notes = listing, notes
-        self.files = LabelFiles([listing.path, *listing.used])
+        self.files = LabelFiles([listing.path, *listing.used], listing.root)
         self.taken: set[Path] = set()
         self.strays: list[Path] = []
 
     def records(self, pictures: Sequence[Path]) -> list[Record]:
         sources = list(map(self.files.find, pictures))
+        self._note_outside(pictures, sources)
         rows = each(self._read, sources)
         records = []
         for picture, source, (boxes, titles) in zip(pictures, sources, rows, strict=True):
@@ -182,6 +185,15 @@ class _Labels:
             else:
                 self.taken.add(source)
         return records
+
+    def _note_outside(self, pictures: Sequence[Path], sources: Sequence[Path | None]) -> None:
+        """Notes label files outside of the folder of the data set whose pictures lie in it."""
+        root, kind = self.listing.root, "read, although they are outside of the folder of the data set, label files"
+        folders = {source.parent for source in sources if source}
+        outside = {folder for folder in folders if not folder.is_relative_to(root)}
+        for picture, source in zip(pictures, sources, strict=True) if outside else ():
+            if source and source.parent in outside and picture.is_relative_to(root):
+                self.notes.add(kind, str(source))
 
     def note_strays(self) -> None:
         """Notes label files without a picture, in the folders of those that were read."""

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from detect.data.folder import find_files, find_images
+from detect.data.folder import find_files, find_images, leads_to_folder
 from detect.data.text import loose
 from detect.errors import DataError, first_few
 
@@ -18,27 +18,34 @@ def folder_named(name: str, folder: Path) -> Path:
     if (folder / name).is_dir() or not folder.is_dir():
         return folder / name
     with os.scandir(folder) as entries:  # there may be millions of pictures
-        alike = [Path(e.path) for e in entries if loose(e.name) == loose(name) and e.is_dir()]
+        alike = [Path(e.path) for e in entries if loose(e.name) == loose(name) and leads_to_folder(e)]
     return alike[0] if len(alike) == 1 else folder / name
 
 
-def label_folders(folder: Path) -> list[Path]:
-    """Where the labels of a folder's pictures can be, the usual place first. Letter case does not matter."""
+def label_folders(folder: Path, root: Path) -> list[Path]:
+    """Where the labels of a folder's pictures can be, the usual place first. Letter case does not matter.
+
+    A folder `images` around `root`, that of the data set, comes last: its `labels` may be those of another one.
+    """
     places = [folder, folder_named(LABELS, folder)]
     parts = [part.lower() for part in folder.parts]
     if found := [k for k, part in enumerate(parts) if part in IMAGES]:
         place = Path(*folder.parts[: found[-1]])
         for part in (LABELS, *folder.parts[found[-1] + 1 :]):
             place = folder_named(part, place)
-        places.insert(0, place)
+        around = folder.is_relative_to(root) and found[-1] < len(root.parts)
+        places.insert(len(places) if around else 0, place)
     return places
 
 
 class LabelFiles:
-    """Finds the label files of pictures; each folder is listed once. others: text files that are none."""
+    """Finds the label files of pictures; each folder is listed once.
 
-    def __init__(self, others: Sequence[Path]):
-        self.others = set(others)
+    others: text files that are none. root: the folder of the data set.
+    """
+
+    def __init__(self, others: Sequence[Path], root: Path):
+        self.others, self.root = set(others), root
         self.places: dict[Path, list[Path]] = {}
         self.exact: dict[Path, dict[str, Path]] = {}
         self.alike: dict[Path, dict[str, list[Path]]] = {}
@@ -52,7 +59,7 @@ class LabelFiles:
         """
         folder, name = picture.parent, f"{picture.stem}.txt"
         if folder not in self.places:
-            self.places[folder] = label_folders(folder)
+            self.places[folder] = label_folders(folder, self.root)
         for place in self.places[folder]:
             if place not in self.exact:
                 self._list(place)

@@ -39,7 +39,7 @@ class Listing:
     path: that file. root: the folder of the data set. base: the folder that its paths are relative to. names: the
     classes, in order. splits: folders, lists and patterns of each split. points: numbers of a row that key points take,
     after the box; 0: none. used: files that were read beside it. apart: folders whose pictures are none of train,
-    although they may lie inside its folder.
+    although they may lie inside its folder. told: whether the file, or a list of pictures, says what is train.
     """
 
     path: Path
@@ -50,6 +50,7 @@ class Listing:
     points: int = 0
     used: list[Path] = field(default_factory=list)
     apart: Sequence[Path] = ()
+    told: bool = True
 
 
 def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
@@ -141,7 +142,10 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
     if not isinstance(stated, str):
         raise DataError(f"{path}: path is {stated!r}; it must be a folder")
     base = _base(path, stated, [as_path(entry) for entries in splits.values() for entry in entries], notes)
-    return Listing(path, path.parent, base, _names(given, path, notes), splits, _points(given.get("kpt_shape"), path))
+    names, points = _names(given, path, notes), _points(given.get("kpt_shape"), path)
+    listed = given.get("names")
+    used = [path.parent / listed] if isinstance(listed, str) and _is_list_file(path, listed) else []
+    return Listing(path, path.parent, base, names, splits, points, used)
 
 
 def _given(path: Path, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
@@ -202,11 +206,11 @@ def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
     for other, names in lists.items():
         if names != lists[longest][: len(names)]:
             raise DataError(f"{longest} and {other} number the classes differently; correct one, or remove it")
-    splits = _lists_of_splits(root)
-    used = [*lists, *splits.values()]
-    splits = splits or _folders_of_splits(root, LabelFiles(used))
+    listed = _lists_of_splits(root)
+    used = [*lists, *listed.values()]
+    splits = listed or _folders_of_splits(root, LabelFiles(used, root))
     entries, apart = {s: [str(p)] for s, p in splits.items()}, [p for s, p in splits.items() if s in HELD_OUT]
-    return Listing(path, root, root, lists[longest], entries, used=used, apart=apart)
+    return Listing(path, root, root, lists[longest], entries, used=used, apart=apart, told=bool(listed))
 
 
 def _lists_of_splits(root: Path) -> dict[str, Path]:

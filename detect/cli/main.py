@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from detect.cli.overrides import Command
+
 
 def main() -> int:
     """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`."""
@@ -98,12 +100,8 @@ def verb(config_name: str) -> Callable[[Callable[["DictConfig"], object]], Calla
 def run(config_name: str, function: Callable[["DictConfig"], object], argv: list[str]) -> int:
     """Checks the command line, then lets Hydra run `function`; returns the exit code."""
     prepare_environment()
-    import hydra
-    from hydra.errors import HydraException, InstantiationException
-
     from detect.cli import overrides
-    from detect.config import check, trust
-    from detect.runs import signals, sweep, unstarted
+    from detect.runs import sweep
 
     started, folder = time.time(), None
     try:
@@ -117,51 +115,9 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
         elif not options.shell_completion:
             command = overrides.prepare(command)
             folder = command.sweep_folder
-        checked, trusted = command.checked, command.trusted
-        alone = command.first if command.first is not None and not command.multirun else None
-        kept = unstarted.ancestor(Path(str(alone.hydra.run.dir))) if alone is not None else None
-        sys.argv = ["detect" if options.shell_completion else f"detect {config_name}", *command.argv]
-        decorate = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)
-
-        @functools.wraps(function)  # Hydra names the job after the function's module
-        def job(cfg: "DictConfig") -> object:
-            with trust.trusting(trusted):
-                return _job(config_name, function, cfg, checked, kept)
-
-        sweep.end_with_owner()
-        if folder and config_name == "train":
-            from detect.studies import sweep_tables
-
-            launcher = str(command.first.hydra.launcher._target_) if command.first else ""
-            with sweep.owned(folder, launcher):
-                sweep_tables.begin(folder)
-                decorate(job)()
-            sweep_tables.conclude(folder)
-        else:
-            try:
-                with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
-                    decorate(job)()
-            finally:
-                if options.multirun and command.first and not check.makes_runs(command.first):
-                    Path(str(command.first.hydra.sweep.dir), "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+        _start(config_name, command, function)
     except (KeyboardInterrupt, Exception) as error:
-        if _nobody_reads(error):
-            return 141
-        if isinstance(error, sweep.CellFailed):
-            return 1
-        if signals.interrupted(error):
-            if folder:
-                print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
-            return 130
-        told: Exception | None = None  # an error in a constructor is a bug, unless its cause is a UserError
-        if isinstance(error, UserError | HydraException) and not isinstance(error, InstantiationException):
-            told = error
-        elif isinstance(error, OSError):  # Hydra makes the folder of the job before it calls the function
-            told = _user_error(error)
-        if told is None:
-            raise
-        tell(config_name, told)
-        return 2
+        return _code(config_name, error, folder)
     failed = sweep.failures(folder, started) if folder else []
     failed = [f"failed: {line}" for line in failed] + [
         f"not done: run folder {cell}: another process is training in it"
@@ -171,6 +127,70 @@ def run(config_name: str, function: Callable[["DictConfig"], object], argv: list
     for line in failed:
         print(f"detect {config_name}: {printable(line)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _start(config_name: str, command: "Command", function: Callable[["DictConfig"], object]) -> None:
+    """Lets Hydra run `function` for each job of a command."""
+    import hydra
+
+    from detect.config import check, trust
+    from detect.runs import signals, sweep, unstarted
+
+    first, kept = command.first, None
+    if first is not None and not command.multirun:
+        kept = unstarted.ancestor(Path(str(first.hydra.run.dir)))
+    sys.argv = ["detect" if command.options.shell_completion else f"detect {config_name}", *command.argv]
+
+    @functools.wraps(function)  # Hydra names the job after the function's module
+    def job(cfg: "DictConfig") -> object:
+        with trust.trusting(command.trusted):
+            return _job(config_name, function, cfg, command.checked, kept)
+
+    begin = hydra.main(version_base="1.3", config_path=str(check.CONFIG_DIR), config_name=config_name)(job)
+    sweep.end_with_owner()
+    if command.sweep_folder and config_name == "train":
+        from detect.studies import sweep_tables
+
+        launcher = str(first.hydra.launcher._target_) if first else ""
+        with sweep.owned(command.sweep_folder, launcher):
+            sweep_tables.begin(command.sweep_folder)
+            begin()
+        sweep_tables.conclude(command.sweep_folder)
+        return
+    try:
+        with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
+            begin()
+    finally:
+        if command.multirun and first and not check.makes_runs(first):
+            Path(str(first.hydra.sweep.dir), "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+
+
+def _code(config_name: str, error: BaseException, folder: Path | None) -> int:
+    """The exit code after an error, of which it prints what the user can correct. Raises any other error again.
+
+    folder: that of a sweep, or None.
+    """
+    from hydra.errors import HydraException, InstantiationException
+
+    from detect.runs import signals, sweep
+
+    if _nobody_reads(error):
+        return 141
+    if isinstance(error, sweep.CellFailed):
+        return 1
+    if signals.interrupted(error):
+        if folder:
+            print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
+        return 130
+    told: Exception | None = None  # an error in a constructor is a bug, unless its cause is a UserError
+    if isinstance(error, UserError | HydraException) and not isinstance(error, InstantiationException):
+        told = error
+    elif isinstance(error, OSError):  # Hydra makes the folder of the job before it calls the function
+        told = _user_error(error)
+    if told is None:
+        raise error
+    tell(config_name, told)
+    return 2
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

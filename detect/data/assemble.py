@@ -14,7 +14,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
-from detect.data.folder import below, leftovers, split_named
+from detect.data.folder import below, folders_of, leftovers, split_named
 from detect.data.image_file import turned
 from detect.data.notes import Notes
 from detect.data.records import Record, Records
@@ -61,7 +61,7 @@ class Found:
     unused: whether a listed class without a box stays a class. numbers: the source's number of each class.
     used: files that were read, other than pictures and their annotation files; None: other files are not looked for.
     told: whether the annotations, or the names of their files, tell the splits; else the folders of the pictures may,
-    or the name of the root, if it is that of val or test.
+    or the name of the root, if it is that of val or test and a folder of train lies beside it.
     """
 
     root: Path
@@ -102,11 +102,11 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
         splits[split] = _examples(part, known, renamed, number, choice.exif, found.notes)
     origin = found.origin
     if not found.told and set(splits) == {"train"}:
-        own = os.path.basename(os.path.abspath(found.root))
+        own = Path(os.path.abspath(found.root))
         if by_folder := _by_folder(splits["train"], found.root):
             splits, origin = by_folder, "folders of the pictures"
-        elif (held := split_named(own)) in HELD_OUT:
-            splits, origin = {held: splits["train"]}, f"the name of the folder {own}"
+        elif (held := split_named(own.name)) in HELD_OUT and folders_of("train", own.parent):
+            splits, origin = {held: splits["train"]}, f"the name of the folder {own.name}, beside train"
     parts, note = _fill(splits, choice, origin)
     if found.used is not None:
         used = [of for part in records.values() for of in (part.paths, part.sources)]

@@ -22,6 +22,7 @@ from detect.cli import main as cli
 from detect.config import check, composer, grammar, trust
 from detect.errors import ConfigError, DataError
 from detect.runs.folder import RunFolder
+from scripts.composed_once import compose as composed_without_copies
 
 PLAN = "_target_: sample_data.Plan\n"
 FILES = {
@@ -786,6 +787,7 @@ def test_ctrl_c_while_the_configuration_is_composed(wrapped, tmp_path, monkeypat
             raise wrapped(str(error)) from (error if wrapped is OSError else None)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(composer.Composer, "_composed", composed_without_copies)
     monkeypatch.setattr(composer, "compose", composed)
     monkeypatch.setattr(composer, "_PACKAGED", {})
     assert cli.run("train", lambda cfg: None, ["seed=12345", "hydra.run.dir=run"]) == 130

@@ -121,9 +121,14 @@ def as_csv(root):
 
 
 @pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv])
-@pytest.mark.parametrize(("name", "split"), [("test", "test"), ("valid", "val"), ("photos", "train")])
-def test_the_name_of_the_folder_tells_the_split_if_nothing_in_it_does(tmp_path, form, name, split):
+@pytest.mark.parametrize(
+    ("name", "beside", "split"),
+    [("test", "train", "test"), ("valid", "train", "val"), ("photos", "train", "train"), ("test", "other", "train")],
+)
+def test_the_name_of_the_folder_tells_the_split_if_nothing_in_it_does(tmp_path, form, name, beside, split):
+    """`test` alone may be anything; beside a folder `train`, it is the test set."""
     root = tmp_path / name
+    (tmp_path / beside).mkdir()
     picture(root / "a.jpg")
     form(root)
     data = read_auto(root)
@@ -133,6 +138,7 @@ def test_the_name_of_the_folder_tells_the_split_if_nothing_in_it_does(tmp_path, 
 
 def test_what_names_the_training_images_comes_before_the_name_of_the_folder(tmp_path):
     root = tmp_path / "test"
+    (tmp_path / "train").mkdir()
     picture(root / "a.jpg")
     as_yolo(root)
     (root / "data.yaml").write_text("train: .\nnames: [cat]\n")

@@ -500,6 +500,12 @@ def test_names_inside_of_an_argument_may_have_dots(tmp_path):
     assert compose(["dataset=mine"], config_dir=tmp_path).dataset.rename == {"v1.2": "cat"}
 
 
+@pytest.mark.parametrize("key", ["distribute", "limit", "rates"])
+def test_a_text_that_an_interpolation_puts_in_place_of_a_node_is_refused(key):
+    with pytest.raises(ConfigError, match=rf"^{key}=\d{{4}} is not legal: expected keys below it"):
+        compose(["dataset=digits", f"{key}=${{now:%Y}}"])
+
+
 @pytest.mark.parametrize("line", ["limit=5", "distribute=mirrored", "limit=null", "++rates.detector=1"])
 def test_a_value_in_place_of_a_node_is_refused_on_the_command_line(line):
     message = rf"^{re.escape(line.lstrip('+'))} is not legal: expected keys below it"

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config import arms, schedules, trust
 from detect.config.legal_values import RUN_KEYS, Legal, refusals
 from detect.config.signatures import static_signature
-from detect.config.tree import RESERVED, Tree, below, container, nearest, nodes, plain, read_yaml, targets
+from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -49,8 +49,6 @@ COUNT_IS_DERIVED = "the class count is derived from the data set's class names (
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError, which names every missing value, illegal value and argument that a `_target_` lacks."""
     tree = plain(cfg)
-    if replaced := [f"{key}={tree[key]} is not legal: expected keys below it" for key in _replaced(tree)]:
-        raise ConfigError("\n".join(replaced))
     problems = [*_missing(tree), *_out_of_range(tree), *_of_another_kind(tree), *_target_problems(tree)]
     if tree.get("minutes") is not None and tree.get("epochs") is not None:
         problems.append(
@@ -134,16 +132,6 @@ def _signature(target: str) -> inspect.Signature | None:
         return inspect.signature(getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError):
         return None
-
-
-def _replaced(tree: Tree) -> list[str]:
-    """The nodes of train.yaml in whose place is a value: an interpolation may give one, as `limit=${now:%Y}`."""
-    return [key for key in _nodes_of(CONFIG_DIR / "train.yaml") if not isinstance(tree.get(key, {}), Mapping)]
-
-
-@functools.lru_cache(maxsize=8)
-def _nodes_of(file: Path) -> tuple[str, ...]:
-    return tuple(key for key, node in container(read_yaml(file)).items() if isinstance(node, Mapping))
 
 
 def _unused_devices(distribute: Mapping[str, Any]) -> Iterator[str]:

@@ -106,7 +106,7 @@ class Composer:
         tree, lines = self._base(job)
         legal, whole, called = {key for key, _ in nodes(tree)}, own_files.indivisible(tree), targets(tree)
         values = [o for o in job if not self._chooses(o) and not o.is_hydra_override()]
-        changed = set(retarget.retargeted(values))
+        changed, linked = set(retarget.retargeted(values)), {}
         for override in values:
             key = override.key_or_group
             opened = check.is_open(key) or below(key, changed) or retarget.extensible(key, tree)
@@ -114,10 +114,14 @@ class Composer:
             node = None if override.is_delete() or key in changed or below(key, changed) else whole.get(key)
             if node is not None and own_files.replaces(key, override.value(), called):
                 raise ConfigError(own_files.replaced(key, override.value(), node))
+            if node is not None:
+                linked[key] = node
             if override.is_add() or override.is_force_add():  # the next override may change what this one adds
                 value = override.value()
                 legal.update((key, *(f"{key}.{name}" for name, _ in nodes(value))))
-        return _as_in_a_job(self._compose((*lines, *(str(o.input_line) for o in values))))
+        cfg = self._compose((*lines, *(str(o.input_line) for o in values)))
+        own_files.refuse_links(cfg, linked)
+        return _as_in_a_job(cfg)
 
     def for_a_sweep(self, asked: list[Override]) -> list[Override]:
         """The overrides of a sweep as Hydra takes them.
@@ -258,7 +262,7 @@ class Composer:
             return  # no such file: this check takes a third of the time of composing
         loader = GlobalHydra.instance().config_loader()
         defaults = loader.compute_defaults_list(self.config_name, list(lines), RunMode.RUN).defaults
-        own_files.refuse(defaults, self.folders, container(base), self.groups)
+        own_files.refuse(defaults, self.folders, base, self.groups)
 
 
 def groups(folders: Iterable[Path]) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ are typos or lie in a wrong place, and one value in place of a node.
 """
 
 import codecs
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.default_element import ResultDefault
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from detect.config import check
 from detect.config.tree import Tree, below, container, leaves, nearest, nodes, read_yaml, targets
@@ -24,12 +27,13 @@ HEADER = re.compile(r"\s*#\s*@package\s+_global_\s*$", re.MULTILINE)
 
 
 def refuse(
-    defaults: Iterable[ResultDefault], folders: Sequence[Path], content: Tree, groups: Mapping[str, Sequence[str]]
+    defaults: Iterable[ResultDefault], folders: Sequence[Path], cfg: DictConfig, groups: Mapping[str, Sequence[str]]
 ) -> None:
     """Raises ConfigError for a file of a defaults list that writes to the whole configuration or is the user's own.
 
-    folders: of the files. content: the configuration that they make. groups: their options.
+    folders: of the files. cfg: the configuration that they make. groups: their options.
     """
+    content = container(cfg)
     legal: set[str] = set()
     whole: dict[str, Mapping[str, Any]] = {}
     ours: set[str] = set()
@@ -73,6 +77,8 @@ def refuse(
                 raise ConfigError(f"{file}: {replaced(key, value, node)}")
             if not known:
                 raise ConfigError(f"{file}: unknown key {key}{nearest(key, legal | set(groups))}")
+            if node is not None:
+                refuse_links(cfg, {key: node}, f"{file}: ")
 
 
 def told_by_hydra(error: str, folders: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> str | None:
@@ -130,6 +136,17 @@ def replaces(key: str, value: object, called: Iterable[str]) -> bool:
     if value is None:
         return not (below(key, called) or check.is_open(key))
     return not (isinstance(value, Mapping) or (isinstance(value, str) and value.startswith("${")))
+
+
+def refuse_links(cfg: DictConfig, replaced_nodes: Mapping[str, Mapping[str, Any]], where: str = "") -> None:
+    """Raises ConfigError if an interpolation in place of a node gives a value, as `limit=${now:%Y}` does.
+
+    replaced_nodes: by the keys that have something else now. where: the beginning of the message.
+    """
+    for key, node in replaced_nodes.items():
+        with contextlib.suppress(OmegaConfBaseException):  # of one that can't be resolved, the check of values tells
+            if isinstance(value := OmegaConf.select(cfg, key), str | int | float):
+                raise ConfigError(f"{where}{replaced(key, value, node)}")
 
 
 def replaced(key: str, value: object, node: Mapping[str, Any]) -> str:

@@ -1,10 +1,12 @@
 """compose() does what the command line does, and a user's own modules need no edit of the library."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -500,10 +502,18 @@ def test_names_inside_of_an_argument_may_have_dots(tmp_path):
     assert compose(["dataset=mine"], config_dir=tmp_path).dataset.rename == {"v1.2": "cat"}
 
 
-@pytest.mark.parametrize("key", ["distribute", "limit", "rates"])
-def test_a_text_that_an_interpolation_puts_in_place_of_a_node_is_refused(key):
-    with pytest.raises(ConfigError, match=rf"^{key}=\d{{4}} is not legal: expected keys below it"):
-        compose(["dataset=digits", f"{key}=${{now:%Y}}"])
+@pytest.mark.parametrize("key", ["distribute", "limit", "rates", "quantize.spec", "classify.classifier"])
+@pytest.mark.parametrize("value", ["${now:%Y}", "${seed}"])
+@pytest.mark.parametrize("where", ["line", "file"])
+def test_a_value_that_an_interpolation_puts_in_place_of_a_node_is_refused(key, value, where, tmp_path):
+    lines = [f"{key}={value}"]
+    if where == "file":
+        (tmp_path / "experiment").mkdir()
+        node = reduce(lambda inner, name: {name: inner}, reversed(key.split(".")), value)
+        (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{json.dumps(node)}\n")
+        lines = ["experiment=mine"]
+    with pytest.raises(ConfigError, match=rf"{key}=\d+ is not legal: expected keys below it"):
+        compose(["dataset=digits", "quantize=int8", "seed=2024", *lines], config_dir=tmp_path if where == "file" else None)
 
 
 @pytest.mark.parametrize("line", ["limit=5", "distribute=mirrored", "limit=null", "++rates.detector=1"])

@@ -2,9 +2,10 @@
 
 The pages of the verbs (docs/verbs/*.md) hold two marks. `<!-- help -->` becomes what `detect VERB --help` prints, and
 `<!-- keys -->` becomes a table of the keys in configs/VERB.yaml. `<!-- detectors -->` becomes the table of README.md,
-and `<!-- groups -->` the list of the groups. A page for each configuration group is made from the YAML files of the
-group: every option, key, default and comment. A text in docs/configuration/GROUP.md would come first. Reports and
-pictures of `experiments/`, CHANGELOG.md, CONTRIBUTING.md and SECURITY.md become pages of the site.
+`<!-- groups -->` the list of the groups, and `<!-- figures -->` what each figure of a run means. A page for each
+configuration group is made from the YAML files of the group: every option, key, default and comment. A text in
+docs/configuration/GROUP.md would come first. Reports and pictures of `experiments/`, CHANGELOG.md, CONTRIBUTING.md and
+SECURITY.md become pages of the site.
 """
 
 import importlib
@@ -18,7 +19,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 TOP = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 CONFIGS = ROOT / "configs"
-USAGE, OVERRIDES = "detect.cli.help", "detect.cli.overrides"  # modules of the package that this file calls
+USAGE, OVERRIDES, FIGURES = "detect.cli.help", "detect.cli.overrides", "detect.reporting.meanings"
+"""Modules of the package that this file calls."""
 HIDDEN = ("_convert_", "_partial_", "_target_")
 ABSTRACTS = {  # sentences for the list of the groups
     "arm": "what an ablation varies: the first weights, and whether stage 1 comes first",
@@ -211,6 +213,14 @@ def detectors_table() -> str:
     return text.partition("<!-- detectors -->\n")[2].partition("<!-- end of detectors -->")[0]
 
 
+def figures_table() -> str:
+    """What each figure in TensorBoard means."""
+    meanings = importlib.import_module(FIGURES).MEANINGS
+    shown = {tag.replace("*", "SPLIT", 1).replace("*", "CLASS"): text for tag, text in meanings.items()}
+    rows = [f"| {_code(tag)} | {text} |" for tag, text in shown.items()]
+    return "\n".join(["| figure | meaning |", "|---|---|", *rows])
+
+
 def help_text(verb: str) -> str:
     """What `detect VERB --help` prints."""
     usage, overrides = importlib.import_module(USAGE), importlib.import_module(OVERRIDES)
@@ -292,6 +302,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fills the marks of a page, and sends links to files outside of docs/ to where they are on the site."""
     place = Path(page.file.src_uri)
     markdown = markdown.replace("<!-- groups -->", groups_table()).replace("<!-- detectors -->", detectors_table())
+    markdown = markdown.replace("<!-- figures -->", figures_table())
     if place.parent == Path("verbs") and place.stem in verbs():
         markdown = markdown.replace("<!-- help -->", f"```text\n{help_text(place.stem)}\n```")
         markdown = markdown.replace("<!-- keys -->", verb_keys(place.stem))

@@ -14,6 +14,7 @@ import numpy as np
 
 from detect.errors import printable, printable_lines
 from detect.files import replacing
+from detect.reporting.meanings import meaning
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -34,12 +35,20 @@ class EventWriter:
         self.folder = Path(folder)
         self._file: IO[bytes] | None = None
         self._flushed = 0.0
+        self._explained = set[str]()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write one point for each tag."""
+        """Write one point for each tag. The first point has the meaning of the figure, which TensorBoard shows."""
+        from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
+        from tensorboard.plugins.scalar.metadata import create_summary_metadata
+
         summary = _summary()
         for tag, value in values.items():
-            summary.value.add(tag=printable(tag), simple_value=float(value))
+            point = summary.value.add(tag=printable(tag), simple_value=float(value))
+            if tag not in self._explained:
+                self._explained.add(tag)
+                point.metadata.CopyFrom(create_summary_metadata(display_name="", description=meaning(tag)))
+                point.metadata.data_class = DATA_CLASS_SCALAR  # without it, the fast data server drops the text
         self._add(step, summary)
 
     def image(self, tag: str, step: int, image: np.ndarray) -> None:

@@ -506,14 +506,14 @@ def test_names_inside_of_an_argument_may_have_dots(tmp_path):
 @pytest.mark.parametrize("value", ["${now:%Y}", "${seed}"])
 @pytest.mark.parametrize("where", ["line", "file"])
 def test_a_value_that_an_interpolation_puts_in_place_of_a_node_is_refused(key, value, where, tmp_path):
-    lines = [f"{key}={value}"]
+    lines, folder = [f"{key}={value}"], None
     if where == "file":
         (tmp_path / "experiment").mkdir()
         node = reduce(lambda inner, name: {name: inner}, reversed(key.split(".")), value)
         (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{json.dumps(node)}\n")
-        lines = ["experiment=mine"]
+        lines, folder = ["experiment=mine"], tmp_path
     with pytest.raises(ConfigError, match=rf"{key}=\d+ is not legal: expected keys below it"):
-        compose(["dataset=digits", "quantize=int8", "seed=2024", *lines], config_dir=tmp_path if where == "file" else None)
+        compose(["dataset=digits", "quantize=int8", "seed=2024", *lines], config_dir=folder)
 
 
 @pytest.mark.parametrize("line", ["limit=5", "distribute=mirrored", "limit=null", "++rates.detector=1"])

@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 
 from detect.config.check import CONFIG_DIR
 from detect.modeling import cost
+from detect.reporting.meanings import meaning
 from detect.training import build
 from tests.closeness import assert_same_detections, counted
 from tests.verbs import composed
@@ -98,6 +99,7 @@ def check_gradients(detector, batch) -> None:
         loss = tf.add_n(list(parts.values()))
     figures = {name: float(value) for name, value in {**parts, **scalars}.items()}
     assert all(np.isfinite(value) for value in figures.values()), figures
+    assert [name for name in (*(f"loss/{part}" for part in parts), *scalars) if not meaning(name)] == []
     assert float(loss) > 0
     variables = detector.model.trainable_variables
     gradients = tape.gradient(loss, variables)

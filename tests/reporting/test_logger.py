@@ -18,6 +18,7 @@ from detect.errors import DataError
 from detect.evaluation.coco import CocoEvaluator
 from detect.files import strict_json, write_json
 from detect.reporting.logger import RunLogger, read_metrics
+from detect.reporting.meanings import MEANINGS, meaning
 from detect.reporting.progress import ProgressLine, clock
 
 FIGURES = {"loss/total": 2.345678, "images_per_second": 33.333, "data_wait_share": 0.123, "rate": 0.01}
@@ -83,6 +84,17 @@ def test_scalars_are_grouped_and_resuming_forgets_later_points(board):
     assert [(p.step, round(p.value, 3)) for p in board["eval"].Scalars("val/AP")] == [(30, 0.6)]
     assert board["eval"].Scalars("scores/AR1") == []  # its only point was at step 40
     assert "val/APs" not in board["eval"].Tags()["scalars"]
+
+
+def test_tensorboard_explains_the_figures(board):
+    """As its page SCALARS reads them: through the metadata of the first point of a tag in a file."""
+    assert board["train"].SummaryMetadata("loss/total").data_class == 1  # scalar: TensorBoard's fast server asks for it
+    told = {tag: board["train"].SummaryMetadata(tag).summary_description for tag in ("loss/total", "training/rate")}
+    assert told == {"loss/total": MEANINGS["loss/total"], "training/rate": "The learning rate."}
+    assert board["eval"].SummaryMetadata("final/test/AP").summary_description == MEANINGS["*/AP"]
+    assert meaning("val_AP/WBC") == MEANINGS["*_AP/*"]
+    assert meaning("final/val_errors/missed") == MEANINGS["*_errors/missed"]
+    assert meaning("mine/figure") == ""  # of a user's hook
 
 
 def test_images_text_and_histograms_are_there(board):

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detect.loggers.interface import PLACES
+from detect.reporting.logger import read_metrics
+from detect.reporting.meanings import meaning
 from tests import program
 
 STEPS = ["schedule.steps=12", "schedule.evaluate_every=6", "schedule.checkpoint_every=4"]
@@ -55,6 +58,13 @@ def test_a_run_folder_holds_everything(small_run):
     assert len(ledger["loaded"]) == 135 and not ledger["missing"]
     assert max(map(len, console.splitlines())) <= 120
     assert list((folder / "detector" / "train").rglob("events*"))
+
+
+def test_every_figure_of_a_run_has_a_meaning(small_run):
+    rows = [row for stage in ("classify", "detector") for row in read_metrics(small_run[0] / stage / "metrics.jsonl")]
+    names = {name for row in rows for name in row if name not in PLACES}
+    assert {"rate", "top1/batch", "val/top1", "val/AP", "loss/localization"} <= names
+    assert [name for name in names if not meaning(name if "/" in name else f"training/{name}")] == []
 
 
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path):

@@ -45,7 +45,7 @@ MEANINGS = {
     "*/top1": "The share of crops or images whose class is right.",
     "*/mean": "The mean over classes of the share that is right, so that a frequent class does not hide a rare one.",
     "*_errors/classification": "What AP50 gains if each box of a wrong class at the right place gets the right class.",
-    "*_errors/localization": "What AP50 gains if each box of the right class with an IoU of .1 to .5 moves to its place.",
+    "*_errors/localization": "What AP50 gains if each box of the right class with an IoU of .1 to .5 is at its place.",
     "*_errors/both": "What AP50 gains without the boxes of a wrong class and with an IoU of .1 to .5.",
     "*_errors/duplicate": "What AP50 gains without second boxes of an object that is found.",
     "*_errors/background": "What AP50 gains without boxes where there is no object.",

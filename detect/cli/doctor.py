@@ -72,10 +72,10 @@ def examine(folder: Path) -> None:
     from detect.studies.diagnosis import diagnose
 
     found = diagnose(folder)
-    for number, row in enumerate(found.findings, 1):
+    for row in found.findings:
         mark = {True: "right", False: "WRONG", None: "?"}[row.right]
         told = f"{row.found}; wanted: {row.wanted}" if row.right is False else row.found
-        print(textwrap.fill(f"{number}. {row.question:<36}{mark:<7}{printable(told)}", 80, subsequent_indent=" " * 46))
+        print(textwrap.fill(f"{row.row}. {row.question:<36}{mark:<7}{printable(told)}", 80, subsequent_indent=" " * 46))
     print("\n" + textwrap.fill(found.verdict(), 80))
     if not found.detects and found.first_wrong is not None:
         raise SystemExit(1)

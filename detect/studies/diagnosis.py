@@ -38,7 +38,8 @@ FROZEN_RATE = 5e-4
 LEAST_AP50 = 0.3
 MOST_FIXED = 0.5
 LEAST_KEPT = 0.8
-"""The limits. `docs/questions/faster_rcnn_detects_nothing.md` names the run that each of them comes from."""
+"""The limits. `docs/questions/faster_rcnn_detects_nothing.md` names the run that a limit comes from; FEWEST_POINTS,
+LEAST_FALL, NO_BETTER, LEAST_AP50 and LEAST_KEPT are judgements, which no run tests."""
 
 Row = Mapping[str, Any]
 
@@ -47,10 +48,11 @@ Row = Mapping[str, Any]
 class Finding:
     """One question to the run.
 
-    found: what its files say. wanted: the range of a run that detects. right: None if the run does not tell.
+    row: its number in the table of docs/verbs/doctor.md; questions that a run does not have are left out. found: what its files say. wanted: the range of a run that detects. right: None if the run does not tell.
     remedy: what to change if it is not right.
     """
 
+    row: int
     question: str
     found: str
     wanted: str
@@ -90,8 +92,7 @@ class Diagnosis:
         if self.detects:
             score += " The detector detects."
         if first is not None:
-            number = self.findings.index(first) + 1
-            return f"{score} Row {number} is the first that is not as it should be: {first.remedy}."
+            return f"{score} Row {first.row} is the first that is not as it should be: {first.remedy}."
         if self.detects:
             return score
         return f"{score} No row is out of its range: train longer, and look at {DETECTOR}/first_batch.png."
@@ -188,6 +189,7 @@ def _matches(rows: Sequence[Row], cfg: Mapping[str, Any]) -> Finding:
     if right is False and matcher.get("force_match"):
         found, right = f"{found}; the best one of each is matched by force", None
     return Finding(
+        1,
         "Do anchors match the boxes?",
         found,
         wanted,
@@ -202,6 +204,7 @@ def _finite(stage: StageFolder, rows: Sequence[Row]) -> Finding:
     steps = (path.stem.rpartition("_")[2] for path in stage.path.glob("diverged_at_*.npz"))
     diverged = [stage.diverged(int(step)).name for step in steps if step.isdecimal() and int(step) > end]
     return Finding(
+        2,
         "Is the loss a number?",
         f"not finite: {diverged[0]}" if diverged else f"{losses[-1]:.3g}" if losses else "not known",
         "finite",
@@ -216,6 +219,7 @@ def _weights(ledger: Mapping[str, Mapping[str, Any]]) -> Finding:
     loaded = len(ledger.get("loaded", ()))
     known = not ledger or "kept" in ledger or not ledger["skipped"]
     return Finding(
+        3,
         "Did all weights load?",
         f"{loaded} of {loaded + len(lost)} variables loaded" if loaded or lost else "none: random weights",
         "all variables of the backbone",
@@ -232,6 +236,7 @@ def _learning(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -
     share = _fixed_share(shapes, until) if until else 0.0
     known = "a part that is not known" if share is None else f"{share:.0%} of its parameters"
     return Finding(
+        4,
         "Does the backbone learn?",
         f"{known} fixed, up to {until}" if until else "all of it",
         f"at most {MOST_FIXED:.0%} of its parameters fixed",
@@ -257,6 +262,7 @@ def _rate(ledger: Mapping[str, Mapping[str, Any]], cfg: Mapping[str, Any]) -> Fi
     frozen, rate = schedule["batch_norm"] == "frozen", float(schedule["rate"])
     without = bool(loaded) and not any(name.endswith("/moving_variance") for name in loaded)  # as VGG
     return Finding(
+        5,
         "Does the rate suit batch norm?",
         f"{'no batch norm' if without else 'frozen' if frozen else 'trained'}, rate {rate:g}",
         f"a frozen one: at most {FROZEN_RATE:g}",
@@ -278,6 +284,7 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
     guess = -share * math.log(share / classes) - (1 - share) * math.log(1 - share)
     last = _ends(losses)[1]
     return Finding(
+        6,
         "Do classes beat a guess?",
         f"loss {last:.3f}, that of a guess is {guess:.3f}",
         f"at most {MOST_OF_A_GUESS:.0%} of a guess",
@@ -294,6 +301,7 @@ def _falls(rows: Sequence[Row], ledger: Mapping[str, Mapping[str, Any]]) -> Find
     first, last = _ends(found) if found else (0.0, 0.0)
     fell = last <= (1 - LEAST_FALL) * first if len(found) > 1 else None
     return Finding(
+        6,
         "Does the loss of the classes fall?",
         f"from {first:.3f} to {last:.3f}" + ("; the heads were loaded, too" if tuned else "") if found else "not known",
         f"by {LEAST_FALL:.0%} or more",
@@ -307,6 +315,7 @@ def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
     if found:
         last = _ends(found)[1]
         yield Finding(
+            7,
             "Do proposals reach the boxes?",
             f"recall {last:.2f} at IoU .5",
             f"at least {LEAST_RECALL:g}",
@@ -321,6 +330,7 @@ def _rounding(before: float | None, after: float | None) -> Finding:
     if before is not None and after is not None:
         known, told = after >= LEAST_KEPT * before, f"best AP50 {after:.3f}, in float {before:.3f}"
     return Finding(
+        9,
         "Does rounding keep it?",
         told,
         f"at least {LEAST_KEPT:.0%} of float",
@@ -334,6 +344,7 @@ def _steps(scored: Sequence[Row], split: str) -> Finding:
     best = max(range(len(figures)), key=figures.__getitem__) if figures else 0
     rising = len(figures) > 2 and best == len(figures) - 1 and figures[-1] > 1.1 * figures[-2]
     return Finding(
+        8,
         "Has it stopped getting better?",
         f"best at evaluation {best + 1} of {len(figures)}" if figures else "not known",
         "AP of the last two alike",

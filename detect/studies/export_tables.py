@@ -1,15 +1,18 @@
 """The tables of exported models and of other measurements, made only from the rows of their CSV."""
 
 import itertools
+import logging
 import re
 from collections.abc import Collection, Sequence
 
+from detect.errors import first_few
 from detect.studies.blocks import Block, Table
 from detect.studies.cells import TextRow, figure
 from detect.studies.csv_file import NO_FIGURE
 from detect.studies.statistics import estimate
 from detect.studies.tables import interval, show
 
+log = logging.getLogger("detect")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 WHOLE = re.compile(r"[-+]?\d+")
 ORIGIN = ("study", "folder", "record", "host", "versions", "commit")
@@ -23,8 +26,8 @@ FLOAT = "AP of the float detector"
 SEED_HEADS = ("cell", "split", "arm", "file", "seeds", "AP before", "AP", "change", "95% interval", "resolved")
 SEED_NOTE = (
     "Mean over seeds ± half of its 95% interval (Student's t). AP before: of the run that the file was made from; of a "
-    "fake-quantised run, of the float detector that it started from, if a file of that one is in the report. Resolved: "
-    "the interval of the change does not hold 0."
+    "fake-quantised run, of the float detector that it started from, if a file of that one is in the report for any "
+    "seed; then seeds without it are left out. Resolved: the interval of the change does not hold 0."
 )
 
 
@@ -55,15 +58,25 @@ def _on(places: Collection[str]) -> str:
 
 
 def _means(rows: Sequence[TextRow]) -> Table | None:
-    """A row for each kind of file that at least two seeds of a cell have, on the same images."""
+    """A row for each kind of file that at least two seeds of a cell have, on the same images.
+
+    If the float detector that a file started from is known of some seeds, the others are left out: one row has one
+    kind of change.
+    """
     groups: dict[tuple[str, ...], list[TextRow]] = {}
     for row in rows:
         if row.get("seed") and figure(row, "AP of the run") is not None and figure(row, "AP") is not None:
             groups.setdefault((row["cell"], _place(row), row["arm"], row["file"]), []).append(row)
-    whole = {key: of for key, of in groups.items() if len({row["seed"] for row in of}) == len(of) > 1}
     lines = []
-    for (cell, place, arm, file), of in whole.items():
-        source = "AP of the run" if any(figure(row, FLOAT) is None for row in of) else FLOAT
+    for (cell, place, arm, file), rows in groups.items():
+        known = [row for row in rows if figure(row, FLOAT) is not None]
+        source, of = (FLOAT, known) if known else ("AP of the run", rows)
+        if len({row["seed"] for row in of}) < len(of):
+            told = first_few(row.get("folder") or row["run"] for row in of)
+            log.warning("%s, %s: a seed has several files of this kind, so that they have no mean: %s", arm, file, told)
+            continue
+        if len(of) < 2:
+            continue
         starts = [figure(row, source) or 0.0 for row in of]
         ends = [figure(row, "AP") or 0.0 for row in of]
         change = estimate([end - start for start, end in zip(starts, ends, strict=True)])

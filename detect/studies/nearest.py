@@ -86,7 +86,10 @@ def best_rate(network: str, folder: Path = STUDIES) -> float | None:
 
 
 def _neighbours(rows: Sequence[TextRow], about: Mapping[str, Any]) -> list[Neighbour]:
-    """One neighbour for each data set, share and budget of a study with arms, on test. Variants are left out."""
+    """One neighbour for each data set, share and budget of a study that compares stage 1 with further steps, on test.
+
+    Variants are left out, and so are studies without this comparison, such as one whose backbone does not learn.
+    """
     groups: dict[tuple[str, ...], list[TextRow]] = {}
     for row in rows:
         if row.get("split") == "test" and row.get(SHARE_KEY) and not row.get("variant"):
@@ -94,7 +97,7 @@ def _neighbours(rows: Sequence[TextRow], about: Mapping[str, Any]) -> list[Neigh
             groups.setdefault(key, []).append(row)
     found = []
     for (study, dataset, fraction, network, _), members in groups.items():
-        if GENERIC not in (row["arm"] for row in members):
+        if not {MATCHED, CROPS} <= {row["arm"] for row in members}:
             continue
         images, boxes, share = (_mean(members, column) for column in ("images", "boxes", SHARE_KEY))
         mine = (about["images"], about["boxes"] / about["images"], about["box_share"])

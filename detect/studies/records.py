@@ -12,7 +12,7 @@ import yaml
 
 from detect.errors import ConfigError, DataError, first_few
 from detect.files import expanded, unswollen
-from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, MEASURED, RunFolder
+from detect.runs.folder import CLASSIFY, DETECTOR, EXPORT, MEASURED, QUANTIZED, RunFolder
 from detect.runs.forms import BUDGET, check, read
 from detect.runs.stage_folder import LAST, SUMMARY
 from detect.studies import forms
@@ -68,7 +68,10 @@ class FinishedRun:
     @functools.cached_property
     def budget(self) -> int:
         """Configured steps of the detector: without the extra steps of an arm, and before `minutes` or `epochs` changed
-        them, so that runs of one budget are one cell. A run that was extended by name is in a cell of its own."""
+        them, so that runs of one budget are one cell. A run that was extended by name is in a cell of its own. Steps of
+        fake-quant training if a run has nothing else."""
+        if self.stage == QUANTIZED and not self.float_stage:
+            return self.summary["steps"]
         file, told = RunFolder(self.folder).shared_budget, self.summary.get("budget") or self.summary["steps"]
         found = read(file, BUDGET) if file.is_file() else {"steps": {}, "configured": {}}
         fitted = found["steps"].get(DETECTOR)

@@ -64,12 +64,6 @@ def half_width(deviation: ArrayLike, count: np.ndarray | int) -> np.ndarray:
     return quantile * deviation / np.sqrt(count)
 
 
-def pooled_deviation(estimates: Sequence[Estimate]) -> float | None:
-    """The common sample deviation of several groups of values; None if no group has two values."""
-    known = [(one.count - 1, one.deviation) for one in estimates if one.deviation is not None]
-    return math.sqrt(sum(n * s**2 for n, s in known) / sum(n for n, _ in known)) if known else None
-
-
 def detectable(deviation: float, count: int) -> float:
     """The true mean whose interval excludes 0 in 80% of samples of `count` values, from their deviation.
 

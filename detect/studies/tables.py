@@ -1,7 +1,6 @@
 """The tables of the training runs, made only from the rows of results.csv."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from detect.runs.folder import DETECTOR
 from detect.studies.blocks import Block, Listing, Table
@@ -21,7 +20,7 @@ from detect.studies.cells import (
 )
 from detect.studies.curves import WATCHED
 from detect.studies.rows import SHARES
-from detect.studies.statistics import Estimate, detectable, median_time, pooled_deviation
+from detect.studies.statistics import Estimate, detectable, median_time
 
 FIGURES = ("AP", "AP50", "AP75", "AR100")
 SEEDS = (3, 5, 10, 20)
@@ -49,7 +48,7 @@ def run_tables(rows: Sequence[TextRow]) -> list[Block]:
     firsts = {cell_of(row): row["split"] for row in sorted(rows, key=lambda row: row["split"], reverse=True)}
     each = study_of([row for row in rows if row["split"] == firsts[cell_of(row)]])
     extra = [
-        resolution(each),
+        resolution(study_of(rows, splits[0]), splits[0]),
         reach(each),
         ending(each),
         *per_class(study_of(rows, splits[0]), splits[0]),
@@ -102,24 +101,23 @@ def differences(study: Study, caption: str, note: str) -> Table | None:
     return _placed(cells, heads, lines, caption, note) if lines else None
 
 
-def resolution(study: Study) -> Table | None:
-    """The difference in AP that numbers of seeds can resolve, from the pairs of the study; None without two pairs."""
-    groups: dict[Cell, list[Estimate]] = {}
+def resolution(study: Study, split: str) -> Table | None:
+    """The difference in AP that numbers of seeds can resolve, for each comparison with two pairs; None without one."""
+    lines, cells = [], []
     for cell in study.cells:
-        found = [one for one in _differences(study, cell).values() if one is not None]
-        groups.setdefault(replace(cell, arm="", variant=""), []).extend(found)
-    spread = {cell: of for cell, differences in groups.items() if (of := pooled_deviation(differences)) is not None}
-    lines = [
-        (f"{of:.3f}", str(len(groups[cell])), *(f"{detectable(of, count):.3f}" for count in SEEDS))
-        for cell, of in spread.items()
-    ]
-    heads = ("deviation of a difference", "comparisons", *(f"{count} seeds" for count in SEEDS))
+        for name, found in _differences(study, cell).items():
+            if found is not None and (spread := found.deviation) is not None:
+                cells.append(cell)
+                sizes = (f"{detectable(spread, count):.3f}" for count in SEEDS)
+                lines.append((cell.label, name, str(found.count), f"{spread:.3f}", *sizes))
+    heads = ("arm", "minus", "pairs", "deviation of a pair", *(f"{count} seeds" for count in SEEDS))
     note = (
         "A true difference in AP of this size is resolved in 80% of studies with so many pairs (paired t-test, 5%). A "
-        "smaller one mostly is not, and then `no` does not mean that there is none. From the deviation of the pairs "
-        "here, over all comparisons of a row."
+        "smaller one mostly is not, and then `no` does not mean that there is none. The deviation is that of the pairs "
+        "here; that of two or three pairs is itself inexact."
     )
-    return _placed(spread, heads, lines, "**Which difference the seeds can resolve**", note) if lines else None
+    caption = f"**Which difference the seeds can resolve on {split}**"
+    return _placed(cells, heads, lines, caption, note) if lines else None
 
 
 def reach(study: Study) -> Table | None:

@@ -196,6 +196,12 @@ def test_the_first_of_two_faults_is_the_verdict(make_run):
     assert found.first_wrong.question.startswith("Do anchors match") and "Row 1 " in found.verdict()
 
 
+def test_a_row_has_the_number_of_the_page_although_a_run_lacks_the_one_before(make_run):
+    """An SSD has no proposals (row 7), so that its last row is the eighth of docs/verbs/doctor.md all the same."""
+    found = diagnose(make_run(recall=None, ap50=(0.0, 0.1, 0.2)))
+    assert [finding.row for finding in found.findings] == [1, 2, 3, 4, 5, 6, 8] and "Row 8 " in found.verdict()
+
+
 def test_a_run_that_has_just_begun(make_run):
     folder = make_run(ap50=())
     metrics = folder / "detector" / "metrics.jsonl"

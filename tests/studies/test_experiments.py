@@ -6,14 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from detect.config.check import CONFIG_DIR, check
+from detect.config.compose import compose
 from detect.studies.blocks import Table, markdown
 from detect.studies.writer import readme_with, tables
 from tests import program
 from tests.verbs import composed
 
+CONFIGURATIONS = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*/*/experiment/*.yaml"))
 STUDIES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "experiments").glob("*/results.csv"))
 FOLDER = CONFIG_DIR / "experiment"
 EXPERIMENTS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
@@ -73,3 +76,13 @@ def test_a_planted_disagreement_is_found(tmp_path):
     lines = zip((folder / "table.md").read_text().splitlines(), markdown(tables(tmp_path)).splitlines(), strict=True)
     ((committed, made),) = [pair for pair in lines if pair[0] != pair[1]]
     assert "| 0.592 |" in committed and "| 0.593 |" in made
+
+
+@pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda file: file.stem)
+def test_a_committed_configuration_composes(file):
+    """With the paths that the page of its study gives in the command."""
+    known = yaml.safe_load(file.read_text(encoding="utf-8"))
+    paths = {"dataset.root": known["dataset"].get("root"), "init.path": known["init"].get("path")}
+    given = [f"{key}=x" for key, value in paths.items() if value == "???"]
+    cfg = compose([f"experiment={file.stem}", *given], config_dir=file.parent.parent)
+    assert cfg.name == known["name"]

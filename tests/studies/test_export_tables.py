@@ -100,6 +100,26 @@ def test_the_change_of_a_fake_quantised_file_counts_from_the_float_detector_that
     }
 
 
+def test_a_seed_whose_float_detector_is_not_known_does_not_change_what_the_row_is_about(tmp_path, make_run, caplog):
+    for seed, after in enumerate((0.45, 0.4, 0.35)):
+        start = make_run(tmp_path / f"float{seed}", "crops", seed)
+        run = make_run(tmp_path / f"qat{seed}", "mine", seed, init={"weights": str(start / "detector" / "best")})
+        scores = {"split": "test", "images": 72, "run": {"AP": after}, "file": {"AP": after}}
+        leave(run / "qat", "export.json", EXPORT | {"options": OPTIONS | {"quantize": "qat"}, "scores": scores})
+        if seed:
+            plain = {"options": OPTIONS | {"quantize": "none"}, "scores": scores | {"run": {"AP": 0.5}}}
+            leave(start / "none", "export.json", EXPORT | plain)
+    over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))[0]
+    (row,) = (row for row in over.rows if row[0] == "mine")
+    assert row[2:6:3] == ("2", "-0.125")  # .40 and .35 of .50: not 0 with the AP of the run itself
+
+    leave(run / "again", "export.json", EXPORT | {"options": OPTIONS | {"quantize": "qat"}, "scores": scores})
+    over = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))[0]
+    assert not any(row[0] == "mine" for row in over.rows)
+    assert "mine, qat per_tensor, tflite_op: a seed has several files of this kind" in caplog.text
+    assert "qat2/again" in caplog.text and "qat2/qat" in caplog.text
+
+
 def test_only_seeds_of_one_cell_have_a_common_mean(tmp_path, make_run):
     for share in (0.25, 1.0):
         for seed in (0, 1):

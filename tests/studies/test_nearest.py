@@ -71,6 +71,7 @@ def test_variants_studies_of_other_questions_and_other_csv_files_are_left_out(tm
     write(tmp_path, [row("fpn", 0, 0.3), row("plain", 0, 0.3)], "extras")
     write(tmp_path, arms(0.1, variant="schedule.batch_norm=frozen"))
     write(tmp_path, [{"run": "a", "file": "b"}], "exports")
+    write(tmp_path, [row(arm, 0, 0.1) for arm in ("generic", "crops")], "fixed")  # stage 1 without an arm of equal cost
     assert nearest(ABOUT, "SSD MobileNetV1", tmp_path) is None
 
 

@@ -70,6 +70,13 @@ def test_runs_of_equal_minutes_are_one_cell_and_are_paired(tmp_path, make_run):
         write(tmp_path, tmp_path / "out")
 
 
+def test_the_budget_of_a_run_that_only_trains_with_fake_quantisation_is_its_own(tmp_path, make_run):
+    run = make_run(tmp_path / "a", budget=1000, steps=40)
+    (run / "detector").rename(run / "quantized")
+    (found,) = collect(tmp_path).runs
+    assert (found.stage, found.budget) == ("quantized", 40)
+
+
 def test_folders_are_walked_and_read_once(tmp_path, make_run, monkeypatch):
     make_run(tmp_path / "deep" / "er" / "a")
     make_run(tmp_path / "deep" / "b", "crops", first=2.0)

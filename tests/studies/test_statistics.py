@@ -12,7 +12,6 @@ from detect.studies.statistics import (
     estimate,
     median_time,
     paired,
-    pooled_deviation,
 )
 
 
@@ -76,10 +75,6 @@ def test_a_run_that_never_got_there_is_infinitely_late():
 def test_the_deviation_comes_back():
     assert estimate([0.1, 0.2, 0.3]).deviation == pytest.approx(0.1)
     assert estimate([0.1]).deviation is None
-    assert pooled_deviation([estimate([0.1, 0.2, 0.3]), estimate([0.0, 0.4]), estimate([5.0])]) == pytest.approx(
-        math.sqrt((2 * 0.1**2 + 0.4**2 / 2) / 3)
-    )
-    assert pooled_deviation([estimate([5.0])]) is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 20])

@@ -77,11 +77,14 @@ def test_pairs_need_the_same_seed_and_the_same_data(tmp_path, make_run):
 
 def test_the_difference_that_seeds_can_resolve(rows, tmp_path, make_run):
     # On test: B+ - B is .01 three times; C - B is .03 .04 .05 and C - B+ .02 .03 .04: deviations 0, .01, .01.
-    table = by_caption(run_tables(rows), "Which difference")
-    assert table.heads[:4] == ("data", "deviation of a difference", "comparisons", "3 seeds")
-    (row,) = table.rows  # of a fifth of the images there is a single pair
-    assert row[:3] == ("cats", f"{(0.0002 / 3) ** 0.5:.3f}", "3")
-    assert row[3] == f"{detectable((0.0002 / 3) ** 0.5, 3):.3f}"
+    table = by_caption(run_tables(rows), "Which difference the seeds can resolve on test")
+    assert table.heads[:6] == ("data", "arm", "minus", "pairs", "deviation of a pair", "3 seeds")
+    found = f"{detectable(0.01, 3):.3f}"
+    assert [row[1:6] for row in table.rows] == [  # of a fifth of the images there is a single pair
+        ("B+ generic_extra", "B generic", "3", "0.000", "0.000"),
+        ("C crops", "B generic", "3", "0.010", found),
+        ("C crops", "B+ generic_extra", "3", "0.010", found),
+    ]
     make_run(tmp_path / "alone" / "a")
     make_run(tmp_path / "alone" / "b", "crops")
     blocks = run_tables(rows_of(tmp_path / "alone", tmp_path / "alone.csv"))

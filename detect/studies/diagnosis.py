@@ -48,7 +48,8 @@ Row = Mapping[str, Any]
 class Finding:
     """One question to the run.
 
-    row: its number in the table of docs/verbs/doctor.md; questions that a run does not have are left out. found: what its files say. wanted: the range of a run that detects. right: None if the run does not tell.
+    row: its number in the table of docs/verbs/doctor.md; a question that does not belong to a run is left out.
+    found: what its files say. wanted: the range of a run that detects. right: None if the run does not tell.
     remedy: what to change if it is not right.
     """
 

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detect.config import check, hydra_node, own_files, retarget, trust
 from detect.config.grammar import Job, jobs, parse, quoted
 from detect.config.other_words import meant
+from detect.config.shorthand import OF_A_RUN
 from detect.config.tree import Tree, below, container, nearest, nodes, read_yaml, targets, yaml_problem
 from detect.errors import ConfigError
 from detect.files import absolute
@@ -86,7 +87,7 @@ class Composer:
 
     def _emptied(self, override: Override) -> Override:
         group, given = override.key_or_group, str(override.input_line).partition("=")[2]
-        if "null" not in given or not self._chooses(override) or group not in self._optional():
+        if "null" not in given or not self._chooses(override) or group not in self.optional():
             return override
         if not override.is_sweep_override():
             values = [given]
@@ -223,7 +224,7 @@ class Composer:
         group, value = override.key_or_group, override.value()
         if override.is_delete():
             raise ConfigError(f"{override.input_line}: a group can't be removed; choose an option ({group}=...)")
-        if value == [] and group in self._optional():
+        if value == [] and group in self.optional():
             return
         for option in value if isinstance(value, list) and value else [value]:
             name = "null" if option is None else str(option)
@@ -231,17 +232,20 @@ class Composer:
                 near = nearest(name, self.groups[group])
                 raise ConfigError(f"unknown {group}={name}{near} (options: {', '.join(self.groups[group])})")
 
-    def _optional(self) -> set[str]:
+    def optional(self) -> set[str]:
         """The groups that need no option: those that have none by default in the verb, or in `train`."""
         files = dict.fromkeys([self._primary(), check.CONFIG_DIR / "train.yaml"])
-        listed = [container(read_yaml(file)).get("defaults") for file in files]
-        entries = [entry for defaults in listed if isinstance(defaults, list) for entry in defaults]
-        return {str(g) for entry in entries if isinstance(entry, dict) for g, option in entry.items() if not option}
+        return {group for file in files for group, option in _defaults(file).items() if not option}
+
+    def own_groups(self) -> set[str]:
+        """The groups of the verb: those in its defaults, and the groups within them."""
+        tops = [group.lstrip("/").partition("@")[0] for group in _defaults(self._primary())]
+        return {group for group in self.groups if any(f"{group}/".startswith(f"{top}/") for top in tops)}
 
     def _check_key(self, override: Override, legal: set[str], changed: set[str], opened: bool) -> None:
         """changed: nodes that the job gives another target. opened: whether `+` may add the key."""
         key, line = override.key_or_group, override.input_line
-        if key.rpartition(".")[2] == "num_classes":
+        if key.rpartition(".")[2].lower() == "num_classes":
             raise ConfigError(f"{line}: {check.COUNT_IS_DERIVED}")
         if key in legal:
             if override.is_delete() and not (check.is_open(key) or below(key, changed)):
@@ -251,7 +255,7 @@ class Composer:
             if key.replace(".", "/") in self.groups and isinstance(override.value(), str):
                 raise ConfigError(f"{line}: {key} is a group: write {key.replace('.', '/')}={override.value()}")
         elif not (opened and (override.is_add() or override.is_force_add())):
-            names = legal | set(self.groups)
+            names = legal | self.own_groups() | ({"dataset.root"} if self.config_name in OF_A_RUN else set())
             near = meant(key, names) or nearest(key, names)
             adds = opened and not override.is_delete() and not near
             raise ConfigError(f"unknown key {key}{near}" + (f" (+{line} adds it)" if adds else ""))
@@ -275,6 +279,13 @@ def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
             if group != "." and group.split("/")[0] != "hydra":
                 found.setdefault(FOLDERED if _foldered(group) else group, set()).add(name)
     return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def _defaults(file: Path) -> dict[str, Any]:
+    """The groups in the defaults of a configuration, with their options."""
+    listed = container(read_yaml(file)).get("defaults")
+    entries = [entry for entry in (listed if isinstance(listed, list) else []) if isinstance(entry, dict)]
+    return {str(group): option for entry in entries for group, option in entry.items()}
 
 
 def _foldered(group: str) -> bool:

@@ -4,12 +4,15 @@ OTHER_WORDS = {
     "batch": "schedule.batch_size",
     "batch_size": "schedule.batch_size",
     "train_batch_size": "schedule.batch_size",
+    "ims_per_batch": "schedule.batch_size",
+    "samples_per_gpu": "schedule.batch_size",
     "lr": "schedule.rate",
     "lr0": "schedule.rate",
     "learning_rate": "schedule.rate",
     "base_lr": "schedule.rate",
     "warmup_steps": "schedule.warmup",
     "warmup_epochs": "schedule.warmup",
+    "warmup_iters": "schedule.warmup",
     "lr_scheduler": "schedule.decay",
     "cos_lr": "schedule.decay",
     "momentum": "schedule.optimizer.momentum",
@@ -23,6 +26,7 @@ OTHER_WORDS = {
     "num_steps": "schedule.steps",
     "max_steps": "schedule.steps",
     "max_iter": "schedule.steps",
+    "num_train_steps": "schedule.steps",
     "time": "minutes",
     "patience": "schedule.patience",
     "freeze": "schedule.freeze_until",
@@ -31,44 +35,68 @@ OTHER_WORDS = {
     "image_size": "detector.size",
     "input_size": "detector.size",
     "input_shape": "detector.size",
+    "img_scale": "detector.size",
     "data": "dataset.root",
     "data_dir": "dataset.root",
+    "data_root": "dataset.root",
+    "datasets.train": "dataset.root",
+    "label_map_path": "dataset.root",
     "classes": "dataset.classes",
     "names": "dataset.classes",
     "model": "detector",
     "architecture": "detector",
     "arch": "detector",
-    "weights": "init",
+    "weights": "init or model",
     "pretrained": "init",
-    "checkpoint": "init",
+    "checkpoint": "init or run",
     "fine_tune_checkpoint": "init",
+    "load_from": "init",
+    "checkpoint_dir": "run or hydra.run.dir",
     "workers": "threads",
     "num_workers": "threads",
+    "workers_per_gpu": "threads",
     "amp": "precision",
     "mixed_precision": "precision",
     "fp16": "precision",
     "device": "distribute.devices",
     "devices": "distribute.devices",
     "gpus": "distribute.devices",
-    "project": "hydra.run.dir",
-    "output_dir": "hydra.run.dir",
-    "save_dir": "hydra.run.dir",
-    "logdir": "hydra.run.dir",
+    "strategy": "distribute.kind",
+    "project": "output or hydra.run.dir",
+    "output_dir": "output or hydra.run.dir",
+    "save_dir": "output or hydra.run.dir",
+    "logdir": "output or hydra.run.dir",
+    "model_dir": "output or hydra.run.dir",
+    "work_dir": "output or hydra.run.dir",
     "accumulate_grad_batches": "schedule.accumulate",
     "grad_accum_steps": "schedule.accumulate",
     "augmentation": "augment",
+    "close_mosaic": "mixing.until",
     "fraction": "limit.fraction",
     "deterministic_ops": "deterministic",
     "conf": "score",
     "conf_thres": "score",
     "iou_thres": "detector.postprocess.iou",
+    "iou": "detector.postprocess.iou",
+    "max_det": "detector.postprocess.total",
     "source": "images",
+    "input": "images",
+    "int8": "quantization or quantize",
+    "half": "quantization or precision",
+    "pipeline_config_path": "detect migrate FILE",
 }
-"""A key or group of `detect` for each word, where the configuration has it."""
+"""A key or group of `detect` for each word, where the configuration has it; of several, the first that it has."""
+
+ANYWHERE = ("hydra.run.dir", "detect migrate FILE")
+"""Answers that need no key of the configuration."""
 
 
 def meant(word: str, legal: set[str]) -> str:
-    """`; here it is KEY` for a word of another trainer, or "". legal: the keys and groups of the configuration."""
-    key = OTHER_WORDS.get(word.lower())
-    known = key in legal or (key is not None and key.startswith("hydra."))
-    return f"; here it is {key}" if known else ""
+    """`; here it is KEY` for a word of another trainer, or "". legal: the keys and groups of the configuration.
+
+    Of a word in another tree, such as SOLVER.BASE_LR, the last part counts.
+    """
+    tree, _, last = word.lower().rpartition(".")
+    keys = OTHER_WORDS.get(word.lower()) or ("" if tree.partition(".")[0] in legal else OTHER_WORDS.get(last, ""))
+    known = next((key for key in keys.split(" or ") if key in legal or key in ANYWHERE), None)
+    return f"; here it is {known}" if known else ""

@@ -21,7 +21,8 @@ from detect.errors import ConfigError
 class Legal:
     """The legal values of one key. `above` makes `low` illegal, `null` allows null, `choices` replaces the bounds.
 
-    words: texts that are legal besides numbers. kind object: all but null.
+    words: texts that are legal besides numbers. kind object: all but null. typed: the short form that the user types for
+    the key, if there is one.
     """
 
     kind: type = float
@@ -31,6 +32,7 @@ class Legal:
     choices: tuple[Any, ...] = ()
     null: bool = False
     words: tuple[str, ...] = ()
+    typed: str = ""
 
     def admits(self, value: object) -> bool:
         if value is None:
@@ -58,7 +60,7 @@ class Legal:
 
     def refusal(self, key: str, value: object) -> str:
         """The message for a value that is not legal."""
-        return f"{key}={'null' if value is None else value} is not legal: expected {self}"
+        return f"{self.typed or key}={'null' if value is None else value} is not legal: expected {self}"
 
 
 def whole(low: float = -math.inf, high: float = math.inf, null: bool = False) -> Legal:
@@ -71,8 +73,8 @@ def number(
     return Legal(float, low, high, above, null=null, words=tuple(words))
 
 
-def one_of(*names: str, null: bool = False) -> Legal:
-    return Legal(str, choices=names, null=null)
+def one_of(*names: str, null: bool = False, typed: str = "") -> Legal:
+    return Legal(str, choices=names, null=null, typed=typed)
 
 
 SWITCH = Legal(bool)
@@ -265,7 +267,7 @@ RUN_KEYS: dict[str, Legal] = {
     "format": one_of("saved_model", "tflite", "onnx", "openvino"),
     "target": one_of("mediapipe", "edge_tpu", null=True),
     "to": one_of("voc", "coco", "yolo", "tfrecord", "arrayrecord"),
-    "quantization": one_of("none", "float16", "dynamic", "ptq", "qat"),
+    "quantization": one_of("none", "float16", "dynamic", "ptq", "qat", typed="quantize"),
     "weights": one_of("per_channel", "per_tensor"),
     "nms": one_of("none", "in_graph", "tflite_op", null=True),
     "input": one_of("uint8", "float32", "int8", null=True),

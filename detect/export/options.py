@@ -59,7 +59,8 @@ def check(cfg: DictConfig) -> None:
         }
         legal |= {"weights": ("per_channel",), "batch": (1,)}
         others = {key: cfg[key] for key, values in legal.items() if cfg[key] not in values}
-        given = [f"{key}={'null' if value is None else value}" for key, value in others.items()]
+        typed = {"quantization": "quantize"}
+        given = [f"{typed.get(key, key)}={'null' if value is None else value}" for key, value in others.items()]
         if given:
             name = "a SavedModel" if cfg.format == "saved_model" else f"format={cfg.format}"
             raise ConfigError(f"{', '.join(given)} is for format=tflite; {name} is float, with its NMS inside")

@@ -482,7 +482,7 @@ def test_a_file_that_is_no_export_is_refused(small_run, photographs, tmp_path):
         (["format=tflite", "input=int8"], "input=int8 quantize=none: .* int8 needs quantize=ptq or qat"),
         (["format=tflite", "weights=per_tensor"], "weights=per_tensor is for quantize=dynamic and ptq"),
         (["weights=per_tensor", "batch=null"], "weights=per_tensor, batch=null is for format=tflite"),
-        (["quantization=ptq"], "quantization=ptq is for format=tflite"),
+        (["quantization=ptq"], "quantize=ptq is for format=tflite"),
         (["nms=tflite_op", "input=int8"], "nms=tflite_op, input=int8 is for format=tflite"),
         (["format=tflite", "output=x.tflite"], "name a folder"),
     ],
@@ -538,7 +538,7 @@ def test_quantize_is_the_word_on_the_command_line():
 
     command = overrides.prepare(overrides.read(["run=x", "format=tflite", "quantize=ptq"], "export"))
     assert overrides.first_job(command).quantization == "ptq"
-    with pytest.raises(ConfigError, match="quantization=int3 is not legal: expected one of none, float16"):
+    with pytest.raises(ConfigError, match="quantize=int3 is not legal: expected one of none, float16"):
         overrides.prepare(overrides.read(["run=x", "quantize=int3"], "export"))
 
 

@@ -267,7 +267,7 @@ def test_module_is_the_same_as_the_verb(tmp_path):
 
 def test_help_needs_neither_hydra_nor_tensorflow():
     script = "import sys; sys.argv = ['detect', '--help']; from detect.cli import main as cli; cli.main(); " + (
-        "print(sorted({'hydra', 'omegaconf', 'tensorflow', 'numpy'} & set(sys.modules)))"
+        "print(sorted({'hydra', 'omegaconf', 'tensorflow', 'numpy', 'fcntl', 'resource'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     *text, loaded = done.stdout.splitlines()
@@ -308,6 +308,13 @@ def test_unknown_verb(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["detect", "trian"])
     assert cli.main() == 2
     assert capsys.readouterr().err.startswith("detect: unknown verb trian; did you mean train? (verbs: train, evaluate")
+
+
+def test_windows_is_one_message(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "argv", ["detect", "doctor"])
+    assert cli.main() == 2
+    assert "WSL2" in capsys.readouterr().err
 
 
 def test_help_of_a_verb(program, capsys):

@@ -53,7 +53,10 @@ def commands(text: str) -> list[str]:
     return [" ".join(line.split("  #")[0].split()) for line in lines if re.match(r"(detect|make) ", line)]
 
 
-ALL = sorted({command for page in PAGES for command in commands(page.read_text(encoding="utf-8"))})
+ALL = sorted(
+    {command for page in PAGES for command in commands(page.read_text(encoding="utf-8"))}
+    | {example for examples in usage.EXAMPLES.values() for example in examples}
+)
 DETECT = [command for command in ALL if command.startswith("detect ")]
 
 

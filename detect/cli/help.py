@@ -28,7 +28,7 @@ EXAMPLES = {
         "detect train experiment=demo",
         "detect train dataset=voc dataset.root=DIR",
         "detect train resume=RUN",
-        "detect train -m seed=0,1,2",
+        "detect train -m dataset.root=DIR seed=0,1,2",
     ],
     "evaluate": ["detect evaluate run=RUN", "detect evaluate model=FILE.tflite dataset=voc dataset.root=DIR"],
     "compare": ["detect compare RUN RUN", "detect compare RUN RUN/tflite RUN/tflite_ptq split=test"],
@@ -49,7 +49,7 @@ EXAMPLES = {
     ],
     "advise": [
         "detect advise dataset=voc dataset.root=DIR",
-        "detect advise ... init=FILE minutes=20 backbone=vgg16",
+        "detect advise dataset.root=DIR init=FILE minutes=20 backbone=vgg16",
         "detect advise rate dataset.root=DIR",
     ],
     "migrate": ["detect migrate pipeline.config", "detect migrate pipeline.config output=DIR name=NAME"],
@@ -66,7 +66,7 @@ FLAGS = """\
 
 MOST_USED = (
     *("dataset.root", "dataset.classes", "detector.size", "schedule.steps", "schedule.batch_size", "schedule.rate"),
-    *("classify.enabled", "classify.schedule.steps"),
+    *("classify.enabled", "classify.schedule.steps", "distribute.kind", "distribute.devices"),
 )
 """Keys that the help of a verb shows if its configuration has them, after those of the top level."""
 
@@ -80,7 +80,7 @@ def overview() -> str:
     lines = ["Train object detectors in two stages, score, inspect and export them.", "", "Usage: detect VERB ..."]
     lines += [f"  {name:<10}{text}" for name, text in VERBS.items()]
     lines += ["", "Examples:", *(f"  {example}" for examples in EXAMPLES.values() for example in examples)]
-    return "\n".join([*lines, "", "detect VERB --help lists the groups and keys of a verb."])
+    return "\n".join([*lines, "", "detect VERB --help lists the groups and the most used keys of a verb."])
 
 
 def verb_help(command: "Command") -> str:
@@ -90,9 +90,11 @@ def verb_help(command: "Command") -> str:
 
     name = command.config_name
     cfg = overrides.first_job(command)
-    chosen = {group: option for group, option in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    composer = command.composer
+    chosen = dict.fromkeys(composer.own_groups() & composer.optional())
+    chosen |= {group: option for group, option in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
     lines = [f"detect {name}: {VERBS.get(name, '')}", "", *(f"  {example}" for example in EXAMPLES.get(name, []))]
-    options = {group: command.composer.groups.get(group.partition("@")[0], []) for group in sorted(chosen)}
+    options = {group: composer.groups.get(group.partition("@")[0], []) for group in sorted(chosen)}
     if any(options.values()):
         lines += ["", "Groups (GROUP=OPTION; * is chosen):"]
     for group, names in options.items():
@@ -102,7 +104,7 @@ def verb_help(command: "Command") -> str:
     values = dict(leaves(container(cfg)))
     keys = [key for key in values if "." not in key] + [key for key in MOST_USED if key in values]
     if keys:
-        lines += ["", "Keys (KEY=VALUE):"]
+        lines += ["", "Keys (KEY=VALUE; --cfg job prints all):"]
     for key in keys:
         value = {"None": "null", "True": "true", "False": "false"}.get(str(values[key]), str(values[key]))
         given, comment = f"  {key}={value}", textwrap.wrap(_comment(key, name, chosen), 79 - COLUMN)
@@ -124,10 +126,12 @@ def _comment(key: str, config_name: str, chosen: dict[str, Any]) -> str:
 
     group, _, last = key.rpartition(".")
     places = {name.rpartition("@")[2]: f"{name.partition('@')[0]}/{option}" for name, option in chosen.items()}
-    file = CONFIG_DIR / f"{places.get(group) if group else config_name}.yaml"
+    own = group not in places  # of the verb's own file, where it may be in a node
+    begin = f"{'  ' * bool(group and own)}{last}:"
+    file = CONFIG_DIR / f"{config_name if own else places[group]}.yaml"
     while file.is_file():
         lines = file.read_text(encoding="utf-8").splitlines()
-        if found := next((line.partition("#")[2].strip() for line in lines if line.startswith(f"{last}:")), ""):
+        if found := next((line.partition("#")[2].strip() for line in lines if line.startswith(begin)), ""):
             return found
         given = container(read_yaml(file)).get("defaults", [])
         file = file.with_name(f"{next((name for name in given if isinstance(name, str)), '')}.yaml")

@@ -16,11 +16,12 @@ from detect.cli import help
 from detect.cli.overrides import prepare, read
 from detect.config import check
 from detect.config.compose import compose
-from detect.config.composer import groups
+from detect.config.composer import Composer, groups
 from detect.config.legal_values import RUN_KEYS, refusals
 from detect.config.signatures import static_signature
 from detect.config.tree import nodes
 from detect.errors import ConfigError
+from tests.outside import module
 
 FILES = sorted(check.CONFIG_DIR.rglob("*.yaml"))
 EXPERIMENTS = check.CONFIG_DIR / "experiment"
@@ -184,6 +185,27 @@ def test_the_help_of_train_explains_each_key_that_it_shows(detector):
     for key in help.MOST_USED:
         shown = text.partition(f"  {key}=")[2].splitlines()
         assert len(shown[0].split("  ", 1)) > 1 or shown[1].startswith(" " * help.COLUMN), key
+
+
+def test_the_help_of_train_has_every_group_of_its_defaults():
+    """Also those that have no option by default."""
+    text = help.verb_help(read([], "train"))
+    for group in Composer("train").own_groups() - {"detector/box_head"}:
+        assert f"\n  {group} " in text or f"\n  {group}@" in text, group
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parent == check.CONFIG_DIR], ids=lambda f: f.stem)
+def test_each_key_of_a_verb_has_a_comment(file):
+    """But for a mapping on one line, which that of its node explains."""
+    keys = module("docs/generate.py").read(file).keys
+    assert [key.name for key in keys if not key.comment and not str(key.value).startswith("{")] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_the_comment_of_a_key_is_on_its_line(file):
+    """`--help` and the site show that line."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.match(r"\s+#", line)] == []
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if EXPERIMENTS in f.parents], ids=lambda f: f.stem)

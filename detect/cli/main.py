@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`."""
     if sys.platform == "win32":
-        print("detect: Windows is not supported: it lacks parts of Linux and macOS. Run detect in WSL2", file=sys.stderr)
+        print("detect: Windows is not supported: it lacks parts of Linux and macOS; use WSL2", file=sys.stderr)
         return 2
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if name in ("-h", "--help", "help"):

@@ -21,8 +21,8 @@ from detect.errors import ConfigError
 class Legal:
     """The legal values of one key. `above` makes `low` illegal, `null` allows null, `choices` replaces the bounds.
 
-    words: texts that are legal besides numbers. kind object: all but null. typed: the short form that the user types for
-    the key, if there is one.
+    words: texts that are legal besides numbers. kind object: all but null. typed: the short form that the user types
+    for the key, if there is one.
     """
 
     kind: type = float

@@ -94,9 +94,11 @@ ANYWHERE = ("hydra.run.dir", "detect migrate FILE")
 def meant(word: str, legal: set[str]) -> str:
     """`; here it is KEY` for a word of another trainer, or "". legal: the keys and groups of the configuration.
 
-    Of a word in another tree, such as SOLVER.BASE_LR, the last part counts.
+    Of a word in another tree, such as SOLVER.BASE_LR, the last part counts, unless it is the name of a key here, too:
+    then the tree may be a typing error.
     """
-    tree, _, last = word.lower().rpartition(".")
-    keys = OTHER_WORDS.get(word.lower()) or ("" if tree.partition(".")[0] in legal else OTHER_WORDS.get(last, ""))
+    tree, _, last = word.rpartition(".")
+    foreign = tree.partition(".")[0] not in legal and not any(key.endswith(f".{last}") for key in legal)
+    keys = OTHER_WORDS.get(word.lower()) or (OTHER_WORDS.get(last.lower(), "") if foreign else "")
     known = next((key for key in keys.split(" or ") if key in legal or key in ANYWHERE), None)
     return f"; here it is {known}" if known else ""

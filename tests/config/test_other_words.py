@@ -52,7 +52,10 @@ def test_a_word_is_answered_where_its_key_exists():
         ("pipeline_config_path", "detect migrate FILE"),
         ("model_dir", "hydra.run.dir"),
         ("num_train_steps", "schedule.steps"),
+        ("SOLVER.WEIGHT_DECAY", "schedule.weight_decay"),
         ("classify.batch_size", ""),
+        ("classify.imgsz", ""),
+        ("schedul.steps", ""),
     ],
 )
 def test_a_word_in_a_foreign_tree_is_answered(word, answer):

@@ -68,12 +68,12 @@ def _means(rows: Sequence[TextRow]) -> Table | None:
         if row.get("seed") and figure(row, "AP of the run") is not None and figure(row, "AP") is not None:
             groups.setdefault((row["cell"], _place(row), row["arm"], row["file"]), []).append(row)
     lines = []
-    for (cell, place, arm, file), rows in groups.items():
-        known = [row for row in rows if figure(row, FLOAT) is not None]
-        source, of = (FLOAT, known) if known else ("AP of the run", rows)
+    for (cell, place, arm, file), files in groups.items():
+        known = [row for row in files if figure(row, FLOAT) is not None]
+        source, of = (FLOAT, known) if known else ("AP of the run", files)
         if len({row["seed"] for row in of}) < len(of):
-            told = first_few(row.get("folder") or row["run"] for row in of)
-            log.warning("%s, %s: a seed has several files of this kind, so that they have no mean: %s", arm, file, told)
+            names = first_few(row.get("folder") or row["run"] for row in of)
+            log.warning("%s, %s: a seed has several files of this kind, so that they have no mean: %s", arm, file, names)
             continue
         if len(of) < 2:
             continue

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -70,6 +70,7 @@ class Pictures:
     def __init__(self, folders: Sequence[Path], notes: Notes, way_out: str = "give its folder in the annotation"):
         self.folders = list(dict.fromkeys(folders))
         self.notes, self.way_out = notes, way_out
+        self._inside: dict[tuple[Hashable, ...], dict[str, list[str]]] = {}
         self._searched = [_Folder("" if folder == Path(".") else os.path.join(folder, "")) for folder in self.folders]
 
     @cached_property
@@ -130,22 +131,33 @@ class Pictures:
 
     def _best(self, name: PurePosixPath, paths: Sequence[str], asked_by: object, stem: str = "") -> list[Path]:
         """The pictures that share most with a name; DataError if there are two."""
-        candidates = list(map(Path, paths))
+        last = stem or name.name
+        candidates = list(map(Path, self._nearest(paths, (bool(stem), loose(last)), name.parent.parts)))
         if len(candidates) > 1:
-            last = one_name(stem or name.name)
-            shared = {
-                p: (_shared_parts(p.parent.parts, name.parent.parts), one_name(p.stem if stem else p.name) == last)
-                for p in candidates
-            }
-            most = max(shared.values())
-            candidates = [p for p in candidates if shared[p] == most]
-            below = ([p for p in candidates if p.is_relative_to(folder)] for folder in self._inner_first)
-            candidates = next(filter(None, below), candidates)
+            exact = [p for p in candidates if one_name(p.stem if stem else p.name) == one_name(last)]
+            below = ([p for p in exact or candidates if p.is_relative_to(folder)] for folder in self._inner_first)
+            candidates = next(filter(None, below))
         if len(candidates) > 1:
             raise DataError(
                 f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; {self.way_out}, or remove one"
             )
         return candidates
+
+    def _nearest(self, paths: Sequence[str], tail: tuple[Hashable, ...], folders: Sequence[str]) -> Sequence[str]:
+        """Of all pictures with one tail, those that share most folders at the end of a name, letter case aside.
+
+        tail: what they share, the last part first. Those of a tail are told apart once: a name that begins with the
+        folder of another machine is not compared with the frames of all cameras.
+        """
+        for depth, folder in enumerate(map(loose, reversed(folders)), 2):
+            if len(paths) < 2:
+                break
+            if tail not in self._inside:
+                self._inside[tail] = _index(paths, lambda path, depth=depth: loose(_part(path, depth)))
+            if folder not in self._inside[tail]:
+                break
+            paths, tail = self._inside[tail][folder], (*tail, folder)
+        return paths
 
 
 def _plain(name: str) -> PurePosixPath:
@@ -171,11 +183,7 @@ def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
     return dict(found)
 
 
-def _shared_parts(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many parts at the end two paths share, letter case aside."""
-    count = 0
-    for a, b in zip(reversed(first), reversed(second), strict=False):
-        if loose(a) != loose(b):
-            break
-        count += 1
-    return count
+def _part(path: str, place: int) -> str:
+    """A part of a path, counted from its end; nothing where it has fewer parts."""
+    parts = path.rsplit("/", place)
+    return parts[-place] if len(parts) >= place else ""

@@ -505,6 +505,21 @@ def test_names_that_differ_in_letter_case_only(tmp_path):
         read_voc(tmp_path)
 
 
+def test_a_line_as_it_is_written_comes_first(tmp_path):
+    several(tmp_path, ["c  d", "c d", "e  f"])
+    write_list(tmp_path, "train", "c  d", "e f  1")
+    write_list(tmp_path, "val", "JPEGImages/c d.jpg")
+    assert ids(tmp_path) == {"train": ["c  d", "e  f"], "val": ["c d"]}
+
+
+def test_a_name_with_a_line_end_is_written_in_one_line(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    box = np.array([[0, 0, 40, 60]], np.float32)
+    example = Example(tmp_path / "a.png", 60, 40, box, np.ones(1, np.int32), np.zeros(1, bool), "a\nb\r.png")
+    write_voc(DetectionDataset("x", ("cat",), {"train": (example,), "val": (), "test": ()}), tmp_path / "out", Notes())
+    assert ids(tmp_path / "out") == {"train": ["a_b_"]}
+
+
 # Corners that are continuous
 
 
@@ -673,6 +688,22 @@ def test_a_picture_is_found_by_its_filename_alone(tmp_path, filename):
     path = write_xml(tmp_path, "frame", f"<filename>{filename}</filename>{bndbox(6, 7, 25, 36)}")
     path.rename(tmp_path / "0001.xml")
     assert ids(tmp_path) == {"train": ["frame"]}
+
+
+@pytest.mark.parametrize(
+    "images, annotations", [("Data/{}", "Annotations/{}"), ("{}/pics", "{}/boxes"), ("A/{}", "B/{}")]
+)
+def test_a_filename_that_two_folders_have_means_the_picture_in_the_folder_of_the_xml(tmp_path, images, annotations):
+    for k, camera in enumerate(("cam1", "cam2"), 1):
+        stem, folders = str(tmp_path / images.format(camera) / "000"), (tmp_path / annotations.format(camera))
+        folders.mkdir(parents=True)
+        path = write_xml(tmp_path, "000", f"<filename>000.png</filename>{bndbox(6, 7, 25, 30 + k)}")
+        Path(stem).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(folders / "000.xml")
+        path.with_suffix(".png").rename(f"{stem}.png")
+    examples = read_voc(tmp_path).splits["train"]
+    read = {e.path.relative_to(tmp_path).as_posix(): e.boxes[0, 2] for e in examples}
+    assert read == {f"{images.format(camera)}/000.png": high for camera, high in (("cam1", 31), ("cam2", 32))}
 
 
 def test_another_picture_that_filename_names_is_noted(tmp_path):

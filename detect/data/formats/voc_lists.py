@@ -110,11 +110,15 @@ def _meant(line: str, part: Part, ids: Container[str], similar: Mapping[str, Seq
 
 
 def _spellings(line: str, part: Part) -> list[str]:
-    """What a line can mean: an id, also in quotes, with a flag (-1, 0, 1) or an XML file, an ending or a folder."""
-    plain = one_name(line.replace("\\", "/"))
-    first, _, last = plain.rpartition(" ")
+    """What a line can mean: an id, also in quotes, with a flag (-1, 0, 1) or an XML file, an ending or a folder.
+
+    The line as it is written comes first: two names may differ in their blanks alone.
+    """
+    written = line.replace("\\", "/")
+    tried = [written, one_name(written)]
+    first, _, last = written.rpartition(" ")
+    tried += [first.rstrip(), one_name(first)] if last in ("-1", "0", "1") or last.lower().endswith(".xml") else []
     folders = [folder.name.casefold() for folder in (part.images, part.annotations)]
-    tried = [plain, *([first] if last in ("-1", "0", "1") or last.lower().endswith(".xml") else [])]
     tried += [text.strip('"') for text in tried]  # as Datumaro writes names with blanks
     for text in tuple(tried):
         parts = text.split("/")

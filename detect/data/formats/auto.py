@@ -29,7 +29,7 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
 """By option of the group `dataset`: why a folder has the format (or None), and the reader."""
 
 FILES = {
-    "yolo": (".yaml", ".yml", ".data", ".names", ".txt"),
+    "yolo": (".yaml", ".yml", ".data", ".names", ".txt", ".labels"),
     "csv": tf_csv.SUFFIXES,
     "cvat": (".xml",),
     "coco": (".json",),

@@ -18,7 +18,7 @@ from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, find_images
 from detect.data.formats.yolo_labels import LabelFiles, label_folders
-from detect.data.formats.yolo_listing import KEYS, ROW, Listing, class_lists, listing_of, pictures_of
+from detect.data.formats.yolo_listing import CLASS_LISTS, KEYS, ROW, Listing, class_lists, listing_of, pictures_of
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
@@ -200,7 +200,7 @@ class _Labels:
         used = {self.listing.path, *self.listing.used, *self.taken}
         for folder in sorted({path.parent for path in self.taken}):
             for path in self.files.exact[folder].values():
-                if path not in used and path.name.lower() != "classes.txt" and "readme" not in path.name.lower():
+                if path not in used and path.name.lower() not in CLASS_LISTS and "readme" not in path.name.lower():
                     self.strays.append(path)
                     self.notes.add("left out, label files without a picture", path.name)
 
@@ -243,11 +243,12 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
         raise DataError(f"{where}: {len(words)} numbers; by kpt_shape a line is a class, a box and {points} numbers")
     values = values[:4] if points else values
     third = values[6::3] if len(values) % 3 == 1 else []
-    if 2 in third and set(third) <= {0, 1, 2}:  # how visible key points are, which no corner of a polygon equals
+    if set(third) <= {0, 1, 2} and (2 in third or len(third) > 2):  # how visible key points are: no corners are so
         raise DataError(f"{where}: a box and {len(third)} key points; the yaml must have kpt_shape: [{len(third)}, 3]")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise DataError(
-            f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points"
+            f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points; a "
+            "box with key points needs kpt_shape in the yaml"
         )
     if label not in range(len(names)):
         legal = first_few([f"{i} {n}" for i, n in enumerate(names)], 10)

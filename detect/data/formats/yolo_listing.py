@@ -26,6 +26,8 @@ from detect.files import unswollen
 
 KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "validate"), "test": ("test", "testing")}
 """The key of each split in a data.yaml or an obj.data, in lower case, the usual one first."""
+CLASS_LISTS = ("classes.txt", "_darknet.labels")
+"""The lists of classes of labelling tools, and of Roboflow's export "YOLO Darknet", in lower case."""
 NOTHING = ("", "null", "~", "none")
 _OUTSIDE = "read, although it is outside of the folder of {}"
 Value = TypeVar("Value")
@@ -68,8 +70,8 @@ def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
 
 
 def class_lists(folder: Path) -> list[Path]:
-    """The files classes.txt of a data set: in its folder, and in those of its labels, pictures and splits."""
-    found = [path for path in find_files(folder, {".txt"}) if path.name.lower() == "classes.txt"]
+    """The lists of classes of a data set: in its folder, and in those of its labels, pictures and splits."""
+    found = [path for path in find_files(folder, {".txt", ".labels"}) if path.name.lower() in CLASS_LISTS]
     known = (*IMAGES, LABELS)
     own = [p for p in found if all(q.lower() in known or split_named(q) for q in p.relative_to(folder).parent.parts)]
     return sorted(own, key=lambda path: (len(path.parts), path))

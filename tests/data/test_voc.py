@@ -306,11 +306,15 @@ def test_a_list_of_the_exact_name_comes_first_and_the_other_is_noted(kit):
     assert "not used, lists of a split that has another list: 1 (valid.txt)" in data.notes
 
 
-def test_a_list_of_images_without_a_subset_is_noted_beside_a_list_of_train(tmp_path):
-    several(tmp_path, "ab")
+def test_a_list_of_images_without_a_subset_is_train_beside_a_list_of_train(tmp_path):
+    several(tmp_path, "abcd")
     write_list(tmp_path, "Train", "a")
-    write_list(tmp_path, "default", "b")
-    assert ids(tmp_path) == {"train": ["a"]}
+    write_list(tmp_path, "default", "b", "d")
+    write_list(tmp_path, "Validation", "c")
+    assert ids(tmp_path) == {"train": ["a", "b", "d"], "val": ["c"]}
+    assert "taken as train, lists of images without a subset: 1 (default.txt)" in read_voc(tmp_path).notes
+    write_list(tmp_path, "default", "b", "c", "d", "gone")  # all images, of which somebody has made the other lists
+    assert ids(tmp_path) == {"train": ["a"], "val": ["c"]}
     assert "not used, lists of a split that has another list: 1 (default.txt)" in read_voc(tmp_path).notes
 
 

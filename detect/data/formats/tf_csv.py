@@ -13,7 +13,16 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of, tell_splits
+from detect.data.folder import (
+    below,
+    existing_folder,
+    find_files,
+    split_named,
+    split_of_file,
+    splits_of,
+    tell_splits,
+    ways_to_join,
+)
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes, refuse_shares
 from detect.data.formats.csv_layout import CORNERS, NEEDED, Layout, layout_of
 from detect.data.formats.values import finite, flag
@@ -165,7 +174,7 @@ def find_csvs(folder: Path) -> dict[str, Path]:
             raise DataError(
                 f"dataset.root={folder}: {len(group)} CSV files could be the split {split}: "
                 f"{first_few([p.relative_to(folder) for p in group])}; name one: dataset.root=FILE, or let the name of "
-                "each have the word train, val or test"
+                f"each have the word train, val or test{ways_to_join(group)}"
             )
     return {split: split_files[split][0] for split in SPLITS if split in split_files}
 

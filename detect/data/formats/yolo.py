@@ -16,9 +16,18 @@ import numpy as np
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, find_images
+from detect.data.folder import below, existing_folder, find_files, find_images, ways_to_join
 from detect.data.formats.yolo_labels import LabelFiles, label_folders
-from detect.data.formats.yolo_listing import CLASS_LISTS, KEYS, ROW, Listing, class_lists, listing_of, pictures_of
+from detect.data.formats.yolo_listing import (
+    CLASS_LISTS,
+    KEYS,
+    ROW,
+    WITHOUT_VAL,
+    Listing,
+    class_lists,
+    listing_of,
+    pictures_of,
+)
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
@@ -71,6 +80,8 @@ def read_yolo(
         found = pictures_of(listing, split, pictures, notes)
         if found is not None:
             records[split] = labels.records(found)
+    if records.get("train") and [r.path for r in records["train"]] == [r.path for r in records.get("val", ())]:
+        raise DataError(f"{path}: train and val have the same {len(records['train'])} images; {WITHOUT_VAL}")
     first = next((split for split in SPLITS if records.get(split)), None)
     if first is None:
         raise DataError(
@@ -119,7 +130,9 @@ def _description(folder: Path) -> Path:
     found = _descriptions(folder) or _inside(folder)
     if len(found) != 1:
         names = first_few([below(path, folder) for path in found])
-        having = f"it has {names}; name one: dataset.root=FILE" if found else "it has none of these"
+        having = (
+            f"it has {names}; name one: dataset.root=FILE{ways_to_join(found)}" if found else "it has none of these"
+        )
         raise DataError(
             f"dataset.root={folder}: the folder must have one data.yaml (or obj.data, or classes.txt), but {having}"
         )

@@ -58,7 +58,7 @@ _MATCHED = "pictures matched by a name that differs in folder, ending, letter ca
 class Pictures:
     """The image files below some folders, found by the name that an annotation gives.
 
-    A name is matched in this order; the first way with one picture wins:
+    A name, of an address its path, is matched in this order; the first way with one picture wins:
     1. as it is, as a path below one of `folders`;
     2. as a path below one of `folders`, with backslashes, percent escapes and Unicode forms made equal;
     3. by its last parts: the picture that shares most of them. A picture's name must be equal; letter case comes last;
@@ -102,6 +102,7 @@ class Pictures:
 
     def locate(self, name: str, asked_by: object, stems: bool = False) -> str | None:
         """As `find`, but text: a large data set asks for so many that their `Path` would take most time."""
+        name = in_address(name)
         simple = _SIMPLE.fullmatch(name)
         try:
             for folder in self._searched:
@@ -158,6 +159,15 @@ class Pictures:
                 break
             paths, tail = self._inside[tail][folder], (*tail, folder)
         return paths
+
+
+def in_address(name: str) -> str:
+    """The path in an address, such as that of a picture in a cloud, without its query. In an address of Label Studio's
+    local files, the query is the path. Any other name stays as it is."""
+    path, _, query = name.partition("?")
+    if path.endswith("/data/local-files/"):
+        return query.removeprefix("d=")
+    return path if "://" in path else name
 
 
 def _plain(name: str) -> PurePosixPath:

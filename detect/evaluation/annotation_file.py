@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.data.formats.coco_file import id_text
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
 from detect.errors import DataError, first_few
@@ -33,13 +34,21 @@ class AnnotationFile:
                 raise DataError(f"annotations={path}: no list '{key}'; name a COCO file with images and categories")
             for k, entry in enumerate(entries):
                 legal = isinstance(entry, dict) and isinstance(entry.get(name), str | int)
-                if not legal or isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int | str):
+                if not legal or id_text(entry.get("id")) is None:
                     raise DataError(f"annotations={path}: {key}[{k}] must have an id and a {name}")
             parts[key] = entries
         self._images: ImageNames[ImageId] = ImageNames(
-            (str(entry["file_name"]), entry["id"]) for entry in parts["images"]
+            (str(entry["file_name"]), entry["id"] if isinstance(entry["id"], str) else int(entry["id"]))
+            for entry in parts["images"]
         )
-        self._categories = parts["categories"]
+        boxes = content.get("annotations")
+        rows = [box for box in boxes if isinstance(box, dict)] if isinstance(boxes, list) else []
+        self._used = {id_text(box.get("category_id")) for box in rows}
+        self._categories: dict[str, list[int | str]] = {}
+        for entry in parts["categories"]:
+            key = str(id_text(entry["id"]))
+            number = int(key) if key.removeprefix("-").isdecimal() else key
+            self._categories.setdefault(one_name(entry["name"]), []).append(number)
 
     def image_ids(self, names: Sequence[str]) -> list[ImageId]:
         """The id of each picture. names: paths relative to the folder of the pictures, with forward slashes.
@@ -70,12 +79,12 @@ class AnnotationFile:
         """The detector's classes with the ids of the categories of the same name.
 
         ids: the numbers that the detector knows; a class that the file does not list keeps its own.
-        Raises DataError if no class is listed, if a name is listed twice, or if the number of a class that the file
-        does not list is another category's.
+        Of two categories of one name, the one counts that has annotations, as in `read_coco`, or else the detector's
+        number: Roboflow gives its category 0, which has none, the name of another one.
+        Raises DataError if no class is listed, if a name is listed twice otherwise, or if the number of a class that
+        the file does not list is another category's.
         """
-        listed: dict[str, list[int]] = {}
-        for entry in self._categories:
-            listed.setdefault(one_name(entry["name"]), []).append(entry["id"])
+        listed = self._categories
         known = [name for name in classes if one_name(name) in listed]
         legal = first_few(listed, 10)
         if not known:
@@ -83,6 +92,7 @@ class AnnotationFile:
         found: list[Category] = []
         for name, number in zip(classes, ids, strict=True):
             numbers = listed.get(one_name(name), [number])
+            numbers = [n for n in numbers if str(n) in self._used] or [n for n in numbers if n == number] or numbers
             if len(numbers) > 1 or not isinstance(numbers[0], int):
                 raise DataError(f"annotations={self.path}: category {name} has the ids {numbers}; legal is one number")
             found.append({"id": numbers[0], "name": name})

@@ -425,7 +425,8 @@ def test_images_without_sides(tmp_path, sides):
 @pytest.mark.parametrize(
     "name",
     ["https://host.org/data/a.jpg", "https://host.org/a.jpg?sig=x%2F1&t=2", "/data/upload/1/a.jpg", "s3://bucket/a.jpg",
-     "..\\..\\label-studio\\data\\media\\upload\\1\\a.jpg", "file:///data/set/a.jpg"],
+     "..\\..\\label-studio\\data\\media\\upload\\1\\a.jpg", "file:///data/set/a.jpg",
+     "/data/local-files/?d=set%2Fa.jpg", "http://localhost:8080/data/local-files/?d=set/a.jpg"],
 )  # fmt: skip
 def test_names_of_pictures_that_are_addresses(tmp_path, name):
     data = one_file(tmp_path, [box(100, 18, [1, 2, 3, 4])], images=[{"id": 100, "file_name": name}])

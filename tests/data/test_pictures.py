@@ -88,6 +88,7 @@ def test_names_of_another_machine_are_not_compared_with_the_frames_of_all_camera
         ("/x/two/P.JPG", "b/two/P.JPG"),
         ("/x/two/p.jpg", "b/two/p.jpg"),
         ("/x/b/two/P.jpg", "b/two/P.JPG or b/two/p.jpg"),
+        ("https://x/b/one/p.jpg?sig=/a/one/p.jpg", "b/one/p.jpg"),
         ("/x/three/p.jpg", "a/one/p.jpg or b/one/p.jpg or b/two/p.jpg"),
     ],
 )

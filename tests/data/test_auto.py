@@ -171,6 +171,15 @@ def test_folders_of_splits_come_before_csv_files(tmp_path, name):
     assert "not used: CSV" in read_auto(tmp_path).notes[0]
 
 
+def test_a_column_that_a_csv_lacks_is_named(tmp_path):
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text("filename,kind,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")
+    with pytest.raises(DataError, match=r"boxes\.csv, line 1: no column 'class'; .*; it has kind"):
+        read_auto(tmp_path)
+    as_yolo(tmp_path)
+    assert read_auto(tmp_path).classes == ("cat",)
+
+
 def test_a_csv_of_all_images_beside_those_of_splits_is_named(tmp_path):
     raccoons(tmp_path)
     (tmp_path / "data/raccoon_labels.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")

@@ -127,6 +127,8 @@ class Pictures:
     def _noted(self, path: str, name: str, asked_by: object) -> str:
         """The path of a picture that another way than the first has found."""
         self.notes.add(_MATCHED, f"{name} -> {path.rpartition('/')[2]}")
+        if self.notes.close.get(path) == (asked_by, name):
+            self.notes.again.add(path)
         self.notes.close[path] = asked_by, name
         return path
 

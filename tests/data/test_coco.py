@@ -153,6 +153,15 @@ def test_a_missing_picture_that_another_split_has_is_named(tmp_path):
         read_coco(tmp_path)
 
 
+def test_a_picture_that_one_file_lists_twice_is_no_missing_one(tmp_path):
+    """Label Studio exports a task once for each of its annotations."""
+    write(tmp_path, "result.json", content(["a"]))
+    (tmp_path / "result.json").write_text(json.dumps(content(["images/1/a", "images/1/a"])))
+    told = r"train lists 1 image twice: images/a\.jpg\. .*result\.json: images: 'images/1/a\.jpg' is listed twice; join"
+    with pytest.raises(DataError, match=told):
+        read_coco(tmp_path)
+
+
 def test_a_picture_under_two_ids_is_refused(tmp_path):
     """The file of val names the picture of train by a path that leaves its folder."""
     for split in ("train", "val"):

@@ -158,6 +158,16 @@ def test_lists_of_classes_of_several_folders(tmp_path):
         read_auto(tmp_path)
 
 
+@pytest.mark.parametrize("classes", ["_darknet.labels", "classes.txt"])
+@pytest.mark.parametrize("named", [".", "images"])
+def test_lists_of_classes_in_the_folders_of_splits(tmp_path, classes, named):
+    for split in ("train", "valid", "test"):
+        put(tmp_path, pictures=f"{named}/{split}/{split}.jpg")
+        put(tmp_path, **{f"{named}/{split}/{split}.txt": CAT, f"{named}/{split}/{classes}": "cat\n"})
+    read = {split: [Path(i).name for i in part] for split, part in found(read_auto(tmp_path)).items()}
+    assert read == {"train": ["train.jpg"], "val": ["valid.jpg"], "test": ["test.jpg"]}
+
+
 @pytest.mark.parametrize("names", ["classes.txt", "obj.names", "labels/classes.txt"])
 @pytest.mark.parametrize("line", ["images/{}", "./images/{}", "/srv/set/images/{}", "{}"])
 def test_lists_of_pictures_beside_a_list_of_classes(tmp_path, names, line):

@@ -34,7 +34,7 @@ from detect.data.pictures import Pictures
 from detect.data.records import Record
 from detect.data.split import SPLITS
 from detect.data.text import read_lines, read_text
-from detect.errors import DataError, first_few
+from detect.errors import DataError, counted, first_few
 from detect.files import expanded
 
 YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -72,7 +72,7 @@ def read_yolo(
     if named and place.parent.name in ("", ".."):  # the name of its folder tells what it is
         place = Path(os.path.abspath(place))
     path = place if named else _description(existing_folder(root))
-    listing = listing_of(path, notes, place if path.parent == place else None)
+    listing = listing_of(path, notes, None if named else place)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)
     labels = _Labels(listing, notes)
     records = {}
@@ -81,7 +81,7 @@ def read_yolo(
         if found is not None:
             records[split] = labels.records(found)
     if records.get("train") and [r.path for r in records["train"]] == [r.path for r in records.get("val", ())]:
-        raise DataError(f"{path}: train and val have the same {len(records['train'])} images; {WITHOUT_VAL}")
+        raise DataError(f"{path}: train and val have the same {counted(len(records['train']), 'image')}; {WITHOUT_VAL}")
     first = next((split for split in SPLITS if records.get(split)), None)
     if first is None:
         raise DataError(
@@ -259,9 +259,10 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
     if set(third) <= {0, 1, 2} and (2 in third or len(third) > 2):  # how visible key points are: no corners are so
         raise DataError(f"{where}: a box and {len(third)} key points; the yaml must have kpt_shape: [{len(third)}, 3]")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        more = "; key points need kpt_shape in the yaml" if third else ""
         raise DataError(
-            f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points; a "
-            "box with key points needs kpt_shape in the yaml"
+            f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points"
+            + more
         )
     if label not in range(len(names)):
         legal = first_few([f"{i} {n}" for i, n in enumerate(names)], 10)

@@ -159,7 +159,7 @@ def _given(path: Path, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
         first, before = given.setdefault(key.lower(), (key, value))
         if before != value:
             raise DataError(
-                f"{path}: the keys '{first}' and '{key}' both mean {key.lower()}, and have two values; keep one of them"
+                f"{path}: '{first}' and '{key}' both mean the key {key.lower()}; keep one value, or join the two"
             )
     return {key: value for key, (_, value) in given.items()}
 

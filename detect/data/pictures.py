@@ -6,7 +6,7 @@ import re
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -156,7 +156,7 @@ class Pictures:
             if len(paths) < 2:
                 break
             if tail not in self._inside:
-                self._inside[tail] = _index(paths, lambda path, depth=depth: loose(_part(path, depth)))
+                self._inside[tail] = _index(paths, partial(_part, place=depth))
             if folder not in self._inside[tail]:
                 break
             paths, tail = self._inside[tail][folder], (*tail, folder)
@@ -196,6 +196,6 @@ def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
 
 
 def _part(path: str, place: int) -> str:
-    """A part of a path, counted from its end; nothing where it has fewer parts."""
+    """A part of a path, counted from its end, letter case aside; nothing where it has fewer parts."""
     parts = path.rsplit("/", place)
-    return parts[-place] if len(parts) >= place else ""
+    return loose(parts[-place]) if len(parts) >= place else ""

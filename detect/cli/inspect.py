@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.cli.main import verb
 from detect.config.check import refuse_inside_data
 from detect.config.trust import instantiate
+from detect.data.classification_stream import cut
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
 from detect.data.image_file import read_image
@@ -144,21 +145,12 @@ def draw_pictures(dataset, folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in dataset.splits.items():
         chosen = evenly_spread(examples, count)
-        crops = (_crop(read_image(example.path), example.box) for example in chosen)
-        pictures = [draw.within(picture, SHEET // min(COLUMNS, len(chosen))) for picture in crops]
+        images = (read_image(e.path) if e.box is None else cut(read_image(e.path), e.box, e) for e in chosen)
+        pictures = [draw.within(picture, SHEET // min(COLUMNS, len(chosen))) for picture in images]
         captions = [f"{dataset.classes[example.label]}: {example.path.name}" for example in chosen]
         if pictures:
             draw.save(folder / f"raw_{split}.png", draw.contact_sheet(pictures, COLUMNS, SHEET, captions))
     log.info("contact sheets are in %s", folder)
-
-
-def _crop(image: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-    """The pixels of a box [4] yxyx, rounded outwards; the whole image without a box."""
-    if box is None:
-        return image
-    ymin, xmin = np.floor(np.maximum(box[:2], 0)).astype(int).tolist()
-    ymax, xmax = np.ceil(box[2:]).astype(int).tolist()
-    return image[ymin:ymax, xmin:xmax]
 
 
 def report_network(cfg: DictConfig, num_classes: int) -> Detector:

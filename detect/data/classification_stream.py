@@ -72,20 +72,20 @@ class ClassificationStream(ImageStream):
         reduction = self._reduction(height, width)
         image = self._decoded(example.path, reduction)
         if box is not None:
-            image = _cut(image, np.asarray(box) / reduction, example)
+            image = cut(image, np.asarray(box) / reduction, example)
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
         batch["image"][row] = self._apply(image, *nothing, seed, example.path)[0]
         batch["label"][row] = example.label
 
 
-def _cut(image: np.ndarray, box: np.ndarray, example: CropExample) -> np.ndarray:
+def cut(image: np.ndarray, box: np.ndarray, example: CropExample) -> np.ndarray:
     """The pixels of a box, rounded outwards and clipped to the image. Raises DataError if there are none."""
     ymin, xmin = np.floor(np.maximum(box[:2], 0)).astype(int)
     ymax, xmax = np.ceil(box[2:]).astype(int)
-    cut = image[ymin : max(ymax, 0), xmin : max(xmax, 0)]
-    if not cut.size:
+    pixels = image[ymin : max(ymax, 0), xmin : max(xmax, 0)]
+    if not pixels.size:
         raise DataError(
             f"{example.path}: the crop {example.id} at {np.round(box, 1).tolist()} (ymin, xmin, ymax, xmax) lies "
             f"outside the image of {image.shape[1]}x{image.shape[0]} px; `detect inspect` lists all such boxes"
         )
-    return cut
+    return pixels

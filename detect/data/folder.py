@@ -144,6 +144,12 @@ def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
     return path
 
 
+def ways_to_join(files: Iterable[Path]) -> str:
+    """The end of a message about files of one split: those of tasks side by side can be read as one data set."""
+    apart = len({file.parent for file in files}) > 1
+    return "; or read the folders of all as one: dataset=join 'dataset.roots=[DIR,DIR]'" if apart else ""
+
+
 def below(path: Path, root: Path) -> str:
     """A path as an id: relative to `root` if it lies below it, with slashes."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

@@ -19,6 +19,7 @@ import numpy as np
 
 from detect.config.legal_values import Count, Share, Values, number
 from detect.errors import ConfigError
+from detect.geometry.boxes import area, intersection
 from detect.geometry.frame import Frame, resize
 
 Shares = Annotated[Sequence[Share], Values("low", "high")]
@@ -60,7 +61,7 @@ class Scene(NamedTuple):
         """The same image with the boxes [n, 4] that a window [4] yxyx leaves, clipped to it."""
         window = np.asarray(window, np.float64)
         boxes = np.clip(self.boxes, np.tile(window[:2], 2), np.tile(window[2:], 2))
-        visible = self.visible * _areas(boxes) / np.maximum(_areas(self.boxes), 1e-9)
+        visible = self.visible * area(boxes, np.float64) / np.maximum(area(self.boxes, np.float64), 1e-9)
         return self._replace(boxes=boxes, visible=visible).seen(min_visibility)
 
     def moved(self, down: float, right: float) -> "Scene":
@@ -69,7 +70,7 @@ class Scene(NamedTuple):
 
     def seen(self, min_visibility: float) -> "Scene":
         """The same image without the boxes of which too little is to be seen, or nothing."""
-        keep = (self.visible >= min_visibility) & (_areas(self.boxes) > 0)
+        keep = (self.visible >= min_visibility) & (area(self.boxes, np.float64) > 0)
         return Scene(self.image, self.boxes[keep], self.classes[keep], self.visible[keep])
 
     def with_boxes_of(self, others: "Sequence[Scene]") -> "Scene":
@@ -180,7 +181,8 @@ class CopyPaste:
         factors = size / (end - start)
         inner = np.concatenate([(box[:2] - start) * factors, (box[2:] - start) * factors])
         places = rng.integers(0, space - size + 1, (self.tries, 2))
-        hidden = _hidden(scene.boxes, inner + np.tile(places, 2))
+        covered = intersection(inner + np.tile(places, 2), scene.boxes, np.float64)
+        hidden = covered / np.maximum(area(scene.boxes, np.float64), 1e-9)  # of each box, by the object at each place
         suitable = (hidden <= self.cover).all(axis=1)
         if not suitable.any():
             return scene
@@ -291,18 +293,3 @@ def _ramp(length: int, start: float, end: float) -> np.ndarray:
     rise = np.minimum(before / (start + 1), 1)
     fall = np.minimum(after / (length - end + 1), 1)
     return np.minimum(rise, fall).astype(np.float32)
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    """The areas of boxes [n, 4], float64 [n]."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    areas: np.ndarray = sides[:, 0] * sides[:, 1]
-    return areas
-
-
-def _hidden(boxes: np.ndarray, covers: np.ndarray) -> np.ndarray:
-    """The share of each box [n, 4] that each of some rectangles [m, 4] covers, float64 [m, n]."""
-    low = np.maximum(boxes[None, :, :2], covers[:, None, :2])
-    high = np.minimum(boxes[None, :, 2:], covers[:, None, 2:])
-    shares: np.ndarray = np.prod(np.maximum(high - low, 0), axis=2) / np.maximum(_areas(boxes), 1e-9)
-    return shares

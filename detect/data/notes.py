@@ -9,13 +9,14 @@ class Notes:
     """Counts items by kind, in the order in which the kinds first occur. Only the first items of a kind are kept.
 
     close: the pictures that are not where an annotation names them, by the path where they were found: who asked for
-    which name.
+    which name. again: those that one file asked for by one name again.
     """
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self.first: dict[str, list[str]] = {}
         self.close: dict[str, tuple[object, str]] = {}
+        self.again: set[str] = set()
 
     def add(self, kind: str, item: object) -> None:
         """kind: text that reads well before a count, such as "left out, pictures without an XML file"."""
@@ -29,11 +30,15 @@ class Notes:
             first = (self.first.get(kind, []) + other.first[kind])[:NAMED]
             self.counts[kind], self.first[kind] = self.counts.get(kind, 0) + count, first
         self.close |= other.close
+        self.again |= other.again
 
     def missing(self, paths: Iterable[str]) -> str:
         """The end of a message about pictures that are used twice: the one whose own picture may be missing."""
-        found = ((path, *self.close[path]) for path in paths if path in self.close)
-        return next((f". {by}: '{name}' was found only at {path}; is its own missing?" for path, by, name in found), "")
+        path = next((path for path in paths if path in self.close), "")
+        by, name = self.close.get(path, ("", ""))
+        if path in self.again:
+            return f". {by}: '{name}' is listed twice; join its entries"
+        return f". {by}: '{name}' was found only at {path}; is its own missing?" if path else ""
 
     def lines(self) -> tuple[str, ...]:
         """A line for each kind: its text, the count, and the first items."""

@@ -5,8 +5,8 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -58,7 +58,7 @@ _MATCHED = "pictures matched by a name that differs in folder, ending, letter ca
 class Pictures:
     """The image files below some folders, found by the name that an annotation gives.
 
-    A name is matched in this order; the first way with one picture wins:
+    A name, of an address its path, is matched in this order; the first way with one picture wins:
     1. as it is, as a path below one of `folders`;
     2. as a path below one of `folders`, with backslashes, percent escapes and Unicode forms made equal;
     3. by its last parts: the picture that shares most of them. A picture's name must be equal; letter case comes last;
@@ -70,6 +70,7 @@ class Pictures:
     def __init__(self, folders: Sequence[Path], notes: Notes, way_out: str = "give its folder in the annotation"):
         self.folders = list(dict.fromkeys(folders))
         self.notes, self.way_out = notes, way_out
+        self._inside: dict[tuple[Hashable, ...], dict[str, list[str]]] = {}
         self._searched = [_Folder("" if folder == Path(".") else os.path.join(folder, "")) for folder in self.folders]
 
     @cached_property
@@ -101,6 +102,7 @@ class Pictures:
 
     def locate(self, name: str, asked_by: object, stems: bool = False) -> str | None:
         """As `find`, but text: a large data set asks for so many that their `Path` would take most time."""
+        name = in_address(name)
         simple = _SIMPLE.fullmatch(name)
         try:
             for folder in self._searched:
@@ -125,27 +127,49 @@ class Pictures:
     def _noted(self, path: str, name: str, asked_by: object) -> str:
         """The path of a picture that another way than the first has found."""
         self.notes.add(_MATCHED, f"{name} -> {path.rpartition('/')[2]}")
+        if self.notes.close.get(path) == (asked_by, name):
+            self.notes.again.add(path)
         self.notes.close[path] = asked_by, name
         return path
 
     def _best(self, name: PurePosixPath, paths: Sequence[str], asked_by: object, stem: str = "") -> list[Path]:
         """The pictures that share most with a name; DataError if there are two."""
-        candidates = list(map(Path, paths))
+        last = stem or name.name
+        candidates = list(map(Path, self._nearest(paths, (bool(stem), loose(last)), name.parent.parts)))
         if len(candidates) > 1:
-            last = one_name(stem or name.name)
-            shared = {
-                p: (_shared_parts(p.parent.parts, name.parent.parts), one_name(p.stem if stem else p.name) == last)
-                for p in candidates
-            }
-            most = max(shared.values())
-            candidates = [p for p in candidates if shared[p] == most]
-            below = ([p for p in candidates if p.is_relative_to(folder)] for folder in self._inner_first)
-            candidates = next(filter(None, below), candidates)
+            exact = [p for p in candidates if one_name(p.stem if stem else p.name) == one_name(last)]
+            below = ([p for p in exact or candidates if p.is_relative_to(folder)] for folder in self._inner_first)
+            candidates = next(filter(None, below))
         if len(candidates) > 1:
             raise DataError(
                 f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; {self.way_out}, or remove one"
             )
         return candidates
+
+    def _nearest(self, paths: Sequence[str], tail: tuple[Hashable, ...], folders: Sequence[str]) -> Sequence[str]:
+        """Of all pictures with one tail, those that share most folders at the end of a name, letter case aside.
+
+        tail: what they share, the last part first. Those of a tail are told apart once: a name that begins with the
+        folder of another machine is not compared with the frames of all cameras.
+        """
+        for depth, folder in enumerate(map(loose, reversed(folders)), 2):
+            if len(paths) < 2:
+                break
+            if tail not in self._inside:
+                self._inside[tail] = _index(paths, partial(_part, place=depth))
+            if folder not in self._inside[tail]:
+                break
+            paths, tail = self._inside[tail][folder], (*tail, folder)
+        return paths
+
+
+def in_address(name: str) -> str:
+    """The path in an address, such as that of a picture in a cloud, without its query. In an address of Label Studio's
+    local files, the query is the path. Any other name stays as it is."""
+    path, _, query = name.partition("?")
+    if path.endswith("/data/local-files/"):
+        return query.removeprefix("d=")
+    return path if "://" in path else name
 
 
 def _plain(name: str) -> PurePosixPath:
@@ -171,11 +195,7 @@ def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
     return dict(found)
 
 
-def _shared_parts(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many parts at the end two paths share, letter case aside."""
-    count = 0
-    for a, b in zip(reversed(first), reversed(second), strict=False):
-        if loose(a) != loose(b):
-            break
-        count += 1
-    return count
+def _part(path: str, place: int) -> str:
+    """A part of a path, counted from its end, letter case aside; nothing where it has fewer parts."""
+    parts = path.rsplit("/", place)
+    return loose(parts[-place]) if len(parts) >= place else ""

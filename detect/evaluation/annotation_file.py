@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.data.formats.coco_file import id_text
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
 from detect.errors import DataError, first_few
@@ -33,13 +34,18 @@ class AnnotationFile:
                 raise DataError(f"annotations={path}: no list '{key}'; name a COCO file with images and categories")
             for k, entry in enumerate(entries):
                 legal = isinstance(entry, dict) and isinstance(entry.get(name), str | int)
-                if not legal or isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int | str):
+                if not legal or id_text(entry.get("id")) is None:
                     raise DataError(f"annotations={path}: {key}[{k}] must have an id and a {name}")
             parts[key] = entries
         self._images: ImageNames[ImageId] = ImageNames(
-            (str(entry["file_name"]), entry["id"]) for entry in parts["images"]
+            (str(entry["file_name"]), _own_id(entry)) for entry in parts["images"]
         )
-        self._categories = parts["categories"]
+        boxes = content.get("annotations")
+        rows = [box for box in boxes if isinstance(box, dict)] if isinstance(boxes, list) else []
+        self._used = {id_text(box.get("category_id")) for box in rows}
+        self._categories: dict[str, list[int | str]] = {}
+        for entry in parts["categories"]:
+            self._categories.setdefault(one_name(entry["name"]), []).append(_own_id(entry))
 
     def image_ids(self, names: Sequence[str]) -> list[ImageId]:
         """The id of each picture. names: paths relative to the folder of the pictures, with forward slashes.
@@ -67,15 +73,15 @@ class AnnotationFile:
         return fits[0][1]
 
     def categories(self, classes: Sequence[str], ids: Sequence[int]) -> list[Category]:
-        """The detector's classes with the ids of the categories of the same name.
+        """The detector's classes with the ids of the categories of the same name, numbers or text as in the file.
 
-        ids: the numbers that the detector knows; a class that the file does not list keeps its own.
-        Raises DataError if no class is listed, if a name is listed twice, or if the number of a class that the file
-        does not list is another category's.
+        ids: the numbers that the detector knows; a class that the file does not list keeps its own. Of two categories
+        of one name, the one counts that has annotations, as in `read_coco`, or else the detector's number: Roboflow
+        gives its category 0, which has none, the name of another one.
+        Raises DataError if no class is listed, if a name is listed twice otherwise, or if the number of a class that
+        the file does not list is another category's.
         """
-        listed: dict[str, list[int]] = {}
-        for entry in self._categories:
-            listed.setdefault(one_name(entry["name"]), []).append(entry["id"])
+        listed = self._categories
         known = [name for name in classes if one_name(name) in listed]
         legal = first_few(listed, 10)
         if not known:
@@ -83,12 +89,19 @@ class AnnotationFile:
         found: list[Category] = []
         for name, number in zip(classes, ids, strict=True):
             numbers = listed.get(one_name(name), [number])
-            if len(numbers) > 1 or not isinstance(numbers[0], int):
-                raise DataError(f"annotations={self.path}: category {name} has the ids {numbers}; legal is one number")
-            found.append({"id": numbers[0], "name": name})
-        own = {row["id"] for row in found if row["name"] not in known}
-        others = {number for numbers in listed.values() for number in numbers}
+            used = [n for n in numbers if id_text(n) in self._used]
+            numbers = used or [n for n in numbers if id_text(n) == str(number)] or numbers
+            if len(numbers) > 1:
+                raise DataError(f"annotations={self.path}: category {name} has the ids {numbers}; legal is one id")
+            found.append({"id": numbers[0], "name": name})  # type: ignore[typeddict-item]  # as the file has it
+        own = {id_text(row["id"]) for row in found if row["name"] not in known}
+        others = {id_text(number) for numbers in listed.values() for number in numbers}
         if own & others or len({row["id"] for row in found}) < len(found):
             strange = first_few(name for name in classes if name not in known)
             raise DataError(f"annotations={self.path}: it has no category {strange}, whose ids it gives to others")
         return found
+
+
+def _own_id(entry: dict[str, Any]) -> int | str:
+    """The id of an image or category as the file has it; 1.0 is 1."""
+    return entry["id"] if isinstance(entry["id"], str) else int(entry["id"])

@@ -3,7 +3,9 @@
 from collections.abc import Hashable, Iterable
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
+from urllib.parse import unquote
 
+from detect.data.pictures import in_address
 from detect.data.text import loose
 
 Image = TypeVar("Image", bound=Hashable)
@@ -30,7 +32,8 @@ class ImageNames(Generic[Image]):
         """The images that a path fits, with their paths in parts.
 
         Those that have the same path; or else those of the same file name whose folders, as far as both have some, are
-        the same; or else those of the same file name. Letter case matters only where it tells two paths apart.
+        the same; or else those of the same file name. Letter case and percent escapes matter only where they tell two
+        paths apart, and an address means its path.
         """
         words = _words(name)
         return (
@@ -42,4 +45,5 @@ class ImageNames(Generic[Image]):
 
 
 def _words(name: str) -> Words:
-    return tuple(loose(part) for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/")
+    plain = unquote(in_address(name)).replace("\\", "/")
+    return tuple(loose(part) for part in PurePosixPath(plain).parts if part != "/")

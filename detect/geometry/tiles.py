@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detect.errors import ConfigError
+from detect.geometry.boxes import area, intersection
 
 OVERLAP = 0.2  # of a tile's side: an object that is smaller is whole in at least one tile
 COVERED = 0.5  # a box is dropped if a better one of its class covers this share of the smaller of the two
@@ -77,8 +78,5 @@ def joined(parts: Sequence[Found], windows: Sequence[Window], class_agnostic: bo
 
 def _covered(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The intersections of a box with others [n, 4], as shares of the smaller of the two."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
-    least = np.minimum(areas, np.prod(box[2:] - box[:2]))
-    shares: np.ndarray = np.prod(np.maximum(sides, 0), axis=1) / np.maximum(least, 1e-9)
+    shares: np.ndarray = intersection(box, others)[0] / np.maximum(np.minimum(area(box), area(others)), 1e-9)
     return shares

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from detect.geometry.boxes import intersection
 from detect.reporting import fonts
 
 Color = tuple[int, int, int]
@@ -77,7 +78,7 @@ def label_place(
         top = min(max(round(y), 0), max(frame[0] - height, 0))
         left = min(max(round(x), 0), max(frame[1] - width, 0))
         place = np.array([top, left, top + height, left + width])
-        hidden = _overlap(place, others)
+        hidden = float(intersection(place, others, np.float64).sum())
         if best is None or hidden < best[0]:
             best = (hidden, place)
         if hidden == 0:
@@ -85,12 +86,6 @@ def label_place(
     assert best is not None
     taken.append(best[1])
     return int(best[1][0]), int(best[1][1])
-
-
-def _overlap(place: np.ndarray, others: np.ndarray) -> float:
-    """The sum of the areas that a rectangle [4] shares with others [n, 4]."""
-    sides = np.minimum(place[2:], others[:, 2:]) - np.maximum(place[:2], others[:, :2])
-    return float(np.prod(np.maximum(sides, 0), axis=1).sum())
 
 
 @lru_cache(maxsize=256)

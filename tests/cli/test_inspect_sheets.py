@@ -33,6 +33,12 @@ def test_crops_carry_class_and_file(tmp_path, sheets):
     assert [image.shape for image in images] == [(48, 64, 3), (17, 27, 3)]
 
 
+def test_a_crop_outside_of_its_picture_is_named(tmp_path, sheets):
+    crop = CropExample(picture(tmp_path / "a.png", 1), 0, np.array([50, 70, 60, 80], np.float32), "a#0")
+    with pytest.raises(DataError, match=r"a\.png: the crop a#0 at .* lies outside the image of 64x48 px"):
+        inspect.draw_pictures(ClassificationDataset("crops", ("cat",), {"train": (crop,)}), tmp_path, 4)
+
+
 def test_large_pictures_are_made_small_one_by_one(tmp_path, sheets):
     """Sixteen photographs of 48 megapixels would need 4.6 GB."""
     path = tmp_path / "large.png"

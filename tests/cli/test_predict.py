@@ -222,6 +222,21 @@ def test_annotations_of_any_depth_are_refused_by_name(tmp_path):
         AnnotationFile(tmp_path / "deep.json")
 
 
+def test_annotations_are_read_as_the_reader_of_coco_does(tmp_path):
+    roboflow = annotations(
+        tmp_path / "file.json", [(1.0, "a%20b.jpg"), ("7", "c.jpg")], [(0, "cat"), ("1", "cat"), (2.0, "dog")]
+    )
+    file = AnnotationFile(roboflow)
+    assert [repr(number) for number in file.image_ids(["a b.jpg", "c.jpg"])] == ["1", "'7'"]
+    assert file.categories(["cat", "dog"], [1, 5]) == [{"id": "1", "name": "cat"}, {"id": 2, "name": "dog"}]
+    content = json.loads(roboflow.read_text())
+    roboflow.write_text(json.dumps(content | {"annotations": [{"category_id": "0"}]}))
+    assert AnnotationFile(roboflow).categories(["cat"], [1]) == [{"id": 0, "name": "cat"}]
+    roboflow.write_text(json.dumps(content | {"annotations": [{"category_id": 0}, {"category_id": 1}]}))
+    with pytest.raises(DataError, match=r"category cat has the ids \[0, .1.\]"):
+        AnnotationFile(roboflow).categories(["cat"], [1])
+
+
 def test_two_pictures_of_one_entry_are_refused(planted, tmp_path):
     run, photos = planted(FOUND), tmp_path / "photos"
     picture(photos / "one/a.jpg", 1)

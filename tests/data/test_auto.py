@@ -8,6 +8,7 @@ from PIL import Image
 
 from detect.data.formats.auto import read_auto, recognised
 from detect.data.formats.coco import read_coco
+from detect.data.formats.join import read_join
 from detect.data.formats.tf_csv import read_csv
 from detect.data.formats.voc import read_voc
 from detect.errors import DataError
@@ -107,6 +108,11 @@ def as_yolo(root):
     (root / "classes.txt").write_text("cat\n")
 
 
+def as_yolo_yaml(root):
+    as_yolo(root)
+    (root / "data.yaml").write_text("train: .\nnames: [cat]\n")
+
+
 def as_coco(root):
     (root / "boxes.json").write_text(json.dumps(ONE))
 
@@ -165,11 +171,33 @@ def test_folders_of_splits_come_before_csv_files(tmp_path, name):
     assert "not used: CSV" in read_auto(tmp_path).notes[0]
 
 
+def test_a_column_that_a_csv_lacks_is_named(tmp_path):
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text("filename,kind,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")
+    with pytest.raises(DataError, match=r"boxes\.csv, line 1: no column 'class'; .*; it has kind"):
+        read_auto(tmp_path)
+    as_yolo(tmp_path)
+    assert read_auto(tmp_path).classes == ("cat",)
+
+
 def test_a_csv_of_all_images_beside_those_of_splits_is_named(tmp_path):
     raccoons(tmp_path)
     (tmp_path / "data/raccoon_labels.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")
     with pytest.raises(DataError, match=r"raccoon_labels\.csv: neither .* train, val or test.*; rename it, or"):
         read_csv(tmp_path)
+
+
+@pytest.mark.parametrize("form", [as_yolo_yaml, as_coco, as_csv])
+def test_tasks_side_by_side_can_be_joined(tmp_path, form):
+    """The message names a way that loses none of them."""
+    tasks = [tmp_path / "task_1", tmp_path / "task_2"]
+    for k, task in enumerate(tasks):
+        picture(task / "a.jpg", 50 * k)
+        form(task)
+    with pytest.raises(DataError, match=r"name one: .*; or .*: dataset=join 'dataset\.roots=\[DIR,DIR\]'$"):
+        read_auto(tmp_path)
+    joined = read_join(tasks, val_fraction=0, test_fraction=0).splits["train"]
+    assert [(e.id, len(e.boxes)) for e in joined] == [("task_1/a.jpg", 1), ("task_2/a.jpg", 1)]
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,15 @@ def test_a_missing_picture_that_another_split_has_is_named(tmp_path):
         read_coco(tmp_path)
 
 
+def test_a_picture_that_one_file_lists_twice_is_no_missing_one(tmp_path):
+    """Label Studio exports a task once for each of its annotations."""
+    write(tmp_path, "result.json", content(["a"]))
+    (tmp_path / "result.json").write_text(json.dumps(content(["images/1/a", "images/1/a"])))
+    told = r"train lists 1 image twice: images/a\.jpg\. .*result\.json: images: 'images/1/a\.jpg' is listed twice; join"
+    with pytest.raises(DataError, match=told):
+        read_coco(tmp_path)
+
+
 def test_a_picture_under_two_ids_is_refused(tmp_path):
     """The file of val names the picture of train by a path that leaves its folder."""
     for split in ("train", "val"):
@@ -425,7 +434,8 @@ def test_images_without_sides(tmp_path, sides):
 @pytest.mark.parametrize(
     "name",
     ["https://host.org/data/a.jpg", "https://host.org/a.jpg?sig=x%2F1&t=2", "/data/upload/1/a.jpg", "s3://bucket/a.jpg",
-     "..\\..\\label-studio\\data\\media\\upload\\1\\a.jpg", "file:///data/set/a.jpg"],
+     "..\\..\\label-studio\\data\\media\\upload\\1\\a.jpg", "file:///data/set/a.jpg",
+     "/data/local-files/?d=set%2Fa.jpg", "http://localhost:8080/data/local-files/?d=set/a.jpg"],
 )  # fmt: skip
 def test_names_of_pictures_that_are_addresses(tmp_path, name):
     data = one_file(tmp_path, [box(100, 18, [1, 2, 3, 4])], images=[{"id": 100, "file_name": name}])

@@ -48,15 +48,43 @@ def test_boxes_and_background(root):
         ROWS.replace(",", "\t").encode("utf-16"),
         ROWS.replace("\n", "\r\n").encode("utf-8-sig"),
         ROWS.replace("\n", "\r").replace("filename", '"Filename"').encode(),
-        ROWS.replace("class", "Label").replace("xmin", "x_min").replace("cat,", '"cat",').encode(),
+        b"sep=;\r\n" + ROWS.replace(",", ";").encode(),
+        ROWS.replace("filename", "image_id")
+        .replace("class", "Label")
+        .replace("xmin", "x_min")
+        .replace("cat,", '"cat",')
+        .encode(),
     ],
-    ids=["semicolons", "tabs, utf-16", "byte order mark", "old line ends", "other names"],
+    ids=["semicolons", "tabs, utf-16", "byte order mark", "old line ends", "Excel's line", "other names"],
 )
 def test_other_ways_to_write_it(root, content):
     expected = read_csv(root, **NO_DRAW).fingerprint()
     (root / "labels.csv").write_bytes(content)
     assert recognise(root)
     assert read_csv(root, **NO_DRAW).fingerprint() == expected
+
+
+@pytest.mark.parametrize("name", ["class_name", "name", "Label"])
+def test_names_come_before_numbers_of_classes(root, name):
+    expected = read_csv(root, **NO_DRAW).fingerprint()
+    number = {"class": f"class,{name}", "dog": "16,dog", "cat": "0,cat", ",,,,,": ",,,,,,"}
+    text = ROWS
+    for old, new in number.items():
+        text = text.replace(old, new)
+    (root / "labels.csv").write_text(text)
+    data = read_csv(root, **NO_DRAW)
+    assert data.fingerprint() == expected
+    assert "not used, columns of CSV files: 1 (the number of the class of labels.csv with 3 values)" in data.notes
+    (root / "labels.csv").write_text(text.replace("0,cat", "cat,0"))
+    assert read_csv(root, **NO_DRAW).classes == ("16", "cat")  # not numbers alone
+    (root / "labels.csv").write_text(text.replace(",dog,", ",,"))
+    assert read_csv(root, **NO_DRAW).classes == ("0", "16")  # a box without a name
+
+
+def test_a_line_is_counted_after_the_line_of_excel(root):
+    (root / "labels.csv").write_text(f"sep=,\n{HEADER}a.jpg,60,40,dog,1,1,x,40\n")
+    with pytest.raises(DataError, match=r"labels\.csv:3: xmax is 'x'"):
+        read_csv(root)
 
 
 def test_blanks_after_the_delimiter(root):

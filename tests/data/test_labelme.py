@@ -193,6 +193,14 @@ def test_a_class_that_is_called_train(tmp_path):
     assert [e.id for e in data.splits["train"]] == ["bus/a.jpg", "train/a.jpg"]
 
 
+def test_a_folder_of_val_alone_tells_the_split(tmp_path):
+    write(tmp_path, "val/a.jpg", shape())
+    data = read_labelme(tmp_path)
+    assert (
+        "split: the folders' names; no training images; no test images" in data.notes and len(data.splits["val"]) == 1
+    )
+
+
 def test_folders_of_splits(tmp_path):
     for name in ("train/a.jpg", "train/b.jpg", "valid/a.jpg", "other/c.jpg"):
         write(tmp_path, name, shape())

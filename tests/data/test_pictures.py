@@ -60,3 +60,44 @@ def test_a_folder_is_asked_for_few_names_that_it_does_not_have(tmp_path, monkeyp
     for k in range(500):
         assert found.locate(f"{k}.jpg", "a test") == str(tmp_path / "images" / f"{k}.jpg")
     assert len(asked) == 500 + pictures.MISSES
+
+
+def test_names_of_another_machine_are_not_compared_with_the_frames_of_all_cameras(tmp_path, monkeypatch):
+    compared, real = [], pictures.loose
+    cameras, frames = 20, 5
+    for k in range(cameras):
+        (tmp_path / f"cam_{k}" / "images").mkdir(parents=True)
+        for frame in range(frames):
+            (tmp_path / f"cam_{k}" / "images" / f"{frame}.jpg").touch()
+    places = pictures.Pictures([tmp_path], Notes())
+    monkeypatch.setattr(pictures, "loose", lambda text: compared.append(text) or real(text))
+    for k in range(cameras):
+        for frame in range(frames):
+            name = f"cam_{k}/images/{frame}.jpg"
+            assert places.locate(f"/content/proj/{name}", "a test") == str(tmp_path / name)
+            assert places.locate(f"/content/proj/{name[:-4]}", "a test", stems=True) == str(tmp_path / name)
+    assert len(compared) < 20 * cameras * frames
+
+
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("/x/A/one/p.jpg", "a/one/p.jpg"),
+        ("/x/one/p.jpg", "a/one/p.jpg or b/one/p.jpg"),
+        ("/x/b/one/p.jpg", "b/one/p.jpg"),
+        ("/x/two/P.JPG", "b/two/P.JPG"),
+        ("/x/two/p.jpg", "b/two/p.jpg"),
+        ("/x/b/two/P.jpg", "b/two/P.JPG or b/two/p.jpg"),
+        ("https://x/b/one/p.jpg?sig=/a/one/p.jpg", "b/one/p.jpg"),
+        ("/x/three/p.jpg", "a/one/p.jpg or b/one/p.jpg or b/two/p.jpg"),
+    ],
+)
+def test_the_picture_that_shares_most_folders_is_taken(tmp_path, name, wanted):
+    for picture in ("a/one/p.jpg", "b/one/p.jpg", "b/two/p.jpg", "b/two/P.JPG"):
+        (tmp_path / picture).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / picture).touch()
+    (place,) = found([name], [tmp_path])
+    if " or " in wanted:
+        assert all(str(tmp_path / one) in place for one in wanted.split(" or "))
+    else:
+        assert place == str(tmp_path / wanted)

@@ -220,7 +220,8 @@ def test_a_class_that_is_called_train(tmp_path):
 
 
 FLAGS = [(2, True), ("2", True), (0, False), ("0.0", False), ("__undefined__", False), ("Unspecified", False),
-         (None, False), (True, True), ("yes", True), (-1, None), ("-1", None), ("maybe", None), ([], None)]  # fmt: skip
+         (None, False), (True, True), ("yes", True),
+         (-1, False), ("-1.0", False), (-2, None), ("maybe", None), ([], None)]  # fmt: skip
 
 
 @pytest.mark.parametrize("given, meaning", FLAGS)
@@ -228,7 +229,7 @@ def test_a_flag(given, meaning):
     assert flag(given) is meaning
 
 
-@pytest.mark.parametrize("given, crowd", [("2", True), ("__undefined__", False), ("Unspecified", False), ("1", True)])
+@pytest.mark.parametrize("given, crowd", [("2", True), ("__undefined__", False), ("Unspecified", False), ("-1", False)])
 def test_flags_mean_the_same_in_all_formats(tmp_path, given, crowd):
     """A level of difficulty, and what tools write for a flag that nobody has set."""
     picture(tmp_path / "csv/a.jpg")

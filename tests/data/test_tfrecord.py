@@ -163,10 +163,10 @@ def test_equal_file_names_of_different_pictures_have_their_split_before_them(tmp
 
 def test_difficult_crowd_and_group_are_crowd(root):
     for key in ("object_difficult", "object_is_crowd", "object_group_of"):
-        two = [(0, 0, 0.5, 0.5), (0, 0, 1, 1)]
-        write(root / "train.record", fields(boxes=two, texts=["cat"] * 2, labels=[2, 2], **{key: [0, 1]}))
+        four = [(0, 0, 0.5, side) for side in (0.4, 0.5, 0.6, 0.7)]
+        write(root / "train.record", fields(boxes=four, texts=["cat"] * 4, labels=[2] * 4, **{key: [0, 1, -1, 7]}))
         (e,) = read_tfrecord(root, **NO_DRAW).splits["train"]
-        assert e.crowd.tolist() == [False, True]
+        assert e.crowd.tolist() == [False, True, False, True]  # -1: nobody has said it
 
 
 def test_class_text_alone_label_alone_and_display_names(root):
@@ -201,7 +201,7 @@ def test_what_is_not_used_is_noted(root):
         ({"object_class/text": [b"a", b"b"]}, r": image/object/class/text has 2 values, but"),
         ({"object_class/label": [1, 2]}, r": image/object/class/label has 2 values, but"),
         ({"object_difficult": [0, 1]}, r": image/object/difficult has 2 values, but"),
-        ({"object_is_crowd": [7]}, r": image/object/is_crowd is 7; it must be 0 or 1"),
+        ({"object_is_crowd": [-7]}, r": image/object/is_crowd is -7; it must be 0 or 1"),
         ({"height": [-3]}, r": image/height is -3; it must be a number of pixels"),
         ({"height": [4.5]}, r": image/height is of type float; it must be int64"),
         (

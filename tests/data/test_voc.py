@@ -306,11 +306,15 @@ def test_a_list_of_the_exact_name_comes_first_and_the_other_is_noted(kit):
     assert "not used, lists of a split that has another list: 1 (valid.txt)" in data.notes
 
 
-def test_a_list_of_images_without_a_subset_is_noted_beside_a_list_of_train(tmp_path):
-    several(tmp_path, "ab")
+def test_a_list_of_images_without_a_subset_is_train_beside_a_list_of_train(tmp_path):
+    several(tmp_path, "abcd")
     write_list(tmp_path, "Train", "a")
-    write_list(tmp_path, "default", "b")
-    assert ids(tmp_path) == {"train": ["a"]}
+    write_list(tmp_path, "default", "b", "d")
+    write_list(tmp_path, "Validation", "c")
+    assert ids(tmp_path) == {"train": ["a", "b", "d"], "val": ["c"]}
+    assert "taken as train, lists of images without a subset: 1 (default.txt)" in read_voc(tmp_path).notes
+    write_list(tmp_path, "default", "b", "c", "d", "gone")  # all images, of which somebody has made the other lists
+    assert ids(tmp_path) == {"train": ["a"], "val": ["c"]}
     assert "not used, lists of a split that has another list: 1 (default.txt)" in read_voc(tmp_path).notes
 
 
@@ -505,6 +509,21 @@ def test_names_that_differ_in_letter_case_only(tmp_path):
         read_voc(tmp_path)
 
 
+def test_a_line_as_it_is_written_comes_first(tmp_path):
+    several(tmp_path, ["c  d", "c d", "e  f"])
+    write_list(tmp_path, "train", "c  d", "e f  1")
+    write_list(tmp_path, "val", "JPEGImages/c d.jpg")
+    assert ids(tmp_path) == {"train": ["c  d", "e  f"], "val": ["c d"]}
+
+
+def test_a_name_with_a_line_end_is_written_in_one_line(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    box = np.array([[0, 0, 40, 60]], np.float32)
+    example = Example(tmp_path / "a.png", 60, 40, box, np.ones(1, np.int32), np.zeros(1, bool), "a\nb\r.png")
+    write_voc(DetectionDataset("x", ("cat",), {"train": (example,), "val": (), "test": ()}), tmp_path / "out", Notes())
+    assert ids(tmp_path / "out") == {"train": ["a_b_"]}
+
+
 # Corners that are continuous
 
 
@@ -635,7 +654,7 @@ def test_words_of_a_flag(tmp_path, tag, text, value):
     }[tag]
 
 
-@pytest.mark.parametrize("text", ["maybe", "-1", "nan"])
+@pytest.mark.parametrize("text", ["maybe", "-2", "nan"])
 def test_another_word_of_a_flag_is_refused(tmp_path, text):
     write_xml(tmp_path, "a", bndbox(6, 7, 25, 36, more=f"<difficult>{text}</difficult>"))
     with pytest.raises(DataError, match=rf"a\.xml: object 1 \(cat\): <difficult> is '{text}'; it must be 0 or 1"):
@@ -673,6 +692,22 @@ def test_a_picture_is_found_by_its_filename_alone(tmp_path, filename):
     path = write_xml(tmp_path, "frame", f"<filename>{filename}</filename>{bndbox(6, 7, 25, 36)}")
     path.rename(tmp_path / "0001.xml")
     assert ids(tmp_path) == {"train": ["frame"]}
+
+
+@pytest.mark.parametrize(
+    "images, annotations", [("Data/{}", "Annotations/{}"), ("{}/pics", "{}/boxes"), ("A/{}", "B/{}")]
+)
+def test_a_filename_that_two_folders_have_means_the_picture_in_the_folder_of_the_xml(tmp_path, images, annotations):
+    for k, camera in enumerate(("cam1", "cam2"), 1):
+        stem, folders = str(tmp_path / images.format(camera) / "000"), (tmp_path / annotations.format(camera))
+        folders.mkdir(parents=True)
+        path = write_xml(tmp_path, "000", f"<filename>000.png</filename>{bndbox(6, 7, 25, 30 + k)}")
+        Path(stem).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(folders / "000.xml")
+        path.with_suffix(".png").rename(f"{stem}.png")
+    examples = read_voc(tmp_path).splits["train"]
+    read = {e.path.relative_to(tmp_path).as_posix(): e.boxes[0, 2] for e in examples}
+    assert read == {f"{images.format(camera)}/000.png": high for camera, high in (("cam1", 31), ("cam2", 32))}
 
 
 def test_another_picture_that_filename_names_is_noted(tmp_path):

@@ -139,7 +139,14 @@ def test_bad_lines_are_named_with_file_and_line(root, line, message):
         ("train: images/none\nnames: [cat, dog]\n", "images/none does not exist"),
         ("train: labels\nnames: [cat, dog]\n", "train: labels "),
         ("train: list.txt\nnames: [cat, dog]\n", r"list\.txt: it lists images/x\.jpg, .*1 in all"),
-        ("train: images/train\nval: images/train\nnames: [cat, dog]\n", "train and val share 2 images"),
+        (
+            "train: images/train\nval: images/train\nnames: [cat, dog]\n",
+            "train and val have the same 2 images; .* remove the line of val",
+        ),
+        (
+            "train: images/train\nval: images/none\nnames: [cat, dog]\n",
+            "val: images/none does not .* remove the line of val",
+        ),
     ],
 )
 def test_messages_for_the_yaml(root, text, message):

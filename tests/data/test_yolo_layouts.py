@@ -132,6 +132,7 @@ def test_the_folder_of_one_split_is_not_read_as_another(tmp_path):
         ("images", "images", "images/classes.txt"),
         ("train/images", "train/labels", "train/labels/classes.txt"),
         ("images/train", "labels/train", "labels/train/classes.txt"),
+        ("train", "train", "train/_darknet.labels"),
     ],
 )
 @pytest.mark.parametrize("named", [False, True])
@@ -141,7 +142,7 @@ def test_a_list_of_classes_beside_pictures_or_labels(tmp_path, pictures, labels,
     assert {Path(i).name: c for i, c in found(data)["train"].items()} == {"a.jpg": "dog", "b.jpg": ""}
     assert said(data, "format: yolo") and not said(data, "not used")
     monkeypatch.chdir((tmp_path / classes).parent)
-    assert found(read_auto("classes.txt")) == found(read_auto(tmp_path / classes))
+    assert found(read_auto(Path(classes).name)) == found(read_auto(tmp_path / classes))
 
 
 def test_lists_of_classes_of_several_folders(tmp_path):
@@ -155,6 +156,16 @@ def test_lists_of_classes_of_several_folders(tmp_path):
     put(tmp_path, **{"labels/val/classes.txt": "dog\ncat\n"})
     with pytest.raises(DataError, match=r"train/classes\.txt and .*val/classes\.txt number the classes differently"):
         read_auto(tmp_path)
+
+
+@pytest.mark.parametrize("classes", ["_darknet.labels", "classes.txt"])
+@pytest.mark.parametrize("named", [".", "images"])
+def test_lists_of_classes_in_the_folders_of_splits(tmp_path, classes, named):
+    for split in ("train", "valid", "test"):
+        put(tmp_path, pictures=f"{named}/{split}/{split}.jpg")
+        put(tmp_path, **{f"{named}/{split}/{split}.txt": CAT, f"{named}/{split}/{classes}": "cat\n"})
+    read = {split: [Path(i).name for i in part] for split, part in found(read_auto(tmp_path)).items()}
+    assert read == {"train": ["train.jpg"], "val": ["valid.jpg"], "test": ["test.jpg"]}
 
 
 @pytest.mark.parametrize("names", ["classes.txt", "obj.names", "labels/classes.txt"])
@@ -272,6 +283,13 @@ def test_names_that_differ_in_letter_case_alone(tmp_path):
     }  # fmt: skip
 
 
+def test_names_with_percent_escapes(tmp_path):
+    """Label Studio writes them, but the pictures that one downloads have other names."""
+    put(tmp_path, pictures="images/a%20b.jpg images/8ef-ä.jpg")
+    put(tmp_path, **{"classes.txt": "cat\ndog\n", "labels/8ef-%C3%A4.txt": CAT, "labels/a%20b.txt": DOG})
+    assert found(read_auto(tmp_path)) == {"train": {"images/8ef-ä.jpg": "cat", "images/a%20b.jpg": "dog"}}
+
+
 @pytest.mark.parametrize("listing", ["data.yaml", "classes.txt"])
 def test_labels_that_two_files_could_be_are_refused(tmp_path, listing):
     put(tmp_path, pictures="images/IMG.jpg", **{"labels/Img.txt": CAT, "labels/img.txt": DOG})
@@ -387,8 +405,16 @@ def test_a_row_that_does_not_fit_the_shape_of_the_key_points_is_no_polygon(tmp_p
         read_yolo(tmp_path)
 
 
-def test_key_points_without_their_shape_are_no_polygon(tmp_path):
-    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": "0 .5 .5 .2 .2 .1 .1 2 .2 .2 1\n"})
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0 .5 .5 .2 .2 .1 .1 2 .2 .2 1",
+        "0 .5 .5 .2 .2 .1 .1 1 .2 .2 1 .3 .3 1 .4 .4 1",
+        "0 .5 .5 .2 .2 .1 .1 1 .2 .2 1 .3 .3 0",  # an odd number of corners
+    ],
+)
+def test_key_points_without_their_shape_are_no_polygon(tmp_path, row):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": row})
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
     with pytest.raises(DataError, match=r"labels/a\.txt:1: .*key points.*kpt_shape"):
         read_yolo(tmp_path)

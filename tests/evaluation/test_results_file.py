@@ -153,6 +153,19 @@ def test_many_images_of_one_name_take_no_longer_each():
     assert time.perf_counter() - started < 5
 
 
+def test_an_image_may_be_named_by_an_address_or_with_percent_escapes():
+    known = ImageNames([("a%20b.jpg", 1), ("https://x.org/set/1.jpg?sig=3", 2), ("c%20d.jpg", 3), ("c d.jpg", 4)])
+    names = (
+        "a b.jpg",
+        "set/1.jpg",
+        "c%20d.jpg",
+        "c d.jpg",
+        "s3://bucket/a%20b.jpg",
+        "/data/local-files/?d=set%2F1.jpg",
+    )
+    assert [[image for _, image in known.fitting(name)] for name in names] == [[1], [2], [3], [4], [1], [2]]
+
+
 def test_no_results_are_no_detections(case, tmp_path):
     found = read_results(written(tmp_path, []), case[0], CLASSES, (1, 2, 3))
     assert len(found) == len(case[0]) and all(boxes.shape == (0, 4) for boxes, _, _ in found.values())

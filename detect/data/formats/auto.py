@@ -29,7 +29,7 @@ FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[..., DetectionDa
 """By option of the group `dataset`: why a folder has the format (or None), and the reader."""
 
 FILES = {
-    "yolo": (".yaml", ".yml", ".data", ".names", ".txt"),
+    "yolo": (".yaml", ".yml", ".data", ".names", ".txt", ".labels"),
     "csv": tf_csv.SUFFIXES,
     "cvat": (".xml",),
     "coco": (".json",),
@@ -101,6 +101,8 @@ def recognised(folder: Path) -> tuple[str, str]:
             "classes.txt, which has the name of each class in a line of its own, in the order of their numbers from 0; "
             "or a data.yaml"
         )
+    if why := tf_csv.recognise_last(folder):
+        return "csv", why
     endings = Counter(path.suffix.lower() or "no ending" for path in find_files(folder))
     holds = first_few([f"{count} of {ending}" for ending, count in endings.most_common()]) or "no files"
     raise DataError(

@@ -20,6 +20,7 @@ from detect.data.folder import (
     split_of_file,
     splits_of,
     tell_splits,
+    ways_to_join,
 )
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.corners import refuse_shares
@@ -130,6 +131,7 @@ def find_jsons(folder: Path) -> dict[str, Path]:
             raise DataError(
                 f"dataset.root={folder}: {len(group)} json files could be the split {split}: "
                 f"{first_few([p.relative_to(folder) for p in group])}; name one: dataset=coco dataset.{split}=FILE"
+                f"{ways_to_join(group)}"
             )
     return {split: split_files[split][0] for split in SPLITS if split in split_files}
 

@@ -153,7 +153,7 @@ class CocoFile:
             self.crowd.append(any(flags))
             self.areas.append(self._area(k, entry))
             return
-        i, title = _id(entry["id"]), KEYS[key][1]
+        i, title = id_text(entry["id"]), KEYS[key][1]
         if i is None:
             raise DataError(f"{self.path}: {key}[{k}]: id is {entry['id']!r}; it must be a number or text")
         if i in (self.images if key == "images" else self.titles):
@@ -186,7 +186,7 @@ class CocoFile:
 
     def _places(self, key: str, codes: _Codes, legal: Mapping[str, int]) -> np.ndarray:
         """The place of each annotation's id, int64 [m]. legal: the place of each id."""
-        table = np.array([legal.get(_id(value) or "", -1) for value in codes.values], np.int64)
+        table = np.array([legal.get(id_text(value) or "", -1) for value in codes.values], np.int64)
         rows = np.frombuffer(codes.rows, np.int64)
         for k in np.flatnonzero(table[rows] < 0)[:1].tolist() if len(rows) else ():
             listed = "images" if key == "image_id" else "categories"
@@ -205,7 +205,7 @@ class CocoFile:
         order = np.argsort(owners, kind="stable")
         order = order[~np.isnan(boxes[order, 0])]  # those without a shape are left out
         asked_by = f"{self.path}: images"
-        paths = Texts.of(pictures.locate(_no_query(name), asked_by) or "" for name in self.file_names)
+        paths = Texts.of(pictures.locate(name, asked_by) or "" for name in self.file_names)
         missing = [name for name, path in zip(self.file_names, paths, strict=True) if not path]
         if missing:
             raise DataError(
@@ -308,11 +308,6 @@ def _attributes(annotation: Mapping[str, Any]) -> Mapping[str, Any]:
     return given if isinstance(given, dict) else {}
 
 
-def _no_query(name: str) -> str:
-    """A file name; of an address, such as that of a picture in a cloud, without what follows its path."""
-    return name.partition("?")[0] if "://" in name else name
-
-
 def _ids(paths: Iterable[str], root: Path) -> Iterator[str]:
     """Paths as ids, as `detect.data.folder.below`."""
     prefix = f"{root}/"
@@ -320,7 +315,7 @@ def _ids(paths: Iterable[str], root: Path) -> Iterator[str]:
         yield path.removeprefix(prefix) if path.startswith(prefix) else below(Path(path), root)
 
 
-def _id(value: object) -> str | None:
+def id_text(value: object) -> str | None:
     """An id as text: 1, 1.0 and "1" are equal; None for other types."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

@@ -2,8 +2,8 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detect.data.formats.values import CROWD, finite
@@ -14,7 +14,7 @@ NEEDED = ("filename", "class", *CORNERS)
 RETINANET = ("filename", *CORNERS, "class")
 """The columns of keras-retinanet's form, which has no header."""
 COLUMNS = {
-    "filename": ("file_name", "image", "image_name", "image_path", "path", "file"),
+    "filename": ("file_name", "image", "image_name", "image_path", "path", "file", "image_id", "imageid", "img"),
     "class": ("label", "class_name", "name"),
     "width": ("image_width",),
     "height": ("image_height",),
@@ -26,6 +26,7 @@ COLUMNS = {
 }
 """Other names of the columns, in lower case."""
 DELIMITERS = (",", ";", "\t")
+_SEPARATOR = re.compile(r"""\A\s*"?sep=.?"?[ \t]*(?=[\r\n])""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,34 @@ class Layout:
 
 def layout_of(text: str) -> Layout:
     """How the first line that is not empty says that a file is written; columns may be missing."""
-    line = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")
+    line = next((line for line in re.split(r"[\r\n]+", without_separator(text)) if line.strip()), "")
     layouts = [_columns(_fields(line, delimiter), delimiter) for delimiter in DELIMITERS]
     return max(layouts, key=lambda layout: len(layout.columns))
+
+
+def without_separator(text: str) -> str:
+    """The text of a file, whose first line is empty if it is `sep=;`: so Excel is told the delimiter."""
+    return _SEPARATOR.sub("", text)
+
+
+def with_names(layout: Layout, rows: Iterable[Sequence[str]]) -> Layout:
+    """The layout, with the column of names in place of that of classes if this one has numbers alone.
+
+    rows: the fields of each row. They are not read if there is no such other column.
+    """
+    number = layout.columns["class"]
+    others = {k for k, title in layout.unused.items() if _plain(title) in COLUMNS["class"]}
+    words = set[int]()
+    for row in rows if others else ():
+        if not (row[number].isdecimal() or not row[number]):
+            return layout
+        others = {k for k in others if row[k] or not row[number]}
+        words |= {k for k in others if row[k] and not row[k].isdecimal()}
+    name = next(iter(sorted(others & words)), None)
+    if name is None:
+        return layout
+    unused = {k: title for k, title in layout.unused.items() if k != name} | {number: "the number of the class"}
+    return replace(layout, columns={**layout.columns, "class": name}, unused=unused)
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
@@ -60,7 +86,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
 def _columns(fields: Sequence[str], delimiter: str) -> Layout:
     if _is_retinanet(fields):
         return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, {}, False)
-    titles = [re.sub(r"\W", "", text).lower() for text in fields]
+    titles = list(map(_plain, fields))
     columns: dict[str, int] = {}
     for name, synonyms in COLUMNS.items():
         places = [k for title in (name, *synonyms) for k, found in enumerate(titles) if found == title]
@@ -69,6 +95,10 @@ def _columns(fields: Sequence[str], delimiter: str) -> Layout:
     others = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
     flags = {k: text for k, text in others.items() if titles[k] in CROWD}
     return Layout(delimiter, columns, flags, {k: text for k, text in others.items() if k not in flags}, True)
+
+
+def _plain(title: str) -> str:
+    return re.sub(r"\W", "", title).lower()
 
 
 def _is_retinanet(fields: Sequence[str]) -> bool:

@@ -95,9 +95,10 @@ def read_labelme(
         ]
         for split, items in _splits(pairs, folder, notes).items()
     }
-    origin = "the folders' names" if len(records) > 1 else "none given"
+    told = set(records) != {"train"}  # a single folder of train may be that of a class
+    origin = "the folders' names" if told else "none given"
     choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
-    return assemble(Found(folder, records, origin, notes, told=len(records) > 1), choice)
+    return assemble(Found(folder, records, origin, notes, told=told), choice)
 
 
 def recognise(folder: Path) -> str | None:

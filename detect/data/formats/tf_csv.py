@@ -13,9 +13,18 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of, tell_splits
+from detect.data.folder import (
+    below,
+    existing_folder,
+    find_files,
+    split_named,
+    split_of_file,
+    splits_of,
+    tell_splits,
+    ways_to_join,
+)
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes, refuse_shares
-from detect.data.formats.csv_layout import CORNERS, NEEDED, Layout, layout_of
+from detect.data.formats.csv_layout import CORNERS, NEEDED, Layout, layout_of, with_names, without_separator
 from detect.data.formats.values import finite, flag
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
@@ -129,6 +138,12 @@ def recognise(folder: Path) -> str | None:
     return None
 
 
+def recognise_last(folder: Path) -> str | None:
+    """Why a folder is a data set of this format, if it is of no other: a CSV lacks a column, which the reader names."""
+    found = next(iter(named_splits(folder)), None)
+    return f"CSV with most of the columns {', '.join(NEEDED)}: {found.relative_to(folder)}" if found else None
+
+
 def _has_columns(path: Path) -> bool:
     """Whether a CSV is one of boxes; one column may be missing, which is then named."""
     columns = layout_of(first_bytes(path).decode("latin-1")).columns
@@ -165,7 +180,7 @@ def find_csvs(folder: Path) -> dict[str, Path]:
             raise DataError(
                 f"dataset.root={folder}: {len(group)} CSV files could be the split {split}: "
                 f"{first_few([p.relative_to(folder) for p in group])}; name one: dataset.root=FILE, or let the name of "
-                "each have the word train, val or test"
+                f"each have the word train, val or test{ways_to_join(group)}"
             )
     return {split: split_files[split][0] for split in SPLITS if split in split_files}
 
@@ -216,7 +231,7 @@ def _rows(path: Path, text: str, layout: Layout) -> Iterator[tuple[int, list[str
 
 def _read(path: Path, pictures: Pictures, notes: Notes) -> tuple[bool, dict[Path, Rows]]:
     """Whether a file has a header, and the rows of each picture."""
-    text = read_text(path, notes)
+    text = without_separator(read_text(path, notes))
     layout = layout_of(text[:_HEAD])
     missing = [name for name in NEEDED if name not in layout.columns]
     if missing:
@@ -226,6 +241,7 @@ def _read(path: Path, pictures: Pictures, notes: Notes) -> tuple[bool, dict[Path
         )
     if not layout.header:
         notes.add("read as keras-retinanet's form, continuous corners from 0, files without a header", path.name)
+    layout = with_names(layout, (row for _, row in _rows(path, text, layout)))
     named: dict[str, Rows] = {}
     unused: dict[str, int] = {}
     for line, row in _rows(path, text, layout):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from detect.data.formats.values import flag
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.errors import DataError, first_few
 from detect.files import write_json
@@ -144,7 +145,7 @@ def _record(fields: Mapping[str, list[Any]], where: str, other: Counter[str]) ->
                 )
     flags = [fields[name] for name in FLAGS if fields[name]]
     for name in FLAGS:
-        bad = next((value for value in fields[name] if value not in (0, 1)), None)
+        bad = next((value for value in fields[name] if flag(value) is None), None)
         if bad is not None:
             raise DataError(f"{where}: {name} is {bad}; it must be 0 or 1")
     record = {
@@ -154,7 +155,7 @@ def _record(fields: Mapping[str, list[Any]], where: str, other: Counter[str]) ->
         "boxes": boxes,
         "texts": [_text([text], "image/object/class/text", other) for text in fields["image/object/class/text"]],
         "labels": fields["image/object/class/label"],
-        "crowd": [any(values) for values in zip(*flags, strict=True)] if flags else [False] * count,
+        "crowd": [any(map(flag, values)) for values in zip(*flags, strict=True)] if flags else [False] * count,
         "areas": [area if math.isfinite(area) and area >= 0 else None for area in fields[AREA]],
         "present": [] if count else fields["present"],
     }

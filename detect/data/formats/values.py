@@ -29,13 +29,13 @@ def finite(value: object) -> float | None:
 
 
 def flag(value: object) -> bool | None:
-    """A flag that is true or false, a level from 0, or text that is one of them; null and words for a flag that nobody
-    has set are false. None for anything else."""
+    """A flag that is true or false, a level from 0, or text that is one of them; null, -1 (Open Images: unknown) and
+    words for a flag that nobody has set are false. None for anything else."""
     if value is not None and not isinstance(value, bool | int | float | str):
         return None
     word = "" if value is None else str(value).strip().lower()
     if (level := finite(word)) is not None:
-        return level > 0 if level >= 0 else None
+        return level > 0 if level >= 0 or level == -1 else None
     return True if word in YES else False if word in (*NO, *UNSAID) else None
 
 

@@ -170,9 +170,13 @@ def _read(path: Path, notes: Notes) -> Annotation | OtherRoot:
 
 
 def _picture(pictures: Pictures, part: Part, xml: Path, filename: str, notes: Notes) -> Path | None:
-    """The picture of an XML file whose name no picture has: the one that <filename> names, or a close one; noted."""
-    own = xml.relative_to(part.annotations).with_suffix("").as_posix()
-    for name, stems in ((filename, False), (own, True), (filename, True)):
+    """The picture of an XML file whose name no picture has: the one that <filename> names, or a close one; noted.
+
+    Of several with one name, the one counts that lies in a folder as the file does: two cameras may have a 000.jpg.
+    """
+    place = xml.relative_to(part.annotations)
+    own, told = place.with_suffix("").as_posix(), place.with_name(filename).as_posix() if filename else ""
+    for name, stems in ((told, False), (own, True), (told, True)):
         if name and (found := pictures.find(name, xml, stems)):
             kind = "pictures found by <filename> or a close name, because none has the name of its XML file"
             notes.add(kind, f"{xml.name} -> {found.name}")

@@ -7,11 +7,13 @@ from pathlib import Path
 from detect.data.folder import find_files, find_images, not_below, split_folders, split_named, telling
 from detect.errors import DataError, first_few
 
-ANNOTATIONS = ("annotations", "annotation", "annots", "xmls", "xml", "labels")
-IMAGES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
+ANNOTATIONS = ("annotations", "annotation", "annots", "xmls", "xml", "labels", "ann", "boxes")
+IMAGES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos", "pics", "data")
 """Names of the folders, in lower case, the format's own first."""
-WHOLE = ("trainval", "default")
-"""Lists of training images, in lower case, for a folder without a list of train: VOC's, and CVAT's and Datumaro's."""
+NO_SUBSET = "default"
+"""The list of images without a subset, in lower case, as CVAT and Datumaro write it."""
+WHOLE = ("trainval", NO_SUBSET)
+"""Lists of training images, in lower case, for a folder without a list of train."""
 
 
 @dataclass(frozen=True)

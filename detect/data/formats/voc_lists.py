@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
 from detect.data.folder import find_files, split_named
-from detect.data.formats.voc_layout import WHOLE, Part
+from detect.data.formats.voc_layout import NO_SUBSET, WHOLE, Part
 from detect.data.notes import Notes
 from detect.data.split import SPLITS
 from detect.data.text import loose, one_name, read_lines
@@ -47,20 +48,27 @@ def listed(
     similar: dict[str, list[str]] = defaultdict(list)
     for i in pairs:
         similar[loose(i)].append(i)
-    chosen: dict[str, list[str]] = {}
-    for split, several in titles.items():
-        chosen[split] = []  # an empty list says that the split has no images
-        for title in several:
-            lines = [line for line in read_lines(files[title], Notes()) if line]
-            meant = [_meant(line, part, pairs, similar) for line in lines]
-            missing = [line for line, i in zip(lines, meant, strict=True) if not i]
-            if missing:
-                raise DataError(
-                    f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or "
-                    "several that differ in letter case; remove the line, or add the files"
-                )
-            before = set(chosen[split])  # the lists of two classes share images
-            chosen[split] += [i for i in meant if i and i not in before]
+    rest = [t for t in files if t.casefold() == NO_SUBSET and t not in titles.get("train", [t])]
+    chosen: dict[str, list[str]] = {split: [] for split in titles}  # an empty list says that the split has no images
+    for split, title in [*((s, t) for s, several in titles.items() for t in several), *(("train", t) for t in rest)]:
+        lines = [line for line in read_lines(files[title], Notes()) if line]
+        meant = [_meant(line, part, pairs, similar) for line in lines]
+        if title in rest and not set(meant).isdisjoint(
+            chain(*chosen.values())
+        ):  # of all images, before they were split
+            notes.add("not used, lists of a split that has another list", f"{title}.txt")
+            continue
+        missing = [line for line, i in zip(lines, meant, strict=True) if not i]
+        if missing:
+            raise DataError(
+                f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or "
+                "several that differ in letter case; remove the line, or add the files"
+            )
+        before = set(chosen[split])  # the lists of two classes share images
+        chosen[split] += [i for i in meant if i and i not in before]
+        if title in rest:
+            notes.add("taken as train, lists of images without a subset", f"{title}.txt")
+            titles[split].append(title)
     if not any(chosen.values()):
         raise _no_list(lists, "train", splits.get("train"), files)
     told = ", ".join(f"{split}: {first_few(several, between=' and ')}" for split, several in titles.items())
@@ -88,7 +96,7 @@ def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None],
         for k, name in enumerate([*own, *others, *whole]):
             if k == 0:
                 titles[split] = [name]
-            elif name.casefold() != "trainval":
+            elif name.casefold() not in WHOLE:
                 notes.add("not used, lists of a split that has another list", f"{name}.txt")
     return titles or _of_classes(found, splits)
 
@@ -110,11 +118,15 @@ def _meant(line: str, part: Part, ids: Container[str], similar: Mapping[str, Seq
 
 
 def _spellings(line: str, part: Part) -> list[str]:
-    """What a line can mean: an id, also in quotes, with a flag (-1, 0, 1) or an XML file, an ending or a folder."""
-    plain = one_name(line.replace("\\", "/"))
-    first, _, last = plain.rpartition(" ")
+    """What a line can mean: an id, also in quotes, with a flag (-1, 0, 1) or an XML file, an ending or a folder.
+
+    The line as it is written comes first: two names may differ in their blanks alone.
+    """
+    written = line.replace("\\", "/")
+    tried = [written, one_name(written)]
+    first, _, last = written.rpartition(" ")
+    tried += [first.rstrip(), one_name(first)] if last in ("-1", "0", "1") or last.lower().endswith(".xml") else []
     folders = [folder.name.casefold() for folder in (part.images, part.annotations)]
-    tried = [plain, *([first] if last in ("-1", "0", "1") or last.lower().endswith(".xml") else [])]
     tried += [text.strip('"') for text in tried]  # as Datumaro writes names with blanks
     for text in tuple(tried):
         parts = text.split("/")

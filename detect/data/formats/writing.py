@@ -4,6 +4,7 @@ Pictures are copied byte for byte. A box is written with as many digits as it ne
 """
 
 import os
+import re
 import shutil
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
@@ -116,8 +117,9 @@ def _plain(name: str, split: str | None) -> PurePosixPath:
     """An id as a relative path without the ending of a picture, and without folders that the formats give a meaning.
 
     A name that is no UTF-8, as of an archive from another system, is taken as Latin-1: the files are text in UTF-8.
+    A line end, and any other control character, is replaced: a list of VOC has one name in a line.
     """
-    name = name if name.isascii() else _as_text(name)
+    name = re.sub(r"[\x00-\x1f\x7f]", "_", name if name.isascii() else _as_text(name))
     parts = name.replace("\\", "/").split("/")
     parts = [part for part in parts if part.casefold() not in ("", ".", "..", *FOLDERS)] or ["image"]
     if split and len(parts) > 1 and split_named(parts[0]) == split:

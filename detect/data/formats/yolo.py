@@ -16,16 +16,25 @@ import numpy as np
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, find_images
+from detect.data.folder import below, existing_folder, find_files, find_images, ways_to_join
 from detect.data.formats.yolo_labels import LabelFiles, label_folders
-from detect.data.formats.yolo_listing import KEYS, ROW, Listing, class_lists, listing_of, pictures_of
+from detect.data.formats.yolo_listing import (
+    CLASS_LISTS,
+    KEYS,
+    ROW,
+    WITHOUT_VAL,
+    Listing,
+    class_lists,
+    listing_of,
+    pictures_of,
+)
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
 from detect.data.records import Record
 from detect.data.split import SPLITS
 from detect.data.text import read_lines, read_text
-from detect.errors import DataError, first_few
+from detect.errors import DataError, counted, first_few
 from detect.files import expanded
 
 YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -63,7 +72,7 @@ def read_yolo(
     if named and place.parent.name in ("", ".."):  # the name of its folder tells what it is
         place = Path(os.path.abspath(place))
     path = place if named else _description(existing_folder(root))
-    listing = listing_of(path, notes, place if path.parent == place else None)
+    listing = listing_of(path, notes, None if named else place)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)
     labels = _Labels(listing, notes)
     records = {}
@@ -71,6 +80,8 @@ def read_yolo(
         found = pictures_of(listing, split, pictures, notes)
         if found is not None:
             records[split] = labels.records(found)
+    if records.get("train") and [r.path for r in records["train"]] == [r.path for r in records.get("val", ())]:
+        raise DataError(f"{path}: train and val have the same {counted(len(records['train']), 'image')}; {WITHOUT_VAL}")
     first = next((split for split in SPLITS if records.get(split)), None)
     if first is None:
         raise DataError(
@@ -119,7 +130,9 @@ def _description(folder: Path) -> Path:
     found = _descriptions(folder) or _inside(folder)
     if len(found) != 1:
         names = first_few([below(path, folder) for path in found])
-        having = f"it has {names}; name one: dataset.root=FILE" if found else "it has none of these"
+        having = (
+            f"it has {names}; name one: dataset.root=FILE{ways_to_join(found)}" if found else "it has none of these"
+        )
         raise DataError(
             f"dataset.root={folder}: the folder must have one data.yaml (or obj.data, or classes.txt), but {having}"
         )
@@ -200,7 +213,7 @@ class _Labels:
         used = {self.listing.path, *self.listing.used, *self.taken}
         for folder in sorted({path.parent for path in self.taken}):
             for path in self.files.exact[folder].values():
-                if path not in used and path.name.lower() != "classes.txt" and "readme" not in path.name.lower():
+                if path not in used and path.name.lower() not in CLASS_LISTS and "readme" not in path.name.lower():
                     self.strays.append(path)
                     self.notes.add("left out, label files without a picture", path.name)
 
@@ -243,11 +256,13 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
         raise DataError(f"{where}: {len(words)} numbers; by kpt_shape a line is a class, a box and {points} numbers")
     values = values[:4] if points else values
     third = values[6::3] if len(values) % 3 == 1 else []
-    if 2 in third and set(third) <= {0, 1, 2}:  # how visible key points are, which no corner of a polygon equals
+    if set(third) <= {0, 1, 2} and (2 in third or len(third) > 2):  # how visible key points are: no corners are so
         raise DataError(f"{where}: a box and {len(third)} key points; the yaml must have kpt_shape: [{len(third)}, 3]")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        more = "; key points need kpt_shape in the yaml" if third else ""
         raise DataError(
             f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points"
+            + more
         )
     if label not in range(len(names)):
         legal = first_few([f"{i} {n}" for i, n in enumerate(names)], 10)

@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from detect.data.folder import find_files, find_images, leads_to_folder
 from detect.data.text import loose
@@ -52,7 +53,8 @@ class LabelFiles:
         self.stems: dict[Path, set[str]] = {}
 
     def find(self, picture: Path) -> Path | None:
-        """The label file of a picture: that of its exact name, or else the only one that differs in letter case.
+        """The label file of a picture: that of its exact name, or else the only one that differs in letter case, or in
+        percent escapes as Label Studio writes them.
 
         Raises DataError, naming the picture, if two fit equally well. A file that has the exact name of another picture
         is the other one's.
@@ -66,7 +68,7 @@ class LabelFiles:
             if name in self.exact[place]:
                 return self.exact[place][name]
         for place in self.places[folder]:
-            found = self.alike[place].get(loose(name), [])
+            found = self.alike[place].get(_plain(name), [])
             fitting = [p for p in found if p.stem == picture.stem]  # a.TXT
             fitting = fitting or [p for p in found if p.stem not in self._stems(folder)]
             if len(fitting) > 1:
@@ -79,9 +81,14 @@ class LabelFiles:
         files = [path for path in find_files(place, {".txt"}, recursive=False) if path not in self.others]
         self.exact[place], self.alike[place] = {path.name: path for path in files}, defaultdict(list)
         for path in files:
-            self.alike[place][loose(path.name)].append(path)
+            self.alike[place][_plain(path.name)].append(path)
 
     def _stems(self, folder: Path) -> set[str]:
         if folder not in self.stems:
             self.stems[folder] = {path.stem for path in find_images(folder, recursive=False)}
         return self.stems[folder]
+
+
+def _plain(name: str) -> str:
+    """A name without letter case and percent escapes."""
+    return loose(unquote(name))

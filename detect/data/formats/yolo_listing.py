@@ -26,8 +26,11 @@ from detect.files import unswollen
 
 KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "validate"), "test": ("test", "testing")}
 """The key of each split in a data.yaml or an obj.data, in lower case, the usual one first."""
+CLASS_LISTS = ("classes.txt", "_darknet.labels")
+"""The lists of classes of labelling tools, and of Roboflow's export "YOLO Darknet", in lower case."""
 NOTHING = ("", "null", "~", "none")
 _OUTSIDE = "read, although it is outside of the folder of {}"
+WITHOUT_VAL = "if the data set has no images of val, remove the line of val, and val is drawn from train"
 Value = TypeVar("Value")
 ROW = re.compile(r"[0-9.]+([\s,]+[-+0-9.eE]+){4,}")
 
@@ -68,8 +71,8 @@ def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
 
 
 def class_lists(folder: Path) -> list[Path]:
-    """The files classes.txt of a data set: in its folder, and in those of its labels, pictures and splits."""
-    found = [path for path in find_files(folder, {".txt"}) if path.name.lower() == "classes.txt"]
+    """The lists of classes of a data set: in its folder, and in those of its labels, pictures and splits."""
+    found = [path for path in find_files(folder, {".txt", ".labels"}) if path.name.lower() in CLASS_LISTS]
     known = (*IMAGES, LABELS)
     own = [p for p in found if all(q.lower() in known or split_named(q) for q in p.relative_to(folder).parent.parts)]
     return sorted(own, key=lambda path: (len(path.parts), path))
@@ -91,6 +94,7 @@ def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) 
         if not places:
             outside = first_of(bases, [as_path(entry)])
             hint = f"; to read {os.path.abspath(outside[0])}, write this whole path" if outside else ""
+            hint += f"; {WITHOUT_VAL}" if split == "val" else ""
             raise DataError(
                 f"{listing.path}: {split}: {entry} does not exist, below {first_few(bases, between=' and ')}{hint}"
             )
@@ -150,11 +154,14 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
 
 def _given(path: Path, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
     """The values by their keys in lower case. Raises DataError if one key has two values."""
-    given: dict[str, Value] = {}
-    for key, value in pairs:
-        if given.setdefault(key.strip().lower(), value) != value:
-            raise DataError(f"{path}: the key '{key.strip()}' is given twice, letter case aside")
-    return given
+    given: dict[str, tuple[str, Value]] = {}
+    for key, value in ((key.strip(), value) for key, value in pairs):
+        first, before = given.setdefault(key.lower(), (key, value))
+        if before != value:
+            raise DataError(
+                f"{path}: '{first}' and '{key}' both mean the key {key.lower()}; keep one value, or join the two"
+            )
+    return {key: value for key, (_, value) in given.items()}
 
 
 def _base(path: Path, stated: str, entries: Sequence[Path], notes: Notes) -> Path:

@@ -12,7 +12,7 @@ from detect.modeling import replicas
 from detect.quantization.activations import FakeQuant
 from detect.quantization.grids import Step, steps
 from detect.quantization.phases import COLLECT, SHIP, WHOLE, Stepped, can_read, static
-from detect.quantization.rounding import kernel_steps, mark_kernel, round_to_steps
+from detect.quantization.rounding import divided, kernel_steps, mark_kernel, round_to_steps
 
 layers = tf_keras.layers
 
@@ -172,7 +172,7 @@ class Folded(Stepped):
         kernel = self._kernel
         if self.norm is None:
             return kernel
-        factor = self._gain / self._sigma(self.norm.moving_variance)
+        factor = divided(self._gain, self._sigma(self.norm.moving_variance))
         if self._is_depthwise:
             factor = tf.reshape(factor, kernel.shape[2:])
         return kernel * factor
@@ -187,7 +187,7 @@ class Folded(Stepped):
         if self.norm is None:
             return self._own_bias
         centred = (0.0 if self._own_bias is None else self._own_bias) - self.norm.moving_mean
-        return self._shift + centred * self._gain / self._sigma(self.norm.moving_variance)
+        return self._shift + divided(centred * self._gain, self._sigma(self.norm.moving_variance))
 
     @property
     def _is_depthwise(self) -> bool:

@@ -10,6 +10,16 @@ TIE = 0.01  # of a step: a scaled pixel so little below a half counts as a half
 TIE_OF_MEANS = 0.001  # of a step, the same for means of up to 500 whole numbers: halves or farther away from a half
 
 
+def divided(x, y):
+    """x / y, with the same bits in every graph; 0 where y is 0.
+
+    TensorFlow's optimiser of graphs turns a division by a constant or by a root into a multiplication, whose last digit
+    may differ. A sum halfway between two steps then goes to the other one, and a network that has not settled makes
+    large differences of it: the graph that is scored is not the file any more. It leaves this operation as it is.
+    """
+    return tf.math.divide_no_nan(x, y)
+
+
 def levels(bits: int) -> int:
     """The largest integer of a symmetric, narrow kernel: 127 for 8 bits."""
     return 2 ** (bits - 1) - 1
@@ -26,8 +36,8 @@ def admissible(low, high, bits: int, symmetric: bool):
     high = tf.maximum(high, low + SMALLEST)
     if symmetric:
         ratio = levels(bits) / 2 ** (bits - 1)
-        return tf.minimum(low, -high / ratio), tf.maximum(high, -low * ratio)
-    step = (high - low) / (2**bits - 1)
+        return tf.minimum(low, divided(-high, ratio)), tf.maximum(high, -low * ratio)
+    step = divided(high - low, 2**bits - 1)
     shift = tf.stop_gradient(-tf.round(-low / step) * step - low)
     return low + shift, high + shift
 
@@ -51,7 +61,7 @@ def kernel_steps(kernel, bits: int, per_channel: bool):
     if per_channel:
         axes = list(range(len(kernel.shape) - 1))
         largest = tf.maximum(tf.reduce_max(magnitude, axis=axes), largest * LEAST_CHANNEL)
-    return tf.stop_gradient(largest / levels(bits))
+    return tf.stop_gradient(divided(largest, levels(bits)))
 
 
 def round_kernel(kernel, bits: int, per_channel: bool, mark: bool = False):

@@ -11,7 +11,7 @@ from detect.quantization.calibrate import calibrate
 from detect.quantization.callbacks import Phases
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
-from detect.quantization.rounding import round_kernel
+from detect.quantization.rounding import kernel_steps, round_kernel
 from detect.quantization.spec import Spec
 from tests.closeness import assert_same_outputs
 
@@ -167,3 +167,20 @@ def test_a_bias_is_a_whole_number_of_input_steps_times_kernel_steps():
     twin.get_layer("conv/fake_quant").range_min.assign(0.0)
     assert float(twin(np.zeros((1, 2, 2, 1), np.float32), training=False)[0, 0, 0, 0]) == pytest.approx(0.30, abs=1e-6)
     assert float(twin(np.ones((1, 2, 2, 1), np.float32), training=False)[0, 0, 0, 0]) == pytest.approx(1.57, abs=1e-6)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_a_graph_has_the_bits_of_single_operations(convnet, images, per_channel):
+    """These are those of the file. An optimiser of graphs turns divisions by constants and by roots into products."""
+    twin = fake_quant(convnet, Spec(per_channel=per_channel))
+    calibrate(twin, [images])
+    random = np.random.default_rng(0)
+    for variable in twin.variables:
+        if variable.name.split("/")[-1].startswith(("gamma", "moving_variance")):
+            variable.assign(random.uniform(0.1, 3.0, variable.shape))
+    for layer in (layer for layer in twin.layers if isinstance(layer, Folded)):
+        kernel = layer.folded_kernel()
+        numbers = [layer.folded_kernel, layer.folded_bias, lambda k=kernel: kernel_steps(k, 8, per_channel)]
+        numbers += [step for step in layer.steps(0) if step is not None]
+        for number in numbers:
+            np.testing.assert_array_equal(tf.function(number, autograph=False)(), number(), err_msg=layer.name)

@@ -16,6 +16,7 @@ from detect.data.classification_stream import ClassificationStream
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import DetectionStream
 from detect.errors import ConfigError, first_few
+from detect.modeling import cost
 from detect.modeling.interface import Architecture, Classifier, Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
@@ -185,7 +186,8 @@ def schedules(cfg: DictConfig) -> dict[str, Schedule]:
 
 
 def check(run: Run) -> None:
-    """Builds optimisers, detector and, if it is trained, its fake-quantised twin, so that errors come early.
+    """Builds optimisers, detector and, if it is trained, its fake-quantised twin, and counts the cost, so that errors
+    come early.
 
     They are left out if there is a single stage, which builds them at once. Raises UserError if the disk has too little
     room for the run.
@@ -203,6 +205,7 @@ def check(run: Run) -> None:
             schedule.build_optimizer()
             if key != "classify.schedule":
                 schedule.prepare(architecture, key)
+        cost.total_macs(architecture)
         disk.demand(run.folder.path, weight_bytes(architecture), stages(cfg))
         if cfg.quantize.enabled:
             fake_quant(architecture.model, quantization(cfg))

@@ -5,18 +5,30 @@ from types import SimpleNamespace
 import hydra
 import numpy as np
 import pytest
+import tf_keras
 from omegaconf import OmegaConf
 
 from detect import train
+from detect.config import trust
 from detect.config.check import CONFIG_DIR
 from detect.data import remembered
 from detect.errors import ConfigError, WeightsError
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
 from detect.runs import start
 from detect.runs.folder import RunFolder
 from detect.training import build, early_check
 from detect.training.trainer import Trainer
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
+
+
+class Mixing(MobileNetV1):
+    """A backbone with a layer of the user's own after the map of SSD."""
+
+    def __call__(self, image):
+        ends = super().__call__(image)
+        mixed = tf_keras.layers.EinsumDense("bhwc,cd->bhwd", (None, None, 32), name="mixed")
+        return ends | {"Conv2d_13_pointwise": mixed(ends["Conv2d_13_pointwise"])}
 
 
 class Read(Exception):
@@ -108,12 +120,16 @@ def test_weights_that_are_not_read_are_not_checked(tmp_path, unread, overrides):
             ],
             r"quantize\.spec\.ranges=calibrated: the network has random weights",
         ),
+        (
+            ["classify.enabled=true", "backbone._target_=tests.training.test_early_check.Mixing"],
+            r"the cost of the layer mixed \(EinsumDense\) is not known",
+        ),
     ],
 )
 def test_what_a_later_stage_can_not_do_is_refused_before_the_first_step(tmp_path, monkeypatch, overrides, message):
     monkeypatch.setattr(Trainer, "train", lambda *_: pytest.fail("a step is trained"))
     small = ["init=none", "backbone.depth_multiplier=.25", "threads=null"]
-    with pytest.raises(ConfigError, match=message):
+    with trust.trusting(("tests",)), pytest.raises(ConfigError, match=message):
         train.main(compose(*small, *overrides), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -9,6 +9,7 @@ import tf_keras
 
 from detect.config.legal_values import NotNegative, demand
 from detect.errors import ConfigError
+from detect.geometry.anchors import nominal_stride
 from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling.box_heads import predict_boxes
 from detect.modeling.interface import (
@@ -183,7 +184,15 @@ class FasterRCNN(Detector):
         demand("detector.border_anchors", border_anchors, BorderAnchors)
         (features,) = self.maps.values()
         self.anchor_generator = anchors
-        self.anchors = anchors([tuple(features.shape[1:3])], self.size)
+        cells = tuple(features.shape[1:3])
+        self.anchors = anchors([cells], self.size)
+        covered = [int(count * nominal_stride(side, count)) for side, count in zip(self.size, cells, strict=True)]
+        if covered[0] < self.size[0] or covered[1] < self.size[1]:
+            log.warning(
+                "the map of the proposals covers %dx%d of %dx%d px, as the backbone does not pad it: anchors and crops "
+                "lie beside what its cells see; backbone.padding=same avoids it",
+                *covered, *self.size,
+            )  # fmt: skip
         self.trained = np.arange(len(self.anchors))
         self._detecting = self.anchors
         if border_anchors == "drop":

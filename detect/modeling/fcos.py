@@ -164,7 +164,7 @@ class FCOS(OneStage):
                 f"detector.classification_loss: {type(classification_loss).__name__} makes scores by "
                 f"{classification_loss.scoring}; legal are losses with sigmoids, because there is no background class"
             )
-        if (background := getattr(classification_loss, "background", None)) != "ignored":
+        if (background := classification_loss.background) != "ignored":
             raise ConfigError(
                 f"detector.classification_loss.background={background}: column 0 is the centre-ness, which has a loss "
                 "of its own; legal is ignored"

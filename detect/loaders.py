@@ -15,7 +15,6 @@ from detect import environment
 from detect.errors import ConfigError, WeightsError, one_line
 from detect.evaluation.thresholds import Shipped
 from detect.geometry.frame import Frame
-from detect.modeling import nms
 from detect.portable import runner as portable
 from detect.portable.packages import MODEL
 from detect.runs.folder import DETECTOR, DETECTOR_JSON, TFLITE_MODEL, RunFolder
@@ -67,7 +66,7 @@ def _run(run: RunFolder, stage: str | None, class_agnostic: bool | None) -> Load
     stage = stage or _usable_stage(run)
     architecture, classes = load_architecture(run, stage), run.class_names()
     if class_agnostic is not None:
-        nms.set_class_agnostic(architecture.postprocess, class_agnostic)
+        architecture.postprocess.class_agnostic = class_agnostic
     threshold = run.threshold(stage)
     detect = tf.function(architecture.detect, autograph=False)
     frame = Frame(architecture.size, architecture.resize, exact=True)
@@ -82,7 +81,7 @@ def _run(run: RunFolder, stage: str | None, class_agnostic: bool | None) -> Load
             for image, (boxes, scores, kinds, count) in zip(images, rows, strict=True)
         ]
 
-    together = bool(getattr(architecture.postprocess, "class_agnostic", False))
+    together = bool(architecture.postprocess.class_agnostic)
     return Loaded(find, classes, frame.size, str(run.path), architecture, run.category_ids(), threshold, together)
 
 

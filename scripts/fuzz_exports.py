@@ -72,9 +72,10 @@ def make_openvino(folder: Path, _: DetectionDataset) -> None:
 @functools.cache
 def portable() -> tuple[bytes, dict[str, Any]]:
     """The tiny detector as an ONNX file, and its description."""
+    from detect.export.description import describe
     from detect.portable import convert
 
-    about = convert.describe(tiny(), fuzz_runs.CLASSES, "run", None)
+    about = describe(tiny(), fuzz_runs.CLASSES, "run", None)
     return convert.to_onnx(tiny(), about), about
 
 

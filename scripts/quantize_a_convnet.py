@@ -47,7 +47,7 @@ twin.fit(images[train], labels[train], batch, epochs=2, verbose=2, callbacks=[Fa
 
 # 3. Convert: float; int8 after training, with ranges from 500 images; int8 of the twin as it is evaluated.
 files = {name: Converter.from_keras_model(model) for name in ("float", "ptq")}
-files["qat"] = Converter.from_concrete_functions([evaluation_graph(twin)], twin)
+files["qat"] = Converter.from_concrete_functions([evaluation_graph(twin)])
 files["ptq"].optimizations = files["qat"].optimizations = [tf.lite.Optimize.DEFAULT]
 files["ptq"].representative_dataset = lambda: ([images[i : i + 1]] for i in train[:500])
 for name, converter in files.items():

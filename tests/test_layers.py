@@ -43,6 +43,7 @@ LAYERS = [
 INSIDE = {
     "modeling": [
         "ssd faster_rcnn fcos classifier",
+        "one_stage",
         "cost",
         "necks heads box_heads rpn",
         "backbones",

@@ -179,7 +179,7 @@ def started(train: DictConfig, dataset: DetectionDataset, published: bool = Fals
 
 def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, detector: Detector) -> None:
     """If the stock anchors leave too many boxes of a class unmatched, replaces them by ones that fit the boxes, where
-    their generator can be fitted. If too many boxes are still unmatched, adds a finer map.
+    their generator can be fitted and they cover more. If too many boxes are still unmatched, adds a finer map.
 
     Anchors and necks that the user has chosen stay, and those of heads that come with the weights.
     """
@@ -195,7 +195,9 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
     suited = rules.fitted_anchors(dataset, detector)
     if suited is None:
         return
-    node["anchors"], fitted = suited
+    fitted = stock
+    if rules.covers_more(suited[1], stock):
+        node["anchors"], fitted = suited
     proposed.unmatched = stock, fitted
     backbone, neck = build.instantiate(train.backbone), train.detector.get("neck", {})
     stock_neck = neck.get("channels", 0) is None and neck.maps is None
@@ -205,7 +207,7 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
     others = {key: value for key, value in node.items() if key != "anchors"}
     finer = replace(proposed, values=proposed.values | {"detector": others | {"neck": neck}})
     suited = rules.fitted_anchors(dataset, build.detector(composed(cfg, finer), dataset.num_classes))
-    if suited is not None and suited[1].unmatched < fitted.unmatched:
+    if suited is not None and rules.covers_more(suited[1], fitted):
         node |= {"neck": neck, "anchors": suited[0]}
         proposed.unmatched = stock, suited[1]
 

@@ -74,7 +74,7 @@ def diverged(means: np.ndarray) -> bool:
     return bool(means[-1] > DIVERGED * means[SPAN:].min(initial=np.inf))
 
 
-def test_range(
+def range_test(
     cfg: DictConfig, dataset: DetectionDataset, choices: dict[str, str], fixed: dict, own: Path | None = None
 ) -> RangeTest:
     """Trains the detector of `detect advise` from its start for STEPS steps with a rising rate.

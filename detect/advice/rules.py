@@ -81,10 +81,21 @@ def covered(dataset: DetectionDataset, detector: Detector) -> Coverage:
 
 def worst_class(found: Coverage) -> str | None:
     """The class of which the largest share of boxes has no anchor, if that share is above UNMATCHED; else None."""
+    share, worst = _worst(found)
+    return worst if share > UNMATCHED else None
+
+
+def covers_more(found: Coverage, other: Coverage) -> bool:
+    """Whether the largest share of a class without an anchor is smaller than in `other`; or equal, with fewer boxes."""
+    return (_worst(found)[0], found.unmatched) < (_worst(other)[0], other.unmatched)
+
+
+def _worst(found: Coverage) -> tuple[float, str | None]:
+    """The largest share of the boxes of a class that have no anchor, and that class; (0, None) without boxes."""
     fewest = _fewest([count for _, count in found.by_class.values()])
-    shares = {name: missed / count for name, (missed, count) in found.by_class.items() if count >= fewest}
-    worst = max(shares, key=lambda name: shares[name], default=None)
-    return worst if worst is not None and shares[worst] > UNMATCHED else None
+    none: tuple[float, str | None] = (0.0, None)
+    shares = [(missed / count, name) for name, (missed, count) in found.by_class.items() if count >= fewest]
+    return max([none, *shares], key=lambda one: one[0])
 
 
 def fitted_anchors(dataset: DetectionDataset, detector: Detector) -> tuple[dict[str, Any], Coverage] | None:

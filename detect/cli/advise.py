@@ -80,7 +80,7 @@ def advise_rate(
     """
     from detect.advice import rate  # imports TensorFlow
 
-    found = rate.test_range(cfg, dataset, options()[-1], fixed, own)
+    found = rate.range_test(cfg, dataset, options()[-1], fixed, own)
     written = rate.write(found, folder)
     log.info("the loss falls fastest at a rate of %s (%d steps)", rate.text(found.suggested), len(found.rates))
     log.info("try: schedule.rate=%s", rate.text(found.suggested))

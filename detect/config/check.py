@@ -55,7 +55,7 @@ def check(cfg: DictConfig) -> None:
             f"minutes={tree['minutes']} and epochs={tree['epochs']} contradict each other: give one of them"
         )
     problems += [*schedules.problems(tree), *schedules.profile_problems(tree), *arms.problems(tree)]
-    problems += _unused_devices(tree.get("distribute") or {})
+    problems += [*_unused_devices(tree.get("distribute") or {}), *_unused_precision(tree)]
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -139,6 +139,14 @@ def _unused_devices(distribute: Mapping[str, Any]) -> Iterator[str]:
     if devices is not None and kind in ("none", "tpu"):
         legal = "null; distribute.kind=mirrored takes so many devices of this process"
         yield f"distribute.devices={devices} has no effect with distribute.kind={kind}: expected {legal}"
+
+
+def _unused_precision(tree: Tree) -> Iterator[str]:
+    classify, quantize, precision = tree.get("classify") or {}, tree.get("quantize") or {}, tree.get("precision")
+    in_float = classify.get("enabled") or quantize.get("float_stage", True) or not quantize.get("enabled")
+    if precision not in (None, "float32") and not in_float:
+        told = "without stage 1 and a float stage: fake-quant training computes in float32; expected float32"
+        yield f"precision={precision} has no effect {told}"
 
 
 def _missing(tree: Tree) -> Iterator[str]:

@@ -13,7 +13,6 @@ from detect.evaluation.evaluators import DetectionEvaluator
 from detect.export.images import Images
 from detect.files import expanded
 from detect.geometry.frame import Frame
-from detect.modeling import nms
 from detect.runs.dataset import scorable
 from detect.runs.folder import DETECTOR, RunFolder
 from detect.tflite.accuracy import compared
@@ -51,7 +50,7 @@ def score(
         origin = {"float_stage": "detector" if own else "quantized"}
         networks["float"] = finished.load_architecture(run, DETECTOR) if own else finished.float_twin(run)
         if cfg.class_agnostic is not None:
-            nms.set_class_agnostic(networks["float"].postprocess, cfg.class_agnostic)
+            networks["float"].postprocess.class_agnostic = cfg.class_agnostic
     figures = {}
     for name, network in networks.items():
         frame, exact = Frame(network.size, network.resize), sees_levels(cfg)

@@ -7,9 +7,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from detect.evaluation.thresholds import Shipped
+from detect.export.description import describe
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Detector
-from detect.portable.convert import describe
 from detect.runs.folder import DETECTOR_JSON
 from detect.weights.saved_model import hashes
 

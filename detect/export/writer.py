@@ -16,6 +16,7 @@ from detect.errors import ConfigError, printable
 from detect.evaluation.scored_files import FILE, SCORES
 from detect.export import comparison, images
 from detect.export import saved_model as graph
+from detect.export.description import describe
 from detect.export.options import ANCHORS, LABELS, of_tflite
 from detect.files import expanded, read_json, write_json
 from detect.geometry.frame import Frame
@@ -69,7 +70,7 @@ def write_portable(cfg: DictConfig, detector: Detector, folder: Path) -> None:
 
     architecture, dataset = detector.architecture, images.data_of(cfg)
     source, frames, _ = images.images_of(cfg, dataset, Frame(architecture.size, architecture.resize))
-    about = convert.describe(architecture, detector.classes, detector.name, detector.category_ids, detector.threshold)
+    about = describe(architecture, detector.classes, detector.name, detector.category_ids, detector.threshold)
     content = convert.to_onnx(architecture, about, cfg.format)
     with tempfile.TemporaryDirectory() as place:
         new = Path(place) / cfg.format

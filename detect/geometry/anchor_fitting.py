@@ -1,6 +1,7 @@
 """SSD anchors for a data set: the scales and aspect ratios of each feature map, from the boxes of the data set."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,8 @@ def fit_layout(
     if len(different) > clusters:
         from scipy.cluster.vq import kmeans2  # an eighth of a second, which only this call needs
 
-        centres, _ = kmeans2(sides, clusters, minit="++", rng=np.random.default_rng(seed), missing="raise")
+        with warnings.catch_warnings(action="ignore"):  # a cluster that loses all of its boxes keeps its place
+            centres, _ = kmeans2(sides, clusters, minit="++", rng=np.random.default_rng(seed))
     strides = [max(size[0] / rows, size[1] / columns) for rows, columns in map_shapes]
     layout: Layout = [[] for _ in map_shapes]
     for height, width in np.exp(centres[np.argsort(centres.sum(axis=1))]):
@@ -55,7 +57,7 @@ def _between(height: float, width: float, stride: float) -> float:
 
 
 def _anchor(side: float, ratio: float, size: tuple[int, int]) -> tuple[float, float]:
-    return _rounded(min(side / min(size), 1.0), 3), _rounded(float(ratio), 2)
+    return _rounded(side / min(size), 3), _rounded(float(ratio), 2)
 
 
 def _rounded(value: float, decimals: int) -> float:

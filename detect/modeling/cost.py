@@ -8,9 +8,11 @@ from typing import Any
 
 import tf_keras
 
+from detect.errors import ConfigError
 from detect.modeling.interface import Architecture, Detector, Maps, Network, Part
 
 layers = tf_keras.layers
+KERNELS = (layers.Conv2D, layers.Conv2DTranspose, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense)
 WIDTH = 78
 HEAD = ("part", "from", "size", "depth", "boxes", "MACs", "params")
 
@@ -18,7 +20,7 @@ HEAD = ("part", "from", "size", "depth", "boxes", "MACs", "params")
 def macs(model: Network) -> dict[str, int]:
     """Multiply-accumulates of one image by layer name: those of convolutions and dense layers; other layers have 0.
 
-    The model's input has a fixed size. A layer that is called several times counts each time. Raises ValueError for a
+    The model's input has a fixed size. A layer that is called several times counts each time. Raises ConfigError for a
     layer with a kernel whose cost is not known here, so that no cost is left out silently.
     """
     counts = {layer.name: 0 for layer in model.layers}
@@ -42,8 +44,11 @@ def _macs(node: Any) -> int:
     if isinstance(layer, layers.Conv2D | layers.Dense):
         return _cells(node.output_shapes) * math.prod(layer.kernel.shape)
     kernels = [v.name for v in layer.weights if len(v.shape) > 1]
-    if kernels:
-        raise ValueError(f"the cost of {layer.name} ({type(layer).__name__}) is not known: it has {', '.join(kernels)}")
+    if kernels and not isinstance(layer, layers.PReLU):
+        raise ConfigError(
+            f"the cost of the layer {layer.name} ({type(layer).__name__}) is not known: it has {', '.join(kernels)}; "
+            f"legal layers with a kernel are {', '.join(kind.__name__ for kind in KERNELS)}"
+        )
     return 0
 
 

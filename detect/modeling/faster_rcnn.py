@@ -9,6 +9,7 @@ import tf_keras
 
 from detect.config.legal_values import NotNegative, demand
 from detect.errors import ConfigError
+from detect.geometry.anchors import nominal_stride
 from detect.geometry.frame import Frame, Mode, Size
 from detect.modeling.box_heads import predict_boxes
 from detect.modeling.interface import (
@@ -124,6 +125,34 @@ class FasterRCNN(Detector):
         self.adopt(tf_keras.Model([image, crops], first | second, name="faster_rcnn"))
         self.maps = {backbone.rpn_map: features}
         self.backbone_layers = _names(tf_keras.Model(image, list(end_points.values())))
+        self._parts = self._divided(backbone.rpn_map, features)
+
+    def _divided(self, name: str, features: Tensor) -> list[Part]:
+        """The parts of the float network. name, features: of the feature map."""
+        first = _names(tf_keras.Model(self.rpn_model.input, features))
+        shape = tuple(features.shape[1:])
+        convolved = [layer for layer in self.rpn_model.layers if layer.name == "FirstStageBoxPredictor/Conv"]
+        channels = convolved[0].filters if convolved else shape[-1]  # a head of the user's own has other layers
+        crops, pooled = self.box_model.input, self.model.get_layer("SecondStageBoxPredictor/ClassPredictor").input
+        source = f"{self.roi.method} {'x'.join(map(str, crops.shape[1:3]))}"
+        return [
+            Part(name, "the backbone", frozenset(first), shape),
+            Part(
+                "RPN",
+                "3x3 on the map",
+                frozenset(_names(self.rpn_model) - first),
+                (*shape[:2], channels),
+                anchors=self.per_cell,
+            ),
+            Part(
+                "box head",
+                source,
+                frozenset(_names(self.box_model)),
+                tuple(pooled.shape[1:]),
+                times=self.proposals,
+                training_times=self.box_sampler.size,
+            ),
+        ]
 
     def adopt(self, model: Network) -> None:
         """Replaces the network by one with the same inputs and outputs, for example its fake-quantised twin."""
@@ -155,7 +184,15 @@ class FasterRCNN(Detector):
         demand("detector.border_anchors", border_anchors, BorderAnchors)
         (features,) = self.maps.values()
         self.anchor_generator = anchors
-        self.anchors = anchors([tuple(features.shape[1:3])], self.size)
+        cells = tuple(features.shape[1:3])
+        self.anchors = anchors([cells], self.size)
+        covered = [int(count * nominal_stride(side, count)) for side, count in zip(self.size, cells, strict=True)]
+        if covered[0] < self.size[0] or covered[1] < self.size[1]:
+            log.warning(
+                "the map of the proposals covers %dx%d of %dx%d px, as the backbone does not pad it: anchors and crops "
+                "lie beside what its cells see; backbone.padding=same avoids it",
+                *covered, *self.size,
+            )  # fmt: skip
         self.trained = np.arange(len(self.anchors))
         self._detecting = self.anchors
         if border_anchors == "drop":
@@ -170,31 +207,7 @@ class FasterRCNN(Detector):
 
     def parts(self) -> list[Part]:
         """The feature map, the RPN, and the second stage, which runs once for each proposal."""
-        ((name, features),) = self.maps.items()
-        first = _names(tf_keras.Model(self.rpn_model.input, features))
-        shape = tuple(features.shape[1:])
-        convolved = [layer for layer in self.rpn_model.layers if layer.name == "FirstStageBoxPredictor/Conv"]
-        channels = convolved[0].filters if convolved else shape[-1]  # a head of the user's own has other layers
-        crops, pooled = self.box_model.input, self.model.get_layer("SecondStageBoxPredictor/ClassPredictor").input
-        source = f"{self.roi.method} {'x'.join(map(str, crops.shape[1:3]))}"
-        return [
-            Part(name, "the backbone", frozenset(first), shape),
-            Part(
-                "RPN",
-                "3x3 on the map",
-                frozenset(_names(self.rpn_model) - first),
-                (*shape[:2], channels),
-                anchors=self.per_cell,
-            ),
-            Part(
-                "box head",
-                source,
-                frozenset(_names(self.box_model)),
-                tuple(pooled.shape[1:]),
-                times=self.proposals,
-                training_times=self.box_sampler.size,
-            ),
-        ]
+        return self._parts
 
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), seed [B], from the input pipeline.

@@ -12,24 +12,21 @@ from detect.config.legal_values import NotNegative, demand
 from detect.errors import ConfigError
 from detect.geometry.frame import Frame, Mode, Size
 from detect.geometry.points import Points, strides
-from detect.modeling import cost
 from detect.modeling.interface import (
     Backbone,
     ClassificationLoss,
     Decoding,
-    Detector,
     Figures,
     Head,
     LocalizationLoss,
     Losses,
     Neck,
-    Part,
     Suppression,
     Tensor,
 )
 from detect.modeling.losses import SCORES, check_boxes
+from detect.modeling.one_stage import OneStage
 from detect.modeling.point_assigner import PointAssigner, centerness
-from detect.modeling.precision import computing_in
 from detect.modeling.replicas import batch_norm
 
 layers = tf_keras.layers
@@ -134,7 +131,7 @@ class FCOSHead:
         return x
 
 
-class FCOS(Detector):
+class FCOS(OneStage):
     """Backbone, pyramid and shared towers as one flat model, with its loss and its detections.
 
     backbone: builds the end points from an image tensor. num_classes: the number of classes without background.
@@ -167,7 +164,7 @@ class FCOS(Detector):
                 f"detector.classification_loss: {type(classification_loss).__name__} makes scores by "
                 f"{classification_loss.scoring}; legal are losses with sigmoids, because there is no background class"
             )
-        if (background := getattr(classification_loss, "background", None)) != "ignored":
+        if (background := classification_loss.background) != "ignored":
             raise ConfigError(
                 f"detector.classification_loss.background={background}: column 0 is the centre-ness, which has a loss "
                 "of its own; legal is ignored"
@@ -175,32 +172,16 @@ class FCOS(Detector):
         check_boxes(localization_loss, "boxes")
         frame = Frame(size, resize)
         self.size, self.resize, self.num_classes = frame.size, frame.mode, num_classes
-        self.target_assigner, self.postprocess = target_assigner, postprocess
+        self.target_assigner, self.box_coder, self.postprocess = target_assigner, target_assigner.box_coder, postprocess
         self.classification_loss, self.localization_loss = classification_loss, localization_loss
         self.weights = {
             "classification": classification_weight,
             "localization": localization_weight,
             "centerness": centerness_weight,
         }
-        image = tf_keras.Input((*self.size, 3), name="image")
-        end_points = backbone(image)
-        self.backbone_layers = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers}
-        self.maps = neck(end_points, backbone)
-        self._end_points = set(end_points)
-        self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
-        self._sources |= {"backbone": type(backbone).__name__, "predictors": head.source}
-        with computing_in("float32"):
-            codes, logits = head(list(self.maps.values()), [1] * len(self.maps), num_classes, classification_loss.prior)
-        self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="fcos")
+        self._build(backbone, neck, head, Points(), classification_loss.prior)
         shapes = [tuple(x.shape[1:3]) for x in self.maps.values()]
-        self.anchor_generator = Points()
-        self.anchors = self.anchor_generator(shapes, self.size)
         self.limits = target_assigner.limits(strides(shapes, self.size), [rows * columns for rows, columns in shapes])
-
-    def parts(self) -> list[Part]:
-        """The feature maps, largest first, and the towers (`cost.pyramid`)."""
-        per_cell = [1] * len(self.maps)
-        return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, per_cell, self._sources)
 
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), from the input pipeline.
@@ -231,14 +212,13 @@ class FCOS(Detector):
         normalizer = tf.maximum(tf.reduce_sum(matched), 1.0)
         return {name: tf.reduce_sum(loss) / normalizer for name, loss in losses.items()}, matched
 
-    def detect(self, image: Tensor) -> dict[str, Tensor]:
-        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`)."""
-        outputs = self.model(tf.cast(image, tf.float32), training=False)
-        return self.postprocess(self._decode(outputs["codes"]), SCORES["centred"](outputs["logits"]), self.size)
+    def scores(self, logits: Tensor) -> Tensor:
+        """The geometric mean of class and centre-ness."""
+        return SCORES["centred"](logits)
 
     def decoding(self) -> Decoding:
         """How codes and logits become boxes and scores, for exported files."""
-        return Decoding("distances", tuple(self.target_assigner.box_coder.scales), "centred")
+        return Decoding("distances", tuple(self.box_coder.scales), "centred")
 
     def unmatched(self, boxes: np.ndarray) -> tuple[np.ndarray, str]:
         """Boxes [n, 4] that match no point even if they are the only box of an image."""
@@ -250,6 +230,3 @@ class FCOS(Detector):
         ]
         missed = [tf.reduce_max(matches, axis=1).numpy() < 0 for matches in found]
         return np.concatenate([np.zeros(0, bool), *missed]), "have no point near their middle on the map of their size"
-
-    def _decode(self, codes: Tensor) -> Tensor:
-        return self.target_assigner.box_coder.decode(codes, tf.constant(self.anchors)[tf.newaxis])

@@ -281,7 +281,7 @@ class Architecture(Protocol):
 
     @abstractmethod
     def parts(self) -> list[Part]:
-        """The parts of `model`, in order; every layer is in exactly one part."""
+        """The parts of the float `model`, in order; every layer is in exactly one part."""
 
 
 class Classifier(Architecture, Protocol):

@@ -31,8 +31,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
 
 def check_scoring(loss: ClassificationLoss) -> str:
     """The name in SCORES of a loss's scores. Raises ConfigError for scores that are not in SCORES."""
-    scoring = getattr(loss, "scoring", None)
-    if scoring not in SCORES:
+    if (scoring := loss.scoring) not in SCORES:
         raise ConfigError(
             f"format=tflite: {type(loss).__name__}.scoring={scoring}: legal are {', '.join(SCORES)}; a file can't hold "
             "another rule for scores"
@@ -42,7 +41,7 @@ def check_scoring(loss: ClassificationLoss) -> str:
 
 def check_boxes(loss: LocalizationLoss, given: str) -> None:
     """Raises ConfigError for a loss that takes `boxes` where a detector gives `codes`, and the other way round."""
-    if (takes := getattr(loss, "takes", given)) != given:
+    if (takes := loss.takes) != given:
         raise ConfigError(
             f"detector.localization_loss: {type(loss).__name__} takes {takes}, and this detector gives {given}; legal "
             f"are losses that take {given}, such as {'SmoothL1' if given == 'codes' else 'GIoU'}"

@@ -50,7 +50,8 @@ class ExtraFeatureMaps:
         return "separable 3x3 /2" if self.separable else "1x1, 3x3 /2"
 
     def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
-        """end_points: the backbone's tensors by name. Raises ConfigError for maps that are not among them."""
+        """end_points: the backbone's tensors by name. Raises ConfigError for maps that are not among them, or not in
+        their order."""
         maps = chosen(end_points, self.maps or backbone.ssd_maps)
         base = list(maps)[-1]
         x = maps[base]
@@ -125,7 +126,7 @@ class FPN:
     16 and 8. Separable 3x3 convolutions of stride 2 make the coarser maps. Every 3x3 has batch norm and ReLU6.
 
     maps: three end points, each of twice the stride of the one before; None takes the backbone's default.
-    levels: the number of maps, 3 or more; 5 maps end at stride 128.
+    levels: the number of maps, 3 or more, and at least that of the end points; 5 maps end at stride 128.
     channels: the channels of every map. depth_multiplier, min_depth: scale them.
     separable: False makes the 3x3 convolutions full ones (as in RetinaNet).
     carry: what is upsampled after the first time: the `sum` (the paper, and the API in TensorFlow 1), or the `smoothed`
@@ -155,13 +156,17 @@ class FPN:
         return kinds[name.removeprefix("fpn/").partition("_")[0]]
 
     def __call__(self, end_points: Maps, backbone: Backbone) -> Maps:
-        """end_points: the backbone's tensors by name, of fixed sizes. Raises ConfigError for maps that do not halve."""
+        """end_points: the backbone's tensors by name, of fixed sizes. Raises ConfigError for maps that do not halve,
+        and for more of them than `levels`."""
         names = self.maps or backbone.fpn_maps
         fine_to_coarse = list(chosen(end_points, names).values())
         depth = scaled_depth(self.channels, self.depth_multiplier, self.min_depth)
         scope, linear = ConvScope(stddev=0.03), ConvScope(stddev=0.03, normalise=False, activation=None)
         conv = scope.separable if self.separable else scope.conv
         last = len(fine_to_coarse)
+        if self.levels < last:
+            told = f"legal are whole numbers from {last}, the number of neck.maps"
+            raise ConfigError(f"neck.levels={self.levels}: {told}")
         top = linear.conv(fine_to_coarse[-1], depth, 1, f"fpn/projection_{last}")
         maps = {f"fpn/projection_{last}": top}
         x = top
@@ -249,8 +254,14 @@ class VGGFeatureMaps:
 
 
 def chosen(end_points: Maps, names: Sequence[str]) -> Maps:
-    """The end points of these names. Raises ConfigError for unknown names; the message lists the known ones."""
+    """The end points of these names. Raises ConfigError, with what is legal, for unknown names, and for names that are
+    not in the order of the network: with it, maps begin with the largest."""
     unknown = [name for name in names if name not in end_points]
     if unknown:
         raise ConfigError(f"neck.maps: {unknown} are no end points of the backbone; legal are {', '.join(end_points)}")
+    if list(names) != (ordered := [name for name in end_points if name in names]):
+        raise ConfigError(
+            f"neck.maps={list(names)}: this is not the order of the network, in which the largest map comes first and "
+            f"each comes once; legal is {ordered}"
+        )
     return {name: end_points[name] for name in names}

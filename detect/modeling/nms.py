@@ -3,8 +3,7 @@
 import tensorflow as tf
 
 from detect.config.legal_values import Count, Share
-from detect.errors import ConfigError
-from detect.modeling.interface import Suppression, Tensor
+from detect.modeling.interface import Tensor
 
 
 class NonMaxSuppression:
@@ -51,16 +50,6 @@ class NonMaxSuppression:
             "classes": tf.where(real, tf.cast(classes, tf.int32) + 1, 0),
             "count": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
         }
-
-
-def set_class_agnostic(suppression: Suppression, value: bool) -> None:
-    """Changes a built suppression. Raises ConfigError for one of a user's own that can't do it."""
-    if not hasattr(suppression, "class_agnostic"):
-        raise ConfigError(
-            f"class_agnostic={str(value).lower()}: {type(suppression).__name__} of the run has no such setting; "
-            "legal is null"
-        )
-    suppression.class_agnostic = value
 
 
 def suppress(

@@ -1,6 +1,7 @@
 """Cuts regions of a feature map into crops of the same size."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -74,13 +75,18 @@ class RoiCrop:
         return crops if self.pool == 1 else tf.nn.max_pool2d(crops, self.pool, self.pool, "VALID")
 
     def _align(self, features, boxes, images, size):
-        """boxes: [N, 4] in pixels. The map is padded with its outer cells for the points beyond their centres."""
+        """boxes: [N, 4] in pixels. The map is padded with its outer cells for the points beyond their centres: by one
+        cell, and at the end by as many as lie in the frame, where the map of a backbone without padding ends before."""
         points, cells = self.crop * self.samples, tuple(features.shape[1:3])
         strides = [nominal_stride(side, count) for side, count in zip(size, cells, strict=True)]
         bins = (boxes[:, 2:] - boxes[:, :2]) / points
         centres = tf.concat([boxes[:, :2] + bins / 2, boxes[:, 2:] - bins / 2], axis=1)  # of the outer bins, in pixels
         centres = centres / tf.constant(strides * 2) - 0.5 + 1.0  # in cells of the padded map
         padded = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
-        last = tf.constant([count + 1.0 for count in cells] * 2)
+        for axis, (side, stride) in enumerate(zip(size, strides, strict=True), start=1):
+            missing = math.ceil(side / stride + 0.5) - (padded.shape[axis] - 1)
+            if missing > 0:
+                padded = tf.repeat(padded, [*[1] * (padded.shape[axis] - 1), 1 + missing], axis)
+        last = tf.constant([count - 1.0 for count in padded.shape[1:3]] * 2)
         crops = tf.image.crop_and_resize(padded, centres / last, images, [points, points])
         return crops if self.samples == 1 else tf.nn.avg_pool2d(crops, self.samples, self.samples, "VALID")

@@ -3,31 +3,27 @@
 from collections.abc import Callable
 
 import tensorflow as tf
-import tf_keras
 
 from detect.config.legal_values import NotNegative
 from detect.geometry.frame import Frame, Mode, Size
-from detect.modeling import cost
 from detect.modeling.interface import (
     AnchorGenerator,
     Backbone,
     ClassificationLoss,
     Decoding,
-    Detector,
     Head,
     LocalizationLoss,
     Losses,
     Neck,
-    Part,
     Suppression,
     Tensor,
 )
 from detect.modeling.losses import check_boxes, check_scoring
-from detect.modeling.precision import computing_in
+from detect.modeling.one_stage import OneStage
 from detect.modeling.target_assigner import TargetAssigner, recall
 
 
-class SSD(Detector):
+class SSD(OneStage):
     """Backbone, neck and head as one flat model, with its loss and its detections.
 
     backbone: builds the end points from an image tensor (`detect.modeling.backbones`).
@@ -59,30 +55,12 @@ class SSD(Detector):
     ):
         check_boxes(localization_loss, "codes")
         frame = Frame(size, resize)
-        self.size, self.resize = frame.size, frame.mode
-        self.num_classes = num_classes
-        self.target_assigner, self.sampler = target_assigner, sampler
+        self.size, self.resize, self.num_classes = frame.size, frame.mode, num_classes
+        self.target_assigner, self.box_coder, self.sampler = target_assigner, target_assigner.box_coder, sampler
         self.classification_loss, self.localization_loss = classification_loss, localization_loss
-        self.postprocess = postprocess
         self.localization_weight, self.classification_weight = localization_weight, classification_weight
-
-        image = tf_keras.Input((*self.size, 3), name="image")
-        end_points = backbone(image)
-        self.backbone_layers = {layer.name for layer in tf_keras.Model(image, list(end_points.values())).layers}
-        self.maps = neck(end_points, backbone)
-        self.per_cell = anchors.per_cell(len(self.maps))
-        self._end_points = set(end_points)
-        self._sources = {n: "the backbone" if n in end_points else neck.source(n) for n in self.maps}
-        self._sources |= {"backbone": type(backbone).__name__, "predictors": head.source}
-        with computing_in("float32"):
-            codes, logits = head(list(self.maps.values()), self.per_cell, num_classes, classification_loss.prior)
-        self.model = tf_keras.Model(image, {"codes": codes, "logits": logits}, name="ssd")
-        self.anchor_generator = anchors
-        self.anchors = anchors([tuple(x.shape[1:3]) for x in self.maps.values()], self.size)
-
-    def parts(self) -> list[Part]:
-        """The feature maps, largest first, and the predictors (`cost.pyramid`)."""
-        return cost.pyramid(self.model, self.maps, self._end_points, self.backbone_layers, self.per_cell, self._sources)
+        self.postprocess = postprocess
+        self._build(backbone, neck, head, anchors, classification_loss.prior)
 
     def losses(self, batch: dict[str, Tensor], training: bool = True) -> Losses:
         """batch: image [B, H, W, 3], boxes [B, N, 4], classes [B, N] (-1 pads), from the input pipeline.
@@ -117,16 +95,11 @@ class SSD(Detector):
         }
         return Losses(parts, scalars, matches)
 
-    def detect(self, image: Tensor) -> dict[str, Tensor]:
-        """image: uint8 or float32 [B, H, W, 3] in 0..255. Returns detections in pixels of the frame (`postprocess`)."""
-        outputs = self.model(tf.cast(image, tf.float32), training=False)
-        boxes, scores = self._decode(outputs["codes"]), self.classification_loss.scores(outputs["logits"])
-        return self.postprocess(boxes, scores, self.size)
+    def scores(self, logits: Tensor) -> Tensor:
+        """Those of the classification loss."""
+        return self.classification_loss.scores(logits)
 
     def decoding(self) -> Decoding:
         """How codes and logits become boxes and scores. Raises ConfigError for a loss with scores not in SCORES."""
-        scales = tuple(float(s) for s in self.target_assigner.box_coder.scales)
+        scales = tuple(float(s) for s in self.box_coder.scales)
         return Decoding("offsets", scales, check_scoring(self.classification_loss))
-
-    def _decode(self, codes: Tensor) -> Tensor:
-        return self.target_assigner.box_coder.decode(codes, tf.constant(self.anchors)[tf.newaxis])

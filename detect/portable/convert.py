@@ -3,14 +3,12 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from detect.errors import ConfigError, one_line
-from detect.evaluation.thresholds import Shipped
 from detect.files import sha256_of
 from detect.modeling.interface import Detector
 from detect.portable.packages import MODEL
@@ -19,22 +17,6 @@ from detect.runs.folder import DETECTOR_JSON
 from detect.tflite.quiet import quiet
 
 OPSET = 17  # of ONNX; onnxruntime reads it since 1.12
-
-
-def describe(
-    architecture: Detector,
-    classes: Sequence[str],
-    origin: str,
-    category_ids: Sequence[int] | None,
-    threshold: Shipped | None = None,
-) -> dict[str, Any]:
-    """What a model says of itself: class names, their numbers in the user's files (None: 1..C), frame, run, thresholds,
-    and whether an object gets one class."""
-    ids = list(category_ids or range(1, len(classes) + 1))
-    size = [int(side) for side in architecture.size]
-    about = {"classes": list(classes), "category_ids": ids, "size": size, "resize": architecture.resize, "run": origin}
-    about["class_agnostic"] = bool(getattr(architecture.postprocess, "class_agnostic", False))
-    return about | {"threshold": threshold.to_dict() if threshold else None}
 
 
 def to_onnx(architecture: Detector, about: dict[str, Any], wanted: str = "onnx") -> bytes:

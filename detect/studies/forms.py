@@ -10,7 +10,8 @@ HOST: dict[str, Form] = {
     "versions?": {"*": ANY},
 }
 SCORES = {**dict.fromkeys(FIGURES, FIGURE), "per_class": {"*": {"AP": FIGURE, "AP50": FIGURE, "boxes?": "count"}}}
-STAGE: Form = {"seconds?": "amount", "steps?": "count"}
+COST: Form = {"extra_steps?": "number", "stage_1_macs?": "number", "detector_macs?": "number"}
+STAGE: Form = {"seconds?": "amount", "steps?": "count", "cost?": COST}
 RUN: Form = {
     "scores": {"*": SCORES},
     "name": "text",
@@ -29,7 +30,7 @@ RUN: Form = {
     "schedule?": {"steps?": "count"},
     "git?": {"commit?": "text", "dirty?": "truth"},
     "init?": {"weights?": "text"},
-    "cost?": {"extra_steps?": "number", "stage_1_macs?": "number", "detector_macs?": "number"},
+    "cost?": COST,
     **HOST,
 }  # fmt: skip
 EXPORT: Form = {

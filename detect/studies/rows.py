@@ -115,7 +115,8 @@ def origin(run: FinishedRun) -> Row:
 
 
 def _study_columns(run: FinishedRun) -> Row:
-    cost, data = run.summary.get("cost") or {}, run.summary["dataset"]
+    float_stage, last = (of.get("cost") or {} for of in (run.float_stage, run.summary))
+    cost, data = float_stage | last, run.summary["dataset"]
     return {
         "study": run.study,
         "variant": "",
@@ -129,7 +130,7 @@ def _study_columns(run: FinishedRun) -> Row:
         "seconds stage 1": round((NO_STAGE | run.stage_1)["seconds"], 1),
         "extra steps": cost.get("extra_steps") or 0,
         "MACs stage 1": cost.get("stage_1_macs") or "",
-        "MACs detector": cost.get("detector_macs") or "",
+        "MACs detector": sum(of.get("detector_macs") or 0 for of in (float_stage, last)) or "",
     }
 
 

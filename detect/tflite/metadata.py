@@ -108,7 +108,7 @@ class Settings:
             anchors=np.asarray(detector.anchors, np.float32),
             boxes=decoding.boxes,
             category_ids=tuple(category_ids),
-            class_agnostic=bool(getattr(suppression, "class_agnostic", False)),
+            class_agnostic=bool(suppression.class_agnostic),
             threshold=threshold,
         )
 

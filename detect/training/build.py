@@ -1,6 +1,7 @@
 """Builds the parts of a configuration (networks, schedules, hooks, training batches), and sets up TensorFlow."""
 
 import logging
+import math
 import os
 from typing import cast
 
@@ -16,6 +17,7 @@ from detect.data.classification_stream import ClassificationStream
 from detect.data.dataset import ClassificationDataset
 from detect.data.pipeline import DetectionStream
 from detect.errors import ConfigError, first_few
+from detect.modeling import cost
 from detect.modeling.interface import Architecture, Classifier, Detector
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
@@ -24,7 +26,7 @@ from detect.runs.dataset import threads
 from detect.runs.folder import SCHEDULES
 from detect.runs.start import Run
 from detect.runs.workers import ALONE, Worker
-from detect.training import determinism, distribution
+from detect.training import contracts, determinism, distribution
 from detect.training.distribution import Replicas
 from detect.training.evaluations import HeldOutLoss
 from detect.training.loop import Hook
@@ -94,14 +96,19 @@ def _replicas(cfg: DictConfig, worker: Worker) -> Replicas:
 
 
 def detector(cfg: DictConfig, num_classes: int) -> Detector:
-    """The meta-architecture of `cfg.detector` around `cfg.backbone`, with random weights."""
-    made: Detector = instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    """The meta-architecture of `cfg.detector` around `cfg.backbone`, with random weights. Raises ConfigError for a part
+    that lacks what its contract promises."""
+    with contracts.promised():
+        made: Detector = instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    contracts.refuse_incomplete(made)
     return made
 
 
 def classifier(cfg: DictConfig, num_classes: int) -> Classifier:
     """The classifier of `cfg.classify` on `cfg.backbone`, with random weights."""
-    made: Classifier = instantiate(cfg.classify.classifier, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    node = cfg.classify.classifier
+    with contracts.promised():
+        made: Classifier = instantiate(node, backbone=instantiate(cfg.backbone), num_classes=num_classes)
     return made
 
 
@@ -119,9 +126,20 @@ def prepare(run: Run, architecture: Architecture, schedule: Schedule, stage: str
         log.warning(told, stage, len(architecture.model.losses), key)
     schedule.prepare(architecture, key)
     them.prepare(architecture)
+    images = schedule.batch_size if them.sync_batch_norm else schedule.batch_size // them.count
+    if images == 1 and (single := _of_one_value(architecture)):
+        told = "%s: a batch norm of one value gives its beta, whatever the image (%s); %s.batch_norm=frozen or a "
+        log.warning(told + "larger %s.batch_size avoids it", stage, first_few(single), key, key)
     if spec is not None:  # the twin takes over what is frozen: afterwards, batch norms lie within its layers
         with them.strategy.scope():
             cast(Detector, architecture).adopt(fake_quant(architecture.model, spec))
+
+
+def _of_one_value(architecture: Architecture) -> list[str]:
+    """The trainable batch norms that get one value of a channel from an image. With crops, an image is several ones."""
+    norms = [layer for layer in architecture.model.layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    alone = [layer for layer in norms if layer.trainable and math.prod(layer.get_input_shape_at(0)[1:-1]) == 1]
+    return [] if architecture.input_sources else [layer.name for layer in alone]
 
 
 def quantized_schedule(cfg: DictConfig) -> Schedule:
@@ -172,7 +190,7 @@ def check_parts(run: Run) -> None:
     """
     cfg = run.cfg
     hooks(cfg)
-    refuse_incomplete(cfg)
+    contracts.refuse_nameless(instantiate(cfg.backbone), bool(cfg.classify.enabled))
     instantiate(cfg.augment), instantiate(cfg.get("mixing"))
     for key, schedule in schedules(cfg).items():
         replicas(run).part(schedule.batch_size, f"{key}.batch_size")
@@ -185,7 +203,8 @@ def schedules(cfg: DictConfig) -> dict[str, Schedule]:
 
 
 def check(run: Run) -> None:
-    """Builds optimisers, detector and, if it is trained, its fake-quantised twin, so that errors come early.
+    """Builds optimisers, detector and, if it is trained, its fake-quantised twin, and counts the cost, so that errors
+    come early.
 
     They are left out if there is a single stage, which builds them at once. Raises UserError if the disk has too little
     room for the run.
@@ -203,18 +222,10 @@ def check(run: Run) -> None:
             schedule.build_optimizer()
             if key != "classify.schedule":
                 schedule.prepare(architecture, key)
+        cost.total_macs(architecture)
         disk.demand(run.folder.path, weight_bytes(architecture), stages(cfg))
         if cfg.quantize.enabled:
             fake_quant(architecture.model, quantization(cfg))
-
-
-def refuse_incomplete(cfg: DictConfig) -> None:
-    """Raises ConfigError for a backbone without the names that its weights are stored under."""
-    backbone = instantiate(cfg.backbone)
-    needed = ["slim_scope", *(["logits"] if cfg.classify.enabled else [])]
-    if lacking := [name for name in needed if not hasattr(backbone, name)]:
-        told = f"backbone: {cfg.backbone._target_} has no {' and no '.join(lacking)}"
-        raise ConfigError(f"{told}; docs/extend/backbone.md tells what a backbone needs")
 
 
 def stages(cfg: DictConfig) -> int:

@@ -34,10 +34,10 @@ def weights_check(cfg: DictConfig, place: RunFolder) -> Callable[[DetectionDatas
     def check(dataset: DetectionDataset) -> None:
         if sum(map(len, dataset.splits.values())) < MANY and cfg.get("minutes") is None:  # timing steps takes minutes
             return
-        from detect.training import build, initial_weights
+        from detect.training import build, contracts, initial_weights
 
         build.set_up(cfg)
-        build.refuse_incomplete(cfg)
+        contracts.refuse_nameless(build.instantiate(cfg.backbone), bool(cfg.classify.enabled))
         if cfg.classify.enabled:
             initial_weights.refuse_unfit(build.classifier(cfg, 1), weights, cfg)
         else:

@@ -12,7 +12,7 @@ from detect.config.tree import leaves, plain
 from detect.errors import ConfigError
 from detect.modeling.interface import Architecture, Detector
 from detect.runs.stage_folder import StageFolder
-from detect.training import build, saved_states
+from detect.training import build, contracts, saved_states
 from detect.weights import anchor_order, class_heads
 from detect.weights.interface import WeightSource
 from detect.weights.ledger import Ledger
@@ -55,18 +55,17 @@ def initialise(
     if arrays is None:
         log.info("start: from scratch (random weights)")
         return False
-    before = getattr(arrays, "classes", None)
-    warn_of_other_settings(cfg, getattr(arrays, "settings", None), weights)
+    warn_of_other_settings(cfg, arrays.settings, weights)
     log.info("start: weights of %s (%s)", weights.describe(), weights.scope)
-    for note in getattr(arrays, "notes", ()):
+    for note in arrays.notes:
         log.info(note)
     ledger = _transfer(architecture, weights, arrays, classes)
     folder.path.mkdir(parents=True, exist_ok=True)
     ledger.save(folder.ledger)
-    for line in [*ledger.lines(), *class_heads.account(ledger, weights.scope, before, classes)]:
+    for line in [*ledger.lines(), *class_heads.account(ledger, weights.scope, arrays.classes, classes)]:
         log.info(line)
     if weights.scope == "detector":
-        warn_of_other_anchors(cast(Detector, architecture), getattr(arrays, "anchors", None), weights.describe())
+        warn_of_other_anchors(cast(Detector, architecture), arrays.anchors, weights.describe())
     return True
 
 
@@ -82,7 +81,8 @@ def _read(architecture: Architecture, weights: WeightSource, cfg: DictConfig) ->
             "init.scope=detector also loads a detector's heads, and stage 1 would change the backbone before them: "
             "leave stage 1 out (classify.enabled=false), or load only the backbone (init.scope=backbone)"
         )
-    return weights.read(build.instantiate(cfg.backbone))
+    with contracts.promised():
+        return weights.read(build.instantiate(cfg.backbone))
 
 
 def _transfer(

@@ -94,6 +94,12 @@ def step_macs(architecture: Architecture, schedule: Schedule) -> int:
     return cost.total_macs(architecture, training=True) * schedule.step_images
 
 
+def costs(run: Run, detector: Detector, schedule: Schedule) -> dict[str, float]:
+    """The cost of stage 1, and that of one step of a float detector: `fit_detector` knows how many steps there were."""
+    first = run.folder.stage(CLASSIFY).summary_figure("macs")
+    return {"stage_1_macs": first, "detector_macs": step_macs(detector, schedule)}
+
+
 def stage_1_macs(run: Run) -> int:
     """Multiply-accumulates, forward only, of the configured stage 1, even if the run leaves it out."""
     schedule: Schedule = build.instantiate(run.cfg.classify.schedule)
@@ -116,6 +122,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     schedule, replicas = build.instantiate(cfg.classify.schedule), build.replicas(run)
     with replicas.strategy.scope(), computing_in(cfg.precision):
         classifier = build.classifier(cfg, dataset.num_classes)
+    macs = step_macs(classifier, schedule)
     initialise(classifier, weights, cfg, folder)
     build.prepare(run, classifier, schedule, CLASSIFY)
     split, detect = selection_split(dataset), replicas.inference(classifier.detect)
@@ -143,7 +150,7 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     cost_of_it = {
         "pictures": len(dataset.splits["train"]),
         "pictures_fingerprint": dataset.fingerprint(),
-        "macs": step_macs(classifier, schedule) * outcome["steps"],
+        "macs": macs * outcome["steps"],
     }
     pictures.results_figure(folder.metrics, folder.path / "results.png")
     scored = evaluator()
@@ -176,11 +183,7 @@ def train_detector(run: Run, weights: WeightSource) -> float:
     build.prepare(run, detector, schedule, DETECTOR)
     summary: dict[str, object] = {
         "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
-        "cost": {
-            "stage_1_macs": run.folder.stage(CLASSIFY).summary_figure("macs"),
-            "detector_macs": step_macs(detector, schedule),  # of a step: `fit_detector` knows how many there were
-            "extra_steps": extra,
-        },
+        "cost": {**costs(run, detector, schedule), "extra_steps": extra},
     }
     stage = detection_stage(run, folder, detector, schedule, build.training_stream(run, detector, schedule), summary)
     return fit_detector(stage, detector, folder if cfg.quantize.enabled else run.folder)
@@ -205,6 +208,11 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
             "quantize.spec.ranges=calibrated: the network has random weights, so its ranges would fit nothing; give "
             "init=FILE, or quantize.float_stage=true, or moving_average or learned ranges"
         )
+    summary: dict[str, object] = {
+        "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
+        "quantize": spec.to_config(),
+        "cost": costs(run, detector, schedule),  # of the float network, whose place the twin takes
+    }
     build.prepare(run, detector, schedule, QUANTIZED, spec)
     mixed = not cfg.quantize.float_stage  # else the float stage has ended with images as they are
     stream = build.training_stream(run, detector, schedule, mixed=mixed)
@@ -212,10 +220,6 @@ def train_quantized(run: Run, weights: WeightSource) -> float:
         whole = build.training_stream(run, detector, schedule, whole=True, mixed=False)  # as the detector will see them
         images = (whole.batch(k)["image"] for k in range(cfg.quantize.calibrate))
         log.info("calibrated on %d batches", calibrate(detector.model, images, detector.detect))
-    summary: dict[str, object] = {
-        "init": {"weights": weights.describe(), "stage_1": bool(cfg.classify.enabled)},
-        "quantize": spec.to_config(),
-    }
     stage = detection_stage(run, folder, detector, schedule, stream, summary, delay=spec.delay)
     stage.hooks.append(QuantizationPhases(detector.model))
     return fit_detector(stage, detector, run.folder)
@@ -281,8 +285,8 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
         settings = hyper_parameters(cfg, stage.folder.name, stage.schedule.used())
         logger.hparams(settings, figures | {"seconds": spent})
     pictures.results_figure(stage.folder.metrics, place.path / "results.png")
-    if isinstance(costs := stage.summary.get("cost"), dict):
-        costs["detector_macs"] *= outcome["steps"]  # fewer than those of the schedule, if the stage ended early
+    if isinstance(spent_macs := stage.summary.get("cost"), dict):
+        spent_macs["detector_macs"] *= outcome["steps"]  # fewer than those of the schedule, if the stage ended early
     # The last file: it ends the stage.
     write_summary(place.summary, run, outcome, found, stage.schedule.used(), **stage.summary)
     if isinstance(place, RunFolder) and run.worker.is_chief:

@@ -11,7 +11,8 @@ Scope = Literal["backbone", "detector"]
 class Network(Protocol):
     """What a source asks of the backbone that its weights are for: the names of the network's layers elsewhere.
 
-    slim_scope: the name of the network in TF-slim's checkpoints.
+    slim_scope: the name of the network in TF-slim's checkpoints. A network whose file of tf_keras.applications is made
+    for images in B, G, R also has `keras_bgr = True`.
     """
 
     @property

@@ -65,8 +65,10 @@ def test_anchors_are_judged_by_the_class_that_they_miss_most(cats, dogs, worst):
     assert rules.worst_class(Coverage(boxes, missed, 0.5, {"cat": cats, "dog": dogs}, {}, ())) == worst
 
 
-def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch):
-    """Stock and fitted anchors miss all boxes: then the anchors of a finer map are fitted in the user's own frame."""
+@pytest.mark.parametrize(("missed", "kept"), [(9, {"anchors": {"layout": 1}}), (10, {})])
+def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch, missed, kept):
+    """Stock anchors miss all boxes, and fitted ones 9 or 10 of 10: then the anchors of a finer map are fitted in the
+    user's own frame. They miss as many, so that the first fit stays if it is better than the stock anchors."""
     tried = []
 
     def compose_it(cfg, proposed):
@@ -76,8 +78,9 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch):
 
     missing = Coverage(10, 10, 0.5, {"cat": (10, 10)}, {}, ())
     monkeypatch.setattr(choice, "composed", compose_it)
+    fitted = Coverage(10, missed, 0.5, {"cat": (missed, 10)}, {}, ())
     monkeypatch.setattr(rules, "covered", lambda dataset, detector: missing)
-    monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: ({"layout": len(tried)}, missing))
+    monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: ({"layout": len(tried)}, fitted))
     backbone = SimpleNamespace(fpn_maps=("fine", "coarse"), ssd_extras=(512, 256, 128))
     monkeypatch.setattr("detect.training.build.instantiate", lambda node: backbone)
     monkeypatch.setattr("detect.training.build.detector", lambda cfg, classes: None)
@@ -86,7 +89,8 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch):
     choice.fit_anchors(OmegaConf.create({"init": {}}), dataset([[0, 0, 4, 4]]), made, detector)
     neck = {"maps": ["fine", "coarse"], "channels": [512, 256]}
     assert tried[-1] == {"size": [96, 128], "resize": "keep_aspect", "neck": neck}
-    assert made.values["detector"]["anchors"] == {"layout": 1}, "the finer map misses as many: the first fit stays"
+    assert made.values["detector"] == {"size": [96, 128], "resize": "keep_aspect", **kept}
+    assert made.unmatched == (missing, fitted)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,14 @@ def test_devices_that_would_stay_unused_are_refused():
     assert compose(["dataset=digits", "distribute.devices=4", "distribute.kind=mirrored"]).distribute.devices == 4
 
 
+def test_a_precision_that_no_stage_computes_in_is_refused():
+    alone = ["dataset=digits", "quantize=int8", "quantize.float_stage=false", "classify.enabled=false", "init=none"]
+    with pytest.raises(ConfigError, match=r"precision=bfloat16 has no effect without stage 1 .*expected float32"):
+        compose([*alone, "precision=bfloat16"])
+    for words in (alone, [*alone, "precision=bfloat16", "quantize.float_stage=true"]):
+        assert compose(words).quantize.enabled
+
+
 def test_open_nodes():
     assert config.is_open("augment.transforms.blur")
     assert config.is_open("classify.augment.transforms.blur.p")

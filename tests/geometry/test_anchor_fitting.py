@@ -1,5 +1,7 @@
 """Anchors fitted to boxes: shapes that one can check by eye, the map that each goes to, and what they cover."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,23 @@ def test_few_boxes_and_boxes_without_area():
     assert layout == [[(0.221, 0.5)]]
     with pytest.raises(ValueError, match="none of the 1 boxes has an area"):
         fit_layout([[5, 5, 5, 9]], [(8, 8)], (64, 64))
+
+
+def test_a_frame_that_is_not_square_has_anchors_beyond_its_shorter_side():
+    """A box of 280 x 800 px in a frame of 300 x 900 px has a side of 473 px, 1.57 times the shorter side."""
+    ((anchor,),) = fit_layout([[10, 50, 290, 850]], [(2, 6)], (300, 900))
+    assert anchor == (1.57, 2.86)
+
+
+def test_a_cluster_that_loses_all_of_its_boxes_keeps_its_place():
+    """With these boxes of few shapes, k-means empties a cluster on its way."""
+    generator = np.random.default_rng(5458)
+    shapes = generator.integers(8, 120, (int(generator.integers(15, 25)), 2)) * 2.0
+    sides = np.repeat(shapes, generator.integers(1, 6, len(shapes)), axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layout = fit_layout(np.concatenate([np.zeros_like(sides), sides], 1), [(19, 19), (10, 10)], (300, 300))
+    assert sum(map(len, layout)) == 14
 
 
 def test_the_same_boxes_give_the_same_layout():

@@ -3,6 +3,7 @@
 import pytest
 import tf_keras
 
+from detect.errors import ConfigError
 from detect.modeling import cost
 from detect.modeling.cost import Part
 from detect.training import build
@@ -35,6 +36,7 @@ def chain(shape, *built):
         ((4, 7), layers.Dense(5), 4 * 35, 40),
         ((8, 6, 3), layers.BatchNormalization(), 0, 12),
         ((8, 6, 3), layers.ReLU(6.0), 0, 0),
+        ((8, 6, 3), layers.PReLU(shared_axes=[1, 2]), 0, 3),
     ],
 )  # fmt: skip
 def test_one_layer(shape, layer, macs, numbers):
@@ -44,7 +46,7 @@ def test_one_layer(shape, layer, macs, numbers):
 
 
 def test_a_layer_of_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match=r"the cost of scan \(LSTM\) is not known: it has .*kernel"):
+    with pytest.raises(ConfigError, match=r"the layer scan \(LSTM\) is not known: it has .*kernel.*legal .* Conv2D, "):
         cost.macs(chain((8, 3), layers.LSTM(2, name="scan")))
 
 

@@ -9,6 +9,7 @@ from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
 from detect.geometry.box_coder import BoxCoder
 from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.modeling.backbones.vgg16 import VGG16
 from detect.modeling.box_heads import BackboneBoxHead, TwoFC
 from detect.modeling.cost import macs, parameters, total_macs
 from detect.modeling.faster_rcnn import FasterRCNN
@@ -26,7 +27,7 @@ SIZE = (96, 128)
 SLOTS = 300
 
 
-def build(size=SIZE, num_classes=3, **parts):
+def build(size=SIZE, num_classes=3, backbone=None, **parts):
     settings = {
         "anchors": GridAnchors(base=64.0),
         "rpn_head": RPNHead(channels=32),
@@ -41,7 +42,7 @@ def build(size=SIZE, num_classes=3, **parts):
         "localization_loss": SmoothL1(),
         "postprocess": NonMaxSuppression(total=50),
     }
-    return FasterRCNN(MobileNetV1(0.25), num_classes=num_classes, size=size, **settings | parts)
+    return FasterRCNN(backbone or MobileNetV1(0.25), num_classes=num_classes, size=size, **settings | parts)
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +324,14 @@ def test_parts_share_out_every_layer_and_count_the_second_stage_by_proposals(det
     assert once["RPN"] == 48 * (9 * 128 * 32 + 32 * 12 * 6)
     assert total_macs(detector) == once[features.name] + once["RPN"] + 40 * once["box head"]
     assert sum(parameters(detector.model).values()) == detector.model.count_params()
+
+
+def test_a_map_that_ends_before_the_frame_is_told(caplog):
+    """VGG16 without padding has 6 x 8 cells of stride 16 in 110 x 128 px."""
+    build(size=(96, 128), backbone=VGG16(0.125, padding="valid"))
+    assert "covers" not in caplog.text
+    build(size=(110, 128), backbone=VGG16(0.125, padding="valid"))
+    assert "the map of the proposals covers 96x128 of 110x128 px" in caplog.text
 
 
 def test_a_prior_that_no_predictor_takes_is_told(caplog):

@@ -86,6 +86,12 @@ def test_an_unknown_end_point_is_refused_with_the_known_ones(end_points):
         ExtraFeatureMaps(maps=["Conv2d_14"])(end_points, MobileNetV1)
 
 
+@pytest.mark.parametrize("neck", [ExtraFeatureMaps, FPN])
+def test_maps_that_are_not_in_the_order_of_the_network_are_refused_with_that_order(end_points, neck):
+    with pytest.raises(ConfigError, match=r"neck\.maps=\[.*11_p.*5_p.*\]: .*legal is \[.*5_p.*11_p.*\]"):
+        neck(maps=["Conv2d_11_pointwise", "Conv2d_5_pointwise"])(end_points, MobileNetV1)
+
+
 def test_the_index_of_extra_maps_goes_on_from_the_backbones_maps():
     inputs = {name: tf_keras.Input((n, n, 8)) for name, n in (("Mixed_5d", 38), ("Mixed_6e", 19), ("Mixed_7c", 10))}
     maps = ExtraFeatureMaps()(inputs, InceptionV3)
@@ -158,6 +164,13 @@ def test_fpn_levels_and_full_convolutions():
     assert model.get_layer("fpn/smoothing_2").kernel.shape == (3, 3, 16, 16)
     with pytest.raises(ConfigError, match=r"neck.levels=2"):
         FPN(levels=2)
+
+
+def test_a_pyramid_has_as_many_levels_as_end_points(end_points):
+    maps = [f"Conv2d_{i}_pointwise" for i in (3, 5, 11, 13)]
+    with pytest.raises(ConfigError, match=r"neck\.levels=3: legal are whole numbers from 4, the number of neck\.maps"):
+        FPN(maps, levels=3)(end_points, MobileNetV1)
+    assert len(FPN(maps, levels=4, channels=16)(end_points, MobileNetV1)) == 4
 
 
 def test_fpn_adds_the_coarser_map_to_the_cells_that_it_covers():

@@ -135,6 +135,9 @@ def test_a_pair(backbone, name):
     found = together["boxes"].numpy()
     assert (found >= 0).all() and (found <= [*SIZE, *SIZE]).all()
 
+    detector.adopt(tf_keras.models.clone_model(detector.model))
+    assert detector.parts() == rows
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)

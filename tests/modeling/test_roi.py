@@ -68,6 +68,15 @@ def test_align_of_a_frame_that_the_stride_does_not_divide(features):
     np.testing.assert_allclose(crop[0], roi_align(cells[0], box[0, 0], 5, 1, 16), atol=1e-4)
 
 
+def test_align_of_a_map_that_ends_before_the_frame():
+    """Inception v3 without padding has 17 x 4 cells of stride 16 in 300 x 106 px: the outer ones go on to its end."""
+    cells = np.random.default_rng(2).normal(size=(1, 17, 4, 2)).astype(np.float32)
+    boxes = np.array([[[250, 20, 300, 106], [290, 100, 300, 106]]], np.float32)
+    crops = RoiCrop(crop=5, pool=1, samples=1)(cells, boxes, (300, 106))
+    for crop, box in zip(crops, boxes[0], strict=True):
+        np.testing.assert_allclose(crop, roi_align(cells[0], box, 5, 1, 16), atol=1e-4)
+
+
 def test_align_equals_the_garden_shifted_by_half_a_cell(features):
     """Its aligner has cell 0's centre at pixel 0; away from the border it agrees on boxes moved by 8 pixels."""
     inside = np.array([[[20, 30, 70, 90], [10, 9, 40, 100]]] * 2, np.float32)

@@ -8,7 +8,7 @@ import pytest
 
 from detect.errors import ConfigError, DataError
 from detect.studies.records import collect
-from detect.studies.rows import run_row
+from detect.studies.rows import reported, run_row
 from detect.studies.writer import write
 
 
@@ -30,6 +30,16 @@ def test_a_quantised_run_needs_no_float_stage(tmp_path, make_run, stage):
     (found,) = collect(str(tmp_path)).runs
     assert (found.stage, found.metrics, found.seconds) == (stage, run / stage / "metrics.jsonl", 20.0)
     assert "minutes float stage" not in run_row(found, "val")
+
+
+def test_the_multiply_accumulates_of_a_quantised_run_are_those_of_both_stages(tmp_path, make_run):
+    run = make_run(tmp_path / "a", cost={"stage_1_macs": 50, "detector_macs": 7})
+    float_stage = {"seconds": 20.0, "steps": 105, "cost": {"stage_1_macs": 50, "detector_macs": 105, "extra_steps": 5}}
+    (run / "detector").rename(run / "quantized")
+    (run / "detector").mkdir()
+    (run / "detector" / "summary.json").write_text(json.dumps(float_stage))
+    (row,) = reported(collect(tmp_path).runs[0], ["val"]).rows
+    assert (row["MACs stage 1"], row["MACs detector"], row["extra steps"]) == (50, 112, 5)
 
 
 def test_what_is_not_finished_is_no_run(tmp_path, make_run):

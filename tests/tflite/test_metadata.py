@@ -51,8 +51,8 @@ def test_a_loss_says_what_its_scores_are(loss, name):
 
 
 def test_another_score_function_is_refused():
-    loss = SimpleNamespace(scores=lambda logits: tf.math.softplus(logits)[..., 1:])
-    with pytest.raises(ConfigError, match=r"scoring=None: legal are sigmoid, softmax, centred"):
+    loss = SimpleNamespace(scoring="softplus", scores=lambda logits: tf.math.softplus(logits)[..., 1:])
+    with pytest.raises(ConfigError, match=r"scoring=softplus: legal are sigmoid, softmax, centred"):
         check_scoring(loss)
 
 

@@ -5,18 +5,29 @@ from types import SimpleNamespace
 import hydra
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+import tf_keras
 
 from detect import train
+from detect.config import trust
 from detect.config.check import CONFIG_DIR
 from detect.data import remembered
 from detect.errors import ConfigError, WeightsError
+from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
 from detect.runs import start
 from detect.runs.folder import RunFolder
-from detect.training import build, early_check
+from detect.training import build, contracts, early_check
 from detect.training.trainer import Trainer
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
+
+
+class Mixing(MobileNetV1):
+    """A backbone with a layer of the user's own after the map of SSD."""
+
+    def __call__(self, image):
+        ends = super().__call__(image)
+        mixed = tf_keras.layers.EinsumDense("bhwc,cd->bhwd", (None, None, 32), name="mixed")
+        return ends | {"Conv2d_13_pointwise": mixed(ends["Conv2d_13_pointwise"])}
 
 
 class Read(Exception):
@@ -108,12 +119,16 @@ def test_weights_that_are_not_read_are_not_checked(tmp_path, unread, overrides):
             ],
             r"quantize\.spec\.ranges=calibrated: the network has random weights",
         ),
+        (
+            ["classify.enabled=true", "backbone._target_=tests.training.test_early_check.Mixing"],
+            r"the cost of the layer mixed \(EinsumDense\) is not known",
+        ),
     ],
 )
 def test_what_a_later_stage_can_not_do_is_refused_before_the_first_step(tmp_path, monkeypatch, overrides, message):
     monkeypatch.setattr(Trainer, "train", lambda *_: pytest.fail("a step is trained"))
     small = ["init=none", "backbone.depth_multiplier=.25", "threads=null"]
-    with pytest.raises(ConfigError, match=message):
+    with trust.trusting(("tests",)), pytest.raises(ConfigError, match=message):
         train.main(compose(*small, *overrides), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -123,16 +138,44 @@ def test_a_file_that_is_gone_is_described_as_it_was_given(tmp_path):
     assert FromFile(str(tmp_path / "gone.h5")).describe() == str(tmp_path / "gone.h5")
 
 
-def test_a_backbone_without_names_for_its_weights_is_refused(monkeypatch, tmp_path):
+class Bare:
+    """A part without any member, and a backbone that has end points alone."""
+
+    def __init__(self, **given):
+        self.__dict__.update(given)
+
+    def __call__(self, image):
+        return MobileNetV1(0.25)(image)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lacking"),
+    [
+        (["~backbone", "+backbone._target_={bare}"], "ssd_maps"),
+        (["~backbone", "+backbone._target_={bare}", "detector/neck=fpn"], "fpn_maps"),
+        (["~backbone", "+backbone._target_={bare}", "detector=faster_rcnn"], "roi_crop"),
+        (["~detector.localization_loss", "+detector.localization_loss._target_={bare}"], "takes"),
+        (
+            ["~detector.postprocess", "+detector.postprocess={{_target_: {bare}, iou: .6, score: 0, total: 9}}"],
+            "method and no per_class and no class_agnostic",
+        ),
+    ],
+)
+def test_a_part_that_lacks_what_its_contract_promises_is_named(overrides, lacking):
+    words = [word.format(bare="tests.training.test_early_check.Bare") for word in overrides]
+    message = rf"^tests\.training\.test_early_check\.Bare has no {lacking}; docs/extend"
+    with trust.trusting(("tests",)), pytest.raises(ConfigError, match=message):
+        build.detector(compose(*words), 3)
+
+
+def test_an_error_of_another_kind_in_a_part_stays_what_it_is():
+    cfg = compose("~backbone", "+backbone._target_=tests.training.test_early_check.Bare")
+    with trust.trusting(("tests",)), pytest.raises(AttributeError, match="no attribute 'iou_of'"), contracts.promised():
+        build.instantiate(cfg.backbone).iou_of  # noqa: B018
+
+
+def test_a_backbone_without_names_for_its_weights_is_refused():
     """Its first stage would train to its end, and the second one could not read it."""
-
-    class Nameless:
-        pass
-
-    cfg = OmegaConf.create({"backbone": {"_target_": "mine.Net"}, "classify": {"enabled": True}})
-    monkeypatch.setattr(build, "instantiate", lambda node: Nameless())
-    with pytest.raises(ConfigError, match=r"backbone: mine\.Net has no slim_scope and no logits; .*backbone\.md"):
-        build.refuse_incomplete(cfg)
-    Nameless.slim_scope = "Net"
-    cfg.classify.enabled = False
-    build.refuse_incomplete(cfg)
+    with pytest.raises(ConfigError, match=r"test_early_check\.Bare has no slim_scope and no logits; docs/extend"):
+        contracts.refuse_nameless(Bare(), classifies=True)
+    contracts.refuse_nameless(Bare(slim_scope="Net"), classifies=False)

@@ -92,12 +92,14 @@ def quantized(float_run, tiny, tmp_path_factory) -> tuple[Path, str]:
     return folder, train(*tiny, *overrides, f"hydra.run.dir={folder}")
 
 
-def test_it_goes_on_from_a_float_run(quantized):
+def test_it_goes_on_from_a_float_run(quantized, float_run):
     folder, console = quantized
     assert "stage 1" not in console and "stage 2" not in console and "calibrated on 2 batches" in console
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 4 and set(summary["scores"]) == {"val", "test"}
     assert (summary["quantize"]["freeze_bn"], summary["quantize"]["freeze_ranges"]) == (3, 4)
+    before = json.loads((float_run / "summary.json").read_text())["cost"]
+    assert summary["cost"]["detector_macs"] == before["detector_macs"] > 0  # four steps of four images, as in float
     ledger = json.loads((folder / "quantized" / "transfer.json").read_text())
     assert ledger["loaded"] and not ledger["missing"] and not ledger["skipped"]
     assert not (folder / "detector").exists() and (folder / "quantized" / "best.index").exists()

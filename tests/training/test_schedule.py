@@ -42,6 +42,20 @@ def test_what_a_schedule_does_not_take_over_from_a_network_is_told(monkeypatch, 
     assert "come frozen" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"), [({}, True), ({"batch_size": 2}, False), ({"batch_norm": "frozen"}, False)]
+)
+def test_a_batch_norm_that_sees_one_value_is_told(monkeypatch, caplog, settings, told):
+    """Of one image, a map of one cell has one value in each channel: without its mean, it is 0."""
+    monkeypatch.setattr(build, "replicas", lambda run: Replicas())
+    x, layers = tf_keras.Input((2, 1, 4)), tf_keras.layers
+    wide, small = layers.BatchNormalization(name="wide"), layers.BatchNormalization(name="small")
+    model = tf_keras.Model(x, small(layers.AveragePooling2D((2, 1))(wide(x))))
+    network = SimpleNamespace(model=model, input_sources={})
+    build.prepare(None, network, schedule(steps=100, **{"batch_size": 1} | settings), "detector")
+    assert ("batch norm of one value gives its beta, whatever the image (small); schedule." in caplog.text) is told
+
+
 def schedule(**settings) -> Schedule:
     return Schedule(**{"batch_size": 8, "optimizer": tf_keras.optimizers.SGD, "rate": RATE} | settings)
 

@@ -250,7 +250,7 @@ def test_text_of_several_lines_keeps_them():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_arrays(name, tmp_path, caplog):
+def test_names_of_arrays(name, tmp_path):
     """From a file of weights to the message, the lines of the console and the ledger's json."""
     arrays = {f"{name}/weights": np.ones(3, np.float32)}
     if printable(name) != name:
@@ -296,7 +296,7 @@ def test_names_of_arrays_in_files(kind, tmp_path):
         read()
 
 
-def test_names_of_classes_of_a_strange_model(tmp_path, monkeypatch, caplog):
+def test_names_of_classes_of_a_strange_model(tmp_path, caplog):
     """What `predict` does with the classes of a model: pictures, json and console, and no file is named by them."""
     from detect.cli.predict import Job, write
     from detect.detector import Detector

@@ -17,7 +17,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from detect.data.examples import Example, Examples
-from detect.errors import DataError, counted, score_text, shortened
+from detect.errors import DataError, counted, first_few, score_text, shortened
 from detect.evaluation.average_precision import IOU_THRESHOLDS
 from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
@@ -267,7 +267,7 @@ def _culprit(examples: Sequence[Example], scores: Scores) -> str:
             box = np.round(example.boxes[bad[0]].astype(float), 1).tolist()
             return f"{_source(example)}: the {name} box {box} (ymin, xmin, ymax, xmax) has no area"
     lost = [name for name, row in scores.per_class.items() if row["AP"] is not None and row["AP"] < 1 - 1e-6]
-    return f"check the boxes of the classes {', '.join(lost[:5])}"
+    return f"check the boxes of the classes {first_few(lost)}"
 
 
 def _source(example: Example) -> Path:

@@ -38,7 +38,7 @@ def test_sweeps_of_some_values():
 
 
 @pytest.mark.parametrize("name", ["~nobody_of_that_name", "a\0b", "a" * 3000])
-def test_what_is_no_name_of_a_folder(name, tmp_path):
+def test_what_is_no_name_of_a_folder(name):
     with pytest.raises(ConfigError, match="--config-dir"):
         config_folder(name)
     with pytest.raises(ConfigError, match=r"--config-name|read"):

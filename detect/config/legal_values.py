@@ -74,7 +74,6 @@ def number(
 
 
 def one_of(*names: str, null: bool = False) -> Legal:
-    """These names. null: null is legal, too."""
     return Legal(str, choices=names, null=null)
 
 

@@ -33,7 +33,7 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=.:scripts $(BIN)/mypy --explicit-package-bases $(LOOSE:%=--disable-error-code=%) scripts/*.py
+	MYPYPATH=.:scripts $(BIN)/mypy --explicit-package-bases $(LOOSE:%=--disable-error-code=%) scripts/*.py scripts/cluster/*.py
 
 format: $(INSTALLED) ## let ruff rewrite what lint complains about
 	$(BIN)/ruff check --fix .

@@ -61,7 +61,7 @@ def replacing(path: Path, name: str | None = None, wait: bool = True) -> Iterato
     name: the name of the temporary file; None is the name of `path` plus `.new`.
     """
     temporary = path.with_name(name or f"{path.name}.new")
-    with _locked(temporary, wait):
+    with locked(temporary, wait):
         try:
             yield temporary
             sync(temporary)
@@ -92,23 +92,24 @@ def _without_locks(folder: str, reason: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Locks a file for this writer. It is made if it is not there; an earlier writer may have renamed or removed it."""
+def locked(path: Path, wait: bool = True) -> Iterator[IO[bytes]]:
+    """A file, opened for this writer alone (see `lock`); what is written goes to its end. A missing file is made.
+
+    An earlier writer may have renamed or removed it: then it is opened again.
+    """
     while True:
-        with path.open("ab") as file, contextlib.ExitStack() as held:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                held.callback(fcntl.flock, file, fcntl.LOCK_UN)  # a forked process may have the file open, too
-            except BlockingIOError:
-                raise
-            except OSError:  # a file system without locks
-                pass
+        with path.open("a+b") as file:
+            lock(file, wait)
             try:
                 same = os.path.samestat(os.fstat(file.fileno()), path.stat())
             except FileNotFoundError:
                 continue
             if same:
-                yield
+                try:
+                    yield file
+                finally:
+                    with contextlib.suppress(OSError):  # a file system without locks
+                        fcntl.flock(file, fcntl.LOCK_UN)  # a forked process may have the file open, too
                 return
 
 

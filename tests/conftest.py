@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from detect.config.composer import Composer
 from detect.reporting import figures
@@ -18,6 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as the program sets it
 gc.set_threshold(50_000, 10, 10)  # as the program sets it
+
+settings.register_profile("any computer", deadline=None)  # how long an example takes depends on it
+settings.load_profile("any computer")
 
 Composer._composed = composed_once
 read_once()

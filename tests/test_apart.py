@@ -76,8 +76,10 @@ def test_a_reader_that_takes_too_long(call, name):
     assert time.monotonic() - started < 20
 
 
-def test_only_modules_of_this_program(capfd):
-    assert apart.run("os", [], apart.Limits(), b"", open(os.devnull, "wb")) == 1  # noqa: SIM115
+def test_only_modules_of_this_program(call, tmp_path):
+    (tmp_path / "strange.py").write_text("def apart(arguments, stdin, stdout):\n    pass\n")
+    with open(os.devnull, "wb") as output:
+        assert apart.run("strange", [], apart.Limits(), b"", output) == 1
 
 
 def test_nothing_is_imported_from_the_working_folder(call, tmp_path, monkeypatch):

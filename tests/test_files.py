@@ -65,6 +65,18 @@ def test_after_an_error_nothing_is_left(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "whole")]
 
 
+def test_a_file_system_without_locks_is_told_and_written(tmp_path, monkeypatch, caplog):
+    def flock(file, how):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    for text in ("first", "second"):
+        files.write_text(tmp_path / "a", text)
+    assert (tmp_path / "a").read_text() == "second" and list(tmp_path.iterdir()) == [tmp_path / "a"]
+    (told,) = caplog.messages
+    assert told.startswith(f"{tmp_path}: its file system has no locks (")
+
+
 def test_a_list_that_another_program_writes_is_refused_and_stays_whole(tmp_path):
     """Two predictions with one output: the second one would wait without end, or replace the results of the first."""
     path = tmp_path / "detections.json"

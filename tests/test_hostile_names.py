@@ -26,7 +26,8 @@ from detect.evaluation.suspected_labels import Suspect
 from detect.export import writer
 from detect.files import csv_cell, csv_text, write_csv
 from detect.quantization import sensitivity_report
-from detect.reporting import pictures, suspects
+from detect.reporting import fonts, pictures, suspects
+from detect.reporting.figures import short
 from detect.reporting.progress import ProgressLine
 from detect.studies import csv_file
 from detect.studies.blocks import Figure, Listing, Table, markdown
@@ -225,12 +226,23 @@ def test_comments_of_an_experiment_file():
     assert not harmful(text) and set(yaml.safe_load(text)) == {"defaults", "schedule"}
 
 
-def test_figures_and_pictures_draw_them():
-    matrix = np.eye(len(NAMES) + 1, dtype=int)
-    pictures.confusion_figure(matrix, ("background", *NAMES))
-    data = dataset()
-    example = data.splits["train"][0]
-    pictures.draw_boxes(np.zeros((80, 90, 3), np.uint8), example.boxes, example.classes, names=NAMES)
+def test_figures_draw_them(monkeypatch):
+    figures, render = [], pictures.render
+    monkeypatch.setattr(pictures, "render", lambda figure: figures.append(figure) or render(figure))
+    pictures.confusion_figure(np.eye(len(NAMES) + 1, dtype=int), ("background", *NAMES))
+    drawn = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert drawn == ["background", *map(short, NAMES)] and not any(harmful(text) or "\n" in text for text in drawn)
+
+
+def test_pictures_draw_them(monkeypatch):
+    drawn, paint = [], pictures.paint_label
+    monkeypatch.setattr(pictures, "paint_label", lambda image, *rest: drawn.append(rest[0]) or paint(image, *rest))
+    empty, (example,) = np.zeros((400, 600, 3), np.uint8), dataset().splits["train"]
+    for name, box in zip(NAMES, example.boxes, strict=True):
+        boxes, kinds = box[np.newaxis], np.array([1])
+        assert (pictures.draw_boxes(empty, boxes, kinds, names=[name]) != empty).any()
+        shown = "".join(piece for piece, _ in fonts.pieces(drawn[-1]))
+        assert drawn[-1] == name and shown and not harmful(shown) and "\n" not in shown
 
 
 def test_text_of_several_lines_keeps_them():
@@ -238,7 +250,7 @@ def test_text_of_several_lines_keeps_them():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_arrays(name, tmp_path, caplog):
+def test_names_of_arrays(name, tmp_path):
     """From a file of weights to the message, the lines of the console and the ledger's json."""
     arrays = {f"{name}/weights": np.ones(3, np.float32)}
     if printable(name) != name:
@@ -284,7 +296,7 @@ def test_names_of_arrays_in_files(kind, tmp_path):
         read()
 
 
-def test_names_of_classes_of_a_strange_model(tmp_path, monkeypatch, caplog):
+def test_names_of_classes_of_a_strange_model(tmp_path, caplog):
     """What `predict` does with the classes of a model: pictures, json and console, and no file is named by them."""
     from detect.cli.predict import Job, write
     from detect.detector import Detector

@@ -1,9 +1,9 @@
 """The lock file, the wheel, the Makefile and the script of the continuous integration."""
 
-import os
 import re
 import stat
 import subprocess
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_lock_bears_no_path_of_a_machine():
 
 
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-ASKED = [*PROJECT["project"]["dependencies"], *EXTRAS["sweep"], *(t for t in EXTRAS["dev"] if t != "detect[sweep]")]
+ASKED = [*PROJECT["project"]["dependencies"], *EXTRAS["sweep"], *EXTRAS["dev"], *EXTRAS["docs"]]
 
 
 @pytest.mark.parametrize("text", ASKED)
@@ -70,14 +70,10 @@ def test_licence_and_entry_point():
     assert PROJECT["project"]["scripts"] == {"detect": "detect.cli.main:main"}
 
 
-def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path):
+def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path, monkeypatch):
     build = pytest.importorskip("hatchling.build", reason="hatchling, which builds the wheel, is not installed")
-    before = Path.cwd()
-    os.chdir(ROOT)
-    try:
-        name = build.build_wheel(str(tmp_path))
-    finally:
-        os.chdir(before)
+    monkeypatch.chdir(ROOT)
+    name = build.build_wheel(str(tmp_path))
     with zipfile.ZipFile(tmp_path / name) as wheel:
         names = set(wheel.namelist())
     for file in check.CONFIG_DIR.rglob("*.yaml"):
@@ -90,6 +86,15 @@ def test_wheel_carries_package_configs_and_what_the_studies_found(tmp_path):
     outside = {name.split("/")[0] for name in names}
     assert outside == {"detect", "tf_detect-0.2.0.dist-info", "tf_detect-0.2.0.data"}
     assert any(name.endswith("share/detect/requirements.lock") for name in names)
+
+
+def test_source_distribution_carries_what_its_tests_read(tmp_path, monkeypatch):
+    build = pytest.importorskip("hatchling.build", reason="hatchling, which builds it, is not installed")
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / build.build_sdist(str(tmp_path))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"Makefile", "pyproject.toml", "requirements.lock", "detect/api.py", "tests/conftest.py"} <= names
+    assert ".ci/run" in names
 
 
 def test_make_help_lists_the_targets():

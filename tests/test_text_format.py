@@ -99,7 +99,7 @@ leaves = st.one_of(st.text(max_size=8), st.booleans(), st.floats(allow_nan=False
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3), max_leaves=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(values, max_size=4))
 def test_what_protobuf_writes(data):
     """Each text of protobuf is read, with as many fields of each name as its own text has lines."""

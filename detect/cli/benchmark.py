@@ -17,6 +17,7 @@ from detect.runs.folder import RunFolder
 from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
+    from detect.detector import Detector
     from detect.export.timing import Model
 
 log = logging.getLogger("detect")
@@ -40,9 +41,10 @@ def main(cfg: DictConfig) -> None:
     from detect.export import benchmark  # imports TensorFlow
 
     models = benchmark.find_models(run, [expanded(str(name)) for name in named])
-    models, classes = _opened(models, run)
+    detectors = _opened(models, run)
+    classes = next(iter(detectors.values())).classes
     examples = evenly_spread(dataset.with_classes(classes).images(cfg.split), cfg.images) if dataset else []
-    rows = benchmark.benchmark(models, examples, cfg.runs, cfg.threads)
+    rows = benchmark.benchmark(models, detectors, examples, cfg.runs, cfg.threads)
     benchmark.write(rows, len(examples), folder)
     for line in benchmark.table(rows):
         log.info("%s", line)
@@ -60,27 +62,27 @@ def _dataset(cfg: DictConfig, run: Path | None) -> DetectionDataset | None:
     return dataset
 
 
-def _opened(models: Mapping[str, "Model"], run: Path | None) -> tuple[dict[str, "Model"], tuple[str, ...]]:
-    """The models that can be opened, and the classes of all of them. An export of the run that can't be opened is left
-    out with a warning.
+def _opened(models: Mapping[str, "Model"], run: Path | None) -> dict[str, "Detector"]:
+    """The detectors of the models that can be opened. An export of the run that can't be opened is left out with a
+    warning.
 
     Raises DataError if two models have different classes, and what `Detector.load` raises for other models.
     """
     from detect.detector import Detector
 
-    known = {}
+    known: dict[str, Detector] = {}
     for name, model in models.items():
         try:
-            known[name] = Detector.load(model.path, model.stage if model.kind == "run" else None).classes
+            known[name] = Detector.load(model.path, model.stage if model.kind == "run" else None)
         except UserError as error:
             if model.kind == "run" or run is None or not model.path.is_relative_to(run):
                 raise
             log.warning("%s is left out: %s", printable(name), error)
-    (first, classes), *others = known.items()
+    (first, one), *others = known.items()
     for name, other in others:
-        if other != classes:
-            raise DataError(f"{name} has the classes {list(other)}; {first} has {list(classes)}")
-    return {name: models[name] for name in known}, classes
+        if other.classes != one.classes:
+            raise DataError(f"{name} has the classes {list(other.classes)}; {first} has {list(one.classes)}")
+    return known
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from detect.data.formats.tfrecord_writer import write_tfrecord
 from detect.data.formats.writing import write_voc, write_yolo
 from detect.data.image_file import image_size, read_image
 from detect.data.notes import Notes
-from detect.data.text import printable
-from detect.errors import ConfigError, DataError, first_few
+from detect.errors import ConfigError, DataError, first_few, printable
 from detect.evaluation.coco_files import write_coco
 from detect.files import expanded
 from detect.runs.dataset import open_dataset

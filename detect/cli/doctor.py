@@ -25,7 +25,8 @@ NEEDED = {
     "tf_keras": "tf_keras",
     "official": "tf-models-official",
     "orbit": "tf-models-official",
-    "tf_slim": "tf-slim",
+    "tf_slim": "tf-models-official",
+    "absl": "absl-py",
     "albumentations": "albumentations",
     "cv2": "opencv-python-headless",
     "hydra": "hydra-core",
@@ -33,7 +34,9 @@ NEEDED = {
     "ai_edge_litert": "ai-edge-litert",
     "faster_coco_eval": "faster-coco-eval",
     "mlxtend": "mlxtend",
+    "packaging": "packaging",
     "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
     "matplotlib": "matplotlib",
     "PIL": "pillow",
     "rich": "rich",
@@ -47,8 +50,10 @@ NEEDED = {
     "manimgx_fonts_cjk": "manimgx-fonts-cjk",
     "psutil": "psutil",
     "pydantic": "pydantic",
+    "pydantic_core": "pydantic",
     "yaml": "pyyaml",
     "scipy": "scipy",
+    **({"array_record": "array-record"} if sys.platform == "linux" else {}),
 }
 """Each module that the program imports -> the distribution that installs it."""
 

@@ -127,20 +127,27 @@ def _prepared(command: Command) -> Command:
             request.refuse(cfg)
             if command.options.cfg is None:
                 check.check(cfg)
-                if check.makes_runs(cfg):
-                    kind = "sweep" if command.multirun else "run"
-                    if not cfg.hydra[kind].dir:
-                        raise ConfigError(f"hydra.{kind}.dir is empty; name a folder, or . for the current one")
-                    unstarted.refuse_unwritable(Path(str(cfg.hydra[kind].dir)), f"hydra.{kind}.dir")
-                    check.refuse_inside_data(cfg, str(cfg.hydra[kind].dir), f"hydra.{kind}.dir")
-                    # A further worker starts while the first one trains there; each locks a folder of its own.
-                    if not command.multirun and OmegaConf.select(cfg, "distribute.kind") != "multi_worker":
-                        sweep.refuse_in_use(Path(str(cfg.hydra.run.dir)))
-                        RunFolder(Path(str(cfg.hydra.run.dir))).extensions(cfg)  # refuses another configuration
+                _refuse_folder(cfg, command.multirun)
                 digests.append(digest(cfg))
                 if command.sweep_folder and not _drawn(asked):
                     cells.add(cfg, " ".join(str(o.input_line) for o in job if not o.is_hydra_override()))
     return replace(command, checked=frozenset(digests), cells=cells.folders)
+
+
+def _refuse_folder(cfg: DictConfig, multirun: bool) -> None:
+    """Raises ConfigError if the job can't write into its folder, or if the run there is another one."""
+    if not check.makes_runs(cfg):
+        return
+    kind = "sweep" if multirun else "run"
+    if not cfg.hydra[kind].dir:
+        raise ConfigError(f"hydra.{kind}.dir is empty; name a folder, or . for the current one")
+    folder = Path(str(cfg.hydra[kind].dir))
+    unstarted.refuse_unwritable(folder, f"hydra.{kind}.dir")
+    check.refuse_inside_data(cfg, str(folder), f"hydra.{kind}.dir")
+    # A further worker starts while the first one trains there; each locks a folder of its own.
+    if not multirun and OmegaConf.select(cfg, "distribute.kind") != "multi_worker":
+        sweep.refuse_in_use(folder)
+        RunFolder(folder).extensions(cfg)  # refuses another configuration
 
 
 def first_job(command: Command) -> DictConfig:

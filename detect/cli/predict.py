@@ -14,8 +14,7 @@ from detect.cli import video
 from detect.cli.main import verb
 from detect.data.folder import find_files
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, examine, read_image
-from detect.data.text import printable
-from detect.errors import ConfigError, DataError, Unfinished, first_few
+from detect.errors import ConfigError, DataError, Unfinished, first_few, printable
 from detect.evaluation.annotation_file import AnnotationFile
 from detect.evaluation.coco_json import Category, ImageId, categories_of, file_names, rows_of
 from detect.files import expanded, json_list
@@ -24,6 +23,8 @@ from detect.runs import disk
 from detect.runs.unstarted import refuse_unwritable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from detect.detector import Detector
 
 log = logging.getLogger("detect")
@@ -223,12 +224,8 @@ def write(detector: "Detector", job: Job, score: float | str, tile: int | str | 
                 append(rows_of(number, name, (found.boxes, found.scores, found.classes), job.categories))
                 shown = detector.shown(found, score)
                 boxes, kinds, scores = found.boxes[shown], found.classes[shown], found.scores[shown]
-                try:
-                    pictures.save(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes))
-                except OSError as error:
-                    if error.errno in disk.LASTING:
-                        raise
-                    missed(name, f"its detections are in {RESULTS}, but its picture can't be written: {error}")
+                if why := _unsaved(target, pictures.draw_boxes(image, boxes, kinds, scores, detector.classes)):
+                    missed(name, f"its detections are in {RESULTS}, but its picture can't be written: {why}")
                     continue
                 done += 1
                 drawn = zip(found.names, found.scores, shown, strict=True)
@@ -241,6 +238,19 @@ def write(detector: "Detector", job: Job, score: float | str, tile: int | str | 
     if bad:
         listed = "\n  ".join(printable(line) for line in bad)
         raise Unfinished(f"{len(bad)} of {len(job.paths)} images could not be done, all others are:\n  {listed}")
+
+
+def _unsaved(target: Path, picture: "np.ndarray") -> str:
+    """Saves a picture; returns why it can't be written, or nothing. Raises OSError if others can't be, either."""
+    from detect.reporting import pictures
+
+    try:
+        pictures.save(target, picture)
+    except OSError as error:
+        if error.errno in disk.LASTING:
+            raise
+        return str(error)
+    return ""
 
 
 def _reason(path: Path, error: DataError) -> str:

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_image
-from detect.data.text import printable
-from detect.errors import ConfigError, DataError, Unfinished, first_few
+from detect.errors import ConfigError, DataError, Unfinished, first_few, printable
 from detect.evaluation.coco_json import categories_of, rows_of
 from detect.files import expanded, json_list, strict_json, write_text
 from detect.reporting.progress import ProgressLine
@@ -60,6 +59,7 @@ def is_video(what: str) -> bool:
 
 
 def is_camera(what: str) -> bool:
+    """Whether the text is the number of a camera, such as 0."""
     return what.isascii() and what.isdigit()
 
 

@@ -64,12 +64,14 @@ class Legal:
 
 
 def whole(low: float = -math.inf, high: float = math.inf, null: bool = False) -> Legal:
+    """Whole numbers from `low` to `high`. null: null is legal, too."""
     return Legal(int, low, high, null=null)
 
 
 def number(
     low: float = -math.inf, high: float = math.inf, above: bool = False, null: bool = False, words: Sequence[str] = ()
 ) -> Legal:
+    """Numbers from `low` to `high`. above: `low` is not legal. null, words: null and these words are legal, too."""
     return Legal(float, low, high, above, null=null, words=tuple(words))
 
 

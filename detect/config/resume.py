@@ -17,7 +17,7 @@ from detect.config import check
 from detect.config.fingerprint import changes
 from detect.config.grammar import parse, quoted
 from detect.config.tree import leaves, load_yaml, read_yaml
-from detect.errors import ConfigError
+from detect.errors import ConfigError, first_few
 from detect.files import absolute, read_json
 
 SAVED = ("config.yaml", "hydra.yaml", "overrides.yaml")
@@ -147,7 +147,7 @@ def _past(run: Path) -> Past:
     saved = run / ".hydra"
     if not all((saved / name).is_file() for name in SAVED):
         jobs = sorted(place.parent.name for place in run.glob("*/.hydra"))
-        hint = f"; it holds a sweep: give one of its runs ({', '.join(jobs[:5])})" if jobs else ""
+        hint = f"; it holds a sweep: give one of its runs ({first_few(jobs)})" if jobs else ""
         raise ConfigError(f"resume={run}: this is not a run folder, it has no .hydra/config.yaml{hint}")
     hydra: Any = _load(saved / "hydra.yaml").get("hydra")
     cfg = _load(saved / "config.yaml")

@@ -28,6 +28,7 @@ def parse(module: str) -> ast.Module | None:
 
 
 def definition(body: Iterable[ast.stmt], name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    """The function or class of a name in the body of a module or class; None if there is none."""
     return next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name), None)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
+"""The grids of COCO's AP."""
 AT_ONCE = 20_000_000  # numbers of the largest array
 
 

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detect.evaluation.average_precision import Ranked
+from detect.evaluation.average_precision import IOU_THRESHOLDS, Ranked
 from detect.evaluation.coco_json import image_numbers
 from detect.evaluation.matching import NOTHING, Detections, matched
 
 if TYPE_CHECKING:
     from detect.data.dataset import Example
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RESAMPLES, SEED, COVERAGE = 1000, 0, 0.95
 HELD = 0.9  # the share of resamples that must hold a box of a class: those of three images do, of two mostly not
 FIGURES = ("AP", "AP50")

@@ -17,7 +17,8 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from detect.data.examples import Example, Examples
-from detect.errors import DataError, counted, score_text, shortened
+from detect.errors import DataError, counted, first_few, score_text, shortened
+from detect.evaluation.average_precision import IOU_THRESHOLDS
 from detect.evaluation.coco_json import Annotation, FlatDetections, Result, Truth, coco_truth
 from detect.evaluation.matching import MOST_DETECTIONS, Detections, Ranking, rank
 
@@ -38,8 +39,6 @@ FIGURES: dict[str, tuple[str, float | None, str, int]] = {
 }
 CLASS_FIGURES = ("AP", "AP50", "AP75", "AR100")
 MAX_DETECTIONS = (1, 10, MOST_DETECTIONS)
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = ("all", "small", "medium", "large")
 AT_ONCE, PAIRS_AT_ONCE = 50_000, 500_000
 """Detections, and pairs of an image and a class, that are scored at once: they bound the memory of the evaluator, and
@@ -268,7 +267,7 @@ def _culprit(examples: Sequence[Example], scores: Scores) -> str:
             box = np.round(example.boxes[bad[0]].astype(float), 1).tolist()
             return f"{_source(example)}: the {name} box {box} (ymin, xmin, ymax, xmax) has no area"
     lost = [name for name, row in scores.per_class.items() if row["AP"] is not None and row["AP"] < 1 - 1e-6]
-    return f"check the boxes of the classes {', '.join(lost[:5])}"
+    return f"check the boxes of the classes {first_few(lost)}"
 
 
 def _source(example: Example) -> Path:

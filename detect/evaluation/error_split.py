@@ -35,7 +35,7 @@ KINDS = ("classification", "localization", "both", "duplicate", "background", "m
 SIZES = ("small", "medium", "large")
 EDGES = (32.0**2, 96.0**2)  # square pixels: small is up to the first, large is above the second
 SAME, APART = 0.5, 0.1
-RECALLS = np.arange(101) / 100
+TIDE_RECALLS = np.arange(101) / 100
 """The recalls of tidecv. COCO's are multiples of .01 that are rounded otherwise: for 20 boxes, a recall of .35 reaches
 the 36th of these and not that of COCO, so that AP50 may differ in the third digit."""
 HIT, WRONG, IGNORED = 1, 0, -1
@@ -221,7 +221,7 @@ class _Ap:
 def _ap(hits: np.ndarray, boxes: int) -> float:
     if not boxes:
         return 0.0 if len(hits) else np.nan
-    return average_precision(hits, boxes, RECALLS)
+    return average_precision(hits, boxes, TIDE_RECALLS)
 
 
 def _of_image(example: Example, found: tuple[np.ndarray, np.ndarray, np.ndarray]) -> _Errors:

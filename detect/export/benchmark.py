@@ -92,17 +92,22 @@ def size_of(model: Model) -> int | None:
 
 
 def benchmark(
-    models: Mapping[str, Model], examples: Sequence[Example], runs: int, threads: int | None
+    models: Mapping[str, Model],
+    detectors: Mapping[str, Detector],
+    examples: Sequence[Example],
+    runs: int,
+    threads: int | None,
 ) -> list[dict[str, Any]]:
-    """A row for each model.
+    """A row for each model that is open. detectors: those of the open models, by name.
 
     examples: scored; without any, AP and agreement are None. runs: of each time. threads: the second number of threads;
     None is the number of cores. The time is that of one image of the size of the frame in the model alone.
     """
+    models = {name: models[name] for name in detectors}
     rows: list[dict[str, Any]] = []
     seen: dict[str, list[agreement.Frame]] = {}
     for name, model in sorted(models.items(), key=lambda item: item[1].kind != "run"):  # what others are compared with
-        detector = Detector.load(model.path, model.stage if model.kind == "run" else None)
+        detector = detectors[name]
         seen[name], ap = _detections(detector, examples)
         origin = origin_of(name, models)
         same = agreement.agreement(seen[origin], seen[name], 1.0) if origin and seen[origin] else None

@@ -23,14 +23,14 @@ import numpy as np
 from detect.errors import WeightsError, one_line
 
 log = logging.getLogger("detect")
-KINDS = ("run", "saved_model", "tflite", "onnx", "openvino")
 WARM_UP = 3  # runs that are not counted
 UNIT = (1 << 20) if sys.platform == "darwin" else (1 << 10)  # of ru_maxrss, per MB: bytes or kB
 
 
 @dataclass(frozen=True)
 class Model:
-    """kind: one of KINDS. path: the run folder, SavedModel folder or file. stage: of a run (`Detector.load`)."""
+    """kind: run, saved_model, tflite, onnx or openvino. path: the run folder, SavedModel folder or file. stage: of a
+    run (`Detector.load`)."""
 
     kind: str
     path: Path
@@ -59,16 +59,14 @@ def measure(models: Mapping[str, Model], frame: np.ndarray, threads: int, runs: 
             with able(name):
                 workers[name] = Worker(name, model, frame, threads)
         times: dict[str, list[float]] = {name: [] for name in workers}
-        for number in range(WARM_UP + runs):
+        for _ in range(WARM_UP + runs):
             for name, worker in list(workers.items()):
                 with able(name):
-                    taken = worker.ask("run")["ms"]
-                    if number >= WARM_UP:
-                        times[name].append(taken)
+                    times[name].append(worker.ask("run")["ms"])
         found = {}
         for name, worker in list(workers.items()):
             with able(name):
-                found[name] = _spread(times[name]) | worker.ask("memory")
+                found[name] = _spread(times[name][WARM_UP:]) | worker.ask("memory")
         return found
     finally:
         for worker in workers.values():

@@ -56,22 +56,22 @@ def _brightness(given: Message, into: Translation) -> Transform:
     }
 
 
-def _jitter(what: str, **changes: list[float]) -> Transform:
+def _jitter(**changes: list[float]) -> Transform:
     return {"_target_": "albumentations.ColorJitter", **STEADY, **changes, "p": 1.0}
 
 
 def _contrast(given: Message, into: Translation) -> Transform:
     into.differ("random_adjust_contrast: about the mean of the grey image, not of each channel")
-    return _jitter("contrast", contrast=[given.number("min_delta", 0.8), given.number("max_delta", 1.25)])
+    return _jitter(contrast=[given.number("min_delta", 0.8), given.number("max_delta", 1.25)])
 
 
 def _saturation(given: Message, into: Translation) -> Transform:
-    return _jitter("saturation", saturation=[given.number("min_delta", 0.8), given.number("max_delta", 1.25)])
+    return _jitter(saturation=[given.number("min_delta", 0.8), given.number("max_delta", 1.25)])
 
 
 def _hue(given: Message, into: Translation) -> Transform:
     delta = min(_share(given, "max_delta", 0.02), 0.5)
-    return _jitter("hue", hue=[-delta, delta])
+    return _jitter(hue=[-delta, delta])
 
 
 def _ssd_crop(given: Message, into: Translation) -> Transform:

@@ -22,7 +22,6 @@ from detect.tflite.options import OUTPUTS
 from detect.weights import claims
 
 ENTRY = "detect.json"  # the name of the description in the metadata of an ONNX file
-LARGEST = 2 << 30  # bytes of a file
 MEMORY = 6 << 30  # bytes of address space, beside the file's own
 Outputs = dict[str, np.ndarray]
 
@@ -47,8 +46,8 @@ def open_file(file: Path, threads: int) -> Portable:
     require(kind, str(file))
     places = (file, file.with_suffix(".bin")) if kind == "openvino" else (file,)
     sizes = sum(claims.size_of(place) for place in places)
-    if sizes > LARGEST:
-        raise WeightsError(f"{file}: it has {sizes} bytes; legal are at most {LARGEST >> 30} GB")
+    if sizes > claims.LARGEST:
+        raise WeightsError(f"{file}: it has {sizes} bytes; legal are at most {claims.LARGEST >> 30} GB")
     limits = process.Limits(60 + (sizes >> 20), MEMORY + 8 * sizes)
     process.call("detect.portable.runner", [kind, str(file)], str(file), limits).close()
     return OPENERS[kind](file, threads)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from detect.errors import ConfigError
+from detect.errors import ConfigError, first_few
 from detect.quantization.graph import Graph, Op, Tensor
 from detect.quantization.hard_swish import hard_sigmoid_before, hard_swish_before
 from detect.quantization.spec import Spec
@@ -81,7 +81,7 @@ def units(graph: Graph, spec: Spec) -> list[Unit]:
                 result.append(unit)
                 taken.update(unit.ops)
     if problems:
-        shown = "\n  ".join(f"{name}: {why}" for name, why in list(problems.items())[:8])
+        shown = first_few((f"{name}: {why}" for name, why in problems.items()), 8, "\n  ", "\n  and")
         raise ConfigError(
             f"{graph.model.name} has {len(problems)} layers that can't be quantised:\n  {shown}\nlegal are {LEGAL}. "
             f"To keep a layer float, name it: quantize.spec.keep_float=['{next(iter(problems))}']"

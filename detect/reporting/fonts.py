@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detect.data.text import printable
+from detect.errors import printable
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

@@ -10,7 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detect.evaluation.coco import IOU_THRESHOLDS, RECALLS, Scores
+from detect.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
+from detect.evaluation.coco import Scores
 from detect.reporting.figures import draw_curves, line_color, new_figure, render, series_of, short, smooth
 from detect.reporting.logger import read_metrics
 from detect.reporting.text import PALETTE, Color, color_of, fit_text, label_place, paint_label, text_size

@@ -76,15 +76,7 @@ def write(
         lines["exports"].sort(key=lambda row: str(row["run"]))
     if "runs" in wanted:
         reported_runs = completed(reported_runs, baseline)
-        cells = {run.member.place: cell_of(run.rows[0]) for run in reported_runs}
-        for message in unlike.warnings(records.runs, [cells[str(run.folder)] for run in records.runs]):
-            log.warning(message)
-        known = {run.member.cell.arm for run in reported_runs} | {
-            r.rows[0].get("variant") for r in reported_runs if r.rows
-        }
-        if baseline is not None and baseline not in known:
-            told = "baseline=%s: no run has this arm or variant, so nothing is compared; there are %s"
-            log.warning(told, baseline, first_few(sorted(filter(None, known))))
+        _warn(records, reported_runs, baseline)
     lines["runs"] = run_rows(reported_runs)
     wanted = [kind for kind in asked if lines[kind]]
     output.mkdir(parents=True, exist_ok=True)
@@ -100,6 +92,18 @@ def write(
     for name in {RESULTS, *pictures.FILES, *(f"{kind}.csv" for kind in KINDS)}.difference(written):
         (output / name).unlink(missing_ok=True)  # of an earlier report
     return rewrite(output)
+
+
+def _warn(records: Records, reported_runs: Sequence[Reported], baseline: str | None) -> None:
+    """Warns of runs of one cell that are not alike, and of a baseline that no run has."""
+    cells = {run.member.place: cell_of(run.rows[0]) for run in reported_runs}
+    for message in unlike.warnings(records.runs, [cells[str(run.folder)] for run in records.runs]):
+        log.warning(message)
+    known = {run.member.cell.arm for run in reported_runs}
+    known |= {run.rows[0].get("variant") or "" for run in reported_runs if run.rows}
+    if baseline is not None and baseline not in known:
+        told = "baseline=%s: no run has this arm or variant, so nothing is compared; there are %s"
+        log.warning(told, baseline, first_few(sorted(filter(None, known))))
 
 
 def _refuse_foreign(output: Path) -> None:

@@ -17,8 +17,8 @@ from typing import IO, Any, cast
 
 from detect.errors import WeightsError, printable
 from detect.files import lock
+from detect.weights.claims import LARGEST
 
-LARGEST = 2 << 30  # bytes, unpacked: archives of weights are much smaller; a larger one is broken or an attack
 LARGEST_HEADER = 1 << 20  # the most bytes of one header, which tarfile keeps in memory
 MOST = 10_000  # members: archives of weights have a few dozen
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from detect.errors import WeightsError
-from detect.files import cache_folder, lock, sha256_of, write_text
+from detect.files import cache_folder, locked, sha256_of, write_text
 from detect.weights.download import Progress, complete
 
 log = logging.getLogger("detect")
@@ -48,7 +48,7 @@ def fetch(
             return target
         log.info("fetching %s into %s", address, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_name(f"{target.name}.part")) as part:
+        with _part(target.with_name(f"{target.name}.part")) as part:
             if _is_there(target, expected := sha256 or _pinned(pin)):  # another process has fetched it
                 Path(part.name).unlink(missing_ok=True)
                 return target
@@ -97,28 +97,15 @@ def _write_pin(pin: Path, found: str, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """Opens the file for this process only. Other jobs of a sweep wait here until it is closed."""
-    while True:
-        file = open(path, "a+b")  # noqa: SIM115 (closed below)
-        lock(file)
-        if _is_still(file, path):
-            break
-        file.close()  # the process that held the lock has moved the file into place
-    with file:
+def _part(path: Path) -> Iterator[IO[bytes]]:
+    """The file of a download, for this process only: other jobs of a sweep wait. It does not stay if it is empty."""
+    with locked(path) as part:
         try:
-            yield file
+            yield part
         finally:
-            if _is_still(file, path) and path.stat().st_size == 0:
-                path.unlink()
-
-
-def _is_still(file: IO[bytes], path: Path) -> bool:
-    """Whether the open file is still the file at this path."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+            part.flush()
+            if os.fstat(part.fileno()).st_size == 0:
+                path.unlink(missing_ok=True)
 
 
 def _advice(problem: str, address: str, target: Path) -> str:

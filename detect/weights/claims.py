@@ -6,7 +6,9 @@ from pathlib import Path
 
 from detect.errors import WeightsError, printable
 
-LARGEST = 2 << 30  # bytes of a file: networks have far fewer, and a graph can't have more
+LARGEST = 2 << 30
+"""The most bytes of a file, of a download and of an unpacked archive. Networks have far fewer, and a graph can't have
+more: what is larger is broken or an attack."""
 SWELL = 16  # the most bytes of arrays for a byte of a file: weights that were trained are hardly compressible
 SPARE = 1 << 20  # bytes that any file may give
 LONGEST_SIDE = 1 << 14  # pixels of a frame

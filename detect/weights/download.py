@@ -14,11 +14,11 @@ from typing import IO
 
 from detect.files import sha256_of
 from detect.reporting.progress import ProgressLine
+from detect.weights.claims import LARGEST
 
 log = logging.getLogger("detect")
 
 CHUNK = 1 << 20
-LARGEST = 2 << 30  # bytes: archives of weights are much smaller; a larger file is broken or an attack
 Progress = Callable[[int, int], None]
 
 

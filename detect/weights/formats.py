@@ -5,7 +5,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, first_few
 from detect.weights import checkpoint
 from detect.weights.interface import Network
 from detect.weights.names import Arrays, our_arrays
@@ -114,7 +114,7 @@ def _in_folder(folder: Path) -> tuple[Path, str]:
     if len(files) == 1:
         return locate(files[0])
     if files:
-        names = ", ".join(file.name for file in files[:3])
+        names = first_few((file.name for file in files), 3)
         raise WeightsError(f"{folder} is a folder with {len(files)} files of weights ({names}): name one")
     if (folder / "checkpoint").is_dir():  # as archives of the TF 2 zoo are unpacked
         return _in_folder(folder / "checkpoint")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detect.errors import WeightsError
+from detect.errors import WeightsError, first_few
 from detect.weights.class_heads import by_name, is_class_head
 from detect.weights.ledger import Ledger
 from detect.weights.mismatch import complaint
@@ -95,7 +95,7 @@ def transfer(
         raise WeightsError(complaint(ledger, variables, arrays, use))
     unfit = [name for name in ledger.loaded if not np.all(np.isfinite(arrays[name]))]
     if unfit:
-        raise WeightsError(f"{source}: {', '.join(unfit[:3])} has NaN or infinite values: use another file")
+        raise WeightsError(f"{source}: NaN or infinite values in {first_few(unfit)}; use another file")
     for name in ledger.loaded if assign else ():
         variables[name].assign(arrays[name])
     return ledger

@@ -1,5 +1,6 @@
 """The doctor's tables, and what it says when something is missing."""
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from packaging.requirements import Requirement
 from detect.cli import doctor
 from detect.errors import to_install
 from detect.runs import provenance
+from tests.test_layers import imported, modules
 
 
 def test_lock_holds_what_is_needed():
@@ -24,9 +26,18 @@ def test_lock_holds_what_is_needed():
 def test_every_required_package_is_looked_for():
     project = tomllib.loads((provenance.CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [Requirement(line) for line in project["dependencies"]]
-    names = {wish.name for wish in wanted if wish.marker is None} - {"setuptools"}
-    assert names <= set(doctor.NEEDED.values())
+    names = {wish.name for wish in wanted if wish.marker is None or wish.marker.evaluate()} - {"setuptools"}
+    assert names == set(doctor.NEEDED.values())
     assert not doctor._is_there("no_such_package.protobuf")
+
+
+OPTIONAL = {"mlflow", "onnx", "onnxruntime", "openvino", "submitit", "tf2onnx", "wandb"}
+
+
+def test_every_module_that_the_program_imports_is_looked_for():
+    names = {name.split(".")[0] for source in modules().values() for _, name in imported(ast.parse(source))}
+    known = {module.split(".")[0] for module in doctor.NEEDED}
+    assert names - known - OPTIONAL - sys.stdlib_module_names == {"detect"}
 
 
 def test_no_lock_is_no_error(monkeypatch, tmp_path):

@@ -129,7 +129,7 @@ def test_an_empty_representative_set(small_run, tmp_path, monkeypatch):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_file_that_scores_otherwise_is_not_written(small_run, tmp_path, monkeypatch, caplog):
+def test_a_file_that_scores_otherwise_is_not_written(small_run, tmp_path, monkeypatch):
     from detect.tflite import accuracy
 
     monkeypatch.setattr(accuracy, "LIMIT", -1.0)
@@ -210,7 +210,7 @@ def quantised_run(small_run, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_quantised_run(quantised_run, tmp_path):
+def test_a_quantised_run(quantised_run):
     """Its int8 file is the evaluation graph; beside it, AP of the float stage."""
     from detect.detector import Detector
     from detect.tflite import flatbuffer

@@ -539,7 +539,7 @@ def test_resume_refuses_another_configuration(program, finished, capsys):
     assert program.jobs == []
 
 
-def test_resume_extends_a_run_only_if_the_command_asks_for_it(program, finished, capsys):
+def test_resume_extends_a_run_only_if_the_command_asks_for_it(program, finished):
     assert program(f"resume='{finished}'", "schedule.steps=9") == 0
     (cfg,) = program.jobs
     assert cfg.schedule.steps == 9
@@ -802,7 +802,7 @@ def test_ctrl_c_while_the_configuration_is_composed(wrapped, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["py_function", "pybind11", "cause", "plain"])
-def test_ctrl_c_that_tensorflow_makes_another_error_of(kind, tmp_path, monkeypatch, capfd):
+def test_ctrl_c_that_tensorflow_makes_another_error_of(kind, tmp_path, monkeypatch):
     """The signal arrives while C++ code calls Python: a callback of a graph, the trace of a function."""
 
     def function(cfg):

@@ -99,7 +99,7 @@ def test_a_file_of_detections_needs_no_quotes(tmp_path, monkeypatch, name):
     assert overrides.first_job(command).detections == name
 
 
-def test_images_is_one_path(planted, tmp_path):
+def test_images_is_one_path(planted):
     with pytest.raises(ConfigError, match=r"images=\['a.jpg', 'b.jpg'\]: legal is one path"):
         call("predict", f"run={planted(FOUND)}", "images=[a.jpg,b.jpg]")
 

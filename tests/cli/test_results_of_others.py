@@ -45,7 +45,7 @@ def test_what_needs_a_detector_is_refused_for_detections(found):
         call("evaluate", f"detections={found[0]}", "run=RUN")
 
 
-def test_an_image_of_another_split_is_named(small_run, found):
+def test_an_image_of_another_split_is_named(found):
     rows = json.loads(found[0].read_text())
     found[0].write_text(json.dumps([*rows, rows[0] | {"image_id": "x", "file_name": "x.png"}]))
     with pytest.raises(DataError, match=rf"row {len(rows)}: image 'x.png' is none of the split"):

@@ -70,7 +70,7 @@ def official(truth, results):
     return evaluator.stats.tolist()
 
 
-def test_results_of_evaluate_score_against_the_users_file(planted, users, tmp_path):
+def test_results_of_evaluate_score_against_the_users_file(planted, users):
     run = planted(FOUND, CATEGORIES)
     files = ["dataset.train=train.json", "dataset.test=test.json", "dataset.val=null"]
     output = run / f"evaluation_{users.name}"  # apart from those on the run's own data, which its page shows

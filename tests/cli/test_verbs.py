@@ -462,7 +462,7 @@ def test_predict_draws_with_the_tflite_file(tflite, photographs, tmp_path):
     assert rows and all(row["category"] == str(row["category_id"] - 1) for row in rows)
 
 
-def test_a_file_that_is_no_export_is_refused(small_run, photographs, tmp_path):
+def test_a_file_that_is_no_export_is_refused(photographs, tmp_path):
     (tmp_path / "x.tflite").write_bytes(b"not at all")
     for verb, more in (("predict", [f"images={photographs}"]), ("evaluate", ["dataset=digits"])):
         with pytest.raises(WeightsError, match=r"x\.tflite: not a TFLite file"):

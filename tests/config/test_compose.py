@@ -592,3 +592,10 @@ def test_a_wrong_word_is_answered_with_the_legal_ones(verb, word, message):
 def test_a_key_that_is_removed_is_no_word():
     cfg = compose(["dataset=digits", "~augment.transforms.flip", "~augment.transforms.crop"], "inspect")
     assert not {"flip", "crop"} & set(cfg.augment.transforms)
+
+
+def test_a_sweep_to_resume_tells_how_many_runs_it_has(tmp_path):
+    for number in range(7):
+        (tmp_path / str(number) / ".hydra").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"give one of its runs \(0, 1, 2, 3, 4 and 2 more\)"):
+        compose([f"resume={tmp_path}"])

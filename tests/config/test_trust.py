@@ -361,7 +361,7 @@ def test_what_files_may_set_of_hydra(mine):
     assert len(command.checked) == 2
 
 
-def test_the_command_line_may_set_more_and_trust_hydra_all(mine, tmp_path):
+def test_the_command_line_may_set_more_and_trust_hydra_all(mine):
     callback = "+hydra.callbacks.x._target_=hydra.experimental.callbacks.LogJobReturnCallback"
     overrides.prepare(overrides.read(["dataset=digits", callback, "+hydra.job.env_set.A=b"], "train"))
     argv = mine("job: {env_set: {A: b}}")
@@ -446,7 +446,7 @@ def test_resume_of_a_strangers_run_runs_nothing(lines, hydra, marker, tmp_path, 
     assert cli.run("train", lambda cfg: None, [f"resume={run}"]) == 2
 
 
-def test_a_resumed_run_with_modules_of_ones_own_asks_for_them_again(tmp_path, monkeypatch, capsys):
+def test_a_resumed_run_with_modules_of_ones_own_asks_for_them_again(tmp_path, monkeypatch):
     (tmp_path / "of_resume.py").write_text("class Message:\n    def __init__(self, text): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -71,7 +71,7 @@ def test_batches_are_those_of_the_files(tmp_path, source):
             np.testing.assert_array_equal(array, theirs[name])
 
 
-def test_a_picture_that_is_turned_is_written_as_it_is_displayed(tmp_path, source):
+def test_a_picture_that_is_turned_is_written_as_it_is_displayed(tmp_path):
     from PIL import Image
 
     turned = Image.Exif()

@@ -155,7 +155,7 @@ boxes_in_90x120 = st.lists(st.tuples(coordinates, coordinates).map(lambda s: [*z
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
 @given(boxes=boxes_in_90x120, seed=st.integers(0, 2**63))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_never_more_labels_than_boxes_and_boxes_inside(config, boxes, seed):
     augment = configured(config)
     classes = np.arange(1, len(boxes) + 1, dtype=np.int32)

@@ -77,7 +77,7 @@ def read(kind, groups):
     return *arrays, file.boxes, file.notes.lines()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.lists(PLAIN, min_size=1, max_size=5) | st.lists(ANY, min_size=1, max_size=5), max_size=4))
 def test_a_group_is_read_as_each_of_its_entries(groups):
     assert repr(read(CocoFile, groups)) == repr(read(OneByOne, groups))

@@ -70,7 +70,7 @@ spot = st.tuples(st.integers(0, 70), st.integers(0, 150), st.integers(3, 30), st
 
 
 @given(spots=st.lists(spot, min_size=1, max_size=8), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_background_touches_nothing(spots, seed):
     boxes = np.array([[y, x, y + h, x + w] for y, x, h, w in spots], np.float32)
     crowd = [False] + [i % 2 == 1 for i in range(1, len(spots))]

@@ -49,7 +49,7 @@ def pieces_of(block, together):
         json_lists.BLOCK, json_lists.TOGETHER = before
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CONTENT, st.sampled_from([None, 1]), st.integers(1, 400), st.integers(2, 100), st.booleans())
 def test_entries_are_those_of_json(tmp_path_factory, content, indent, block, together, plain):
     path = tmp_path_factory.mktemp("json") / "a.json"
@@ -61,7 +61,7 @@ def test_entries_are_those_of_json(tmp_path_factory, content, indent, block, tog
             assert any(isinstance(value, float) for value in content.values()) or "." in path.read_text()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(CONTENT, st.data())
 def test_a_damaged_file_is_irregular_or_what_json_reads(tmp_path_factory, content, data):
     path = tmp_path_factory.mktemp("json") / "a.json"

@@ -311,7 +311,7 @@ def test_a_mixture_of_too_many_boxes_is_not_used(examples):
 
 
 @given(seed=st.integers(0, 2**63), progress=st.floats(0, 1), number=st.integers(0, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_mixture_is_sound(seed, progress, number):
     """Boxes of any place and size, none at all, and images of a pixel."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from detect.data import parallel
-from detect.data.parallel import BLOCK, each
+from detect.data.parallel import BLOCK, SLOW, each
 
 
 @pytest.mark.parametrize("count", [0, 1, BLOCK, BLOCK + 1, 5 * BLOCK + 3])
@@ -21,13 +21,17 @@ def test_a_fast_function_stays_in_this_thread():
 
 
 def test_a_slow_function_runs_in_threads_after_three_blocks():
+    together = threading.Barrier(2)
+
     def where(k):
-        time.sleep(0.002)
+        time.sleep(2 * SLOW)
+        if k in (3 * BLOCK, 4 * BLOCK):  # the first items of the two blocks that are left
+            together.wait(60)
         return threading.get_ident()
 
-    found = each(where, range(20), threads=4)  # as few photographs must not wait for one thread
+    found = each(where, range(5 * BLOCK), threads=4)  # as few photographs must not wait for one thread
     assert set(found[: 3 * BLOCK]) == {threading.get_ident()} and threading.get_ident() not in found[3 * BLOCK :]
-    assert len(set(found)) == 3  # this thread, and one for each of the two blocks that are left
+    assert len(set(found)) == 3
 
 
 @pytest.mark.parametrize("slow", [0.0, 1.0])

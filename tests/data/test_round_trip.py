@@ -83,7 +83,7 @@ def content(dataset: DetectionDataset, kind: str) -> dict:
 
 
 @pytest.mark.parametrize("kind", sorted(WRITERS.keys() - {"tfrecord"}))  # tests/data/test_tfrecord.py has its own
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_set=datasets())
 def test_what_is_written_is_read_back(tmp_path_factory, kind, given_set):
     round_trip(tmp_path_factory, kind, given_set)

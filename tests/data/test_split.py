@@ -15,7 +15,7 @@ def draw(labels, val=0.15, test=0.15, seed=0, groups=None):
 LABELS = st.lists(st.lists(st.integers(1, 6), max_size=4), max_size=60)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(LABELS, st.integers(0, 1000), st.floats(0.01, 0.45), st.floats(0.01, 0.45))
 def test_every_image_is_drawn_once_and_every_class_is_trained(rows, seed, val, test):
     labels = {f"{i:03d}": row for i, row in enumerate(rows)}
@@ -28,7 +28,7 @@ def test_every_image_is_drawn_once_and_every_class_is_trained(rows, seed, val, t
         assert here["train"] >= min(2, count)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(40, 90), st.integers(0, 100), st.floats(0.1, 0.4), st.floats(0.1, 0.4))
 def test_sizes_are_the_fractions(count, seed, val, test):
     parts = draw({f"{i:03d}": [1] for i in range(count)}, val, test, seed)
@@ -61,7 +61,7 @@ def test_groups_are_spread_in_proportion():
     assert {s: sum(i >= "090" for i in part) for s, part in parts.items()} == {"train": 6, "val": 2, "test": 2}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(LABELS, st.integers(1, 9), st.integers(0, 99))
 def test_groups_stay_together(rows, size, seed):
     labels = {f"{i:03d}": row for i, row in enumerate(rows)}

@@ -113,7 +113,7 @@ def test_wrong_size_names_both(make):
     assert check(dataset(a), ignore=["wrong-size"]) == []
 
 
-def test_duplicates_across_splits_only(make, tmp_path):
+def test_duplicates_across_splits_only(make):
     a, b, c = make("a"), make("b"), make("c")
     b.path.write_bytes(a.path.read_bytes())
     assert check(dataset(a, b)) == []

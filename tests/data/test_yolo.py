@@ -161,7 +161,7 @@ def test_a_key_that_is_given_twice_with_one_value_is_read(root):
     assert read_yolo(root).classes == ("cat", "dog")
 
 
-def test_messages_for_what_is_not_there(root, tmp_path_factory):
+def test_messages_for_what_is_not_there(root):
     with pytest.raises(DataError, match=r"dataset\.classes: .*'cow'.*classes: cat, dog"):
         read_yolo(root, classes=["cow"])
     with pytest.raises(DataError, match="no such folder"):

@@ -9,6 +9,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
 from detect.data.formats.yolo import read_yolo
 from detect.errors import DataError
+from tests.data.test_cases import said
 
 CAT, DOG = "0 .5 .5 .5 .5\n", "1 .5 .5 .5 .5\n"
 
@@ -31,10 +32,6 @@ def found(dataset: DetectionDataset) -> dict[str, dict[str, str]]:
         for split, part in dataset.splits.items()
         if len(part)
     }
-
-
-def said(dataset: DetectionDataset, *words: str) -> bool:
-    return any(all(word in note for word in words) for note in dataset.notes)
 
 
 # Another data set does not take the place of this one

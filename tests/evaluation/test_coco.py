@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -278,6 +279,11 @@ def test_ground_truth_check_gives_one_even_for_crowded_images_and_crowd_regions(
 def test_ground_truth_check_names_the_box_without_area():
     with pytest.raises(DataError, match=r"AP 0\.\d+.*b\.jpg: the cat box \[5.0, 7.0, 5.0, 9.0\].* has no area"):
         ground_truth_check([example([[0, 0, 9, 9]]), example([[5, 7, 5, 9]], id="b")], ("cat",))
+
+
+def test_ground_truth_check_tells_how_many_classes_have_lost():
+    scores = SimpleNamespace(per_class={f"c{k}": {"AP": 0.9} for k in range(7)} | {"whole": {"AP": 1.0}})
+    assert coco._culprit([], scores) == "check the boxes of the classes c0, c1, c2, c3, c4 and 2 more"
 
 
 def test_ground_truth_check_without_a_box():

@@ -167,7 +167,7 @@ def test_anchors_of_a_pyramid():
     np.testing.assert_allclose(boxes[-54], np.array([-256, -256, 256, 256]) + 320 / 6, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(96, 640), st.integers(96, 640)),
     maps=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=2, max_size=4),

@@ -30,7 +30,7 @@ side = st.floats(1, 300, width=32)
 place = st.floats(-100, 600, width=32)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(box=st.tuples(place, place, side, side), anchor=st.tuples(place, place, side, side))
 def test_decoding_undoes_encoding(box, anchor):
     box, anchor = (np.array([[y, x, y + h, x + w]], np.float32) for y, x, h, w in (box, anchor))

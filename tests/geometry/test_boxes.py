@@ -46,7 +46,7 @@ def test_iou_of_nothing(n, m):
     assert result.dtype == np.float32
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(proper(), proper())
 def test_iou_is_symmetric_and_a_share(first, second):
     values = iou(first, second)
@@ -55,7 +55,7 @@ def test_iou_is_symmetric_and_a_share(first, second):
     np.testing.assert_array_equal(np.diag(iou(first, first)), np.ones(len(first), np.float32))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(proper(), proper())
 def test_iou_keeps_under_transposition_and_shift(first, second):
     swap, shift = [1, 0, 3, 2], np.array([7, -3, 7, -3])
@@ -63,7 +63,7 @@ def test_iou_keeps_under_transposition_and_shift(first, second):
     np.testing.assert_allclose(iou(first + shift, second + shift), iou(first, second), atol=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(arrays(np.float32, (5, 4), elements=st.floats(-100, 100, width=32)))
 def test_clip_is_idempotent_and_inside(boxes):
     once = clip(boxes, 30, 60)

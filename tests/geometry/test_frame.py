@@ -89,7 +89,7 @@ def test_the_graph_does_the_same(mode, size):
     shape=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
     shares=st.lists(st.floats(0, 1), min_size=4, max_size=4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_boxes_come_back_from_the_frame(mode, size, shape, shares):
     frame = Frame(size, mode)
     box = (np.sort(np.array(shares).reshape(2, 2), axis=0) * shape).reshape(1, 4).astype(np.float32)

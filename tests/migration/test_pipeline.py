@@ -17,7 +17,6 @@ from detect.migration.pipeline import read, translate
 from scripts.api_detector import inputs
 
 FIXTURES = Path(__file__).parent / "fixtures"
-TINY = (FIXTURES / "tiny_fpn.config").read_text()
 HYPER = """conv_hyperparams {
   activation: RELU_6 regularizer { l2_regularizer { weight: 0.00004 } }
   initializer { truncated_normal_initializer { stddev: 0.03 } } batch_norm { scale: true decay: 0.9997 epsilon: 0.001 }
@@ -121,7 +120,7 @@ def test_an_ssd_with_its_training(translated, tmp_path):
         ("a/..", "map.pbtxt", "."),
     ],
 )
-def test_the_folder_of_all_files(translated, tmp_path, records, label_map, root):
+def test_the_folder_of_all_files(translated, records, label_map, root):
     found = translated(SSD, ("data/train.record", records), ("data/map.pbtxt", label_map))
     assert found.values["dataset"]["root"] == root
     assert any("no common folder" in line for line in found.differs) == (root == "???")
@@ -164,7 +163,7 @@ def test_images_that_leave_the_training_are_told(translated, evaluation, told):
 
 
 @pytest.mark.parametrize("path", ["${oc.env:HOME}/a", "x/${b}", "???"])
-def test_what_hydra_would_replace_is_no_path(translated, tmp_path, path):
+def test_what_hydra_would_replace_is_no_path(translated, path):
     found = translated(SSD, ("weights/model.ckpt", path), ("data/train.record", f"{path}/train.record"))
     if path != "???":
         assert found.values["dataset"]["root"] == "???"

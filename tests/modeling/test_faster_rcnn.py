@@ -22,6 +22,7 @@ from detect.modeling.sampler import BalancedSampler
 from detect.modeling.target_assigner import TargetAssigner
 from detect.training.schedule import Schedule
 from tests.closeness import assert_same_detections, assert_same_outputs, counted
+from tests.modeling.test_ssd import gradients, only
 
 SIZE = (96, 128)
 SLOTS = 300
@@ -63,18 +64,6 @@ def batch():
     boxes = np.where(classes[..., None] > 0, np.minimum(boxes, [96, 128, 96, 128]), boxes).astype(np.float32)
     image = random.integers(0, 256, (4, *SIZE, 3), np.uint8)
     return {"image": image, "boxes": boxes, "classes": classes, "seed": np.array([3, 4, 5, 6], np.int32)}
-
-
-def only(batch, *images):
-    return {name: values[list(images)] for name, values in batch.items()}
-
-
-def gradients(detector, batch):
-    with tf.GradientTape() as tape:
-        parts, *_ = detector.losses(batch)
-        loss = sum(parts.values())
-    found = tape.gradient(loss, detector.model.trainable_variables, unconnected_gradients="zero")
-    return float(loss), [g.numpy() for g in found]
 
 
 def test_one_flat_model_of_plain_layers_that_the_two_stages_share(detector):

@@ -60,7 +60,7 @@ def test_align_equals_roi_align_in_loops(features, boxes, crop, samples):
             np.testing.assert_allclose(crops[image, k], expected, atol=1e-4)
 
 
-def test_align_of_a_frame_that_the_stride_does_not_divide(features):
+def test_align_of_a_frame_that_the_stride_does_not_divide():
     """100 px give 7 cells of stride 16, the last of which lies half beyond the frame."""
     cells = np.random.default_rng(2).normal(size=(1, 7, 7, 2)).astype(np.float32)
     box = np.array([[[3, 10, 100, 90]]], np.float32)

@@ -106,7 +106,7 @@ def images(draw):
     return losses, matched, weights, boxes
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     image=images(),
     candidates=st.sampled_from([3, 50, 100, 3000]),

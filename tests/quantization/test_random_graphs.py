@@ -25,6 +25,7 @@ IMAGES = np.random.default_rng(0).uniform(0, 255, (16, SIDE, SIDE, CHANNELS)).as
 INEXACT = {"hard_swish", "hard_sigmoid"}  # XNNPACK computes these in fixed point; layers after them may amplify a step
 EXACT, FIXED_POINT = (0.99, 3), (0.8, 64)  # the least share of values within one step, and the most steps
 SAME = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+"""The deadline is named here for `main`, which runs without tests/conftest.py."""
 
 
 def check(data: st.DataObject, copies: tuple[str, ...] = ("clone", "keras")) -> Builder:

@@ -17,7 +17,7 @@ def tables(draw) -> Table:
     return Table(tuple("ABCDEFGHIJKLMN"[: len(kinds)]), tuple(rows), caption="A caption", note="A note. " * 20)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tables(), st.integers(60, 120))
 def test_no_line_is_wider_and_no_column_is_lost(table, width):
     """A column stands in the table or in the last line."""

@@ -43,7 +43,7 @@ def test_of_a_place_the_last_part_is_left(word, short):
     assert portable(word) == short
 
 
-@limits(max_examples=200, deadline=None)
+@limits(max_examples=200)
 @given(st.text(max_size=12) | st.text("aß1./\\'\" ,=[", max_size=12))
 @example("größe")
 @example("/\\/")

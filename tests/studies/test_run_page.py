@@ -102,7 +102,7 @@ def test_a_run_without_these_files_has_a_page_of_its_summary(tmp_path, make_run)
     assert "0.300" in found and "Errors on test" not in text and "Score to show from" not in text
 
 
-def test_what_is_no_finished_run_is_refused(tmp_path, run):
+def test_what_is_no_finished_run_is_refused(run):
     with pytest.raises(DataError, match="no finished run"):
         run_page.write_page(run / "detector")
     (run / "test_detections.json").write_text("[{}]")

@@ -143,7 +143,7 @@ def test_one_loud_channel_ruins_a_kernel_of_one_scale(tiny, settings, frames):
     assert noise["per_channel"] > 25 and noise["per_tensor"] < 10
 
 
-def test_options_that_do_not_go_together(tiny, frames):
+def test_options_that_do_not_go_together(tiny):
     with pytest.raises(ConfigError, match=r"input=int8 heads=float32 .*quantize=ptq or qat"):
         convert(tiny.model, "none", takes="int8")
     with pytest.raises(ConfigError, match="heads=int8: quantize=ptq nms=in_graph has float32 heads"):

@@ -99,7 +99,7 @@ def test_latency_times_every_file_with_every_number_of_threads(files, frames):
     assert set(report) == {"1", "2"} and all(0 < ms < 1000 for times in report.values() for ms in times.values())
 
 
-def test_the_report_and_its_table(tiny, settings, files, frames):
+def test_the_report_and_its_table(tiny, settings, frames):
     options = package.Options("ptq", nms="tflite_op")
     file = package.build(tiny.model, settings, options, frames)
     reference = package.build(tiny.model, settings, package.Options(nms="tflite_op"))

@@ -50,7 +50,7 @@ def test_it_prints_what_is_found(tiny, settings, frames, tmp_path, quantize):
         np.testing.assert_allclose(list(map(int, box)), [left, top, right, bottom], atol=0.51)
 
 
-def test_what_is_no_model_of_this_program_is_one_message(files, tmp_path):
+def test_what_is_no_model_of_this_program_is_one_message(tmp_path):
     (tmp_path / "photo.tflite").write_bytes(b"no archive")
     with zipfile.ZipFile(tmp_path / "bare.tflite", "w") as archive:
         archive.writestr("names.txt", "a")

@@ -99,7 +99,7 @@ def test_the_outputs_are_those_of_a_detector(with_ends):
         assert (labels.text(0), labels.number(2)) == ("labels.txt", 3)  # TENSOR_VALUE_LABELS
 
 
-def test_the_labels_are_an_archive_behind_the_file(with_ends, tiny, settings):
+def test_the_labels_are_an_archive_behind_the_file(with_ends, settings):
     with zipfile.ZipFile(io.BytesIO(with_ends["in_graph", "int8"])) as archive:
         assert (archive.namelist(), archive.read("labels.txt")) == (["labels.txt"], b"cat\ndog")
     named = replace(settings, classes=("Käse", "two\nlines"))

@@ -93,7 +93,7 @@ def test_an_interpreter_that_crashes_is_told(files, tmp_path, monkeypatch):
         package.open_file(path)
 
 
-def test_other_inputs_and_outputs(files, settings):
+def test_other_inputs_and_outputs(files):
     def wide(model, graph):
         graph.tensors[int(graph.inputs[0])].type = schema.TensorType.STRING
 

@@ -83,7 +83,7 @@ def test_two_devices(data, alone):
 
 
 ENDS = """
-import itertools, time
+import itertools, threading
 import numpy as np, tensorflow as tf
 parts = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
@@ -97,19 +97,17 @@ class Numbers:
 batches = Replicas(strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])).batches(Numbers(), 7)
 print([part.numpy().tolist() for part in next(batches)["index"].values])
 next(batches)
-time.sleep(12)
-begun = time.monotonic()
+print(type(batches).__name__)
 del batches
-print(time.monotonic() - begun)
+print([thread.name for thread in threading.enumerate() if thread.name.startswith("detect")])
 """
 
 
 @pytest.mark.slow
 def test_the_batches_of_two_devices_end_at_once():
-    """Iterators of tf.data that were as old as this one took half a minute."""
+    """They are no iterator of tf.data: one that was twelve seconds old took half a minute to end."""
     done = subprocess.run([sys.executable, "-c", ENDS], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    parts, seconds = done.stdout.splitlines() or [done.stderr[-2000:], "nan"]
-    assert parts == "[[7, 8], [9, 10]]" and float(seconds) < 1
+    assert done.stdout.splitlines() == ["[[7, 8], [9, 10]]", "generator", "[]"], done.stderr[-2000:]
 
 
 def workers(data: Path, count: int, parts=PARTS) -> dict:

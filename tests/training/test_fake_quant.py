@@ -58,10 +58,6 @@ def compose(*overrides: str):
     return composed("train", *overrides)
 
 
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(row) for row in (folder / "quantized" / "metrics.jsonl").read_text().splitlines()]
-
-
 def dataset_of_run(folder: Path):
     from detect.runs.dataset import dataset_of
     from detect.runs.folder import RunFolder

@@ -9,7 +9,6 @@ from PIL import Image
 from detect.runs.folder import RunFolder, chosen_split
 from tests import program
 
-LATE = ("schedule.warmup=null",)  # of a single step
 HEAD = "filename,width,height,class,xmin,ymin,xmax,ymax,split"
 
 

@@ -6,6 +6,7 @@ from detect.modeling.backbones.layers import ConvScope, InputScaling, Padding, R
 
 
 def pool_branch(channels: int):
+    """The branch that averages 3x3 cells and has a 1x1 convolution of so many channels."""
     return (Pool("AvgPool_0a_3x3"), Conv("Conv2d_0b_1x1", channels))
 
 

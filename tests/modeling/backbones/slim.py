@@ -37,6 +37,12 @@ def end_point_shapes(scope: str, size: int) -> dict[str, list[int]]:
         return {name: tensor.shape.as_list()[1:] for name, tensor in end_points.items()}
 
 
+def build(backbone, shape):
+    """A model of the backbone alone. shape: (height, width, channels), or None for a side of any length."""
+    image = tf_keras.Input(shape)
+    return tf_keras.Model(image, backbone(image))
+
+
 def features_of_both(backbone, images: np.ndarray, folder: Path, scaled: np.ndarray, **settings):
     """Random weights go from slim's network through a checkpoint into ours: the last end point of (ours, slim's).
 

@@ -9,16 +9,12 @@ import tf_keras
 from detect.modeling.backbones.inception_v2 import InceptionV2
 from tests.closeness import assert_same_outputs
 from tests.modeling.backbones import slim
+from tests.modeling.backbones.slim import build
 
 SIDES = {"Conv2d_1a_7x7": 112, "MaxPool_2a_3x3": 56, "Conv2d_2b_1x1": 56, "Conv2d_2c_3x3": 56, "MaxPool_3a_3x3": 28}
 SIDES |= {"Mixed_3b": 28, "Mixed_3c": 28}
 SIDES |= {f"Mixed_4{x}": 14 for x in "abcde"} | {f"Mixed_5{x}": 7 for x in "abc"}
 CHANNELS = [64, 64, 64, 192, 192, 256, 320, 576, 576, 576, 576, 576, 1024, 1024, 1024]
-
-
-def build(backbone, shape):
-    image = tf_keras.Input(shape)
-    return tf_keras.Model(image, backbone(image))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from detect.errors import ConfigError
 from detect.modeling.backbones.inception_v3 import InceptionV3
 from tests.closeness import assert_same_outputs
 from tests.modeling.backbones import slim
+from tests.modeling.backbones.slim import build
 
 # Side of each end point for 299 pixels, as slim's comments and the paper's table 1 give it, and the channels.
 SLIM_299 = {
@@ -20,11 +21,6 @@ SLIM_299 = {
     "Mixed_6a": (17, 768), "Mixed_6b": (17, 768), "Mixed_6c": (17, 768), "Mixed_6d": (17, 768), "Mixed_6e": (17, 768),
     "Mixed_7a": (8, 1280), "Mixed_7b": (8, 2048), "Mixed_7c": (8, 2048),
 }  # fmt: skip
-
-
-def build(backbone, shape):
-    image = tf_keras.Input(shape)
-    return tf_keras.Model(image, backbone(image))
 
 
 @pytest.fixture(scope="module")

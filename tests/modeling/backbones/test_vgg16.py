@@ -8,13 +8,9 @@ from detect.errors import ConfigError
 from detect.modeling.backbones.vgg16 import VGG16
 from tests.closeness import assert_same_outputs
 from tests.modeling.backbones import slim
+from tests.modeling.backbones.slim import build
 
 MEANS = np.array([123.68, 116.78, 103.94], np.float32)
-
-
-def build(backbone, shape):
-    image = tf_keras.Input(shape)
-    return tf_keras.Model(image, backbone(image))
 
 
 @pytest.fixture(scope="module")

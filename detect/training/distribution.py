@@ -22,7 +22,7 @@ import tensorflow as tf
 from detect.config.legal_values import demand, whole
 from detect.data.interface import Batch, Stream
 from detect.data.pipeline import to_tf
-from detect.errors import ConfigError, UserError
+from detect.errors import ConfigError, UserError, one_line
 from detect.evaluation.evaluators import Alone
 from detect.evaluation.interface import Detect, Value
 from detect.modeling.interface import Architecture, Tensor
@@ -211,7 +211,7 @@ def _made(kind: str, devices: int | None) -> tf.distribute.Strategy:
         raise ConfigError(f"{told}: TensorFlow already runs in this process ({error}); start a new one") from error
     except (tf.errors.OpError, ValueError) as error:  # a port that is taken, no TPU
         where = f" with TF_CONFIG={os.environ.get(VARIABLE)}" if kind == "multi_worker" else ""
-        raise ConfigError(f"{told}{where}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{told}{where}: {one_line(error)}") from error
 
 
 def _strategy(kind: str, devices: int | None) -> tf.distribute.Strategy:

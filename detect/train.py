@@ -1,5 +1,6 @@
 """Trains a detector: first a classifier, then the detector, then its fake-quantised twin, as far as configured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -75,9 +76,7 @@ def _stages(run: Run) -> float:
     build.check_parts(run)
     fitted = budget.fitted(run)
     build.check(fitted)  # what can't be built stops here, not after stage 1
-    if run.folder.extensions(run.cfg):
-        run.keep()
-    run = fitted
+    run = replace(fitted, extending=run if run.folder.extensions(run.cfg) else None)
     with run.loggers.running(run.described()):
         weights = initial_weights.first_weights(run.cfg)
         if run.cfg.classify.enabled:

@@ -33,6 +33,7 @@ class Run:
     loggers: the services that get its figures.
     pictures: those of stage 1, if it has its own and is not finished.
     command: the command that repeats the run, if it came from the command line.
+    extending: the run as its command has it, if that extends the one in the folder; it is kept once its state is read.
     """
 
     folder: RunFolder
@@ -44,6 +45,7 @@ class Run:
     loggers: Loggers = field(default_factory=Loggers)
     pictures: ClassificationDataset | None = None
     command: Command | None = None
+    extending: "Run | None" = None
 
     def __enter__(self) -> "Run":
         return self

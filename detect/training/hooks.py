@@ -16,11 +16,22 @@ import tf_keras
 from detect.data.subset import evenly_spread
 from detect.environment import free_cycles
 from detect.quantization.callbacks import Phases
+from detect.runs.start import Run
 from detect.training.loop import Fit, Hook
 from detect.weights import checkpoint
 
 PICTURES = 10
 """The evaluations of a stage whose pictures TensorBoard gets: it shows as many of a tag."""
+
+
+class Keeping(Hook):
+    """Writes an extended run into its folder, whose results go away. Its state is read by then: nothing refuses it."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def begin(self, fit: Fit) -> None:
+        self.run.keep()
 
 
 class Logging(Hook):

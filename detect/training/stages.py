@@ -30,7 +30,7 @@ from detect.runs.summary import hyper_parameters, tell, write_summary
 from detect.studies import run_page
 from detect.training import build, saved_states
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
-from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
+from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Keeping, Logging, QuantizationPhases
 from detect.training.initial_weights import initialise
 from detect.training.loop import Fit, Hook, Spent
 from detect.training.schedule import Schedule
@@ -75,6 +75,8 @@ class Stage:
         """Trains the stage and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
         schedule, evaluation = self.schedule, self.evaluation
         hooks = [Logging(schedule.log_every), *build.shown(self.run.cfg), *self.shown, *self.hooks, evaluation]
+        if self.run.extending:
+            hooks.insert(0, Keeping(self.run.extending))
         if schedule.patience is not None:
             hooks.append(EarlyStop(schedule.patience, evaluation))
         hooks += [*build.hooks(self.run.cfg), Checkpointing(schedule.checkpoint_every)]
@@ -104,8 +106,8 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
     cfg, folder = run.cfg, run.folder.stage(CLASSIFY)
     best = FromFile(str(folder.best))
-    if (reached := folder.scores()) is not None:
-        log.info("classify: finished before, at %s", reached)
+    if folder.scores() is not None:
+        log.info("classify: finished before, at %.3f", folder.summary_figure("best"))
         tell(run, folder)  # the process may have been stopped before it told them
         return best
     log.info("stage 1: classify")

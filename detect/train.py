@@ -51,9 +51,11 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
         from detect.studies import run_page
 
         place = RunFolder(folder)
-        run = start.described(place, cfg)
-        if not run.ended:
-            start.loggers(cfg).catch_up(run, lambda: summary.results(place))
+        if not start.described(place, cfg).ended and (services := start.loggers(cfg)):
+            from detect.training import budget  # imports TensorFlow
+
+            run = start.described(place, budget.configuration(place))
+            services.catch_up(run, lambda: summary.results(place))
         if not (folder / run_page.PAGE).exists():
             run_page.leave(folder)
     return score

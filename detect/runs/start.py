@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +18,7 @@ from detect.loggers.interface import Described, Logger, Loggers
 from detect.runs import provenance
 from detect.runs.dataset import check_ground_truth, dataset_of, own_pictures
 from detect.runs.folder import CLASSIFY, RunFolder
+from detect.runs.log import keep_log
 from detect.runs.workers import ALONE, Worker, worker
 
 log = logging.getLogger("detect")
@@ -144,15 +144,3 @@ def loggers(cfg: DictConfig, own: Worker = ALONE) -> Loggers:
     found = Loggers(made if own.is_chief else {})
     found.check()
     return found
-
-
-def keep_log(path: Path) -> None:
-    """Writes the lines that the log's memory holds (configs/hydra/job_logging) into a file, and all later lines."""
-    root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
-        file = logging.FileHandler(path, encoding="utf-8")
-        file.setFormatter(handler.formatter)
-        handler.setTarget(file)
-        handler.close()
-        root.removeHandler(handler)
-        root.addHandler(file)

@@ -15,6 +15,7 @@ from detect.data.interface import Stream
 from detect.errors import ConfigError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
+from detect.loggers.interface import FINAL
 from detect.modeling import cost
 from detect.modeling.interface import Architecture, Detector
 from detect.modeling.precision import computing_in
@@ -271,7 +272,7 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
         batch_size, workers = stage.schedule.scored_images, build.replicas(run)
 
         def show(name: str, picture: np.ndarray) -> None:
-            logger.images(f"final/{name}", outcome["steps"], picture)
+            logger.images(f"{FINAL}{name}", outcome["steps"], picture)
 
         found = scores.score_splits(place.path, detect, frame, dataset, splits, batch_size, split, workers, show)
         for name in splits:

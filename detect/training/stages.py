@@ -25,7 +25,7 @@ from detect.reporting.logger import RunLogger
 from detect.runs import disk
 from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
-from detect.runs.stage_folder import StageFolder
+from detect.runs.stage_folder import RESULTS, StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, tell, write_summary
 from detect.studies import run_page
@@ -148,9 +148,9 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         "pictures_fingerprint": dataset.fingerprint(),
         "macs": step_macs(classifier, schedule) * outcome["steps"],
     }
-    pictures.results_figure(folder.metrics, folder.path / "results.png")
+    pictures.results_figure(folder.metrics, folder.path / RESULTS)
     scored = evaluator()
-    pictures.save(folder.path / "confusion.png", pictures.confusion_figure(scored.confusion, dataset.classes))
+    pictures.save(folder.confusion, pictures.confusion_figure(scored.confusion, dataset.classes))
     write_summary(folder.summary, run, outcome, {split: scored.to_dict()}, schedule.used(), **cost_of_it)
     tell(run, folder)
     return best
@@ -269,12 +269,12 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
         outcome = stage.fit(logger)
         splits = list(dict.fromkeys([*(name for name in ("val", "test") if dataset.splits[name]), split]))
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
-        batch_size, workers = stage.schedule.scored_images, build.replicas(run)
+        batch_size, cores, workers = stage.schedule.scored_images, threads(cfg), build.replicas(run)
 
         def show(name: str, picture: np.ndarray) -> None:
             logger.images(f"{FINAL}{name}", outcome["steps"], picture)
 
-        found = scores.score_splits(place.path, detect, frame, dataset, splits, batch_size, split, workers, show)
+        found = scores.score_splits(place.path, detect, frame, dataset, splits, batch_size, cores, split, workers, show)
         for name in splits:
             lost = found[name]["errors"]["gains"]
             logger.final(outcome["steps"], {f"{name}_errors/{kind}": gain for kind, gain in lost.items()})
@@ -283,7 +283,7 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}
         settings = hyper_parameters(cfg, stage.folder.name, stage.schedule.used())
         logger.hparams(settings, figures | {"seconds": spent})
-    pictures.results_figure(stage.folder.metrics, place.path / "results.png")
+    pictures.results_figure(stage.folder.metrics, place.path / RESULTS)
     if isinstance(costs := stage.summary.get("cost"), dict):
         costs["detector_macs"] *= outcome["steps"]  # fewer than those of the schedule, if the stage ended early
     # The last file: it ends the stage.

@@ -67,7 +67,7 @@ def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
         from detect.training import build, distribution  # imports TensorFlow
 
         build.set_up(cfg, run.worker)
-        with distribution.lost_worker(run.worker, folder):
+        with distribution.lost_worker(run.worker, folder), distribution.enough_memory():
             return _stages(run)
 
 

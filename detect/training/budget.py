@@ -26,7 +26,7 @@ from detect.evaluation.evaluators import DetectionEvaluator
 from detect.files import replacing
 from detect.geometry.frame import Frame
 from detect.modeling.interface import Architecture
-from detect.modeling.precision import computing_in
+from detect.modeling.precision import Precision, computing_in
 from detect.quantization.callbacks import Phases
 from detect.quantization.spec import STEPS, Spec
 from detect.runs import forms
@@ -232,5 +232,6 @@ def _seconds_to_score(run: Run, stage: str, batch_size: int) -> float:
     return seconds / len(some)
 
 
-def _precision(cfg: DictConfig, stage: str) -> str:
-    return "float32" if stage == QUANTIZED else cfg.precision
+def _precision(cfg: DictConfig, stage: str) -> Precision:
+    asked: Precision = cfg.precision
+    return "float32" if stage == QUANTIZED else asked

@@ -27,6 +27,7 @@ from detect.evaluation.evaluators import Alone
 from detect.evaluation.interface import Detect, Value
 from detect.modeling.interface import Architecture, Tensor
 from detect.modeling.replicas import SynchronizedBatchNorm
+from detect.runs import disk
 from detect.runs.workers import ALONE, VARIABLE, Worker
 
 Kind = Literal["none", "mirrored", "multi_worker", "tpu"]
@@ -197,6 +198,22 @@ def lost_worker(worker: Worker, run: Path) -> Iterator[None]:
         raise UserError(
             f"another worker of the run has ended or can't be reached: see its console and {run}/workers. Start all "
             f"workers again with the same command, or with resume={run}: they go on from the last saved state"
+        ) from error
+
+
+@contextlib.contextmanager
+def enough_memory() -> Iterator[None]:
+    """Inside this context, the error of TensorFlow for a device whose memory is full is a UserError."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        if disk.problem(error) is not None:
+            raise
+        raise UserError(
+            f"the memory of the device is too small for this run ({one_line(error)}). Any of these needs less: a "
+            "smaller schedule.batch_size, with schedule.accumulate for as many images in a step; a smaller "
+            "detector.size, or another network; on a GPU precision=bfloat16, as `detect doctor` says; and for scores a "
+            "smaller schedule.evaluate_batch. Stages 1 and 3 have classify.schedule and quantize.schedule"
         ) from error
 
 

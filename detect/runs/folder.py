@@ -11,6 +11,7 @@
         metrics.jsonl train/ eval/       the figures during training; the folders are for TensorBoard
         last/ best.*                     the whole state, and the best weights by name
         transfer.json summary.json       the source of its weights, its scores and its cost
+        first_batch.png confusion.png    pictures: the second one of stage 1
 
 The results of the last stage are in the run folder itself.
 """

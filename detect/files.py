@@ -53,20 +53,23 @@ def file_name(text: str) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, name: str | None = None, wait: bool = True) -> Iterator[Path]:
+def replacing(path: Path, name: str | None = None, wait: bool = True, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary path beside `path`. At the end its file replaces `path`; after an error it is removed.
 
     A reader sees the old file or the new file, never a part of it, even after a power failure. Of several writers, one
     waits for the other; without `wait`, it raises BlockingIOError.
-    name: the name of the temporary file; None is the name of `path` plus `.new`.
+    name: the name of the temporary file; None is the name of `path` plus `.new`. durable: waits for the disk, which
+    takes longer than to write a picture; without it, a power failure may leave an empty file.
     """
     temporary = path.with_name(name or f"{path.name}.new")
     with locked(temporary, wait):
         try:
             yield temporary
-            sync(temporary)
+            if durable:
+                sync(temporary)
             os.replace(temporary, path)
-            sync(path.parent)
+            if durable:
+                sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -1,5 +1,6 @@
 """Trains a detector: first a classifier, then the detector, then its fake-quantised twin, as far as configured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -50,9 +51,11 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
         from detect.studies import run_page
 
         place = RunFolder(folder)
-        run = start.described(place, cfg)
-        if not run.ended:
-            start.loggers(cfg).catch_up(run, lambda: summary.results(place))
+        if not start.described(place, cfg).ended and (services := start.loggers(cfg)):
+            from detect.training import budget  # imports TensorFlow
+
+            run = start.described(place, budget.configuration(place))
+            services.catch_up(run, lambda: summary.results(place))
         if not (folder / run_page.PAGE).exists():
             run_page.leave(folder)
     return score
@@ -64,7 +67,7 @@ def _train(cfg: DictConfig, folder: Path, command: Command | None) -> float:
         from detect.training import build, distribution  # imports TensorFlow
 
         build.set_up(cfg, run.worker)
-        with distribution.lost_worker(run.worker, folder):
+        with distribution.lost_worker(run.worker, folder), distribution.enough_memory():
             return _stages(run)
 
 
@@ -75,9 +78,7 @@ def _stages(run: Run) -> float:
     build.check_parts(run)
     fitted = budget.fitted(run)
     build.check(fitted)  # what can't be built stops here, not after stage 1
-    if run.folder.extensions(run.cfg):
-        run.keep()
-    run = fitted
+    run = replace(fitted, extending=run if run.folder.extensions(run.cfg) else None)
     with run.loggers.running(run.described()):
         weights = initial_weights.first_weights(run.cfg)
         if run.cfg.classify.enabled:

@@ -30,6 +30,7 @@ from detect.config.check import CONFIG_DIR
 from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
+from detect.environment import usable_cores
 from detect.evaluation.evaluators import DetectionEvaluator
 from detect.export.options import LABELS
 from detect.files import write_json
@@ -157,7 +158,7 @@ def export(run: Run, in_float: Any, detector: Any) -> Path:
     report["parity"]["source"] = f"{split} of {dataset.name}"
     figures = {"file": Detector.load(folder).evaluate(examples)[0].summary}
     for name, architecture in (("run", detector), ("float", in_float)):
-        evaluator = DetectionEvaluator(architecture.detect, frame, dataset, split, batch_size=8)
+        evaluator = DetectionEvaluator(architecture.detect, frame, dataset, split, batch_size=8, threads=usable_cores())
         figures[name] = evaluator()[0].summary
     report["scores"] = accuracy.compared(split, len(examples), figures)
     write_json(folder / EXPORT, {"format": "tflite", "by": "tfmot", **report, **provenance.collect()})

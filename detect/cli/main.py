@@ -157,7 +157,12 @@ def _start(config_name: str, command: "Command", function: Callable[["DictConfig
         launcher = str(first.hydra.launcher._target_) if first else ""
         with sweep.owned(command.sweep_folder, launcher):
             sweep_tables.begin(command.sweep_folder)
-            begin()
+            started = time.time()
+            try:
+                begin()
+            except ValueError:  # Optuna's, if no cell has a score
+                if not sweep.failures(command.sweep_folder, started):
+                    raise
         sweep_tables.conclude(command.sweep_folder)
         return
     try:

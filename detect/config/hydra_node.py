@@ -39,6 +39,7 @@ TEXTS = frozenset(
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
         *(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "Grid", "NSGAII", "MOTPE")),
         *("logging.StreamHandler", "logging.FileHandler", "logging.handlers.MemoryHandler"),
+        "detect.runs.log.Console",
         *("ext://sys.stdout", "ext://sys.stderr"),
         *("${hydra.runtime.output_dir}/${hydra.job.name}.log", "hydra-${hydra.job.name}.log"),
         *("${hydra.sweep.dir}/.submitit/%j", "${hydra.job.name}"),

@@ -26,8 +26,8 @@ SAVED = ("config.yaml", "hydra.yaml", "overrides.yaml")
 STEPS, PATIENCE = EXTENDABLE = ("schedule.steps", "schedule.patience")
 """The keys that extend a run with `resume=RUN`; `schedule.steps` may only grow."""
 
-BUDGET = "budget.json"
-"""In a run folder: the steps of each stage that fit `minutes` or `epochs`."""
+BUDGET, CLASSES, HYDRA = "budget.json", "classes.json", ".hydra"
+"""In a run folder: the steps of each stage that fit `minutes` or `epochs`, the classes, and the folder of SAVED."""
 
 MOVABLE = ("dataset.root",)
 """The keys that `resume=RUN` may change and that extend nothing. The data there are compared with those of the run."""
@@ -144,9 +144,9 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
 
 
 def _past(run: Path) -> Past:
-    saved = run / ".hydra"
+    saved = run / HYDRA
     if not all((saved / name).is_file() for name in SAVED):
-        jobs = sorted(place.parent.name for place in run.glob("*/.hydra"))
+        jobs = sorted(place.parent.name for place in run.glob(f"*/{HYDRA}"))
         hint = f"; it holds a sweep: give one of its runs ({first_few(jobs)})" if jobs else ""
         raise ConfigError(f"resume={run}: this is not a run folder, it has no .hydra/config.yaml{hint}")
     hydra: Any = _load(saved / "hydra.yaml").get("hydra")

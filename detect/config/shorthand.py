@@ -24,6 +24,7 @@ from pathlib import Path
 from hydra.core.override_parser.types import Override
 
 from detect.config.grammar import parse, quoted
+from detect.config.resume import CLASSES
 from detect.config.tree import listed, nearest, read_yaml
 from detect.errors import ConfigError
 from detect.files import absolute
@@ -91,7 +92,7 @@ def _is_of_a_run(path: Override | None) -> bool:
     if path is None or path.is_sweep_override():
         return False
     place = absolute(str(path.value()), "init.path")
-    return any((folder / "classes.json").is_file() for folder in (place, *place.parents[:2]))
+    return any((folder / CLASSES).is_file() for folder in (place, *place.parents[:2]))
 
 
 def catalogue(folders: Iterable[Path]) -> dict[str, str]:

@@ -34,6 +34,7 @@ class DetectionEvaluator:
     detect: image [B, H, W, 3] of the frame, uint8 (float32 where its mode is `zoo`) -> detections in pixels of the
         frame (`detect.modeling.nms`).
     frame: it resizes images to the network's input and converts boxes.
+    threads: those that decode images.
     workers: the processes that share the split; each of them gets the scores of all images.
     exact: whether the detector sees the levels of `zoo` between two whole ones; a file that takes uint8 does not.
     """
@@ -45,7 +46,7 @@ class DetectionEvaluator:
         dataset: DetectionDataset,
         split: str,
         batch_size: int,
-        threads: int = 2,
+        threads: int,
         workers: Workers | None = None,
         exact: bool = True,
     ):
@@ -94,7 +95,7 @@ class ClassificationEvaluator:
         dataset: ClassificationDataset,
         split: str,
         batch_size: int,
-        threads: int = 2,
+        threads: int,
         workers: Workers | None = None,
     ):
         self.dataset, self.examples = dataset, dataset.splits[split]

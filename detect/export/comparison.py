@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
+from detect.environment import usable_cores
 from detect.evaluation import agreement, sqnr
 from detect.evaluation.evaluators import DetectionEvaluator
 from detect.export.images import Images
@@ -54,7 +55,7 @@ def score(
     figures = {}
     for name, network in networks.items():
         frame, exact = Frame(network.size, network.resize), sees_levels(cfg)
-        evaluator = DetectionEvaluator(network.detect, frame, same, split, SCORING_BATCH, exact=exact)
+        evaluator = DetectionEvaluator(network.detect, frame, same, split, SCORING_BATCH, usable_cores(), exact=exact)
         figures[name] = evaluator()[0].summary
     figures["file"] = shipped.evaluate(examples)[0].summary
     return compared(split, len(examples), figures) | origin

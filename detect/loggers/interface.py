@@ -33,6 +33,12 @@ State = Literal["finished", "interrupted", "failed"]
 ENDED = "ended"
 """The key beside the ids of the services: true once all were told that the run is finished."""
 
+TOLD = "told"
+"""The key beside them: the stages whose results all were told."""
+
+FINAL = "final/"
+"""How the tags of the pictures of final scores begin."""
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -56,8 +62,10 @@ class Described:
         return found if isinstance(found, str) and _ID.fullmatch(found) else None
 
     def remember(self, service: str, number: str) -> None:
-        """Keeps the id that a service gave the run."""
-        write_json(self.ids, {**self._kept(), service: number})
+        """Keeps the id that a service gave the run. A service that begins was told no results."""
+        kept = self._kept()
+        if kept.get(service) != number:
+            write_json(self.ids, {**kept, service: number, TOLD: []})
 
     @property
     def ended(self) -> bool:
@@ -67,6 +75,18 @@ class Described:
     def end(self, finished: bool) -> None:
         """Keeps whether the services know that the run is finished."""
         write_json(self.ids, {**self._kept(), ENDED: finished})
+
+    @property
+    def told(self) -> list[str]:
+        """The stages whose results the services know."""
+        found = self._kept().get(TOLD)
+        return found if isinstance(found, list) else []
+
+    def tell(self, stage: str, told: bool) -> None:
+        """Keeps whether the services know the results of a stage."""
+        if told is not (stage in self.told):
+            others = [name for name in self.told if name != stage]
+            write_json(self.ids, {**self._kept(), TOLD: [*others, stage] if told else others})
 
     def _kept(self) -> dict[str, object]:
         try:
@@ -123,6 +143,11 @@ class Loggers:
     def __init__(self, each: Mapping[str, Logger] | None = None):
         """each: the loggers by the names that they have in the configuration."""
         self._each = dict(each or {})
+        self._run: Described | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is one."""
+        return bool(self._each)
 
     def check(self) -> None:
         """Raises ConfigError if one can't work."""
@@ -134,6 +159,7 @@ class Loggers:
         """Inside this context the run trains. At the end, the loggers are told how it ended."""
         if run.ended:  # a finished run is extended
             run.end(False)
+        self._run = run
         self._tell(lambda logger: logger.begin(run))
         state: State = "failed"
         try:
@@ -157,7 +183,9 @@ class Loggers:
                 self.results(*results())
 
     def begin_stage(self, stage: str, folder: Path, kept: Sequence[Row], undone: Sequence[Row]) -> None:
-        """See `Logger.begin_stage`; so for the other methods."""
+        """See `Logger.begin_stage`; so for the other methods. The stage will have new results."""
+        if self and self._run:
+            self._run.tell(stage, False)
         self._tell(lambda logger: logger.begin_stage(stage, folder, kept, undone))
 
     def row(self, row: Row) -> None:
@@ -167,7 +195,12 @@ class Loggers:
         self._tell(lambda logger: logger.picture(stage, tag, step, image))
 
     def results(self, stage: str, figures: Mapping[str, float], files: Sequence[Path]) -> None:
+        """See `Logger.results`. Each resume comes upon the finished stages: those that were told are left out."""
+        if self._run and stage in self._run.told:
+            return
         self._tell(lambda logger: logger.results(stage, figures, files))
+        if self and self._run and stage:
+            self._run.tell(stage, True)
 
     def _tell(self, call: Callable[[Logger], None]) -> None:
         for name, logger in list(self._each.items()):
@@ -206,9 +239,12 @@ class SentRows:
         """Whether the service has not got this row."""
         return _step(row) > self._last.get(row["kind"], -1.0)
 
-    def wants_picture(self, step: int) -> bool:
-        """Whether the service has not got the pictures of a step: those of an evaluation, or of the start (step 0)."""
-        return step > self._last.get("eval", 0.0 if self._last else -1.0)
+    def wants_picture(self, tag: str, step: int) -> bool:
+        """Whether the service has not got the pictures of a step: those of an evaluation, or of the start (step 0).
+
+        Final scores come after the row of the last evaluation, and may be made again.
+        """
+        return tag.startswith(FINAL) or step > self._last.get("eval", 0.0 if self._last else -1.0)
 
 
 def _step(row: Row) -> float:

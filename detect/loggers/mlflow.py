@@ -100,7 +100,7 @@ class MLflow(RowLogger):
             self._known.log_batch(self._run, metrics=given[start : start + 1000])
 
     def picture(self, stage: str, tag: str, step: int, image: np.ndarray) -> None:
-        if self.pictures and self._rows.wants_picture(step):
+        if self.pictures and self._rows.wants_picture(tag, step):
             self._known.log_image(self._run, image, key=_key(f"{stage}/{tag}"), step=step)
 
     def results(self, stage: str, figures: Mapping[str, float], files: Sequence[Path]) -> None:

@@ -88,7 +88,7 @@ class WandB(RowLogger):
     def picture(self, stage: str, tag: str, step: int, image: np.ndarray) -> None:
         import wandb
 
-        if self.pictures and self._rows.wants_picture(step):
+        if self.pictures and self._rows.wants_picture(tag, step):
             self._known.log({f"{stage}/{printable(tag)}": wandb.Image(image), f"{stage}/step": step})
 
     def results(self, stage: str, figures: Mapping[str, float], files: Sequence[Path]) -> None:

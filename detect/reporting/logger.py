@@ -19,6 +19,7 @@ from detect.files import strict_json, write_text
 from detect.loggers.interface import Loggers
 from detect.reporting.progress import ProgressLine
 from detect.reporting.tensorboard import EventWriter
+from detect.runs.stage_folder import METRICS
 
 if TYPE_CHECKING:
     import tf_keras
@@ -50,7 +51,7 @@ class RunLogger:
         self._services = services or Loggers()
         self.folder, self.stage = Path(folder), stage
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._metrics = self.folder / "metrics.jsonl"
+        self._metrics = self.folder / METRICS
         self._file: IO[str] | None = None
         self._board = {kind: EventWriter(self.board(kind)) for kind in ("train", "eval")}
         self._progress = ProgressLine(stage, total_steps, every) if console else None

@@ -12,6 +12,7 @@ import numpy as np
 
 from detect.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
 from detect.evaluation.coco import Scores
+from detect.files import replacing
 from detect.reporting.figures import draw_curves, line_color, new_figure, render, series_of, short, smooth
 from detect.reporting.logger import read_metrics
 from detect.reporting.text import PALETTE, Color, color_of, fit_text, label_place, paint_label, text_size
@@ -147,20 +148,15 @@ def contact_sheet(
 def save(path: Path, image: np.ndarray) -> None:
     """Write an RGB picture in the format of the file's suffix (.png, .jpg), and create missing folders.
 
-    Raises OSError if this is not possible. Then no part of it stays.
+    Raises OSError if this is not possible. Then no part of it stays, and an earlier picture does.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     ok, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
     if not ok:
         raise OSError(f"{path}: can't encode the picture in the format {path.suffix or '.png'}")
-    with path.open("wb") as file:
-        try:
-            file.write(data.tobytes())
-            file.flush()
-        except OSError:
-            path.unlink()
-            raise
+    with replacing(path, durable=False) as new:
+        new.write_bytes(data.tobytes())
 
 
 def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:

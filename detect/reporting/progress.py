@@ -24,13 +24,14 @@ class ProgressLine:
         self.stage, self.total_steps, self.every, self.unit = stage, total_steps, every, unit
         self._live: Live | None = None
         self._first: tuple[int, float] | None = None
+        self._step = 0
         self._figures: dict[str, float] = {}
         self._line, self._printed, self._last_print = "", "", -math.inf
 
     def update(self, step: int, scalars: Mapping[str, float | None]) -> None:
         """Take the newest figures and show the line if it is due."""
         now = time.monotonic()
-        self._first = self._first or (step, now)
+        self._step, self._first = step, self._first or (step, now)
         self._figures |= {key: float(value) for key, value in scalars.items() if value is not None}
         self._line = self.render(step, now)
         if sys.stdout.isatty():
@@ -57,8 +58,10 @@ class ProgressLine:
         return f"{self.stage[: COLUMNS - len(tail) - 2]}  {tail}"
 
     def say(self, text: str) -> None:
-        """Print text above the line."""
+        """Print text above the line. The speed counts from here, if no step was done since the first update."""
         print(printable_lines(text), flush=True)  # on a terminal, the live display redraws the line below this text
+        if self._first and self._first[0] == self._step:
+            self._first = (self._step, time.monotonic())
 
     def close(self) -> None:
         """Leave the last state of the line on the console."""

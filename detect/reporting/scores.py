@@ -40,18 +40,20 @@ def score_splits(
     dataset: DetectionDataset,
     splits: Sequence[str],
     batch_size: int,
+    threads: int,
     chosen_on: str,
     workers: Workers | None = None,
     show: Show | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores a detector on splits, and writes the pictures and COCO results of each into `folder`, and the thresholds.
 
-    detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it. workers: as there.
+    detect: images of the frame -> detections in pixels of it, as `DetectionEvaluator` takes it. threads, workers: as
+        there.
     chosen_on: the split of `splits` that thresholds are chosen on. show: gets some pictures, with a name for each.
     """
     workers = workers or Alone()
     once = workers.inference(detect)
-    found = {s: DetectionEvaluator(once, frame, dataset, s, batch_size, workers=workers)() for s in splits}
+    found = {s: DetectionEvaluator(once, frame, dataset, s, batch_size, threads, workers)() for s in splits}
     thresholds = Thresholds.choose({split: scores.rankings for split, (scores, _) in found.items()}, chosen_on)
     shipped = thresholds.shipped()
     figures = {split: keep_scores(folder, split, dataset, *pair, shipped, show) for split, pair in found.items()}

@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,6 +26,8 @@ FLUSH_SECONDS = 10
 BUCKETS = 50  # of a histogram
 EVENTS = "events.out.tfevents"
 """Prefix of the name of every event file."""
+HPARAMS = f"{EVENTS}.0.hparams"
+"""The file of a session of the HParams plugin. It is read first: others are named after the time of their start."""
 
 
 class EventWriter:
@@ -39,17 +41,8 @@ class EventWriter:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one point for each tag. The first point has the meaning of the figure, which TensorBoard shows."""
-        from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
-        from tensorboard.plugins.scalar.metadata import create_summary_metadata
-
-        summary = _summary()
-        for tag, value in values.items():
-            point = summary.value.add(tag=printable(tag), simple_value=float(value))
-            if tag not in self._explained:
-                self._explained.add(tag)
-                point.metadata.CopyFrom(create_summary_metadata(display_name="", description=meaning(tag)))
-                point.metadata.data_class = DATA_CLASS_SCALAR  # without it, the fast data server drops the text
-        self._add(step, summary)
+        self._add(step, _points(values, self._explained))
+        self._explained.update(values)
 
     def image(self, tag: str, step: int, image: np.ndarray) -> None:
         """Write an RGB uint8 picture [h, w, 3] as a JPEG, because a run writes the same few images many times.
@@ -96,7 +89,10 @@ class EventWriter:
         self._add(step, summary)
 
     def hparams(self, values: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
-        """Write a session of the HParams plugin; with metrics its status is success."""
+        """Replace the session of the HParams plugin; with metrics its status is success.
+
+        It has a file of its own: TensorBoard keeps the first session of a folder, and a run may be extended.
+        """
         from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
         from tensorboard.plugins.hparams.summary import session_end_pb
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -104,12 +100,12 @@ class EventWriter:
         # The trial is STUDY/DATA/RUN/STAGE: it is readable, and two runs with equal settings have two rows.
         shown = {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}
         trial = "/".join(self.folder.resolve().parts[-5:-1])
-        self._add(0, hparams_pb(shown, trial_id=printable(trial)))
+        summaries = [hparams_pb(shown, trial_id=printable(trial))]
         if metrics:
-            self.scalars(0, {f"final/{key}": value for key, value in metrics.items()})
+            summaries.append(_points({f"final/{key}": value for key, value in metrics.items()}))
             # session_end_pb returns TensorFlow's own Summary class.
-            self._add(0, type(_summary()).FromString(session_end_pb(STATUS_SUCCESS).SerializeToString()))
-        self.flush()
+            summaries.append(type(_summary()).FromString(session_end_pb(STATUS_SUCCESS).SerializeToString()))
+        write_events(self.folder / HPARAMS, ((0, summary) for summary in summaries))
 
     def pr_curve(self, tag: str, step: int, true: np.ndarray, false: np.ndarray, missed: np.ndarray) -> None:
         """Write a precision-recall curve from counts at evenly spaced score thresholds 0..1.
@@ -185,6 +181,20 @@ def masked_crc(content: bytes) -> bytes:
     """CRC-32C, rotated and moved as in LevelDB's log_format.md, in four bytes."""
     crc = google_crc32c.value(content)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _points(values: Mapping[str, float], explained: Collection[str] = ()) -> "Summary":
+    """A point of each tag, with the meaning of the figure unless it is explained."""
+    from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
+    from tensorboard.plugins.scalar.metadata import create_summary_metadata
+
+    summary = _summary()
+    for tag, value in values.items():
+        point = summary.value.add(tag=printable(tag), simple_value=float(value))
+        if tag not in explained:
+            point.metadata.CopyFrom(create_summary_metadata(display_name="", description=meaning(tag)))
+            point.metadata.data_class = DATA_CLASS_SCALAR  # without it, the fast data server drops the text
+    return summary
 
 
 def _summary() -> "Summary":

@@ -11,6 +11,7 @@
         metrics.jsonl train/ eval/       the figures during training; the folders are for TensorBoard
         last/ best.*                     the whole state, and the best weights by name
         transfer.json summary.json       the source of its weights, its scores and its cost
+        first_batch.png confusion.png    pictures: the second one of stage 1
 
 The results of the last stage are in the run folder itself.
 """
@@ -29,7 +30,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from detect import files
-from detect.config.resume import BUDGET, EXTENDABLE, MOVABLE, STEPS, Command, extensions, refuse_ignored
+from detect.config.resume import BUDGET, CLASSES, EXTENDABLE, HYDRA, MOVABLE, STEPS, Command, extensions, refuse_ignored
 from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
 from detect.files import read_json, write_json, write_text
@@ -58,7 +59,7 @@ THRESHOLDS = "thresholds.json"
 TFLITE_MODEL, DETECTOR_JSON = "model.tflite", "detector.json"
 """In the folder of an export: the TFLite file, and the file with the classes, frame and origin of a SavedModel."""
 
-FAILED, WORKERS = "failed.txt", "workers"
+FAILED, WORKERS, LOCK = "failed.txt", "workers", "lock"
 
 
 def chosen_split(scores: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -95,7 +96,7 @@ class RunFolder:
     @property
     def classes(self) -> Path:
         """The classes in order, as COCO's categories: [{"id": 3, "name": "car"}, ...]; once a list of names."""
-        return self.path / "classes.json"
+        return self.path / CLASSES
 
     @property
     def data(self) -> Path:
@@ -120,7 +121,7 @@ class RunFolder:
     @property
     def hydra(self) -> Path:
         """The folder with the files of `detect.config.resume.SAVED`."""
-        return self.path / ".hydra"
+        return self.path / HYDRA
 
     @property
     def shared_budget(self) -> Path:
@@ -273,7 +274,7 @@ class RunFolder:
         Raises InUse if another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = (self.path / "lock").open("a")  # the text of another process stays
+        lock = (self.path / LOCK).open("a")  # the text of another process stays
         try:
             files.lock(lock, wait=False)
         except BlockingIOError as error:
@@ -287,7 +288,7 @@ class RunFolder:
     def claimed_by(self) -> str | None:
         """The text that worker 0 wrote into the lock of the run; None if this process can't read it."""
         try:
-            return (self.shared / "lock").read_text()
+            return (self.shared / LOCK).read_text()
         except OSError:
             return None
 

@@ -11,6 +11,7 @@ from detect.runs import forms
 log = logging.getLogger("detect")
 
 SUMMARY, METRICS, LAST, BEST = "summary.json", "metrics.jsonl", "last", "best"
+LEDGER, RESULTS = "transfer.json", "results.png"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class StageFolder:
     @property
     def ledger(self) -> Path:
         """The ledger: where the weights come from."""
-        return self.path / "transfer.json"
+        return self.path / LEDGER
 
     @property
     def summary(self) -> Path:
@@ -58,6 +59,11 @@ class StageFolder:
     def first_batch(self) -> Path:
         """A picture of the first augmented batch."""
         return self.path / "first_batch.png"
+
+    @property
+    def confusion(self) -> Path:
+        """A picture of the confusion matrix of a classifier with its best weights."""
+        return self.path / "confusion.png"
 
     def diverged(self, step: int) -> Path:
         """The file with the batch whose loss was not finite."""

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +18,7 @@ from detect.loggers.interface import Described, Logger, Loggers
 from detect.runs import provenance
 from detect.runs.dataset import check_ground_truth, dataset_of, own_pictures
 from detect.runs.folder import CLASSIFY, RunFolder
+from detect.runs.log import keep_log
 from detect.runs.workers import ALONE, Worker, worker
 
 log = logging.getLogger("detect")
@@ -33,6 +33,7 @@ class Run:
     loggers: the services that get its figures.
     pictures: those of stage 1, if it has its own and is not finished.
     command: the command that repeats the run, if it came from the command line.
+    extending: the run as its command has it, if that extends the one in the folder; it is kept once its state is read.
     """
 
     folder: RunFolder
@@ -44,6 +45,7 @@ class Run:
     loggers: Loggers = field(default_factory=Loggers)
     pictures: ClassificationDataset | None = None
     command: Command | None = None
+    extending: "Run | None" = None
 
     def __enter__(self) -> "Run":
         return self
@@ -142,15 +144,3 @@ def loggers(cfg: DictConfig, own: Worker = ALONE) -> Loggers:
     found = Loggers(made if own.is_chief else {})
     found.check()
     return found
-
-
-def keep_log(path: Path) -> None:
-    """Writes the lines that the log's memory holds (configs/hydra/job_logging) into a file, and all later lines."""
-    root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
-        file = logging.FileHandler(path, encoding="utf-8")
-        file.setFormatter(handler.formatter)
-        handler.setTarget(file)
-        handler.close()
-        root.removeHandler(handler)
-        root.addHandler(file)

@@ -33,7 +33,7 @@ from detect.config.grammar import quoted
 from detect.environment import usable_cores
 from detect.errors import ConfigError, InUse, UserError, to_install
 from detect.files import write_text
-from detect.runs.folder import FAILED, RunFolder
+from detect.runs.folder import FAILED, LOCK, RunFolder
 from detect.runs.signals import STOPPING, handled
 
 log = logging.getLogger("detect")
@@ -42,7 +42,7 @@ EXTRAS = {"joblib": "sweep", "submitit": "sweep", "optuna": "sweep", "ray": "ray
 OWNER = "DETECT_SWEEP"
 """The environment variable that tells the processes of a sweep its main process: number and time of start."""
 
-LOCK = "sweep.lock"
+SWEEP_LOCK = "sweep.lock"
 WATCHED_EVERY = 0.5  # seconds
 PATIENCE = 10.0  # seconds that cells of a dead sweep may take to end
 
@@ -118,7 +118,7 @@ class Cells:
 
 def in_use(folder: Path) -> bool:
     """Whether another process trains in a run folder. It changes nothing there."""
-    return _held(folder / "lock")
+    return _held(folder / LOCK)
 
 
 def _held(lock: Path) -> bool:
@@ -144,7 +144,8 @@ def refuse_in_use(folder: Path) -> None:
 
 def _orphaned(folder: Path) -> bool:
     """Whether no process holds the lock of the sweep that a cell's folder belongs to."""
-    locks = [parent / LOCK for parent in folder.absolute().parents[:3] if (parent / LOCK).is_file()]
+    places = (parent / SWEEP_LOCK for parent in folder.absolute().parents[:3])
+    locks = [place for place in places if place.is_file()]
     return bool(locks) and not any(map(_held, locks))
 
 
@@ -156,7 +157,7 @@ def owned(folder: Path, launcher: str) -> Iterator[None]:
     KeyboardInterrupt after a signal of STOPPING.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as lock:
+    with (folder / SWEEP_LOCK).open("a") as lock:
         try:
             files.lock(lock, wait=False)
         except BlockingIOError:

@@ -5,10 +5,14 @@ import shutil
 from pathlib import Path
 
 from detect.errors import ConfigError
+from detect.runs.folder import LOCK, STAGES, RunFolder
+from detect.runs.stage_folder import LEDGER
 from detect.runs.sweep import in_use
 
-AT_START = (".hydra", "config.yaml", "classes.json", "data.json", "budget.json", "lock", "failed.txt")
-"""What a run writes before its first step; besides these there is the log file."""
+_run = RunFolder(Path())
+_files = (_run.hydra, _run.config, _run.classes, _run.data, _run.shared_budget, _run.loggers, _run.failed)
+AT_START = (*(path.name for path in _files), LOCK, "wandb")
+"""What a run writes before its first step. Besides these there is the log file, and the ledger of a stage's weights."""
 
 
 def ancestor(folder: Path) -> Path:
@@ -35,10 +39,16 @@ def remove(folder: Path, kept: Path) -> None:
     folder = folder.absolute()
     if folder == kept or not folder.is_relative_to(kept) or not folder.is_dir() or in_use(folder):
         return
-    if any(path.name not in AT_START and path.suffix != ".log" for path in folder.iterdir()):
+    if not all(map(_at_start, folder.iterdir())):
         return
     shutil.rmtree(folder, ignore_errors=True)
     for place in folder.parents:
         if place == kept or not place.exists() or any(place.iterdir()):
             return
         place.rmdir()
+
+
+def _at_start(path: Path) -> bool:
+    if path.name in STAGES and path.is_dir():
+        return {file.name for file in path.iterdir()} <= {LEDGER}
+    return path.name in AT_START or path.suffix == ".log"

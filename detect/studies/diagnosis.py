@@ -16,7 +16,7 @@ from detect.errors import ConfigError, DataError
 from detect.quantization.spec import Spec
 from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
 from detect.runs.forms import FORMS, check, read
-from detect.runs.stage_folder import StageFolder
+from detect.runs.stage_folder import METRICS, StageFolder
 from detect.studies import forms
 from detect.studies.curves import read_rows
 from detect.weights.class_heads import is_class_head
@@ -110,7 +110,7 @@ def diagnose(folder: Path) -> Diagnosis:
         raise ConfigError(f"run={folder}: legal is the folder of a run, which has a config.yaml")
     stage = next((run.stage(name) for name in (DETECTOR, QUANTIZED) if run.stage(name).metrics.exists()), None)
     if stage is None:
-        raise DataError(f"run={folder}: its detector is not trained yet; there is no {DETECTOR}/metrics.jsonl")
+        raise DataError(f"run={folder}: its detector is not trained yet; there is no {DETECTOR}/{METRICS}")
     rows, cfg = read_rows(stage.metrics), plain(run.saved_config())
     if stage.name == QUANTIZED:  # of a run that trains nothing else
         cfg |= {"schedule": (cfg.get("quantize") or {}).get("schedule")}

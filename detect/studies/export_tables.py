@@ -73,7 +73,9 @@ def _means(rows: Sequence[TextRow]) -> Table | None:
         source, of = (FLOAT, known) if known else ("AP of the run", files)
         if len({row["seed"] for row in of}) < len(of):
             names = first_few(row.get("folder") or row["run"] for row in of)
-            log.warning("%s, %s: a seed has several files of this kind, so that they have no mean: %s", arm, file, names)
+            log.warning(
+                "%s, %s: a seed has several files of this kind, so that they have no mean: %s", arm, file, names
+            )
             continue
         if len(of) < 2:
             continue

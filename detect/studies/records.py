@@ -94,7 +94,7 @@ class FinishedRun:
         words = command_words(self.summary)
         if words[:2] == ["detect", "train"] and not {"-m", "--multirun"} & set(words):
             return words[2:]
-        saved = self.folder / ".hydra" / "overrides.yaml"
+        saved = RunFolder(self.folder).hydra / "overrides.yaml"
         if not saved.is_file():
             return []
         try:

@@ -27,6 +27,7 @@ from detect.files import csv_text, unswollen, write_text
 from detect.reporting import suspects
 from detect.runs import forms
 from detect.runs.folder import CLASSIFY, RunFolder, chosen_split
+from detect.runs.stage_folder import RESULTS
 from detect.studies.blocks import Figure, Listing, Part, Table
 from detect.studies.commands import command
 from detect.studies.csv_file import host, versions
@@ -118,7 +119,7 @@ def parts(run: FinishedRun, exports: dict[Path, dict[str, Any]]) -> list[Part]:
         Listing("**Score to show from**", tuple(thresholds.lines()), code=False) if thresholds else None,
         classes(first, thresholds),
         errors(first),
-        plot(run.folder / "results.png", "Training: losses, scores over the steps, rate and speed"),
+        plot(run.folder / RESULTS, "Training: losses, scores over the steps, rate and speed"),
         plot(run.folder / f"{first.split}_pr_curves.png", f"Precision over recall on {first.split}"),
         plot(
             run.folder / f"{first.split}_f1_curves.png",

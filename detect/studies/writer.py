@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detect.errors import DataError, counted, first_few
 from detect.files import expanded, write_text
-from detect.runs.folder import RunFolder
+from detect.runs.folder import EXPORT, MEASURED, RunFolder
 from detect.studies import csv_file, pictures, unlike
 from detect.studies.blocks import Block, Figure, Listing, Table, console, markdown
 from detect.studies.cells import cell_of
@@ -63,7 +63,7 @@ def write(
     asked = [kind for kind in KINDS if rows in (None, kind)]
     wanted = [kind for kind in asked if getattr(records, kind)]
     if not wanted:
-        what = {"measured": "measured.json", "exports": "export.json"}.get(rows or "", "finished run with scores on ")
+        what = {"measured": MEASURED, "exports": EXPORT}.get(rows or "", "finished run with scores on ")
         told = f"; {len(tried)} runs with debug= are left out" if tried else ""
         raise DataError(f"runs={runs}: no {what}{', '.join(splits) if what.endswith(' ') else ''}{told}")
     _refuse_foreign(output)

@@ -14,21 +14,23 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import tf_keras
 from omegaconf import DictConfig, OmegaConf
 
 from detect.data.examples import Examples
 from detect.data.interface import Stream
 from detect.data.repeats import draws, repeat_factors
+from detect.data.subset import evenly_spread
 from detect.errors import ConfigError
+from detect.evaluation.evaluators import DetectionEvaluator
 from detect.files import replacing
-from detect.modeling.interface import Architecture, Detector
-from detect.modeling.precision import computing_in
+from detect.geometry.frame import Frame
+from detect.modeling.interface import Architecture
+from detect.modeling.precision import Precision, computing_in
 from detect.quantization.callbacks import Phases
 from detect.quantization.spec import STEPS, Spec
 from detect.runs import forms
-from detect.runs.dataset import selection_split
+from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, SCHEDULES, RunFolder
 from detect.runs.start import Run
 from detect.training import build
@@ -39,6 +41,7 @@ log = logging.getLogger("detect")
 
 COUNTED = ("evaluate_every", "checkpoint_every", "warmup")
 UNTIMED_STEPS, TIMED_STEPS, MOST_TIMES, SETTLED, LEAST_STEPS, PATIENCE = 2, 6, 6, 0.9, 50, 3
+TIMED_IMAGES = 32
 
 
 def fitted(run: Run) -> Run:
@@ -135,7 +138,7 @@ def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
         least = (max(LEAST_STEPS / number for number in configured.values()) * found[0] + found[1]) / 60
         raise ConfigError(
             f"minutes={run.cfg.minutes} is too little here: {LEAST_STEPS} steps in each stage and the scores need "
-            f"{least:.1f} minutes; give more, or a smaller network, input (detector.size) or data set"
+            f"{math.ceil(10 * least) / 10} minutes; give more, or a smaller network, input (detector.size) or data set"
         )
     told = ", ".join(f"{stage} {number} steps of {seconds[stage]:.2f} s" for stage, number in steps.items())
     log.info("minutes=%s: %s, and %.0f s of scores", run.cfg.minutes, told, found[1])
@@ -156,7 +159,7 @@ def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
     spec: Spec | None = None
     if stage == QUANTIZED:  # calibrated ranges take the same time, but have seen nothing yet
         spec = replace(build.quantization(cfg), ranges="moving_average")
-    with replicas.strategy.scope(), computing_in("float32" if stage == QUANTIZED else cfg.precision):
+    with replicas.strategy.scope(), computing_in(_precision(cfg, stage)):
         if stage == CLASSIFY:
             pictures = build.stage_1_dataset(run)
             architecture: Architecture = build.classifier(cfg, pictures.num_classes)
@@ -199,17 +202,36 @@ def _seconds_of_scores(run: Run, stages: Sequence[str]) -> float:
 
     The scorings of stage 1 are not counted.
     """
-    schedules: list[Any] = [build.instantiate(OmegaConf.select(run.cfg, SCHEDULES[stage])) for stage in stages]
-    with computing_in(run.cfg.precision):
-        detector: Detector = build.detector(run.cfg, run.dataset.num_classes)
-    detect, images = build.replicas(run).inference(detector.detect), schedules[0].scored_images
-    batch = np.zeros((images, *detector.size, 3), np.uint8)
-    detect(batch)
-    start = time.perf_counter()
-    detect(batch)["scores"].numpy()
-    each: float = (time.perf_counter() - start) / images
-    tf_keras.backend.clear_session()
     sizes = {name: len(examples) for name, examples in run.dataset.splits.items()}
-    times = sum(schedule.steps // schedule.evaluate_every for schedule in schedules)
-    ends = len(stages) * (sizes["val"] + sizes["test"])
-    return float(each * (sizes[selection_split(run.dataset)] * times + ends))
+    found = 0.0
+    for stage in stages:
+        schedule: Schedule = build.instantiate(OmegaConf.select(run.cfg, SCHEDULES[stage]))
+        times, ends = schedule.steps // schedule.evaluate_every, sizes["val"] + sizes["test"]
+        each = _seconds_to_score(run, stage, schedule.scored_images)
+        found += each * (sizes[selection_split(run.dataset)] * times + ends)
+    return found
+
+
+def _seconds_to_score(run: Run, stage: str, batch_size: int) -> float:
+    """The time that one image of the selection split takes in a scoring, with its decoding and its part of the figures.
+
+    It is that of the second scoring of TIMED_IMAGES: the first one is traced.
+    """
+    replicas, split = build.replicas(run), selection_split(run.dataset)
+    with replicas.strategy.scope(), computing_in(_precision(run.cfg, stage)):
+        detector = build.detector(run.cfg, run.dataset.num_classes)
+    some = tuple(evenly_spread(run.dataset.splits[split], max(TIMED_IMAGES, batch_size)))
+    few = replace(run.dataset, splits={name: some if name == split else () for name in run.dataset.splits})
+    detect, frame = replicas.inference(detector.detect), Frame(detector.size, detector.resize)
+    score = DetectionEvaluator(detect, frame, few, split, batch_size, threads(run.cfg), replicas)
+    score()
+    start = time.perf_counter()
+    score()
+    seconds = time.perf_counter() - start
+    tf_keras.backend.clear_session()
+    return seconds / len(some)
+
+
+def _precision(cfg: DictConfig, stage: str) -> Precision:
+    asked: Precision = cfg.precision
+    return "float32" if stage == QUANTIZED else asked

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from omegaconf import DictConfig, OmegaConf
 
-from detect.errors import ConfigError
+from detect.errors import ConfigError, one_line
 
 log = logging.getLogger("detect")
 
@@ -48,4 +48,4 @@ def told() -> Iterator[None]:
     except tf.errors.UnimplementedError as error:
         if "determinis" not in error.message.lower():
             raise
-        raise ConfigError(f"deterministic=true: {error.message.splitlines()[0]}; give deterministic=false") from error
+        raise ConfigError(f"deterministic=true: {one_line(error)}; give deterministic=false") from error

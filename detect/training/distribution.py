@@ -22,11 +22,12 @@ import tensorflow as tf
 from detect.config.legal_values import demand, whole
 from detect.data.interface import Batch, Stream
 from detect.data.pipeline import to_tf
-from detect.errors import ConfigError, UserError
+from detect.errors import ConfigError, UserError, one_line
 from detect.evaluation.evaluators import Alone
 from detect.evaluation.interface import Detect, Value
 from detect.modeling.interface import Architecture, Tensor
 from detect.modeling.replicas import SynchronizedBatchNorm
+from detect.runs import disk
 from detect.runs.workers import ALONE, VARIABLE, Worker
 
 Kind = Literal["none", "mirrored", "multi_worker", "tpu"]
@@ -200,6 +201,22 @@ def lost_worker(worker: Worker, run: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def enough_memory() -> Iterator[None]:
+    """Inside this context, the error of TensorFlow for a device whose memory is full is a UserError."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        if disk.problem(error) is not None:
+            raise
+        raise UserError(
+            f"the memory of the device is too small for this run ({one_line(error)}). Any of these needs less: a "
+            "smaller schedule.batch_size, with schedule.accumulate for as many images in a step; a smaller "
+            "detector.size, or another network; on a GPU precision=bfloat16, as `detect doctor` says; and for scores a "
+            "smaller schedule.evaluate_batch. Stages 1 and 3 have classify.schedule and quantize.schedule"
+        ) from error
+
+
 @functools.cache
 def _made(kind: str, devices: int | None) -> tf.distribute.Strategy:
     told = f"distribute.kind={kind} distribute.devices={'null' if devices is None else devices}"
@@ -211,7 +228,7 @@ def _made(kind: str, devices: int | None) -> tf.distribute.Strategy:
         raise ConfigError(f"{told}: TensorFlow already runs in this process ({error}); start a new one") from error
     except (tf.errors.OpError, ValueError) as error:  # a port that is taken, no TPU
         where = f" with TF_CONFIG={os.environ.get(VARIABLE)}" if kind == "multi_worker" else ""
-        raise ConfigError(f"{told}{where}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{told}{where}: {one_line(error)}") from error
 
 
 def _strategy(kind: str, devices: int | None) -> tf.distribute.Strategy:

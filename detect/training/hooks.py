@@ -16,11 +16,22 @@ import tf_keras
 from detect.data.subset import evenly_spread
 from detect.environment import free_cycles
 from detect.quantization.callbacks import Phases
+from detect.runs.start import Run
 from detect.training.loop import Fit, Hook
 from detect.weights import checkpoint
 
 PICTURES = 10
 """The evaluations of a stage whose pictures TensorBoard gets: it shows as many of a tag."""
+
+
+class Keeping(Hook):
+    """Writes an extended run into its folder, whose results go away. Its state is read by then: nothing refuses it."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def begin(self, fit: Fit) -> None:
+        self.run.keep()
 
 
 class Logging(Hook):
@@ -60,13 +71,15 @@ class Evaluation(Hook, ABC):
         self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._worse = tf.Variable(0, dtype=tf.int64, trainable=False)
 
-    def draws(self, fit: Fit) -> bool:
+    def draws(self, fit: Fit, score: float | None) -> bool:
         """Whether the evaluation after this step draws its pictures: the first, the last, and others between them.
 
-        PICTURES of a stage do, evenly spread.
+        PICTURES of a stage do, evenly spread. score: that of the evaluation. The stage may end by it (`EarlyStop`).
         """
         total, number = (math.ceil(step / (self.every or 1)) for step in (fit.schedule.steps, fit.step))
-        return number in (*evenly_spread(range(1, total), PICTURES - 1), total) or fit.stopping is not None
+        patience, no_better = fit.schedule.patience, score is not None and score <= self.best
+        ends = fit.stopping is not None or (no_better and patience is not None and self.worse + 1 >= patience)
+        return ends or number in (*evenly_spread(range(1, total), PICTURES - 1), total)
 
     @property
     def best(self) -> float:

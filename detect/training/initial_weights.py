@@ -9,11 +9,11 @@ from omegaconf import DictConfig
 
 from detect.config import arms
 from detect.config.tree import leaves, plain
-from detect.errors import ConfigError
+from detect.errors import ConfigError, WeightsError
 from detect.modeling.interface import Architecture, Detector
 from detect.runs.stage_folder import StageFolder
 from detect.training import build, contracts, saved_states
-from detect.weights import anchor_order, class_heads
+from detect.weights import anchor_order, checkpoint, class_heads
 from detect.weights.interface import WeightSource
 from detect.weights.ledger import Ledger
 from detect.weights.names import Arrays
@@ -46,11 +46,17 @@ def initialise(
 
     classes: the class names of a detector.
 
-    Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2.
+    Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2, and
+    WeightsError if the stage had begun and its state is gone.
     """
     if saved_states.steps(folder.last):
         log.info("start: resume %s", folder.name)
         return False
+    if checkpoint.exists(folder.best):
+        raise WeightsError(
+            f"{folder.last}: it holds no saved state, and {folder.best.name} beside it holds the best weights of the "
+            f"stage. Restore the folder from a copy; or remove {folder.shared}, and the stage begins again"
+        )
     arrays = _read(architecture, weights, cfg)
     if arrays is None:
         log.info("start: from scratch (random weights)")

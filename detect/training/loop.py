@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from detect.errors import ConfigError, UserError
+from detect.errors import ConfigError, UserError, first_few
 from detect.reporting.logger import RunLogger
 from detect.runs.folder import SCHEDULES, RunFolder
 from detect.runs.signals import STOPPING, handled
@@ -101,6 +101,9 @@ class Fit:
             "unfinished": self._unfinished,
         }
         for hook in self.hooks:
+            if hook.every is not None and not (isinstance(hook.every, int) and hook.every >= 1):
+                told = "legal are whole numbers of 1 or more, and None"
+                raise ConfigError(f"{type(hook).__name__}.every={hook.every}: {told}")
             for name, variable in hook.state().items():
                 if name in state:
                     raise ConfigError(
@@ -209,9 +212,9 @@ class Fit:
         return {"steps": self.step, "seconds": self.seconds, "images_per_second": images / max(self.seconds, 1e-9)}
 
     def _stop_after_step(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C, SIGTERM and SIGHUP let the current step end; a second signal stops at once."""
+        """Ctrl-C, SIGTERM and SIGHUP let the current step end; a second signal stops at once (`Trainer.stop`)."""
         self.trainer.stop()
-        log.warning("signal %s: saving after this step", signal.Signals(number).name)
+        log.warning("signal %s: saving as soon as the steps that have begun are done", signal.Signals(number).name)
 
     def _interrupt(self) -> NoReturn:
         run = RunFolder(self.folder.shared.parent)
@@ -242,16 +245,16 @@ class Fit:
             self.trainer.train(stop - self.step)
         except Diverged as error:
             path = self.folder.diverged(error.step)
-            np.savez_compressed(path, **error.batch)  # type: ignore[arg-type]  # its stub lets names be `allow_pickle`
             indices = np.concatenate(self.trainer.replicas.gather(error.batch["index"]))
-            images = ", ".join(self.image_name(int(i)) for i in indices if i >= 0)
+            names = [self.image_name(int(i)) for i in indices if i >= 0]
+            np.savez_compressed(path, names=names, **error.batch)  # type: ignore[arg-type]  # its stub takes no dict
             key, clip = SCHEDULES.get(self.folder.name, "schedule"), self.schedule.clip_norm
             clipped = f"a lower {key}.clip_norm than {clip:g}" if clip else f"{key}.clip_norm=10, which is null now"
             saved = saved_states.steps(self.folder.last)
             state = f" The last state before it is in {self.folder.last}." if saved else ""
             raise UserError(
-                f"{error}. The batch is in {path}; its images: {images}.{state} Look at these images with `detect "
-                f"inspect`, or start a new run with a lower {key}.rate, or with {clipped}."
+                f"{error}. The batch is in {path}; its images: {first_few(names, 16)}.{state} Look at these images "
+                f"with `detect inspect`, or start a new run with a lower {key}.rate, or with {clipped}."
             ) from error
 
     def _figures(self) -> Mapping[str, float]:

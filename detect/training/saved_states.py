@@ -9,10 +9,11 @@ a folder has digests, all of them are read.
 
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from detect.files import sha256_of, sync, write_json
 
 log = logging.getLogger("detect")
 KEPT = 2
+NEW = "ckpt-new"
+"""The prefix of a state while it is written."""
 NAME = re.compile(r"ckpt-(\d+)\.index")
 
 
@@ -43,15 +46,18 @@ class SavedStates:
                 self._checkpoint.write(str(_prefix(Path(place), step)))
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        prefix = _prefix(self.folder, step)
-        _digests(prefix).unlink(missing_ok=True)
+        new, prefix = self.folder / NEW, _prefix(self.folder, step)
         try:
-            self._checkpoint.write(str(prefix))
-            sync(*_files(prefix), self.folder)
-            write_json(_digests(prefix), {file.name: sha256_of(file) for file in _files(prefix)})
+            self._checkpoint.write(str(new))
+            sync(*_files(new))
+            digests = {file.name: sha256_of(written) for file, written in zip(_files(prefix), _files(new), strict=True)}
+            write_json(_digests(new), digests)
         except BaseException:
-            self._keep([s for s in steps(self.folder) if s != step])
+            _remove(self.folder.glob(f"{NEW}*"))
             raise
+        for written, file in zip(_all(new), _all(prefix), strict=True):
+            os.replace(written, file)
+        sync(self.folder)
         self._keep([*(s for s in steps(self.folder) if s != step), step][-KEPT:])
 
     def restore(self) -> int | None:
@@ -80,21 +86,24 @@ class SavedStates:
         try:
             self._checkpoint.read(str(prefix)).assert_existing_objects_matched()
         except (AssertionError, ValueError) as error:
-            reason = str(error).splitlines()[0]
             raise WeightsError(
                 f"{prefix}: the state does not fit this network, optimiser and hooks; another version of the program "
-                f"or of a hook wrote it ({reason}). Continue with that version, or remove {self.folder.parent}"
+                f"or of a hook wrote it ({one_line(error)}). Continue with that version, or remove {self.folder.parent}"
             ) from error
 
     def _keep(self, kept: list[int]) -> None:
         """Removes all that this program wrote into the folder, except the states after these steps."""
         stems = {_prefix(self.folder, step).name for step in kept}
-        for path in self.folder.glob("ckpt-*"):
-            if path.name.partition(".")[0] not in stems or ".tempstate" in path.name:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        written = self.folder.glob("ckpt-*")
+        _remove(p for p in written if p.name.partition(".")[0] not in stems or ".tempstate" in p.name)
         if kept:  # the file that tf.train.latest_checkpoint reads
             names = [_prefix(self.folder, step).name for step in kept]
             tf.compat.v1.train.update_checkpoint_state(str(self.folder), names[-1], names)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def steps(folder: Path) -> list[int]:
@@ -135,6 +144,10 @@ def _prefix(folder: Path, step: int) -> Path:
 
 def _files(prefix: Path) -> list[Path]:
     return [prefix.with_name(prefix.name + suffix) for suffix in (".index", ".data-00000-of-00001")]
+
+
+def _all(prefix: Path) -> list[Path]:
+    return [*_files(prefix), _digests(prefix)]
 
 
 def _digests(prefix: Path) -> Path:

@@ -15,6 +15,7 @@ from detect.data.interface import Stream
 from detect.errors import ConfigError
 from detect.evaluation.evaluators import ClassificationEvaluator, DetectionEvaluator
 from detect.geometry.frame import Frame
+from detect.loggers.interface import FINAL
 from detect.modeling import cost
 from detect.modeling.interface import Architecture, Detector
 from detect.modeling.precision import computing_in
@@ -24,13 +25,13 @@ from detect.reporting.logger import RunLogger
 from detect.runs import disk
 from detect.runs.dataset import selection_split, threads
 from detect.runs.folder import CLASSIFY, DETECTOR, QUANTIZED, RunFolder
-from detect.runs.stage_folder import StageFolder
+from detect.runs.stage_folder import RESULTS, StageFolder
 from detect.runs.start import Run
 from detect.runs.summary import hyper_parameters, tell, write_summary
 from detect.studies import run_page
 from detect.training import build, saved_states
 from detect.training.evaluations import AveragePrecision, FirstBatch, ShowConfig, TopOne, Watched
-from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Logging, QuantizationPhases
+from detect.training.hooks import Checkpointing, EarlyStop, Evaluation, Keeping, Logging, QuantizationPhases
 from detect.training.initial_weights import initialise
 from detect.training.loop import Fit, Hook, Spent
 from detect.training.schedule import Schedule
@@ -75,6 +76,8 @@ class Stage:
         """Trains the stage and loads the best weights. Returns steps, seconds, images/s, best score and its step."""
         schedule, evaluation = self.schedule, self.evaluation
         hooks = [Logging(schedule.log_every), *build.shown(self.run.cfg), *self.shown, *self.hooks, evaluation]
+        if self.run.extending:
+            hooks.insert(0, Keeping(self.run.extending))
         if schedule.patience is not None:
             hooks.append(EarlyStop(schedule.patience, evaluation))
         hooks += [*build.hooks(self.run.cfg), Checkpointing(schedule.checkpoint_every)]
@@ -110,8 +113,8 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
     """Stage 1: fine-tunes the backbone as a classifier. Returns its best weights as a source for stage 2."""
     cfg, folder = run.cfg, run.folder.stage(CLASSIFY)
     best = FromFile(str(folder.best))
-    if (reached := folder.scores()) is not None:
-        log.info("classify: finished before, at %s", reached)
+    if folder.scores() is not None:
+        log.info("classify: finished before, at %.3f", folder.summary_figure("best"))
         tell(run, folder)  # the process may have been stopped before it told them
         return best
     log.info("stage 1: classify")
@@ -152,9 +155,9 @@ def train_classifier(run: Run, weights: WeightSource) -> WeightSource:
         "pictures_fingerprint": dataset.fingerprint(),
         "macs": macs * outcome["steps"],
     }
-    pictures.results_figure(folder.metrics, folder.path / "results.png")
+    pictures.results_figure(folder.metrics, folder.path / RESULTS)
     scored = evaluator()
-    pictures.save(folder.path / "confusion.png", pictures.confusion_figure(scored.confusion, dataset.classes))
+    pictures.save(folder.confusion, pictures.confusion_figure(scored.confusion, dataset.classes))
     write_summary(folder.summary, run, outcome, {split: scored.to_dict()}, schedule.used(), **cost_of_it)
     tell(run, folder)
     return best
@@ -270,12 +273,12 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
         outcome = stage.fit(logger)
         splits = list(dict.fromkeys([*(name for name in ("val", "test") if dataset.splits[name]), split]))
         frame, detect = Frame(detector.size, detector.resize), stage.evaluation.watched.detect
-        batch_size, workers = stage.schedule.scored_images, build.replicas(run)
+        batch_size, cores, workers = stage.schedule.scored_images, threads(cfg), build.replicas(run)
 
         def show(name: str, picture: np.ndarray) -> None:
-            logger.images(f"final/{name}", outcome["steps"], picture)
+            logger.images(f"{FINAL}{name}", outcome["steps"], picture)
 
-        found = scores.score_splits(place.path, detect, frame, dataset, splits, batch_size, split, workers, show)
+        found = scores.score_splits(place.path, detect, frame, dataset, splits, batch_size, cores, split, workers, show)
         for name in splits:
             lost = found[name]["errors"]["gains"]
             logger.final(outcome["steps"], {f"{name}_errors/{kind}": gain for kind, gain in lost.items()})
@@ -284,7 +287,7 @@ def fit_detector(stage: Stage, detector: Detector, place: StageFolder | RunFolde
         figures = {f"{s}/{k}": found[s][k] for s in splits for k in ("AP", "AP50")}
         settings = hyper_parameters(cfg, stage.folder.name, stage.schedule.used())
         logger.hparams(settings, figures | {"seconds": spent})
-    pictures.results_figure(stage.folder.metrics, place.path / "results.png")
+    pictures.results_figure(stage.folder.metrics, place.path / RESULTS)
     if isinstance(spent_macs := stage.summary.get("cost"), dict):
         spent_macs["detector_macs"] *= outcome["steps"]  # fewer than those of the schedule, if the stage ended early
     # The last file: it ends the stage.

@@ -117,8 +117,8 @@ class Trainer(orbit.AbstractTrainer):  # type: ignore[misc]  # orbit has no type
         return float(self._plain.learning_rate.numpy())
 
     def stop(self) -> None:
-        """Asks for an end after the current step. With several workers, all of them end after the same step, which
-        may be the next one. A second call raises KeyboardInterrupt."""
+        """Asks for an end after the current step. With several workers, all of them end after the same step: the next
+        one, or on GPUs, which are read late, one of the next UNREAD. A second call raises KeyboardInterrupt."""
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True

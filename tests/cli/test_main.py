@@ -561,6 +561,15 @@ def test_resume_notices_a_changed_yaml(program, finished, capsys):
     assert re.search(r"schedule\.steps: .* 7, .* 8$", capsys.readouterr().err, re.MULTILINE)
 
 
+def test_a_sweep_whose_proposals_all_failed_names_them(program, capsys):
+    """Optuna has no best one, and raises an error for it."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = ["-m", "fail=user", "hydra/sweeper=optuna_tpe", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=out"]
+    assert program(*words, "schedule.rate=interval(.001,.1)", "hydra.sweep.subdir=${hydra.job.num}") == 1
+    told = capsys.readouterr().err
+    assert "failed: 0: image.jpg: truncated" in told and "failed: 1: image.jpg: truncated" in told
+
+
 def test_resume_of_what_is_no_run_folder(refused):
     Path("empty").mkdir()
     message = refused("resume=empty")

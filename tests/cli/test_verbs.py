@@ -222,7 +222,7 @@ def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photograp
     dataset = DetectionDataset("photographs", detector.classes, {"train": (), "val": (), "test": examples})
     frame = Frame(detector.size, detector.architecture.resize)
     assert frame.mode == mode
-    _, scored = DetectionEvaluator(detector.architecture.detect, frame, dataset, "test", batch_size=2)()
+    _, scored = DetectionEvaluator(detector.architecture.detect, frame, dataset, "test", batch_size=2, threads=2)()
     for path, found, exported in zip(paths, detector(paths), shipped(paths), strict=True):
         boxes, scores, classes = scored.detections[path.stem]
         side = max(read_image(path).shape)

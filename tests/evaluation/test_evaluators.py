@@ -56,7 +56,7 @@ def test_boxes_come_back_to_the_images_own_pixels(dataset, mode):
         seen.append(image.dtype)
         return white_and_black(image)
 
-    scores, found = DetectionEvaluator(detect, Frame(FRAME, mode), dataset, "val", batch_size=3)()
+    scores, found = DetectionEvaluator(detect, Frame(FRAME, mode), dataset, "val", batch_size=3, threads=2)()
     assert seen == [tf.float32 if mode == "zoo" else tf.uint8]
     for example in dataset.splits["val"]:
         boxes, values, _ = found.detections[example.id]

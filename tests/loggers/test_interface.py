@@ -93,6 +93,25 @@ def test_results_that_a_kill_has_prevented_are_told_on_resume(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_results_of_a_stage_are_told_once(tmp_path):
+    """Each resume comes upon the finished stages. A service that begins later knows none of them."""
+    run, notes = described(tmp_path), Notes()
+    notes.results = lambda *what: notes.told.append(what)
+    run.remember("notes", "a1")
+    for service in ("a1", "a1", "b2"):
+        run.remember("notes", service)
+        services = Loggers({"notes": notes})
+        with services.running(run):
+            services.results("classify", {"val/top1": 0.5}, [])
+            services.results("", {"val/AP": 0.5}, [])
+    told = [what[0] for what in notes.told if isinstance(what, tuple) and len(what) == 3]
+    assert told == ["classify", "", "", "classify", ""]
+    with services.running(run):
+        services.begin_stage("classify", tmp_path, [], [])
+        services.results("classify", {"val/top1": 0.75}, [])
+    assert notes.told[-2] == ("classify", {"val/top1": 0.75}, []), "a stage that is trained again"
+
+
 def test_a_lost_service_costs_one_warning_and_no_row(tmp_path, caplog):
     broken, notes = Broken(), Notes()
     services = Loggers({"lost": broken, "notes": notes})
@@ -111,8 +130,14 @@ def test_a_service_gets_rows_once():
     assert known.missed == [] and new.missed == rows[:2]
     assert [known.wants(row) for row in rows[2:]] == [False, False, False, True]
     assert all(new.wants(row) for row in rows[2:])
-    assert [known.wants_picture(step) for step in (0, 1, 2, 3)] == [False, False, False, True]
-    assert new.wants_picture(0) and SentRows((), (), False).wants_picture(0)
+    assert [known.wants_picture("confusion", step) for step in (0, 1, 2, 3)] == [False, False, False, True]
+    assert new.wants_picture("confusion", 0) and SentRows((), (), False).wants_picture("confusion", 0)
+
+
+def test_a_service_gets_the_pictures_of_final_scores_that_a_stop_has_prevented():
+    """The last evaluation has the same step, and the service has its row."""
+    known = SentRows([{"kind": "eval", "step": 9}], (), False)
+    assert known.wants_picture("final/test_errors", 9) and not known.wants_picture("confusion", 9)
 
 
 def test_ids_are_kept_and_damaged_ones_are_not_used(tmp_path):

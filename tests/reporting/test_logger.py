@@ -1,6 +1,7 @@
 """metrics.jsonl, TensorBoard and the console, as a user finds them."""
 
 import json
+import math
 import os
 import pty
 import subprocess
@@ -138,6 +139,24 @@ def test_hparams_are_flat_scalars_with_final_figures(board):
     assert "final/test/APs" not in board["eval"].Tags()["scalars"]
 
 
+def test_hparams_of_an_extended_run_replace_the_earlier_ones(tmp_path):
+    """TensorBoard keeps the first settings that it reads of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    for steps in (10, 20):
+        with RunLogger(tmp_path, steps, "detector", console=False) as logger:
+            logger.evaluation(steps, {"val/AP": 0.5}, "")
+            logger.hparams({"schedule.steps": steps}, {"test/AP": steps / 100})
+    board = EventAccumulator(str(tmp_path / "eval"))
+    board.Reload()
+    content = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.hparams["schedule.steps"].number_value == 20
+    assert [round(point.value, 3) for point in board.Scalars("final/test/AP")] == [0.2]
+    assert [point.step for point in board.Scalars("val/AP")] == [10, 20]
+
+
 def test_rows_are_strict_json_and_name_their_stage(tmp_path):
     with RunLogger(tmp_path, 10, "classify", console=False) as logger:
         logger.train(1, {"loss/total": float("nan"), "rate": np.float32(0.5), "memory_mb": float("inf")})
@@ -246,15 +265,30 @@ def test_line_never_exceeds_80_columns_and_tells_the_time_left():
     assert clock(59.6) == "0:01:00" and clock(35999) == "9:59:59" and clock(100 * 3600) == "4 days"
 
 
+def test_the_time_left_does_not_count_an_evaluation_before_the_first_step(monkeypatch, capsys):
+    """A run that resumes at an evaluation begins with it."""
+    now = iter([100.0, 700.0, 702.0])  # the first figures, the end of the evaluation, and two steps later
+    monkeypatch.setattr("detect.reporting.progress.time", SimpleNamespace(monotonic=lambda: next(now)))
+    line = ProgressLine("detector", 100, math.inf)
+    line.update(50, {})
+    line.say("the table")
+    line.update(52, {})
+    assert line._line.endswith("ETA 0:00:48")
+
+
 def test_on_a_terminal_the_line_is_redrawn_and_the_table_stands_above_it(tmp_path):
     program = """
-        import sys
+        import logging, sys
         from pathlib import Path
         from detect.reporting.logger import RunLogger
+        from detect.runs.log import Console
         deaf = type("Deaf", (), {"scalars": lambda *a: None, "flush": lambda *a: None, "close": lambda *a: None})
+        log = logging.getLogger("detect")
+        log.addHandler(Console())
         with RunLogger(Path(sys.argv[1]), 100, "detector") as logger:
             logger._board = {"train": deaf(), "eval": deaf()}
             logger.train(10, {"loss/total": 3})
+            log.warning("a line of the log")
             logger.evaluation(10, {"AP": 0.5}, "the table")
             logger.train(20, {"loss/total": 2})
     """
@@ -271,8 +305,8 @@ def test_on_a_terminal_the_line_is_redrawn_and_the_table_stands_above_it(tmp_pat
         pass
     assert process.wait() == 0
     screen = render_terminal(output.decode())
-    assert screen[:3] == ["", "detector, step 10: the table", ""]
-    assert len(screen) == 4 and screen[3].startswith("detector  20/100  loss 2  ETA 0:00:0")
+    assert screen[:4] == ["a line of the log", "", "detector, step 10: the table", ""]
+    assert len(screen) == 5 and screen[4].startswith("detector  20/100  loss 2  ETA 0:00:0")
     assert output.count(b"\x1b[?25l") == output.count(b"\x1b[?25h") == 1  # the cursor came back
 
 

@@ -167,6 +167,11 @@ def test_of_a_picture_that_cannot_be_finished_nothing_stays(tmp_path, side):
     with pytest.raises(OSError, match="File too large"), largest_file(1000):
         pictures.save(tmp_path / "x.png", noise)
     assert not (tmp_path / "x.png").exists()
+    pictures.save(tmp_path / "x.png", noise)
+    whole = (tmp_path / "x.png").read_bytes()
+    with pytest.raises(OSError, match="File too large"), largest_file(1000):
+        pictures.save(tmp_path / "x.png", noise)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [whole], "the earlier picture stays"
 
 
 def scores(classes, boxes):

@@ -1,6 +1,7 @@
 """Bad data stops a run before TensorFlow is imported, in one message that names it."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from detect.data.subset import limit
 from detect.errors import ConfigError, DataError, InUse
 from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset, selection_split
 from detect.runs.folder import RunFolder
+from detect.runs.log import LogFile
 from detect.runs.start import described, finished, start_run
 from tests import program
 from tests.verbs import composed
@@ -146,6 +148,16 @@ def test_a_resume_on_other_data_is_refused_and_names_what_changed(folder, tmp_pa
             compose(folder, "dataset.splits=null", "dataset.val_fraction=0.3", "dataset.split_seed=3"),
             place.path,
         )
+
+
+def test_a_log_on_a_full_disk_prints_no_traceback(capsys):
+    """The line is on the console, and what needs the disk ends the run with one message."""
+    full = LogFile("/dev/full", encoding="utf-8")
+    full.emit(logging.makeLogRecord({"msg": "a line"}))
+    assert capsys.readouterr().err == ""
+    full.emit(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
+    assert "Logging error" in capsys.readouterr().err, "a bug is shown"
+    full.stream = None
 
 
 def test_an_extension_is_written_into_the_history(folder, tmp_path_factory):

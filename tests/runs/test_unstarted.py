@@ -16,23 +16,27 @@ def test_a_new_folder_goes_with_the_folders_around_it(tmp_path, deep):
     folder = tmp_path / deep
     kept = unstarted.ancestor(folder)
     assert kept == tmp_path
-    (folder / ".hydra").mkdir(parents=True)
-    for name in (*unstarted.AT_START[1:], "train.log", ".hydra/config.yaml"):
+    for name in (".hydra", "wandb", "detector", "quantized"):
+        (folder / name).mkdir(parents=True)
+    files = set(unstarted.AT_START) - {".hydra", "wandb"}
+    for name in (*files, "train.log", ".hydra/config.yaml", "wandb/debug.log", "detector/transfer.json"):
         (folder / name).write_text("x")
     unstarted.remove(folder, kept)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_steps_of_a_budget_go_with_a_failed_start():
-    assert RunFolder(Path("run")).shared_budget.name in unstarted.AT_START  # a step was timed, and none was kept
+def test_what_is_written_before_the_first_step_goes_with_a_failed_start():
+    """Steps were timed, services have begun, and the weights of `init` were read."""
+    run = RunFolder(Path("run"))
+    assert {run.shared_budget.name, run.loggers.name, run.data.name} <= set(unstarted.AT_START)
 
 
-@pytest.mark.parametrize("more", ["detector", "notes.txt", "summary.json"])
+@pytest.mark.parametrize("more", ["detector/metrics.jsonl", "detector/last", "notes.txt", "summary.json"])
 def test_a_folder_with_results_or_a_users_file_stays(tmp_path, more):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.yaml").write_text("x")
-    (folder / more).mkdir()
+    (folder / more).mkdir(parents=True)
     unstarted.remove(folder, tmp_path)
     assert (folder / "config.yaml").exists() and (folder / more).exists()
 
@@ -99,7 +103,7 @@ def test_a_run_that_began_keeps_its_folder_and_its_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def fail(cfg):
-        (tmp_path / "run" / "detector").mkdir()
+        (tmp_path / "run" / "detector" / "last").mkdir(parents=True)
         raise DataError("x.jpg: truncated")
 
     with pytest.raises(SystemExit):

@@ -104,6 +104,13 @@ def test_too_little_is_refused_with_what_is_needed(tmp_path, timed):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_minutes_that_are_asked_for_are_enough(tmp_path, timed, monkeypatch):
+    monkeypatch.setattr(budget, "_seconds_of_scores", lambda run, stages: 33.0)  # 1.744 minutes in all
+    with pytest.raises(ConfigError, match=r"need 1\.8 minutes"):
+        budget.fitted(run(tmp_path, "minutes=1.7"))
+    assert budget.fitted(run(tmp_path, "minutes=1.8")).cfg.classify.schedule.steps >= budget.LEAST_STEPS
+
+
 def test_both_and_values_that_are_not_legal_are_refused(tmp_path):
     for words in (["minutes=1", "epochs=1"], ["minutes=0"], ["epochs=-1"]):
         with pytest.raises(ConfigError, match=r"minutes=|epochs="):
@@ -184,6 +191,22 @@ def test_the_scores_of_every_stage_of_the_detector_count(tmp_path, monkeypatch):
     assert alone == 2 * (4 * 5 + 4 + 6) and both == 2 * (4 * (5 + 4) + 2 * (4 + 6))
 
 
+def test_a_score_is_timed_with_its_files_and_figures(tmp_path, monkeypatch):
+    timed = []
+
+    class Scoring:
+        def __init__(self, detect, frame, dataset, split, batch_size, threads, workers):
+            self.about = [example.id for example in dataset.splits[split]], batch_size, threads
+
+        def __call__(self):
+            timed.append(self.about)
+
+    monkeypatch.setattr(budget, "DetectionEvaluator", Scoring)
+    given = run(tmp_path, "detector.size=[96,96]", "backbone.depth_multiplier=.25", "threads=3")
+    budget._seconds_of_scores(given, [DETECTOR])
+    assert timed == 2 * [([example.id for example in given.dataset.splits["val"]], 4, 3)]
+
+
 def test_calibrated_ranges_are_timed_although_they_have_seen_nothing(tmp_path, eager):
     words = (
         "quantize=int8",
@@ -244,8 +267,8 @@ def test_steps_are_timed_in_the_precision_of_their_stage(tmp_path, monkeypatch, 
     given = run(tmp_path, "precision=bfloat16", "quantize=int8", "classify.enabled=false")
     with pytest.raises(Built, match=policy):
         budget.seconds_a_step(given, stage)
-    with pytest.raises(Built, match="mixed_bfloat16"):
-        budget._seconds_of_scores(given, [DETECTOR])
+    with pytest.raises(Built, match=policy):
+        budget._seconds_of_scores(given, [stage])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detect.errors import UserError
 from detect.studies.records import collect
 from tests import program
 from tests.training.test_resume import weights
@@ -276,3 +277,18 @@ def test_a_loss_that_is_not_finite_names_the_images_of_all_workers(data, tmp_pat
         assert code == 2 and "step 7: " in message and "is not finite" in message, text[-2000:]
         assert len(set(re.findall(r"images/train/\w+\.jpg", message))) == 4, message
     assert [len(np.load(file)["index"]) for file in run.rglob("diverged_at_7.npz")] == [2, 2]
+
+
+def test_too_little_memory_on_a_device_is_one_message_that_names_what_helps():
+    import tensorflow as tf
+
+    from detect.training.distribution import enough_memory
+
+    full = "failed to allocate memory [Op:Conv2D]"
+    named = r"Conv2D.*schedule\.batch_size, .*schedule\.accumulate .*detector\.size, .*precision=bfloat16, "
+    with pytest.raises(UserError, match=rf"{named}.*schedule\.evaluate_batch.*classify\.schedule"), enough_memory():
+        raise tf.errors.ResourceExhaustedError(None, None, f"{full}\n\t [[{{{{node x}}}}]]")
+    disk = tf.errors.ResourceExhaustedError(None, None, "last/ckpt-new.index; No space left on device")
+    with pytest.raises(tf.errors.ResourceExhaustedError) as passed, enough_memory():
+        raise disk
+    assert passed.value is disk, "the disk has a message of its own"

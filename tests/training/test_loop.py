@@ -446,6 +446,19 @@ def test_the_state_of_a_hook_is_saved_and_restored(as_dataset, tmp_path):
     assert recorder.seen[0] == "begin 3" and int(recorder.count) == 6
 
 
+def test_the_images_of_a_large_batch_that_diverged_are_in_its_file(as_dataset, tmp_path):
+    with pytest.raises(UserError, match=r"its images: image-0, .*image-15 and 24 more\. ") as error:
+        run(tmp_path, schedule(accumulate=40), Numbers(bad=0))
+    assert "image-16" not in str(error.value)
+    assert np.load(tmp_path / "diverged_at_1.npz")["names"].tolist() == [f"image-{i}" for i in range(40)]
+
+
+@pytest.mark.parametrize("every", [0, -3, 0.5])
+def test_an_interval_that_no_step_has_is_refused(as_dataset, tmp_path, every):
+    with pytest.raises(ConfigError, match=rf"Recorder\.every={every}: legal are whole numbers of 1 or more, and None"):
+        run(tmp_path, schedule(), hooks=[Recorder(every=every)])
+
+
 @pytest.mark.parametrize("names", [("count", "count"), ("best",), ("model",), ("seconds",)])
 def test_the_state_of_a_hook_never_replaces_another_one(as_dataset, tmp_path, names):
     class Counts(Hook):
@@ -526,9 +539,27 @@ def test_more_steps_undo_an_early_end(as_dataset, tmp_path):
 def test_pictures_of_the_first_and_the_last_evaluation_and_of_some_between_them(steps, drawn):
     """TensorBoard shows ten of a tag. A user sees the first ones after the first evaluation."""
     evaluation, stops = Scored(100, float), [*range(100, steps, 100), steps]
-    fits = (SimpleNamespace(step=step, schedule=SimpleNamespace(steps=steps), stopping=None) for step in stops)
-    assert [fit.step for fit in fits if evaluation.draws(fit)] == drawn
-    assert evaluation.draws(SimpleNamespace(step=300, schedule=SimpleNamespace(steps=5000), stopping="a hook"))
+    plan = SimpleNamespace(steps=steps, patience=None)
+    fits = (SimpleNamespace(step=step, schedule=plan, stopping=None) for step in stops)
+    assert [fit.step for fit in fits if evaluation.draws(fit, 0.5)] == drawn
+    plan = SimpleNamespace(steps=5000, patience=None)
+    assert evaluation.draws(SimpleNamespace(step=300, schedule=plan, stopping="a hook"), 0.5)
+
+
+def test_pictures_of_an_evaluation_that_ends_the_stage(as_dataset, monkeypatch, tmp_path):
+    """`patience` ends it after the evaluation."""
+
+    class Drawn(Scored):
+        def score(self, fit):
+            value = self.function(fit.step)
+            drawn.append((fit.step, self.draws(fit, value)))
+            return value
+
+    drawn, values = [], {1: 0.5, 2: 0.4, 3: None, 4: 0.9, 5: 0.9, 6: 0.8, 7: 1.0}
+    monkeypatch.setattr("tests.training.test_loop.Scored", Drawn)
+    plan = schedule(steps=1000, patience=2, evaluate_every=1, checkpoint_every=1000)
+    _, trainer, _ = run(tmp_path, plan, evaluate=values.__getitem__)
+    assert trainer.step == 6 and [step for step, shown in drawn if shown] == [1, 6]
 
 
 def test_cycles_that_an_evaluation_leaves_are_freed(as_dataset, tmp_path):

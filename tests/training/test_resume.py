@@ -129,6 +129,25 @@ def test_what_loggers_are_told_of_a_finished_stage(small_run):
     assert all(file.is_file() and file.parent.name == "classify" for file in files)
 
 
+def test_an_extension_that_cannot_go_on_leaves_the_results(small_run, tmp_path):
+    """The run was finished: its scores and its configuration are those of its weights."""
+    folder = tmp_path / "run"
+    shutil.copytree(small_run[0], folder)
+    last, kept = folder / "detector" / "last", ("summary.json", "config.yaml", "detector/best.index")
+    before = [(folder / name).read_bytes() for name in kept]
+
+    def refused() -> str:
+        done = program.run("train", f"resume={folder}", "schedule.steps=20")
+        assert done.returncode == 2 and [(folder / name).read_bytes() for name in kept] == before, done.stderr
+        return done.stderr
+
+    for path in last.glob("*.index"):
+        path.write_bytes(b"nonsense")
+    assert "every saved state is damaged" in refused()
+    shutil.rmtree(last)
+    assert f"{last}: " in (said := refused()) and f"remove {folder / 'detector'}" in said
+
+
 def test_resume_with_another_configuration_is_refused(small_run):
     folder, _ = small_run
     done = program.run("train", f"resume={folder}", "schedule.rate=0.5")

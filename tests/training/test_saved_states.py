@@ -113,6 +113,24 @@ def test_a_save_that_fails_leaves_the_others(saved, monkeypatch):
     assert restored(saved) == (2, 2.0) and steps(saved) == [1, 2]
 
 
+@pytest.mark.parametrize("name", ["sync", "write_json"])
+def test_a_second_save_at_a_step_that_fails_leaves_the_first(saved, monkeypatch, name):
+    """The loop saves before an evaluation and after it, for example on a disk that is full by then."""
+    files = {path: path.read_bytes() for path in saved.iterdir()}
+    _, states = state(saved)
+    monkeypatch.setattr(f"detect.training.saved_states.{name}", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        states.save(2)
+    assert {path: path.read_bytes() for path in saved.iterdir()} == files and restored(saved) == (2, 2.0)
+
+
+def test_a_second_save_at_a_step_replaces_the_first(saved):
+    value, states = state(saved)
+    value.assign(tf.fill([100], 9.0))
+    states.save(2)
+    assert restored(saved) == (2, 9.0) and steps(saved) == [1, 2]
+
+
 def test_a_state_of_another_network_is_one_message(saved):
     states = SavedStates(saved, {"value": tf.Variable(np.zeros(100, np.float32)), "more": tf.Variable(1.0)})
     with pytest.raises(WeightsError, match="does not fit"):

@@ -11,7 +11,7 @@ import numpy as np
 from detect import loaders
 from detect.config.trust import trusting
 from detect.data import given_images
-from detect.data.dataset import Example
+from detect.data.examples import Example
 from detect.data.given_images import Images, pixels
 from detect.errors import ConfigError, WeightsError, first_few
 from detect.evaluation.coco import CocoEvaluator, Scores

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data.dataset import Example
+from detect.data.examples import Example
 from detect.evaluation.coco import FIGURES, CocoEvaluator
 from detect.evaluation.coco_json import FlatDetections, coco_truth
 from detect.files import write_json

@@ -26,7 +26,7 @@ import numpy as np
 from skimage import data
 
 from detect.data.augment import Augment
-from detect.data.dataset import Example
+from detect.data.examples import Example
 from detect.data.image_file import read_image
 from detect.data.pipeline import DetectionStream
 from detect.environment import usable_cores

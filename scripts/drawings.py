@@ -16,7 +16,8 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats.writing import write_voc
 from detect.data.notes import Notes
 from detect.geometry.boxes import iou

@@ -34,7 +34,8 @@ import numpy as np
 
 from detect import apart
 from detect.cli.convert import WRITERS
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats import tfrecord_cache
 from detect.data.formats.auto import FORMATS
 from detect.data.formats.tfrecord_unpack import unpack

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 
 from detect.advice import rules
 from detect.cli import main as cli
-from detect.data.dataset import ClassificationDataset, DetectionDataset, Example
+from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.data.examples import Example
 from detect.data.statistics import coverage, statistics
 from detect.errors import DataError, WeightsError, printable, printable_lines
 from detect.evaluation.classification import score_classification

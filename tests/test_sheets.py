@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from detect import api
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.image_file import read_image
 from detect.data.notes import Notes
 from detect.evaluation.coco_files import write_coco

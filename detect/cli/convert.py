@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from detect.cli.main import verb
 from detect.cli.predict import find_photographs
 from detect.config.check import refuse_inside_data
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats.arrayrecord_writer import write_arrayrecord
 from detect.data.formats.tfrecord_writer import write_tfrecord
 from detect.data.formats.writing import write_voc, write_yolo

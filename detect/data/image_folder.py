@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detect.config.legal_values import HeldOut, Seed
-from detect.data.dataset import ClassificationDataset, CropExample
+from detect.data.dataset import ClassificationDataset
+from detect.data.examples import CropExample
 from detect.data.folder import existing_folder, find_images, leftovers, split_folders, split_named
 from detect.data.notes import Notes
 from detect.data.split import HELD_OUT, SPLITS, draw_splits

@@ -21,7 +21,7 @@ from detect.evaluation.coco_json import image_numbers
 from detect.evaluation.matching import NOTHING, Detections, matched
 
 if TYPE_CHECKING:
-    from detect.data.dataset import Example
+    from detect.data.examples import Example
 
 RESAMPLES, SEED, COVERAGE = 1000, 0, 0.95
 HELD = 0.9  # the share of resamples that must hold a box of a class: those of three images do, of two mostly not

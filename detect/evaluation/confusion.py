@@ -9,7 +9,7 @@ from detect.evaluation.matching import NOTHING, Detections, greedy_match, in_cro
 from detect.geometry.boxes import iou
 
 if TYPE_CHECKING:
-    from detect.data.dataset import Example
+    from detect.data.examples import Example
 
 
 def confusion_matrix(

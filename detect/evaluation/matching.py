@@ -9,7 +9,7 @@ import numpy as np
 from detect.geometry.boxes import area, intersection, iou
 
 if TYPE_CHECKING:
-    from detect.data.dataset import Example
+    from detect.data.examples import Example
 
 # image id -> boxes float32 [n, 4] yxyx in pixels of the image file, scores float32 [n], classes int32 [n] in 1..C
 Detections = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.image_file import read_image
 from detect.data.similar import DISTANCE, nearest_twins
 from detect.evaluation.matching import NOTHING, Detections, greedy_match, in_crowd

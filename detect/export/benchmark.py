@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.data.dataset import Example
+from detect.data.examples import Example
 from detect.data.image_file import read_image
 from detect.detector import Detector
 from detect.environment import usable_cores

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from detect.data.dataset import BACKGROUND, DetectionDataset, Example
+from detect.data.dataset import BACKGROUND, DetectionDataset
+from detect.data.examples import Example
 from detect.data.image_file import read_image
 from detect.data.subset import evenly_spread
 from detect.evaluation.coco import CocoEvaluator, Scores

@@ -16,7 +16,8 @@ from detect.cli import advise
 from detect.cli.overrides import prepare, read
 from detect.config.compose import compose
 from detect.config.trust import trusting
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.statistics import Coverage, in_frame
 from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from detect.cli import inspect
-from detect.data.dataset import ClassificationDataset, CropExample
+from detect.data.dataset import ClassificationDataset
+from detect.data.examples import CropExample
 from detect.errors import ConfigError, DataError
 from tests.cli.conftest import picture
 from tests.verbs import call

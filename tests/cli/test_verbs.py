@@ -199,7 +199,8 @@ def test_the_resize_inside_the_export_is_that_of_training(photographs, size):
 @pytest.mark.parametrize("mode", ["keep_aspect", "zoo"])
 def test_evaluation_detector_and_export_agree_in_every_mode(small_run, photographs, tmp_path, mode):
     """The small run's weights behind another resize. The graph rounds some pixels of `keep_aspect` differently."""
-    from detect.data.dataset import DetectionDataset, Example
+    from detect.data.dataset import DetectionDataset
+    from detect.data.examples import Example
     from detect.data.image_file import read_image
     from detect.detector import Detector
     from detect.evaluation.evaluators import DetectionEvaluator

@@ -9,7 +9,8 @@ import pytest
 
 from detect.cli.convert import write
 from detect.data.augment import Augment
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats import arrayrecord_writer
 from detect.data.formats.arrayrecord import read_arrayrecord
 from detect.data.formats.arrayrecord_writer import INDEX, write_arrayrecord

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.data.crops import context_box, crop_dataset
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.subset import share
 from detect.errors import ConfigError, DataError
 from detect.geometry.boxes import intersection

@@ -10,13 +10,8 @@ import yaml
 from PIL import Image
 
 from detect.config.grammar import parse
-from detect.data.dataset import (
-    ClassificationDataset,
-    CropExample,
-    DetectionDataset,
-    Example,
-    class_counts,
-)
+from detect.data.dataset import ClassificationDataset, DetectionDataset, class_counts
+from detect.data.examples import CropExample, Example
 from detect.data.folder import existing_folder, find_files, find_images, listed_once
 from detect.data.image_file import image_size
 from detect.data.text import renaming

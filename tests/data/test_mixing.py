@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from detect.data.augment import Augment
-from detect.data.dataset import Example
+from detect.data.examples import Example
 from detect.data.mixing import CopyPaste, Mixing, MixUp, Mosaic, Scene
 from detect.data.pipeline import DetectionStream
 from detect.errors import ConfigError

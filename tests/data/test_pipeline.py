@@ -14,7 +14,7 @@ from PIL import Image
 
 from detect.data.augment import Augment
 from detect.data.classification_stream import ClassificationStream
-from detect.data.dataset import CropExample, Example
+from detect.data.examples import CropExample, Example
 from detect.data.image_file import image_size
 from detect.data.pipeline import DetectionStream, read_image, to_tf
 from detect.errors import DataError

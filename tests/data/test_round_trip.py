@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detect.cli.convert import WRITERS, write
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats.auto import FORMATS, read_auto
 from detect.data.formats.join import read_join
 from detect.data.notes import Notes

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detect.data.dataset import DetectionDataset, Example
-from detect.data.examples import Examples
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example, Examples
 from detect.data.statistics import coverage, in_frame, outline, statistics
 from detect.geometry.frame import Frame
 

@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats import tfrecord_cache
 from detect.data.formats.tfrecord import read_tfrecord, recognise
 from detect.data.formats.tfrecord_unpack import unpack

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.dataset import ClassificationDataset, CropExample, DetectionDataset, Example
+from detect.data.dataset import ClassificationDataset, DetectionDataset
+from detect.data.examples import CropExample, Example
 from detect.data.formats.voc import read_voc
 from detect.data.validate import check, clean, summarise
 

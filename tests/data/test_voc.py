@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats.auto import read_auto
 from detect.data.formats.voc import read_voc, recognise
 from detect.data.formats.voc_xml import read_xml

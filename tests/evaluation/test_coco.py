@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.errors import DataError
 from detect.evaluation import coco
 from detect.evaluation.coco import FIGURES, CocoEvaluator, ground_truth_check

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from detect.data.dataset import Example
+from detect.data.examples import Example
 from detect.evaluation.confusion import confusion_matrix
 from detect.evaluation.matching import greedy_match, in_crowd
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.errors import DataError
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.suspected_labels import Faults, image_faults, suspects

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detect.data.dataset import Example
+from detect.data.examples import Example
 from detect.detector import Detector
 from detect.errors import DataError
 from detect.evaluation.coco import CocoEvaluator

@@ -13,7 +13,8 @@ from detect.config.check import CONFIG_DIR, check
 from detect.config.composer import groups
 from detect.config.fingerprint import fingerprint
 from detect.data.crops import crop_dataset
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.subset import limit, share
 from detect.errors import ConfigError
 from tests.verbs import composed

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.formats.label_map import label_map_text
 from detect.data.formats.tfrecord_unpack import AREA, picture_suffix
 from detect.data.image_file import header, picture_bytes, read_image

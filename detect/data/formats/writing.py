@@ -12,7 +12,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 import yaml
 
-from detect.data.dataset import DetectionDataset, Example
+from detect.data.dataset import DetectionDataset
+from detect.data.examples import Example
 from detect.data.folder import split_named
 from detect.data.formats.voc_xml import OURS
 from detect.data.image_file import IMAGE_SUFFIXES, picture_bytes

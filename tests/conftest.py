@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import logging
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import settings
 
 from detect.config.composer import Composer
 from detect.reporting import figures
+from detect.runs.log import Console
 from scripts.composed_once import composed_once, read_once
 from scripts.forked import blank
 from tests import program
@@ -120,6 +122,15 @@ def small_run(tmp_path_factory, worker_id, small_overrides) -> tuple[Path, str]:
             assert done.returncode == 0, done.stderr
             console.write_text(done.stdout)
     return folder, console.read_text()
+
+
+@pytest.fixture(autouse=True)
+def console_of_its_own():
+    """The log of a job that a test has run does not go to the console of the next test."""
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, Console)]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture

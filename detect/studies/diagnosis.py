@@ -9,16 +9,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from detect.config.tree import plain
 from detect.errors import ConfigError, DataError
 from detect.quantization.spec import Spec
 from detect.runs.folder import DETECTOR, QUANTIZED, RunFolder
-from detect.runs.forms import FORMS, check, read
+from detect.runs.forms import check, read
 from detect.runs.stage_folder import METRICS, StageFolder
 from detect.studies import forms
 from detect.studies.curves import read_rows
+from detect.studies.metrics_rows import Row, best_ap50, ends, evaluations, figure, figures
 from detect.weights.class_heads import is_class_head
 from detect.weights.transfer import is_head
 
@@ -40,8 +42,6 @@ MOST_FIXED = 0.5
 LEAST_KEPT = 0.8
 """The limits. `docs/questions/faster_rcnn_detects_nothing.md` names the run that a limit comes from; FEWEST_POINTS,
 LEAST_FALL, NO_BETTER, LEAST_AP50 and LEAST_KEPT are judgements, which no run tests."""
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def diagnose(folder: Path) -> Diagnosis:
     ap50 = next((key for row in rows for key in row if key in SCORED), SCORED[0])
     split = ap50.partition("/")[0]
     begins = _first_rounded(cfg)
-    scored = _scored(rows, ap50, begins if stage.name == QUANTIZED else 0)
+    scored = evaluations(rows, ap50, begins if stage.name == QUANTIZED else 0)
     findings = (
         _matches(trained, cfg),
         _finite(stage, trained),
@@ -132,9 +132,12 @@ def diagnose(folder: Path) -> Diagnosis:
         _steps(scored, split),
     )
     if stage.name == DETECTOR and run.stage(QUANTIZED).metrics.exists():
-        rounded = _scored(read_rows(run.stage(QUANTIZED).metrics), ap50, begins)
-        findings, scored = (*findings, _rounding(_best(scored, split), _best(rounded, split))), rounded or scored
-    return Diagnosis(findings, _best(scored, split), _figure(scored[-1], ap50) if scored else None, split)
+        rounded = evaluations(read_rows(run.stage(QUANTIZED).metrics), ap50, begins)
+        findings, scored = (
+            (*findings, _rounding(best_ap50(scored, split), best_ap50(rounded, split))),
+            rounded or scored,
+        )
+    return Diagnosis(findings, best_ap50(scored, split), figure(scored[-1], ap50) if scored else None, split)
 
 
 def _first_rounded(cfg: Mapping[str, Any]) -> int:
@@ -144,49 +147,19 @@ def _first_rounded(cfg: Mapping[str, Any]) -> int:
     return int(Spec(delay=delay or 0).over(steps or 0).delay)
 
 
-def _scored(rows: Sequence[Row], key: str, first: int) -> list[Row]:
-    """The evaluations with a figure, from step `first` on."""
-    return [row for row in rows if row["kind"] == "eval" and row["step"] >= first and _figure(row, key) is not None]
-
-
-def _best(scored: Sequence[Row], split: str) -> float | None:
-    """AP50 of the evaluation with the best AP."""
-    best = max(scored, key=lambda row: _figure(row, f"{split}/AP") or 0.0, default={})
-    return _figure(best, f"{split}/AP50")
-
-
-def _figure(row: Row, key: str) -> float | None:
-    value = row.get(key)
-    return float(value) if value is not None and FORMS["number"](value) else None
-
-
-def _values(rows: Sequence[Row], key: str) -> list[float]:
-    return [value for row in rows if (value := _figure(row, key)) is not None]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """The mean over the first and over the last tenth."""
-    tenth = max(1, len(values) // 10)
-    return _mean(values[:tenth]), _mean(values[-tenth:])
-
-
 def _matches(rows: Sequence[Row], cfg: Mapping[str, Any]) -> Finding:
     """Matches that are forced do not count: they are there for any anchors.
 
     They are enough for a network of proposals, whose boxes a second stage corrects.
     """
-    reached, points = _values(rows, REACHED), _values(rows, POINTS)
+    reached, points = figures(rows, REACHED), figures(rows, POINTS)
     matcher = (cfg["detector"].get("rpn_target_assigner") or {}).get("matcher") or {}
     if reached:
-        found, wanted = f"{_mean(reached):.0%} of the boxes have one of IoU .5", f"at least {LEAST_REACHED:.0%}"
+        found, wanted = f"{fmean(reached):.0%} of the boxes have one of IoU .5", f"at least {LEAST_REACHED:.0%}"
     else:
-        found = f"{_mean(points):.1f} points in an image" if points else "not known"
+        found = f"{fmean(points):.1f} points in an image" if points else "not known"
         wanted = f"at least {FEWEST_POINTS:g}"
-    right = _mean(reached) >= LEAST_REACHED if reached else _mean(points) >= FEWEST_POINTS if points else None
+    right = fmean(reached) >= LEAST_REACHED if reached else fmean(points) >= FEWEST_POINTS if points else None
     if right is False and matcher.get("force_match"):
         found, right = f"{found}; the best one of each is matched by force", None
     return Finding(
@@ -201,7 +174,7 @@ def _matches(rows: Sequence[Row], cfg: Mapping[str, Any]) -> Finding:
 
 def _finite(stage: StageFolder, rows: Sequence[Row]) -> Finding:
     """A run that was resumed may have got over a loss that was not finite: then it has steps behind that one."""
-    losses, end = _values(rows, "loss/total"), max((row["step"] for row in rows), default=0)
+    losses, end = figures(rows, "loss/total"), max((row["step"] for row in rows), default=0)
     steps = (path.stem.rpartition("_")[2] for path in stage.path.glob("diverged_at_*.npz"))
     diverged = [stage.diverged(int(step)).name for step in steps if step.isdecimal() and int(step) > end]
     return Finding(
@@ -277,13 +250,13 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
 
     The guess is the entropy of the drawn examples, with all classes equally often.
     """
-    losses, positives = _values(rows, OF_BOXES), _values(rows, POSITIVES)
+    losses, positives = figures(rows, OF_BOXES), figures(rows, POSITIVES)
     size = (cfg["detector"].get("box_sampler") or {}).get("size")
     if not losses or not positives or not size:
         return None
-    share = min(max(_ends(positives)[1] / size, 1e-6), 1 - 1e-6)
+    share = min(max(ends(positives)[1] / size, 1e-6), 1 - 1e-6)
     guess = -share * math.log(share / classes) - (1 - share) * math.log(1 - share)
-    last = _ends(losses)[1]
+    last = ends(losses)[1]
     return Finding(
         6,
         "Do classes beat a guess?",
@@ -298,8 +271,8 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
 
 def _falls(rows: Sequence[Row], ledger: Mapping[str, Mapping[str, Any]]) -> Finding:
     """The loss of heads that were loaded, too, may be low from the beginning."""
-    found, tuned = _values(rows, CLASSIFICATION), any(map(is_class_head, ledger.get("loaded", ())))
-    first, last = _ends(found) if found else (0.0, 0.0)
+    found, tuned = figures(rows, CLASSIFICATION), any(map(is_class_head, ledger.get("loaded", ())))
+    first, last = ends(found) if found else (0.0, 0.0)
     fell = last <= (1 - LEAST_FALL) * first if len(found) > 1 else None
     return Finding(
         6,
@@ -312,9 +285,9 @@ def _falls(rows: Sequence[Row], ledger: Mapping[str, Mapping[str, Any]]) -> Find
 
 
 def _proposals(rows: Sequence[Row]) -> Iterator[Finding]:
-    found = _values(rows, RECALL)
+    found = figures(rows, RECALL)
     if found:
-        last = _ends(found)[1]
+        last = ends(found)[1]
         yield Finding(
             7,
             "Do proposals reach the boxes?",
@@ -341,14 +314,14 @@ def _rounding(before: float | None, after: float | None) -> Finding:
 
 
 def _steps(scored: Sequence[Row], split: str) -> Finding:
-    figures = _values(scored, f"{split}/AP")
-    best = max(range(len(figures)), key=figures.__getitem__) if figures else 0
-    rising = len(figures) > 2 and best == len(figures) - 1 and figures[-1] > 1.1 * figures[-2]
+    scores = figures(scored, f"{split}/AP")
+    best = max(range(len(scores)), key=scores.__getitem__) if scores else 0
+    rising = len(scores) > 2 and best == len(scores) - 1 and scores[-1] > 1.1 * scores[-2]
     return Finding(
         8,
         "Has it stopped getting better?",
-        f"best at evaluation {best + 1} of {len(figures)}" if figures else "not known",
+        f"best at evaluation {best + 1} of {len(scores)}" if scores else "not known",
         "AP of the last two alike",
-        None if len(figures) < 3 else not rising,
+        None if len(scores) < 3 else not rising,
         "train longer: schedule.steps",
     )

@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 
 from detect.errors import ConfigError
 from detect.modeling import interface
-from detect.modeling.interface import ClassificationLoss, Detector, LocalizationLoss, Suppression
+from detect.modeling.interface import Backbone, ClassificationLoss, Detector, LocalizationLoss, Suppression
 
 ASKED_LATER = {
     "postprocess": Suppression,
@@ -28,7 +28,7 @@ def members(contract: type) -> list[str]:
 PROMISED = {name for contract in CONTRACTS for name in members(contract)}
 
 
-def refuse_nameless(backbone: Any, classifies: bool) -> None:
+def refuse_nameless(backbone: Backbone, classifies: bool) -> None:
     """Raises ConfigError for a backbone without the names that its weights are stored under.
 
     classifies: the backbone also gets the head of a classifier.

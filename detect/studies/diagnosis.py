@@ -133,10 +133,8 @@ def diagnose(folder: Path) -> Diagnosis:
     )
     if stage.name == DETECTOR and run.stage(QUANTIZED).metrics.exists():
         rounded = evaluations(read_rows(run.stage(QUANTIZED).metrics), ap50, begins)
-        findings, scored = (
-            (*findings, _rounding(best_ap50(scored, split), best_ap50(rounded, split))),
-            rounded or scored,
-        )
+        findings = (*findings, _rounding(best_ap50(scored, split), best_ap50(rounded, split)))
+        scored = rounded or scored
     return Diagnosis(findings, best_ap50(scored, split), figure(scored[-1], ap50) if scored else None, split)
 
 

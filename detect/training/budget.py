@@ -203,22 +203,24 @@ def _seconds_of_scores(run: Run, stages: Sequence[str]) -> float:
     The scorings of stage 1 are not counted.
     """
     sizes = {name: len(examples) for name, examples in run.dataset.splits.items()}
-    found = 0.0
+    timed, found = dict[tuple[Precision, int], float](), 0.0
     for stage in stages:
         schedule: Schedule = build.instantiate(OmegaConf.select(run.cfg, SCHEDULES[stage]))
         times, ends = schedule.steps // schedule.evaluate_every, sizes["val"] + sizes["test"]
-        each = _seconds_to_score(run, stage, schedule.scored_images)
-        found += each * (sizes[selection_split(run.dataset)] * times + ends)
+        way = _precision(run.cfg, stage), schedule.scored_images
+        if way not in timed:  # stages that score alike are timed once
+            timed[way] = _seconds_to_score(run, *way)
+        found += timed[way] * (sizes[selection_split(run.dataset)] * times + ends)
     return found
 
 
-def _seconds_to_score(run: Run, stage: str, batch_size: int) -> float:
+def _seconds_to_score(run: Run, precision: Precision, batch_size: int) -> float:
     """The time that one image of the selection split takes in a scoring, with its decoding and its part of the figures.
 
     It is that of the second scoring of TIMED_IMAGES: the first one is traced.
     """
     replicas, split = build.replicas(run), selection_split(run.dataset)
-    with replicas.strategy.scope(), computing_in(_precision(run.cfg, stage)):
+    with replicas.strategy.scope(), computing_in(precision):
         detector = build.detector(run.cfg, run.dataset.num_classes)
     some = tuple(evenly_spread(run.dataset.splits[split], max(TIMED_IMAGES, batch_size)))
     few = replace(run.dataset, splits={name: some if name == split else () for name in run.dataset.splits})

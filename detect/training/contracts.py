@@ -7,8 +7,18 @@ from typing import Any
 from hydra.errors import InstantiationException
 
 from detect.errors import ConfigError
-from detect.modeling import interface
-from detect.modeling.interface import Backbone, ClassificationLoss, Detector, LocalizationLoss, Suppression
+from detect.modeling.interface import (
+    AnchorGenerator,
+    Backbone,
+    BoxHead,
+    ClassificationLoss,
+    Detector,
+    Head,
+    LocalizationLoss,
+    Neck,
+    RegionHead,
+    Suppression,
+)
 
 ASKED_LATER = {
     "postprocess": Suppression,
@@ -16,8 +26,7 @@ ASKED_LATER = {
     "localization_loss": LocalizationLoss,
 }
 """Parts of a detector that are still asked after it is built, by its attributes."""
-KINDS = ("Backbone", "Neck", "Head", "BoxHead", "RegionHead", "AnchorGenerator")
-CONTRACTS = [*(getattr(interface, kind) for kind in KINDS), *ASKED_LATER.values()]
+CONTRACTS = (Backbone, Neck, Head, BoxHead, RegionHead, AnchorGenerator, *ASKED_LATER.values())
 
 
 def members(contract: type) -> list[str]:

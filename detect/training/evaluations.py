@@ -73,7 +73,8 @@ class TopOne(Evaluation):
     def score(self, fit: Fit) -> float:
         found, split = self.evaluator(), self.split
         figures = {f"{split}/top1": found.top1, f"{split}/mean": found.mean}
-        losses, score = self.losses(fit) if self.losses else {}, found.mean or 0.0
+        losses = self.losses(fit) if self.losses else {}
+        score = found.mean or 0.0
         fit.logger.evaluation(fit.step, figures | losses, found.table())
         if self.draws(fit, score):
             fit.logger.images("confusion", fit.step, pictures.confusion_figure(found.confusion, self.dataset.classes))
@@ -118,7 +119,8 @@ class AveragePrecision(Evaluation):
         found, evaluator = self.evaluator()
         figures = {f"{split}/{name}": value for name, value in found.summary.items() if value is not None}
         per_class = {f"{split}_AP/{name}": row["AP"] for name, row in found.per_class.items() if row["AP"] is not None}
-        losses, score = self.losses(fit) if self.losses else {}, found.summary["AP"] if step >= self.delay else None
+        losses = self.losses(fit) if self.losses else {}
+        score = found.summary["AP"] if step >= self.delay else None
         logger.evaluation(step, figures | per_class | losses, found.table())
         if self.draws(fit, score):
             logger.images("predictions", step, scores.truth_beside_predictions(dataset, split, evaluator.detections))

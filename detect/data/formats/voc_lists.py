@@ -53,9 +53,8 @@ def listed(
     for split, title in [*((s, t) for s, several in titles.items() for t in several), *(("train", t) for t in rest)]:
         lines = [line for line in read_lines(files[title], Notes()) if line]
         meant = [_meant(line, part, pairs, similar) for line in lines]
-        if title in rest and not set(meant).isdisjoint(
-            chain(*chosen.values())
-        ):  # of all images, before they were split
+        # With images of other lists, it is the list of all images before they were split.
+        if title in rest and not set(meant).isdisjoint(chain(*chosen.values())):
             notes.add("not used, lists of a split that has another list", f"{title}.txt")
             continue
         missing = [line for line, i in zip(lines, meant, strict=True) if not i]

@@ -5,7 +5,7 @@
 | activations: moving averages, decay .999, without bias from the first batch on | the same |
 | kernels: extremes of the last value, narrow (-127..127) | the same, and symmetric: the larger magnitude counts |
 | both ranges contain 0 | the same; 0 is also one of the steps: a range of activations moves by up to half a step |
-| before the first batch, ranges are [-6, 6] | there is no range: evaluation is an error |
+| before the first batch, a range is [-6, 6], of `act_quant` [0, 6] | there is no range: evaluation is an error |
 | ranges are collected before `quant_delay` ends | the same |
 | only the training graph changes ranges | the same; `calibrate` does, too |
 | per channel: a scale for each index of the last axis | the same; a depthwise kernel has one for each output channel |

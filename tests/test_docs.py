@@ -31,6 +31,10 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 OTHERS = [ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")]
 REPORTS = sorted((ROOT / "experiments").glob("*/README.md"))
+DATA = ("bccd", "BCCD", "drawings", "microcontrollers", "MICROCONTROLLERS")
+WEIGHTS = ("CHECKPOINT", "inception_v3_notop.h5")
+RUNS = ("runs/q/float", "runs/quantisation_seeds/small_s0")
+"""What the commands of the studies name."""
 
 generate = module("docs/generate.py")
 overrides, usage = (importlib.import_module(name) for name in (generate.OVERRIDES, generate.USAGE))
@@ -70,10 +74,11 @@ def test_commands_are_found_in_both_kinds_of_block():
 def place(tmp_path_factory) -> Path:
     """A folder in which the placeholders of the pages are there."""
     folder = tmp_path_factory.mktemp("docs")
-    for name in ("PHOTOS", "runs/STUDY", "advice/experiment", "DIR/experiment", "DIR/dataset", "mypackage"):
-        (folder / name).mkdir(parents=True)
-    for name in ("FILE", "FILE.tflite", "FILE.mp4", "frozen_inference_graph.pb", "PHOTOS/a.jpg"):
+    for name in ("PHOTOS", "runs/STUDY", "advice/experiment", "DIR/experiment", "DIR/dataset", "mypackage", *DATA):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("FILE", "FILE.tflite", "FILE.mp4", "frozen_inference_graph.pb", "PHOTOS/a.jpg", *WEIGHTS):
         (folder / name).write_bytes(b"")
+    (folder / "experiments").symlink_to(ROOT / "experiments")
     for name in ("advice/experiment/advised.yaml", "DIR/experiment/NAME.yaml"):
         data = "defaults:\n  - override /dataset: tfrecord\ndataset: {root: DIR}\n"
         (folder / name).write_text(f"# @package _global_\n{data}schedule: {{steps: 7}}\n")
@@ -85,7 +90,7 @@ def place(tmp_path_factory) -> Path:
     saved = overrides.first_job(overrides.read(["dataset=voc", "dataset.root=DIR"], "train"))
     tree = OmegaConf.to_container(saved, resolve=False)
     assert isinstance(tree, dict)
-    for run in ("RUN", "runs/train/RUN"):
+    for run in ("RUN", "runs/train/RUN", *RUNS):
         hydra = folder / run / ".hydra"
         hydra.mkdir(parents=True)
         OmegaConf.save({"hydra": tree["hydra"]}, hydra / "hydra.yaml")
@@ -123,7 +128,7 @@ def first_cell(words: list[str]) -> list[str]:
         return words
     pairs = [word.partition("=") for word in words if word != "-m"]
     known = [
-        (key, equals, re.sub(r"^range\(\d+\)$", "0", value)) for key, equals, value in pairs if "interval" not in value
+        (key, equals, re.sub(r"^range\(.+\)$", "0", value)) for key, equals, value in pairs if "interval" not in value
     ]
     return [
         key + equals + (value if value[:1] in ("[", "{") else value.partition(",")[0]) for key, equals, value in known
@@ -175,6 +180,23 @@ def test_commands_are_legal(alike, composing):
         assert usage.verb_help(read)
     else:
         overrides.prepare(read)
+
+
+def trainings(page: Path) -> list[str]:
+    """The commands of a study that train, without those that its table took from the runs."""
+    protocol = page.read_text(encoding="utf-8").partition("\n## Results")[0]
+    return [command for command in commands(protocol) if command.startswith("detect train ")]
+
+
+@pytest.mark.parametrize("page", [page for page in REPORTS if trainings(page)], ids=lambda page: page.parent.name)
+def test_commands_of_a_study_are_legal_and_its_sweeps_have_different_folders(page, composing):
+    """Of a sweep, its first run."""
+    folders = []
+    for command in trainings(page):
+        words = shlex.split(command)[2:]
+        first = overrides.first_job(overrides.prepare(overrides.read(first_cell(words), "train")))
+        folders += [f"{first.hydra.sweep.dir}/{first.hydra.sweep.subdir}"] if "-m" in words else []
+    assert len(set(folders)) == len(folders), folders
 
 
 def sentences(page: Path) -> list[str]:

@@ -81,10 +81,11 @@ class Study:
     def difference(self, cell: Cell, **other: str) -> Estimate | None:
         """Mean AP of cell - rival over the seeds that both have on the same data; None without such a seed."""
         rival = self.rival(cell, **other)
-        return None if rival is None else paired(self._by_seed(cell), self._by_seed(rival))
+        return None if rival is None else paired(self.by_seed(cell, "AP"), self.by_seed(rival, "AP"))
 
-    def _by_seed(self, cell: Cell) -> dict[tuple[str, str], float]:
-        rows = ((row, figure(row, "AP")) for row in self.cells[cell])
+    def by_seed(self, cell: Cell, column: str) -> dict[tuple[str, str], float]:
+        """The figures of a cell in a column, by seed and data; missing ones are left out."""
+        rows = ((row, figure(row, column)) for row in self.cells[cell])
         return {(row["seed"], row["data"]): value for row, value in rows if value is not None}
 
 

@@ -1,6 +1,7 @@
 """The tables of the training runs, made only from the rows of results.csv."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from statistics import median
 
 from detect.runs.folder import DETECTOR
 from detect.studies.blocks import Block, Listing, Table
@@ -166,20 +167,17 @@ def extra_compute(study: Study) -> Table | None:
     """Compares the time of further steps with the time of the stage 1 that they replace; None without such an arm."""
     lines, cells = [], []
     for cell in study.cells:
-        extra = study.mean(cell, "extra seconds")
+        extra = study.by_seed(cell, "extra seconds")
         rival = study.rival(cell, arm=PAID_BY.get(cell.arm, CROPS))
-        if extra is None or rival is None:
+        if not extra or rival is None:
             continue
-        first = study.mean(rival, "seconds stage 1")
-        steps = study.mean(cell, "extra steps")
-        ratio = f"{extra.mean / first.mean:.2f}" if first and first.mean else ""
+        first = study.by_seed(rival, "seconds stage 1")
+        ratios = [seconds / first[seed] for seed, seconds in extra.items() if first.get(seed)]
+        counted = (study.values(cell, "extra steps"), extra.values(), first.values())
         cells.append(cell)
-        lines.append((
-            cell.label, f"{steps.mean:.0f}" if steps else "", f"{extra.mean:.0f}",
-            f"{first.mean:.0f}" if first else "", rival.label, ratio,
-        ))  # fmt: skip
+        lines.append((cell.label, *(_middle(of, 0) for of in counted), rival.label, _middle(ratios, 2)))
     heads = ("arm", "extra steps", "their seconds", "seconds of stage 1", "of arm", "ratio")
-    note = "The steps are counted from MACs; the seconds, means over seeds, check them."
+    note = "The steps are counted from MACs. The seconds check them. Seconds and ratio are medians over seeds."
     return (
         _placed(cells, heads, lines, "**Compute of the further steps against that of stage 1**", note)
         if lines
@@ -277,6 +275,10 @@ def _plain_steps(row: TextRow) -> float | None:
     """The steps of a run's float detector without the extra steps of its arm; None if another stage came after it."""
     steps = figure(row, "steps") if row.get("stage", DETECTOR) == DETECTOR else None
     return None if steps is None else steps - (figure(row, "extra steps") or 0)
+
+
+def _middle(values: Collection[float], digits: int) -> str:
+    return f"{median(values):.{digits}f}" if values else ""
 
 
 def _time(row: TextRow, column: str) -> float | None:

@@ -107,6 +107,9 @@ def test_steps_and_seconds_to_a_share_of_the_baseline(rows):
 def test_extra_steps_against_the_stage_1_that_they_replace(study, tmp_path, make_run):
     make_run(study / "a_plus", "random_extra", 0, (0.0, 0.1), extra=20)
     make_run(study / "d", "random_crops", 0, (0.1, 0.2), first=8.0)
+    for seed, first in ((1, 5.0), (2, 80.0)):  # the last run was disturbed
+        make_run(study / f"a_plus{seed}", "random_extra", seed, (0.0, 0.1), extra=20)
+        make_run(study / f"d{seed}", "random_crops", seed, (0.1, 0.2), first=first)
     table = by_caption(run_tables(rows_of(study, tmp_path / "results.csv")), "Compute of the further steps")
     assert table.rows == (
         ("cats", "A+ random_extra", "20", "4", "8", "D random_crops", "0.50"),

@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             measure(study, net, asked.output, asked.threads)
             if study.report:
                 reports[study] = layer_report(study, net, asked.output)
+                print(f"{study.caption}: {widths(reports[study])}", flush=True)
     if reports:
         pictures.save(asked.output / "layers.png", layers_figure(reports))
         pictures.save(asked.output / "channels.png", channels_figure(reports))
@@ -167,6 +168,24 @@ def named(row: dict[str, Any]) -> dict[str, Any]:
         "widest channels": ", ".join(f"{c}{' (dead)' if c in row['dead'] else ''}" for c in row["widest"]),
         "their least variance": row["least variance"],
     }
+
+
+def widths(rows: list[dict[str, Any]]) -> str:
+    """How wide the channels of the depthwise layers with dead channels are, from the rows of layers.json."""
+    found = []
+    for row in rows:
+        if row["kind"] == "depthwise" and row["dead"]:
+            live = np.delete(row["ranges"], row["dead"])
+            middle = np.median(live)
+            found.append((row["imbalance"], 127 * middle / max(row["ranges"]), live.max() / middle, len(row["dead"])))
+    if not found:
+        return "no dead channels in depthwise layers"
+    *ends, dead = zip(*found, strict=True)
+    widest, steps, live = (f"{min(values):.0f} to {max(values):.0f}" for values in ends)
+    return (
+        f"{sum(dead)} dead channels in {len(found)} depthwise layers; the widest channel is {widest} times as wide as "
+        f"the median one, the median live channel has {steps} of 127 steps, the widest live one is {live} times as wide"
+    )
 
 
 def layers_figure(reports: dict[Study, list[dict[str, Any]]]) -> np.ndarray:

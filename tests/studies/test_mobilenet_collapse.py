@@ -89,6 +89,21 @@ def test_the_simulation_computes_what_the_evaluation_graph_does(variants):
     assert 0 < np.abs(finer - plain).max() < np.abs(found - plain).max()
 
 
+def test_widths_of_channels(variants):
+    """Of [16, 1, 2, 4] the first is dead: the median live one has 2 / 16 of the steps, the widest live one has twice
+    its width. Of the second layer these are 4 / 8 and 1. A layer without dead channels and a convolution do not count.
+    """
+    script = importlib.import_module("mobilenet_collapse")
+    plain = {"kind": "depthwise", "dead": [], "ranges": [1.0, 90.0], "imbalance": 2.0}
+    first = plain | {"dead": [0], "ranges": [16.0, 1.0, 2.0, 4.0], "imbalance": 5.3}
+    second = plain | {"dead": [1, 2], "ranges": [4.0, 8.0, 8.0, 4.0], "imbalance": 1.3}
+    assert script.widths([plain, first, second, first | {"kind": "conv"}]) == (
+        "3 dead channels in 2 depthwise layers; the widest channel is 1 to 5 times as wide as the median one, the "
+        "median live channel has 16 to 64 of 127 steps, the widest live one is 1 to 2 times as wide"
+    )
+    assert script.widths([plain]) == "no dead channels in depthwise layers"
+
+
 def study(shared, output, *options) -> str:
     """What a run of the script prints."""
     command = [sys.executable, str(SCRIPTS / "mobilenet_collapse.py"), str(output), *map(str, options)]

@@ -52,7 +52,7 @@ def test_tfmot_in_the_place_of_stage_3(small_run, tmp_path):
     assert report["inputs"]["image"]["type"] == "uint8" and report["inputs"]["image"]["step"] == 1.0
     assert report["scores"].keys() >= {"file", "run", "float"} and report["bytes"] < report["float32_bytes"] / 2
     assert json.loads((run / "summary.json").read_text())["steps"] == 2
-    command = [sys.executable, "-m", "detect.cli.evaluate", f"model={run / 'tflite' / 'model.tflite'}"]
+    command = [sys.executable, "-m", "detect.cli", "evaluate", f"model={run / 'tflite' / 'model.tflite'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     scored = json.loads((run / "tflite" / "evaluation" / "test_scores.json").read_text())

@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from detect.advice import rules
 from detect.advice.choice import NETWORKS, choose, expected, reasons
 from detect.cli import job
-from detect.cli.main import verb
 from detect.config import trust
 from detect.config.check import refuse_inside_data
 from detect.config.grammar import parse
@@ -31,7 +30,6 @@ FOLDER = "advice"
 """Of the experiment, without `output` and `--config-dir`."""
 
 
-@verb("advise")
 def main(cfg: DictConfig) -> None:
     """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
     if cfg.minutes is None or cfg.minutes <= 0:
@@ -113,7 +111,3 @@ def given() -> dict[str, Any]:
             raise ConfigError(f"{override.input_line}: {told}")
         OmegaConf.update(found, key, override.value())
     return container(found)
-
-
-if __name__ == "__main__":
-    main()

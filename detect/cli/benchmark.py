@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
-from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError, UserError, printable
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("detect")
 
 
-@verb("benchmark")
 def main(cfg: DictConfig) -> None:
     """Prints a row for each model, and writes benchmark.json and benchmark.csv."""
     named = list(cfg.model) if isinstance(cfg.model, ListConfig) else [cfg.model] if cfg.model else []
@@ -83,7 +81,3 @@ def _opened(models: Mapping[str, "Model"], run: Path | None) -> dict[str, "Detec
         if other.classes != one.classes:
             raise DataError(f"{name} has the classes {list(other.classes)}; {first} has {list(one.classes)}")
     return known
-
-
-if __name__ == "__main__":
-    main()

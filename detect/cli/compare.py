@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from detect.cli.main import verb
 from detect.config.tree import listed
 from detect.errors import ConfigError, DataError, UserError, printable
 from detect.files import expanded
@@ -18,7 +17,6 @@ from detect.runs.unstarted import refuse_unwritable
 log = logging.getLogger("detect")
 
 
-@verb("compare")
 def main(cfg: DictConfig) -> None:
     """Prints the differences with their intervals, and writes tables and a sheet of images."""
     from detect.evaluation.comparison import Contender, compare
@@ -122,7 +120,3 @@ def image_files(folders: Sequence[Path], split: str) -> dict[str, Path]:
 def printable_table(lines: Sequence[str]) -> str:
     """Lines with names of strangers, safe for a console."""
     return "\n".join(printable(line) for line in lines)
-
-
-if __name__ == "__main__":
-    main()

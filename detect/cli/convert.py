@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from detect.cli.main import verb
 from detect.cli.predict import find_photographs
 from detect.config.check import refuse_inside_data
 from detect.data.dataset import DetectionDataset
@@ -39,7 +38,6 @@ RESUMED = ("arrayrecord",)
 """Formats whose writer goes on where it was stopped: what is written stays after an error."""
 
 
-@verb("convert")
 def main(cfg: DictConfig) -> None:
     """Writes the files into a new folder, all or none."""
     if bool(cfg.run) and bool(cfg.model):
@@ -112,7 +110,3 @@ def found_by(source: Path, images: str, score: float | str) -> DetectionDataset:
     note = f"boxes: found by {source}: {detector.showing(score)}"
     notes = (note, *(f"left out: {reason}" for reason in bad))
     return DetectionDataset(source.name, detector.classes, {"train": tuple(examples)}, notes, detector.category_ids)
-
-
-if __name__ == "__main__":
-    main()

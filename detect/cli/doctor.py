@@ -9,7 +9,6 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detect.cli.main import verb
 from detect.errors import DISTRIBUTION, printable, to_install
 from detect.files import expanded
 from detect.runs import provenance
@@ -58,7 +57,6 @@ NEEDED = {
 """Each module that the program imports -> the distribution that installs it."""
 
 
-@verb("doctor")
 def main(cfg: "DictConfig") -> None:
     """Prints the tables. The exit code is 1 if something is missing, or if a number says why a run finds nothing."""
     if cfg.run is not None:
@@ -222,7 +220,3 @@ def _is_there(module: str) -> bool:
 
 def _plain_name(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
-
-
-if __name__ == "__main__":
-    main()

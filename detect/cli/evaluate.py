@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from detect.cli.main import verb
 from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError
 from detect.evaluation.scored_files import DATA, EXPORTED, FILE, SCORES, THRESHOLD, place_of
@@ -30,7 +29,6 @@ SOURCES = ("run", "model", "detections")
 OF_DETECTORS = ("stage", "class_agnostic", "tile")
 
 
-@verb("evaluate")
 def main(cfg: DictConfig) -> float | None:
     """Prints COCO's twelve metrics and the metrics of each class, and lists suspected labels; returns AP."""
     key, source = _source(cfg)
@@ -152,7 +150,3 @@ def keep_threshold(run: RunFolder, cfg: DictConfig, figures: "Scores") -> None:
         write_json(run.thresholds, found.to_dict())
     except OSError as error:
         log.warning("the thresholds are not kept in the run: %s", error)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,6 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detect.cli.main import verb
 from detect.errors import ConfigError, printable
 from detect.files import expanded
 from detect.weights.catalogue import Entry, obtain
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@verb("fetch")
 def main(cfg: "DictConfig") -> Path | None:
     """Prints the folder with the files and a command that uses them; returns the folder."""
     from detect.config.tree import nearest, plain
@@ -65,7 +63,3 @@ def listing(entries: dict[str, Entry]) -> list[str]:
                 for text in (entry.use, facts(entry)):
                     lines += textwrap.wrap(text, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return [*lines, "Fetch one with `detect fetch NAME`; init=NAME fetches it, too."]
-
-
-if __name__ == "__main__":
-    main()

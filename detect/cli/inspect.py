@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from detect.cli.main import verb
 from detect.config.check import refuse_inside_data
 from detect.config.trust import instantiate
 from detect.data.classification_stream import cut
@@ -34,7 +33,6 @@ CLASSES_WITHOUT_DATA = 10
 COLUMNS, SHEET = 4, 1920  # pictures in a row of a contact sheet, and the pixels of a row
 
 
-@verb("inspect")
 def main(cfg: DictConfig) -> None:
     """Prints findings, statistics, the network and the coverage of its anchors; writes contact sheets of the images."""
     if cfg.only == "quantize":
@@ -215,7 +213,3 @@ def training_frames(cfg: DictConfig, run: Path, architecture: Detector) -> list[
     frame = Frame(architecture.size, architecture.resize, exact=True)
     chosen = evenly_spread(own_dataset(RunFolder(run), decode=False).splits["train"], cfg.representative)
     return [frame.fit(read_image(example.path))[np.newaxis].astype(np.float32) for example in chosen]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The command line `detect VERB [overrides]`, and the decorator that makes a verb from a function of a configuration.
+"""The command line `detect VERB [overrides]`: each verb is the function `main` of the module `detect.cli.VERB`.
 
 Nothing here imports TensorFlow. `detect --help` does not import Hydra either.
 """
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from detect import environment
 from detect.cli import completion
@@ -79,29 +79,13 @@ def _unraisable(event: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(event)
 
 
-def verb(config_name: str) -> Callable[[Callable[["DictConfig"], object]], Callable[..., Any]]:
-    """Makes a Hydra program from a function of a configuration; it replaces `@hydra.main`.
-
-    config_name: YAML file below detect.config.check.CONFIG_DIR. Without arguments, the function reads the command line
-    and ends the process with exit code 0; 2 after a UserError or a configuration that can't be composed, with one
-    message and no traceback; 1 if a part of the work could not be done (`detect.errors.Unfinished`), or a job of a
-    sweep; 130 after Ctrl-C. With a configuration, it is the undecorated function.
-    """
-
-    def decorate(function: Callable[["DictConfig"], object]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def program(cfg: "DictConfig | None" = None) -> object:
-            if cfg is not None:
-                return function(cfg)
-            sys.exit(run(config_name, function, sys.argv[1:]))
-
-        return program
-
-    return decorate
-
-
 def run(config_name: str, function: Callable[["DictConfig"], object], argv: list[str]) -> int:
-    """Checks the command line, then lets Hydra run `function`; returns the exit code."""
+    """Checks the command line, then lets Hydra run `function`, as `@hydra.main` does; returns the exit code.
+
+    config_name: YAML file below detect.config.check.CONFIG_DIR. The exit code is 2 after a UserError or a configuration
+    that can't be composed, with one message and no traceback; 1 if a part of the work could not be done
+    (`detect.errors.Unfinished`), or a job of a sweep; 130 after Ctrl-C.
+    """
     prepare_environment()
     from detect.cli import overrides
     from detect.runs import sweep
@@ -315,7 +299,3 @@ def prepare_environment() -> None:
 
     logging.getLogger("detect").addFilter(_without_escapes)
     absl.logging.set_verbosity(absl.logging.ERROR)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

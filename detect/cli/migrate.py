@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 
-from detect.cli.main import verb
 from detect.config import grammar
 from detect.config.check import refuse_packaged_experiment
 from detect.config.compose import compose
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("detect")
 
 
-@verb("migrate")
 def main(cfg: "DictConfig") -> Path:
     """Writes the experiment, checks that it composes and has anchors, and prints what differs; returns the file."""
     source = absolute(cfg.config, "config")
@@ -77,7 +75,3 @@ def place(output: str, name: object, source: Path) -> tuple[Path, str]:
 def needed(values: dict[str, Any]) -> dict[str, str]:
     """The keys that the experiment leaves to the user, and what to give."""
     return {"dataset.root": "DIR"} if values["dataset"]["root"] == "???" else {}
-
-
-if __name__ == "__main__":
-    main()

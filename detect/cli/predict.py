@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from detect.cli import video
-from detect.cli.main import verb
 from detect.data.folder import find_files
 from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES, examine, read_image
 from detect.errors import ConfigError, DataError, Unfinished, first_few, printable
@@ -47,7 +46,6 @@ class Photographs:
         return file_names(self.paths, self.folder)
 
 
-@verb("predict")
 def main(cfg: DictConfig) -> None:
     """Writes a picture for each image, and `detections.json` in COCO's result format, with file names.
 
@@ -258,7 +256,3 @@ def _reason(path: Path, error: DataError) -> str:
     if path.suffix.lower() in UNREAD_SUFFIXES:
         return f"{path.suffix[1:].upper()} is not read; save it as JPEG or PNG"
     return examine(path)[0] or str(error)
-
-
-if __name__ == "__main__":
-    main()

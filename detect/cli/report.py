@@ -8,7 +8,6 @@ from typing import cast
 
 from omegaconf import DictConfig, ListConfig
 
-from detect.cli.main import verb
 from detect.config.check import CONFIG_DIR
 from detect.config.tree import listed, nearest, read_yaml
 from detect.data.split import SPLITS
@@ -23,7 +22,6 @@ OF_RUNS = ("rows", "splits", "baseline", "keep")
 """The keys that choose rows of run folders. Tables that are made again from a CSV have all of its rows."""
 
 
-@verb("report")
 def main(cfg: DictConfig) -> None:
     """Writes results.csv, table.md, pictures and report.html. Replaces the marked table of a README.md.
 
@@ -112,7 +110,3 @@ def is_results(folder: Path) -> bool:
     from detect.studies.records import record_files
 
     return (folder / "results.csv").is_file() and not any(record_files(folder))
-
-
-if __name__ == "__main__":
-    main()

@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING
 
 from detect import train
 from detect.cli import job
-from detect.cli.main import verb
 from detect.runs import sweep
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@verb("train")
 def main(cfg: "DictConfig") -> float | None:
     """Returns AP on the validation images: the objective of a sweep."""
     folder = job.folder()
@@ -19,7 +17,3 @@ def main(cfg: "DictConfig") -> float | None:
         score = train.finished(cfg, folder)
         return sweep.run_cell(folder, job.words()) if score is None else score
     return train.main(cfg, folder, job.command(cfg))
-
-
-if __name__ == "__main__":
-    main()

@@ -108,11 +108,7 @@ def test_opencv_twice(monkeypatch):
 
 
 def test_command_leaves_nothing_behind(tmp_path):
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from detect.cli.doctor import main; sys.argv[1:] = ['devices=false']; main()",
-    ]
+    command = [sys.executable, "-m", "detect.cli", "doctor", "devices=false"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=_environment())
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []

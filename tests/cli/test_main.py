@@ -352,27 +352,6 @@ def test_interrupt_is_quiet(program, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_function_with_a_config_is_called_as_it_is():
-    @cli.verb("train")
-    def main(cfg):
-        return cfg.seed
-
-    assert main(OmegaConf.create({"seed": 4})) == 4
-
-
-def test_decorated_function_ends_the_process(program, monkeypatch):
-    seen = []
-
-    @cli.verb("train")
-    def main(cfg):
-        seen.append(cfg.seed)
-
-    monkeypatch.setattr(sys, "argv", ["detect train", "seed=3"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert (ended.value.code, seen) == (0, [3])
-
-
 def test_bare_verbs_leave_nothing(program):
     assert program("seed=2", verb="bare") == 0
     assert list(Path().iterdir()) == []

@@ -1,9 +1,9 @@
-"""The specification of fake-quantisation that `fake_quant` follows, and its presets."""
+"""The specification of fake-quantisation that `fake_quant` follows."""
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from detect.config.legal_values import demand, whole
 from detect.errors import ConfigError
@@ -95,7 +95,7 @@ class Spec:
                 found.append(f"quantize.spec.{name}={step} has no effect: quantize.schedule.steps is {steps}")
         for name in ("decay", "freeze_ranges") if self.ranges != "moving_average" else ():
             value, kind = getattr(self, name), f"quantize.spec.ranges={self.ranges}"
-            if value not in (getattr(PRESETS["int8"], name), None):
+            if value not in (getattr(INT8, name), None):
                 found.append(f"quantize.spec.{name}={value} has no effect with {kind}: it is of moving averages")
         return found
 
@@ -108,27 +108,5 @@ def _is_share(value: object) -> bool:
     return type(value) is float and 0 < value < 1
 
 
-PRESETS: dict[str, Spec | None] = {
-    "none": None,
-    "int8": Spec(freeze_bn=0.67, freeze_ranges=0.9),
-    # As tf.contrib.quantize.create_training_graph: one scale for a kernel, moving averages with decay .999, batch norm
-    # with correction. It never froze batch norm and ranges; None for both does the same. Its kernels had a zero point.
-    # TFLite's int8 kernels have none, so these have none, too.
-    "contrib_2017": Spec(per_channel=False, freeze_bn=0.67, freeze_ranges=0.9),
-}
-"""The specifications of `quantize=NAME`, as in `configs/quantize`."""
-
-
-def preset(name: str, **changes: float | str | bool | None) -> Spec | None:
-    """The preset with this name, with changed fields; None for `none`. `over` turns its shares into steps:
-    `preset("contrib_2017", delay=48000).over(100_000)`.
-
-    Raises ConfigError for an unknown name, a value that is not legal, or a change to `none`.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"quantize={name}: legal are {', '.join(PRESETS)}")
-    spec = PRESETS[name]
-    unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(Spec)})
-    if unknown or (spec is None and changes):
-        raise ConfigError(f"quantize={name} has no {', '.join(unknown or changes)}")
-    return spec if spec is None else dataclasses.replace(spec, **cast(dict[str, Any], changes))
+INT8 = Spec(freeze_bn=0.67, freeze_ranges=0.9)
+"""The specification of `quantize=int8`."""

@@ -1,19 +1,17 @@
-"""The specification and its presets."""
+"""The specification of fake-quantisation."""
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from detect.errors import ConfigError
-from detect.quantization.spec import Spec, preset
+from detect.quantization.spec import INT8, Spec
 
 
-def test_presets():
-    assert preset("none") is None
-    assert preset("int8") == Spec(8, 8, True, "moving_average", 0.999, False, 0, 0.67, 0.9)
-    contrib = preset("contrib_2017", delay=48000)
-    assert (contrib.per_channel, contrib.delay, contrib.decay) == (False, 48000, 0.999)
+def test_int8():
+    assert Spec(8, 8, True, "moving_average", 0.999, False, 0, 0.67, 0.9) == INT8
 
 
 @pytest.mark.parametrize(
@@ -35,7 +33,7 @@ def test_presets():
 )
 def test_values_that_are_not_legal(change, message):
     with pytest.raises(ConfigError, match=message):
-        preset("int8", **change)
+        replace(INT8, **change)
 
 
 def test_shares_become_steps():
@@ -58,17 +56,8 @@ def test_shares_become_steps():
     ],
 )
 def test_what_has_no_effect_is_told(change, told):
-    found = preset("int8", **change).warnings(300)
+    found = replace(INT8, **change).warnings(300)
     assert len(found) == len(told) and all(map(re.search, told, found))
-
-
-def test_unknown_names():
-    with pytest.raises(ConfigError, match=r"quantize=int4: legal are none, int8, contrib_2017"):
-        preset("int4")
-    with pytest.raises(ConfigError, match="int8 has no bits"):
-        preset("int8", bits=4)
-    with pytest.raises(ConfigError, match="none has no delay"):
-        preset("none", delay=4)
 
 
 def test_a_configuration_of_json_comes_back():

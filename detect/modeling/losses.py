@@ -48,7 +48,17 @@ def check_boxes(loss: LocalizationLoss, given: str) -> None:
         )
 
 
-class SigmoidClassification:
+class _Scored:
+    """A classification loss whose scores are one of SCORES."""
+
+    scoring: str
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Scores of the C classes, without background: float32 [B, A, C]."""
+        return SCORES[self.scoring](logits)
+
+
+class SigmoidClassification(_Scored):
     """Independent logistic losses over background and classes, summed (the API's weighted_sigmoid)."""
 
     prior, scoring, background = None, "sigmoid", "one"
@@ -57,10 +67,6 @@ class SigmoidClassification:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
         targets = tf.one_hot(classes, logits.shape[-1])
         return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), axis=-1)
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Scores of the C classes, without background: float32 [B, A, C]."""
-        return SCORES[self.scoring](logits)
 
 
 class ZeroBackgroundSigmoid(SigmoidClassification):
@@ -74,7 +80,7 @@ class ZeroBackgroundSigmoid(SigmoidClassification):
         return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), axis=-1)
 
 
-class SoftmaxClassification:
+class SoftmaxClassification(_Scored):
     """Softmax cross-entropy over background and classes (Liu 2016, equation 3)."""
 
     prior, scoring, background = None, "softmax", "one"
@@ -83,12 +89,8 @@ class SoftmaxClassification:
         """logits: float32 [B, A, C + 1], background first; classes: int32 [B, A]. Returns float32 [B, A]."""
         return tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """Scores of the C classes, without background: float32 [B, A, C]."""
-        return SCORES[self.scoring](logits)
 
-
-class FocalClassification:
+class FocalClassification(_Scored):
     """Sigmoid focal loss over the C classes (Lin 2017); it is used without a sampler.
 
     alpha: the weight of the positives (the background has 1 - alpha); None weights both by 1.
@@ -125,10 +127,6 @@ class FocalClassification:
         if self.alpha is not None:
             entropy *= tf.where(positive, self.alpha, 1.0 - self.alpha)
         return tf.reduce_sum(entropy, axis=-1)
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Scores of the C classes: float32 [B, A, C]."""
-        return SCORES[self.scoring](logits)
 
 
 def _targets(classes: Tensor, columns: int, background: Background) -> Tensor:

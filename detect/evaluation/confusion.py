@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detect.evaluation.matching import NOTHING, Detections, greedy_match, in_crowd
-from detect.geometry.boxes import iou
+from detect.evaluation.matching import NOTHING, Detections, paired
 
 if TYPE_CHECKING:
     from detect.data.examples import Example
@@ -27,23 +26,14 @@ def confusion_matrix(
     without a box, column 0 counts missed boxes, and [0, 0] is 0. Every box except crowd regions is counted once in
     rows 1..C.
 
-    Detections with a score of at least `score_threshold` are matched by descending score (equal scores in the given
-    order). Each matches the free box of *any class* with the highest IoU of at least `iou_threshold`, because the
-    matrix must show confused classes; matching within classes shows only misses. A detection without a match is not
+    Detections with a score of at least `score_threshold` are matched as in `paired`, with boxes of any class, because
+    the matrix must show confused classes; matching within classes shows only misses. A detection without a match is not
     counted if at least `iou_threshold` of its area is in a crowd region.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     for example in examples:
-        boxes, scores, classes = detections.get(example.id, NOTHING)
-        order = np.argsort(-scores, kind="stable")
-        order = order[scores[order] >= score_threshold]
-        boxes, classes = boxes[order], classes[order]
-        truth, truth_classes = example.boxes[~example.crowd], example.classes[~example.crowd]
-        match = greedy_match(iou(boxes, truth), iou_threshold)
-        found = match >= 0
-        made_up = ~found & ~in_crowd(boxes, example.boxes[example.crowd], iou_threshold)
-        np.add.at(matrix, (truth_classes[match[found]], classes[found]), 1)
-        np.add.at(matrix, (np.zeros_like(classes[made_up]), classes[made_up]), 1)
-        missed = np.delete(truth_classes, match[found])
-        np.add.at(matrix, (missed, np.zeros_like(missed)), 1)
+        found = detections.get(example.id, NOTHING)
+        _, classes, truth, missed = paired(example, found, iou_threshold, score_threshold)
+        np.add.at(matrix, (truth[truth >= 0], classes[truth >= 0]), 1)
+        matrix[:, 0] += np.bincount(missed, minlength=num_classes + 1)
     return matrix

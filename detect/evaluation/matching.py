@@ -57,6 +57,28 @@ def greedy_match(similarity: np.ndarray, threshold: float) -> np.ndarray:
     return match
 
 
+def paired(
+    example: "Example", found: tuple[np.ndarray, np.ndarray, np.ndarray], threshold: float, level: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs the detections (boxes, scores, classes) of one image with its boxes of *any class*.
+
+    Detections with a score of at least `level` are matched by descending score (equal scores in the given order). Each
+    matches the free box outside of crowd regions with the highest IoU of at least `threshold`.
+    Returns scores [n], classes [n], the class of each one's box [n], and the classes of the boxes without a detection
+    [m]. The class of a box is 0 for a detection without one, and -1 if that detection is in a crowd region.
+    """
+    boxes, scores, classes = found
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= level]
+    boxes, scores, classes = boxes[order], scores[order], classes[order]
+    labels = example.classes[~example.crowd]
+    match = greedy_match(iou(boxes, example.boxes[~example.crowd]), threshold)
+    hit = match >= 0
+    truth = np.where(in_crowd(boxes, example.boxes[example.crowd], threshold), -1, 0)
+    truth[hit] = labels[match[hit]]
+    return scores, classes, truth, np.delete(labels, match[hit])
+
+
 def rank(examples: "Sequence[Example]", detections: Detections, classes: Sequence[str]) -> dict[str, Ranking]:
     """Ranks the detections of each class and marks the hits at IoU .5, by image and class as COCO does."""
     parts = [(np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, bool))]

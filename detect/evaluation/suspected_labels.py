@@ -15,7 +15,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.examples import Example
 from detect.data.image_file import read_image
 from detect.data.similar import DISTANCE, nearest_twins
-from detect.evaluation.matching import NOTHING, Detections, greedy_match, in_crowd
+from detect.evaluation.matching import NOTHING, Detections, in_crowd, paired
 from detect.geometry.boxes import iou
 
 CONFIDENT = 0.5
@@ -102,20 +102,11 @@ def _ordered(listed: Sequence[Suspect]) -> list[Suspect]:
 def image_faults(
     example: Example, found: tuple[np.ndarray, np.ndarray, np.ndarray], level: float = CONFIDENT
 ) -> Faults:
-    """The faults of detections (boxes, scores, classes) with a score of at least `level`, matched as in
-    `detect.evaluation.confusion`."""
-    order = np.argsort(-found[1], kind="stable")
-    order = order[found[1][order] >= level]
-    boxes, scores, classes = (part[order] for part in found)
-    truth, labels = example.boxes[~example.crowd], example.classes[~example.crowd]
-    match = greedy_match(iou(boxes, truth), SAME)
-    hit = match >= 0
-    confused = hit.copy()
-    confused[hit] = labels[match[hit]] != classes[hit]
-    extra = ~hit & ~in_crowd(boxes, example.boxes[example.crowd], SAME)
-    missed = len(truth) - int(hit.sum())
-    weight = missed + float(scores[confused | extra].sum())
-    return Faults(missed, int(extra.sum()), int(confused.sum()), weight)
+    """The faults of detections (boxes, scores, classes) with a score of at least `level`, by `paired`."""
+    scores, classes, truth, missed = paired(example, found, SAME, level)
+    extra, confused = truth == 0, (truth > 0) & (truth != classes)
+    weight = len(missed) + float(scores[confused | extra].sum())
+    return Faults(len(missed), int(extra.sum()), int(confused.sum()), weight)
 
 
 def _of_image(place: int, example: Example, found: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[Suspect]:

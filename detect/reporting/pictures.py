@@ -94,7 +94,7 @@ def panels(
     A narrow image is no higher than three times the width.
     """
     scale = min(width / image.shape[1], 3 * width / image.shape[0])
-    small = _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = _scaled(image, scale)
     gap = np.full((small.shape[0], 6, 3), PAPER, np.uint8)
     beside = np.full((small.shape[0], width - small.shape[1], 3), PAPER, np.uint8)
     drawn = [draw_boxes(small, np.asarray(b) * scale, kinds, scores, names) for _, b, kinds, scores in shown]
@@ -110,9 +110,7 @@ def panels(
 def within(image: np.ndarray, width: int) -> np.ndarray:
     """The picture as a cell of this width shows it, if it is larger: many large ones would need all of the memory."""
     scale = min(width / image.shape[1], 1.5 * width / image.shape[0])
-    if scale >= 1:
-        return image
-    return _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return image if scale >= 1 else _scaled(image, scale)
 
 
 def contact_sheet(
@@ -135,7 +133,7 @@ def contact_sheet(
     sheet = np.full((rows * (height + line + gap) + gap, columns * (cell + gap) + gap, 3), PAPER, np.uint8)
     for number, (image, caption) in enumerate(zip(images, captions or [""] * len(images), strict=True)):
         scale = min(cell / image.shape[1], height / image.shape[0])
-        small = _resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        small = _scaled(image, scale)
         top = gap + number // columns * (height + line + gap) + (height - small.shape[0]) // 2
         start = gap + number % columns * (cell + gap)
         left = start + (cell - small.shape[1]) // 2
@@ -287,7 +285,8 @@ def study_figure(curves: Mapping[str, Path]) -> np.ndarray:
     return render(figure)
 
 
-def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
     shrinks = width * height < image.shape[0] * image.shape[1]
     return cv2.resize(
         np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

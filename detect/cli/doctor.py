@@ -2,13 +2,13 @@
 With `run=RUN`, it says why the detector of a run finds nothing."""
 
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detect.config import trust
 from detect.errors import DISTRIBUTION, printable, to_install
 from detect.files import expanded
 from detect.runs import provenance
@@ -180,7 +180,7 @@ def cache_line() -> str:
 
 def gpu_names() -> list[str]:
     """GPUs that TensorFlow can use: "/physical_device:GPU:0 (NVIDIA T4)"."""
-    if importlib.util.find_spec("tensorflow") is None:
+    if not trust.found("tensorflow"):
         return []
     import tensorflow as tf
 
@@ -201,7 +201,7 @@ def missing(lock: dict[str, str]) -> list[str]:
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         problems.append(f"Python {provenance.versions()['python']}: 3.11 to 3.13 are supported")
     for module, name in NEEDED.items():
-        if not _is_there(module):
+        if not trust.found(module):
             pinned = lock.get(_plain_name(name))
             problems.append(f"{module}: pip install '{name}{f'=={pinned}' if pinned else ''}'")
     if provenance.version("opencv-python") and provenance.version("opencv-python-headless"):
@@ -209,13 +209,6 @@ def missing(lock: dict[str, str]) -> list[str]:
             "two versions of opencv are installed: pip uninstall opencv-python, then reinstall opencv-python-headless"
         )
     return problems
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
-        return False
 
 
 def _plain_name(name: str) -> str:

@@ -247,10 +247,10 @@ _LEGAL = {
 }
 
 
-def found(top: str) -> bool:
-    """Whether a top-level module can be found; it is not imported."""
+def found(module: str) -> bool:
+    """Whether a module can be found. It is not imported, but the packages around it are."""
     try:
-        return importlib.util.find_spec(top) is not None
+        return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
 

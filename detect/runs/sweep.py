@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import fcntl
 import functools
-import importlib.util
 import logging
 import os
 import signal
@@ -29,6 +28,7 @@ import psutil
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from detect import files
+from detect.config import trust
 from detect.config.grammar import quoted
 from detect.environment import usable_cores
 from detect.errors import ConfigError, InUse, UserError, to_install
@@ -61,11 +61,7 @@ def check_plugins(cfg: DictConfig) -> None:
     for group in ("launcher", "sweeper"):
         module = str(cfg.hydra[group]["_target_"]).rpartition(".")[0]
         option = str(cfg.hydra.runtime.choices[f"hydra/{group}"])
-        try:
-            found = importlib.util.find_spec(module)
-        except ImportError:
-            found = None
-        if found is None:
+        if not trust.found(module):
             extra = EXTRAS.get(option.partition("_")[0])
             hint = f": {to_install(extra)}" if extra else ""
             raise ConfigError(f"hydra/{group}={option}: the module {module} is not installed{hint}")

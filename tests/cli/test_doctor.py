@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from detect.cli import doctor
+from detect.config import trust
 from detect.errors import to_install
 from detect.runs import provenance
 from tests.test_layers import imported, modules
@@ -28,7 +29,7 @@ def test_every_required_package_is_looked_for():
     wanted = [Requirement(line) for line in project["dependencies"]]
     names = {wish.name for wish in wanted if wish.marker is None or wish.marker.evaluate()} - {"setuptools"}
     assert names == set(doctor.NEEDED.values())
-    assert not doctor._is_there("no_such_package.protobuf")
+    assert not trust.found("no_such_package.protobuf")
 
 
 OPTIONAL = {"mlflow", "onnx", "onnxruntime", "openvino", "submitit", "tf2onnx", "wandb"}

@@ -129,7 +129,7 @@ def test_the_threads_of_a_cell_are_in_its_command():
 
 @pytest.mark.parametrize(("launcher", "extra"), [("joblib_processes", "sweep"), ("ray_tasks", "ray")])
 def test_a_launcher_whose_package_is_missing_says_what_to_install(monkeypatch, launcher, extra):
-    monkeypatch.setattr(sweep.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [f"hydra/launcher={launcher}"], return_hydra_config=True)
     with pytest.raises(ConfigError, match=rf"hydra/launcher={launcher}: .*pip install -e '\.\[{extra}\]'"):

@@ -1,6 +1,5 @@
 """FCOS (Tian et al. 2019): every cell of a pyramid predicts whether it lies in an object, and how far its sides are."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -12,6 +11,7 @@ from detect.config.legal_values import NotNegative, demand
 from detect.errors import ConfigError
 from detect.geometry.frame import Frame, Mode, Size
 from detect.geometry.points import Points, strides
+from detect.modeling.heads import prior_bias
 from detect.modeling.interface import (
     Backbone,
     ClassificationLoss,
@@ -85,9 +85,8 @@ class FCOSHead:
                 "depth, for example those of detector/neck=fpn"
             )
         towers = {branch: self._tower(branch, maps[0].shape[-1]) for branch in BRANCHES}
-        bias = -math.log((1 - prior) / prior) if prior else 0.0
         predict = {
-            "logits": self._conv("ClassPredictor", num_classes, self.stddev, bias),
+            "logits": self._conv("ClassPredictor", num_classes, self.stddev, prior_bias(prior)),
             "centerness": self._conv("CenternessPredictor", 1, self.stddev, 0.0),
             "distances": self._conv("DistancePredictor", 4, self.stddev, 1.0),
         }
@@ -101,7 +100,8 @@ class FCOSHead:
                 )(distances)
             distances = layers.ReLU(name=f"FCOS/map_{i}/distances")(distances)
             central = predict["centerness"](features[self.centerness])
-            rows = layers.Concatenate(name=f"FCOS/map_{i}/scores")([central, predict["logits"](features[BRANCHES[1]])])
+            classes = predict["logits"](features["classification"])
+            rows = layers.Concatenate(name=f"FCOS/map_{i}/scores")([central, classes])
             codes.append(layers.Reshape((-1, 4), name=f"FCOS/map_{i}/codes")(distances))
             logits.append(layers.Reshape((-1, num_classes + 1), name=f"FCOS/map_{i}/logits")(rows))
         return layers.Concatenate(1, name="codes")(codes), layers.Concatenate(1, name="logits")(logits)

@@ -43,7 +43,7 @@ class ConvPredictor:
         Returns codes float32 [B, A, 4] and logits float32 [B, A, num_classes + 1], background first.
         """
         codes, logits = [], []
-        bias = -math.log((1 - prior) / prior) if prior else 0.0
+        bias = prior_bias(prior)
         for i, (x, anchors) in enumerate(zip(maps, per_cell, strict=True)):
             boxes = self._predict(x, anchors * 4, f"BoxPredictor_{i}/BoxEncodingPredictor", 0.0)
             classes = self._predict(x, anchors * (num_classes + 1), f"BoxPredictor_{i}/ClassPredictor", bias)
@@ -132,7 +132,7 @@ class SharedPredictor:
         depth, anchors = self.channels or maps[0].shape[-1], per_cell[0]
         names = ("PredictionTower",) if self.one_tower else ("BoxPredictionTower", "ClassPredictionTower")
         towers = {name: [self._conv(f"{name}/conv2d_{i}", depth) for i in range(self.convolutions)] for name in names}
-        bias = -math.log((1 - prior) / prior) if prior else 0.0
+        bias = prior_bias(prior)
         boxes = self._conv("BoxPredictor", anchors * 4, bias=0.0)
         classes = self._conv("ClassPredictor", anchors * (num_classes + 1), bias=bias)
         codes, logits = [], []
@@ -164,3 +164,8 @@ class SharedPredictor:
                 x = batch_norm(epsilon=1e-3, name=f"{scope}/conv2d_{i}/BatchNorm/feature_{place}")(x)
             x = layers.ReLU(6.0, name=f"{scope}/conv2d_{i}/Relu6_{place}")(x)
         return x
+
+
+def prior_bias(prior: float | None) -> float:
+    """The class bias with which a sigmoid is `prior` at the start; 0 without one."""
+    return -math.log((1 - prior) / prior) if prior else 0.0

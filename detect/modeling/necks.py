@@ -73,7 +73,7 @@ class ExtraFeatureMaps:
         return name, scope.conv(x, depth, 3, name, stride=2)
 
     def _depth(self, channels: float) -> int:
-        return max(int(channels * self.depth_multiplier), self.min_depth)
+        return scaled_depth(channels, self.depth_multiplier, self.min_depth)
 
 
 class InceptionBlockFeatureMaps(ExtraFeatureMaps):
@@ -250,7 +250,7 @@ class VGGFeatureMaps:
         return maps
 
     def _depth(self, channels: float) -> int:
-        return max(int(channels * self.depth_multiplier), self.min_depth)
+        return scaled_depth(channels, self.depth_multiplier, self.min_depth)
 
 
 def chosen(end_points: Maps, names: Sequence[str]) -> Maps:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
+from detect.environment import of_child
 from detect.errors import UserError, WeightsError
 
 REFUSED, FULL = 2, 3  # codes of the process: its output is the message of a UserError; its memory was not enough
@@ -57,11 +58,10 @@ def call(module: str, arguments: Sequence[str], name: str, limits: Limits, conte
 
 def run(module: str, arguments: Sequence[str], limits: Limits, content: bytes, output: IO[bytes]) -> int:
     """Runs `serve` in a new process; returns its code. Raises subprocess.TimeoutExpired."""
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-        "OPENBLAS_NUM_THREADS": "1",  # each thread takes memory that counts
-        "HDF5_PLUGIN_PRELOAD": "::",  # loads no code for filters
-    }
+    environment = of_child(
+        OPENBLAS_NUM_THREADS="1",  # each thread takes memory that counts
+        HDF5_PLUGIN_PRELOAD="::",  # loads no code for filters
+    )
     words = [module, str(limits.seconds), str(limits.bytes), *arguments]
     done = subprocess.run(
         [sys.executable, "-P", "-m", "detect.apart", *words],

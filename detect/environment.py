@@ -1,5 +1,5 @@
-"""The machine as this process sees it, and the environment variables that TensorFlow and albumentations read when they
-are imported. What the user has set stays."""
+"""The machine as this process sees it, the environment variables that TensorFlow and albumentations read when they are
+imported, and those of a process that this one starts. What the user has set stays."""
 
 import gc
 import importlib.abc
@@ -22,6 +22,11 @@ def for_library() -> None:
     gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
     # 2 shows errors, for example of a missing CUDA library. Without a GPU, the only one is that CUDA finds none.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpu else "3")
+
+
+def of_child(**further: str) -> dict[str, str]:
+    """The environment variables of a Python process that is started with `-P`: it imports from where this one does."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))} | further
 
 
 def usable_cores() -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from detect.environment import of_child
 from detect.errors import WeightsError, one_line
 
 log = logging.getLogger("detect")
@@ -84,13 +85,12 @@ class Worker:
     def __init__(self, name: str, model: Model, frame: np.ndarray, threads: int):
         from detect.config.trust import trusted
 
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
         words = [model.kind, str(model.path), model.stage, str(threads), json.dumps(frame.shape)]
         words.append(json.dumps(sorted(trusted())))
         self.name = name
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "detect.export.timing", *words],
-            env=environment,
+            env=of_child(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

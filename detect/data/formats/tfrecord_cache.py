@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.data.formats.tfrecord_unpack import FORM, INDEX
+from detect.environment import of_child
 from detect.errors import ConfigError, DataError
 from detect.files import cache_folder
 
@@ -91,11 +92,7 @@ def _make(folder: Path, files: Sequence[Path]) -> None:
 
 def in_child(files: Sequence[Path], folder: Path) -> None:
     """`unpack` in a process of its own, without a GPU."""
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
+    environment = of_child(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3")
     command = [sys.executable, "-P", "-m", "detect.data.formats.tfrecord_unpack", str(folder), *map(str, files)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:

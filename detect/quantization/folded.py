@@ -148,8 +148,7 @@ class Folded(Stepped):
         return self._summed(x, source, target, kernel, bias, self._convolve, self._is_depthwise)
 
     def _summed(self, x, source, target, kernel, bias, convolve: Callable[[Any, Any], Any], depthwise: bool):
-        step, units = self._kernel_steps(kernel, depthwise), source()
-        by_value = tf.reshape(step, kernel.shape[2:]) if depthwise and self.spec.per_channel else step
+        (step, by_value), units = self._grid(kernel, depthwise), source()
         sums, units = convolve(tf.round(x / units), tf.round(kernel / by_value)), units * step
         if bias is not None:
             sums = tf.nn.bias_add(sums, tf.round(bias / units))
@@ -303,9 +302,13 @@ class Folded(Stepped):
         rounded = self._rounded(value, depthwise, mark=not training)
         return tf.where(self.range_step < self.spec.delay, value, rounded) if self.spec.delay else rounded
 
-    def _rounded(self, kernel, depthwise: bool, mark: bool = False):
+    def _grid(self, kernel, depthwise: bool):
+        """The steps of a kernel, and the same steps in a shape that divides its values."""
         step = self._kernel_steps(kernel, depthwise)
-        by_value = tf.reshape(step, kernel.shape[2:]) if depthwise and self.spec.per_channel else step
+        return step, tf.reshape(step, kernel.shape[2:]) if depthwise and self.spec.per_channel else step
+
+    def _rounded(self, kernel, depthwise: bool, mark: bool = False):
+        step, by_value = self._grid(kernel, depthwise)
         rounded = round_to_steps(kernel, by_value)
         return self._marked(rounded, step, depthwise) if mark else rounded
 

@@ -29,6 +29,10 @@ class Op:
         """The name of the layer."""
         return self.layer.name
 
+    def arguments(self, tensors: Mapping[Tensor, Any]) -> Any:
+        """args and kwargs of the call with these tensors in place of its own."""
+        return tf.nest.map_structure(lambda given: tensors.get(id(given), given), (self.args, self.kwargs))
+
 
 class Graph:
     """The operations of a model in an order in which they can run, and the users of each tensor.

@@ -138,7 +138,7 @@ def _float(op: Op, tensors: dict[Tensor, tf.Tensor]) -> tf.Tensor:
 
 def _call(op: Op, tensors: dict[Tensor, tf.Tensor]) -> tf.Tensor:
     """The output of an operation's layer, called as in its model, but on these tensors."""
-    args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
+    args, kwargs = op.arguments(tensors)
     return op.layer(*args, **kwargs)
 
 

@@ -233,7 +233,7 @@ class _Builder:
 
     def _copy(self, op: Op, tensors: dict[Tensor, Any]):
         """Calls the copy of a layer as in the float model, but on these tensors."""
-        args, kwargs = tf.nest.map_structure(lambda given: tensors.get(id(given), given), (op.args, op.kwargs))
+        args, kwargs = op.arguments(tensors)
         return self._layer(op.layer)(*args, **kwargs)
 
 

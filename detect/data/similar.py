@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from detect.data.image_file import read_image
-from detect.data.parallel import THREADS, each
+from detect.data.parallel import each
 from detect.errors import DataError
 
 SIDE = 16
@@ -21,12 +21,12 @@ MOST_PAIRS = 1 << 18
 _BITS = np.array([value.bit_count() for value in range(1 << 16)], np.int64)
 
 
-def fingerprints(paths: Sequence[Path], threads: int = THREADS) -> np.ndarray:
+def fingerprints(paths: Sequence[Path]) -> np.ndarray:
     """The difference hash of each image, bool [n, 256]: where a small grey copy gets brighter from left to right.
 
     An image that can't be read has a hash of its own, so that it is similar to nothing.
     """
-    return np.array(each(_hash, paths, threads), bool).reshape(len(paths), SIDE * SIDE)
+    return np.array(each(_hash, paths), bool).reshape(len(paths), SIDE * SIDE)
 
 
 def similar_groups(paths: Sequence[Path]) -> list[int]:

@@ -17,6 +17,7 @@ from detect.geometry.frame import Frame
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)
+MATCHED = 0.5  # the IoU with an anchor from which a box is matched
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,6 @@ class Coverage:
 
     boxes: int
     unmatched: int
-    threshold: float
     by_class: dict[str, tuple[int, int]]
     by_side: dict[str, tuple[int, int]]
     advice: tuple[str, ...]
@@ -116,7 +116,7 @@ class Coverage:
     def lines(self) -> list[str]:
         """Lines for the console, of at most 80 columns except for long class names."""
         share = self.unmatched / max(self.boxes, 1)
-        rule = self.rule or f"match no anchor at IoU {self.threshold:g}"
+        rule = self.rule or f"match no anchor at IoU {MATCHED:g}"
         lines = [f"{self.unmatched} of {self.boxes} boxes ({share:.1%}) {rule}"]
         for title, table in (("by class", self.by_class), ("by side in network pixels", self.by_side)):
             lines.append(f"  {title}")
@@ -137,10 +137,9 @@ def coverage(
     classes: np.ndarray,
     names: Sequence[str],
     anchors: np.ndarray,
-    threshold: float = 0.5,
     unmatched: tuple[np.ndarray, str] | None = None,
 ) -> Coverage:
-    """The boxes that have no anchor with an IoU of at least `threshold`, and the reasons.
+    """The boxes that have no anchor with an IoU of at least MATCHED, and the reasons.
 
     boxes: [n, 4] in pixels of the network's frame. classes: [n] in 1..C of `names`. anchors: [A, 4] in the same
     frame.
@@ -149,7 +148,7 @@ def coverage(
     """
     boxes, anchors = (np.asarray(b, np.float32).reshape(-1, 4) for b in (boxes, anchors))
     classes = np.asarray(classes, np.int32).reshape(-1)
-    missed, rule = (_best(boxes, anchors) < threshold, "") if unmatched is None else unmatched
+    missed, rule = (_best(boxes, anchors) < MATCHED, "") if unmatched is None else unmatched
     side = np.sqrt(area(boxes))
     bins = np.digitize(side, SIZE_EDGES)
     between = (f"{low} to {high}" for low, high in pairwise(SIZE_EDGES))
@@ -157,10 +156,9 @@ def coverage(
     return Coverage(
         len(boxes),
         int(missed.sum()),
-        threshold,
         {n: _share(missed, classes == i) for i, n in enumerate(names, 1)},
         {t: _share(missed, bins == i) for i, t in enumerate(titles)},
-        tuple(_advice(boxes[missed], anchors, threshold)) if unmatched is None else (),
+        tuple(_advice(boxes[missed], anchors)) if unmatched is None else (),
         rule,
     )
 
@@ -177,19 +175,19 @@ def _best(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     return np.concatenate(parts or [np.zeros(0, np.float32)])
 
 
-def _advice(boxes: np.ndarray, anchors: np.ndarray, threshold: float) -> list[str]:
+def _advice(boxes: np.ndarray, anchors: np.ndarray) -> list[str]:
     """The reasons why boxes [m, 4] match no anchor, in order: size, width / height, shape, position."""
     if not len(boxes) or not len(anchors):
         return []
     sides, anchor_sides = np.sqrt(area(boxes)), np.sqrt(area(anchors))
     aspects, anchor_aspects = _aspects(boxes), _aspects(anchors)
-    reach = np.sqrt(threshold)  # two concentric boxes of the same shape have IoU = (ratio of sides) squared
+    reach = np.sqrt(MATCHED)  # two concentric boxes of the same shape have IoU = (ratio of sides) squared
     small = sides < anchor_sides.min() * reach
     large = sides > anchor_sides.max() / reach
     slender = ~small & ~large & (
-        (aspects < anchor_aspects.min() * threshold) | (aspects > anchor_aspects.max() / threshold)
+        (aspects < anchor_aspects.min() * MATCHED) | (aspects > anchor_aspects.max() / MATCHED)
     )  # fmt: skip
-    fits = _best(_centred(boxes), np.unique(_centred(anchors).round(2), axis=0)) >= threshold
+    fits = _best(_centred(boxes), np.unique(_centred(anchors).round(2), axis=0)) >= MATCHED
     apart = ~small & ~large & ~slender & fits
     shape = ~(small | large | slender | apart)
     lines = [

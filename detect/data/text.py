@@ -58,14 +58,14 @@ def read_text(path: Path, notes: Notes) -> str:
     return _DECLARATION.sub("", text)
 
 
-def first_bytes(path: Path, most: int = 1 << 16) -> bytes:
+def first_bytes(path: Path) -> bytes:
     """The first bytes of a file without zero bytes and byte order mark, to recognise its format before it is read.
 
     Raises DataError naming the file if it can't be read.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(most).replace(b"\0", b"")
+            data = file.read(1 << 16).replace(b"\0", b"")
     except OSError as error:
         raise DataError(f"{path}: can't read it ({error.strerror})") from None
     for mark in (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):

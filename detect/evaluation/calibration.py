@@ -77,13 +77,13 @@ class Calibration:
         return cls(*(float(v) for v in values))
 
 
-def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each of the `bins` equal parts of 0..1 with a detection: mean score, share of hits, and count."""
-    place = np.minimum((np.asarray(scores, float) * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
+def reliability(scores: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each of the BINS equal parts of 0..1 with a detection: mean score, share of hits, and count."""
+    place = np.minimum((np.asarray(scores, float) * BINS).astype(int), BINS - 1)
+    count = np.bincount(place, minlength=BINS)
     there = count > 0
-    mean = np.bincount(place, scores, bins)[there] / count[there]
-    share = np.bincount(place, hits.astype(float), bins)[there] / count[there]
+    mean = np.bincount(place, scores, BINS)[there] / count[there]
+    share = np.bincount(place, hits.astype(float), BINS)[there] / count[there]
     return mean, share, count[there]
 
 

@@ -43,7 +43,7 @@ class Side:
     def relu6(self) -> tf_keras.layers.Layer | None:
         """The ReLU6 after it (a ReLU or Activation layer), or None."""
         last = self.unit.ops[-1].layer
-        six = last.max_value == 6 if type(last) is layers.ReLU else _is_activation(last, "relu6")
+        six = last.max_value == 6 if type(last) is layers.ReLU else _has_relu6(last)
         return last if six else None
 
     @property
@@ -130,14 +130,9 @@ def _has_one_kernel(unit: Unit, graph: Graph) -> bool:
 
 def _is_homogeneous(unit: Unit, graph: Graph) -> bool:
     """Whether scaling its kernel and bias by a positive factor scales its output (a ReLU6 then needs another cap)."""
-    first = unit.ops[0].layer
-    return (
-        unit.kind == "kernel"
-        and unit.after == OWN
-        and _has_one_kernel(unit, graph)
-        and not _is_activation(first, "relu6")
-    )
+    own = unit.kind == "kernel" and unit.after == OWN
+    return own and _has_one_kernel(unit, graph) and not _has_relu6(unit.ops[0].layer)
 
 
-def _is_activation(layer: tf_keras.layers.Layer, name: str) -> bool:
-    return hasattr(layer, "activation") and activation(layer) == name
+def _has_relu6(layer: tf_keras.layers.Layer) -> bool:
+    return hasattr(layer, "activation") and activation(layer) == "relu6"

@@ -96,9 +96,9 @@ def layer_damage(
     return sorted(rows, key=lambda row: row.sqnr_db)
 
 
-def culprits(damage: Sequence[LayerDamage], below: float = RUIN_DB) -> list[LayerDamage]:
-    """The layers that ruin a model: their `sqnr_db` is below `below` (dB). Worst first."""
-    return sorted((layer for layer in damage if layer.sqnr_db < below), key=lambda layer: layer.sqnr_db)
+def culprits(damage: Sequence[LayerDamage]) -> list[LayerDamage]:
+    """The layers that ruin a model: their `sqnr_db` is below RUIN_DB. Worst first."""
+    return sorted((layer for layer in damage if layer.sqnr_db < RUIN_DB), key=lambda layer: layer.sqnr_db)
 
 
 def _batches(model: tf_keras.Model, frames: np.ndarray | Sequence[Any]) -> list[Any]:

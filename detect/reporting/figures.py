@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps and values, float64 [n] each
 DPI = 110
+MOST_LINES = 10  # of a panel that have a colour and a name
 
 
 def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
@@ -62,11 +63,11 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
     return series
 
 
-def draw_curves(axis: "Axes", title: str, lines: Mapping[str, Curve], most: int = 10) -> None:
+def draw_curves(axis: "Axes", title: str, lines: Mapping[str, Curve]) -> None:
     """Draws one panel of named curves, from 0 upwards. A curve of 40 points or more is pale, with its running mean."""
     single, drawn = len(lines) == 1, []
     top = 0.0
-    for number, (key, (steps, values)) in enumerate(list(lines.items())[:most], 1):
+    for number, (key, (steps, values)) in enumerate(list(lines.items())[:MOST_LINES], 1):
         color, label = line_color(number), short(key.split("/", 1)[-1])
         top = max(top, float(np.percentile(values, 99)))  # the first steps may be far above the others
         if len(values) >= 40 and key != "rate":
@@ -75,7 +76,7 @@ def draw_curves(axis: "Axes", title: str, lines: Mapping[str, Curve], most: int 
         marker = "o" if len(values) <= 30 else ""
         (line,) = axis.plot(steps, values, color=color, linewidth=1.7, marker=marker, markersize=3)
         drawn.append((line, label))
-    title = f"{title} ({most} of {len(lines)})" if len(lines) > most else title
+    title = f"{title} ({MOST_LINES} of {len(lines)})" if len(lines) > MOST_LINES else title
     axis.set(title=title, xlabel="step", ylim=(0, 1.12 * top if top > 0 else 1))
     if not single:
         # Beside the curves, because a curve can cross every corner.

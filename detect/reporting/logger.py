@@ -112,9 +112,9 @@ class RunLogger:
         """
         self._board["eval"].hparams(dict(_flat_scalars(values)), _known(metrics))
 
-    def pr_curves(self, step: int, scores: Scores, thresholds: int = 101) -> None:
-        """Show precision and recall at IoU .5 per class in TensorBoard, with exact counts at evenly spaced scores."""
-        levels = np.linspace(0, 1, thresholds)
+    def pr_curves(self, step: int, scores: Scores) -> None:
+        """Show precision and recall at IoU .5 per class in TensorBoard, with exact counts at 101 scores."""
+        levels = np.linspace(0, 1, 101)
         for name, ranking in scores.rankings.items():
             above = np.searchsorted(-ranking.scores, -levels, side="right")  # detections of at least this score
             true = np.concatenate([[0], np.cumsum(ranking.hits)])[above]

@@ -13,7 +13,7 @@ import numpy as np
 from detect.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
 from detect.evaluation.coco import Scores
 from detect.files import replacing
-from detect.reporting.figures import draw_curves, line_color, new_figure, render, series_of, short, smooth
+from detect.reporting.figures import MOST_LINES, draw_curves, line_color, new_figure, render, series_of, short, smooth
 from detect.reporting.logger import read_metrics
 from detect.reporting.text import PALETTE, Color, color_of, fit_text, label_place, paint_label, text_size
 
@@ -157,17 +157,17 @@ def save(path: Path, image: np.ndarray) -> None:
         new.write_bytes(data.tobytes())
 
 
-def pr_figure(scores: Scores, most_classes: int = 10) -> np.ndarray:
+def pr_figure(scores: Scores) -> np.ndarray:
     """Precision over recall: per class at IoU .5 on the left, the mean over classes from IoU .5 to .95 on the right.
 
-    At most `most_classes` classes, those with most boxes, have a colour and a name; the others are grey.
+    At most MOST_LINES classes, those with most boxes, have a colour and a name; the others are grey.
     """
     figure, (left, right) = new_figure(1, 2, 13, 4.6)
     known = [index for index, name in enumerate(scores.classes) if scores.per_class[name]["AP50"] is not None]
     ranked = sorted(known, key=lambda index: -int(scores.per_class[scores.classes[index]]["boxes"] or 0))
-    for index in ranked[most_classes:]:
+    for index in ranked[MOST_LINES:]:
         left.plot(RECALLS, scores.precision[0, :, index], color="0.85", linewidth=0.8)
-    for place, index in enumerate(sorted(ranked[:most_classes]), 1):
+    for place, index in enumerate(sorted(ranked[:MOST_LINES]), 1):
         name = scores.classes[index]
         color = line_color(index + 1 if len(scores.classes) <= len(PALETTE) else place)
         label = f"{scores.per_class[name]['AP50']:.3f}  {short(name)}"

@@ -26,10 +26,10 @@ CHARTS: dict[str, dict[str, str]] = {
 CLOSED = ("region proposals", "stage 1")
 
 
-def write_layout(folder: Path, groups: Sequence[str] = (), charts: Mapping[str, Mapping[str, str]] = CHARTS) -> Path:
+def write_layout(folder: Path, groups: Sequence[str] = ()) -> Path:
     """Writes charts that show all runs below a log directory; returns the file in its root, which is replaced.
 
-    groups: groups of `write_means`; each gets a chart with the means of its arms. charts: a mapping like CHARTS.
+    groups: groups of `write_means`; each gets a chart with the means of its arms. The other charts are CHARTS.
     """
     from tensorboard.plugins.custom_scalar import layout_pb2 as pb
 
@@ -38,7 +38,7 @@ def write_layout(folder: Path, groups: Sequence[str] = (), charts: Mapping[str, 
         margins = [pb.MarginChartContent(series=[pb.MarginChartContent.Series(**margin(name))]) for name in groups]
         means = [pb.Chart(title=f"AP, {name}", margin=one) for name, one in zip(groups, margins, strict=True)]
         categories.append(pb.Category(title="arms: mean of the seeds and its 95% interval", chart=means))
-    for title, tags in charts.items():
+    for title, tags in CHARTS.items():
         lines = [pb.Chart(title=name, multiline=pb.MultilineChartContent(tag=[tag])) for name, tag in tags.items()]
         categories.append(pb.Category(title=title, chart=lines, closed=title in CLOSED))
     path = Path(folder) / LAYOUT_FILE

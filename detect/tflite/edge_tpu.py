@@ -90,14 +90,9 @@ def _joined(operation: Operation) -> str | None:
     return _no_activation(operation)
 
 
-def _not_of_the_batch(place: int) -> Limit:
-    """The axes in input `place` leave the batch alone."""
-
-    def limit(operation: Operation) -> str | None:
-        rank = len(operation.shape(operation.inputs[0]))
-        return "reduces the batch" if any(axis in (0, -rank) for axis in operation.whole(place)) else None
-
-    return limit
+def _not_of_the_batch(operation: Operation) -> str | None:
+    rank = len(operation.shape(operation.inputs[0]))
+    return "reduces the batch" if any(axis in (0, -rank) for axis in operation.whole(1)) else None
 
 
 def _padding(operation: Operation) -> str | None:
@@ -142,7 +137,7 @@ LIMITS: Mapping[str, Limit | None] = {
     "DEPTHWISE_CONV_2D": _alike_dilation,
     "FULLY_CONNECTED": _dense,
     "MAX_POOL_2D": _no_activation,
-    **dict.fromkeys(("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"), _not_of_the_batch(1)),
+    **dict.fromkeys(("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"), _not_of_the_batch),
     "PACK": _pack,
     "PAD": _padding,
     "PRELU": _alpha,

@@ -63,7 +63,7 @@ def test_the_frame_and_the_anchors_follow_each_class():
 )
 def test_anchors_are_judged_by_the_class_that_they_miss_most(cats, dogs, worst):
     missed, boxes = cats[0] + dogs[0], cats[1] + dogs[1]
-    assert rules.worst_class(Coverage(boxes, missed, 0.5, {"cat": cats, "dog": dogs}, {}, ())) == worst
+    assert rules.worst_class(Coverage(boxes, missed, {"cat": cats, "dog": dogs}, {}, ())) == worst
 
 
 @pytest.mark.parametrize(("missed", "kept"), [(9, {"anchors": {"layout": 1}}), (10, {})])
@@ -77,9 +77,9 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch, missed, kep
         neck = {"maps": None, "channels": None}
         return OmegaConf.create({"backbone": {}, "detector": {"neck": neck}})
 
-    missing = Coverage(10, 10, 0.5, {"cat": (10, 10)}, {}, ())
+    missing = Coverage(10, 10, {"cat": (10, 10)}, {}, ())
     monkeypatch.setattr(choice, "composed", compose_it)
-    fitted = Coverage(10, missed, 0.5, {"cat": (missed, 10)}, {}, ())
+    fitted = Coverage(10, missed, {"cat": (missed, 10)}, {}, ())
     monkeypatch.setattr(rules, "covered", lambda dataset, detector: missing)
     monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: ({"layout": len(tried)}, fitted))
     backbone = SimpleNamespace(fpn_maps=("fine", "coarse"), ssd_extras=(512, 256, 128))
@@ -100,7 +100,7 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch, missed, kep
 )
 def test_anchors_of_given_heads_and_of_a_chosen_part_stay(monkeypatch, init, choices):
     """Other anchors need heads of other shapes, which weights with heads do not fit."""
-    missing = Coverage(10, 10, 0.5, {"cat": (10, 10)}, {}, ())
+    missing = Coverage(10, 10, {"cat": (10, 10)}, {}, ())
     monkeypatch.setattr(choice, "composed", lambda cfg, proposed: None)
     monkeypatch.setattr(rules, "covered", lambda dataset, detector: missing)
     monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: pytest.fail("fitted"))

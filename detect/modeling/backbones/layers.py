@@ -124,7 +124,7 @@ def hard_sigmoid(x, name: str, sixth: float = 1 / 6):
     return layers.ReLU(6 * sixth, name=f"{name}/HardSigmoid")(x)
 
 
-def squeeze_excite(x, name: str, reduction: int = 4):
+def squeeze_excite(x, name: str):
     """Weights the channels of x by a function of their means (Hu et al. 2018, with MobileNet v3's hard sigmoid).
 
     As in slim, the weights are relu6(x + 3) * 0.16667, while hard swish divides by 6. Keras divides by 6 in both.
@@ -132,7 +132,7 @@ def squeeze_excite(x, name: str, reduction: int = 4):
     channels = x.shape[-1]
     scope = ConvScope(activation="relu", normalise=False, stddev=0.09)
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}/AvgPool")(x)
-    weights = scope.conv(weights, make_divisible(channels / reduction), 1, f"{name}/Conv")
+    weights = scope.conv(weights, make_divisible(channels / 4), 1, f"{name}/Conv")
     weights = replace(scope, activation=None).conv(weights, channels, 1, f"{name}/Conv_1")
     return layers.Multiply(name=f"{name}/Multiply")([x, hard_sigmoid(weights, name, sixth=0.16667)])
 
@@ -143,12 +143,12 @@ def scale_input(image, scaling: InputScaling):
     return layers.Rescaling(factor, offset, name="input_scaling", dtype="float32")(image)
 
 
-def scaled_depth(channels: int, multiplier: float, min_depth: int) -> int:
+def scaled_depth(channels: float, multiplier: float, min_depth: int) -> int:
     """Channels times a depth multiplier, with slim's minimum depth."""
     return max(int(channels * multiplier), min_depth)
 
 
-def make_divisible(channels: float, divisor: int = 8, min_depth: int = 8) -> int:
-    """The nearest multiple of `divisor` that is at least `min_depth` and 90% of `channels` (MobileNet v2 and v3)."""
-    nearest = max(min_depth, int(channels + divisor / 2) // divisor * divisor)
-    return nearest + divisor if nearest < 0.9 * channels else nearest
+def make_divisible(channels: float, min_depth: int = 8) -> int:
+    """The nearest multiple of 8 that is at least `min_depth` and 90% of `channels` (MobileNet v2 and v3)."""
+    nearest = max(min_depth, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest

@@ -16,7 +16,7 @@ import tf_keras
 from detect.evaluation.matching import greedy_match
 from detect.geometry.boxes import iou
 from detect.quantization.calibrate import calibrate
-from detect.quantization.equalise import equalise, relu6_as_relu, remove_dead_channels
+from detect.quantization.equalise import clone, equalise, remove_dead_channels
 from detect.quantization.folded import Folded
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.rounding import round_kernel
@@ -31,6 +31,25 @@ BATCH = 10
 Outputs = dict[str, np.ndarray]
 Predict = Callable[[Sequence[np.ndarray]], Outputs]
 Boxes = tuple[np.ndarray, np.ndarray]  # [n, 4] and their scores [n]
+
+
+def relu6_as_relu(model: tf_keras.Model) -> tf_keras.Model:
+    """The model with ReLU in place of every ReLU6. Nagel et al. 2019 (section 5.1) do this before they equalise.
+
+    The function changes where an activation exceeds 6: compare both models in float. `equalise` does not need this.
+    """
+
+    def change(layer):
+        config = layer.get_config()
+        if type(layer) is layers.ReLU and layer.max_value == 6:
+            config["max_value"] = None
+        elif config.get("activation") == "relu6":
+            config["activation"] = "relu"
+        return type(layer).from_config(config)
+
+    return clone(model, change)
+
+
 CURES: dict[str, Callable[[tf_keras.Model], tf_keras.Model]] = {
     "dead channels removed": remove_dead_channels,
     "equalised": equalise,

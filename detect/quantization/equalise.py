@@ -48,23 +48,6 @@ def remove_dead_channels(model: tf_keras.Model, variance: float = DEAD) -> tf_ke
     return result
 
 
-def relu6_as_relu(model: tf_keras.Model) -> tf_keras.Model:
-    """The model with ReLU in place of every ReLU6. Nagel et al. 2019 (section 5.1) do this before they equalise.
-
-    The function changes where an activation exceeds 6: compare both models in float. `equalise` does not need this.
-    """
-
-    def change(layer):
-        config = layer.get_config()
-        if type(layer) is layers.ReLU and layer.max_value == 6:
-            config["max_value"] = None
-        elif config.get("activation") == "relu6":
-            config["activation"] = "relu"
-        return type(layer).from_config(config)
-
-    return clone(model, change)
-
-
 def equalise(model: tf_keras.Model) -> tf_keras.Model:
     """The same function with equalised ranges of channels: cross-layer equalisation (Nagel et al. 2019, section 4.1).
 

@@ -9,11 +9,12 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.evaluation.sqnr import sqnr
-from detect.quantization.equalise import CappedReLU, clone, dead_channels, equalise, relu6_as_relu, remove_dead_channels
+from detect.quantization.equalise import CappedReLU, clone, dead_channels, equalise, remove_dead_channels
 from detect.quantization.layer_pairs import pairs
 from detect.tflite import flatbuffer, operators
 from detect.tflite.convert import convert
 from detect.tflite.runner import Runner
+from scripts.mobilenet_collapse_variants import relu6_as_relu
 from tests.closeness import assert_same_outputs
 
 layers = tf_keras.layers

@@ -41,21 +41,8 @@ def draw_splits(
     keys = sorted(units, key=lambda key: units[key][0])
     keys = [keys[i] for i in np.random.default_rng(seed).permutation(len(keys))]
     kinds = {key: frozenset(label for name in units[key] for label in labels[name]) for key in keys}
-    members: dict[int, list[Hashable]] = defaultdict(list)
-    for key in keys:
-        for kind in kinds[key]:
-            members[kind].append(key)
-    counts = {kind: len(held) for kind, held in members.items()}
-    place: dict[Hashable, str] = {}
-    spent = 0  # images of a class that the splits before have
-    for split in (s for s in SPLITS if s == "train" or fractions[s]):
-        for kind in sorted(members, key=lambda kind: (counts[kind], kind)):
-            wanted = max(0, min(FEWEST[split], counts[kind] - spent))
-            wanted -= sum(place.get(key) == split for key in members[kind])
-            if wanted > 0:
-                free = (key for key in members[kind] if key not in place)
-                place |= dict.fromkeys(islice(free, wanted), split)
-        spent += FEWEST[split]
+    counts = Counter(chain.from_iterable(kinds.values()))
+    place = _fewest(kinds, counts, [split for split in SPLITS if split == "train" or fractions[split]])
     order = sorted((key for key in keys if key not in place), key=lambda key: _rarest(kinds[key], counts))
     for split in HELD_OUT[::-1]:
         size = int(len(labels) * fractions[split] + 0.5)
@@ -67,6 +54,26 @@ def draw_splits(
         split: sorted(name for key in keys if place.get(key, "train") == split for name in units[key])
         for split in SPLITS
     }
+
+
+def _fewest(
+    kinds: Mapping[Hashable, frozenset[int]], counts: Mapping[int, int], splits: Sequence[str]
+) -> dict[Hashable, str]:
+    """The split of the images that give each class, the rarest first, its FEWEST. kinds: the classes of each image."""
+    members: dict[int, list[Hashable]] = defaultdict(list)
+    for key, held in kinds.items():
+        for kind in held:
+            members[kind].append(key)
+    place: dict[Hashable, str] = {}
+    spent = 0  # images of a class that the splits before have
+    for split in splits:
+        for kind in sorted(counts, key=lambda kind: (counts[kind], kind)):
+            have = sum(place.get(key) == split for key in members[kind])
+            wanted = min(FEWEST[split], counts[kind] - spent) - have
+            free = (key for key in members[kind] if key not in place)
+            place |= dict.fromkeys(islice(free, max(0, wanted)), split)
+        spent += FEWEST[split]
+    return place
 
 
 def _rarest(kinds: frozenset[int], counts: Mapping[int, int]) -> int:

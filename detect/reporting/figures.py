@@ -165,33 +165,43 @@ def bands_figure(groups: Mapping[str, Mapping[str, Any]], watched: Mapping[str, 
         highest = max(float(np.nanmax(band.mean, initial=0)) for band in bands.values())
         ends = max(float(np.nanmax(band.high, initial=0)) for band in bands.values())
         tops[_data_set(title)] = max(tops.get(_data_set(title), 0), highest, min(ends, 2 * highest))
-    ends_of = {
-        (title, key): [float(np.nanpercentile(values, 95)) for _, values in lines.values()]
-        for title, figures in watched.items()
-        for key, lines in figures.items()
-    }
-    shared = {key: common_top([end for (_, k), ends in ends_of.items() if k == key for end in ends]) for key in further}
+    of_key = {key: [figures.get(key, {}) for figures in watched.values()] for key in further}
+    shared = {key: common_top([end for lines in of_key[key] for end in _ends(lines)]) for key in further}
     for row, (title, bands) in zip(np.atleast_1d(axes).reshape(len(groups), columns), groups.items(), strict=True):
         for axis, unit in zip(row, ("steps", "seconds"), strict=False):
-            for arm, band in bands.items():
-                places = getattr(band, unit)
-                label = f"{short(arm)}, n = {band.count}"
-                axis.plot(places, band.mean, color=colors[arm], linewidth=1.7, marker="o", markersize=3, label=label)
-                axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
-            axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.1 * tops[_data_set(title)] or 1))
+            _draw_bands(axis, unit, bands, colors, tops[_data_set(title)])
         row[0].set_title(textwrap.fill(short(title, 200), 50), loc="left", fontsize=10)
         row[0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False)
         for axis, key in zip(row[2:], further, strict=True):
-            for arm, (steps, values) in watched.get(title, {}).get(key, {}).items():
-                axis.plot(steps, values, color=colors[arm], linewidth=1.5)
-            if axis.lines:
-                own = ends_of[title, key]
-                top = max(own) if min(own) > shared[key] else shared[key]
-                axis.set(xlabel="steps", ylabel="loss" if "loss" in key else "recall", ylim=(0, 1.1 * top or 1))
-                axis.set_title(short(key, 40), loc="left", fontsize=10)
-            else:
-                axis.axis("off")
+            _draw_watched(axis, key, watched.get(title, {}).get(key, {}), colors, shared[key])
     return render(figure)
+
+
+def _draw_bands(axis: "Axes", unit: str, bands: Mapping[str, Any], colors: Mapping[str, Any], top: float) -> None:
+    """Draws AP of each arm with its interval. unit: `steps` or `seconds`. top: the highest AP of the panels."""
+    for arm, band in bands.items():
+        places, label = getattr(band, unit), f"{short(arm)}, n = {band.count}"
+        axis.plot(places, band.mean, color=colors[arm], linewidth=1.7, marker="o", markersize=3, label=label)
+        axis.fill_between(places, band.low, band.high, color=colors[arm], alpha=0.15, linewidth=0)
+    axis.set(xlabel=unit, ylabel="AP", ylim=(0, 1.1 * top or 1))
+
+
+def _draw_watched(axis: "Axes", key: str, lines: Mapping[str, Curve], colors: Mapping[str, Any], shared: float) -> None:
+    """Draws a watched figure of each arm; without lines, the panel is empty. shared: the top of its panels."""
+    if not lines:
+        axis.axis("off")
+        return
+    for arm, (steps, values) in lines.items():
+        axis.plot(steps, values, color=colors[arm], linewidth=1.5)
+    own = _ends(lines)
+    top = max(own) if min(own) > shared else shared
+    axis.set(xlabel="steps", ylabel="loss" if "loss" in key else "recall", ylim=(0, 1.1 * top or 1))
+    axis.set_title(short(key, 40), loc="left", fontsize=10)
+
+
+def _ends(lines: Mapping[str, Curve]) -> list[float]:
+    """Of each line, the value that one in twenty exceeds."""
+    return [float(np.nanpercentile(values, 95)) for _, values in lines.values()]
 
 
 def compute_figure(groups: Mapping[str, Mapping[str, Sequence[tuple[float, Any]]]], split: str) -> np.ndarray:

@@ -68,17 +68,11 @@ def refuse(
         own = targets(tree)
         _refuse_dots(file, tree, called)
         for key, value in leaves(tree):
-            known, group = key in legal or check.is_open(key) or below(key, called), key.replace(".", "/")
             node = None if below(key, own) else whole.get(key)
-            wrong = replaces(key, value, called) if node is not None else not known
-            if wrong and group in groups and isinstance(value, str):
-                raise ConfigError(f"{file}: {_group_as_key(key, value, groups[group])}")
-            if wrong and node is not None:
-                raise ConfigError(f"{file}: {replaced(key, value, node)}")
-            if not known:
-                raise ConfigError(f"{file}: unknown key {key}{nearest(key, legal | set(groups))}")
-            if node is not None:
+            if node is not None and not replaces(key, value, called):
                 refuse_links(cfg, {key: node}, f"{file}: ")
+            elif node is not None or not (key in legal or check.is_open(key) or below(key, called)):
+                raise ConfigError(f"{file}: {_fault(key, value, node, groups, legal)}")
 
 
 def told_by_hydra(error: str, folders: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> str | None:
@@ -165,6 +159,15 @@ def _refuse_dots(file: Path, tree: Tree, called: Iterable[str]) -> None:
             if "." in str(name) and not check.is_open(f"{parent}.{name}"):
                 nested = ": {".join(str(name).split(".")) + ": VALUE" + "}" * str(name).count(".")
                 raise ConfigError(f"{file}: {name}: a key has no dot; write it nested, as {nested}")
+
+
+def _fault(
+    key: str, value: object, node: Mapping[str, Any] | None, groups: Mapping[str, Sequence[str]], legal: set[str]
+) -> str:
+    """The message for a value in place of a node, or for a key that is not legal."""
+    if isinstance(value, str) and (options := groups.get(key.replace(".", "/"))) is not None:
+        return _group_as_key(key, value, options)
+    return f"unknown key {key}{nearest(key, legal | set(groups))}" if node is None else replaced(key, value, node)
 
 
 def _group_as_key(key: str, value: str, options: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from detect.geometry.boxes import area, intersection
 OVERLAP = 0.2  # of a tile's side: an object that is smaller is whole in at least one tile
 COVERED = 0.5  # a box is dropped if a better one of its class covers this share of the smaller of the two
 EDGE = 2  # pixels: a box that ends so near an edge inside of the picture is cut by it
-CUT = 0.5  # such a box competes with this share of its score, so that it does not replace the whole object
+CUT = 0.7  # such a box competes with this share of its score, so that it does not replace the whole object
 LEAST = 32  # pixels: the least side of a tile
 PARTS = (
     8  # with `auto`, a tile is at least the longer side divided by this; as tiles overlap, there are up to 10 a side
@@ -89,8 +89,7 @@ def _cut(boxes: np.ndarray, window: Window, ends: np.ndarray) -> np.ndarray:
     """Which boxes [n, 4] end at an edge of their window inside of the picture, whose height and width are `ends`."""
     first, last = np.array(window[:2]), np.array(window[2:])
     before, after = (boxes[:, :2] <= first + EDGE) & (first > 0), (boxes[:, 2:] >= last - EDGE) & (last < ends)
-    cut: np.ndarray = (before | after).any(axis=1)
-    return cut
+    return np.asarray((before | after).any(axis=1))
 
 
 def _covered(box: np.ndarray, others: np.ndarray) -> np.ndarray:

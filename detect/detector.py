@@ -127,7 +127,9 @@ class Detector:
             return f"detections with a score of {score:g} or more"
         if self.threshold is None:
             return f"detections with a score of {FALLBACK:g} or more: no threshold was stored with {self.name}"
-        origin = f"highest F1 on {self.threshold.split}"
+        origin, chosen = f"highest F1 on {self.threshold.split}", self.threshold.class_agnostic
+        if chosen not in (None, self.class_agnostic):
+            origin += f", chosen with class_agnostic={str(chosen).lower()}"
         if score == "auto":
             return f"detections with a score of {self.threshold.score:.3f} or more: {origin}"
         pairs = zip(self.classes, self.threshold.per_class, strict=True)
@@ -153,14 +155,14 @@ class Detector:
     def _found(self, images: list[np.ndarray], tile: int | str | None) -> list[Found]:
         if tile is None:
             return self._find(images)
-        return [self._tiled(image, tiles.side_of(tile, image.shape, self.size)) for image in images]
+        return [self._tiled(image, tiles.size_of(tile, image.shape, self.size)) for image in images]
 
-    def _tiled(self, image: np.ndarray, side: int | None) -> Found:
+    def _tiled(self, image: np.ndarray, size: tuple[int, int] | None) -> Found:
         """The detections of one image and of its tiles, joined."""
-        if side is None:
+        if size is None:
             return self._find([image])[0]
         height, width = image.shape[:2]
-        windows = [(0, 0, height, width), *tiles.places(height, width, side)]
+        windows = [(0, 0, height, width), *tiles.places(height, width, size)]
         parts: list[Found] = []
         for start in range(0, len(windows), BATCH):
             crops = [np.ascontiguousarray(image[t:b, x:r]) for t, x, b, r in windows[start : start + BATCH]]

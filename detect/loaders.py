@@ -1,9 +1,8 @@
 """Opens what holds a trained detector: a run folder, a SavedModel, a TFLite, ONNX or OpenVINO file."""
 
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,15 +64,17 @@ def load(folder: Path, stage: str | None, class_agnostic: bool | None, threads: 
 def _run(run: RunFolder, stage: str | None, class_agnostic: bool | None) -> Loaded:
     stage = stage or _usable_stage(run)
     architecture, classes = load_architecture(run, stage), run.class_names()
+    threshold = run.threshold(stage)
+    if threshold is not None:
+        threshold = replace(threshold, class_agnostic=bool(architecture.postprocess.class_agnostic))
     if class_agnostic is not None:
         architecture.postprocess.class_agnostic = class_agnostic
-    threshold = run.threshold(stage)
     detect = tf.function(architecture.detect, autograph=False)
     frame = Frame(architecture.size, architecture.resize, exact=True)
 
     def find(images: list[np.ndarray]) -> list[Found]:
         frames = np.stack([frame.fit(image) for image in images])
-        with _fusing(len(images)):
+        with environment.fusing(len(images)):
             outputs = {n: v.numpy() for n, v in detect(frames).items()}
         rows = zip(*(outputs[name] for name in ("boxes", "scores", "classes", "count")), strict=True)
         return [
@@ -172,27 +173,10 @@ def _threshold(about: dict[str, Any], place: Path) -> Shipped | None:
 
 
 def _serve(module: Any, image: np.ndarray) -> Found:
-    with _fusing(1):
+    with environment.fusing(1):
         outputs = module.signatures["serving_default"](tf.constant(image[None]))
     boxes, scores, classes = _rows({name: value.numpy() for name, value in outputs.items()})[0]
     return boxes * np.array(image.shape[:2] * 2, np.float32), scores, classes
-
-
-@contextlib.contextmanager
-def _fusing(images: int) -> Iterator[None]:
-    """Lets TensorFlow join a convolution with its batch norm, unless that is slower.
-
-    The joint kernel of oneDNN takes ten times as long for a batch of one with AVX2. The figures are the same.
-    """
-    if images > 1 or not environment.onednn_with_avx2() or tf.config.list_physical_devices("GPU"):
-        yield
-        return
-    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
-    tf.config.optimizer.set_experimental_options({"remapping": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
 def _rows(outputs: dict[str, np.ndarray]) -> list[Found]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError
-from detect.evaluation.scored_files import DATA, EXPORTED, FILE, SCORES, THRESHOLD, place_of
+from detect.evaluation.scored_files import DATA, FILE, OWN, SCORES, THRESHOLD, place_of
 from detect.files import expanded, file_name, read_json, write_json
 from detect.geometry import tiles
 from detect.runs.dataset import check_ground_truth, other_dataset, own_dataset
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> float | None:
     about = {
         DATA: data,
         THRESHOLD: detector.threshold and detector.threshold.score,
-        FILE: source.name if source.is_file() and source.stem != EXPORTED else None,
+        FILE: source.name if place_of(source).name != OWN else None,
     } | told
     write_json(folder / f"{cfg.split}{SCORES}", about | scores)  # before the suspects, which may take longer
     suspects.write(folder, dataset, cfg.split, suspected_labels.suspects(dataset, cfg.split, found.detections))

@@ -242,6 +242,7 @@ def watch(detector: "Detector", source: Path, folder: Path, shown: Shown, looks:
                     (found,) = detector(image, tile=shown.tile)
                 except DataError as error:
                     log.warning("%s: %s", printable(path.name), printable(error))
+                    unwritten |= rows.pop(path, None) is not None
                     continue
                 own = rows_of(number, path.name, (found.boxes, found.scores, found.classes), categories)
                 rows[path], unwritten = strict_json(own)[1:-1], True

@@ -33,7 +33,8 @@ ALL = ""
 @dataclass(frozen=True)
 class Interval:
     """A figure on the images, and the bounds of its interval. value: None if it is n/a; bounds: None without resamples,
-    and where so few images decide that many resamples hold none of them."""
+    where so few images decide that many resamples hold none of them, and for a figure that all resamples have, such as
+    1.000 if each object is found: they do not tell how sure it is."""
 
     value: float | None
     low: float | None
@@ -72,8 +73,9 @@ class Resampled:
     figures: Mapping[str, Mapping[str, np.ndarray]]
 
     def interval(self, figure: str, name: str = ALL) -> Interval:
-        """The interval of a figure of a class, or of the mean over classes."""
-        return _interval(self.figures[figure][name], 0.0)
+        """The interval of a figure of a class, or of the mean over classes; no bounds if all resamples have it, too."""
+        found = _interval(self.figures[figure][name], 0.0)
+        return found if found.low != found.high else Interval(found.value, None, None)
 
     def difference(self, other: "Resampled", figure: str, name: str = ALL) -> Interval:
         """The interval of this detector's figure minus that of another one with the same resamples."""

@@ -127,7 +127,7 @@ def differing(first: Contender, other: Contender) -> list[str]:
             lines.append(f"{len(alone)} images are only in {who}: {first_few(alone)}")
     shared = sorted(ours.keys() & theirs.keys())
     sizes = [n for n in shared if (ours[n].width, ours[n].height) != (theirs[n].width, theirs[n].height)]
-    boxes = [n for n in shared if n not in sizes and _boxes(ours[n]) != _boxes(theirs[n])]
+    boxes = [n for n in sorted(set(shared) - set(sizes)) if _boxes(ours[n]) != _boxes(theirs[n])]
     for what, which in (("another size", sizes), ("other boxes", boxes)):
         if which:
             lines.append(f"{len(which)} images have {what} in {names}: {first_few(which)}")

@@ -240,8 +240,10 @@ def _of_image(example: Example, found: tuple[np.ndarray, np.ndarray, np.ndarray]
     state = np.where(hit, HIT, np.where(in_region, IGNORED, WRONG))
     kind, target = _kinds(shared, same, used, hit)
     corrected, missed = _corrections(target, used)
+    told = np.full(len(truth), np.nan) if example.areas is None else example.areas[real]
+    sizes = np.where(np.isnan(told), area(truth), told)
     return _Errors(
-        scores, classes.astype(int), area(boxes), kind, state, target, corrected, labels, area(truth), used, missed
+        scores, classes.astype(int), area(boxes), kind, state, target, corrected, labels, sizes, used, missed
     )
 
 

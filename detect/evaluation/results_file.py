@@ -93,7 +93,8 @@ def read_results(
 def _images(path: Path, rows: Sequence[Row], examples: Sequence[Example]) -> list[int]:
     """The place of each row's image in the split, by the way that fits all rows.
 
-    `file_name` goes before `image_id`. If no image has these names, ids of the source decide.
+    `file_name` goes before `image_id`. If no image has these names, ids of the source decide. They also decide if no
+    row has a `file_name`: numbers of files may be other ids.
     """
     named = [_text(row.get("image_id") if row.get("file_name") is None else row["file_name"]) for row in rows]
     ids, paths = list(map(str, image_ids(examples))), file_names([example.path for example in examples])
@@ -111,12 +112,15 @@ def _images(path: Path, rows: Sequence[Row], examples: Sequence[Example]) -> lis
         "numbers of file names": _once([s.lstrip("0") or "0" if s.isdecimal() else "" for s in stems]).get,
     }
     fitting = {way: found for way, place in ways.items() if (found := _places(named, place)) is not None}
+    sourced = all(example.source_id is not None for example in examples)
+    if sourced and "ids" in fitting and all(row.get("file_name") is None for row in rows):
+        return fitting["ids"]
     if len({tuple(found) for found in fitting.values()}) > 1:
         raise DataError(
             f"detections={path}: the images could be meant by their {' or their '.join(fitting)}; "
             "name them by file_name in each row"
         )
-    if not fitting and all(example.source_id is not None for example in examples):
+    if not fitting and sourced:
         numbers = [_text(row.get("image_id")) for row in rows]
         if (found := _places(numbers, ways["ids"])) is not None:
             log.warning("%s: no images have all of its file names, so image_id decides", path)

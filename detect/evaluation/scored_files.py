@@ -18,18 +18,19 @@ TRUTH, FOUND, SCORES = "_ground_truth.json", "_detections.json", "_scores.json"
 DATA, THRESHOLD, FILE = "data", "threshold", "file"
 """Further keys in the file of the scores: the fingerprint of the data set; the score from which on the detector shows a
 box, or null; the name of an exported file that was renamed, else null."""
-EXPORTED = "model"
-"""The name of an exported file, without its suffix."""
+OWN, EXPORTED = "evaluation", "model"
+"""The folder for the scores of a run or an export, and the name of an exported file, without its suffix."""
 
 
 def place_of(model: Path) -> Path:
-    """The folder for the scores of an exported model, a file or a folder.
+    """The folder for the scores of an exported model, a file or a folder, or of a file of results.
 
-    A file that was renamed may lie beside others, so its folder bears its name.
+    A file that was renamed may lie beside others, so its folder bears its name, and so does that of results.
     """
     if not model.is_file():
-        return model / "evaluation"
-    return model.with_name("evaluation" if model.stem == EXPORTED else f"evaluation_{file_name(model.stem)}")
+        return model / OWN
+    own = model.stem == EXPORTED and model.suffix != ".json"
+    return model.with_name(OWN if own else f"{OWN}_{file_name(model.stem)}")
 
 
 @dataclass(frozen=True)

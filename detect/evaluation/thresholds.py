@@ -73,12 +73,14 @@ class Shipped:
 
     score: of all classes together. per_class: of each class in order; None for a class without a true positive.
     split: the images that they were chosen on. calibration: from scores to probabilities; None if it was not fitted.
+    class_agnostic: whether boxes competed with those of all classes then; None if nothing tells it.
     """
 
     score: float
     per_class: tuple[float | None, ...]
     split: str
     calibration: Calibration | None = None
+    class_agnostic: bool | None = None
 
     def lowest(self, classes: np.ndarray, by_class: bool) -> np.ndarray:
         """The threshold of each detection, float64 [n]. classes: int [n] in 1..C. by_class: those of their classes."""
@@ -100,7 +102,9 @@ class Shipped:
         own = said.get("per_class")
         if not isinstance(own, list) or len(own) != classes or not all(x is None or _is_share(x) for x in own):
             raise ValueError("its threshold must have per_class, a score in 0..1 or null for each class")
-        return cls(float(said["score"]), tuple(own), said["split"][:20], Calibration.read(said.get("calibration")))
+        together = said["class_agnostic"] if type(said.get("class_agnostic")) is bool else None
+        fitted = Calibration.read(said.get("calibration"))
+        return cls(float(said["score"]), tuple(own), said["split"][:20], fitted, together)
 
 
 @dataclass(frozen=True)

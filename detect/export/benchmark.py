@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from detect.geometry.frame import Frame
 from detect.portable.packages import MODEL, READS, require
 from detect.runs import provenance
 from detect.runs.folder import DETECTOR, DETECTOR_JSON, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
+from detect.tflite import detection_output, flatbuffer
+from detect.tflite.metadata import Settings
+from detect.tflite.package import ONE_THREAD
 from detect.weights import checkpoint
 
 log = logging.getLogger("detect")
@@ -105,12 +109,16 @@ def benchmark(
     """
     models = {name: models[name] for name in detectors}
     rows: list[dict[str, Any]] = []
-    seen: dict[str, list[agreement.Frame]] = {}
+    seen: dict[tuple[str, bool], list[agreement.Frame]] = {}  # by name, and whether all classes compete
     for name, model in sorted(models.items(), key=lambda item: item[1].kind != "run"):  # what others are compared with
         detector = detectors[name]
-        seen[name], ap = _detections(detector, examples)
-        origin = origin_of(name, models)
-        same = agreement.agreement(seen[origin], seen[name], 1.0) if origin and seen[origin] else None
+        origin, together = origin_of(name, models), detector.class_agnostic
+        seen[name, together], ap = _detections(detector, examples)
+        if origin and (origin, together) not in seen:
+            run = Detector.load(models[origin].path, models[origin].stage, class_agnostic=together)
+            seen[origin, together] = _detections(run, examples)[0]
+        wanted, found = seen[origin, together] if origin else [], seen[name, together]
+        same = agreement.agreement(wanted, found, 1.0) if wanted else None
         rows.append(
             {"name": name, "kind": model.kind, "bytes": size_of(model), "AP": ap, "size": list(detector.size)}
             | {"partners": same and same["partners"]}
@@ -121,13 +129,22 @@ def benchmark(
     image = read_image(examples[0].path) if examples else photographs()[0]
     for count in dict.fromkeys((1, threads or usable_cores())):
         for size in dict.fromkeys(tuple(row["size"]) for row in rows):
-            alike = {row["name"]: models[row["name"]] for row in rows if tuple(row["size"]) == size}
+            alike = {row["name"]: _right(models[row["name"]], count) for row in rows if tuple(row["size"]) == size}
             frame = np.rint(Frame(size, "stretch").fit(image)).astype(np.uint8)
             measured = timing.measure(alike, frame, count, runs)
             for row in rows:
                 if row["name"] in alike:
                     row.setdefault("threads", {})[str(count)] = measured.get(row["name"])
+                    row["one_thread"] = row.get("one_thread", False) or alike[row["name"]].alone
     return rows
+
+
+def _right(model: Model, threads: int) -> Model:
+    """The model, told to run alone if it is a TFLite file that gives wrong results with so many threads."""
+    if model.kind != "tflite":
+        return model
+    settings = Settings.read(flatbuffer.read(model.path.read_bytes()), str(model.path))
+    return replace(model, alone=detection_output.right_threads(settings, threads) != threads)
 
 
 def origin_of(name: str, models: Mapping[str, Model]) -> str | None:
@@ -170,6 +187,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         first = row["threads"][counts[0]]
         memory = f"{first['memory_mb']:.0f}" if first else "-"
         lines.append(f"{name:<{NAMED}}{size:>6}{ap:>7}{same:>6}{times}{memory:>7}")
+        lines += [ONE_THREAD] * row.get("one_thread", False)
     return lines
 
 

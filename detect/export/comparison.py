@@ -9,7 +9,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.detector import Detector
 from detect.environment import usable_cores
-from detect.evaluation import agreement, sqnr
+from detect.evaluation import agreement
 from detect.evaluation.evaluators import DetectionEvaluator
 from detect.export.images import Images
 from detect.files import expanded
@@ -24,9 +24,9 @@ SCORING_BATCH = 8
 
 
 class Parity(agreement.Agreement):
-    """The agreement of a SavedModel with its run. limit: the limit of each figure; None if there is no limit."""
+    """The agreement of a SavedModel with its run. limit: the limit of each figure that has one."""
 
-    limit: dict[str, float] | None
+    limit: dict[str, float]
 
 
 def score(
@@ -70,13 +70,13 @@ def sees_levels(cfg: DictConfig) -> bool:
 def parity(cfg: DictConfig, detector: Detector, exported: Detector, frames: Images) -> Parity:
     """The agreement of the best detections on images that have the size of the frame, and its limit.
 
-    A fake-quantised graph has no limit: if a value lies between two steps, the noise of float32 decides its rounding.
+    The scores of a fake-quantised graph have no limit, and half of its boxes may have moved.
     """
     ours, theirs = ([(one.boxes, one.scores, one.classes) for one in side(frames)] for side in (detector, exported))
-    limit = None if cfg.quantization == "qat" else {"partners": agreement.PARTNERS, **sqnr.SAME.to_dict()}
+    limit = agreement.ROUNDED if cfg.quantization == "qat" else agreement.LIMIT
     return {**agreement.agreement(ours, theirs, max(detector.size)), "limit": limit}
 
 
 def disagreement(found: Parity) -> str | None:
     """The problem, if a SavedModel's detections differ from those of the run by more than the limit."""
-    return None if found["limit"] is None else agreement.disagreement(found)
+    return agreement.disagreement(found, found["limit"])

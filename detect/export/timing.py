@@ -31,11 +31,12 @@ UNIT = (1 << 20) if sys.platform == "darwin" else (1 << 10)  # of ru_maxrss, per
 @dataclass(frozen=True)
 class Model:
     """kind: run, saved_model, tflite, onnx or openvino. path: the run folder, SavedModel folder or file. stage: of a
-    run (`Detector.load`)."""
+    run (`Detector.load`). alone: the file gives wrong results with several threads, so it is run with one."""
 
     kind: str
     path: Path
     stage: str = "detector"
+    alone: bool = False
 
 
 def measure(models: Mapping[str, Model], frame: np.ndarray, threads: int, runs: int) -> dict[str, dict[str, Any]]:
@@ -58,7 +59,7 @@ def measure(models: Mapping[str, Model], frame: np.ndarray, threads: int, runs: 
     try:
         for name, model in models.items():
             with able(name):
-                workers[name] = Worker(name, model, frame, threads)
+                workers[name] = Worker(name, model, frame, 1 if model.alone else threads)
         times: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(WARM_UP + runs):
             for name, worker in list(workers.items()):
@@ -142,7 +143,12 @@ def loaded(model: Model, threads: int, frame: np.ndarray, modules: Sequence[str]
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     if kind == "saved_model":
         module, batch = tf.saved_model.load(str(path)), tf.constant(frame[np.newaxis])
-        return lambda: module.signatures["serving_default"](batch)
+
+        def serve_one() -> None:
+            with environment.fusing(1):
+                module.signatures["serving_default"](batch)
+
+        return serve_one
     from detect.detector import Detector
 
     detector = Detector.load(path, model.stage, modules)

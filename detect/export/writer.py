@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from detect.data.dataset import DetectionDataset
 from detect.detector import Detector
 from detect.errors import ConfigError, printable
+from detect.evaluation.agreement import NOTHING
 from detect.evaluation.scored_files import FILE, SCORES
 from detect.export import comparison, images
 from detect.export import saved_model as graph
@@ -116,6 +117,8 @@ def measured(cfg: DictConfig, detector: Detector, new: Path, compared: Compared)
 
 def tell(report: dict[str, Any]) -> None:
     """The figures of `measured`, for the console."""
+    if report["parity"]["partners"] is None:
+        log.warning(NOTHING)
     log.info("scores differ by %.1e of the largest from the run's", report["parity"]["relative"])
     if report["scores"]:
         log.info(accuracy.line(report["scores"]))

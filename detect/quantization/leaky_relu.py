@@ -27,6 +27,11 @@ class RoundedLeakyReLU(Stepped):
         """The arguments of the constructor."""
         return {**super().get_config(), "alpha": self.alpha}
 
+    def build(self, input_shape) -> None:
+        """Adds the variable of the step."""
+        self.add_step(self.spec.delay)
+        super().build(input_shape)
+
     @tf.autograph.experimental.do_not_convert
     def call(self, x, number: int = 0, training=None):
         """x: float32 of any shape. number: of this call among the layer's calls."""

@@ -11,6 +11,7 @@ import tf_keras
 from ai_edge_litert import schema_py_generated as schema
 
 from detect.errors import WeightsError
+from detect.evaluation import agreement
 from detect.evaluation.sqnr import Limit
 from detect.tflite import accuracy, detection_output, edge_tpu, flatbuffer, operators, task_metadata, trial
 from detect.tflite import parity as checks
@@ -74,11 +75,14 @@ def report(
         whole = Runner(file.content)
         ours = [detection_output.detections(settings.with_nms("none"), outputs) for outputs in found]
         theirs = [detection_output.detections(settings, whole(frame)) for frame in frames]
-        parity["detections"] = checks.detections(ours, theirs)
+        side = max(settings.size)
+        # Many scores of an int8 file are equal, and the custom operation takes another one of two equal ones.
+        limit = agreement.LIMIT | (agreement.ROUNDED if options.quantize in INT8 else {})
+        parity["detections"] = {**agreement.agreement(ours, theirs, side), "limit": limit}
         if detection_output.right_threads(settings, max(THREADS)) < max(THREADS):
             several = Runner(file.content, max(THREADS))
             wrong = [detection_output.detections(settings, several(frame)) for frame in frames]
-            parity["detections"][f"with_{max(THREADS)}_threads"] = checks.detections(theirs, wrong)
+            parity["detections"][f"with_{max(THREADS)}_threads"] = agreement.agreement(theirs, wrong, side)
     parsed = flatbuffer.read(file.content)
     inputs, outputs = flatbuffer.ends(parsed)
     timed = {"file": file.content} | ({} if options.quantize == "none" else {"float32": reference.content})
@@ -108,9 +112,12 @@ def heads(model: tf_keras.Model, frame: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def disagreement(parity: dict[str, Any]) -> str | None:
-    """The problem, if a file's heads differ from the reference network's by more than the limit."""
+    """The problem, if a file's heads differ from the reference network's by more than the limit, or its detections from
+    those that its heads tell."""
     if parity["within"]:
-        return None
+        found = parity.get("detections")
+        told = found and agreement.disagreement(found, found["limit"])
+        return told and f"decoding and suppression inside the file: {told}"
     if "near" in parity["limit"]:
         worst = min(checks.HEADS, key=lambda head: checks.share_within(parity[head]["quanta"], 1))
         counts = parity[worst]["quanta"]
@@ -153,6 +160,7 @@ def table(report: dict[str, Any]) -> list[str]:
         lines.append(text)
     if "detections" in parity:
         lines.append(f"  scores behind the end{'':<1}{parity['detections']['largest_score_difference']:>10.1e}")
+        lines += textwrap.wrap(f"  {agreement.NOTHING}", 80) * (parity["detections"]["partners"] is None)
         lines += [ONE_THREAD] * (f"with_{max(THREADS)}_threads" in parity["detections"])
     if report.get("scores"):
         lines.append(accuracy.line(report["scores"]))

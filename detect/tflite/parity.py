@@ -131,19 +131,6 @@ def _results(model: schema.ModelT) -> dict[str, tuple[int, str]]:
     return {heads.get(index) or flatbuffer.tensor_name(model, index): (index, kind) for index, kind in results}
 
 
-def detections(
-    reference: Sequence[tuple[np.ndarray, ...]], found: Sequence[tuple[np.ndarray, ...]], shown: int = 20
-) -> dict[str, float]:
-    """The largest difference of the `shown` best scores, in order; (boxes, scores, classes) of each frame."""
-    pairs = [(a[1][:shown], b[1][:shown]) for a, b in zip(reference, found, strict=True)]
-    differences = [float(np.abs(_padded(a, shown) - _padded(b, shown)).max()) for a, b in pairs]
-    return {"largest_score_difference": max(differences)}
-
-
-def _padded(scores: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(scores, (0, length - len(scores)))
-
-
 def latency(files: Mapping[str, bytes], frame: np.ndarray, threads: Sequence[int], runs: int) -> dict[str, Any]:
     """Median milliseconds of one frame, {threads: {name: ms}}. Files run in turn, so other load affects all alike."""
     report = {}

@@ -18,8 +18,12 @@ from omegaconf import OmegaConf
 from detect.cli import compare as verb
 from detect.config.compose import compose
 from detect.config.shorthand import written_out
+from detect.data.examples import Example
 from detect.errors import ConfigError, DataError
+from detect.evaluation.comparison import Contender, differing
+from detect.evaluation.scored_files import Scored
 from tests.cli.conftest import picture
+from tests.evaluation.test_results_file import Compared
 from tests.verbs import call
 
 TRUTH = {
@@ -255,3 +259,16 @@ def test_images_of_another_data_set_are_not_drawn(tmp_path, monkeypatch):
         (place / "test_scores.json").write_text(json.dumps({"data": place.name.removeprefix("evaluation_")}))
     assert verb.image_files([folder], "test") == verb.image_files(inside[:1], "test") == {"1.png": tmp_path / "1.png"}
     assert verb.image_files(inside[1:], "test") == {}
+
+
+def test_many_images_of_another_size_take_no_longer_each():
+    paths = [SimpleNamespace(as_posix=lambda n=n: Compared(f"{n:05d}.png")) for n in range(400)]
+    boxes, kinds, crowds = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
+
+    def contender(side):
+        examples = [Example(path, side, side, boxes, kinds, crowds, str(n)) for n, path in enumerate(paths)]
+        return Contender(str(side), Scored(tuple(examples), ("cat",), {}, (1,)), 0.5)
+
+    Compared.times = 0
+    (line,) = differing(contender(8), contender(9))
+    assert line.startswith("400 images have another size") and Compared.times < 20 * len(paths)

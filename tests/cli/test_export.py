@@ -149,6 +149,30 @@ def test_a_file_that_computes_otherwise_is_not_scored(small_run, tmp_path, monke
     assert not (tmp_path / "x").exists()
 
 
+class Planted:
+    """A detector that finds the same in each image."""
+
+    size = (100, 100)
+
+    def __init__(self, boxes, classes):
+        scores = np.linspace(0.9, 0.5, len(classes))
+        self.found = SimpleNamespace(boxes=np.array(boxes, float).reshape(-1, 4), scores=scores, classes=classes)
+
+    def __call__(self, frames):
+        return [self.found for _ in frames]
+
+
+def test_a_fake_quantised_saved_model_with_other_classes_or_boxes_is_told(caplog):
+    """Rounding may move some of its boxes by a step."""
+    cfg, boxes = SimpleNamespace(quantization="qat"), [[0, 0, 20, 20], [30, 30, 60, 60], [0, 50, 9, 90]]
+    run, kinds = Planted(boxes, np.array([1, 2, 2])), np.array([2, 1, 1])
+    moved = [boxes[0], boxes[1], [0, 52, 9, 90]]
+    others = [Planted(moved, run.found.classes), Planted(boxes, kinds), Planted(np.add(boxes, 3), run.found.classes)]
+    found = [writer.comparison.parity(cfg, run, other, [None, None]) for other in others]
+    told = [writer.comparison.disagreement(one) for one in found]
+    assert told[0] is None and all("both find 0% of" in one and "50%" in one for one in told[1:])
+
+
 def test_a_test_split_without_boxes_gives_way_to_val(small_run, tmp_path, monkeypatch):
     """All of its photographs may be unlabelled, and then it has no AP."""
     own = images.own_dataset

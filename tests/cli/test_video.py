@@ -201,6 +201,23 @@ def test_a_file_that_is_written_again_is_read_again(planted, tmp_path, monkeypat
     ]
 
 
+def test_results_of_a_file_that_is_damaged_later_go_away(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "LOOK", 0.0)
+    run, source, looks, settled = planted(FOUND), tmp_path / "in", [], video.settled
+    picture(source / "camera.png", 1)
+
+    def look(*arguments):
+        looks.append(None)
+        if len(looks) == 4:
+            (source / "camera.png").write_bytes(b"no picture")
+        return settled(*arguments)
+
+    monkeypatch.setattr(video, "settled", look)
+    (tmp_path / "out").mkdir()
+    video.watch(Detector.load(run), source, tmp_path / "out", video.Shown(0.0, None), looks=6)
+    assert json.loads((tmp_path / "out/detections.json").read_text()) == []
+
+
 def test_an_image_of_a_format_that_is_not_read_is_named(planted, tmp_path, caplog):
     run = planted(FOUND)
     (tmp_path / "in").mkdir()

@@ -62,7 +62,8 @@ def test_one_tie_of_the_suppression_in_twenty_detections_is_legal():
 
 def test_nothing_found_and_no_numbers():
     empty = frame([])
-    assert disagreement(agreement([empty], [empty], 100)) is None
+    nothing = agreement([empty], [empty], 100)
+    assert nothing["partners"] is None and disagreement(nothing) is None  # it is no agreement either
     assert agreement([empty], [frame(SCORES)], 100)["partners"] == 0
     assert "nan dB" in disagreement(agreement([frame([0.9])], [frame([math.nan])], 100))
     assert agreement([frame([0.9])], [frame([0.9], shift=math.nan)], 100)["partners"] == 0

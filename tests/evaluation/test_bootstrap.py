@@ -122,7 +122,7 @@ def test_a_detector_does_not_differ_from_itself_and_a_better_one_does():
     one, best = resampled(examples, detections, classes, 200), resampled(examples, perfect, classes, 200)
     same = one.difference(one, "AP")
     assert (same.value, same.low, same.high, same.resolved) == (0, 0, 0, False)
-    assert best.interval("AP").value == 1.0 and best.interval("AP50").low == 1.0
+    assert best.interval("AP").value == 1.0 and str(best.interval("AP50")) == "1.000"  # each resample has it
     better = best.difference(one, "AP")
     assert better.resolved and better.low < better.value < better.high
     assert best.interval("AP", classes[-1]).value is None  # this class has no box
@@ -143,7 +143,7 @@ def test_a_figure_that_few_images_decide_has_no_bounds(boxes, bounded):
     found = other.difference(one, "AP", "lynx")
     assert found.value == -1 and (found.low is not None) is bounded and found.resolved is bounded
     assert found.signed() == ("-1.000 [-1.000, -1.000]" if bounded else "-1.000")
-    assert str(one.interval("AP", "lynx")).startswith("1.000") and other.interval("AP", "cat").low == 1
+    assert str(one.interval("AP", "lynx")).startswith("1.000") and other.interval("AP", "cat").low is None
 
 
 def test_one_image_has_no_interval():

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_one_error_of_each_kind_by_hand():
     assert split.counts_by_class["dog"]["classification"] == 1
     assert split.false_positives == 0.0
     assert split.false_negatives == pytest.approx(1 - 51 / 101 / 2)  # no dog is left, so that dogs do not count
+
+
+def test_sizes_are_those_of_the_source_where_it_tells_them():
+    """As in COCO's figures: a large box around a thin object, and a box whose area is not told."""
+    told = replace(example([LARGE, CAT, DOG], [1, 1, 1], crowd=[False, True, False]), areas=[900, 1, np.nan])
+    found_there = {"b": found((LARGE, 0.9, 1))}
+    split = error_split([told, example([LARGE], [1], "b")], found_there, ("cat",))
+    assert split.counts["missed"] == 2
+    assert [split.by_size[size]["missed"] > 0 for size in ("small", "medium", "large")] == [True, True, False]
 
 
 def test_a_missed_box_and_a_crowd():

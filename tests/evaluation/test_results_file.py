@@ -84,6 +84,16 @@ def test_ids_and_numbers_of_classes_are_those_of_the_source(case, tmp_path):
     equal(read_results(written(tmp_path, rows), examples, CLASSES, (18, 44, 90)), detections, examples)
 
 
+def test_ids_of_the_source_go_before_numbers_of_files(case, tmp_path):
+    """COCO counts 1.jpg, 10.jpg, 2.jpg, ... in the order of their names."""
+    names = sorted(f"{k + 1}.jpg" for k in range(len(case[0])))
+    examples = [
+        replace(e, path=tmp_path / name, source_id=k) for k, (e, name) in enumerate(zip(case[0], names, strict=True), 1)
+    ]
+    path = written(tmp_path, rows_of(examples, case[1], lambda place, e: e.source_id))
+    equal(read_results(path, examples, CLASSES, (1, 2, 3)), case[1], examples)
+
+
 def test_the_programs_own_file_is_read(case, tmp_path):
     examples, detections = case
     dataset = DetectionDataset("random", CLASSES, {"test": examples})

@@ -6,9 +6,16 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.evaluation.coco_json import results_file, truth_file
-from detect.evaluation.scored_files import Scored
+from detect.evaluation.scored_files import Scored, place_of
 from detect.files import write_json
 from tests.evaluation.test_coco import random_case
+
+
+def test_results_never_have_the_folder_of_a_run(tmp_path):
+    for name in ("model.tflite", "model.json", "board.onnx"):
+        (tmp_path / name).write_text("")
+    folders = [place_of(tmp_path / name).name for name in ("", "model.tflite", "model.json", "board.onnx")]
+    assert folders == ["evaluation", "evaluation", "evaluation_model", "evaluation_board"]
 
 
 def test_boxes_scores_and_classes_come_back(tmp_path):

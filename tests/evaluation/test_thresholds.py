@@ -1,13 +1,18 @@
 """Thresholds of a few hand-placed detections, against every possible score, and as they are stored."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from detect import loaders
+from detect.detector import Detector
 from detect.evaluation.calibration import Calibration
 from detect.evaluation.matching import Ranking
 from detect.evaluation.thresholds import Curve, Point, Shipped, Thresholds, pooled
+from detect.runs.folder import RunFolder
 
 
 def ranking(scores, hits, boxes):
@@ -84,9 +89,23 @@ def test_a_class_without_a_threshold_has_that_of_all():
 
 
 def test_what_is_stored_is_read_again():
-    shipped = Shipped(0.4, (0.2, None), "val", Calibration(0.5, -1.0, 0.2, 0.1))
+    shipped = Shipped(0.4, (0.2, None), "val", Calibration(0.5, -1.0, 0.2, 0.1), class_agnostic=False)
     assert Shipped.read(json.loads(json.dumps(shipped.to_dict())), 2) == shipped
     assert Shipped.read(None, 2) is None
+
+
+def test_a_threshold_that_was_chosen_with_another_suppression_is_told(monkeypatch):
+    suppression = SimpleNamespace(class_agnostic=False)
+    network = SimpleNamespace(postprocess=suppression, detect=None, size=(64, 64), resize="stretch")
+    monkeypatch.setattr(loaders, "load_architecture", lambda run, stage: network)
+    monkeypatch.setattr(RunFolder, "class_names", lambda run: ["cat", "dog"])
+    monkeypatch.setattr(RunFolder, "threshold", lambda run, stage: Shipped(0.4, (0.2, None), "val"))
+    monkeypatch.setattr(RunFolder, "category_ids", lambda run: None)
+    for asked in (None, False, True):
+        suppression.class_agnostic = False
+        detector = Detector(**vars(loaders._run(RunFolder(Path("run")), "detector", asked)))
+        for score in ("auto", "per_class"):
+            assert ("chosen with class_agnostic=false" in detector.showing(score)) is bool(asked)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import hydra
 import numpy as np
 import pytest
+import tensorflow as tf
 from omegaconf import OmegaConf
 
+from detect import environment
 from detect.config.check import CONFIG_DIR
 from detect.config.trust import trusting
 from detect.detector import Detector
@@ -111,7 +113,8 @@ def test_a_model_is_compared_with_its_own_run(monkeypatch):
     assert origins == {"runs/one/tflite/a.tflite": "one", "b.tflite": None, "one": "one", "two": "two", "qat": None}
 
     found = [(np.array([[0.1, 0.1, 0.5, 0.5]]), np.array([0.9]), np.array([1]))]
-    opened = dict.fromkeys((*files, "one"), SimpleNamespace(size=(96, 96)))
+    opened = dict.fromkeys((*files, "one"), SimpleNamespace(size=(96, 96), class_agnostic=False))
+    monkeypatch.setattr(benchmark, "_right", lambda model, _: model)
     monkeypatch.setattr(benchmark, "_detections", lambda *_: (found, 0.5))
     monkeypatch.setattr(benchmark, "size_of", lambda _: 1)
     monkeypatch.setattr(timing, "measure", lambda *_: {})
@@ -119,10 +122,76 @@ def test_a_model_is_compared_with_its_own_run(monkeypatch):
     assert [(row["name"], row["partners"]) for row in rows] == [(name, 1.0) for name in (*files, "one")]
 
 
+def test_an_export_whose_classes_compete_is_compared_with_such_a_run(monkeypatch):
+    """In the run as trained, one object has two classes."""
+    box, loads = [0.1, 0.1, 0.5, 0.5], []
+
+    def opened(class_agnostic):
+        return SimpleNamespace(size=(96, 96), class_agnostic=class_agnostic)
+
+    def load(path, stage, class_agnostic):
+        loads.append((path, stage))
+        return opened(class_agnostic)
+
+    def detections(detector, examples):
+        count = 1 if detector.class_agnostic else 2
+        return [(np.array([box] * count), np.array([0.9, 0.8])[:count], np.array([1, 2])[:count])], 0.5
+
+    monkeypatch.setattr(benchmark.Detector, "load", load)
+    monkeypatch.setattr(benchmark, "_detections", detections)
+    monkeypatch.setattr(benchmark, "size_of", lambda _: 1)
+    monkeypatch.setattr(timing, "measure", lambda *_: {})
+    models = {"run": Model("run", Path("run")), "a": Model("onnx", Path("run/a")), "b": Model("onnx", Path("run/b"))}
+    detectors = {"run": opened(False), "a": opened(True), "b": opened(True)}
+    rows = benchmark.benchmark(models, detectors, [], 2, 1)
+    assert [row["partners"] for row in rows] == [1.0, 1.0, 1.0] and loads == [(Path("run"), "detector")]
+
+
 def test_a_process_that_dies_before_it_reads_is_named(monkeypatch):
     monkeypatch.setattr(timing.sys, "executable", shutil.which("false"))
     with pytest.raises(WeightsError, match=r"one: it can't be timed: its process ended with code 1"):
         timing.Worker("one", Model("tflite", Path("x")), np.zeros((300, 300, 3), np.uint8), 1)
+
+
+def test_a_file_that_is_wrong_with_several_threads_is_timed_with_one(monkeypatch, tmp_path):
+    asked = {}
+    settings = SimpleNamespace(nms="tflite_op", class_agnostic=False, classes=("a", "b", "c"))
+    monkeypatch.setattr(benchmark.Settings, "read", lambda *_: settings)
+    monkeypatch.setattr(benchmark.flatbuffer, "read", lambda _: None)
+    (tmp_path / "a.tflite").write_bytes(b"")
+    times = {"ms": 4.0, "low": 3.0, "high": 5.0, "memory_mb": 50.0}
+
+    class Worker:
+        def __init__(self, name, model, frame, threads):
+            asked[name] = [*asked.get(name, []), threads]
+
+        def ask(self, word):
+            return times
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(timing, "Worker", Worker)
+    opened = dict.fromkeys("ab", SimpleNamespace(size=(96, 96), class_agnostic=False))
+    models = {"a": Model("tflite", tmp_path / "a.tflite"), "b": Model("onnx", tmp_path / "a.tflite")}
+    rows = benchmark.benchmark(models, opened, [], 2, 2)
+    assert asked == {"a": [1, 1], "b": [1, 2]}
+    assert [row["one_thread"] for row in rows] == [True, False]
+    assert "run it with 1 thread" in benchmark.table(rows)[2] and len(benchmark.table(rows)) == 4
+
+
+def test_a_saved_model_is_timed_as_it_is_run(monkeypatch):
+    """Without joint kernels of convolution and batch norm, where these are slow."""
+    seen, options = [], tf.config.optimizer.get_experimental_options
+    monkeypatch.setattr(environment, "onednn_with_avx2", lambda: True)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    for kind in ("intra", "inter"):
+        monkeypatch.setattr(tf.config.threading, f"set_{kind}_op_parallelism_threads", lambda count: None)
+    signature = {"serving_default": lambda batch: seen.append(options().get("remapping"))}
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: SimpleNamespace(signatures=signature))
+    run = timing.loaded(Model("saved_model", Path("x")), 1, np.zeros((8, 8, 3), np.uint8))
+    run()
+    assert seen == [False] and options().get("remapping", True)
 
 
 def test_the_table_fits_80_columns():

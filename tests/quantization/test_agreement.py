@@ -7,6 +7,8 @@ import tf_keras
 
 from detect.quantization.activations import FakeQuant
 from detect.quantization.calibrate import calibrate
+from detect.quantization.callbacks import Phases
+from detect.quantization.phases import Stepped, stepped
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
 from tests.closeness import assert_same_outputs
@@ -104,6 +106,17 @@ def test_the_cap_holds_in_float_and_rounded():
     assert model(IMAGES)["end"].numpy().max() == np.float32(0.7)
     ranges = [layer.fixed for layer in twin.layers if isinstance(layer, FakeQuant) and layer.fixed]
     np.testing.assert_allclose(ranges, [(0, 0.7)])
+
+
+def test_each_layer_waits_for_the_delay():
+    """Before it ends, the twin computes the float network, and then what its file computes."""
+    model = network(lambda a, b: copied(layers.ReLU(0.7)(a), b))
+    twin = fake_quant(model, Spec(delay=1))
+    assert {type(layer) for layer in stepped(twin)} == set(Stepped.__subclasses__())
+    calibrate(twin, [IMAGES])
+    assert_same_outputs(twin(IMAGES)["end"], model(IMAGES)["end"])
+    Phases(twin).step(1)
+    files.assert_agrees(twin, files.runner(twin), IMAGES)
 
 
 def test_three_convolutions_with_swish():

@@ -1,9 +1,11 @@
 """The figures of an export, by hand and on files."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tf_keras
 
 from detect.tflite import package, parity
 
@@ -108,8 +110,41 @@ def test_the_report_and_its_table(tiny, settings, frames):
     assert report["operators"]["TFLite_Detection_PostProcess"] == {"float32": 1}
     assert report["operators"]["CONV_2D"] == {"int8": 4}
     assert report["parity"]["detections"]["largest_score_difference"] < 1e-5  # of the same int8 heads
+    assert report["parity"]["detections"]["partners"] == 1 and package.disagreement(report["parity"]) is None
     assert set(report["latency_ms"]["1"]) == {"file", "float32"}
     assert sum(report["parity"]["codes"]["quanta"]) == 3 * 16 * 24 * 4
     lines = package.table(report)
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("  codes") and "within 1 step" in line for line in lines)
+
+
+def test_detections_are_those_that_the_heads_tell(tiny, settings, frames):
+    """A file of right heads whose end swaps the classes, or decodes by other anchors, is told."""
+    options = package.Options("ptq", nms="in_graph")
+    swapped = tf_keras.models.clone_model(tiny.model)
+    swapped.set_weights(tiny.model.get_weights())
+    kernel, bias = swapped.get_layer("classes").get_weights()
+    swapped.get_layer("classes").set_weights([kernel[..., [0, 2, 1]], bias[[0, 2, 1]]])
+    right = package.build(tiny.model, settings, options, frames)
+    contents = [
+        right.content,
+        package.build(swapped, settings, options, frames).content,
+        package.build(tiny.model, replace(settings, anchors=settings.anchors + 1), options, frames).content,
+    ]
+    told = []
+    for content in contents:
+        file = package.File(content, right.body)
+        report = package.report(file, right, tiny.model, settings, options, frames, 2)
+        assert report["parity"]["within"]
+        told.append(package.disagreement(report["parity"]))
+    assert told[0] is None
+    assert all("decoding and suppression" in one and "50%" in one for one in told[1:])
+
+
+def test_a_file_that_finds_nothing_is_told(tiny, settings, frames):
+    options = package.Options(nms="in_graph")
+    strict = replace(settings, score=1.0)
+    file = package.build(tiny.model, strict, options)
+    report = package.report(file, file, tiny.model, strict, options, frames, 2)
+    assert package.disagreement(report["parity"]) is None
+    assert any("nothing was found" in line for line in package.table(report))

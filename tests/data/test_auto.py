@@ -1,6 +1,8 @@
 """A file that `dataset.root` names in place of a folder."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +126,31 @@ def as_labelme(root):
 
 def as_csv(root):
     (root / "boxes.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,8\n")
+
+
+def as_cvat(root):
+    box = '<box label="cat" xtl="1" ytl="2" xbr="9" ybr="8"/>'
+    (root / "boxes.xml").write_text(f'<annotations><image name="a.jpg">{box}</image></annotations>')
+
+
+@pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv, as_cvat])
+@pytest.mark.parametrize("name", ["set", "images", "[a] *"])
+def test_a_relative_root_is_the_same_data_set(tmp_path, form, name, monkeypatch):
+    root = tmp_path / name
+    for k, split in enumerate(("train", "val")):
+        picture(root / split / "a.jpg", 50 * k)
+        form(root / split)
+
+    def read(folder, here):
+        monkeypatch.chdir(here)
+        data = read_auto(folder)
+        found = [(s, e.id, os.path.abspath(e.path), e.boxes.tolist()) for s in data.splits for e in data.splits[s]]
+        return data.name, found, data.notes[1:]
+
+    known = read(root, tmp_path)
+    assert [(split, Path(file).stem) for split, file, *_ in known[1]] == [("train", "a"), ("val", "a")]
+    for folder, here in ((name, tmp_path), (".", root), ("..", root / "val"), (f"../{name}", root), ("val/..", root)):
+        assert read(folder, here) == known
 
 
 @pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv])

@@ -249,6 +249,56 @@ def test_two_files_that_describe_the_data_are_named(tmp_path, folder):
         read_auto(tmp_path)
 
 
+YAML = "train: images\nnames: [{}]\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"obj.names": "cat\n", "classes.txt": "dog\n"},
+        {"a.names": "cat\n", "b.names": "dog\n"},
+        {"data.yaml": YAML.format("cat"), "classes.txt": "dog\n"},
+        {"data.yaml": YAML.format("cat"), "labels/classes.txt": "dog\n"},
+        {"data.yaml": YAML.format("cat"), "dataset.yaml": YAML.format("dog")},
+        {"data.yaml": YAML.format("cat"), "data.yml": YAML.format("dog")},
+        {"data.yaml": YAML.format("cat"), "obj.data": "train = t.txt\nnames = o.names\n", "o.names": "dog\n"},
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("read", [read_auto, read_yolo])
+def test_two_files_that_name_the_classes_differently_are_refused(tmp_path, files, read):
+    put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/a.txt": CAT, "labels/b.txt": CAT}, **files)
+    with pytest.raises(DataError) as error:
+        read(tmp_path)
+    assert all(name in str(error.value) for name in list(files)[:2])
+    assert "number the classes differently; correct one, or " in str(error.value)
+    put(tmp_path, **{name: text.replace("dog", "cat") for name, text in files.items()})
+    assert found(read(tmp_path, val_fraction=0, test_fraction=0)) == {
+        "train": {"images/a.jpg": "cat", "images/b.jpg": "cat"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("data.yaml", "train: images\nval: v\n{}: w\nnames: [cat]\n"),
+        ("obj.data", "train = t.txt\nval = v\n{} = w\nnames = o\n"),
+    ],
+)
+def test_two_keys_of_one_split_are_refused(tmp_path, name, text):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT, "t.txt": "images/a.jpg\n", "o": "cat\n"})
+    put(tmp_path, **{name: text.format("valid")})
+    with pytest.raises(DataError, match=rf"{name}: 'val' and 'valid' both mean the key val; keep one value, or join"):
+        read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "told"), [("\n\n", "txt: the file is"), ("cat\n\ndog\n", "txt:2: the line is")])
+def test_an_empty_line_of_a_list_of_classes_is_named(tmp_path, text, told):
+    put(tmp_path, pictures="a.jpg", **{"a.txt": CAT, "classes.txt": text})
+    with pytest.raises(DataError, match=rf"classes\.{told} empty; each line must have the name of one class"):
+        read_yolo(tmp_path)
+
+
 def test_labels_without_names_of_classes_ask_for_them(tmp_path):
     put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/b.txt": DOG, "labels/a.txt": "", "notes.txt": "x"})
     with pytest.raises(DataError, match=r"labels/b\.txt has YOLO labels, .*classes\.txt.*data\.yaml"):

@@ -18,22 +18,14 @@ from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, find_images, ways_to_join
 from detect.data.formats.yolo_labels import LabelFiles, label_folders
-from detect.data.formats.yolo_listing import (
-    CLASS_LISTS,
-    KEYS,
-    ROW,
-    WITHOUT_VAL,
-    Listing,
-    class_lists,
-    listing_of,
-    pictures_of,
-)
+from detect.data.formats.yolo_listing import KEYS, ROW, WITHOUT_VAL, Listing, listing_of, pictures_of
+from detect.data.formats.yolo_names import CLASS_LISTS, class_lists
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
 from detect.data.records import Record
 from detect.data.split import SPLITS
-from detect.data.text import read_lines, read_text
+from detect.data.text import one_name, read_lines, read_text
 from detect.errors import DataError, counted, first_few
 from detect.files import expanded
 
@@ -67,12 +59,12 @@ def read_yolo(
     naming the file and the line of the error.
     """
     notes = Notes()
-    place = expanded(root)
+    place = Path(os.path.abspath(expanded(root)))  # the names of the folders around it tell what it is
     named = place.is_file()
-    if named and place.parent.name in ("", ".."):  # the name of its folder tells what it is
-        place = Path(os.path.abspath(place))
-    path = place if named else _description(existing_folder(root))
+    path = place if named else _description(existing_folder(place))
     listing = listing_of(path, notes, None if named else place)
+    if not named:
+        _refuse_rivals(listing)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)
     labels = _Labels(listing, notes)
     records = {}
@@ -141,13 +133,34 @@ def _description(folder: Path) -> Path:
 
 def _descriptions(folder: Path) -> list[Path]:
     """The files that may describe the data set of a folder: a yaml, Darknet's .data, or a list of classes."""
-    found = [folder / n for n in YAMLS if (folder / n).is_file()][:1]
-    candidates = [*find_files(folder, {".yaml", ".yml"}, recursive=False), *find_files(folder, {".data"}, False)]
-    found = found or [path for path in candidates if _describes(path)]
+    found = [folder / n for n in YAMLS if (folder / n).is_file()][:1] or _yamls(folder)
     if found:
         return found
-    lists = [*class_lists(folder), *find_files(folder, {".names"}, recursive=False)]
+    lists = class_lists(folder)
     return lists[:1] if lists and _has_labels(folder, lists) else []
+
+
+def _yamls(folder: Path) -> list[Path]:
+    """The yaml files directly in a folder that describe a data set, and then Darknet's .data."""
+    candidates = [*find_files(folder, {".yaml", ".yml"}, recursive=False), *find_files(folder, {".data"}, False)]
+    return [path for path in candidates if _describes(path)]
+
+
+def _refuse_rivals(listing: Listing) -> None:
+    """Raises DataError if a file beside a data.yaml or an obj.data numbers the classes differently."""
+    folder, known = listing.path.parent, (listing.path, *listing.used)
+    names = {path: listing_of(path, Notes()).names for path in _yamls(folder) if path not in known}
+    for path in class_lists(folder):
+        if path not in known:
+            names[path] = tuple(map(one_name, filter(None, read_lines(path, Notes()))))
+    for path, others in names.items():
+        if any(
+            own != other for own, other in zip(listing.names, others, strict=False)
+        ):  # labelImg's list may be longer
+            raise DataError(
+                f"{listing.path} and {path} number the classes differently; correct one, or name the right one: "
+                "dataset.root=FILE"
+            )
 
 
 def _inside(folder: Path) -> list[Path]:

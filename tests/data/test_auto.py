@@ -169,6 +169,19 @@ def test_the_name_of_the_folder_tells_the_split_if_nothing_in_it_does(tmp_path, 
     assert any("the name of the folder" in note for note in data.notes) is (split != "train")
 
 
+@pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv, as_cvat])
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("test_A", "test"), ("my val", "val"), ("evaluation", "val"), ("evaluate", "val"), ("minival", "val")],
+)
+def test_a_folder_beside_train_is_the_split_that_its_name_speaks_for(tmp_path, form, name, split):
+    for k, folder in enumerate(("train", name)):
+        picture(tmp_path / folder / "a.jpg", 50 * k)
+        form(tmp_path / folder)
+    data = read_auto(tmp_path, val_fraction=0, test_fraction=0)
+    assert {part: len(images) for part, images in data.splits.items() if len(images)} == {"train": 1, split: 1}
+
+
 def test_what_names_the_training_images_comes_before_the_name_of_the_folder(tmp_path):
     root = tmp_path / "test"
     (tmp_path / "train").mkdir()

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
 
-from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from detect.data.image_file import IMAGE_SUFFIXES, UNREAD, UNREAD_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.split import HELD_OUT
 from detect.data.text import loose
@@ -269,6 +269,12 @@ def leftovers(root: Path, used: Sequence[Collection[str | Path]], notes: Notes) 
     for what in sorted(kinds):
         for item in kinds[what]:
             notes.add(f"not used, {what}", item)
+
+
+def unread(folder: Path) -> str:
+    """The end of a message about pictures that are missing: one that is there, in a format that is not read."""
+    found = find_files(folder, UNREAD_SUFFIXES)
+    return f". {below(found[0], folder)} has {UNREAD}" if found else ""
 
 
 def same_stem(paths: Iterable[Path]) -> dict[Path, list[Path]]:

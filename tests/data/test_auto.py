@@ -133,6 +133,16 @@ def as_cvat(root):
     (root / "boxes.xml").write_text(f'<annotations><image name="a.jpg">{box}</image></annotations>')
 
 
+@pytest.mark.parametrize("form", [as_voc, as_yolo, as_yolo_yaml, as_coco, as_labelme, as_csv, as_cvat])
+@pytest.mark.parametrize("ending", ["heic", "avif"])
+def test_a_picture_in_a_format_that_is_not_read_is_named(tmp_path, form, ending):
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / f"a.{ending}")
+    form(tmp_path)
+    with pytest.raises(DataError, match=rf"a\.{ending} has a format that is not read; save it as PNG or JPEG$"):
+        read_auto(tmp_path)
+
+
 @pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv, as_cvat])
 @pytest.mark.parametrize("name", ["set", "images", "[a] *"])
 def test_a_relative_root_is_the_same_data_set(tmp_path, form, name, monkeypatch):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
-from detect.data.formats.yolo import read_yolo
+from detect.data.formats.yolo import parse_line, read_yolo
 from detect.errors import DataError
 from tests.data.test_cases import said
 
@@ -276,6 +276,39 @@ def test_two_files_that_name_the_classes_differently_are_refused(tmp_path, files
     assert found(read(tmp_path, val_fraction=0, test_fraction=0)) == {
         "train": {"images/a.jpg": "cat", "images/b.jpg": "cat"}
     }
+
+
+@pytest.mark.parametrize("read", [read_auto, read_yolo])
+def test_a_list_of_classes_without_label_files_says_where_they_are_searched(tmp_path, read):
+    put(tmp_path, pictures="images/a.jpg", **{"classes.txt": "cat\n", "boxes/a.txt": CAT})
+    with pytest.raises(
+        DataError, match=r": classes\.txt is there, but no picture .*, .*labels/a\.txt and .* is missing$"
+    ):
+        read(tmp_path)
+    (tmp_path / "images/a.jpg").unlink()
+    with pytest.raises(DataError, match=r": classes\.txt is there, but there is no picture below the folder$"):
+        read(tmp_path)
+
+
+def test_keys_of_a_yaml_that_are_not_used_are_noted(tmp_path):
+    text = "train: images\nnames: [cat]\nfoo: 3\nroboflow: {version: 1}\ndownload: x\nNC: 1\n"
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT, "data.yaml": text})
+    assert said(read_yolo(tmp_path), "not used, keys of a data.yaml: 1 (foo of data.yaml)")
+
+
+def test_a_list_of_labels_is_no_list_of_pictures(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT, "t.txt": "labels/a.txt\n"})
+    put(tmp_path, **{"data.yaml": "train: t.txt\nnames: [cat]\n"})
+    with pytest.raises(DataError, match=r"t\.txt: .*labels/a\.txt is no picture"):
+        read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize("row", ["0 0,5 0,5 0,25 0,5", "0 1 1 0,1 0,2", "0\t0,5\t0,5\t0,25\t0,5"])
+def test_decimal_commas_are_refused(row):
+    with pytest.raises(DataError, match=r"a:1: '.*' has decimal commas; write 0\.5, not 0,5"):
+        parse_line(row, "a:1", ["cat"])
+    for other in ("0,0.5,0.5,0.25,0.5", "0, 0.5, 0.5, 0.25, 0.5", "0,1,1,1,1"):
+        assert parse_line(other, "a:1", ["cat"])[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ from detect.files import unswollen
 
 KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "validate"), "test": ("test", "testing")}
 """The key of each split in a data.yaml or an obj.data, in lower case, the usual one first."""
+READ = (*KEYS, "path", "names", "nc", "kpt_shape")
+WITHOUT_EFFECT = ("download", "roboflow", "channels", "flip_idx", "kpt_names")
+"""The keys of a data.yaml that are read, and those of ultralytics and Roboflow that say nothing about the boxes."""
 _USUAL = {key: split for split, keys in KEYS.items() for key in keys}
 NOTHING = ("", "null", "~", "none")
 _OUTSIDE = "read, although it is outside of the folder of {}"
@@ -130,6 +133,8 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
     if not splits or not ("names" in given or "nc" in given):
         missing = "train" if not splits else "names"
         raise DataError(f"{path}: no key '{missing}'; the file has {first_few(content, 10)}")
+    for key in given.keys() - {*READ, *WITHOUT_EFFECT}:
+        notes.add("not used, keys of a data.yaml", f"{key[:80]} of {path.name}")
     stated = given.get("path", "")
     if not isinstance(stated, str):
         raise DataError(f"{path}: path is {stated!r}; it must be a folder")
@@ -301,7 +306,4 @@ def _listed(path: Path, listing: Listing, pictures: Pictures, notes: Notes) -> l
     missing = [name for name, picture in zip(names, found, strict=True) if picture is None]
     if missing:
         raise DataError(f"{path}: it lists {first_few(missing, 3)}, which does not exist ({len(missing)} in all)")
-    for name in names:
-        if name.startswith("..") and leaves(as_path(name)):
-            notes.add(_OUTSIDE.format(listing.path.name), name)
     return [picture for picture in found if picture]

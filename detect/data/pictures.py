@@ -52,7 +52,7 @@ class _Folder:
 
 _SIMPLE = re.compile(r"([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+\.[A-Za-z0-9]+")
 """A relative path that has one form only."""
-_TEXTS = (".txt", ".json", ".xml", ".csv")
+_NO_PICTURES = (*UNREAD_SUFFIXES, ".txt", ".json", ".xml", ".csv")
 _OUTSIDE = "read, although they are outside of the folder of the data set, pictures"
 _MATCHED = "pictures matched by a name that differs in folder, ending, letter case, escapes or Unicode form"
 
@@ -144,11 +144,11 @@ class Pictures:
 
     def _readable(self, path: str, name: str, asked_by: object) -> str:
         """A path that exists. Raises DataError if it is that of no picture that is read."""
-        if path.lower().endswith((*UNREAD_SUFFIXES, *_TEXTS)):
+        if path.lower().endswith(_NO_PICTURES):
             raise DataError(
                 f"{asked_by}: {path} {f'has {UNREAD}' if ending(path) in UNREAD_SUFFIXES else 'is no picture'}"
             )
-        if name.startswith(("/", "..")) and not os.path.abspath(path).startswith(self._tops):
+        if (name.startswith("/") or ".." in name) and not os.path.abspath(path).startswith(self._tops):
             self.notes.add(_OUTSIDE, name)
         return path
 

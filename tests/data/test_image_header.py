@@ -170,6 +170,7 @@ def test_a_tiff_in_lab_has_its_colours(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "a.tif").astype(int), np.asarray(smooth), atol=4)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_tiff_of_64_bits_is_told(tmp_path):
     cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((4, 4), np.float64))
     with pytest.raises(DataError, match=r"a\.tif: the TIFF has 64 bits for each value, .*save it with 8 or 16 bits"):

@@ -278,6 +278,16 @@ def test_two_files_that_name_the_classes_differently_are_refused(tmp_path, files
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("obj.data", "train = t\nnames = gone\n"), ("classes.txt", "cat\ndog\nbird\n"), ("old.yml", "val: x\nnames: [\n")],
+)
+def test_a_list_that_goes_on_and_a_damaged_file_are_no_other_names(tmp_path, name, text):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": DOG, name: text})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})
+    assert found(read_yolo(tmp_path)) == {"train": {"images/a.jpg": "dog"}}
+
+
 @pytest.mark.parametrize("read", [read_auto, read_yolo])
 def test_a_list_of_classes_without_label_files_says_where_they_are_searched(tmp_path, read):
     put(tmp_path, pictures="images/a.jpg", **{"classes.txt": "cat\n", "boxes/a.txt": CAT})

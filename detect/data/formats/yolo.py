@@ -4,6 +4,7 @@ It reads the layout of ultralytics (a data.yaml), Darknet's (obj.data and obj.na
 (classes.txt beside the pictures or their labels, or beside images/ and labels/).
 """
 
+import contextlib
 import math
 import os
 import re
@@ -161,7 +162,11 @@ def _yamls(folder: Path) -> list[Path]:
 def _refuse_rivals(listing: Listing) -> None:
     """Raises DataError if a file beside a data.yaml or an obj.data numbers the classes differently."""
     folder, known = listing.path.parent, (listing.path, *listing.used)
-    names = {path: listing_of(path, Notes()).names for path in _yamls(folder) if path not in known}
+    names: dict[Path, tuple[str, ...]] = {}
+    for path in _yamls(folder):
+        if path not in known:
+            with contextlib.suppress(DataError):  # a damaged file names no others
+                names[path] = listing_of(path, Notes()).names
     for path in class_lists(folder):
         if path not in known:
             names[path] = tuple(map(one_name, filter(None, read_lines(path, Notes()))))

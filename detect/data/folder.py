@@ -9,17 +9,21 @@ from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
 
-from detect.data.image_file import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from detect.data.image_file import IMAGE_SUFFIXES, UNREAD, UNREAD_SUFFIXES
 from detect.data.notes import Notes
+from detect.data.split import HELD_OUT
 from detect.data.text import loose
 from detect.errors import DataError
 from detect.files import expanded
 
 SPLIT_FOLDERS = {
     "train": ("train", "training", "trainset", "train_set"),
-    "val": ("val", "valid", "validation", "validate", "valset", "val_set", "dev", "eval"),
+    "val": (
+        "val", "valid", "validation", "validate", "valset", "val_set", "minival",
+        "dev", "eval", "evaluate", "evaluation",
+    ),
     "test": ("test", "testing", "testset", "test_set", "test-dev", "test_dev", "testdev"),
-}
+}  # fmt: skip
 """Common names of the folders of each split, in lower case."""
 
 _SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
@@ -43,6 +47,18 @@ def split_of(path: Path) -> str | None:
     plain = "/".join("".join(c if c.isalpha() else " " for c in part) for part in path.with_suffix("").parts)
     words = re.sub(r"\btest dev\b", "test", plain.casefold().replace("/", " ")).split()
     return next((split for word in reversed(words) if (split := split_named(word))), None)
+
+
+def splits_of_folders(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
+    """The split of each place, by the names of the folders around it, of which the first that means a split counts.
+
+    If one place is that of train, longer names of val and test count, too, such as `test_A`.
+    """
+    told = {names: next(filter(None, map(split_named, names)), None) for names in places}
+    if "train" in told.values():
+        for names in [names for names, split in told.items() if split is None]:
+            told[names] = next((split for name in names if (split := split_of(Path(name))) in HELD_OUT), None)
+    return told
 
 
 def splits_of(paths: Iterable[Path]) -> dict[Path, str | None]:
@@ -79,8 +95,10 @@ def split_folders(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     longer: dict[str, list[Path]] = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
-        split = split_named(path.name)
+    paths = sorted(p for p in folder.iterdir() if p.is_dir())
+    splits = splits_of_folders((path.name,) for path in paths)
+    for path in paths:
+        split = splits[path.name,]
         if split and path.name.casefold() not in _SPLIT_OF:
             longer.setdefault(split, []).append(path)
         elif split in found:
@@ -117,10 +135,10 @@ def telling(
 
     None if there is nothing but train, and other folders have annotated files: then it is a class called train; or if
     there is no train, and those of val and test have no such files. find, annotated: the files of a folder, and those
-    of them that count here; None: all.
+    of them that count here; None: all. A folder such as `test_results` needs files that count.
     """
-    told = {split: folder for split, folder in folders.items() if find(folder)}
     annotated = annotated or find
+    told = {s: folder for s, folder in folders.items() if (find if split_named(folder.name) else annotated)(folder)}
     if "train" not in told:
         return told if any(annotated(folder) for folder in told.values()) else {}
     if set(told) > {"train"}:
@@ -251,6 +269,12 @@ def leftovers(root: Path, used: Sequence[Collection[str | Path]], notes: Notes) 
     for what in sorted(kinds):
         for item in kinds[what]:
             notes.add(f"not used, {what}", item)
+
+
+def unread(folder: Path) -> str:
+    """The end of a message about pictures that are missing: one that is there, in a format that is not read."""
+    found = find_files(folder, UNREAD_SUFFIXES)
+    return f". {below(found[0], folder)} has {UNREAD}" if found else ""
 
 
 def same_stem(paths: Iterable[Path]) -> dict[Path, list[Path]]:

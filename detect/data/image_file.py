@@ -26,6 +26,7 @@ IMAGE_SUFFIXES = (
 
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".raw", ".dng", ".cr2", ".nef", ".svg", ".psd")
 """Endings of image files that are not read: they are named, so that nobody misses them."""
+UNREAD = "a format that is not read; save it as PNG or JPEG"  # what messages say of such a file
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """What a file begins with that Git LFS has not fetched."""
@@ -48,6 +49,7 @@ _ORIENTATION = 0x0112
 _TEXTS = (0x010E, 0x010F, 0x0110)  # EXIF's tags of texts that come before the orientation
 _TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # formats whose EXIF orientation OpenCV applies; of TIFF it is a tag
 _BITS = (8, 10, 12, 14, 16)
+_TOO_DEEP = "the {} has {} bits for each value, which training does not read; save it with 8 or 16 bits"
 
 Image.MAX_IMAGE_PIXELS = None  # the limits of this module take the place of Pillow's
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the messages below tell the errors
@@ -320,7 +322,7 @@ def _reason(content: bytes) -> str:
     if content.startswith(LFS_POINTER):
         return "this is a pointer of Git LFS, not the picture itself: run git lfs pull"
     if content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif"):
-        return "this is a HEIC picture, whatever its name says, a format that is not read; save it as PNG or JPEG"
+        return f"this is a HEIC picture by its content, {UNREAD}"
     try:
         with Image.open(io.BytesIO(content)) as image:
             kind, pixels, mode = image.format, image.width * image.height, image.mode
@@ -335,6 +337,8 @@ def _reason(content: bytes) -> str:
                 return f"the file is truncated or damaged ({len(content)} bytes)"
             image.load()
     except UNREADABLE as error:
+        if tiff.bits(content) > 32:  # Pillow knows no such pictures
+            return _TOO_DEEP.format("TIFF", tiff.bits(content))
         cut = "truncated" in str(error) or "cannot identify" not in str(error)
         return (
             f"the file is truncated or damaged ({len(content)} bytes)"
@@ -342,5 +346,5 @@ def _reason(content: bytes) -> str:
             else f"this is not an image file ({len(content)} bytes)"
         )
     if mode in ("F", "I"):
-        return f"the {kind} has 32 bits for each pixel, which training does not read; save it with 8 or 16 bits"
+        return _TOO_DEEP.format(kind, 32)
     return f"OpenCV does not decode this kind of {kind} (mode {mode}); save it again as PNG or JPEG with 8 bits"

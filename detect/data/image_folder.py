@@ -78,7 +78,8 @@ def read_image_folder(
 def _is_a_class(places: Mapping[str, Path], top: Path) -> bool:
     """Whether a folder called train holds pictures of trains: it is beside folders of other classes."""
     others = len(_class_folders(top, Notes())) > 1
-    return len(places) == 1 and others and bool(find_images(places["train"], recursive=False))
+    alone = not any(split_named(place.name) in HELD_OUT for place in places.values())
+    return alone and others and bool(find_images(places["train"], recursive=False))
 
 
 def _held_out(places: Mapping[str, Path], top: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from detect.data.folder import ending, listing
-from detect.data.image_file import IMAGE_SUFFIXES
+from detect.data.image_file import IMAGE_SUFFIXES, UNREAD, UNREAD_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.text import loose, one_name
 from detect.errors import DataError, first_few
@@ -52,6 +52,8 @@ class _Folder:
 
 _SIMPLE = re.compile(r"([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+\.[A-Za-z0-9]+")
 """A relative path that has one form only."""
+_NO_PICTURES = (*UNREAD_SUFFIXES, ".txt", ".json", ".xml", ".csv")
+_OUTSIDE = "read, although they are outside of the folder of the data set, pictures"
 _MATCHED = "pictures matched by a name that differs in folder, ending, letter case, escapes or Unicode form"
 
 
@@ -64,7 +66,8 @@ class Pictures:
     3. by its last parts: the picture that shares most of them. A picture's name must be equal; letter case comes last;
     4. by the name without its ending, if `stems` is true.
     Of pictures that fit equally well, those below the first of the folders win that has one of them. A folder that has
-    others of them inside comes last. way_out: what the user can do about two pictures that fit equally well.
+    others of them inside comes last. A picture outside of the folders is noted. way_out: what the user can do about two
+    pictures that fit equally well.
     """
 
     def __init__(self, folders: Sequence[Path], notes: Notes, way_out: str = "give its folder in the annotation"):
@@ -76,9 +79,12 @@ class Pictures:
     @cached_property
     def files(self) -> list[str]:
         """The paths of all image files, sorted."""
+        return self._ending_in(IMAGE_SUFFIXES)
+
+    def _ending_in(self, suffixes: Sequence[str]) -> list[str]:
         nested = [f for f in self.folders if not any(f != g and f.is_relative_to(g) for g in self.folders)]
         names = (name for folder in nested if folder.is_dir() for name in listing(str(folder), True))
-        return [name for name in names if ending(name) in IMAGE_SUFFIXES]
+        return [name for name in names if ending(name) in suffixes]
 
     @cached_property
     def _inner_first(self) -> list[Path]:
@@ -92,10 +98,19 @@ class Pictures:
     def _stems(self) -> dict[str, list[str]]:
         return _index(self.files, lambda path: loose(Path(path).stem))
 
+    @cached_property
+    def _unread(self) -> dict[str, list[str]]:
+        return _index(self._ending_in(UNREAD_SUFFIXES), lambda path: loose(Path(path).stem))
+
+    @cached_property
+    def _tops(self) -> tuple[str, ...]:
+        return tuple(os.path.join(os.path.abspath(folder), "") for folder in self.folders)
+
     def find(self, name: str, asked_by: object, stems: bool = False) -> Path | None:
         """The picture called `name`, or None. A match by another way than the first is noted.
 
-        Raises DataError, which names `asked_by` and the pictures, if two pictures fit equally well.
+        Raises DataError, which names `asked_by` and the pictures, if two pictures fit equally well, and if the only
+        file of this name has a format that is not read.
         """
         found = self.locate(name, asked_by, stems)
         return None if found is None else Path(found)
@@ -107,7 +122,7 @@ class Pictures:
         try:
             for folder in self._searched:
                 if path := folder.simple(name) if simple else folder.file(name):
-                    return path if simple else str(Path(path))
+                    return self._readable(path if simple else str(Path(path)), name, asked_by)
         except (OSError, ValueError):  # a name that no file can have
             return None
         if simple and "/" not in name and len(found := self._named.get(name.lower(), [])) == 1:
@@ -121,8 +136,21 @@ class Pictures:
                 for stem in dict.fromkeys((plain.stem, plain.name)):  # 2020.jpg; a name with a dot and no ending
                     best = best or self._best(plain, self._stems.get(loose(stem), []), asked_by, stem)
             if best:
-                return self._noted(str(best[0]), name, asked_by)
+                return self._noted(self._readable(str(best[0]), "", asked_by), name, asked_by)
+        stem = loose(_plain(name).stem)
+        if stem in self._unread and stem not in self._stems:
+            raise DataError(f"{asked_by}: {self._unread[stem][0]} has {UNREAD}")
         return None
+
+    def _readable(self, path: str, name: str, asked_by: object) -> str:
+        """A path that exists. Raises DataError if it is that of no picture that is read."""
+        if path.lower().endswith(_NO_PICTURES):
+            raise DataError(
+                f"{asked_by}: {path} {f'has {UNREAD}' if ending(path) in UNREAD_SUFFIXES else 'is no picture'}"
+            )
+        if (name.startswith("/") or ".." in name) and not os.path.abspath(path).startswith(self._tops):
+            self.notes.add(_OUTSIDE, name)
+        return path
 
     def _noted(self, path: str, name: str, asked_by: object) -> str:
         """The path of a picture that another way than the first has found."""
@@ -141,8 +169,10 @@ class Pictures:
             below = ([p for p in exact or candidates if p.is_relative_to(folder)] for folder in self._inner_first)
             candidates = next(filter(None, below))
         if len(candidates) > 1:
+            one_stem = len({path.with_suffix("") for path in candidates}) == 1
+            way_out = "give its ending in the annotation" if one_stem else self.way_out
             raise DataError(
-                f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; {self.way_out}, or remove one"
+                f"{asked_by}: the picture '{name}' could be {first_few(candidates, 3)}; {way_out}, or remove one"
             )
         return candidates
 

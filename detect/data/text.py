@@ -112,10 +112,11 @@ def _encoding(data: bytes) -> str | None:
     return None if known and known.startswith(("utf-16", "utf-32", "ucs")) else known  # it was just read byte by byte
 
 
-def renaming(old: str, new: str) -> str:
-    """What renames a class, for messages: an override in the quotes of a shell, or a line of an experiment's YAML file
-    if Hydra's grammar can't write the names."""
-    if all(_TYPED.fullmatch(name) for name in (old, new)):
-        return f"'dataset.rename={{{old}: {new}}}'"
-    names = json.dumps({old: new}, ensure_ascii=False)
-    return f"the line `dataset: {{rename: {names}}}` in the YAML file of an experiment"
+def renaming(*names: str) -> str:
+    """What gives classes the name of the last one, for messages: an override in the quotes of a shell, or a line of an
+    experiment's YAML file if Hydra's grammar can't write the names."""
+    *olds, new = names
+    if all(map(_TYPED.fullmatch, names)):
+        return f"'dataset.rename={{{', '.join(f'{old}: {new}' for old in olds)}}}'"
+    content = json.dumps(dict.fromkeys(olds, new), ensure_ascii=False)
+    return f"the line `dataset: {{rename: {content}}}` in the YAML file of an experiment"

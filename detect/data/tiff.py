@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """What a file begins with, by the order of its bytes; the last two are large files."""
@@ -16,6 +16,20 @@ def stored(image: TiffImageFile) -> tuple[int, int, int]:
     tags = image.tag_v2
     told = tags.get(_ORIENTATION)
     return tags[_WIDTH], tags[_HEIGHT], told if isinstance(told, int) and 1 <= told <= 8 else 1
+
+
+def bits(content: bytes) -> int:
+    """The bits of each value of a TIFF, by its tags; 0 for any other file, and for tags that are damaged."""
+    if not content.startswith(_STARTS):
+        return 0
+    file = io.BytesIO(content)
+    try:
+        tags = ImageFileDirectory_v2(content[: 16 if b"+" in content[:4] else 8])
+        file.seek(tags.next)
+        tags.load(file)
+        return int(max(tags[_BITS]))
+    except Exception:  # Pillow raises anything for a damaged file
+        return 0
 
 
 def with_plain_colours(content: np.ndarray) -> np.ndarray:

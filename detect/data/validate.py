@@ -242,9 +242,11 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
     if isinstance(dataset, DetectionDataset):
         what, learned = "box", {s: Examples.of(dataset.splits[s]).learned() for s in SPLITS}
         counts = {s: class_counts(learned[s], dataset.num_classes) for s in SPLITS}
+        aside = {s: class_counts(dataset.splits[s], dataset.num_classes) - counts[s] for s in SPLITS}
     else:
         labels = {s: Crops.of(dataset.splits[s]).labels for s in SPLITS}
         what, counts = "picture", {s: np.bincount(labels[s], minlength=dataset.num_classes) for s in SPLITS}
+        aside = {s: np.zeros_like(counts[s]) for s in SPLITS}
     for i, name in enumerate(dataset.classes):
         for split in SPLITS:
             told = not dataset.splits[split] or (split != "train" and not counts["train"][i])
@@ -252,7 +254,11 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
                 continue
             elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS if s != split)
             lost = "it can't be learned" if split == "train" else "it is not scored there; the split has too few images"
-            detail = f"class '{name}' has no {what} in {split} ({elsewhere}): {lost}"
+            kind, more = what, ""
+            if aside[split][i]:
+                kind = f"{what} that is {'trained' if split == 'train' else 'scored'}"
+                more = f"crowd or difficult {aside[split][i]}, "
+            detail = f"class '{name}' has no {kind} in {split} ({more}{elsewhere}): {lost}"
             findings.append(Finding("empty-class", split, Path(dataset.name), detail, "warning"))
     alike: dict[str, list[str]] = defaultdict(list)
     for name in dataset.classes:
@@ -261,7 +267,7 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
         if len(names) > 1:
             detail = (
                 f"the classes {' and '.join(names)} differ in letter case or Unicode form only; if they are one class: "
-                f"{renaming(names[0], names[-1])}"
+                f"{renaming(*names)}"
             )
             findings.append(Finding("similar-classes", "train", Path(dataset.name), detail, "warning"))
     return findings

@@ -1,6 +1,8 @@
 """A file that `dataset.root` names in place of a folder."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +128,41 @@ def as_csv(root):
     (root / "boxes.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,8\n")
 
 
+def as_cvat(root):
+    box = '<box label="cat" xtl="1" ytl="2" xbr="9" ybr="8"/>'
+    (root / "boxes.xml").write_text(f'<annotations><image name="a.jpg">{box}</image></annotations>')
+
+
+@pytest.mark.parametrize("form", [as_voc, as_yolo, as_yolo_yaml, as_coco, as_labelme, as_csv, as_cvat])
+@pytest.mark.parametrize("ending", ["heic", "avif"])
+def test_a_picture_in_a_format_that_is_not_read_is_named(tmp_path, form, ending):
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / f"a.{ending}")
+    form(tmp_path)
+    with pytest.raises(DataError, match=rf"a\.{ending} has a format that is not read; save it as PNG or JPEG$"):
+        read_auto(tmp_path)
+
+
+@pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv, as_cvat])
+@pytest.mark.parametrize("name", ["set", "images", "[a] *"])
+def test_a_relative_root_is_the_same_data_set(tmp_path, form, name, monkeypatch):
+    root = tmp_path / name
+    for k, split in enumerate(("train", "val")):
+        picture(root / split / "a.jpg", 50 * k)
+        form(root / split)
+
+    def read(folder, here):
+        monkeypatch.chdir(here)
+        data = read_auto(folder)
+        found = [(s, e.id, os.path.abspath(e.path), e.boxes.tolist()) for s in data.splits for e in data.splits[s]]
+        return data.name, found, data.notes[1:]
+
+    known = read(root, tmp_path)
+    assert [(split, Path(file).stem) for split, file, *_ in known[1]] == [("train", "a"), ("val", "a")]
+    for folder, here in ((name, tmp_path), (".", root), ("..", root / "val"), (f"../{name}", root), ("val/..", root)):
+        assert read(folder, here) == known
+
+
 @pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv])
 @pytest.mark.parametrize(
     ("name", "beside", "split"),
@@ -140,6 +177,19 @@ def test_the_name_of_the_folder_tells_the_split_if_nothing_in_it_does(tmp_path, 
     data = read_auto(root)
     assert [part for part, images in data.splits.items() if len(images)] == [split]
     assert any("the name of the folder" in note for note in data.notes) is (split != "train")
+
+
+@pytest.mark.parametrize("form", [as_voc, as_yolo, as_coco, as_labelme, as_csv, as_cvat])
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("test_A", "test"), ("my val", "val"), ("evaluation", "val"), ("evaluate", "val"), ("minival", "val")],
+)
+def test_a_folder_beside_train_is_the_split_that_its_name_speaks_for(tmp_path, form, name, split):
+    for k, folder in enumerate(("train", name)):
+        picture(tmp_path / folder / "a.jpg", 50 * k)
+        form(tmp_path / folder)
+    data = read_auto(tmp_path, val_fraction=0, test_fraction=0)
+    assert {part: len(images) for part, images in data.splits.items() if len(images)} == {"train": 1, split: 1}
 
 
 def test_what_names_the_training_images_comes_before_the_name_of_the_folder(tmp_path):

@@ -324,7 +324,7 @@ def test_the_check_decodes_as_training_does(tmp_path):
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "JPEGImages/x.jpg", xmp=turned)
     errors = [f for f in check(read_voc(tmp_path), decode=True) if f.action == "error"]
     assert [(f.path.name, f.kind) for f in errors] == [("f.tif", "unreadable")]
-    assert "32 bits for each pixel" in errors[0].detail
+    assert "32 bits for each value" in errors[0].detail
     assert read_image(tmp_path / "JPEGImages/x.jpg").shape[:2] == (HEIGHT, WIDTH)
 
 

@@ -64,7 +64,7 @@ def test_other_ways_to_write_it(root, content):
     assert read_csv(root, **NO_DRAW).fingerprint() == expected
 
 
-@pytest.mark.parametrize("name", ["class_name", "name", "Label"])
+@pytest.mark.parametrize("name", ["class_name", "name", "Label", "Class", "label_name", "Category"])
 def test_names_come_before_numbers_of_classes(root, name):
     expected = read_csv(root, **NO_DRAW).fingerprint()
     number = {"class": f"class,{name}", "dog": "16,dog", "cat": "0,cat", ",,,,,": ",,,,,,"}

@@ -1,11 +1,12 @@
 """Which split a path speaks for, and which files nobody used."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from detect.data import folder
-from detect.data.folder import find_files, folders_of, leftovers, splits_of
+from detect.data.folder import find_files, find_images, folders_of, leftovers, split_folders, splits_of, telling
 from detect.data.notes import Notes
 
 
@@ -25,6 +26,19 @@ from detect.data.notes import Notes
 )
 def test_words_of_folders_count_where_one_names_train(paths, splits):
     assert list(splits_of(map(Path, paths)).values()) == splits
+
+
+def test_a_folder_beside_train_needs_files_that_count(tmp_path):
+    """Pictures of results have no annotations; those of a folder that is called test by itself need none."""
+    for name in ("train/a.jpg", "train/a.txt", "test_results/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    labels = partial(find_files, suffixes={".txt"})
+    told = telling(split_folders(tmp_path), tmp_path, find_images, labels)
+    assert told == {"train": tmp_path / "train"}
+    (tmp_path / "test_results").rename(tmp_path / "test")
+    told = telling(split_folders(tmp_path), tmp_path, find_images, labels)
+    assert told == {"train": tmp_path / "train", "test": tmp_path / "test"}
 
 
 @pytest.mark.parametrize("used", ["images/A.JPG", "Images/a.jpg", "./images//A.JPG"])

@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
@@ -167,6 +168,16 @@ def test_a_tiff_in_lab_has_its_colours(tmp_path):
     spaces = (ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"))
     ImageCms.profileToProfile(smooth, *spaces, outputMode="LAB").save(tmp_path / "a.tif")
     np.testing.assert_allclose(read_image(tmp_path / "a.tif").astype(int), np.asarray(smooth), atol=4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tiff_of_64_bits_is_told(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((4, 4), np.float64))
+    with pytest.raises(DataError, match=r"a\.tif: the TIFF has 64 bits for each value, .*save it with 8 or 16 bits"):
+        read_image(tmp_path / "a.tif")
+    (tmp_path / "a.tif").write_bytes(b"II*\0\x08\0\0\0\xff\xff")
+    with pytest.raises(DataError, match=r"a\.tif: this is not an image file"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_a_tiff_for_which_pillow_raises_anything_is_one_message(tmp_path):

@@ -101,3 +101,45 @@ def test_the_picture_that_shares_most_folders_is_taken(tmp_path, name, wanted):
         assert all(str(tmp_path / one) in place for one in wanted.split(" or "))
     else:
         assert place == str(tmp_path / wanted)
+
+
+def test_a_picture_outside_of_the_folders_is_noted(tmp_path):
+    for name in ("set/a.jpg", "set/b c.jpg", "other/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    notes = Notes()
+    places = pictures.Pictures([tmp_path / "set"], notes)
+    for name in (f"{tmp_path}/set/a.jpg", "../set/a.jpg", "b c.jpg"):
+        assert places.locate(name, "a test")
+    assert notes.lines() == ()
+    for name in (f"{tmp_path}/other/a.jpg", "../other/a.jpg"):
+        assert places.locate(name, "a test").endswith("other/a.jpg")
+    kind = "read, although they are outside of the folder of the data set, pictures"
+    assert notes.lines() == (f"{kind}: 2 ({tmp_path}/other/a.jpg, ../other/a.jpg)",)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a.avif", "a.avif has a format that is not read; save it as PNG or JPEG"),
+        ("A.avif", "a.avif has a format that is not read"),
+        ("b.jpg", "sub/b.HEIC has a format that is not read; save it as PNG or JPEG"),
+        ("/x/b", "sub/b.HEIC has a format that is not read"),
+        ("labels/a.txt", "labels/a.txt is no picture"),
+        ("c.jpg", None),
+        ("d.jpg", None),
+    ],
+)
+def test_a_file_that_is_no_picture_that_is_read_is_told(tmp_path, name, told):
+    for file in ("a.avif", "sub/b.HEIC", "labels/a.txt", "c.png", "c.heic"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (place,) = found([name], [tmp_path])
+    assert place == (told and place) and (told or "") in (place or "")
+
+
+def test_one_name_with_two_endings_asks_for_the_ending(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"a test: the picture 'a' could be .*; give its ending in the annotation, or"):
+        pictures.Pictures([tmp_path], Notes()).locate("a", "a test", stems=True)

@@ -136,7 +136,16 @@ def test_unknown_and_empty_classes(make):
 def test_a_class_of_crowds_alone_can_not_be_learned(make):
     crowd = replace(make("a"), crowd=np.ones(1, bool))
     (finding,) = check(dataset(crowd))
-    assert finding.detail == "class 'cat' has no box in train (val 0, test 0): it can't be learned"
+    assert finding.detail == (
+        "class 'cat' has no box that is trained in train (crowd or difficult 1, val 0, test 0): it can't be learned"
+    )
+
+
+def test_all_spellings_of_a_class_are_renamed(make):
+    splits = {"train": [make(name, classes=(k,)) for k, name in enumerate("abc", 1)]}
+    (finding,) = check(DetectionDataset("toy", ("CAT", "Cat", "cat"), splits))
+    assert finding.detail.startswith("the classes CAT and Cat and cat differ in letter case")
+    assert finding.detail.endswith("if they are one class: 'dataset.rename={CAT: cat, Cat: cat}'")
 
 
 def test_tiny_boxes(make):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
-from detect.data.formats.yolo import read_yolo
+from detect.data.formats.yolo import parse_line, read_yolo
 from detect.errors import DataError
 from tests.data.test_cases import said
 
@@ -247,6 +247,99 @@ def test_two_files_that_describe_the_data_are_named(tmp_path, folder):
     place = "" if folder == "." else "sets/"
     with pytest.raises(DataError, match=rf"{place}coco\.yaml, {place}coco_local\.yaml; name one: dataset\.root=FILE"):
         read_auto(tmp_path)
+
+
+YAML = "train: images\nnames: [{}]\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"obj.names": "cat\n", "classes.txt": "dog\n"},
+        {"a.names": "cat\n", "b.names": "dog\n"},
+        {"data.yaml": YAML.format("cat"), "classes.txt": "dog\n"},
+        {"data.yaml": YAML.format("cat"), "labels/classes.txt": "dog\n"},
+        {"data.yaml": YAML.format("cat"), "dataset.yaml": YAML.format("dog")},
+        {"data.yaml": YAML.format("cat"), "data.yml": YAML.format("dog")},
+        {"data.yaml": YAML.format("cat"), "obj.data": "train = t.txt\nnames = o.names\n", "o.names": "dog\n"},
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("read", [read_auto, read_yolo])
+def test_two_files_that_name_the_classes_differently_are_refused(tmp_path, files, read):
+    put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/a.txt": CAT, "labels/b.txt": CAT}, **files)
+    with pytest.raises(DataError) as error:
+        read(tmp_path)
+    assert all(name in str(error.value) for name in list(files)[:2])
+    assert "number the classes differently; correct one, or " in str(error.value)
+    put(tmp_path, **{name: text.replace("dog", "cat") for name, text in files.items()})
+    assert found(read(tmp_path, val_fraction=0, test_fraction=0)) == {
+        "train": {"images/a.jpg": "cat", "images/b.jpg": "cat"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("obj.data", "train = t\nnames = gone\n"), ("classes.txt", "cat\ndog\nbird\n"), ("old.yml", "val: x\nnames: [\n")],
+)
+def test_a_list_that_goes_on_and_a_damaged_file_are_no_other_names(tmp_path, name, text):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": DOG, name: text})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog]\n"})
+    assert found(read_yolo(tmp_path)) == {"train": {"images/a.jpg": "dog"}}
+
+
+@pytest.mark.parametrize("read", [read_auto, read_yolo])
+def test_a_list_of_classes_without_label_files_says_where_they_are_searched(tmp_path, read):
+    put(tmp_path, pictures="images/a.jpg", **{"classes.txt": "cat\n", "boxes/a.txt": CAT})
+    with pytest.raises(
+        DataError, match=r": classes\.txt is there, but no picture .*, .*labels/a\.txt and .* is missing$"
+    ):
+        read(tmp_path)
+    (tmp_path / "images/a.jpg").unlink()
+    with pytest.raises(DataError, match=r": classes\.txt is there, but there is no picture below the folder$"):
+        read(tmp_path)
+
+
+def test_keys_of_a_yaml_that_are_not_used_are_noted(tmp_path):
+    text = "train: images\nnames: [cat]\nfoo: 3\nroboflow: {version: 1}\ndownload: x\nNC: 1\n"
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT, "data.yaml": text})
+    assert said(read_yolo(tmp_path), "not used, keys of a data.yaml: 1 (foo of data.yaml)")
+
+
+def test_a_list_of_labels_is_no_list_of_pictures(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT, "t.txt": "labels/a.txt\n"})
+    put(tmp_path, **{"data.yaml": "train: t.txt\nnames: [cat]\n"})
+    with pytest.raises(DataError, match=r"t\.txt: .*labels/a\.txt is no picture"):
+        read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize("row", ["0 0,5 0,5 0,25 0,5", "0 1 1 0,1 0,2", "0\t0,5\t0,5\t0,25\t0,5"])
+def test_decimal_commas_are_refused(row):
+    with pytest.raises(DataError, match=r"a:1: '.*' has decimal commas; write 0\.5, not 0,5"):
+        parse_line(row, "a:1", ["cat"])
+    for other in ("0,0.5,0.5,0.25,0.5", "0, 0.5, 0.5, 0.25, 0.5", "0,1,1,1,1"):
+        assert parse_line(other, "a:1", ["cat"])[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("data.yaml", "train: images\nval: v\n{}: w\nnames: [cat]\n"),
+        ("obj.data", "train = t.txt\nval = v\n{} = w\nnames = o\n"),
+    ],
+)
+def test_two_keys_of_one_split_are_refused(tmp_path, name, text):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": CAT, "t.txt": "images/a.jpg\n", "o": "cat\n"})
+    put(tmp_path, **{name: text.format("valid")})
+    with pytest.raises(DataError, match=rf"{name}: 'val' and 'valid' both mean the key val; keep one value, or join"):
+        read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "told"), [("\n\n", "txt: the file is"), ("cat\n\ndog\n", "txt:2: the line is")])
+def test_an_empty_line_of_a_list_of_classes_is_named(tmp_path, text, told):
+    put(tmp_path, pictures="a.jpg", **{"a.txt": CAT, "classes.txt": text})
+    with pytest.raises(DataError, match=rf"classes\.{told} empty; each line must have the name of one class"):
+        read_yolo(tmp_path)
 
 
 def test_labels_without_names_of_classes_ask_for_them(tmp_path):

@@ -9,8 +9,9 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, listed_once, split_named
+from detect.data.folder import below, existing_folder, find_files, listed_once, split_named, unread
 from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_xml, yolo
+from detect.data.formats.yolo_names import class_lists
 from detect.data.split import HELD_OUT, SPLITS
 from detect.data.text import first_bytes
 from detect.errors import DataError, first_few
@@ -103,11 +104,14 @@ def recognised(folder: Path) -> tuple[str, str]:
         )
     if why := tf_csv.recognise_last(folder):
         return "csv", why
+    if lists := class_lists(folder):
+        return "yolo", f"{below(lists[0], folder)}, which names classes"
     endings = Counter(path.suffix.lower() or "no ending" for path in find_files(folder))
     holds = first_few([f"{count} of {ending}" for ending, count in endings.most_common()]) or "no files"
     raise DataError(
         f"dataset.root={folder}: no format of boxes is recognised (it has {holds}). Legal: {', '.join(FORMATS)}; "
         "one picture folder for each class is dataset=image_folder, and dataset=digits is the embedded data set"
+        f"{unread(folder)}"
     )
 
 

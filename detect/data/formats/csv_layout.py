@@ -25,6 +25,8 @@ COLUMNS = {
     "split": ("subset", "set", "data_split"),
 }
 """Other names of the columns, in lower case."""
+NAMES = ("class", *COLUMNS["class"], "label_name", "category", "category_name")
+"""The columns that may have the names of classes, beside one of numbers."""
 DELIMITERS = (",", ";", "\t")
 _SEPARATOR = re.compile(r"""\A\s*"?sep=.?"?[ \t]*(?=[\r\n])""", re.IGNORECASE)
 
@@ -62,7 +64,7 @@ def with_names(layout: Layout, rows: Iterable[Sequence[str]]) -> Layout:
     rows: the fields of each row. They are not read if there is no such other column.
     """
     number = layout.columns["class"]
-    others = {k for k, title in layout.unused.items() if _plain(title) in COLUMNS["class"]}
+    others = {k for k, title in layout.unused.items() if _plain(title) in NAMES}
     words = set[int]()
     for row in rows if others else ():
         if not (row[number].isdecimal() or not row[number]):

@@ -12,7 +12,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named
+from detect.data.folder import below, existing_folder, find_files, splits_of_folders
 from detect.data.formats.coco import LABELME, read_json
 from detect.data.formats.corners import refuse_shares
 from detect.data.formats.values import CROWD, finite, flag, short
@@ -285,10 +285,13 @@ def _picture(annotation: Annotation, root: Path, pictures: Pictures) -> Path | N
 def _splits(pairs: Mapping[Path, Annotation], root: Path, notes: Notes) -> dict[str, list[tuple[Path, Annotation]]]:
     """The pictures of each split, by the names of the folders of the json files, or else of the pictures."""
     splits: dict[str, list[tuple[Path, Annotation]]] = {}
+    folders = {
+        picture: tuple(name for path in (a.path, picture) for name in Path(below(path, root)).parent.parts[::-1])
+        for picture, a in pairs.items()
+    }
+    told = splits_of_folders(folders.values())
     for picture, annotation in pairs.items():
-        folders = [Path(below(path, root)).parent.parts for path in (annotation.path, picture)]
-        split = next((s for parts in folders for name in parts[::-1] if (s := split_named(name))), "")
-        splits.setdefault(split, []).append((picture, annotation))
+        splits.setdefault(told[folders[picture]] or "", []).append((picture, annotation))
     rest = splits.pop("", [])
     if "train" not in splits:
         return {"train": rest, **splits} if rest else splits

@@ -10,7 +10,15 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import existing_folder, find_files, find_images, not_below, same_stem, split_named
+from detect.data.folder import (
+    existing_folder,
+    find_files,
+    find_images,
+    not_below,
+    same_stem,
+    split_named,
+    splits_of_folders,
+)
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, refuse_shares
 from detect.data.formats.voc_layout import Part, parts_of
 from detect.data.formats.voc_lists import LISTS, listed, named, refuse_missing
@@ -197,10 +205,10 @@ def _split(
     if splits is not None and part.lists:
         return listed(part, splits, pairs, notes)
     by_folder: dict[str, list[str]] = {}
-    for i in sorted(pairs):
-        folders = *Path(i).parts[:-1], *pairs[i][1].relative_to(part.annotations).parts[:-1]
-        split = next((s for name in folders if (s := split_named(name))), "")
-        by_folder.setdefault(split, []).append(i)
+    folders = {i: (*Path(i).parts[:-1], *pairs[i][1].relative_to(part.annotations).parts[:-1]) for i in sorted(pairs)}
+    told = splits_of_folders(folders.values())
+    for i, names in folders.items():
+        by_folder.setdefault(told[names] or "", []).append(i)
     rest = by_folder.pop("", [])
     if splits is None or not by_folder or (rest and set(by_folder) == {"train"}):
         return {"train": sorted(pairs)}, "", []  # beside folders of other classes, train is a class, too

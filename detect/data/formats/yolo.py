@@ -4,6 +4,7 @@ It reads the layout of ultralytics (a data.yaml), Darknet's (obj.data and obj.na
 (classes.txt beside the pictures or their labels, or beside images/ and labels/).
 """
 
+import contextlib
 import math
 import os
 import re
@@ -16,27 +17,20 @@ import numpy as np
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, find_images, ways_to_join
+from detect.data.folder import below, existing_folder, find_files, find_images, unread, ways_to_join
 from detect.data.formats.yolo_labels import LabelFiles, label_folders
-from detect.data.formats.yolo_listing import (
-    CLASS_LISTS,
-    KEYS,
-    ROW,
-    WITHOUT_VAL,
-    Listing,
-    class_lists,
-    listing_of,
-    pictures_of,
-)
+from detect.data.formats.yolo_listing import KEYS, ROW, WITHOUT_VAL, Listing, listing_of, pictures_of
+from detect.data.formats.yolo_names import CLASS_LISTS, class_lists
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
 from detect.data.records import Record
 from detect.data.split import SPLITS
-from detect.data.text import read_lines, read_text
+from detect.data.text import one_name, read_lines, read_text
 from detect.errors import DataError, counted, first_few
 from detect.files import expanded
 
+_DECIMAL_COMMA = re.compile(r"\d,\d")
 YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -67,12 +61,12 @@ def read_yolo(
     naming the file and the line of the error.
     """
     notes = Notes()
-    place = expanded(root)
+    place = Path(os.path.abspath(expanded(root)))  # the names of the folders around it tell what it is
     named = place.is_file()
-    if named and place.parent.name in ("", ".."):  # the name of its folder tells what it is
-        place = Path(os.path.abspath(place))
-    path = place if named else _description(existing_folder(root))
+    path = place if named else _description(existing_folder(place))
     listing = listing_of(path, notes, None if named else place)
+    if not named:
+        _refuse_rivals(listing)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)
     labels = _Labels(listing, notes)
     records = {}
@@ -86,18 +80,23 @@ def read_yolo(
     if first is None:
         raise DataError(
             f"{path}: {'; '.join(f'{s}: {first_few(e)}' for s, e in listing.splits.items())} has no pictures"
+            f"{unread(listing.root)}"
         )
     if not any(record.source for record in records[first]):
-        picture = records[first][0].path
-        folders = label_folders(picture.parent, listing.root)
-        missing = first_few([folder / f"{picture.stem}.txt" for folder in folders], between=" and ")
-        raise DataError(f"{path}: no picture of {first} has a label file; for example, {missing} is missing")
+        missing = _missing_labels(records[first][0].path, listing.root)
+        raise DataError(f"{path}: no picture of {first} has a label file; {missing}")
     labels.note_strays()
     used = [path, *listing.used, *labels.strays]
     origin = f"{path.name} ({', '.join(records)})"
     found_all = Found(listing.root, records, origin, notes, listing.names, used=used, told=listing.told)
     choice = Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif)
     return assemble(found_all, choice)
+
+
+def _missing_labels(picture: Path, root: Path) -> str:
+    """The end of a message about pictures without label files: where those of one are searched."""
+    places = [folder / f"{picture.stem}.txt" for folder in label_folders(picture.parent, root)]
+    return f"for example, {first_few(places, between=' and ')} is missing{unread(root)}"
 
 
 def recognise(folder: Path) -> str | None:
@@ -128,26 +127,57 @@ def nameless(folder: Path) -> Path | None:
 def _description(folder: Path) -> Path:
     """The file that describes the data set of a folder. It may be in a folder inside, if it is the only one there."""
     found = _descriptions(folder) or _inside(folder)
-    if len(found) != 1:
+    if len(found) == 1:
+        return found[0]
+    needed = f"dataset.root={folder}: the folder must have one data.yaml (or obj.data, or classes.txt), but"
+    if found:
         names = first_few([below(path, folder) for path in found])
-        having = (
-            f"it has {names}; name one: dataset.root=FILE{ways_to_join(found)}" if found else "it has none of these"
-        )
-        raise DataError(
-            f"dataset.root={folder}: the folder must have one data.yaml (or obj.data, or classes.txt), but {having}"
-        )
-    return found[0]
+        raise DataError(f"{needed} it has {names}; name one: dataset.root=FILE{ways_to_join(found)}")
+    lists, pictures = class_lists(folder), find_images(folder)
+    if not lists:
+        raise DataError(f"{needed} it has none of these")
+    having = (
+        f"no picture has a label file; {_missing_labels(pictures[0], folder)}"
+        if pictures
+        else f"there is no picture below the folder{unread(folder)}"
+    )
+    raise DataError(f"dataset.root={folder}: {below(lists[0], folder)} is there, but {having}")
 
 
 def _descriptions(folder: Path) -> list[Path]:
     """The files that may describe the data set of a folder: a yaml, Darknet's .data, or a list of classes."""
-    found = [folder / n for n in YAMLS if (folder / n).is_file()][:1]
-    candidates = [*find_files(folder, {".yaml", ".yml"}, recursive=False), *find_files(folder, {".data"}, False)]
-    found = found or [path for path in candidates if _describes(path)]
+    found = [folder / n for n in YAMLS if (folder / n).is_file()][:1] or _yamls(folder)
     if found:
         return found
-    lists = [*class_lists(folder), *find_files(folder, {".names"}, recursive=False)]
+    lists = class_lists(folder)
     return lists[:1] if lists and _has_labels(folder, lists) else []
+
+
+def _yamls(folder: Path) -> list[Path]:
+    """The yaml files directly in a folder that describe a data set, and then Darknet's .data."""
+    candidates = [*find_files(folder, {".yaml", ".yml"}, recursive=False), *find_files(folder, {".data"}, False)]
+    return [path for path in candidates if _describes(path)]
+
+
+def _refuse_rivals(listing: Listing) -> None:
+    """Raises DataError if a file beside a data.yaml or an obj.data numbers the classes differently."""
+    folder, known = listing.path.parent, (listing.path, *listing.used)
+    names: dict[Path, tuple[str, ...]] = {}
+    for path in _yamls(folder):
+        if path not in known:
+            with contextlib.suppress(DataError):  # a damaged file names no others
+                names[path] = listing_of(path, Notes()).names
+    for path in class_lists(folder):
+        if path not in known:
+            names[path] = tuple(map(one_name, filter(None, read_lines(path, Notes()))))
+    for path, others in names.items():
+        if any(
+            own != other for own, other in zip(listing.names, others, strict=False)
+        ):  # labelImg's list may be longer
+            raise DataError(
+                f"{listing.path} and {path} number the classes differently; correct one, or name the right one: "
+                "dataset.root=FILE"
+            )
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -247,6 +277,8 @@ def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> 
 
     points: numbers of a row that key points take, after the box. Raises DataError naming `where`.
     """
+    if _DECIMAL_COMMA.search(line) and "." not in line and len(line.split()) > 1:
+        raise DataError(f"{where}: '{line[:80]}' has decimal commas; write 0.5, not 0,5")
     words = line.replace(",", " ").split()
     try:
         label, *values = [float(word.replace("_", "?")) for word in words]  # 1_0 is a number for Python alone

@@ -15,19 +15,22 @@ import yaml
 
 from detect.data.folder import find_files, find_images, not_below, split_folders, split_named, telling
 from detect.data.formats.yolo_labels import IMAGES, LABELS, LabelFiles, folder_named
+from detect.data.formats.yolo_names import class_lists, is_list_file, names_of, names_of_lines
 from detect.data.formats.yolo_paths import as_path, at, first_of, inside, is_folder, leaves, own_name, ways
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
 from detect.data.split import HELD_OUT
-from detect.data.text import one_name, read_lines, read_text
+from detect.data.text import read_lines, read_text
 from detect.errors import DataError, counted, first_few
 from detect.files import unswollen
 
 KEYS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "validate"), "test": ("test", "testing")}
 """The key of each split in a data.yaml or an obj.data, in lower case, the usual one first."""
-CLASS_LISTS = ("classes.txt", "_darknet.labels")
-"""The lists of classes of labelling tools, and of Roboflow's export "YOLO Darknet", in lower case."""
+READ = (*KEYS, "path", "names", "nc", "kpt_shape")
+WITHOUT_EFFECT = ("download", "roboflow", "channels", "flip_idx", "kpt_names")
+"""The keys of a data.yaml that are read, and those of ultralytics and Roboflow that say nothing about the boxes."""
+_USUAL = {key: split for split, keys in KEYS.items() for key in keys}
 NOTHING = ("", "null", "~", "none")
 _OUTSIDE = "read, although it is outside of the folder of {}"
 WITHOUT_VAL = "if the data set has no images of val, remove the line of val, and val is drawn from train"
@@ -68,14 +71,6 @@ def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
         if count > 1:
             notes.add("classes of one name are one class", name)
     return listing
-
-
-def class_lists(folder: Path) -> list[Path]:
-    """The lists of classes of a data set: in its folder, and in those of its labels, pictures and splits."""
-    found = [path for path in find_files(folder, {".txt", ".labels"}) if path.name.lower() in CLASS_LISTS]
-    known = (*IMAGES, LABELS)
-    own = [p for p in found if all(q.lower() in known or split_named(q) for q in p.relative_to(folder).parent.parts)]
-    return sorted(own, key=lambda path: (len(path.parts), path))
 
 
 def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) -> list[Path] | None:
@@ -134,33 +129,33 @@ def _read_yaml(path: Path, notes: Notes) -> Listing:
     if not isinstance(content, dict):
         raise DataError(f"{path}: a YOLO data.yaml must have the keys path, train, val, test and names")
     given = _given(path, ((str(key), value) for key, value in content.items() if not _is_nothing(value)))
-    splits = {}
-    for split, keys in KEYS.items():
-        key = next((k for k in keys if k in given), None)
-        if key:
-            splits[split] = _texts(given[key], f"{path}: {key}")
+    splits = {split: _texts(given[split], f"{path}: {split}") for split in KEYS if split in given}
     if not splits or not ("names" in given or "nc" in given):
         missing = "train" if not splits else "names"
         raise DataError(f"{path}: no key '{missing}'; the file has {first_few(content, 10)}")
+    for key in given.keys() - {*READ, *WITHOUT_EFFECT}:
+        notes.add("not used, keys of a data.yaml", f"{key[:80]} of {path.name}")
     stated = given.get("path", "")
     if not isinstance(stated, str):
         raise DataError(f"{path}: path is {stated!r}; it must be a folder")
     base = _base(path, stated, [as_path(entry) for entries in splits.values() for entry in entries], notes)
-    names, points = _names(given, path, notes), _points(given.get("kpt_shape"), path)
+    names, points = names_of(given, path, notes), _points(given.get("kpt_shape"), path)
     listed = given.get("names")
-    used = [path.parent / listed] if isinstance(listed, str) and _is_list_file(path, listed) else []
+    used = [path.parent / listed] if isinstance(listed, str) and is_list_file(path, listed) else []
     return Listing(path, path.parent, base, names, splits, points, used)
 
 
 def _given(path: Path, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    """The values by their keys in lower case. Raises DataError if one key has two values."""
+    """The values by their keys in lower case, that of a split by its usual one.
+
+    Raises DataError if one key has two values.
+    """
     given: dict[str, tuple[str, Value]] = {}
     for key, value in ((key.strip(), value) for key, value in pairs):
-        first, before = given.setdefault(key.lower(), (key, value))
+        meant = _USUAL.get(key.lower(), key.lower())
+        first, before = given.setdefault(meant, (key, value))
         if before != value:
-            raise DataError(
-                f"{path}: '{first}' and '{key}' both mean the key {key.lower()}; keep one value, or join the two"
-            )
+            raise DataError(f"{path}: '{first}' and '{key}' both mean the key {meant}; keep one value, or join the two")
     return {key: value for key, (_, value) in given.items()}
 
 
@@ -183,14 +178,14 @@ def _read_data(path: Path, notes: Notes) -> Listing:
     """Darknet's obj.data: lines `key = value`."""
     lines = (line.partition("=") for line in read_lines(path, notes) if not line.startswith("#"))
     given = _given(path, ((key, value.strip()) for key, _, value in lines if value.strip()))
-    splits = {s: [given[k]] for s, keys in KEYS.items() if (k := next((k for k in keys if k in given), None))}
+    splits = {split: [given[split]] for split in KEYS if split in given}
     if not splits or "names" not in given:
         missing = "names" if splits else "train"
         raise DataError(f"{path}: no line '{missing} = ...'; the file has {first_few(given) or 'no such lines'}")
     names = first_of([path.parent], ways(given["names"]))
     if not names:
         raise DataError(f"{path}: names = {given['names']} does not exist")
-    found = _names_of_lines(names[0], notes)
+    found = names_of_lines(names[0], notes)
     if (count := given.get("classes")) not in (None, str(len(found))):
         told = f"{path.name}: classes = {count}, {names[0].name}: {counted(len(found), 'name')}"
         notes.add("the names are taken, not the number of classes", told)  # Darknet trains with the number in its .cfg
@@ -208,7 +203,7 @@ def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
             raise DataError(
                 f"{path}:{k}: '{line[:80]}' is {what}, no class; name the data.yaml, obj.data or classes.txt"
             )
-    lists = {p: _names_of_lines(p, notes) for p in dict.fromkeys([path, *class_lists(root)])}
+    lists = {p: names_of_lines(p, notes) for p in dict.fromkeys([path, *class_lists(root)])}
     longest = max(lists, key=lambda p: len(lists[p]))
     for other, names in lists.items():
         if names != lists[longest][: len(names)]:
@@ -216,7 +211,10 @@ def _read_classes(path: Path, root: Path, notes: Notes) -> Listing:
     listed = _lists_of_splits(root)
     used = [*lists, *listed.values()]
     splits = listed or _folders_of_splits(root, LabelFiles(used, root))
-    entries, apart = {s: [str(p)] for s, p in splits.items()}, [p for s, p in splits.items() if s in HELD_OUT]
+    entries, apart = (
+        {s: [str(p.relative_to(root))] for s, p in splits.items()},
+        [p for s, p in splits.items() if s in HELD_OUT],
+    )
     return Listing(path, root, root, lists[longest], entries, used=used, apart=apart, told=bool(listed))
 
 
@@ -270,42 +268,6 @@ def _texts(value: object, where: str) -> list[str]:
     return [text for text in texts if not _is_nothing(text)]
 
 
-def _names(given: Mapping[str, object], path: Path, notes: Notes) -> tuple[str, ...]:
-    names, count = given.get("names"), given.get("nc")
-    if count is not None and not (isinstance(count, str) and count.strip().isdecimal() and len(count) < 6):
-        raise DataError(f"{path}: nc is {count!r}; it must be the number of classes")
-    if names is None:
-        return tuple(f"class_{i}" for i in range(int(str(count))))
-    if isinstance(names, str) and _is_list_file(path, names):
-        names = list(_names_of_lines(path.parent / names, notes))
-    elif isinstance(names, dict):
-        numbers = {str(k).strip(): v for k, v in names.items()}
-        if set(numbers) != {str(i) for i in range(len(names))}:
-            raise DataError(f"{path}: names must be numbered 0..{len(names) - 1}, not {first_few(names, 10)}")
-        names = [numbers[str(i)] for i in range(len(names))]
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise DataError(f"{path}: names is {names!r}; it must be a list of names, or a map from numbers to names")
-    if count is not None and int(str(count)) != len(names):
-        raise DataError(f"{path}: nc is {count}, but there are {len(names)} names")
-    plain = tuple(map(one_name, names))
-    if "" in plain:
-        raise DataError(f"{path}: names: the name of class {plain.index('')} is empty; each class must have a name")
-    return plain
-
-
-def _is_list_file(path: Path, name: str) -> bool:
-    return name.endswith((".names", ".txt")) and (path.parent / name).is_file()
-
-
-def _names_of_lines(path: Path, notes: Notes) -> tuple[str, ...]:
-    lines = read_lines(path, notes)
-    while lines and not lines[-1]:
-        lines.pop()
-    if not lines or not all(lines):
-        raise DataError(f"{path}: each line must have the name of one class")
-    return tuple(map(one_name, lines))
-
-
 def _points(shape: object, path: Path) -> int:
     """How many numbers of a row are key points."""
     if shape is None:
@@ -344,7 +306,4 @@ def _listed(path: Path, listing: Listing, pictures: Pictures, notes: Notes) -> l
     missing = [name for name, picture in zip(names, found, strict=True) if picture is None]
     if missing:
         raise DataError(f"{path}: it lists {first_few(missing, 3)}, which does not exist ({len(missing)} in all)")
-    for name in names:
-        if name.startswith("..") and leaves(as_path(name)):
-            notes.add(_OUTSIDE.format(listing.path.name), name)
     return [picture for picture in found if picture]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ log = logging.getLogger("detect")
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 Find = Callable[[list[np.ndarray]], list[Found]]
 PORTABLE = (".onnx", ".xml")
+_options = threading.RLock()  # of TensorFlow, for all threads
 
 
 @dataclass(frozen=True)
@@ -187,12 +189,13 @@ def _fusing(images: int) -> Iterator[None]:
     if images > 1 or not environment.onednn_with_avx2() or tf.config.list_physical_devices("GPU"):
         yield
         return
-    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
-    tf.config.optimizer.set_experimental_options({"remapping": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before})
+    with _options:
+        before = tf.config.optimizer.get_experimental_options().get("remapping", True)
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+        try:
+            yield
+        finally:
+            tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
 def _rows(outputs: dict[str, np.ndarray]) -> list[Found]:

@@ -24,6 +24,7 @@ from detect.config import check as _check
 from detect.config import trust as _trust
 from detect.config.compose import compose as _compose
 from detect.config.grammar import quoted
+from detect.config.resume import refuse_other_folder as _refuse_other_folder
 from detect.data.dataset import DetectionDataset
 from detect.errors import ConfigError, DataError, UserError, WeightsError
 from detect.train import main as _train
@@ -74,6 +75,8 @@ def compose(*overrides: str, config_dir: str | Path | None = None, trust: Sequen
     """
     for override in overrides:
         _expect(override, str, "compose", 'overrides, such as compose("dataset=voc", "schedule.steps=2000")')
+    if config_dir is not None:
+        _expect(config_dir, (str, Path), "compose", "config_dir, the path of a folder")
     lines = (*overrides, *_trust.line(trust))
     return _compose(lines, "train", None if config_dir is None else Path(config_dir))
 
@@ -101,14 +104,22 @@ def read_dataset(
         return open_dataset(cfg)
 
 
-def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = ()) -> float:
+def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = (), extend: bool = False) -> float:
     """Trains all stages of a configuration in a run folder. Returns AP on the validation images.
 
     trust: your own modules that the configuration may name; the key `trust` of `cfg` opens none, as it may be a file's.
+    extend: trains the run in the folder for longer, finished or not: `cfg` has a larger `schedule.steps` or another
+    `schedule.patience`, and else the same values.
     A stopped run continues from its folder, and its final weights are the same bits. A finished run returns its AP at
     once.
+    Raises ConfigError for a value that is not legal, and for a folder that holds another run or lies in that of the
+    data.
     """
     _expect(cfg, DictConfig, "train", "a configuration of `compose`")
+    if extend:
+        cfg = cfg.copy()
+        cfg.resume = str(folder)
+    _refuse_other_folder(cfg, folder)
     with _trust.trusting(trust):
         return _train(cfg, folder)
 
@@ -116,14 +127,13 @@ def train(cfg: DictConfig, folder: str | Path, trust: Sequence[str] = ()) -> flo
 def evaluate(detector: "Detector", dataset: DetectionDataset, split: str = "test") -> "Scores":
     """COCO's twelve metrics of a detector on a split (`summary`), and the metrics of each class (`per_class`).
 
-    Classes are compared by name. Raises DataError if the detector does not know a class, and
-    ConfigError if the split has no images.
+    See `Detector.evaluate`.
     """
     from detect.detector import Detector
 
     _expect(detector, Detector, "evaluate", "a detector of `Detector.load`")
     _expect(dataset, DetectionDataset, "evaluate", "a data set of `read_dataset`")
-    return detector.evaluate(dataset.with_classes(detector.classes).images(split))[0]
+    return detector.evaluate(dataset, split)[0]
 
 
 def export(run: str | Path, *, trust: Sequence[str] = (), **options: Value) -> Path:
@@ -146,7 +156,7 @@ def export(run: str | Path, *, trust: Sequence[str] = (), **options: Value) -> P
     return folder
 
 
-def _expect(value: object, kind: type, function: str, needed: str) -> None:
+def _expect(value: object, kind: type | tuple[type, ...], function: str, needed: str) -> None:
     """Raises ConfigError for an argument of another type."""
     if not isinstance(value, kind):
         raise ConfigError(f"{function} takes {needed}; this is {type(value).__name__}: {str(value)[:80]}")

@@ -1,6 +1,7 @@
 """A trained detector as a Python object: `Detector.load(run_or_file)(images)`."""
 
 import numbers
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from detect import loaders
 from detect.config.trust import trusting
 from detect.data import given_images
-from detect.data.examples import Example
+from detect.data.dataset import DetectionDataset
 from detect.data.given_images import Images, pixels
 from detect.errors import ConfigError, WeightsError, first_few
 from detect.evaluation.coco import CocoEvaluator, Scores
@@ -63,7 +64,7 @@ class Detector:
         self.classes, self.size, self.name = tuple(classes), (int(size[0]), int(size[1])), name
         self.category_ids = tuple(category_ids or range(1, len(self.classes) + 1))
         self.architecture, self.threshold, self.class_agnostic = architecture, threshold, class_agnostic
-        self._find = find
+        self._network, self._alone = find, threading.Lock()
 
     @classmethod
     def load(
@@ -84,6 +85,8 @@ class Detector:
         Raises WeightsError for any other path, and for a run that has no best checkpoint yet; ConfigError if the
         suppression can't be changed, because it is inside a file.
         """
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ConfigError(f"threads={threads!r} is not legal: expected a whole number from 1, or None")
         if not isinstance(class_agnostic, bool | None):
             raise ConfigError(f"class_agnostic={class_agnostic} is not legal: expected True, False or None")
         with trusting(trust):
@@ -152,6 +155,11 @@ class Detector:
         about = (self.classes, self.size, self.name, self.architecture, ids, threshold, self.class_agnostic)
         return Detector(find, *about)
 
+    def _find(self, images: list[np.ndarray]) -> list[Found]:
+        """`find`, for one thread at a time: a network keeps the images of a call until it has its detections."""
+        with self._alone:
+            return self._network(images)
+
     def _found(self, images: list[np.ndarray], tile: int | str | None) -> list[Found]:
         if tile is None:
             return self._find(images)
@@ -169,8 +177,15 @@ class Detector:
             parts += self._find(crops)
         return tiles.joined(parts, windows, self.class_agnostic)
 
-    def evaluate(self, examples: Sequence[Example], tile: int | str | None = None) -> tuple[Scores, CocoEvaluator]:
-        """Scores the detector on the images of a split; returns the scores, and the evaluator with all detections."""
+    def evaluate(
+        self, dataset: DetectionDataset, split: str, tile: int | str | None = None
+    ) -> tuple[Scores, CocoEvaluator]:
+        """Scores the detector on a split; returns the scores, and the evaluator with all detections.
+
+        Classes are compared by name. Raises DataError if the detector does not know a class, and
+        ConfigError if the split has no images.
+        """
+        examples = dataset.with_classes(self.classes).images(split)
         evaluator, progress = CocoEvaluator(examples, self.classes), ProgressLine("evaluate", len(examples), 30.0)
         try:
             for start in range(0, len(examples), BATCH):

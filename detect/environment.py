@@ -6,12 +6,14 @@ import gc
 import importlib.abc
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 UNUSED_BY_TENSORFLOW = ("pandas", "scipy")
 """What TensorFlow imports where it is installed, for functions that nothing here calls: 72 MB, and half a second."""
+_options = threading.RLock()  # of TensorFlow, for all threads
 
 
 def for_library() -> None:
@@ -57,12 +59,13 @@ def fusing(images: int) -> Iterator[None]:
     if images > 1 or not onednn_with_avx2() or tf.config.list_physical_devices("GPU"):
         yield
         return
-    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
-    tf.config.optimizer.set_experimental_options({"remapping": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before})
+    with _options:
+        before = tf.config.optimizer.get_experimental_options().get("remapping", True)
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+        try:
+            yield
+        finally:
+            tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
 def for_program() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from detect.config import check
 from detect.config.resume import Command
 from detect.files import expanded
 from detect.runs import disk, start, unstarted
@@ -26,6 +27,9 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     folder = expanded(folder)
     if (score := finished(cfg, folder)) is not None:
         return score
+    if command is None:  # the command line has checked its own
+        check.check(cfg)
+        check.refuse_inside_data(cfg, folder, "folder")
     place = RunFolder(folder)
     own = place.of_worker(worker(cfg)).path
     kept = unstarted.ancestor(own)

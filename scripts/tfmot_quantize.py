@@ -156,7 +156,7 @@ def export(run: Run, in_float: Any, detector: Any) -> Path:
     frames = [frame.fit(read_image(example.path)) for example in evenly_spread(examples, COMPARED)]
     report = package.report(file, reference, detector.model, settings, package.Options("qat"), frames, TIMINGS)
     report["parity"]["source"] = f"{split} of {dataset.name}"
-    figures = {"file": Detector.load(folder).evaluate(examples)[0].summary}
+    figures = {"file": Detector.load(folder).evaluate(dataset, split)[0].summary}
     for name, architecture in (("run", detector), ("float", in_float)):
         evaluator = DetectionEvaluator(architecture.detect, frame, dataset, split, batch_size=8, threads=usable_cores())
         figures[name] = evaluator()[0].summary

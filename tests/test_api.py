@@ -3,13 +3,20 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from detect import api
+from detect.config.tree import plain
 from detect.config.trust import trusting
+from detect.data.examples import Example
 from detect.errors import ConfigError, DataError
+from detect.runs.folder import RunFolder
 
 
 def test_it_is_imported_without_tensorflow():
@@ -99,9 +106,16 @@ def test_a_wrong_hook_is_refused(tmp_path, monkeypatch, hook, said):
 
 
 def test_a_wrong_data_set_is_refused(tmp_path):
-    with pytest.raises(DataError, match=str(tmp_path)):
-        api.train(api.compose("dataset=voc", f"dataset.root={tmp_path}"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    (tmp_path / "data").mkdir()
+    cfg = api.compose("dataset=voc", f"dataset.root={tmp_path}/data")
+    with pytest.raises(DataError, match=f"{tmp_path}/data"):
+        api.train(cfg, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"folder=.*/data/run is below dataset\.root=.*/data"):
+        api.train(cfg, tmp_path / "data" / "run")
+    cfg.schedule.batch_norm = "forzen"
+    with pytest.raises(ConfigError, match=r"schedule\.batch_norm=forzen"):
+        api.train(cfg, tmp_path / "run")
+    assert not (tmp_path / "run").exists() and not (tmp_path / "data" / "run").exists()
     with pytest.raises(DataError, match=str(tmp_path)):
         api.read_dataset("voc", root=tmp_path)
     with pytest.raises(ConfigError, match=r"dataset\.rot"):
@@ -121,6 +135,9 @@ def test_values_are_written_as_overrides(value, text):
     [
         (lambda: api.compose(["dataset=digits"]), "compose takes overrides.*; this is list: .*dataset=digits"),
         (lambda: api.compose({"dataset": "digits"}), "this is dict"),
+        (lambda: api.compose(config_dir=5), "compose takes config_dir, the path of a folder; this is int: 5"),
+        (lambda: api.Detector.load("runs/x", threads=-1), "threads=-1 is not legal: expected a whole number from 1"),
+        (lambda: api.Detector.load("runs/x", threads="4"), "threads='4' is not legal"),
         (lambda: api.train({"dataset": "digits"}, "x"), "train takes a configuration of `compose`; this is dict"),
         (lambda: api.evaluate("runs/x", None), "evaluate takes a detector of `Detector.load`; this is str: runs/x"),
     ],
@@ -128,6 +145,50 @@ def test_values_are_written_as_overrides(value, text):
 def test_an_argument_of_another_type_is_refused(call, said):
     with pytest.raises(ConfigError, match=said):
         call()
+
+
+def test_a_detector_finds_the_boxes_of_one_thread_after_the_other():
+    inside, together = [], []
+
+    def find(images):
+        inside.append(images)
+        together.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)) for _ in images]
+
+    detector = api.Detector(find, ("cat",), (8, 8), "planted")
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(detector, [np.zeros((8, 8, 3), np.uint8)] * 8))) == 8
+    assert together == [1] * 8
+
+
+def test_a_detector_and_a_data_set_are_compared_by_the_names_of_classes(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    box = np.array([[4, 4, 40, 40]], np.float32)
+    cat = Example(tmp_path / "a.png", 64, 48, box, np.array([2]), np.zeros(1, bool), "a")
+    dataset = api.DetectionDataset("toy", ("dog", "cat"), {"val": [cat]})
+    found = (box, np.ones(1, np.float32), np.ones(1, np.int32))
+    detector = api.Detector(lambda images: [found for _ in images], ("cat", "dog"), (8, 8), "planted")
+    assert (
+        detector.evaluate(dataset, "val")[0].summary["AP"] == api.evaluate(detector, dataset, "val").summary["AP"] == 1
+    )
+
+
+def test_a_run_is_extended_where_it_was_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "_train", lambda cfg, folder: RunFolder(folder).extensions(cfg))
+    cfg, longer = (api.compose("dataset=digits", f"schedule.steps={steps}") for steps in (1000, 2000))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+    assert api.train(longer, run, extend=True) == {"schedule.steps": (1000, 2000)} and longer.resume is None
+    with pytest.raises(ConfigError, match=r"another configuration .*extend=True in Python"):
+        api.train(longer, run)
+    with pytest.raises(ConfigError, match=r"begun in Python .* with train\(cfg, folder\)"):
+        api.compose(f"resume={run}", "schedule.steps=2000")
+    longer.resume = str(run)
+    with pytest.raises(ConfigError, match=rf"resume={run}: .* the folder is {tmp_path}/other"):
+        api.train(longer, tmp_path / "other")
 
 
 NAMES = ("person (sitting)", "chaise à bras", "it's", "a:b", "a,b", "true", "null", "1", "a.b")

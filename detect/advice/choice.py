@@ -200,10 +200,11 @@ def fit_anchors(cfg: DictConfig, dataset: DetectionDataset, proposed: Proposal, 
         node["anchors"], fitted = suited
     proposed.unmatched = stock, fitted
     backbone, neck = build.instantiate(train.backbone), train.detector.get("neck", {})
-    stock_neck = neck.get("channels", 0) is None and neck.maps is None
-    if rules.worst_class(fitted) is None or not stock_neck or backbone.fpn_maps[0] in detector.maps:
+    stock_neck = neck.get("channels", 0) is None and neck.get("maps", 0) is None
+    finer_maps, extras = (list(getattr(backbone, name, ())) for name in ("fpn_maps", "ssd_extras"))  # one may lack them
+    if rules.worst_class(fitted) is None or not stock_neck or not finer_maps or finer_maps[0] in detector.maps:
         return
-    neck = {"maps": list(backbone.fpn_maps), "channels": list(backbone.ssd_extras[:-1])}
+    neck = {"maps": finer_maps, "channels": extras[:-1]}
     others = {key: value for key, value in node.items() if key != "anchors"}
     finer = replace(proposed, values=proposed.values | {"detector": others | {"neck": neck}})
     suited = rules.fitted_anchors(dataset, build.detector(composed(cfg, finer), dataset.num_classes))

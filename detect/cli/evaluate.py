@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> float | None:
     folder = _place(cfg, source, told, dataset.name if others else None, data)
     refuse_unwritable(folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
-    figures, found = detector.evaluate(dataset.images(cfg.split), cfg.tile)
+    figures, found = detector.evaluate(dataset, cfg.split, cfg.tile)
     scores = scoring.keep_scores(folder, cfg.split, dataset, figures, found, detector.threshold)
     about = {
         DATA: data,

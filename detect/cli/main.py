@@ -174,7 +174,7 @@ def _code(config_name: str, error: BaseException, folder: Path | None) -> int:
         if folder:
             print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
         return 130
-    told: Exception | None = None  # an error in a constructor is a bug, unless its cause is a UserError
+    told: Exception | None = None  # an InstantiationException is a bug in a constructor
     if isinstance(error, UserError | HydraException) and not isinstance(error, InstantiationException):
         told = error
     elif isinstance(error, OSError):  # Hydra makes the folder of the job before it calls the function
@@ -242,18 +242,13 @@ def _job(
         ) from None  # not through Hydra, which would print a line of its own
 
 
-def _user_error(error: BaseException | None, folder: Path | None = None) -> UserError | None:
-    """`error` or its cause, if that is a UserError: Hydra wraps the errors of constructors.
-
-    An error of the disk becomes one. folder: that of the job, for its message.
-    """
+def _user_error(error: Exception, folder: Path | None = None) -> UserError | None:
+    """`error`, if it is a UserError. An error of the disk becomes one. folder: that of the job, for its message."""
     from detect.runs import disk
 
     if message := disk.problem(error, folder):
         return UserError(message)
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+    return error if isinstance(error, UserError) else None
 
 
 def _nobody_reads(error: BaseException) -> bool:

@@ -7,8 +7,6 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import InstantiationException
-
 from detect.config import grammar
 from detect.config.check import refuse_packaged_experiment
 from detect.config.compose import compose
@@ -47,9 +45,8 @@ def main(cfg: "DictConfig") -> Path:
         try:
             cfg = compose([f"experiment={name}", *(f"{key}=x" for key in needed(found.values))], config_dir=trial)
             instantiate(cfg.detector.anchors)
-        except (ConfigError, InstantiationException) as error:
-            why = error.__cause__ if isinstance(error, InstantiationException) else error
-            raise ConfigError(f"{source}: its values are not legal here: {why}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{source}: its values are not legal here: {error}") from error
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
     for line in experiment.notes(found):

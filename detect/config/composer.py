@@ -5,6 +5,7 @@ imports TensorFlow.
 """
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ FOLDERED = "experiment"
 
 HYDRAS_STATE: tuple[type, ...] = (GlobalHydra, HydraConfig, VersionBase)
 """Hydra's singletons that belong to one program; the others hold plugins and their schemas."""
-
+_state = threading.RLock()  # of Hydra, for all threads
 
 _PACKAGED: dict[tuple[Path, str, tuple[str, ...]], Tree] = {}
 """Configurations of packaged files alone, by their folder, their name and the groups that were chosen. These files do
@@ -55,20 +56,21 @@ class Composer:
     def ready(self) -> Iterator["Composer"]:
         """Sets up Hydra inside this context, as its main function does it; broken YAML raises ConfigError.
 
-        A job of another configuration may be running: its Hydra state is restored afterwards.
+        A job of another configuration may be running: its Hydra state is restored afterwards. Another thread waits.
         """
-        instances: dict[type, Any] = Singleton._instances
-        before = {kind: instances.pop(kind, None) for kind in HYDRAS_STATE}
-        try:
-            with initialize_config_dir(version_base="1.3", config_dir=str(check.CONFIG_DIR)):
-                yield self
-        except yaml.YAMLError as error:
-            raise ConfigError(f"broken YAML: {error}") from error
-        finally:
-            for kind, instance in before.items():
-                instances.pop(kind, None)
-                if instance is not None:
-                    instances[kind] = instance
+        with _state:
+            instances: dict[type, Any] = Singleton._instances
+            before = {kind: instances.pop(kind, None) for kind in HYDRAS_STATE}
+            try:
+                with initialize_config_dir(version_base="1.3", config_dir=str(check.CONFIG_DIR)):
+                    yield self
+            except yaml.YAMLError as error:
+                raise ConfigError(f"broken YAML: {error}") from error
+            finally:
+                for kind, instance in before.items():
+                    instances.pop(kind, None)
+                    if instance is not None:
+                        instances[kind] = instance
 
     def fitted(self, asked: list[Override], multirun: bool = False) -> list[Override]:
         """The overrides, and those that a `NODE._target_=...` among them implies (config.retarget).

@@ -80,6 +80,13 @@ def refuse_ignored(budget: Path, configured: int, wanted: int) -> None:
         )
 
 
+def refuse_other_folder(cfg: DictConfig, folder: str | Path) -> None:
+    """Raises ConfigError if a configuration that goes on with a run comes with another run folder."""
+    given = cfg.get("resume")
+    if given is not None and absolute(str(given), "resume") != absolute(folder, "folder"):
+        raise ConfigError(f"resume={given}: this run goes on in its own folder, and the folder is {folder}")
+
+
 def extensions(
     then: DictConfig, now: DictConfig, where: str, asked: Sequence[str] = (*EXTENDABLE, *MOVABLE)
 ) -> dict[str, tuple[object, object]]:
@@ -95,11 +102,10 @@ def extensions(
         if key not in (*EXTENDABLE, *MOVABLE) or key not in asked or _reason(key, before, after, now)
     ]
     if lines:
-        head = f"{where}: it holds a run of another configuration (use another folder; resume=RUN may only be given a "
         raise ConfigError(
-            "\n".join(
-                [f"{head}larger {STEPS}, another {PATIENCE}, or another {MOVABLE[0]} with the same data)", *lines]
-            )
+            f"{where}: it holds a run of another configuration (use another folder; resume=RUN, or extend=True in "
+            f"Python, takes only a larger {STEPS}, another {PATIENCE}, or another {MOVABLE[0]} with the same data)\n"
+            + "\n".join(lines)
         )
     return {key: values for key, values in changed.items() if key not in MOVABLE}
 
@@ -148,6 +154,8 @@ def _past(run: Path) -> Past:
     if not all((saved / name).is_file() for name in SAVED):
         jobs = sorted(place.parent.name for place in run.glob(f"*/{HYDRA}"))
         hint = f"; it holds a sweep: give one of its runs ({first_few(jobs)})" if jobs else ""
+        if (run / SAVED[0]).is_file():
+            hint = "; a run that was begun in Python goes on there, with train(cfg, folder) of detect.api"
         raise ConfigError(f"resume={run}: this is not a run folder, it has no .hydra/config.yaml{hint}")
     hydra: Any = _load(saved / "hydra.yaml").get("hydra")
     cfg = _load(saved / "config.yaml")

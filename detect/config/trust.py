@@ -16,6 +16,7 @@ module into another one, such as `mylib.os.system`, is refused.
 
 import ast
 import contextlib
+import contextvars
 import fnmatch
 import importlib
 import importlib.util
@@ -25,6 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate as _build
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,7 +37,7 @@ from detect.config.signatures import static_signature
 from detect.config.source import definition
 from detect.config.source import parse as source_of
 from detect.config.tree import nodes, targets
-from detect.errors import ConfigError
+from detect.errors import ConfigError, UserError
 
 KEY = "trust"
 PARTS = (
@@ -65,26 +67,25 @@ divides by the rate, which is 0 at the first step."""
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-_trusted: frozenset[str] = frozenset()
+_trusted: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("trusted", default=frozenset())
 
 
 @contextlib.contextmanager
 def trusting(modules: Iterable[str]) -> Iterator[None]:
-    """Opens modules of the user's own inside this context, for all threads of the process.
+    """Opens modules of the user's own inside this context, for the thread that enters it.
 
     Raises ConfigError for what is no name of a module.
     """
-    global _trusted
-    before, _trusted = _trusted, _trusted | frozenset(_names(modules))
+    before = _trusted.set(trusted() | frozenset(_names(modules)))
     try:
         yield
     finally:
-        _trusted = before
+        _trusted.reset(before)
 
 
 def trusted() -> frozenset[str]:
     """The modules of the user's own that are open now."""
-    return _trusted
+    return _trusted.get()
 
 
 def asked(lines: Iterable[str]) -> tuple[str, ...]:
@@ -150,7 +151,8 @@ def instantiate(config: DictConfig | ListConfig | dict[str, Any] | None, **suppl
     """Builds the object of a configuration node, with the objects of its nested nodes; None for None.
 
     supplied: arguments that the program passes itself. Raises ConfigError, which names the key, for a name that is not
-    legal and for text that would become an interpolation; what a constructor raises comes as InstantiationException.
+    legal and for text that would become an interpolation. A UserError of a constructor is raised as it is, and any
+    other error as the cause of an InstantiationException.
     """
     if config is None:
         return None
@@ -167,7 +169,12 @@ def instantiate(config: DictConfig | ListConfig | dict[str, Any] | None, **suppl
             _as_annotated(node)
         if not (_is_part(node["_target_"]) or node["_target_"] in KERAS or _is_transform(node["_target_"])):
             _refuse_foreign(path, node["_target_"])
-    return _build(tree[key], **supplied)
+    try:
+        return _build(tree[key], **supplied)
+    except InstantiationException as error:
+        if isinstance(cause := error.__cause__, UserError):
+            raise cause from cause.__cause__
+        raise
 
 
 def _as_annotated(node: dict[str, Any]) -> None:
@@ -198,7 +205,7 @@ def _names(modules: object) -> tuple[str, ...]:
 
 def _opened(name: str) -> bool:
     """Whether a dotted name is a module that the user has opened, or lies in one."""
-    return any(name == each or name.startswith(f"{each}.") for each in _trusted)
+    return any(name == each or name.startswith(f"{each}.") for each in trusted())
 
 
 def _is_part(target: str) -> bool:
@@ -268,11 +275,11 @@ def _refuse_foreign(path: str, target: str) -> None:
     else:
         raise ConfigError(f"{path}._target_={target}: expected a class or a function, not {type(found).__name__}")
     for home in homes:
-        above = any(each.startswith(f"{home}.") for each in _trusted)  # the packages around an opened module
+        above = any(each.startswith(f"{home}.") for each in trusted())  # the packages around an opened module
         if not (above or _opened(home)):
             raise ConfigError(
                 f"{path}._target_={target}: its code is defined in {home}, which is not open; {KEY} has "
-                f"{', '.join(sorted(_trusted))}"
+                f"{', '.join(sorted(trusted()))}"
             )
 
 
@@ -289,4 +296,4 @@ def _walk(parts: Sequence[str]) -> list[Any]:
 
 def _near(module: str) -> bool:
     """Whether a module is open, or is a package around one."""
-    return _opened(module) or any(each.startswith(f"{module}.") for each in _trusted)
+    return _opened(module) or any(each.startswith(f"{module}.") for each in trusted())

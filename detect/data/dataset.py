@@ -6,13 +6,14 @@ whole image is [0, 0, height, width]. Classes are 1..C in the order of `classes`
 
 import hashlib
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 
-from detect.data.examples import CropExample, Crops, Example, Examples, Texts
+from detect.data.examples import CropExample, Crops, Example, Examples
 from detect.data.split import SPLITS, refuse_overlap
 from detect.data.text import printable, renaming
 from detect.errors import ConfigError, DataError, counted, first_few
@@ -39,8 +40,7 @@ class DetectionDataset:
     categories: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        object.__setattr__(self, "splits", {s: Examples.of(self.splits.get(s, ())) for s in SPLITS})
-        _settle(self, {split: Examples.of(self.splits[split]).ids for split in SPLITS})
+        _settle(self, Examples.of)
         for title in (name for name in self.classes if name.casefold() == BACKGROUND):
             raise DataError(
                 f"{self.name}: the class name '{title}' is reserved; rename the class: {renaming(title, 'NAME')}, or "
@@ -131,8 +131,7 @@ class ClassificationDataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "splits", {s: Crops.of(self.splits.get(s, ())) for s in SPLITS})
-        _settle(self, {split: Crops.of(self.splits[split]).ids for split in SPLITS})
+        _settle(self, Crops.of)
 
     @property
     def num_classes(self) -> int:
@@ -187,8 +186,18 @@ def _wrapped(note: str) -> list[str]:
     return textwrap.wrap(printable(note), 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _settle(dataset: DetectionDataset | ClassificationDataset, ids: Mapping[str, Texts]) -> None:
-    """Fix the types of a frozen data set, and refuse duplicate names or ids."""
+def _settle(dataset: DetectionDataset | ClassificationDataset, split_of: Callable[[Any], Examples | Crops]) -> None:
+    """Fix the types of a frozen data set, and refuse other splits, and duplicate names or ids.
+
+    split_of: makes a split of its images.
+    """
+    if unknown := [name for name in dataset.splits if name not in SPLITS]:
+        legal = ", ".join(SPLITS)
+        raise DataError(f"{dataset.name}: its reader gives the split {first_few(unknown)}; legal are {legal}")
+    if isinstance(dataset.classes, str):
+        raise DataError(f"{dataset.name}: its reader gives the classes {dataset.classes!r}; expected a list of names")
+    splits = {name: split_of(dataset.splits.get(name, ())) for name in SPLITS}
+    object.__setattr__(dataset, "splits", splits)
     object.__setattr__(dataset, "classes", tuple(str(c) for c in dataset.classes))
     object.__setattr__(dataset, "notes", tuple(dataset.notes))
     if not dataset.classes:
@@ -196,4 +205,4 @@ def _settle(dataset: DetectionDataset | ClassificationDataset, ids: Mapping[str,
     twice = sorted({c for c in dataset.classes if dataset.classes.count(c) > 1})
     if twice:
         raise DataError(f"{dataset.name}: these classes are given twice: {', '.join(twice)}")
-    refuse_overlap(dataset.name, ids)
+    refuse_overlap(dataset.name, {name: split.ids for name, split in splits.items()})

@@ -14,6 +14,8 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
+from detect.errors import DataError
+
 SourceId = int | str | None
 
 
@@ -46,11 +48,13 @@ class Example:
         boxes = _fixed(self.boxes, np.float32).reshape(-1, 4)
         classes = _fixed(self.classes, np.int32).reshape(-1)
         crowd = _fixed(self.crowd, bool).reshape(-1)
+        if not isinstance(self.id, str):
+            raise DataError(f"{self.path}: its reader gives the id {self.id!r}; expected a text")
         if not len(boxes) == len(classes) == len(crowd):
-            raise ValueError(f"{self.path}: {len(boxes)} boxes, {len(classes)} classes, {len(crowd)} crowd flags")
+            raise DataError(f"{self.path}: {len(boxes)} boxes, {len(classes)} classes, {len(crowd)} crowd flags")
         areas = None if self.areas is None else _fixed(self.areas, np.float32).reshape(-1)
         if areas is not None and len(areas) != len(boxes):
-            raise ValueError(f"{self.path}: {len(boxes)} boxes, but {len(areas)} areas")
+            raise DataError(f"{self.path}: {len(boxes)} boxes, but {len(areas)} areas")
         for name, values in (("boxes", boxes), ("classes", classes), ("crowd", crowd), ("areas", areas)):
             object.__setattr__(self, name, values)
 

@@ -10,7 +10,7 @@ from PIL import Image as pil
 from PIL import ImageOps
 
 from detect.data.folder import find_files, find_images
-from detect.data.image_file import UNREAD_SUFFIXES, UNREADABLE, read_image
+from detect.data.image_file import UNREAD_SUFFIXES, UNREADABLE, eight_bits, read_image
 from detect.errors import ConfigError, DataError, first_few, one_line
 from detect.files import expanded
 
@@ -35,9 +35,11 @@ def listed(images: Images) -> list[Given]:
     """The images one by one, not read yet: of a single image, of an iterable or batch of them, of a folder.
 
     Those of a folder come in the order of their paths. A warning names those of a format that is not read.
-    Raises DataError for a folder without an image.
+    Raises DataError for a folder without an image, and for what is no image.
     """
     if isinstance(images, str | Path):
+        if not str(images):
+            raise DataError(f"'': this names no image; {LEGAL}, or several of them, or a folder")
         folder = _path(images)
         if not folder.is_dir():
             return [images]
@@ -48,23 +50,27 @@ def listed(images: Images) -> list[Given]:
         return list(found)
     if isinstance(images, pil.Image) or (hasattr(images, "shape") and len(images.shape) < 4):
         return [cast(Given, images)]
-    if not isinstance(images, Iterable):
+    if isinstance(images, bytes | bytearray) or not isinstance(images, Iterable):
         raise DataError(f"{type(images).__name__}: this is no image; {LEGAL}, or several of them")
     return list(images)
 
 
 def pixels(image: Given, name: str = "the image") -> np.ndarray:
     """uint8 [H, W, 3] in RGB. Grey becomes three equal channels, and an alpha channel is left out, as in files.
+    PIL images of 16 bits are scaled as files.
 
     name: for messages. Raises DataError for what is no such image.
     """
     if isinstance(image, str | Path):
         return read_image(_path(image))
     if isinstance(image, pil.Image):
-        sixteen = image.mode.startswith(("I", "F"))
         try:
             image = ImageOps.exif_transpose(image)
-            image = np.asarray(image if sixteen else image.convert("RGB"))
+            if image.mode.startswith("I;16"):
+                image = eight_bits(np.asarray(image).astype(np.uint16))
+            elif image.mode not in ("I", "F"):
+                image = image.convert("RGB")
+            image = np.asarray(image)
         except UNREADABLE as error:  # Pillow reads a file when its pixels are needed
             raise DataError(f"{name}: Pillow can't read it: {one_line(error)}") from error
     if not hasattr(image, "__array__"):

@@ -77,9 +77,13 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
     image = _decode(content, reduction)
     if image is None:
         raise DataError(f"{path}: {_reason(content.tobytes())}")
-    if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=255 / (2 ** depth(image) - 1))
+    image = eight_bits(image)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """A picture of 16 bits in uint8, scaled by its range; one of 8 bits as it is."""
+    return cv2.convertScaleAbs(image, alpha=255 / (2 ** depth(image) - 1)) if image.dtype == np.uint16 else image
 
 
 def depth(image: np.ndarray) -> int:

@@ -39,9 +39,9 @@ class ResultsFile:
         self.classes = dataset.classes
         self.detections = read_results(path, dataset.images(split), dataset.classes, ids, dataset.categories)
 
-    def evaluate(self, examples: Sequence[Example], tile: None = None) -> tuple[Scores, CocoEvaluator]:
-        """The scores of the split, and the evaluator with all detections, as `detect.detector.Detector.evaluate`."""
-        evaluator = CocoEvaluator(examples, self.classes)
+    def evaluate(self, dataset: DetectionDataset, split: str, tile: None = None) -> tuple[Scores, CocoEvaluator]:
+        """The scores of its split, and the evaluator with all detections, as `detect.detector.Detector.evaluate`."""
+        evaluator = CocoEvaluator(dataset.images(split), self.classes)
         for name, found in self.detections.items():
             evaluator.add(name, *found)
         return evaluator.result(), evaluator

@@ -57,7 +57,7 @@ def score(
         frame, exact = Frame(network.size, network.resize), sees_levels(cfg)
         evaluator = DetectionEvaluator(network.detect, frame, same, split, SCORING_BATCH, usable_cores(), exact=exact)
         figures[name] = evaluator()[0].summary
-    figures["file"] = shipped.evaluate(examples)[0].summary
+    figures["file"] = shipped.evaluate(same, split)[0].summary
     return compared(split, len(examples), figures) | origin
 
 

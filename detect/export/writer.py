@@ -21,6 +21,7 @@ from detect.export.description import describe
 from detect.export.options import ANCHORS, LABELS, of_tflite
 from detect.files import expanded, read_json, write_json
 from detect.geometry.frame import Frame
+from detect.modeling.interface import Suppression
 from detect.portable.packages import MODEL, WRITES
 from detect.runs import provenance
 from detect.runs.folder import DETECTOR, EXPORT, QUANTIZED, TFLITE_MODEL, RunFolder
@@ -111,7 +112,7 @@ def measured(cfg: DictConfig, detector: Detector, new: Path, compared: Compared)
         "scores": comparison.score(cfg, dataset, shipped, architecture),
         "latency_ms": parity.timed(lambda: shipped(photograph), cfg.timings),
         "settings": {"classes": detector.classes, "size": architecture.size, "resize": architecture.resize}
-        | {"suppression": vars(architecture.postprocess)},
+        | {"suppression": {name: getattr(architecture.postprocess, name) for name in Suppression.__annotations__}},
     }
 
 

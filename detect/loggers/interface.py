@@ -110,9 +110,11 @@ class Logger:
         """Called before the data is read. Raises ConfigError if the logger can't work, such as without its package."""
         if self.package and importlib.util.find_spec(self.package) is None:
             name = self.extra or self.package
+            ways = [to_install(self.extra)] if self.extra else []
+            ways = [f"`{way}`" for way in (*ways, f"pip install {self.package}")]
             raise ConfigError(
-                f"logger={name}: the package {self.package} is not installed; install it with "
-                f"`{to_install(name)}`, or `pip install {self.package}`, or leave logger={name} out"
+                f"logger={name}: the package {self.package} is not installed; install it with {', or '.join(ways)}, "
+                f"or leave logger={name} out"
             )
 
     def begin(self, run: Described) -> None:
@@ -183,15 +185,17 @@ class Loggers:
                 self.results(*results())
 
     def begin_stage(self, stage: str, folder: Path, kept: Sequence[Row], undone: Sequence[Row]) -> None:
-        """See `Logger.begin_stage`; so for the other methods. The stage will have new results."""
+        """See `Logger.begin_stage`. The stage will have new results."""
         if self and self._run:
             self._run.tell(stage, False)
         self._tell(lambda logger: logger.begin_stage(stage, folder, kept, undone))
 
     def row(self, row: Row) -> None:
+        """See `Logger.row`."""
         self._tell(lambda logger: logger.row(row))
 
     def picture(self, stage: str, tag: str, step: int, image: np.ndarray) -> None:
+        """See `Logger.picture`."""
         self._tell(lambda logger: logger.picture(stage, tag, step, image))
 
     def results(self, stage: str, figures: Mapping[str, float], files: Sequence[Path]) -> None:
@@ -261,11 +265,13 @@ class RowLogger(Logger, ABC):
         self._new, self._rows = True, SentRows((), (), True)
 
     def begin_stage(self, stage: str, folder: Path, kept: Sequence[Row], undone: Sequence[Row]) -> None:
+        """Sends the kept rows that the service has not got."""
         self._rows = SentRows(kept, undone, self._new)
         for row in self._rows.missed:
             self._send(row)
 
     def row(self, row: Row) -> None:
+        """Sends a row that the service has not got."""
         if self._rows.wants(row):
             self._send(row)
 

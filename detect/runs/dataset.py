@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from detect.config.trust import instantiate
@@ -13,7 +12,7 @@ from detect.data.subset import limit
 from detect.data.text import printable
 from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
 from detect.environment import usable_cores
-from detect.errors import ConfigError, DataError, UserError, first_few
+from detect.errors import ConfigError, DataError, first_few
 from detect.evaluation.coco import ground_truth_check
 from detect.files import expanded
 from detect.runs.folder import RunFolder
@@ -52,22 +51,12 @@ def _checked(
     decode: also decode every image, to find those that training could not use.
     before_decoding: is called with the data set before its images are decoded; it may raise an error of its own.
     """
-    dataset = _built(cfg.dataset)
+    dataset = instantiate(cfg.dataset)
     if not isinstance(dataset, DetectionDataset):
         raise ConfigError(f"dataset._target_={cfg.dataset._target_} reads no boxes; use it as classify.dataset")
     if decode and before_decoding is not None:
         before_decoding(dataset)
     return dataset, _doubts(dataset, decode)
-
-
-def _built(node: DictConfig) -> object:
-    """What a reader returns. Its UserError is raised itself; another error keeps its cause, which may be the disk."""
-    try:
-        return instantiate(node)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
 
 
 def _doubts(dataset: DetectionDataset | ClassificationDataset, decode: bool) -> list[Finding]:
@@ -88,7 +77,7 @@ def own_pictures(cfg: DictConfig) -> ClassificationDataset | None:
     """
     if not cfg.classify.enabled:
         return None
-    pictures = _built(cfg.classify.dataset)
+    pictures = instantiate(cfg.classify.dataset)
     if not isinstance(pictures, ClassificationDataset):
         return None
     _doubts(pictures, cfg.decode)

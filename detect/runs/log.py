@@ -26,10 +26,14 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
 
 
+class Memory(MemoryHandler):
+    """Holds the lines until the file of the run is opened, which comes after the checks."""
+
+
 def keep_log(path: Path) -> None:
-    """Writes the lines that the log's memory holds into a file, and all later lines."""
+    """Writes the lines that `Memory` holds into a file, and all later lines. Other handlers of a program stay."""
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
+    for handler in [handler for handler in root.handlers if isinstance(handler, Memory)]:
         file = LogFile(path, encoding="utf-8")
         file.setFormatter(handler.formatter)
         handler.setTarget(file)

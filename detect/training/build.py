@@ -38,13 +38,11 @@ instantiate = trust.instantiate
 
 
 def set_up(cfg: DictConfig, worker: Worker = ALONE) -> None:
-    """Sets seeds, determinism, threads, memory growth and devices before the first operation; clears Keras' state."""
+    """Sets seeds, determinism, threads and devices before the first operation; clears Keras' state."""
     compile_clusters(bool(cfg.get("jit_compile")))  # runs of older versions have no such key
     if cfg.threads:
         limit_threads(cfg.threads)
     tf.get_logger().setLevel("ERROR")  # TensorFlow warns that the jobs of a sweep trace one function again and again
-    for device in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(device, True)
     _replicas(cfg, worker)
     tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(cfg.seed)
@@ -100,7 +98,7 @@ def detector(cfg: DictConfig, num_classes: int) -> Detector:
     that lacks what its contract promises."""
     with contracts.promised():
         made: Detector = instantiate(cfg.detector, backbone=instantiate(cfg.backbone), num_classes=num_classes)
-    contracts.refuse_incomplete(made)
+    contracts.refuse_incomplete(made, Detector)
     return made
 
 
@@ -109,6 +107,7 @@ def classifier(cfg: DictConfig, num_classes: int) -> Classifier:
     node = cfg.classify.classifier
     with contracts.promised():
         made: Classifier = instantiate(node, backbone=instantiate(cfg.backbone), num_classes=num_classes)
+    contracts.refuse_incomplete(made, Classifier)
     return made
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 from omegaconf import DictConfig, OmegaConf
+from tensorflow.python.framework import config as settings
 
 from detect.errors import ConfigError, one_line
 
@@ -14,17 +15,18 @@ log = logging.getLogger("detect")
 
 def demand(cfg: DictConfig) -> None:
     """Makes all operations of this process deterministic, if the configuration wants it and the devices can do it.
+    Otherwise this is off, also after a run that wanted it.
 
-    On a GPU, TensorFlow refuses some gradients then. For a run with such parts it stays off, and a warning names them.
+    On a GPU, TensorFlow refuses some gradients then. For a run with such parts it is off, and a warning names them.
     """
-    if not cfg.deterministic:
-        return
-    found = undetermined(cfg) if tf.config.list_physical_devices("GPU") else []
+    found = undetermined(cfg) if cfg.deterministic and tf.config.list_physical_devices("GPU") else []
     if found:
         names = ", ".join(found)
         log.warning("deterministic=true is left out: on a GPU, TensorFlow has no deterministic gradient for %s", names)
-    else:
+    if cfg.deterministic and not found:
         tf.config.experimental.enable_op_determinism()
+    else:
+        settings.disable_op_determinism()  # TensorFlow has no public name for it
 
 
 def undetermined(cfg: DictConfig) -> list[str]:

@@ -77,7 +77,7 @@ class Fit:
     trainer: the network, its optimiser and its batches. schedule: the number of steps, and the intervals of events.
     folder: that of the stage. logger: writes figures, pictures and text to metrics.jsonl and TensorBoard.
     hooks: called in this order. image_name: the name of the image with a given index in a batch, for messages.
-    stopping: why a hook ends the stage after this step. extended: whether the stage had ended early, and now has more
+    stopping: why a hook ends the stage at this stop. extended: whether the stage had ended early, and now has more
     steps.
     seconds: the time of training steps, without evaluation and saving; time before an interruption is included.
     """
@@ -140,7 +140,7 @@ class Fit:
         return self.step == self.schedule.steps or (every is not None and self.step % every == 0)
 
     def stop(self, reason: str) -> None:
-        """Ends the stage after this step, as if its schedule ended here."""
+        """Ends the stage at this stop, as if its schedule ended here. In `before_step`: at the next stop."""
         self.stopping = reason
 
     def save(self) -> None:

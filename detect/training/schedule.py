@@ -36,7 +36,7 @@ class Schedule:
     decay: of the steps after the warm-up. `cosine` falls to 0 at step `steps`. `step` multiplies the rate by
     `step_factor` at each of `step_at`, in fractions of `steps`; a drop inside the warm-up comes one step after it.
     `constant` keeps the rate.
-    optimizer: called with learning_rate, weight_decay, global_clipnorm, use_ema, ema_momentum.
+    optimizer: called with learning_rate, weight_decay, global_clipnorm, use_ema, ema_momentum, jit_compile.
     clip_norm: the limit of the global gradient norm; None does not clip.
     weight_decay: decoupled (rate * weight_decay * kernel per step); biases and norms have no decay.
     ema_decay, batch_norm_decay: None takes min(.9997, 1 - 10 / steps); ema_decay 0 turns the average off.

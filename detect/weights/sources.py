@@ -33,9 +33,11 @@ class NoWeights:
     skip: tuple[str, ...] = ()
 
     def read(self, backbone: Network) -> None:
+        """None: there are no arrays."""
         return None
 
     def describe(self) -> str:
+        """See `WeightSource.describe`."""
         return "random values (init=none)"
 
 
@@ -119,6 +121,7 @@ class Published:
         return arrays
 
     def describe(self) -> str:
+        """See `WeightSource.describe`."""
         return f"published weights {self.name or ', '.join(self.archives)}"
 
     def _choose(self, backbone: Network) -> Entry:

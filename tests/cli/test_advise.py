@@ -94,6 +94,20 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch, missed, kep
     assert made.unmatched == (missing, fitted)
 
 
+def test_parts_of_ones_own_have_no_finer_map(monkeypatch):
+    missing = Coverage(10, 10, 0.5, {"cat": (10, 10)}, {}, ())
+    monkeypatch.setattr(rules, "covered", lambda dataset, detector: missing)
+    monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: ({}, missing))
+    for neck, backbone in (({"maps": None, "channels": None}, {}), ({"channels": None}, {"fpn_maps": ("fine",)})):
+        cfg = OmegaConf.create({"backbone": {}, "detector": {"neck": neck}})
+        OmegaConf.set_struct(cfg, True)
+        monkeypatch.setattr(choice, "composed", lambda *_, cfg=cfg: cfg)
+        monkeypatch.setattr("detect.training.build.instantiate", lambda node, own=backbone: SimpleNamespace(**own))
+        made = Proposal({}, {"detector": {}})
+        choice.fit_anchors(OmegaConf.create({"init": {}}), dataset([[0, 0, 4, 4]]), made, SimpleNamespace(maps={}))
+        assert made.values["detector"] == {} and made.unmatched == (missing, missing)
+
+
 @pytest.mark.parametrize(
     ("init", "choices"),
     [({"scope": "detector"}, {}), ({}, {"detector/anchors": "ssd300"}), ({}, {"detector/neck": "fpn"})],

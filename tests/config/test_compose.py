@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
 
@@ -599,3 +600,9 @@ def test_a_sweep_to_resume_tells_how_many_runs_it_has(tmp_path):
         (tmp_path / str(number) / ".hydra").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"give one of its runs \(0, 1, 2, 3, 4 and 2 more\)"):
         compose([f"resume={tmp_path}"])
+
+
+def test_threads_compose_one_after_the_other():
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: compose(["dataset=digits", f"seed={seed}"]).seed, range(8)))
+    assert found == list(range(8))

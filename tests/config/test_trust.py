@@ -4,6 +4,7 @@ import ast
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,7 @@ from detect.config.check import CONFIG_DIR
 from detect.config.compose import compose
 from detect.config.legal_values import Values, number, with_floats
 from detect.config.tree import targets
-from detect.errors import ConfigError
+from detect.errors import ConfigError, DataError
 from detect.runs.folder import RunFolder
 from tests import program
 
@@ -157,6 +158,11 @@ def test_a_hostile_run_folder_is_refused(text, marker, tmp_path, monkeypatch):
         trust.instantiate(RunFolder(tmp_path).saved_config().backbone)
 
 
+def test_an_error_of_a_part_that_the_user_can_correct_is_raised_as_it_is(tmp_path):
+    with pytest.raises(DataError, match=f"dataset.root={tmp_path}/voc"):
+        trust.instantiate({"_target_": "detect.data.formats.voc.read_voc", "root": str(tmp_path / "voc")})
+
+
 def test_a_module_of_ones_own_is_opened_by_name(tmp_path, monkeypatch):
     (tmp_path / "of_mine").mkdir()
     (tmp_path / "of_mine" / "__init__.py").write_text("import os\nfrom os import system\nfrom of_mine.net import Net\n")
@@ -177,6 +183,23 @@ def test_a_module_of_ones_own_is_opened_by_name(tmp_path, monkeypatch):
                 trust.instantiate({"_target_": through, "_args_": ["true"]})
         with pytest.raises(ConfigError, match="a class or a function"):
             trust.instantiate({"_target_": "of_mine.net.number"})
+    assert trust.trusted() == frozenset()
+
+
+def test_modules_are_open_for_the_thread_that_opens_them():
+    opened, left = threading.Event(), threading.Event()
+
+    def other():
+        with trust.trusting(["theirs"]):
+            opened.set()
+            left.wait(10)
+
+    thread = threading.Thread(target=other)
+    with trust.trusting(["mine"]):
+        thread.start()
+        assert opened.wait(10) and trust.trusted() == {"mine"}
+    left.set()
+    thread.join()
     assert trust.trusted() == frozenset()
 
 

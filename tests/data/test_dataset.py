@@ -39,8 +39,18 @@ def test_example_without_boxes():
 
 
 def test_example_with_more_labels_than_boxes():
-    with pytest.raises(ValueError, match=r"a\.jpg: 1 boxes, 2 classes"):
+    with pytest.raises(DataError, match=r"a\.jpg: 1 boxes, 2 classes"):
         example(classes=(1, 2))
+
+
+def test_an_id_that_is_no_text():
+    with pytest.raises(DataError, match=r"7\.jpg: its reader gives the id 7; expected a text"):
+        example(7)
+
+
+def test_a_split_of_another_name():
+    with pytest.raises(DataError, match=r"toy: its reader gives the split valid; legal are train, val, test"):
+        dataset(train=[example("a")], valid=[example("b")])
 
 
 def test_missing_splits_are_empty():
@@ -63,6 +73,7 @@ def test_image_listed_twice_is_named():
     ("classes", "message"),
     [
         ((), "no classes"),
+        ("cat", "the classes 'cat'; expected a list"),
         (("cat", "cat"), "twice: cat"),
         (("background",), "'background' is reserved"),
         (("Background",), r"'Background' is reserved; .*'dataset\.rename={Background: NAME}', .*dataset\.classes"),

@@ -145,7 +145,7 @@ def test_rows_of_a_category_without_a_box_change_no_figure(tmp_path, caplog):
     rows += [{"image_id": 7, "category_id": kind, "bbox": [20 * kind, 4, 20, 20], "score": 0.5} for kind in (1, 3)]
     path = written(tmp_path, rows)
     dataset = read_coco(tmp_path, test="test.json")
-    scores, _ = ResultsFile(path, dataset, "test").evaluate(dataset.images("test"))
+    scores, _ = ResultsFile(path, dataset, "test").evaluate(dataset, "test")
     stats = pycocotools_figures({"info": {}} | truth, rows).stats
     assert scores.summary["AP"] == pytest.approx(stats[0], abs=1e-9) and 0 < stats[0] < 1
     assert "1 of 3 rows are left out" in caplog.text

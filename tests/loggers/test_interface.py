@@ -158,6 +158,14 @@ def test_a_missing_package_is_said_at_once(monkeypatch):
             logger.check()
 
 
+def test_a_logger_of_ones_own_names_its_package_alone():
+    class Own(Logger):
+        package = "no_such_package"
+
+    with pytest.raises(ConfigError, match="install it with `pip install no_such_package`, or leave logger=no_such"):
+        Own().check()
+
+
 def test_an_account_is_needed_unless_offline(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):

@@ -343,8 +343,9 @@ def test_a_broken_off_evaluation_gives_the_terminal_its_cursor_back(monkeypatch,
     closed = []
     monkeypatch.setattr(ProgressLine, "close", lambda _: closed.append(True))
     detector = Detector(lambda _: (_ for _ in ()).throw(error), ("cat",), (8, 8), "x")
-    example = SimpleNamespace(id="a", path=np.zeros((8, 8, 3), np.uint8))
+    split = [SimpleNamespace(id="a", path=np.zeros((8, 8, 3), np.uint8))]
+    dataset = SimpleNamespace(with_classes=lambda _: SimpleNamespace(images=lambda _: split))
     monkeypatch.setattr("detect.detector.CocoEvaluator", lambda *_: None)
     with pytest.raises(error):
-        detector.evaluate([example])
+        detector.evaluate(dataset, "test")
     assert closed

@@ -73,6 +73,18 @@ def test_on_a_gpu_it_stays_off_with_a_warning(monkeypatch, caplog):
     assert asked
 
 
+def test_a_run_that_does_not_want_it_comes_after_one_that_does():
+    for wanted in (True, False):
+        determinism.demand(compose([*words_of("ssd"), f"deterministic={wanted}"]))
+        assert determinism.settings.is_op_determinism_enabled() is wanted
+
+
+def test_a_run_begins_after_other_work_of_tensorflow(monkeypatch):
+    """A GPU can no longer be set up then: one that does not exist stands for it."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
+    build.set_up(compose([*words_of("ssd"), "deterministic=false"]))
+
+
 def test_what_a_device_refuses_is_one_message():
     told = "A deterministic GPU implementation of X is not currently available.\n\t [[{{node X}}]]"
     match = r"^deterministic=true: A .* of X is .* available\.; give .*=false$"

@@ -6,6 +6,7 @@ import hydra
 import numpy as np
 import pytest
 import tf_keras
+from omegaconf import OmegaConf
 
 from detect import train
 from detect.config import trust
@@ -13,6 +14,7 @@ from detect.config.check import CONFIG_DIR
 from detect.data import remembered
 from detect.errors import ConfigError, WeightsError
 from detect.modeling.backbones.mobilenet_v1 import MobileNetV1
+from detect.modeling.interface import Detector
 from detect.runs import start
 from detect.runs.folder import RunFolder
 from detect.training import build, contracts, early_check
@@ -179,3 +181,24 @@ def test_a_backbone_without_names_for_its_weights_is_refused():
     with pytest.raises(ConfigError, match=r"test_early_check\.Bare has no slim_scope and no logits; docs/extend"):
         contracts.refuse_nameless(Bare(), classifies=True)
     contracts.refuse_nameless(Bare(slim_scope="Net"), classifies=False)
+
+
+class Silent(Detector):
+    def __init__(self, **supplied):
+        self.model = None
+
+    def detect(self, image): ...
+
+    def parts(self): ...
+
+
+class Bodiless(Silent):
+    def losses(self, batch, training=True): ...
+
+
+def test_a_detector_that_lacks_members_is_told():
+    here = "tests.training.test_early_check"
+    for kind, lacking in (("Silent", "abstract class Silent .*losses"), ("Bodiless", "Bodiless has no resize and no ")):
+        cfg = OmegaConf.create({"backbone": {"_target_": f"{here}.Bare"}, "detector": {"_target_": f"{here}.{kind}"}})
+        with trust.trusting(("tests",)), pytest.raises(ConfigError, match=f"{lacking}.*docs/extend"):
+            build.detector(cfg, 3)

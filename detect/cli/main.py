@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow. `detect --help` does not import Hydra either.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -11,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +139,7 @@ def _start(config_name: str, command: "Command", function: Callable[["DictConfig
     import hydra
 
     from detect.config import check, trust
+    from detect.config.grammar import quoted
     from detect.runs import signals, sweep, unstarted
 
     first, kept = command.first, None
@@ -165,12 +168,12 @@ def _start(config_name: str, command: "Command", function: Callable[["DictConfig
                     raise
         sweep_tables.conclude(command.sweep_folder)
         return
-    try:
-        with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
-            begin()
-    finally:
-        if command.multirun and first and not check.makes_runs(first):
-            Path(str(first.hydra.sweep.dir), "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+    plain = command.multirun and first and not check.makes_runs(first)
+    scratch = tempfile.TemporaryDirectory(prefix=".sweep_", dir=".") if plain else contextlib.nullcontext()
+    with signals.handled(_end, signal.SIGTERM, signal.SIGHUP), scratch as place:
+        if place:  # Hydra writes multirun.yaml: the user's folder may have one
+            sys.argv.append(f"hydra.sweep.dir={quoted(place)}")
+        begin()
 
 
 def _code(config_name: str, error: BaseException, folder: Path | None) -> int:

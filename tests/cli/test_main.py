@@ -391,8 +391,9 @@ def test_a_sweep_of_a_verb_that_makes_no_runs(program, capsys):
     assert program("-m", "fail=user,null", verb="tool") == 1 and len(program.jobs) == 4
     assert "detect tool: job 0 (fail=user): image.jpg: truncated" in capsys.readouterr().err
     assert list(Path().iterdir()) == []
-    Path("multirun.yaml").touch()
-    assert program("--cfg", "job", verb="tool") == 0 and Path("multirun.yaml").exists()
+    Path("multirun.yaml").write_text("mine")
+    assert program("--cfg", "job", verb="tool") == 0 and program("-m", "seed=1,2", verb="tool") == 0
+    assert [(file.name, file.read_text()) for file in Path().iterdir()] == [("multirun.yaml", "mine")]
 
 
 def test_a_sweep_over_experiments_sets_a_key_that_only_they_have(program, capsys):

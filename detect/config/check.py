@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config import arms, schedules, trust
 from detect.config.legal_values import RUN_KEYS, Legal, refusals
 from detect.config.signatures import static_signature
-from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
+from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, read_yaml, targets
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -76,6 +76,15 @@ def refuse_inside_data(cfg: DictConfig, folder: str | Path, key: str) -> None:
                 f"{key}={folder} is below dataset.root={root}; nothing is written there. Set {key} to a folder outside "
                 "of the data, or start from another folder"
             )
+
+
+def refuse_unread(cfg: DictConfig, verb: str, reason: str, *keys: str) -> None:
+    """Raises ConfigError for a key of a verb that has another value than its default, where nothing reads it."""
+    defaults = read_yaml(CONFIG_DIR / f"{verb}.yaml")
+    for key in keys:
+        if (value := OmegaConf.select(cfg, key)) != OmegaConf.select(defaults, key):
+            shown = {"None": "null", "True": "true", "False": "false"}.get(str(value), value)
+            raise ConfigError(f"{key}={shown} is not legal here: {reason}")
 
 
 def refuse_packaged_experiment(name: str) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from detect import environment
 from detect.cli import completion
-from detect.cli.help import VERBS, overview, verb_help
+from detect.cli.help import OTHER_WORDS, VERBS, overview, verb_help
 from detect.errors import DISTRIBUTION, InUse, Unfinished, UserError, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main() -> int:
     if name in ("-h", "--help", "help"):
         print(overview())
         return 0
-    if name == "--version":
+    if "--version" in sys.argv[1:]:
         print(f"detect {importlib.metadata.version(DISTRIBUTION)}")
         return 0
     if name in completion.FLAGS:
@@ -49,8 +49,8 @@ def main() -> int:
             return 0
         name, arguments = asked
     if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = OTHER_WORDS.get(name) or next(iter(difflib.get_close_matches(name, VERBS, 1)), None)
+        hint = f"; did you mean {near}?" if near else ""
         print(f"detect: unknown verb {printable(name)}{hint} (verbs: {', '.join(VERBS)})", file=sys.stderr)
         return 2
     sys.argv = [f"detect {name}", *arguments]
@@ -191,7 +191,8 @@ def _code(config_name: str, error: BaseException, folder: Path | None) -> int:
         return 1
     if signals.interrupted(error):
         if folder:
-            print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
+            again = f"with hydra.sweep.dir={folder} the same command goes on"
+            print(f"detect {config_name}: stopped; {again}", file=sys.stderr)
         return 130
     told: Exception | None = None  # an error in a constructor is a bug, unless its cause is a UserError
     if isinstance(error, UserError | HydraException) and not isinstance(error, InstantiationException):

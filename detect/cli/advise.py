@@ -32,9 +32,6 @@ FOLDER = "advice"
 
 def main(cfg: DictConfig) -> None:
     """Prints a description of the data set, the nearest study and the proposal; writes the experiment file."""
-    if cfg.minutes is None or cfg.minutes <= 0:
-        told = "null" if cfg.minutes is None else cfg.minutes
-        raise ConfigError(f"minutes={told} is not legal: expected a number above 0")
     own, fixed = job.config_folder(), given()
     folder = expanded(cfg.output or FOLDER)
     if own and cfg.propose == "experiment":

@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={cfg[key]}: legal are whole numbers from {least}")
     run = expanded(cfg.run) if cfg.run else None
     if run is None and not named:
-        raise ConfigError("benchmark: name a run folder (run=RUN), exported models (model=[FILE,FILE]), or both")
+        raise ConfigError("name a run folder (run=RUN), exported models (model=[FILE,FILE]), or both")
     if run is not None and not RunFolder(run).is_run:
         raise ConfigError(f"run={run}: this is no run folder, which has a config.yaml; name exports with model=[...]")
     folder = expanded(cfg.output or (run / "benchmark" if run else "benchmark"))

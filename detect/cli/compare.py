@@ -25,14 +25,14 @@ def main(cfg: DictConfig) -> None:
 
     given = list(map(str, listed(cfg.runs)))
     if len(given) < 2:
-        raise ConfigError("compare: name two or more run folders: detect compare RUN RUN")
+        raise ConfigError("name two or more run folders: detect compare RUN RUN")
     folders = [place(expanded(one), cfg.split) for one in given]
     output = expanded(cfg.output) if cfg.output else folders[0] / "comparison"
     refuse_unwritable(output, "output")
     real = [folder.resolve() for folder in folders]
     if len(set(real)) < len(real):
         twice = next(one for one, folder in zip(given, real, strict=True) if real.count(folder) > 1)
-        raise ConfigError(f"compare: {twice} is given twice; name different detectors")
+        raise ConfigError(f"{twice} is given twice; name different detectors")
     pairs = zip(given, folders, strict=True)
     contenders = [Contender(name, Scored.read(folder, cfg.split), level(folder, cfg.split)) for name, folder in pairs]
     found = compare(contenders)

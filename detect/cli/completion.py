@@ -21,5 +21,5 @@ def begin(words: list[str]) -> tuple[str, list[str]] | None:
         return None
     if given[0] not in VERBS:
         return None
-    os.environ["COMP_LINE"] = program + line.split(given[0], 1)[1]
+    os.environ["COMP_LINE"] = program + line.partition(program)[2].partition(given[0])[2]
     return given[0], words

@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from detect.cli.predict import find_photographs
-from detect.config.check import refuse_inside_data
+from detect.config.check import refuse_inside_data, refuse_unread
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Example
 from detect.data.formats.arrayrecord_writer import write_arrayrecord
@@ -41,10 +41,14 @@ RESUMED = ("arrayrecord",)
 def main(cfg: DictConfig) -> None:
     """Writes the files into a new folder, all or none."""
     if bool(cfg.run) and bool(cfg.model):
-        raise ConfigError("convert: name either a run folder (run=RUN) or an exported model (model=PATH)")
+        raise ConfigError("name either a run folder (run=RUN) or an exported model (model=PATH)")
     source = cfg.run or cfg.model
     if bool(source) != bool(cfg.images):
-        raise ConfigError("convert: boxes of a detector need both: a detector (run=RUN) and images=PATH")
+        raise ConfigError("boxes of a detector need both: a detector (run=RUN) and images=PATH")
+    if source:
+        refuse_unread(cfg, "convert", "the boxes are those of a detector in images=PATH", "dataset.root", "decode")
+    else:
+        refuse_unread(cfg, "convert", "it chooses boxes of a detector (run=RUN images=PATH)", "score")
     if not cfg.output:
         raise ConfigError(f"output={'null' if cfg.output is None else cfg.output}: name a new folder: output=DIR")
     folder = expanded(cfg.output)

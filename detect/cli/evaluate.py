@@ -75,12 +75,12 @@ def _source(cfg: DictConfig) -> tuple[str, Path]:
     """The key that names what is scored, and its path. Raises ConfigError for options that do not fit it."""
     given = [key for key in SOURCES if cfg[key]]
     if len(given) != 1:
-        raise ConfigError("evaluate: name one of run=RUN, a run folder; model=PATH, an exported model; detections=FILE")
+        raise ConfigError("name one of run=RUN, a run folder; model=PATH, an exported model; detections=FILE")
     key, source = given[0], expanded(cfg[given[0]])
     if key == "detections" and (odd := [name for name in OF_DETECTORS if cfg[name] is not None]):
-        raise ConfigError(f"evaluate: {odd[0]}={cfg[odd[0]]} needs a detector; with detections=FILE leave it out")
+        raise ConfigError(f"{odd[0]}={cfg[odd[0]]} needs a detector; with detections=FILE leave it out")
     if key == "model" and cfg.stage is not None:
-        raise ConfigError(f"evaluate: stage={cfg.stage} is for run=RUN; an exported model has one stage")
+        raise ConfigError(f"stage={cfg.stage} is for run=RUN; an exported model has one stage")
     if not source.exists():
         raise ConfigError(f"{key}={source}: there is no such file or folder")
     refuse_unwritable(expanded(cfg.output) if cfg.output else place_of(source).parent, "output")
@@ -95,7 +95,7 @@ def _data(cfg: DictConfig, run: RunFolder | None, named: str) -> DetectionDatase
     elif run is not None:
         dataset = own_dataset(run)
     else:
-        raise ConfigError(f"evaluate: {named} is not in the folder of a run, so it needs a data set: dataset.root=DIR")
+        raise ConfigError(f"{named} is not in the folder of a run, so it needs a data set: dataset.root=DIR")
     dataset.images(cfg.split)  # an empty split stops here
     check_ground_truth(dataset)
     return dataset

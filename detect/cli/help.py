@@ -23,6 +23,9 @@ VERBS = {
     "doctor": "show versions, devices and missing packages",
 }
 
+OTHER_WORDS = {"val": "evaluate", "test": "evaluate", "version": "--version"}
+"""What users of other programs type in place of a verb."""
+
 EXAMPLES = {
     "train": [
         "detect train experiment=demo",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from detect.config.check import refuse_inside_data
+from detect.config.check import refuse_inside_data, refuse_unread
 from detect.config.trust import instantiate
 from detect.data.classification_stream import cut
 from detect.data.dataset import DetectionDataset
@@ -30,16 +30,20 @@ from detect.runs.unstarted import refuse_unwritable
 
 log = logging.getLogger("detect")
 CLASSES_WITHOUT_DATA = 10
+OF_IMAGES = ("images", "decode", "seed", "threads", "max_boxes")
+OF_A_RUN = ("run", "stage", "weights", "representative")
 COLUMNS, SHEET = 4, 1920  # pictures in a row of a contact sheet, and the pixels of a row
 
 
 def main(cfg: DictConfig) -> None:
     """Prints findings, statistics, the network and the coverage of its anchors; writes contact sheets of the images."""
     if cfg.only == "quantize":
+        refuse_unread(cfg, "inspect", "detect inspect quantize takes the data of its run", "dataset.root", *OF_IMAGES)
         report_layers(cfg)
         return
-    if cfg.run:
-        raise ConfigError(f"run={cfg.run} is for `detect inspect quantize`, which inspects a trained network")
+    refuse_unread(cfg, "inspect", "detect inspect quantize takes it, which inspects a trained network", *OF_A_RUN)
+    if cfg.only == "network":
+        refuse_unread(cfg, "inspect", "detect inspect network looks at no image", "output", *OF_IMAGES)
     if cfg.only == "network" and OmegaConf.is_missing(cfg.dataset, "root"):
         log.info("no dataset.root is given: the network has %d classes", CLASSES_WITHOUT_DATA)
         report_network(cfg, CLASSES_WITHOUT_DATA)
@@ -179,7 +183,7 @@ def report_coverage(dataset: DetectionDataset, detector: Detector) -> None:
 def report_layers(cfg: DictConfig) -> None:
     """Prints the layers of a run's float detector that int8 damages most; writes all as CSV, picture, TensorBoard."""
     if not cfg.run:
-        raise ConfigError("inspect quantize: name a run folder: run=RUN")
+        raise ConfigError("name a run folder: run=RUN")
     run = expanded(cfg.run)
     if not RunFolder(run).is_run:
         raise ConfigError(f"run={cfg.run}: only a run folder has Keras layers; an exported model has none")

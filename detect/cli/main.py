@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow. `detect --help` does not import Hydra either.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -11,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from detect import environment
 from detect.cli import completion
-from detect.cli.help import VERBS, overview, verb_help
+from detect.cli.help import OTHER_WORDS, VERBS, overview, verb_help
 from detect.errors import DISTRIBUTION, InUse, Unfinished, UserError, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def main() -> int:
     if name in ("-h", "--help", "help"):
         print(overview())
         return 0
-    if name == "--version":
+    if "--version" in sys.argv[1:]:
         print(f"detect {importlib.metadata.version(DISTRIBUTION)}")
         return 0
     if name in completion.FLAGS:
@@ -47,8 +49,8 @@ def main() -> int:
             return 0
         name, arguments = asked
     if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = OTHER_WORDS.get(name) or next(iter(difflib.get_close_matches(name, VERBS, 1)), None)
+        hint = f"; did you mean {near}?" if near else ""
         print(f"detect: unknown verb {printable(name)}{hint} (verbs: {', '.join(VERBS)})", file=sys.stderr)
         return 2
     sys.argv = [f"detect {name}", *arguments]
@@ -121,6 +123,7 @@ def _start(config_name: str, command: "Command", function: Callable[["DictConfig
     import hydra
 
     from detect.config import check, trust
+    from detect.config.grammar import quoted
     from detect.runs import signals, sweep, unstarted
 
     first, kept = command.first, None
@@ -149,12 +152,12 @@ def _start(config_name: str, command: "Command", function: Callable[["DictConfig
                     raise
         sweep_tables.conclude(command.sweep_folder)
         return
-    try:
-        with signals.handled(_end, signal.SIGTERM, signal.SIGHUP):
-            begin()
-    finally:
-        if command.multirun and first and not check.makes_runs(first):
-            Path(str(first.hydra.sweep.dir), "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+    plain = command.multirun and first and not check.makes_runs(first)
+    scratch = tempfile.TemporaryDirectory(prefix=".sweep_", dir=".") if plain else contextlib.nullcontext()
+    with signals.handled(_end, signal.SIGTERM, signal.SIGHUP), scratch as place:
+        if place:  # Hydra writes multirun.yaml: the user's folder may have one
+            sys.argv.append(f"hydra.sweep.dir={quoted(place)}")
+        begin()
 
 
 def _code(config_name: str, error: BaseException, folder: Path | None) -> int:
@@ -172,7 +175,8 @@ def _code(config_name: str, error: BaseException, folder: Path | None) -> int:
         return 1
     if signals.interrupted(error):
         if folder:
-            print(f"detect {config_name}: stopped; with hydra.sweep.dir={folder} the same command goes on")
+            again = f"with hydra.sweep.dir={folder} the same command goes on"
+            print(f"detect {config_name}: stopped; {again}", file=sys.stderr)
         return 130
     told: Exception | None = None  # an InstantiationException is a bug in a constructor
     if isinstance(error, UserError | HydraException) and not isinstance(error, InstantiationException):

@@ -26,6 +26,7 @@ from detect.config.compose import Request, config_folder, understood
 from detect.config.composer import FOLDERED, Composer
 from detect.config.fingerprint import digest
 from detect.config.grammar import jobs, parse, quoted, without_globs
+from detect.config.tree import plain
 from detect.errors import ConfigError
 from detect.runs import sweep, unstarted
 from detect.runs.folder import RunFolder
@@ -56,7 +57,7 @@ class Command:
 
     @property
     def argv(self) -> list[str]:
-        return [*self.flags, *self.overrides]
+        return [*self.flags, "--", *self.overrides]  # the value of --info may be missing
 
     @property
     def multirun(self) -> bool:
@@ -89,12 +90,14 @@ def read(argv: list[str], config_name: str) -> Command:
         raise ConfigError(
             f"{' and '.join(asked)} can't be given together; --cfg job shows the configuration of one run"
         )
+    if shown := [f"--{name}" for name in ("resolve", "package") if getattr(options, name) and not options.cfg]:
+        raise ConfigError(f"{shown[0]} is for --cfg, which prints the configuration: --cfg job {shown[0]}")
     if options.experimental_rerun:
         raise ConfigError("--experimental-rerun reads a pickle, which can run code: use resume=RUN")
     if options.config_path:
         raise ConfigError("--config-path would hide the packaged configuration: use --config-dir DIR, which adds to it")
     rest = list(options.overrides)
-    flags = [token for token in argv if not (rest and token == rest[0] and rest.pop(0))]
+    flags = [token for token in argv if token != "--" and not (rest and token == rest[0] and rest.pop(0))]
     folder = config_folder(options.config_dir) if options.config_dir else None
     name = (options.config_name or config_name).removesuffix(".yaml")
     lines = tuple(options.overrides)
@@ -125,6 +128,8 @@ def _prepared(command: Command) -> Command:
             cfg = composer.checked(job)
             command = command if command.first else replace(command, first=cfg)
             request.refuse(cfg)
+            if command.options.resolve or command.options.package:
+                plain(cfg)  # it names the key of a bad interpolation
             if command.options.cfg is None:
                 check.check(cfg)
                 _refuse_folder(cfg, command.multirun)

@@ -52,13 +52,13 @@ def main(cfg: DictConfig) -> None:
     Raises Unfinished after the work if an image can't be read: all others are done.
     """
     if bool(cfg.run) == bool(cfg.model):
-        raise ConfigError("predict: name either a run folder (run=RUN) or an exported model (model=PATH)")
+        raise ConfigError("name either a run folder (run=RUN) or an exported model (model=PATH)")
     source = expanded(cfg.run or cfg.model)
     folder = expanded(cfg.output or (source.parent if source.is_file() else source) / "predictions")
     refuse_unwritable(folder, "output")
     tiles.check(cfg.tile)
     if bool(cfg.watch) == (cfg.images is not None):
-        raise ConfigError("predict: name what to predict: images=PATH, or a folder to watch (watch=DIR)")
+        raise ConfigError("name what to predict: images=PATH, or a folder to watch (watch=DIR)")
     if isinstance(cfg.images, ListConfig):
         raise ConfigError(f"images={cfg.images}: legal is one path: an image, a folder or a glob")
     films = not cfg.watch and video.is_video(video.source_of(str(cfg.images)))

@@ -4,12 +4,11 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from omegaconf import DictConfig, ListConfig
 
-from detect.config.check import CONFIG_DIR
-from detect.config.tree import listed, nearest, read_yaml
+from detect.config.check import refuse_unread
+from detect.config.tree import listed, nearest
 from detect.data.split import SPLITS
 from detect.errors import ConfigError, printable
 from detect.files import expanded
@@ -30,7 +29,8 @@ def main(cfg: DictConfig) -> None:
     from detect.studies.writer import rewrite, write
 
     if cfg.run is not None:
-        refuse(cfg, "run=RUN writes the page of one run into its folder, alone", "study", "runs", "output", *OF_RUNS)
+        reason = "run=RUN writes the page of one run into its folder, alone"
+        refuse_unread(cfg, "report", reason, "study", "runs", "output", *OF_RUNS)
         from detect.studies.run_page import write_page
 
         run = expanded(cfg.run)
@@ -46,25 +46,20 @@ def main(cfg: DictConfig) -> None:
     if cfg.keep not in (True, False, None):
         raise ConfigError(f"keep={cfg.keep} is not legal: expected true, false or null")
     if cfg.runs is None and cfg.study is None:
-        refuse(cfg, "name a study or runs=DIR; without them, all tables are made again from their CSV", *OF_RUNS)
+        reason = "name a study or runs=DIR; without them, all tables are made again from their CSV"
+        refuse_unread(cfg, "report", reason, *OF_RUNS)
         for folder in committed():
             rewrite(folder)
             log.info("wrote the tables in %s again from its CSV", folder)
         return
     runs, output = places(cfg)
     if runs is None:
-        refuse(cfg, f"there are no run folders, only the results in {output}; name runs=DIR", *OF_RUNS)
+        reason = f"there are no run folders, only the results in {output}; name runs=DIR"
+        refuse_unread(cfg, "report", reason, *OF_RUNS)
         log.info("%s\nno run folders: wrote the tables in %s again from its CSV", rewrite(output), output)
         return
     text = write(runs, output, splits=splits, rows=cfg.rows, baseline=cfg.baseline, keep=cfg.keep)
     log.info("%s\nwrote results.csv, table.md, pictures and report.html into %s", text, output)
-
-
-def refuse(cfg: DictConfig, reason: str, *keys: str) -> None:
-    """Raises ConfigError for a key that has another value than its default."""
-    defaults = cast(DictConfig, read_yaml(CONFIG_DIR / "report.yaml"))
-    if given := [key for key in keys if cfg[key] != defaults[key]]:
-        raise ConfigError(f"{given[0]}={cfg[given[0]]} is not legal here: {reason}")
 
 
 def committed() -> list[Path]:

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config import arms, schedules, trust
 from detect.config.legal_values import RUN_KEYS, Legal, refusals
 from detect.config.signatures import static_signature
-from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, targets
+from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, read_yaml, targets
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -37,6 +38,7 @@ PROGRAM_SUPPLIED = frozenset(
 PLACEHOLDERS = {
     "root": "DIR",
     "folder": "DIR",
+    "config": "FILE",
     "output": "DIR",
     "run": "RUN",
     "runs": "DIR",
@@ -55,6 +57,7 @@ def check(cfg: DictConfig) -> None:
             f"minutes={tree['minutes']} and epochs={tree['epochs']} contradict each other: give one of them"
         )
     problems += [*schedules.problems(tree), *schedules.profile_problems(tree), *arms.problems(tree)]
+    problems += _heads_for_stage_1(tree)
     problems += [*_unused_devices(tree.get("distribute") or {}), *_unused_precision(tree)]
     if problems:
         raise ConfigError("\n".join(problems))
@@ -76,6 +79,15 @@ def refuse_inside_data(cfg: DictConfig, folder: str | Path, key: str) -> None:
                 f"{key}={folder} is below dataset.root={root}; nothing is written there. Set {key} to a folder outside "
                 "of the data, or start from another folder"
             )
+
+
+def refuse_unread(cfg: DictConfig, verb: str, reason: str, *keys: str) -> None:
+    """Raises ConfigError for a key of a verb that has another value than its default, where nothing reads it."""
+    defaults = read_yaml(CONFIG_DIR / f"{verb}.yaml")
+    for key in keys:
+        if (value := OmegaConf.select(cfg, key)) != OmegaConf.select(defaults, key):
+            shown = {"None": "null", "True": "true", "False": "false"}.get(str(value), value)
+            raise ConfigError(f"{key}={shown} is not legal here: {reason}")
 
 
 def refuse_packaged_experiment(name: str) -> None:
@@ -134,6 +146,12 @@ def _signature(target: str) -> inspect.Signature | None:
         return None
 
 
+def _heads_for_stage_1(tree: Tree) -> Iterator[str]:
+    if (tree.get("init") or {}).get("scope") == "detector" and (tree.get("classify") or {}).get("enabled"):
+        told = "stage 1 would change the backbone before the heads; expected false, or init.scope=backbone"
+        yield f"init.scope=detector is not legal with classify.enabled=true: {told}"
+
+
 def _unused_devices(distribute: Mapping[str, Any]) -> Iterator[str]:
     kind, devices = distribute.get("kind"), distribute.get("devices")
     if devices is not None and kind in ("none", "tpu"):
@@ -155,9 +173,11 @@ def _missing(tree: Tree) -> Iterator[str]:
     disabled += ("dataset.",) if no_data else ()  # `inspect` and `convert` then read no data set
     for key in sorted(key for key, value in nodes(tree) if value == "???"):
         if not key.startswith(disabled):
-            kind = PLACEHOLDERS.get(key.rpartition(".")[2], "VALUE")
+            wanted = f"give {key}={PLACEHOLDERS.get(key.rpartition('.')[2], 'VALUE')}"
+            if choices := [legal for legal in _legal_of(key) if legal.choices]:
+                wanted = f"expected {choices[0]}"
             hint = ", or train on the embedded data set: dataset=digits" if key == "dataset.root" else ""
-            yield f"{key} is missing: give {key}={kind}{hint}"
+            yield f"{key} is missing: {wanted}{hint}"
 
 
 def _out_of_range(tree: Tree) -> Iterator[str]:
@@ -165,12 +185,16 @@ def _out_of_range(tree: Tree) -> Iterator[str]:
     called = targets(tree)
     for key, value in nodes(tree):
         for legal in _legal_of(key):
+            if key == "minutes" and "propose" in tree:  # a proposal has a time
+                legal = replace(legal, null=False)
             if value != "???" and not below(key, called) and not legal.admits(value):
                 yield legal.refusal(key, value)
 
 
 def _of_another_kind(tree: Tree) -> Iterator[str]:
-    """Messages for folders of data that are no path, and for hooks that are no nodes with a `_target_`."""
+    """Messages for folders of data or a run that are no path, and for hooks that are no nodes with a `_target_`."""
+    if tree.get("run") == "":
+        yield "run= is not legal: expected the folder of a run"
     for path, node in targets(tree).items():
         if not str(node["_target_"]).startswith("detect.data."):
             continue

@@ -5,6 +5,7 @@ imports TensorFlow.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -231,6 +232,9 @@ class Composer:
         for option in value if isinstance(value, list) and value else [value]:
             name = "null" if option is None else str(option)
             if name.removesuffix(".yaml") not in self.groups[group]:
+                for file in (folder / group / f"{name.removesuffix('.yml')}.yml" for folder in self.folders):
+                    if os.path.isfile(file):  # not of Path, to which a name may be too long
+                        raise ConfigError(f"{file}: rename it to {file.stem}.yaml")
                 near = nearest(name, self.groups[group])
                 raise ConfigError(f"unknown {group}={name}{near} (options: {', '.join(self.groups[group])})")
 

@@ -265,6 +265,7 @@ RUN_KEYS: dict[str, Legal] = {
     "only": one_of("network", "data", "quantize", null=True),
     "propose": one_of("experiment", "rate"),
     "decode": SWITCH,
+    "devices": SWITCH,
     "overwrite": SWITCH,
     "format": one_of("saved_model", "tflite", "onnx", "openvino"),
     "target": one_of("mediapipe", "edge_tpu", null=True),

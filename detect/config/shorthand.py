@@ -4,7 +4,8 @@ init=PATH           means init=path init.path=PATH if PATH is not an option of t
 init=NAME           means init=catalogue init.name=NAME for a name in the catalogue of published weights
 init=A,B            of a sweep: the same for several paths, or for several names
 init.scope=detector also loads the heads, so stage 1 is left out: classify.enabled=false. With quantize=int8 and
-                    the run folder of a detector, stage 2 is left out as well: quantize.float_stage=false
+                    the run folder of a detector, stage 2 is left out as well: quantize.float_stage=false.
+                    Not so for several values of a sweep, and in files, which give both
 fetch NAME          means fetch name=NAME
 report STUDY        means report study=STUDY
 compare RUN RUN     means compare runs=[RUN,RUN]
@@ -122,9 +123,10 @@ def _word(line: str, names: Mapping[str, str], config_name: str) -> list[str]:
     words = {"report": "study", "migrate": "config"}
     if config_name in words and _is_word(line):
         return [f"{words[config_name]}={quoted(line)}"]
-    if config_name != "fetch" or "=" in line:
+    if config_name != "fetch" or ("=" in line and not line.startswith("name=")):
         return [line]
-    return [f"name={quoted(line)}", *_held(names.get(line, PUBLIC), "init/archives@archives")]
+    given, name = (line, line.removeprefix("name=")) if "=" in line else (f"name={quoted(line)}", line)
+    return [given, *_held(names.get(name, PUBLIC), "init/archives@archives")]
 
 
 def _path_as_it_is(line: str, config_name: str) -> str:

@@ -23,7 +23,7 @@ def destination(cfg: DictConfig) -> Path:
     Raises ConfigError for settings that contradict each other, and for an existing folder without `overwrite=true`.
     """
     if not cfg.run:
-        raise ConfigError("export: name a run folder: run=RUN")
+        raise ConfigError("name a run folder: run=RUN")
     check(cfg)
     check_stage(cfg)
     folder = expanded(cfg.output or expanded(cfg.run) / default_name(cfg))

@@ -26,13 +26,7 @@ def data(pipeline: Message, into: Translation) -> None:
     for role, reader in [*zip(itertools.repeat("train"), train), *zip(itertools.repeat("eval"), evaluation)]:
         if not reader.given:
             continue
-        for name in ("load_instance_masks", "load_context_features", "load_multiclass_scores", "load_dense_pose"):
-            if reader.flag(name, False):
-                into.left_out.append(f"{reader.path}.{name}: only boxes and classes are read")
-        reader.ignore("shuffle", "shuffle_buffer_size", "filenames_shuffle_buffer_size", "num_epochs", "num_readers")
-        reader.ignore("num_parallel_batches", "num_prefetch_batches", "queue_capacity", "min_after_dequeue", "name")
-        reader.ignore("read_block_length", "prefetch_size", "num_parallel_map_calls", "drop_remainder", "mask_type")
-        reader.ignore("max_number_of_boxes", "use_display_name", "include_source_id", "num_keypoints", "input_type")
+        _reading(reader, role, into)
         files = reader.message("tf_record_input_reader").texts("input_path")
         records[role] += [file for file in files if Path(file).name.strip(".")]
         maps += filter(None, [reader.text("label_map_path")])
@@ -40,6 +34,29 @@ def data(pipeline: Message, into: Translation) -> None:
     root = _root([*itertools.chain(*records.values()), *maps], into)
     into.values["dataset"] = {"root": root or "???"}
     _tell_splits({role: [file for file in files if not no_path(file)] for role, files in records.items()}, root, into)
+
+
+def _reading(reader: Message, role: str, into: Translation) -> None:
+    """Sets the limit of boxes. Tells what is not read, and how else the API goes through the training images."""
+    for name in ("load_instance_masks", "load_context_features", "load_multiclass_scores", "load_dense_pose"):
+        if reader.flag(name, False):
+            into.left_out.append(f"{reader.path}.{name}: only boxes and classes are read")
+    if reader.word("input_type", "TF_EXAMPLE") == "TF_SEQUENCE_EXAMPLE":
+        into.left_out.append(f"{reader.path}.input_type: only TF_EXAMPLE is read")
+    reader.ignore("shuffle_buffer_size", "filenames_shuffle_buffer_size", "num_readers", "read_block_length")
+    reader.ignore("num_parallel_batches", "num_prefetch_batches", "queue_capacity", "min_after_dequeue", "name")
+    reader.ignore("prefetch_size", "num_parallel_map_calls", "drop_remainder", "mask_type", "use_display_name")
+    reader.ignore("include_source_id", "num_keypoints")
+    boxes, shuffled = reader.whole("max_number_of_boxes", 100), reader.flag("shuffle", True)
+    epochs = reader.whole("num_epochs", 0)
+    if role == "train":
+        into.put("max_boxes", boxes)
+        if not shuffled:
+            into.differ("the training images: in an order that is drawn; the API's is that of the files (shuffle)")
+        if epochs > 0:
+            into.differ(
+                f"the training images: read until the last step; the API ends after {epochs} epochs (num_epochs)"
+            )
 
 
 def no_path(path: str) -> str | None:

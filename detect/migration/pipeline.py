@@ -29,19 +29,33 @@ def translate(pipeline: Message) -> Translation:
     train = pipeline.message("train_config")
     into.put("classify.enabled", False)
     averaged = pipeline.message("eval_config").flag("use_moving_averages", False)
+    _evaluation(pipeline.message("eval_config"), into)
     decay = _weight_decay(pipeline.message("model"), train.flag("add_regularization_loss", True), into)
     training.schedule(train, decay, averaged, into)
     training.quantisation(pipeline.message("graph_rewriter"), into)
     training.weights(train, into)
     data.data(pipeline, into)
     augmentation.augmentation(train, into)
-    pipeline.ignore("eval_config")
     for name in ("freeze_variables", "update_trainable_variables"):
         if train.has(name):
             train.ignore(name)
             into.left_out.append(f"train_config.{name}: see schedule.freeze_until")
     into.left_out += pipeline.unread()
     return into
+
+
+def _evaluation(given: Message, into: Translation) -> None:
+    """Tells what is scored in another way here."""
+    given.ignore("batch_size", "eval_interval_secs", "max_evals", "save_graph", "eval_master", "export_path")
+    given.ignore("num_visualizations", "visualization_export_dir", "keep_image_id_for_visualization_export")
+    given.ignore("min_score_threshold", "max_num_boxes_to_visualize", "skip_scores", "skip_labels", "keypoint_edge")
+    given.ignore("visualize_groundtruth_boxes", "groundtruth_box_visualization_color", "retain_original_images")
+    given.ignore("retain_original_image_additional_channels", "include_metrics_per_category")
+    given.ignore("all_metrics_per_category", "use_dummy_loss_in_eval")
+    if others := [name for name in given.texts("metrics_set") if name != "coco_detection_metrics"]:
+        into.left_out.append(f"eval_config.metrics_set: {', '.join(others)}; the scores are COCO's")
+    if images := given.whole("num_examples", 0):
+        into.differ(f"the evaluation: of all images of a split; older releases of the API take {images} (num_examples)")
 
 
 def _weight_decay(model: Message, used: bool, into: Translation) -> float:

@@ -26,7 +26,11 @@ def schedule(train: Message, weight_decay: float, averaged: bool, into: Translat
     """
     train.ignore("sync_replicas", "replicas_to_aggregate", "startup_delay_steps", "keep_checkpoint_every_n_hours")
     train.ignore("batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "summarize_gradients")
-    train.ignore("unpad_groundtruth_tensors", "retain_original_images", "merge_multiple_label_boxes")
+    train.ignore("unpad_groundtruth_tensors", "retain_original_images", "max_number_of_boxes")  # a reader's counts
+    if train.flag("merge_multiple_label_boxes", False):
+        into.left_out.append(
+            "train_config.merge_multiple_label_boxes: a box of several classes stays one for each class"
+        )
     steps = train.whole("num_steps", 0)
     if steps < 1:
         steps = STEPS
@@ -46,9 +50,6 @@ def schedule(train: Message, weight_decay: float, averaged: bool, into: Translat
         into.left_out.append("train_config.bias_grad_multiplier: gradients of biases are not multiplied")
     if train.flag("use_bfloat16", False):
         into.put("precision", "bfloat16")
-    boxes = train.whole("max_number_of_boxes", 0)
-    if boxes > 0:
-        into.put("max_boxes", boxes)
 
 
 def _average(message: Message) -> float:

@@ -1,7 +1,7 @@
 """A start that fails leaves no run folder, if there was none before."""
 
-import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from detect.errors import ConfigError
@@ -26,8 +26,11 @@ def refuse_unwritable(folder: Path, key: str) -> None:
     place = ancestor(folder)
     if not place.is_dir():
         raise ConfigError(f"{key}={folder}: {place} is not a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"{key}={folder}: {place} can't be written")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: {place} can't be written ({error.strerror})") from error
 
 
 def remove(folder: Path, kept: Path) -> None:

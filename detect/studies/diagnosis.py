@@ -7,7 +7,7 @@ a detector that finds nothing. So the first number that is out of its range is t
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,6 +29,9 @@ CLASSIFICATION, OF_BOXES, POSITIVES = "loss/classification", "loss/box_classific
 RECALL = "rpn/recall_50"
 SCORED = ("val/AP50", "test/AP50", "train/AP50")
 """AP50 on the split that chooses the checkpoint."""
+
+SCHEDULE = "schedule."
+"""How the keys of a remedy begin, if the detector was trained in float."""
 
 LEAST_REACHED = 0.5
 FEWEST_POINTS = 1.0
@@ -68,12 +71,14 @@ class Diagnosis:
     weights are used. last: of the last one. Both are None without an evaluation.
 
     split: what was scored. Without val and test images, it is train, whose scores tell nothing of other images.
+    stage: that of the rows.
     """
 
     findings: tuple[Finding, ...]
     ap50: float | None
     last: float | None
     split: str = "val"
+    stage: str = DETECTOR
 
     @property
     def detects(self) -> bool:
@@ -97,7 +102,7 @@ class Diagnosis:
             return f"{score} Row {first.row} is the first that is not as it should be: {first.remedy}."
         if self.detects:
             return score
-        return f"{score} No row is out of its range: train longer, and look at {DETECTOR}/first_batch.png."
+        return f"{score} No row is out of its range: train longer, and look at {self.stage}/first_batch.png."
 
 
 def diagnose(folder: Path) -> Diagnosis:
@@ -132,11 +137,16 @@ def diagnose(folder: Path) -> Diagnosis:
         *_proposals(trained),
         _steps(scored, split),
     )
-    if stage.name == DETECTOR and run.stage(QUANTIZED).metrics.exists():
+    if stage.name == QUANTIZED:
+        own = f"quantize.{SCHEDULE}"
+        findings = tuple(replace(found, remedy=found.remedy.replace(SCHEDULE, own)) for found in findings)
+    elif run.stage(QUANTIZED).metrics.exists():
         rounded = evaluations(read_rows(run.stage(QUANTIZED).metrics), ap50, begins)
         findings = (*findings, _rounding(best_ap50(scored, split), best_ap50(rounded, split)))
         scored = rounded or scored
-    return Diagnosis(findings, best_ap50(scored, split), figure(scored[-1], ap50) if scored else None, split)
+    return Diagnosis(
+        findings, best_ap50(scored, split), figure(scored[-1], ap50) if scored else None, split, stage.name
+    )
 
 
 def _first_rounded(cfg: Mapping[str, Any]) -> int:

@@ -23,7 +23,6 @@ from detect.errors import ConfigError
 from detect.geometry.anchors import GridAnchors
 from detect.geometry.frame import Frame
 from tests import program
-from tests.verbs import call
 
 
 def dataset(boxes, width=640, height=480, classes=None, images=10):
@@ -165,7 +164,7 @@ def test_a_catalogue_of_ones_own_is_kept(monkeypatch):
 
 def test_minutes_are_a_number():
     with pytest.raises(ConfigError, match=r"^minutes=null is not legal: expected a number above 0"):
-        call("advise", "dataset=digits", "minutes=null")
+        prepare(read(["dataset=digits", "minutes=null"], "advise"))
 
 
 @pytest.mark.parametrize(

@@ -156,13 +156,13 @@ def test_what_is_no_pair_of_scored_detectors_is_refused(tmp_path):
     for single in (a, 2024, "null", "[]"):
         with pytest.raises(ConfigError, match="two or more run folders"):
             call("compare", f"runs={single}")
-    with pytest.raises(ConfigError, match=rf"compare: {a} is given twice"):
+    with pytest.raises(ConfigError, match=rf"^{a} is given twice"):
         call("compare", f"runs=[{a},{a}/]")
     b = run(tmp_path / "b", ALL)
-    with pytest.raises(ConfigError, match=rf"compare: {b} is given twice"):
+    with pytest.raises(ConfigError, match=rf"^{b} is given twice"):
         call("compare", f"runs=[{a},{b},{b}]")
     (tmp_path / "latest").symlink_to(a)
-    with pytest.raises(ConfigError, match=rf"compare: {a} is given twice"):
+    with pytest.raises(ConfigError, match=rf"^{a} is given twice"):
         call("compare", f"runs=[{a},{tmp_path}/latest]")
     with pytest.raises(ConfigError, match="does not exist"):
         call("compare", f"runs=[{a},{tmp_path}/none]")

@@ -1,11 +1,14 @@
 """Completion in bash: the shell itself is asked what it would offer."""
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from detect.cli import completion
 
 ASK = r"""
 PATH="$1:$PATH"
@@ -34,3 +37,9 @@ def test_what_bash_offers(line, expected):
         ["bash", "-c", ASK, "bash", str(Path(sys.executable).parent), line], capture_output=True, text=True, check=True
     )
     assert done.stdout.rstrip("\n").split("\n") == expected, done.stderr
+
+
+def test_the_path_of_the_program_may_hold_the_verb(monkeypatch):
+    monkeypatch.setenv("COMP_LINE", "/opt/train/detect train schedule.warm")
+    assert completion.begin(["-sc", "query=bash"]) == ("train", ["-sc", "query=bash"])
+    assert os.environ["COMP_LINE"] == "/opt/train/detect schedule.warm"

@@ -57,9 +57,11 @@ def test_a_subset_in_another_format(tmp_path, convert):
         (["output=full"], "output=full: the folder is not empty"),
         (["output=null"], "^output=null: name a new folder: output=DIR$"),
         (["output="], "^output=: name a new folder: output=DIR$"),
-        (["output=new", "images=full"], "boxes of a detector need both"),
-        (["output=new", "run=full"], "boxes of a detector need both"),
-        (["output=new", "run=full", "model=full", "images=full"], "either a run folder .* or an exported model"),
+        (["output=new", "images=full"], "^boxes of a detector need both"),
+        (["output=new", "run=full"], "^boxes of a detector need both"),
+        (["output=new", "score=.3"], "^score=0.3 is not legal here: "),
+        (["output=new", "run=full", "images=full", "decode=false"], "^decode=false is not legal here: "),
+        (["output=new", "run=full", "model=full", "images=full"], "^name either a run folder .* or an exported model"),
     ],
 )
 def test_what_is_refused(tmp_path, convert, monkeypatch, words, message):
@@ -69,6 +71,11 @@ def test_what_is_refused(tmp_path, convert, monkeypatch, words, message):
     with pytest.raises(ConfigError, match=message):
         convert(*DIGITS, "to=voc", *words)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+def test_a_data_set_beside_a_detector_is_refused(convert):
+    with pytest.raises(ConfigError, match=r"^dataset\.root=data is not legal here: "):
+        convert("run=run", "images=photos", "dataset.root=data", "to=voc", "output=new")
 
 
 def test_the_current_folder_is_not_replaced(tmp_path, convert, monkeypatch):

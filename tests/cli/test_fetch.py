@@ -9,6 +9,7 @@ import yaml
 
 from detect.cli.fetch import facts, listing
 from detect.cli.overrides import first_job, prepare, read
+from detect.errors import ConfigError
 from detect.weights import checkpoint
 from detect.weights.catalogue import Entry
 from tests import program
@@ -45,6 +46,12 @@ def test_a_name_of_ones_own_catalogue_is_fetched(own, tmp_path):
     assert str(folder) in lines and any("net.ckpt.index" in line for line in lines)
     assert lines[-1].strip() == f"{command} init.cache={tmp_path}"
     assert list(checkpoint.read(folder)) == ["MobilenetV1/Conv2d_0/weights"]
+
+
+def test_a_name_as_a_key_chooses_its_catalogue(own):
+    words = ["--config-dir", str(own[0]), "name=my_net"]
+    assert prepare(read(words, "fetch")).overrides == ("name=my_net", "init/archives@archives=mine")
+    assert prepare(read(["name=null"], "fetch")).overrides == ("name=null",)
 
 
 def test_the_list_fits_a_terminal():
@@ -93,6 +100,5 @@ def test_a_file_or_folder_of_a_catalogue_name_comes_first(tmp_path, monkeypatch)
 def test_a_whole_detector_leaves_stage_1_out():
     assert composed("init=vgg_16_2016_08_28").classify.enabled
     assert not composed("init=ssd_mobilenet_v1_coco_2018_01_28", "init.scope=detector").classify.enabled
-    assert composed(
-        "init=none", "init=vgg_16_2016_08_28", "init.scope=detector", "classify.enabled=true"
-    ).classify.enabled
+    with pytest.raises(ConfigError, match=r"init\.scope=detector is not legal with classify\.enabled=true"):
+        composed("init=vgg_16_2016_08_28", "init.scope=detector", "classify.enabled=true")

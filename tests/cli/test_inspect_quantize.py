@@ -44,10 +44,27 @@ def test_a_word_says_what_to_inspect():
 def test_it_wants_a_run_and_only_it_does(tmp_path):
     with pytest.raises(ConfigError, match="run=RUN"):
         call("only=quantize")
-    with pytest.raises(ConfigError, match=r"run=somewhere is for `detect inspect quantize`"):
+    with pytest.raises(ConfigError, match=r"run=somewhere is not legal here: detect inspect quantize takes it"):
         call("run=somewhere")
     with pytest.raises(ConfigError, match="only a run folder has Keras layers"):
         call("only=quantize", f"run={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            ["only=quantize", "run=x", key]
+            for key in ("images=4", "decode=false", "seed=1", "max_boxes=5", "threads=1")
+        ),
+        ["only=quantize", "run=x", "dataset.root=photos"],
+        *(["only=data", key] for key in ("stage=detector", "weights=per_tensor", "representative=3")),
+        *(["only=network", key] for key in ("output=new", "images=4", "decode=false")),
+    ],
+)
+def test_a_key_that_the_part_does_not_read_is_refused(words):
+    with pytest.raises(ConfigError, match=f"^{words[-1]} is not legal here: detect inspect"):
+        call(*words)
 
 
 @pytest.mark.drawn

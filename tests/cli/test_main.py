@@ -221,6 +221,39 @@ def test_two_flags_that_exclude_each_other_are_one_message(refused):
     assert refused("--multirun", "--cfg", "job").startswith("--multirun and --cfg can't be given together")
 
 
+@pytest.mark.parametrize("flag", [["--resolve"], ["--package", "schedule"]])
+def test_a_flag_of_a_shown_configuration_needs_one(refused, flag):
+    assert refused(*flag).startswith(f"{flag[0]} is for --cfg")
+
+
+@pytest.mark.parametrize("more", [["--resolve"], ["--package", "augment.transforms.a"]])
+def test_a_shown_configuration_names_the_key_of_a_bad_interpolation(refused, more):
+    message = refused("--cfg", "job", *more, "+augment.transforms.a='${nothing}'")
+    assert message == "augment.transforms.a: Interpolation key 'nothing' not found"
+
+
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=/proc/x"], ["-m", "seed=1,2", "hydra.sweep.dir=/proc/x"]])
+def test_a_folder_that_can_not_be_made_is_one_message(refused, arguments):
+    assert re.match(r"hydra\.(run|sweep)\.dir=/proc/x: /proc can't be written", refused(*arguments))
+
+
+def test_a_flag_whose_value_may_be_missing_takes_no_override(program, capsys):
+    assert program("schedule=short", "--info") == 0
+    assert "schedule: short" in capsys.readouterr().out and program.jobs == []
+    assert program("--", "seed=3") == 0 and program.jobs[0].seed == 3
+
+
+def test_an_option_in_a_file_of_another_ending_is_named(refused, mine):
+    file = write(mine / "experiment" / "foo.yml", "# @package _global_\nseed: 3\n")
+    for name in ("foo", "foo.yml"):
+        assert refused("--config-dir", str(mine), f"experiment={name}") == f"{file}: rename it to foo.yaml"
+
+
+def test_a_sweep_that_was_stopped_says_so_on_stderr(program, capsys):
+    assert program("-m", "fail=interrupt", "hydra.sweep.dir=out") == 130
+    assert "hydra.sweep.dir=out the same command goes on" in capsys.readouterr().err
+
+
 def test_transforms_are_open(program):
     blur = "+augment.transforms.blur={_target_:albumentations.Blur,p:0.1}"
     assert program(blur, "augment.transforms.blur.p=.2", "~augment.transforms.flip") == 0
@@ -310,6 +343,18 @@ def test_unknown_verb(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("detect: unknown verb trian; did you mean train? (verbs: train, evaluate")
 
 
+@pytest.mark.parametrize(("word", "meant"), [("val", "evaluate"), ("test", "evaluate"), ("version", "--version")])
+def test_a_word_of_other_programs_is_answered(monkeypatch, capsys, word, meant):
+    monkeypatch.setattr(sys, "argv", ["detect", word])
+    assert cli.main() == 2 and f"did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--version"], ["train", "--version"], ["train", "seed=1", "--version"]])
+def test_the_version_is_that_of_this_program(monkeypatch, capsys, words):
+    monkeypatch.setattr(sys, "argv", ["detect", *words])
+    assert cli.main() == 0 and capsys.readouterr().out.startswith("detect ")
+
+
 def test_windows_is_one_message(monkeypatch, capsys):
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(sys, "argv", ["detect", "doctor"])
@@ -363,8 +408,9 @@ def test_a_sweep_of_a_verb_that_makes_no_runs(program, capsys):
     assert program("-m", "fail=user,null", verb="tool") == 1 and len(program.jobs) == 4
     assert "detect tool: job 0 (fail=user): image.jpg: truncated" in capsys.readouterr().err
     assert list(Path().iterdir()) == []
-    Path("multirun.yaml").touch()
-    assert program("--cfg", "job", verb="tool") == 0 and Path("multirun.yaml").exists()
+    Path("multirun.yaml").write_text("mine")
+    assert program("--cfg", "job", verb="tool") == 0 and program("-m", "seed=1,2", verb="tool") == 0
+    assert [(file.name, file.read_text()) for file in Path().iterdir()] == [("multirun.yaml", "mine")]
 
 
 def test_a_sweep_over_experiments_sets_a_key_that_only_they_have(program, capsys):

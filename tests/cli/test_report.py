@@ -121,7 +121,7 @@ def test_a_folder_of_runs_with_a_report_in_it_is_read_again(place):
         (["study=old", "baseline=x"], "baseline=x is not legal here: .* no run folders, only .*experiments/old"),
         (["study=old", "rows=runs"], "rows=runs is not legal here"),
         (["study=old", "splits=[test]"], r"splits=\['test'\] is not legal here"),
-        (["keep=true"], "keep=True is not legal here: name a study or runs=DIR"),
+        (["keep=true"], "keep=true is not legal here: name a study or runs=DIR"),
         (["rows=all"], "rows=all is not legal: expected runs, exports, measured or null"),
     ],
 )

@@ -599,9 +599,10 @@ def test_inspect_writes_contact_sheets(tmp_path, caplog):
     assert max(len(line) for line in caplog.messages if line.startswith("  ")) <= 80
 
 
-def test_inspect_of_the_network_alone(tmp_path, caplog):
+def test_inspect_of_the_network_alone(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with caplog.at_level("INFO", "detect"):
-        call("inspect", "only=network", "detector=ssdlite", "backbone.depth_multiplier=0.25", f"output={tmp_path}")
+        call("inspect", "only=network", "detector=ssdlite", "backbone.depth_multiplier=0.25")
     first, *messages = caplog.messages
     rows = [message.split() for message in messages]
     assert first == "no dataset.root is given: the network has 10 classes"

@@ -76,6 +76,29 @@ def test_missing_value_names_the_remedy():
         "images is missing: give images=PATH",
         "run is missing: give run=RUN",
     ]
+    assert problems(config="???", to="???").splitlines() == [
+        "config is missing: give config=FILE",
+        "to is missing: expected one of voc, coco, yolo, tfrecord, arrayrecord",
+    ]
+
+
+def test_an_empty_run_and_devices_that_are_no_switch():
+    assert problems(run="", devices="maybe").splitlines() == [
+        "devices=maybe is not legal: expected true or false",
+        "run= is not legal: expected the folder of a run",
+    ]
+
+
+def test_minutes_of_a_proposal_are_not_null():
+    check(OmegaConf.create({"minutes": None}))
+    for value in ("x", None, 0):
+        assert problems(minutes=value, propose="rate").endswith(" is not legal: expected a number above 0")
+
+
+def test_a_whole_detector_leaves_stage_1_out():
+    init = {"scope": "detector"}
+    check(OmegaConf.create({"init": init, "classify": {"enabled": False}}))
+    assert problems(init=init, classify={"enabled": True}).startswith("init.scope=detector is not legal with classify.")
 
 
 def test_missing_value_of_a_stage_that_is_off():

@@ -162,6 +162,39 @@ def test_images_that_leave_the_training_are_told(translated, evaluation, told):
     assert [line.partition(": ")[2].partition(" are")[0] for line in lines] == told
 
 
+@pytest.mark.parametrize(("given", "boxes"), [("", 100), ("max_number_of_boxes: 7", 7)])
+def test_the_reader_of_training_images_limits_their_boxes(translated, given, boxes):
+    changes = ("batch_size: 8", "batch_size: 8 max_number_of_boxes: 50"), ("label_map_path", f"{given} label_map_path")
+    found = translated(SSD + "eval_input_reader { max_number_of_boxes: 9 }", *changes)
+    assert found.values["max_boxes"] == boxes and not any("max_number" in line for line in found.left_out)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("batch_size: 8", "batch_size: 8 merge_multiple_label_boxes: true", "train_config.merge_multiple_label_boxes"),
+        ("batch_size: 8", "batch_size: 8 merge_multiple_label_boxes: false", None),
+        ("label_map_path", "num_epochs: 2 label_map_path", "2 epochs"),
+        ("label_map_path", "shuffle: false label_map_path", "shuffle"),
+        ("label_map_path", "input_type: TF_SEQUENCE_EXAMPLE label_map_path", "train_input_reader.input_type"),
+        ("label_map_path", "input_type: TF_EXAMPLE shuffle: true num_epochs: 0 label_map_path", None),
+        ("train_input", "eval_config { metrics_set: 'pascal_voc_detection_metrics' } train_input", "pascal_voc"),
+        ("train_input", "eval_config { num_examples: 8000 } train_input", "8000"),
+        ("train_input", "eval_config { force_no_resize: true } train_input", "eval_config.force_no_resize"),
+        ("train_input", "eval_input_reader { num_epochs: 1 shuffle: false } train_input", None),
+        (
+            *("train_input", "eval_config { metrics_set: 'coco_detection_metrics' skip_labels: true } train_input"),
+            None,
+        ),
+    ],
+)
+def test_what_changes_training_or_scores_is_told(translated, before, after, told):
+    plain, found = translated(SSD), translated(SSD, (before, after))
+    known = {*plain.differs, *plain.left_out}
+    lines = [line for line in (*found.differs, *found.left_out) if re.sub(r" \(line.*", "", line) not in str(known)]
+    assert len(lines) == (told is not None) and all(told in line for line in lines)
+
+
 @pytest.mark.parametrize("path", ["${oc.env:HOME}/a", "x/${b}", "???"])
 def test_what_hydra_would_replace_is_no_path(translated, path):
     found = translated(SSD, ("weights/model.ckpt", path), ("data/train.record", f"{path}/train.record"))

@@ -1,7 +1,8 @@
 """What a start that fails leaves behind: nothing that was not there."""
 
-import os
+import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=PermissionError(13, "no permission")))
     with pytest.raises(ConfigError, match="can't be written"):
         unstarted.refuse_unwritable(tmp_path / "x", "hydra.run.dir")
     assert cli.run("train", lambda cfg: None, ["dataset=digits", f"hydra.run.dir={tmp_path}/y"]) == 2

@@ -13,6 +13,7 @@ detector: {box_sampler: {size: 16}}
 schedule: {rate: %(rate)s, batch_norm: %(batch_norm)s, freeze_until: %(freeze)s}
 """
 SHAPES = {"a/kernel": [3, 3, 3, 8], "b/kernel": [1, 1, 8, 16], "c/kernel": [1, 1, 16, 64]}  # 216, 128, 1024
+GOOD = {"rate": 0.001, "batch_norm": "trainable", "freeze": "null"}
 NORMED = SHAPES | {"a/BatchNorm/moving_variance": [8]}
 
 
@@ -247,11 +248,12 @@ def test_a_run_without_a_float_stage_has_the_schedule_of_its_twin(make_run):
     folder = make_run(batch_norm="frozen", rate=0.01, ap50=(0.0, 0.01, 0.01), ledger=NORMED)
     (folder / "detector").rename(folder / "quantized")
     config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(
-        CONFIG % {"rate": 0.001, "batch_norm": "trainable", "freeze": "null"}
-        + f"quantize: {{{config.strip().splitlines()[-1]}}}\n"
-    )
+    (folder / "config.yaml").write_text(CONFIG % GOOD + f"quantize: {{{config.strip().splitlines()[-1]}}}\n")
     assert "Does the rate suit batch norm?" in wrong(folder)
+    remedies = [finding.remedy for finding in diagnose(folder).findings if "schedule" in finding.remedy]
+    assert remedies and all("schedule." not in text.replace("quantize.schedule.", "") for text in remedies)
+    (folder / "config.yaml").write_text(CONFIG % GOOD + f"quantize: {{{(CONFIG % GOOD).strip().splitlines()[-1]}}}\n")
+    assert diagnose(folder).verdict().endswith("look at quantized/first_batch.png.")
 
 
 def test_a_loss_that_explodes_is_diagnosed(make_run):

@@ -23,7 +23,6 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm",
 )  # fmt: skip
 """Endings of the image files that are read, in the order in which one of two files of the same stem is taken."""
-
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".raw", ".dng", ".cr2", ".nef", ".svg", ".psd")
 """Endings of image files that are not read: they are named, so that nobody misses them."""
 UNREAD = "a format that is not read; save it as PNG or JPEG"  # what messages say of such a file
@@ -343,12 +342,9 @@ def _reason(content: bytes) -> str:
     except UNREADABLE as error:
         if tiff.bits(content) > 32:  # Pillow knows no such pictures
             return _TOO_DEEP.format("TIFF", tiff.bits(content))
-        cut = "truncated" in str(error) or "cannot identify" not in str(error)
-        return (
-            f"the file is truncated or damaged ({len(content)} bytes)"
-            if cut
-            else f"this is not an image file ({len(content)} bytes)"
-        )
+        other = "cannot identify" in str(error) and "truncated" not in str(error)
+        what = "this is not an image file" if other else "the file is truncated or damaged"
+        return f"{what} ({len(content)} bytes)"
     if mode in ("F", "I"):
         return _TOO_DEEP.format(kind, 32)
     return f"OpenCV does not decode this kind of {kind} (mode {mode}); save it again as PNG or JPEG with 8 bits"

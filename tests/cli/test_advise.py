@@ -94,7 +94,7 @@ def test_a_finer_map_is_tried_with_the_users_own_values(monkeypatch, missed, kep
 
 
 def test_parts_of_ones_own_have_no_finer_map(monkeypatch):
-    missing = Coverage(10, 10, 0.5, {"cat": (10, 10)}, {}, ())
+    missing = Coverage(10, 10, {"cat": (10, 10)}, {}, ())
     monkeypatch.setattr(rules, "covered", lambda dataset, detector: missing)
     monkeypatch.setattr(rules, "fitted_anchors", lambda dataset, detector: ({}, missing))
     for neck, backbone in (({"maps": None, "channels": None}, {}), ({"channels": None}, {"fpn_maps": ("fine",)})):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from detect.data.examples import CropExample, Crops, Example, Examples, Texts
+from detect.errors import DataError
 
 LISTED = [
     Example(
@@ -73,7 +74,7 @@ def test_areas_belong_to_their_boxes():
     split = Examples.of([MEASURED[0], LISTED[2]])
     assert split.areas[:2].tolist() == [0.5, 1.5] and np.isnan(split.areas[2])
     assert split.with_boxes(split.boxes, np.array([False, True, True]))[0].areas.tolist() == [1.5]
-    with pytest.raises(ValueError, match=r"a\.jpg: 2 boxes, but 1 areas"):
+    with pytest.raises(DataError, match=r"a\.jpg: 2 boxes, but 1 areas"):
         replace(LISTED[0], areas=[1.0])
 
 

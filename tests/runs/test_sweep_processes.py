@@ -198,9 +198,9 @@ def test_a_signal_to_the_main_process_lets_the_cells_save(program, number, launc
     process = program.start(*LAUNCHERS[launcher])
     cells = program.cells(1 if launcher == "basic" else 2)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert f"hydra.sweep.dir={program.folder}" in output and "the same command goes on" in output
+    assert f"hydra.sweep.dir={program.folder}" in errors and "the same command goes on" in errors
     saved = list(program.folder.glob("*/saved"))
     assert len(saved) == len(cells) and {file.read_text() for file in saved} == {"SIGTERM"}
     assert all(ended(cell, 1) for cell in cells) and not list(program.folder.glob("*/failed.txt"))

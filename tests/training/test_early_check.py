@@ -18,6 +18,7 @@ from detect.modeling.interface import Detector
 from detect.runs import start
 from detect.runs.folder import RunFolder
 from detect.training import build, contracts, early_check
+from detect.training.initial_weights import refuse_unfit
 from detect.training.trainer import Trainer
 from detect.weights import checkpoint
 from detect.weights.sources import FromFile
@@ -75,10 +76,10 @@ def test_weights_of_another_backbone_are_refused_before_an_image_is_decoded(tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_whole_detector_for_stage_1_is_refused_before_an_image_is_decoded(tmp_path, undecoded):
-    checkpoint.write(tmp_path / "net.ckpt", {"Conv2d_0/kernel": np.ones((3, 3, 3, 32), np.float32)})
+def test_a_source_of_ones_own_may_not_bring_heads_for_stage_1():
+    classifier, weights = SimpleNamespace(detects=False), SimpleNamespace(scope="detector")
     with pytest.raises(ConfigError, match=r"init\.scope=detector also loads a detector's heads"):
-        train.main(compose(f"init.path={tmp_path}/net.ckpt", "init.scope=detector"), tmp_path / "run")
+        refuse_unfit(classifier, weights, OmegaConf.create())
 
 
 def test_a_network_is_not_built_once_more_for_few_images(tmp_path, monkeypatch):

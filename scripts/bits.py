@@ -19,7 +19,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import tf_keras
-
 from ai_edge_litert import schema_py_generated as schema
 
 from detect.api import Detector
@@ -64,9 +63,7 @@ def int16x8(model: tf_keras.Model, frames: Frames) -> schema.ModelT:
     module.state = model.variables
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], module)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_ops = [
-        tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-    ]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
     converter.representative_dataset = representative(frames)
     with quiet():
         return flatbuffer.read(converter.convert())
@@ -102,6 +99,8 @@ def export(run: Path, name: str, detector: Detector) -> None:
     (folder / TFLITE_MODEL).write_bytes(content)
     (folder / LABELS).write_text("\n".join(detector.classes) + "\n", encoding="utf-8")
     scores = comparison.score(cfg, dataset, Detector.load(folder), architecture)
+    if scores is None:
+        raise SystemExit(f"{run}: its data set has no boxes to score")
     about = {
         "format": "tflite",
         "by": called,
@@ -117,10 +116,10 @@ def export(run: Path, name: str, detector: Detector) -> None:
 def main() -> None:
     """Makes the files that are not there yet."""
     for run in map(Path, sys.argv[1:]):
-        left = [name for name in FILES if not (run / name / EXPORT).exists()]
-        detector = Detector.load(run, "detector") if left else None
-        for name in left:
-            export(run, name, detector)
+        detector = Detector.load(run, "detector")
+        for name in FILES:
+            if not (run / name / EXPORT).exists():
+                export(run, name, detector)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from detect.studies.rows import Reported, final_ap
 
 SAME = ("study", "seed")
 """What tells rows of equal folders from each other: two machines may call the folders of a sweep alike."""
+NO_WORDS = ("folder", "command", "host", "versions")
+"""Columns that an earlier version did not have, or that another machine fills otherwise."""
 NAMES = ("study", "run", "file", "split")
 """Columns whose numbers are names."""
 
@@ -80,7 +82,9 @@ def _told(row: Row | TextRow, *columns: str) -> tuple[str, ...]:
 
 
 def _words(row: Row | TextRow) -> frozenset[tuple[str, str]]:
-    cells = {column: str(value) for column, value in row.items() if column not in ("folder", "host", "versions")}
+    cells = {
+        column: str(value) for column, value in row.items() if column not in ("folder", "command", "host", "versions")
+    }
     return frozenset(
         (column, text)
         for column, text in cells.items()

@@ -1,6 +1,7 @@
 """Exported models and other measurements as rows of a study's CSV file. `folder` names the folder of each."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from detect.errors import DataError
 from detect.files import expanded
 from detect.runs.folder import DETECTOR, MEASURED
-from detect.studies.commands import member, variants
+from detect.studies.commands import member, portable, variants
 from detect.studies.csv_file import NO_FIGURE, Row, host, rounded, versions
 from detect.studies.records import FinishedRun, Records, command_words
 
@@ -153,7 +154,15 @@ def _place(about: Mapping[str, Any], folder: Path) -> Row:
     """Where a file was made. Its folder is told from the working directory, so that other folders of the same names are
     others."""
     told = Path(os.path.relpath(folder.resolve())).as_posix()
-    return {"folder": told, "host": host(about), "versions": versions(about)}
+    return {"folder": told, "command": _command(about), "host": host(about), "versions": versions(about)}
+
+
+def _command(about: Mapping[str, Any]) -> str:
+    """The command that made it, without local paths."""
+    words = command_words(about)
+    if words[1:3] == ["-m", "detect.cli"]:
+        words[:3] = ["detect"]
+    return shlex.join(map(portable, words))
 
 
 def _plain(value: object) -> object:

@@ -15,7 +15,7 @@ from detect.studies.tables import interval, show
 log = logging.getLogger("detect")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 WHOLE = re.compile(r"[-+]?\d+")
-ORIGIN = ("study", "folder", "record", "host", "versions", "commit")
+ORIGIN = ("study", "folder", "record", "command", "host", "versions", "commit")
 """Columns of measurements that no table shows. A CSV of an earlier version has a record in place of the folder."""
 EXPORT_NOTE = (
     "AP of the file as it ships; AP of the run: of what it was made from (of qat the evaluation graph), on the same "

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from statistics import median
 
+from detect.errors import counted
 from detect.runs.folder import DETECTOR
 from detect.studies.blocks import Block, Listing, Table
 from detect.studies.cells import (
@@ -29,6 +30,8 @@ SEEDS = (3, 5, 10, 20)
 ORIGINS, DIFFERENCES = "**Where it ran**", "**Differences"
 LEGEND = "AP: mean over seeds ± half of its 95% interval (Student's t). Minutes are those of training in all stages."
 PAIRED = "AP of the arm minus AP of the other, paired by seed. Resolved: the 95% interval does not hold 0."
+TRAINING = ("study", "data", "cell", "fraction", "budget", "variant", "arm", "seed", "run", "command", "minutes")
+"""Columns that tell the rows of one training from those of others, in results.csv or in the CSV of exports."""
 USUAL = {"images": ["100%"]}
 """Settings that are shown even if they are constant, unless they are these."""
 
@@ -207,12 +210,20 @@ def all_commands(rows: Sequence[TextRow]) -> list[Listing]:
 
 
 def origins(rows: Sequence[TextRow]) -> list[Listing]:
-    """Hosts, versions and commits of runs, exports and measurements."""
-    lines = []
+    """The compute, hosts, versions and commits of runs, exports and measurements."""
+    lines = compute(rows)
     for title, column in (("host", "host"), ("versions", "versions"), ("commit", "commit")):
         found = dict.fromkeys(row[column] for row in rows if row.get(column))
         lines += [f"{title}: {text}" for text in found]
     return [Listing(ORIGINS, tuple(lines), code=False)] if lines else []
+
+
+def compute(rows: Sequence[TextRow]) -> list[str]:
+    """`compute: 19 trainings, 14.4 hours in all`. A training has a row for each split or file, and counts once."""
+    runs = {tuple(row.get(column) for column in TRAINING): time for row in rows if (time := figure(row, "minutes"))}
+    total = sum(runs.values())
+    told = f"{total:.1f} minutes" if total < 60 else f"{total / 60:.1f} hours"
+    return [f"compute: {counted(len(runs), 'training')}, {told} in all"] if runs else []
 
 
 def show(text: str) -> str:

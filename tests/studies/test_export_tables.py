@@ -44,6 +44,22 @@ def test_a_file_that_lies_in_its_run(tmp_path, make_run):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("ran", "told"),
+    [
+        ("detect export run=runs/a format=tflite", "detect export run=runs/a format=tflite"),
+        ("python3.11 -m detect.cli export run=/home/me/a", "detect export run=a"),
+        ("python /home/me/scripts/bits.py '/data/my run'", "python bits.py 'my run'"),
+        ("a 'quotation mark without its second", ""),
+    ],
+)
+def test_a_row_has_the_command_that_made_the_file_without_local_paths(tmp_path, ran, told):
+    leave(tmp_path / "file", "export.json", EXPORT | {"command": ran})
+    leave(tmp_path / "other", "measured.json", {"study": "s", "columns": {"ms": 3.0}, "command": ran})
+    records = collect(tmp_path)
+    assert [row["command"] for row in [*export_rows(records), *measured_rows(records)]] == [told, told]
+
+
 def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, make_run):
     for seed, lost in enumerate((0.01, 0.02, 0.03)):
         run = make_run(tmp_path / f"run{seed}", "crops", seed, first=10.0)
@@ -208,7 +224,7 @@ def test_measurements_are_tables_of_their_columns(tmp_path):
     assert (second.caption, second.rows) == ("**boxes**", (("int8", "-1.2e-04"),))
 
 
-@pytest.mark.parametrize("name", ["study", "folder", "host", "versions"])
+@pytest.mark.parametrize("name", ["study", "folder", "command", "host", "versions"])
 def test_a_measurement_has_no_columns_of_the_report(tmp_path, name):
     leave(tmp_path, "measured.json", {"study": "s", "columns": {name: "raspberry", "ms": 3.0}})
     with pytest.raises(DataError, match=rf"measured\.json: columns\.{name}: "):

@@ -11,7 +11,7 @@ from detect.studies.cells import figure, rivals, study_of
 from detect.studies.records import collect
 from detect.studies.rows import completed, reported, run_rows
 from detect.studies.statistics import detectable
-from detect.studies.tables import difference, interval, run_tables
+from detect.studies.tables import compute, difference, interval, run_tables
 
 
 def rows_of(folder, path, baseline=None):
@@ -50,6 +50,17 @@ def test_means_and_paired_differences(rows):
         ("cats", "100%", "C crops", "B+ generic_extra", "+0.040", "[+0.015, +0.065]", "3", "yes"),
         ("cats", "20%", "C crops", "B generic", "-0.050", "", "1", "no"),
     )
+
+
+def test_the_compute_counts_each_training_once(rows):
+    """Eight trainings on two splits: 3 x .3 + 3 x .5 + 3 x .5 minutes of all images, and .3 + .5 of a fifth."""
+    assert len(rows) == 2 * len({(row["arm"], row["seed"], row["fraction"]) for row in rows})
+    seconds = {(row["arm"], row["seed"], row["fraction"]): float(row["minutes"]) for row in rows}
+    assert compute(rows) == [f"compute: 11 trainings, {sum(seconds.values()):.1f} minutes in all"]
+    assert compute([row | {"minutes": "90"} for row in rows]) == ["compute: 11 trainings, 16.5 hours in all"]
+    file = {"run": "a (0)", "seed": "0", "minutes": "2"}
+    assert compute([file | {"file": "ptq"}, file | {"file": "qat"}]) == ["compute: 1 training, 2.0 minutes in all"]
+    assert compute([{"file": "saved model", "minutes": "n/a"}]) == []
 
 
 def test_a_difference_whose_interval_holds_zero_is_unresolved(tmp_path, make_run):

@@ -17,7 +17,8 @@ class HardExampleMiner:
     min_negatives: the least number of negatives kept; with 0, as in the zoo, an image without boxes has no loss.
 
     The result is that of a suppression among all anchors. Where it can be proven for an image that the hardest few
-    hundred anchors and the matched ones decide it, the suppression is among these alone.
+    hundred anchors and the matched ones decide it, the suppression is among these alone; else it is among the anchors
+    whose box nearly equals another one, as all others are kept.
     """
 
     def __init__(
@@ -75,7 +76,13 @@ class HardExampleMiner:
         as_hard = tf.math.count_nonzero(losses >= easiest, dtype=tf.int32)  # the place of the easiest positive
         few = (first < min(self.candidates, losses.shape[0])) & (as_hard <= self.candidates)
         kept, proven = tf.cond(few, among_few, lambda: (everyone, tf.constant(False)))
-        return tf.cond(proven, lambda: kept, lambda: self._suppress(losses, boxes, everyone))
+        return tf.cond(proven, lambda: kept, lambda: self._among_all(losses, boxes))
+
+    def _among_all(self, losses, boxes):
+        """bool [A]: what a suppression among all anchors keeps. Boxes that overlap no other one so much are kept."""
+        doubles = _with_double(boxes, self.nms_iou - MARGIN)
+        kept = ~doubles | self._suppress(losses, boxes, doubles)
+        return kept & (_rank(tf.where(kept, losses, -1.0)[tf.newaxis])[0] < self.candidates)
 
     def _suppress(self, losses, boxes, among):
         """The suppression of boxes [A, 4] by harder ones; only those in `among`, bool [A], take part."""
@@ -92,7 +99,8 @@ class HardExampleMiner:
         """
         easier = tf.where(positive & ~hardest)[:, 0]
         others = tf.where(~(hardest | positive))[:, 0]
-        doubles = _nearly_overlap(tf.gather(boxes, easier), tf.gather(boxes, others), self.nms_iou - MARGIN)
+        pairs = tf.gather(boxes, easier)[:, tf.newaxis], tf.gather(boxes, others)
+        doubles = _nearly_overlap(*pairs, self.nms_iou - MARGIN)
         harder = tf.gather(losses, others) >= tf.gather(losses, easier)[:, tf.newaxis]
         return ~tf.reduce_any(doubles & harder)
 
@@ -104,17 +112,47 @@ MARGIN = 1e-4
 """Of an IoU: much more than the rounding of two ways to compute it."""
 
 
+PAIRS = 100
+"""For each box, the pairs whose IoU is computed at most. With more pairs, a suppression among all boxes is faster."""
+
+
+def _with_double(boxes, iou: float):
+    """bool [A]: whether the IoU of a box with any other one may be `iou` or more. All are True if many boxes have tops
+    close to each other, measured in their heights.
+
+    Two boxes with such an IoU have tops that are at most (1 - iou) / iou of the lower height apart. So in the order of
+    the tops, each box is compared with those that begin within this distance below its own top.
+    """
+    count, everyone = tf.shape(boxes)[0], tf.ones_like(boxes[:, 0], tf.bool)
+    if iou <= 0:
+        return everyone
+    tops = tf.minimum(boxes[:, 0], boxes[:, 2])
+    order = tf.argsort(tops)
+    tops, ordered = tf.gather(tops, order), tf.gather(boxes, order)
+    reach = tops + tf.abs(ordered[:, 2] - ordered[:, 0]) * ((1 - iou) / iou)
+    places = tf.range(count)
+    below = tf.maximum(tf.searchsorted(tops, reach, side="right") - places - 1, 0)
+
+    def compared():
+        first = tf.repeat(places, below)
+        second = first + 1 + tf.range(tf.size(first)) - tf.repeat(tf.cumsum(below, exclusive=True), below)
+        near = _nearly_overlap(tf.gather(ordered, first), tf.gather(ordered, second), iou)
+        return _flags(tf.gather(order, tf.concat([first[near], second[near]], 0)), everyone)
+
+    pairs = tf.reduce_sum(tf.cast(below, tf.int64))
+    return tf.cond(pairs > PAIRS * tf.cast(count, tf.int64), lambda: everyone, compared)
+
+
 def _nearly_overlap(boxes, others, iou: float):
-    """bool [N, M]: whether the IoU of boxes [N, 4] and [M, 4] is at least `iou`, or both boxes are empty."""
-    low, high = tf.minimum(boxes[:, :2], boxes[:, 2:]), tf.maximum(boxes[:, :2], boxes[:, 2:])
-    other_low, other_high = tf.minimum(others[:, :2], others[:, 2:]), tf.maximum(others[:, :2], others[:, 2:])
-    sides = [
-        tf.minimum(high[:, i, tf.newaxis], other_high[:, i]) - tf.maximum(low[:, i, tf.newaxis], other_low[:, i])
-        for i in range(2)
-    ]
-    shared = tf.maximum(sides[0], 0.0) * tf.maximum(sides[1], 0.0)
-    areas = tf.reduce_prod(high - low, axis=1)[:, tf.newaxis] + tf.reduce_prod(other_high - other_low, axis=1)
-    return shared >= iou * (areas - shared)
+    """bool [...]: whether the IoU of boxes [..., 4] and [..., 4] is at least `iou`, or both boxes are empty."""
+    shared, area, other_area = 1.0, 1.0, 1.0
+    for start, end in ((0, 2), (1, 3)):
+        low, high = tf.minimum(boxes[..., start], boxes[..., end]), tf.maximum(boxes[..., start], boxes[..., end])
+        other_low = tf.minimum(others[..., start], others[..., end])
+        other_high = tf.maximum(others[..., start], others[..., end])
+        shared *= tf.maximum(tf.minimum(high, other_high) - tf.maximum(low, other_low), 0.0)
+        area, other_area = area * (high - low), other_area * (other_high - other_low)
+    return shared >= iou * (area + other_area - shared)
 
 
 class BalancedSampler:

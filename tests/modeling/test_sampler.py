@@ -147,12 +147,31 @@ def test_the_suppression_is_among_few_unless_the_others_could_matter(monkeypatch
     assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [2 + 2 * 6 + 32 + 1]
     far = boxes.copy()
     far[400] = boxes[500]  # a harder double of the easy positive, which is not among the hardest
-    assert suppressed_numbers(monkeypatch, losses, matched, far) == [47, 600]
+    assert suppressed_numbers(monkeypatch, losses, matched, far) == [47, 2]  # the two doubles of all 600
     doubles = boxes.copy()
     doubles[1:60] = boxes[1]  # too few negatives are left among the hardest
-    assert suppressed_numbers(monkeypatch, losses, matched, doubles) == [47, 600]
-    matched[:200] = 1  # so many are wanted that all take part
-    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [600]
+    assert suppressed_numbers(monkeypatch, losses, matched, doubles) == [47, 59]
+    matched[:200] = 1  # so many are wanted that all could matter, and none has a double
+    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [0]
+
+
+def test_among_all_anchors_only_boxes_with_a_double_take_part(monkeypatch):
+    """A stride of 8 gives more than 3000 anchors. A positive that is well learned comes after 3000 of them, so that the
+    number of anchors before it that are kept decides whether it counts."""
+    anchors = 5000
+    random = np.random.default_rng(0)
+    low = random.uniform(0, 1e6, (anchors, 2))
+    boxes = np.concatenate([low, low + random.uniform(10, 200, (anchors, 2))], axis=1).astype(np.float32)
+    losses = np.linspace(6, 0.1, anchors).astype(np.float32)
+    matched = np.zeros(anchors, np.float32)
+    matched[[5, 3001]] = 1
+    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [0]  # positive 3001 is the 3002nd: left out
+    boxes[[10, 20]] = boxes[100]
+    boxes[2900] = boxes[2901] + np.float32([0, 0, 0, 1e-5])
+    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [5]  # 10, 20, 100, 2900, 2901; 3001 counts
+    assert 3001 in mine(HardExampleMiner(), losses, matched, boxes=boxes)
+    boxes[:, ::2] = [0, 50]  # all tops are equal: all pairs are too many
+    assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [5000]
 
 
 @pytest.mark.parametrize("nms_iou", [None, 0.9])

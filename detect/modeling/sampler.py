@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import numpy as np
 import tensorflow as tf
 
 from detect.config.legal_values import Count, Share, number, whole
@@ -15,10 +14,6 @@ class HardExampleMiner:
     nms_iou: a candidate whose IoU with a harder one is higher is left out; None skips that step (and its time).
     negatives_per_positive: the negatives kept for each matched anchor; the product with their number is rounded down.
     min_negatives: the least number of negatives kept; with 0, as in the zoo, an image without boxes has no loss.
-
-    The result is that of a suppression among all anchors. Where it can be proven for an image that the hardest few
-    hundred anchors and the matched ones decide it, the suppression is among these alone; else it is among the anchors
-    whose box nearly equals another one, as all others are kept.
     """
 
     def __init__(
@@ -36,102 +31,61 @@ class HardExampleMiner:
 
         Returns float32 [B, A]: 1 where the anchor counts.
         """
-        considered = self._candidates(losses, matched, weights, boxes) & (weights > 0)
+        considered = self._candidates(losses, boxes) & (weights > 0)
         positive = considered & (matched > 0)
         negative = considered & (matched == 0)
-        wanted = self._wanted(tf.math.count_nonzero(positive, axis=1, keepdims=True))
+        positives = tf.math.count_nonzero(positive, axis=1, keepdims=True, dtype=tf.float32)
+        wanted = tf.cast(tf.floor(positives * self.negatives_per_positive), tf.int32)
+        wanted = tf.maximum(wanted, self.min_negatives)
         hardest = negative & (_rank(tf.where(negative, losses, -1.0)) < wanted)
         return tf.cast(positive | hardest, tf.float32)
 
-    def _wanted(self, positives):
-        """The number of negatives of images with so many positives."""
-        product = tf.floor(tf.cast(positives, tf.float32) * self.negatives_per_positive)
-        return tf.cast(tf.maximum(product, float(self.min_negatives)), tf.int32)
-
-    def _candidates(self, losses, matched, weights, boxes):
+    def _candidates(self, losses, boxes):
         if self.nms_iou is None:
             return _rank(losses) < self.candidates
-        images = (losses, matched > 0, weights > 0, boxes)
-        return tf.map_fn(lambda image: self._survivors(*image), images, fn_output_signature=tf.bool)
+        kept = tf.map_fn(lambda image: self._survivors(*image), (losses, boxes), fn_output_signature=tf.bool)
+        return kept & (_rank(tf.where(kept, losses, -1.0)) < self.candidates)
 
-    def _survivors(self, losses, matched, counts, boxes):
-        """bool [A]: the anchors of an image that the suppression keeps; those that can't count may be left out.
-
-        A decision depends only on the harder anchors, so a suppression among the `first` hardest decides as one among
-        all. The easier positives take part, too.
-        """
-        positive = matched & counts
-        number = tf.math.count_nonzero(positive, dtype=tf.int32)
-        first = number + 2 * self._wanted(number) + SPARE
-        everyone = tf.ones_like(matched)
-
-        def among_few():
-            hardest = _flags(tf.math.top_k(losses, first).indices, matched)
-            kept = self._suppress(losses, boxes, hardest | positive)
-            wanted = self._wanted(tf.math.count_nonzero(kept & positive))
-            negatives = tf.math.count_nonzero(kept & counts & ~matched, dtype=tf.int32)
-            return kept, (negatives >= wanted) & self._closed(losses, boxes, hardest, positive)
-
-        easiest = tf.reduce_min(tf.where(positive, losses, np.inf))
-        as_hard = tf.math.count_nonzero(losses >= easiest, dtype=tf.int32)  # the place of the easiest positive
-        few = (first < min(self.candidates, losses.shape[0])) & (as_hard <= self.candidates)
-        kept, proven = tf.cond(few, among_few, lambda: (everyone, tf.constant(False)))
-        return tf.cond(proven, lambda: kept, lambda: self._among_all(losses, boxes))
-
-    def _among_all(self, losses, boxes):
-        """bool [A]: what a suppression among all anchors keeps. Boxes that overlap no other one so much are kept."""
+    def _survivors(self, losses, boxes):
+        """bool [A]: what a suppression of the boxes [A, 4] of an image keeps. Only those with a double take part in it,
+        as all others are kept."""
         doubles = _with_double(boxes, self.nms_iou - MARGIN)
-        kept = ~doubles | self._suppress(losses, boxes, doubles)
-        return kept & (_rank(tf.where(kept, losses, -1.0)[tf.newaxis])[0] < self.candidates)
-
-    def _suppress(self, losses, boxes, among):
-        """The suppression of boxes [A, 4] by harder ones; only those in `among`, bool [A], take part."""
-        indices = tf.where(among)[:, 0]  # in order: of equal losses, the first one wins
+        indices = tf.where(doubles)[:, 0]  # in order: of equal losses, the first one wins
         kept = tf.image.non_max_suppression(
-            tf.gather(boxes, indices), tf.gather(losses, indices), self.candidates, iou_threshold=self.nms_iou
+            tf.gather(boxes, indices), tf.gather(losses, indices), tf.size(indices), iou_threshold=self.nms_iou
         )
-        return _flags(tf.gather(indices, kept), among)
-
-    def _closed(self, losses, boxes, hardest, positive):
-        """Whether no anchor that is left out could suppress one of the positives beyond the hardest ones.
-
-        Where rounding could decide, the answer is no.
-        """
-        easier = tf.where(positive & ~hardest)[:, 0]
-        others = tf.where(~(hardest | positive))[:, 0]
-        pairs = tf.gather(boxes, easier)[:, tf.newaxis], tf.gather(boxes, others)
-        doubles = _nearly_overlap(*pairs, self.nms_iou - MARGIN)
-        harder = tf.gather(losses, others) >= tf.gather(losses, easier)[:, tf.newaxis]
-        return ~tf.reduce_any(doubles & harder)
+        return ~doubles | _flags(tf.gather(indices, kept), doubles)
 
 
-SPARE = 32
-"""Anchors beyond those that are wanted, in place of those that are suppressed."""
-
-MARGIN = 1e-4
-"""Of an IoU: much more than the rounding of two ways to compute it."""
-
+MARGIN, ROUNDING = 1e-4, 1e-6
+"""Of an IoU, and of a coordinate: much more than the rounding of two ways to compute it."""
 
 PAIRS = 100
 """For each box, the pairs whose IoU is computed at most. With more pairs, a suppression among all boxes is faster."""
 
+MIX = 0.618
+"""No simple ratio, so that few cells of a grid of anchors have the same sum."""
+
 
 def _with_double(boxes, iou: float):
-    """bool [A]: whether the IoU of a box with any other one may be `iou` or more. All are True if many boxes have tops
-    close to each other, measured in their heights.
+    """bool [A]: whether the IoU of a box with any other one may be `iou` or more. All are True if that would take too
+    many comparisons.
 
-    Two boxes with such an IoU have tops that are at most (1 - iou) / iou of the lower height apart. So in the order of
-    the tops, each box is compared with those that begin within this distance below its own top.
+    Two boxes with such an IoU have tops that differ by at most (1 - iou) / iou of the lower height. The same is true of
+    their left sides and the smaller width. So in the order of top + MIX * left, each box is compared with those that
+    follow it within this distance.
     """
     count, everyone = tf.shape(boxes)[0], tf.ones_like(boxes[:, 0], tf.bool)
     if iou <= 0:
         return everyone
-    tops = tf.minimum(boxes[:, 0], boxes[:, 2])
-    order = tf.argsort(tops)
-    tops, ordered = tf.gather(tops, order), tf.gather(boxes, order)
-    reach = tops + tf.abs(ordered[:, 2] - ordered[:, 0]) * ((1 - iou) / iou)
+    corners = tf.minimum(boxes[:, :2], boxes[:, 2:])
+    values = corners[:, 0] + MIX * corners[:, 1]
+    order = tf.argsort(values)
+    values, ordered = tf.gather(values, order), tf.gather(boxes, order)
+    sides = tf.abs(ordered[:, 2:] - ordered[:, :2])
+    reach = values + (sides[:, 0] + MIX * sides[:, 1]) * ((1 - iou) / iou) + ROUNDING * tf.abs(values)
     places = tf.range(count)
-    below = tf.maximum(tf.searchsorted(tops, reach, side="right") - places - 1, 0)
+    below = tf.maximum(tf.searchsorted(values, reach, side="right") - places - 1, 0)
 
     def compared():
         first = tf.repeat(places, below)

@@ -148,13 +148,10 @@ def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
 def seconds_a_step(run: Run, stage: str, steps: int = TIMED_STEPS) -> float:
     """The duration of a training step of a stage with its input, when it has settled: `settled` of the mean of `steps`.
 
-    The first steps are slower: they are traced, the input reads its first images and fills its buffers beside them, and
-    hard examples of a detector that has learned nothing take a long way (`HardExampleMiner`), which is left out here.
+    The first steps are slower: they are traced, and the input reads its first images and fills its buffers beside them.
     The phases of fake quantisation are timed one by one: a step takes half the time once batch norm is frozen.
     """
-    cfg, replicas = run.cfg.copy(), build.replicas(run)
-    if OmegaConf.select(cfg, "detector.sampler.nms_iou") is not None:
-        cfg.detector.sampler.nms_iou = None
+    cfg, replicas = run.cfg, build.replicas(run)
     schedule: Schedule = build.instantiate(OmegaConf.select(cfg, SCHEDULES[stage]))
     spec: Spec | None = None
     if stage == QUANTIZED:  # calibrated ranges take the same time, but have seen nothing yet

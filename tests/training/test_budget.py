@@ -305,23 +305,6 @@ def test_workers_time_equally_many_steps(tmp_path, monkeypatch):
     assert budget.seconds_a_step(given, DETECTOR) == 2.9 and not told
 
 
-def test_a_detector_that_has_learned_nothing_is_timed_as_a_trained_one(tmp_path, monkeypatch):
-    """Of its anchors all are equally hard, so that the suppression among all of them takes as long as the network."""
-    seen = []
-
-    class Seen:
-        def __init__(self, architecture, *_):
-            seen.append(architecture.sampler.nms_iou)
-
-        def train(self, steps):
-            pass
-
-    monkeypatch.setattr(budget, "Trainer", Seen)
-    given = run(tmp_path, "detector.size=[96,96]", "backbone.depth_multiplier=.25")
-    budget.seconds_a_step(given, DETECTOR)
-    assert seen == [None] and given.cfg.detector.sampler.nms_iou == 0.99
-
-
 class Ticking:
     """Takes 2 s for a step of a fake-quantised network whose batch norm learns, else 1 s; keeps the networks."""
 

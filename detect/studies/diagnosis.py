@@ -259,20 +259,22 @@ def _guess(rows: Sequence[Row], cfg: Mapping[str, Any], classes: int) -> Finding
 
     The guess is the entropy of the drawn examples, with all classes equally often.
     """
-    losses, positives = figures(rows, OF_BOXES), figures(rows, POSITIVES)
-    size = (cfg["detector"].get("box_sampler") or {}).get("size")
-    if not losses or not positives or not size:
+    losses, positives, detector = figures(rows, OF_BOXES), figures(rows, POSITIVES), cfg["detector"]
+    size, weight = (detector.get("box_sampler") or {}).get("size"), detector.get("box_classification_weight", 1.0)
+    if not losses or not positives or not size or not weight:
         return None
     share = min(max(ends(positives)[1] / size, 1e-6), 1 - 1e-6)
     guess = -share * math.log(share / classes) - (1 - share) * math.log(1 - share)
-    last = ends(losses)[1]
+    last = ends(losses)[1] / weight
+    own_crops = not str((detector.get("roi") or {}).get("_target_", "detect.")).startswith("detect.")
+    blind = "look at the unit in which detector.roi takes boxes" if own_crops else "divide schedule.rate by ten"
     return Finding(
         6,
         "Do classes beat a guess?",
         f"loss {last:.3f}, that of a guess is {guess:.3f}",
         f"at most {MOST_OF_A_GUESS:.0%} of a guess",
         last <= MOST_OF_A_GUESS * guess,
-        "the head is no better than a guess: divide schedule.rate by ten"
+        f"the head is no better than a guess: {blind}"
         if last >= NO_BETTER * guess
         else "mend the rows above first; then train longer, or divide schedule.rate by three",
     )

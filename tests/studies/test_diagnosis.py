@@ -9,11 +9,11 @@ from detect.studies.diagnosis import diagnose
 from tests import program
 
 CONFIG = """
-detector: {box_sampler: {size: 16}}
+detector: {box_sampler: {size: 16}, box_classification_weight: %(weight)s, roi: {_target_: %(roi)s}}
 schedule: {rate: %(rate)s, batch_norm: %(batch_norm)s, freeze_until: %(freeze)s}
 """
 SHAPES = {"a/kernel": [3, 3, 3, 8], "b/kernel": [1, 1, 8, 16], "c/kernel": [1, 1, 16, 64]}  # 216, 128, 1024
-GOOD = {"rate": 0.001, "batch_norm": "trainable", "freeze": "null"}
+GOOD = {"rate": 0.001, "batch_norm": "trainable", "freeze": "null", "weight": 1.0, "roi": "detect.modeling.roi.RoiCrop"}
 NORMED = SHAPES | {"a/BatchNorm/moving_variance": [8]}
 
 
@@ -24,9 +24,9 @@ def make_run(tmp_path):
     def make(
         rate=0.001, batch_norm="trainable", freeze="null", matches=0.9, loss=(2.0, 0.5), recall=(0.5, 0.95),
         ap50=(0.1, 0.4, 0.42), skipped=(), kept=(), ledger=SHAPES, diverged=0, kind="anchors/recall_50",
-        box_loss=None,
+        box_loss=None, box_weight=1.0, roi="detect.modeling.roi.RoiCrop",
     ):  # fmt: skip
-        values = {"rate": rate, "batch_norm": batch_norm, "freeze": freeze}
+        values = {"rate": rate, "batch_norm": batch_norm, "freeze": freeze, "weight": box_weight, "roi": roi}
         (tmp_path / "config.yaml").write_text(CONFIG % values)
         (tmp_path / "classes.json").write_text('[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]')
         stage = tmp_path / "detector"
@@ -174,6 +174,18 @@ def test_a_head_that_is_no_better_than_a_guess_gets_a_tenth_of_the_rate(make_run
     """At rates of .1 and 1 in place of .001 the loss is .99 and 9 times that of a guess, and nothing is found."""
     (row,) = (f for f in diagnose(make_run(box_loss=loss)).findings if "guess" in f.question)
     assert not row.right and row.remedy.endswith(remedy)
+
+
+def test_the_weight_of_the_loss_does_not_count(make_run):
+    (row,) = (f for f in diagnose(make_run(box_loss=0.47 * 16, box_weight=16)).findings if "guess" in f.question)
+    assert row.right and row.found == "loss 0.470, that of a guess is 0.736"
+    assert not [f for f in diagnose(make_run(box_loss=0.0, box_weight=0)).findings if "guess" in f.question]
+
+
+def test_a_head_behind_crops_of_the_users_own_that_is_no_better_than_a_guess_may_see_nothing(make_run):
+    """Crops of proposals in another unit than they expect: the loss is 1.00 of a guess (experiments/fixed_backbone)."""
+    (row,) = (f for f in diagnose(make_run(box_loss=0.74, roi="mine.Crop")).findings if "guess" in f.question)
+    assert row.remedy.endswith("look at the unit in which detector.roi takes boxes")
 
 
 def test_early_layers_may_be_fixed(make_run):

@@ -88,8 +88,10 @@ def _with_double(boxes, iou: float):
     below = tf.maximum(tf.searchsorted(values, reach, side="right") - places - 1, 0)
 
     def compared():
-        first = tf.repeat(places, below)
-        second = first + 1 + tf.range(tf.size(first)) - tf.repeat(tf.cumsum(below, exclusive=True), below)
+        ends = tf.cumsum(below)  # tf.repeat would make a mask of A x the most pairs of a box
+        pair = tf.range(ends[-1])
+        first = tf.searchsorted(ends, pair, side="right")
+        second = first + 1 + pair - tf.gather(ends - below, first)
         near = _nearly_overlap(tf.gather(ordered, first), tf.gather(ordered, second), iou)
         return _flags(tf.gather(order, tf.concat([first[near], second[near]], 0)), everyone)
 

@@ -1,5 +1,8 @@
 """The hard-example miner and the balanced sampler on a few rows of anchors."""
 
+import resource
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -152,6 +155,26 @@ def test_only_boxes_that_nearly_equal_another_one_are_suppressed(monkeypatch):
     assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [2 + 59 + 2]
     boxes[:, :] = [0, 0, 50, 50]  # so many pairs that all take part
     assert suppressed_numbers(monkeypatch, losses, matched, boxes) == [600]
+
+
+def test_a_giant_box_takes_no_memory():
+    """A detector that has learned nothing may decode boxes of any size. One that reaches over all others is compared with
+    each of them, and nothing has the size of all pairs."""
+    random = np.random.default_rng(0)
+    low = random.uniform(0, 1e4, (60_000, 2))
+    boxes = np.concatenate([low, low + random.uniform(10, 200, (60_000, 2))], axis=1).astype(np.float32)
+    boxes[7], boxes[8] = [-1, -1, 1e9, 1e9], [0, 0, np.inf, np.inf]
+    losses = np.linspace(6, 0.1, 60_000).astype(np.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert mine(HardExampleMiner(), losses, losses * 0, boxes=boxes) == [0, 1, 2]
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 500_000 * (1 if sys.platform == "linux" else 1000)  # kilobytes, or bytes on macOS
+
+
+def test_boxes_that_are_no_numbers_are_left_to_the_check_of_the_loss():
+    boxes = np.repeat(APART, 3, axis=0)
+    boxes[::2] = np.nan
+    assert mine(HardExampleMiner(), [1.0] * 18, [0] * 18, boxes=boxes)
 
 
 def test_more_anchors_than_candidates(monkeypatch):

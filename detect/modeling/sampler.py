@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import numpy as np
 import tensorflow as tf
 
 from detect.config.legal_values import Count, Share, number, whole
@@ -47,12 +48,13 @@ class HardExampleMiner:
         return kept & (_rank(tf.where(kept, losses, -1.0)) < self.candidates)
 
     def _survivors(self, losses, boxes):
-        """bool [A]: what a suppression of the boxes [A, 4] of an image keeps. Only those with a double take part in it,
-        as all others are kept."""
+        """bool [A]: what a suppression of the boxes [A, 4] of an image keeps, but for some that more than `candidates`
+        harder ones come before. Only those with a double take part in it, as all others are kept."""
         doubles = _with_double(boxes, self.nms_iou - MARGIN)
         indices = tf.where(doubles)[:, 0]  # in order: of equal losses, the first one wins
+        most = min(self.candidates, losses.shape[0])
         kept = tf.image.non_max_suppression(
-            tf.gather(boxes, indices), tf.gather(losses, indices), tf.size(indices), iou_threshold=self.nms_iou
+            tf.gather(boxes, indices), tf.gather(losses, indices), most, iou_threshold=self.nms_iou
         )
         return ~doubles | _flags(tf.gather(indices, kept), doubles)
 
@@ -60,43 +62,35 @@ class HardExampleMiner:
 MARGIN, ROUNDING = 1e-4, 1e-6
 """Of an IoU, and of a coordinate: much more than the rounding of two ways to compute it."""
 
-PAIRS = 100
-"""For each box, the pairs whose IoU is computed at most. With more pairs, a suppression among all boxes is faster."""
+NEIGHBOURS = 256
+"""Boxes that each box is compared with at most. A larger number only takes longer."""
 
 MIX = 0.618
 """No simple ratio, so that few cells of a grid of anchors have the same sum."""
 
 
 def _with_double(boxes, iou: float):
-    """bool [A]: whether the IoU of a box with any other one may be `iou` or more. All are True if that would take too
-    many comparisons.
+    """bool [A]: True for a box whose IoU with another one may be `iou` or more; it may be True for others, too.
 
     Two boxes with such an IoU have tops that differ by at most (1 - iou) / iou of the lower height. The same is true of
     their left sides and the smaller width. So in the order of top + MIX * left, each box is compared with those that
-    follow it within this distance.
+    follow it within this distance. A box with more than NEIGHBOURS of them counts, and so do all boxes of its size or
+    larger, among which is its double.
     """
-    count, everyone = tf.shape(boxes)[0], tf.ones_like(boxes[:, 0], tf.bool)
     if iou <= 0:
-        return everyone
-    corners = tf.minimum(boxes[:, :2], boxes[:, 2:])
-    values = corners[:, 0] + MIX * corners[:, 1]
+        return tf.ones_like(boxes[:, 0], tf.bool)
+    corners, sides = tf.minimum(boxes[:, :2], boxes[:, 2:]), tf.abs(boxes[:, 2:] - boxes[:, :2])
+    values, sizes = (side[:, 0] + MIX * side[:, 1] for side in (corners, sides))
     order = tf.argsort(values)
-    values, ordered = tf.gather(values, order), tf.gather(boxes, order)
-    sides = tf.abs(ordered[:, 2:] - ordered[:, :2])
-    reach = values + (sides[:, 0] + MIX * sides[:, 1]) * ((1 - iou) / iou) + ROUNDING * tf.abs(values)
-    places = tf.range(count)
-    below = tf.maximum(tf.searchsorted(values, reach, side="right") - places - 1, 0)
-
-    def compared():
-        ends = tf.cumsum(below)  # tf.repeat would make a mask of A x the most pairs of a box
-        pair = tf.range(ends[-1])
-        first = tf.searchsorted(ends, pair, side="right")
-        second = first + 1 + pair - tf.gather(ends - below, first)
-        near = _nearly_overlap(tf.gather(ordered, first), tf.gather(ordered, second), iou)
-        return _flags(tf.gather(order, tf.concat([first[near], second[near]], 0)), everyone)
-
-    pairs = tf.reduce_sum(tf.cast(below, tf.int64))
-    return tf.cond(pairs > PAIRS * tf.cast(count, tf.int64), lambda: everyone, compared)
+    values, sizes, boxes = (tf.gather(x, order) for x in (values, sizes, boxes))
+    reach = values + sizes * ((1 - iou) / iou) + ROUNDING * tf.abs(values)
+    following = tf.searchsorted(values, reach, side="right") - tf.range(tf.size(values)) - 1
+    pairs = tf.where(tf.range(NEIGHBOURS) < following[:, tf.newaxis])
+    first, second = pairs[:, 0], pairs[:, 0] + 1 + pairs[:, 1]
+    near = _nearly_overlap(tf.gather(boxes, first), tf.gather(boxes, second), iou)
+    large = sizes >= iou * tf.reduce_min(tf.where(following > NEIGHBOURS, sizes, np.inf))
+    found = tf.concat([first[near], second[near], tf.where(large)[:, 0]], 0)
+    return _flags(tf.gather(order, found), large)
 
 
 def _nearly_overlap(boxes, others, iou: float):

@@ -158,8 +158,8 @@ def test_only_boxes_that_nearly_equal_another_one_are_suppressed(monkeypatch):
 
 
 def test_a_giant_box_takes_no_memory():
-    """A detector that has learned nothing may decode boxes of any size. One that reaches over all others is compared with
-    each of them, and nothing has the size of all pairs."""
+    """A detector that has learned nothing may decode boxes of any size. One that reaches over all others is not compared
+    with each of them, and nothing has the size of all pairs."""
     random = np.random.default_rng(0)
     low = random.uniform(0, 1e4, (60_000, 2))
     boxes = np.concatenate([low, low + random.uniform(10, 200, (60_000, 2))], axis=1).astype(np.float32)
@@ -193,15 +193,16 @@ def test_more_anchors_than_candidates(monkeypatch):
     assert 3001 in mine(HardExampleMiner(), losses, matched, boxes=boxes)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("nms_iou", [None, 0.9])
-def test_a_graph_gives_the_same(nms_iou):
+def test_a_graph_gives_the_same(nms_iou, compiled):
     random = np.random.default_rng(1)
     losses = random.uniform(0, 5, (4, 200)).round(1).astype(np.float32)
     matched = (random.uniform(size=losses.shape) < [[0.0], [0.02], [0.2], [0.02]]).astype(np.float32)
     low = random.uniform(0, 60, (4, 200, 2)).round()
     boxes = np.concatenate([low, low + 30], axis=-1).astype(np.float32)
     miner = HardExampleMiner(nms_iou=nms_iou)
-    graph = tf.function(miner)(losses, matched, np.ones_like(losses), boxes)
+    graph = tf.function(miner, jit_compile=compiled)(losses, matched, np.ones_like(losses), boxes)
     np.testing.assert_array_equal(graph, miner(losses, matched, np.ones_like(losses), boxes))
 
 

@@ -158,8 +158,8 @@ def test_only_boxes_that_nearly_equal_another_one_are_suppressed(monkeypatch):
 
 
 def test_a_giant_box_takes_no_memory():
-    """A detector that has learned nothing may decode boxes of any size. One that reaches over all others is not compared
-    with each of them, and nothing has the size of all pairs."""
+    """A detector that has learned nothing may decode boxes of any size. One that reaches over all others is not
+    compared with each of them, and nothing has the size of all pairs."""
     random = np.random.default_rng(0)
     low = random.uniform(0, 1e4, (60_000, 2))
     boxes = np.concatenate([low, low + random.uniform(10, 200, (60_000, 2))], axis=1).astype(np.float32)

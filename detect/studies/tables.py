@@ -30,7 +30,7 @@ SEEDS = (3, 5, 10, 20)
 ORIGINS, DIFFERENCES = "**Where it ran**", "**Differences"
 LEGEND = "AP: mean over seeds ± half of its 95% interval (Student's t). Minutes are those of training in all stages."
 PAIRED = "AP of the arm minus AP of the other, paired by seed. Resolved: the 95% interval does not hold 0."
-TRAINING = ("study", "data", "cell", "fraction", "budget", "variant", "arm", "seed", "run", "command", "minutes")
+TRAINING = ("study", "data", "cell", "fraction", "budget", "variant", "arm", "seed", "run", "minutes")
 """Columns that tell the rows of one training from those of others, in results.csv or in the CSV of exports."""
 USUAL = {"images": ["100%"]}
 """Settings that are shown even if they are constant, unless they are these."""

@@ -59,7 +59,8 @@ def test_the_compute_counts_each_training_once(rows):
     assert compute(rows) == [f"compute: 11 trainings, {sum(seconds.values()):.1f} minutes in all"]
     assert compute([row | {"minutes": "90"} for row in rows]) == ["compute: 11 trainings, 16.5 hours in all"]
     file = {"run": "a (0)", "seed": "0", "minutes": "2"}
-    assert compute([file | {"file": "ptq"}, file | {"file": "qat"}]) == ["compute: 1 training, 2.0 minutes in all"]
+    files = [file | {"file": kind, "command": f"detect export quantize={kind}"} for kind in ("ptq", "none")]
+    assert compute(files) == ["compute: 1 training, 2.0 minutes in all"]
     assert compute([{"file": "saved model", "minutes": "n/a"}]) == []
 
 

@@ -33,7 +33,7 @@ from detect.quantization.spec import Spec
 from detect.runs import provenance
 from detect.runs.folder import EXPORT, TFLITE_MODEL
 from detect.tflite import detection_output, flatbuffer, operators
-from detect.tflite.convert import convert, representative
+from detect.tflite.convert import convert, converter_of, representative
 from detect.tflite.metadata import Settings
 from detect.tflite.quiet import quiet
 
@@ -55,13 +55,7 @@ def few(bits: int, per_channel: bool) -> Convert:
 def int16x8(model: tf_keras.Model, frames: Frames) -> schema.ModelT:
     """Kernels of 8 bits with a scale for each channel, activations of 16."""
 
-    @tf.function(input_signature=[tf.TensorSpec([1, *model.input_shape[1:]], tf.float32, name="image")])
-    def network(image):
-        return model(image, training=False)
-
-    module = tf.Module()
-    module.state = model.variables
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], module)
+    converter = converter_of(model, "float32", 1)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
     converter.representative_dataset = representative(frames)

@@ -40,6 +40,7 @@ from detect.runs.dataset import dataset_of
 from detect.runs.folder import DETECTOR, EXPORT, TFLITE_MODEL, RunFolder
 from detect.runs.start import Run
 from detect.tflite import accuracy, detection_output, flatbuffer, operators, package
+from detect.tflite.convert import converter_of
 from detect.tflite.metadata import Settings
 from detect.tflite.quiet import quiet
 from detect.training import build, initial_weights, stages
@@ -125,13 +126,7 @@ def train(run: Run, source: Path) -> tuple[Any, Any]:
 def convert(model: tf_keras.Model, settings: Settings) -> package.File:
     """The int8 file: uint8 pixels, int8 heads, ranges of the model. Raises WeightsError if a convolution is float."""
 
-    @tf.function(input_signature=[tf.TensorSpec([1, *settings.size, 3], tf.float32, name="image")])
-    def network(image):
-        return model(image, training=False)
-
-    module = tf.Module()
-    module.state = model.variables
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], module)
+    converter = converter_of(model, "float32", 1)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type, converter.inference_output_type = tf.uint8, tf.int8
     with quiet():

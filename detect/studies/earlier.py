@@ -82,9 +82,7 @@ def _told(row: Row | TextRow, *columns: str) -> tuple[str, ...]:
 
 
 def _words(row: Row | TextRow) -> frozenset[tuple[str, str]]:
-    cells = {
-        column: str(value) for column, value in row.items() if column not in ("folder", "command", "host", "versions")
-    }
+    cells = {column: str(value) for column, value in row.items() if column not in NO_WORDS}
     return frozenset(
         (column, text)
         for column, text in cells.items()

@@ -59,7 +59,7 @@ def convert(
     check_network(model)
     if quantize == "qat":
         return _fake_quantised(model, takes, gives, batch)
-    converter = _converter(model, "float32" if quantize == "ptq" else takes, batch)
+    converter = converter_of(model, "float32" if quantize == "ptq" else takes, batch)
     if quantize == "ptq" or (quantize == "dynamic" and weights == "per_channel"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "ptq":
@@ -82,7 +82,7 @@ def _fake_quantised(model: tf_keras.Model, takes: str, gives: str, batch: int | 
     if bits != {8}:
         raise ConfigError(f"quantize.spec.activation_bits={min(bits)}: a TFLite file holds 8; fewer are for studies")
     for image in dict.fromkeys(("float32", takes)):
-        converter = _converter(model, image, batch, graph)
+        converter = converter_of(model, image, batch, graph)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_output_type = TYPES[gives]
         result = _run(converter, "qat")
@@ -111,14 +111,16 @@ def float_kernels(model: tf_keras.Model) -> dict[str, bool]:
 
 
 def _in_float(model: tf_keras.Model, takes: str, batch: int | None, graph: Graph) -> schema.ModelT:
-    return _run(_converter(model, takes, batch, graph), "qat")
+    return _run(converter_of(model, takes, batch, graph), "qat")
 
 
-def _converter(
+def converter_of(
     model: tf_keras.Model, takes: str, batch: int | None, graph: Graph | None = None
 ) -> "tf.lite.TFLiteConverter":
-    """graph: an evaluation graph of the model; if given, it is converted, not the model itself."""
+    """TensorFlow's converter of a network, `image` [batch, H, W, 3] -> its outputs by their names, without options.
 
+    graph: an evaluation graph of the model; if given, it is converted, not the model itself.
+    """
     signature = [tf.TensorSpec([batch, *model.input_shape[1:]], TYPES[takes], name="image")]
 
     @tf.function(input_signature=signature, autograph=False)

@@ -48,8 +48,8 @@ def test_a_file_that_lies_in_its_run(tmp_path, make_run):
     ("ran", "told"),
     [
         ("detect export run=runs/a format=tflite", "detect export run=runs/a format=tflite"),
-        ("python3.11 -m detect.cli export run=/home/me/a", "detect export run=a"),
-        ("python /home/me/scripts/bits.py '/data/my run'", "python bits.py 'my run'"),
+        ("python3.11 -m detect.cli export run=/data/a", "detect export run=a"),
+        ("python /data/scripts/bits.py '/data/my run'", "python bits.py 'my run'"),
         ("a 'quotation mark without its second", ""),
     ],
 )

@@ -12,12 +12,16 @@ from detect.errors import printable
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, [rows, heads]. caption: text above the table; note: text below it. Both may be empty."""
+    """Cells as text, [rows, heads]. caption: text above the table; note: text below it. Both may be empty.
+
+    page_only: the table is too long for Markdown, which names it alone.
+    """
 
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     note: str = ""
+    page_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def _plain(cells: Sequence[Sequence[str]], shown: Sequence[int], widths: Sequenc
 
 def _table(table: Table) -> str:
     lines = [_prose(table.caption), ""] if table.caption else []
+    if table.page_only:
+        return "\n".join([*lines, f"{len(table.rows)} rows: report.html and the csv file have them."]) + "\n"
     lines += [_line(table.heads), "|" + "---|" * len(table.heads), *(_line(row) for row in table.rows)]
     return "\n".join([*lines, *(["", _prose(table.note)] if table.note else [])]) + "\n"
 

@@ -4,12 +4,14 @@ import itertools
 import logging
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from statistics import median
 
 from detect.errors import first_few
 from detect.studies.blocks import Block, Table
 from detect.studies.cells import TextRow, figure
 from detect.studies.csv_file import NO_FIGURE
-from detect.studies.statistics import estimate
+from detect.studies.statistics import Estimate, detectable, estimate
 from detect.studies.tables import interval, show
 
 log = logging.getLogger("detect")
@@ -23,16 +25,46 @@ EXPORT_NOTE = (
 )
 
 FLOAT = "AP of the float detector"
-SEED_HEADS = ("cell", "split", "arm", "file", "seeds", "AP before", "AP", "change", "95% interval", "resolved")
+KIND = ("cell", "split", "arm", "file", "seeds")
+CHANGE = ("AP before", "AP", "change", "95% interval", "resolved", "resolvable")
 SEED_NOTE = (
     "Mean over seeds ± half of its 95% interval (Student's t). AP before: of the run that the file was made from; of a "
     "fake-quantised run, of the float detector that it started from, if a file of that one is in the report for any "
-    "seed; then seeds without it are left out. Resolved: the interval of the change does not hold 0."
+    "seed; then seeds without it are left out. Resolved: the interval of the change does not hold 0. "
+    "Resolvable: a true change of this size is resolved in 80% of studies with so many seeds (paired t-test, 5%); a "
+    "smaller one mostly is not, and then `no` does not mean that there is none."
+)
+TIMES = ("ms 1 thread", "ms 2 threads")
+COST_NOTE = (
+    "MB: mean over seeds. Time: milliseconds of the file divided by those of the float32 file that was timed in turns "
+    "with it, median over seeds and range."
 )
 
 
+@dataclass(frozen=True)
+class Seeds:
+    """The files of one kind that the seeds of a cell have. place: the split and its images; change: of AP."""
+
+    cell: str
+    place: str
+    arm: str
+    file: str
+    rows: Sequence[TextRow]
+    before: Estimate
+    after: Estimate
+    change: Estimate
+
+
 def export_tables(rows: Sequence[TextRow]) -> list[Block]:
-    """A table with a row for each exported file, and before it, with files of several seeds, a table of their means."""
+    """A row for each exported file; for files of several seeds, tables of their changes, and of size and time.
+
+    With these, the table of the single files is on the page alone.
+    """
+    over = over_seeds(rows)
+    return [*_seed_tables(over), _each(rows, page_only=bool(over))]
+
+
+def _each(rows: Sequence[TextRow], page_only: bool) -> Table:
     timed = [c for c in rows[0] if c.startswith("ms") and not c.endswith(" float32") and any(row[c] for row in rows)]
     lines = []
     for row in rows:
@@ -45,8 +77,7 @@ def export_tables(rows: Sequence[TextRow]) -> list[Block]:
         ))  # fmt: skip
     heads = ("run", "file", "AP", "AP50", "AP of the run", "change", "MB", *timed, "minutes")
     caption = "**Exported files**" + _on(dict.fromkeys(_place(row) for row in rows if row["split"]))
-    each = Table(heads, tuple(lines), caption, EXPORT_NOTE)
-    return [means, each] if (means := _means(rows)) else [each]
+    return Table(heads, tuple(lines), caption, EXPORT_NOTE, page_only)
 
 
 def _place(row: TextRow) -> str:
@@ -57,8 +88,8 @@ def _on(places: Collection[str]) -> str:
     return f" on {', '.join(places)}" if places else ""
 
 
-def _means(rows: Sequence[TextRow]) -> Table | None:
-    """A row for each kind of file that at least two seeds of a cell have, on the same images.
+def over_seeds(rows: Sequence[TextRow]) -> list[Seeds]:
+    """The kinds of files that at least two seeds of a cell have, on the same images.
 
     If the float detector that a file started from is known of some seeds, the others are left out: one row has one
     kind of change.
@@ -67,7 +98,7 @@ def _means(rows: Sequence[TextRow]) -> Table | None:
     for row in rows:
         if row.get("seed") and figure(row, "AP of the run") is not None and figure(row, "AP") is not None:
             groups.setdefault((row["cell"], _place(row), row["arm"], row["file"]), []).append(row)
-    lines = []
+    found = []
     for (cell, place, arm, file), files in groups.items():
         known = [row for row in files if figure(row, FLOAT) is not None]
         source, of = (FLOAT, known) if known else ("AP of the run", files)
@@ -81,20 +112,51 @@ def _means(rows: Sequence[TextRow]) -> Table | None:
             continue
         starts = [figure(row, source) or 0.0 for row in of]
         ends = [figure(row, "AP") or 0.0 for row in of]
-        change = estimate([end - start for start, end in zip(starts, ends, strict=True)])
-        assert change is not None  # there are two files
+        means = [estimate(starts), estimate(ends), estimate([e - s for s, e in zip(starts, ends, strict=True)])]
+        found.append(Seeds(cell, place, arm, file, of, *(mean for mean in means if mean is not None)))
+    return found
+
+
+def _seed_tables(over: Sequence[Seeds]) -> list[Table]:
+    """The changes with what the seeds can resolve, and size and time; none without files of several seeds."""
+    if not over:
+        return []
+    timed = [name for name in TIMES if any(_shares_of_float(of.rows, name) for of in over)]
+    changes, costs = [], []
+    for of in over:
+        change = of.change
         told = (f"{change.mean:+.3f}", f"[{change.low:+.3f}, {change.high:+.3f}]", "yes" if change.resolved else "no")
-        lines.append(
-            (cell, place, arm, file, str(len(of)), interval(estimate(starts)), interval(estimate(ends)), *told)
-        )
-    if not lines:
-        return None
-    unlike = what_differs([line[0] for line in lines])
-    lines = [(cell, *line[1:]) for cell, line in zip(unlike, lines, strict=True)]
-    shown = [k for k in range(len(SEED_HEADS)) if k > 1 or len({line[k] for line in lines}) > 1]
-    cells = [tuple(line[k] for k in shown) for line in (SEED_HEADS, *lines)]
-    places = dict.fromkeys(line[1] for line in lines)
-    return Table(cells[0], tuple(cells[1:]), "**Over seeds**" + (_on(places) if 1 not in shown else ""), SEED_NOTE)
+        resolvable = f"{detectable(change.deviation or 0.0, change.count):.3f}"
+        changes.append((interval(of.before), interval(of.after), *told, resolvable))
+        size = sum(float(row["MB"]) for row in of.rows) / len(of.rows)
+        costs.append((f"{size:.2f}", *(_middle(_shares_of_float(of.rows, name)) for name in timed)))
+    heads = ("MB", *(name.replace("ms", "time,") for name in timed))
+    return [
+        _kinds(over, CHANGE, changes, "**Over seeds**", SEED_NOTE),
+        _kinds(over, heads, costs, "**Size and time**", COST_NOTE if timed else ""),
+    ]
+
+
+def _shares_of_float(rows: Sequence[TextRow], column: str) -> list[float]:
+    """The times of the files, each as a share of that of the float32 file that was timed with it."""
+    times = [(figure(row, column), figure(row, f"{column} float32")) for row in rows]
+    return [time / other for time, other in times if time is not None and other]
+
+
+def _middle(shares: Sequence[float]) -> str:
+    return f"{median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})" if shares else ""
+
+
+def _kinds(
+    over: Sequence[Seeds], heads: Sequence[str], cells: Sequence[Sequence[str]], caption: str, note: str
+) -> Table:
+    """A row for each kind of file, with what tells it from the others first."""
+    unlike = what_differs([of.cell for of in over])
+    labels = [(cell, of.place, of.arm, of.file, str(len(of.rows))) for cell, of in zip(unlike, over, strict=True)]
+    shown = [k for k in range(len(KIND)) if k > 1 or len({label[k] for label in labels}) > 1]
+    rows = ((*(label[k] for k in shown), *of) for label, of in zip(labels, cells, strict=True))
+    places = "" if 1 in shown else _on(dict.fromkeys(of.place for of in over))
+    return Table((*(KIND[k] for k in shown), *heads), tuple(rows), caption + places, note)
 
 
 def what_differs(cells: Sequence[str]) -> list[str]:

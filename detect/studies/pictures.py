@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,7 @@ from detect.files import file_name
 from detect.reporting import figures as plots
 from detect.reporting import pictures
 from detect.studies import csv_file, tensorboard_layout
-from detect.studies.cells import Cell, Study, cell_of, figure, study_of
+from detect.studies.cells import Cell, Study, TextRow, cell_of, figure, study_of
 from detect.studies.curves import WATCHED, Curve, mean_curve, mean_figure
 from detect.studies.records import FinishedRun
 from detect.studies.rows import Reported
@@ -23,7 +24,7 @@ FILES = CURVES, CURVES_DATA, COMPUTE, EXPORTS
 CAPTIONS = {
     CURVES: "AP over steps and over seconds of training; bands are 95% intervals over seeds.",
     COMPUTE: "AP over the multiply-accumulates of all training steps, both stages; bars are 95% intervals over seeds.",
-    EXPORTS: "Exported files: AP (the mark is that of the run), size, and time of an image.",
+    EXPORTS: "Exported files: AP (the mark is that of the run), size, and time of an image; of n seeds the medians.",
 }
 DIFFERENT = 0.05
 """Of the smaller cost. The further steps that replace stage 1 are a whole number, so such costs differ a little."""
@@ -154,17 +155,31 @@ def points(runs: Sequence[Reported]) -> list[csv_file.Row]:
 
 
 def exports(rows: Sequence[csv_file.Row], output: Path) -> list[str]:
-    """Writes exports.png from the rows of the CSV. Returns its name."""
-    rows = [{column: str(value) for column, value in row.items()} for row in rows]
-    shown, used = [], []
-    for row in rows:
+    """Writes exports.png from the rows of the CSV: a bar for each file, or for the median of its seeds. Returns its
+    name."""
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    used = set()
+    for row in ({column: str(value) for column, value in row.items()} for row in rows):
         columns = [column for column in row if column.startswith("ms") and not column.endswith("float32")]
         column = next((column for column in columns if figure(row, column) is not None), "ms")
-        figures = {name: figure(row, name) for name in ("AP", "AP of the run", "MB")}
-        used += [column] if figure(row, column) is not None else []
-        shown.append((f"{row['run']}: {row['file']}", figures | {"ms": figure(row, column)}))
+        used |= {column} if figure(row, column) is not None else set()
+        name = row["arm"] if row.get("seed") else row["run"]
+        groups.setdefault((row.get("cell", ""), name, row["file"]), []).append(row | {"ms": row.get(column, "")})
+    shown = [
+        (
+            f"{name if len(files) > 1 else files[0]['run']}: {file}"
+            + (f", n = {len(files)}" if len(files) > 1 else ""),
+            {key: _median(files, key) for key in ("AP", "AP of the run", "MB", "ms")},
+        )
+        for (_, name, file), files in groups.items()
+    ]
     save(output / EXPORTS, plots.exports_figure(shown, timed(used)))
     return [EXPORTS]
+
+
+def _median(rows: Sequence[TextRow], column: str) -> float | None:
+    known = [value for row in rows if (value := figure(row, column)) is not None]
+    return median(known) if known else None
 
 
 def timed(columns: Collection[str]) -> str:

@@ -11,6 +11,8 @@ from detect.studies.export_rows import export_rows, file_kind, latencies, measur
 from detect.studies.export_tables import export_tables, measured, measured_tables
 from detect.studies.pictures import timed
 from detect.studies.records import collect
+from detect.studies.statistics import detectable
+from detect.studies.writer import write
 from detect.tflite.options import Options
 
 OPTIONS = {"quantize": "ptq", "weights": "per_tensor", "nms": "tflite_op", "batch": 1}
@@ -67,9 +69,9 @@ def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, m
             scores = {"split": "test", "images": 72, "run": {"AP": 0.5}, "file": {"AP": after}}
             about = EXPORT | {"options": OPTIONS | {"quantize": kind}, "scores": scores}
             leave(run / kind, "export.json", about)
-    over, each = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    over, costs, each = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
     assert len(each.rows) == 6 and over.caption == "**Over seeds** on test (72 images)"
-    assert over.heads == ("arm", "file", "seeds", "AP before", "AP", "change", "95% interval", "resolved")
+    assert over.heads == ("arm", "file", "seeds", "AP before", "AP", "change", "95% interval", "resolved", "resolvable")
     unlike = ("crops", "ptq per_tensor, tflite_op", "3", "0.500 ± 0.000", "0.480 ± 0.025")
     assert over.rows == (
         (
@@ -81,9 +83,20 @@ def test_files_of_several_seeds_have_a_mean_change_with_its_interval(tmp_path, m
             "+0.000",
             "[+0.000, +0.000]",
             "no",
+            "0.000",
         ),
-        (*unlike, "-0.020", "[-0.045, +0.005]", "no"),
+        (*unlike, "-0.020", "[-0.045, +0.005]", "no", f"{detectable(0.01, 3):.3f}"),
     )  # t(.975, 2) s / sqrt(3) = 4.303 x .01 / 1.732 = .0248
+    assert costs.rows[1][2:] == ("3", "2.50", "0.37 (0.37 to 0.37)", "0.50 (0.50 to 0.50)")  # 4.125 / 11.25, 3.5 / 7
+
+
+def test_single_files_of_several_seeds_are_on_the_page_and_not_in_markdown(tmp_path, make_run):
+    for seed in (0, 1):
+        leave(make_run(tmp_path / f"run{seed}", "crops", seed) / "tflite_ptq", "export.json", EXPORT)
+    write(tmp_path, tmp_path / "study", rows="exports")
+    text, page = ((tmp_path / "study" / name).read_text() for name in ("table.md", "report.html"))
+    assert "**Exported files** on test (72 images)\n\n2 rows: report.html and the csv file have them.\n" in text
+    assert "crops (0)" not in text and "crops (0)" in page and "crops (1)" in page
 
 
 def test_the_change_of_a_fake_quantised_file_counts_from_the_float_detector_that_it_started_from(tmp_path, make_run):
@@ -105,7 +118,7 @@ def test_the_change_of_a_fake_quantised_file_counts_from_the_float_detector_that
         ship(together, "qat", 0.9, after, float={"AP": before - 0.1}, float_stage="detector")
         elsewhere = make_run(tmp_path / f"elsewhere{seed}", "elsewhere", seed, init={"weights": "gone/detector/best"})
         ship(elsewhere, "qat", 0.9, after)
-    over, _ = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    over, *_ = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
     assert {(row[0], row[1].split()[0] + row[1][-9:] * ("agnostic" in row[1])): row[3:6:2] for row in over.rows} == {
         ("crops", "float32"): ("0.550 ± 0.635", "+0.000"),
         ("crops", "float32-agnostic"): ("0.100 ± 0.000", "+0.000"),
@@ -147,7 +160,7 @@ def test_only_seeds_of_one_cell_have_a_common_mean(tmp_path, make_run):
             tmp_path / f"single{seed}", "crops", seed, study=None, dataset={"name": f"data{seed}", "fingerprint": "0"}
         )
         leave(run / "tflite_ptq", "export.json", EXPORT)
-    over, _ = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
+    over, *_ = export_tables(through_csv(export_rows(collect(tmp_path)), tmp_path / "x.csv"))
     assert [(row[0], row[3], row[6]) for row in over.rows] == [
         ("25% of the images", "2", "-0.025"),
         ("100% of the images", "2", "-0.100"),

@@ -35,7 +35,7 @@ def main(cfg: DictConfig, folder: str | Path, command: Command | None = None) ->
     kept = unstarted.ancestor(own)
     try:
         go_on = place.continuation(by_command=command is not None)
-        with disk.told(folder, f". What was saved stays. Make room, then go on with: {go_on}"):
+        with disk.told(folder, go_on):
             return _train(cfg, folder, command)
     except Exception:
         unstarted.remove(own, kept)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig
 
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
-from detect.errors import ConfigError, DataError, UserError, printable
+from detect.errors import ConfigError, DataError, UserError, first_few, printable
 from detect.files import expanded
 from detect.runs.dataset import check_ground_truth, other_dataset, own_dataset
 from detect.runs.folder import RunFolder
@@ -76,6 +76,8 @@ def _opened(models: Mapping[str, "Model"], run: Path | None) -> dict[str, "Detec
             if model.kind == "run" or run is None or not model.path.is_relative_to(run):
                 raise
             log.warning("%s is left out: %s", printable(name), error)
+    if not known:
+        raise DataError(f"{run}: none of its models can be opened: {first_few(map(printable, models))}")
     (first, one), *others = known.items()
     for name, other in others:
         if other.classes != one.classes:

@@ -85,6 +85,11 @@ def written_out(
         quantised = "quantize" in given and given["quantize"].value() != "none" and _is_of_a_run(given.get("init.path"))
         implied = {"classify.enabled": True, "quantize.float_stage": quantised}
         found += [f"{key}=false" for key, wanted in implied.items() if wanted and key not in given]
+        if "quantize.float_stage=false" in found and (unread := [key for key in given if key.startswith("schedule.")]):
+            raise ConfigError(
+                f"{unread[0]} has no effect: init.scope=detector with the run of a detector leaves the float stage "
+                f"out; legal are quantize.{unread[0]}, for the fake-quantised stage, and quantize.float_stage=true"
+            )
     return found
 
 

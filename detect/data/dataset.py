@@ -197,6 +197,7 @@ def _settle(dataset: DetectionDataset | ClassificationDataset, split_of: Callabl
     if isinstance(dataset.classes, str):
         raise DataError(f"{dataset.name}: its reader gives the classes {dataset.classes!r}; expected a list of names")
     splits = {name: split_of(dataset.splits.get(name, ())) for name in SPLITS}
+    object.__setattr__(dataset, "name", str(dataset.name))
     object.__setattr__(dataset, "splits", splits)
     object.__setattr__(dataset, "classes", tuple(str(c) for c in dataset.classes))
     object.__setattr__(dataset, "notes", tuple(dataset.notes))

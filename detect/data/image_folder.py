@@ -35,8 +35,8 @@ def read_image_folder(
     if "train" not in places or _is_a_class(places, top):
         places = {"train": top, **_held_out(places, top)}
     found = {split: _class_folders(place, own) for split, place in places.items()}
-    for place in places.values():
-        if place.parent == places["train"]:
+    for split, place in places.items():
+        if split != "train" and place.parent == places["train"]:
             del found["train"][one_name(place.name)]
     leftovers(folder, [pictures for folders in found.values() for pictures in folders.values()], own)
     if not found["train"]:

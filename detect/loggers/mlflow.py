@@ -54,7 +54,7 @@ class MLflow(RowLogger):
         found = _existing(client, run.remembered("mlflow"))
         self._new = found is None
         if found is None:
-            experiment = self._experiment(client, self.experiment or run.study or run.name)
+            experiment = self._experiment(client, str(self.experiment or run.study or run.name))
             self._run = client.create_run(experiment, run_name=printable(run.folder.name)).info.run_id
             run.remember("mlflow", self._run)
         else:

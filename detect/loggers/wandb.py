@@ -61,7 +61,7 @@ class WandB(RowLogger):
         number = known or uuid.uuid4().hex[:12]
         self._new, self._folder = known is None, run.folder
         self._run = wandb.init(
-            project=self.project or run.study or run.name,
+            project=str(self.project or run.study or run.name),
             name=printable(run.folder.name),
             group=run.study,
             id=number,

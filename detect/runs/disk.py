@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detect.errors import UserError
+from detect.runs import unstarted
 
 log = logging.getLogger("detect")
 
@@ -24,6 +25,7 @@ REASONS = {
     errno.ENOTCONN: "the network disk is not connected; mount it anew",
     errno.ETIMEDOUT: "the network disk does not answer",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Errors that the next file meets, too."""
 TENSORFLOW = {
@@ -41,14 +43,19 @@ COPIES = 4
 
 
 @contextlib.contextmanager
-def told(folder: Path, go_on: str = "") -> Iterator[None]:
-    """Turns an error of the disk inside this context into one UserError. go_on: the end of the message."""
+def told(folder: Path, go_on: str) -> Iterator[None]:
+    """Turns an error of the disk inside this context into one UserError.
+
+    go_on: the command that goes on with the run; it is named if the folder holds a run.
+    """
     try:
         yield
     except Exception as error:
-        if (message := problem(error, folder)) is None:
+        if (found := _found(error)) is None:
             raise
-        raise UserError(message + go_on) from error
+        remedy = "Make room" if found[0] in FULL else "Mend this"
+        kept = f". What was saved stays. {remedy}, then go on with: {go_on}" if unstarted.has_begun(folder) else ""
+        raise UserError(f"{problem(error, folder)}{kept}") from error
 
 
 def problem(error: BaseException | None, folder: Path | None = None) -> str | None:
@@ -60,7 +67,7 @@ def problem(error: BaseException | None, folder: Path | None = None) -> str | No
     if found is None:
         return None
     number, file = found
-    free = "" if folder is None else f"; {_megabytes(_free(folder))} are free in {folder}"
+    free = f"; {_megabytes(_free(folder))} are free in {folder}" if folder and number in FULL else ""
     return f"{file or folder or 'the disk'}: {REASONS[number]}{free}"
 
 

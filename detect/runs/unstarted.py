@@ -42,13 +42,18 @@ def remove(folder: Path, kept: Path) -> None:
     folder = folder.absolute()
     if folder == kept or not folder.is_relative_to(kept) or not folder.is_dir() or in_use(folder):
         return
-    if not all(map(_at_start, folder.iterdir())):
+    if has_begun(folder):
         return
     shutil.rmtree(folder, ignore_errors=True)
     for place in folder.parents:
         if place == kept or not place.exists() or any(place.iterdir()):
             return
         place.rmdir()
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run folder holds more than what a run writes before its first step."""
+    return folder.is_dir() and not all(map(_at_start, folder.iterdir()))
 
 
 def _at_start(path: Path) -> bool:

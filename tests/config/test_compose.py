@@ -104,6 +104,18 @@ def test_only_a_detector_of_this_program_is_fake_quantised_without_more_float_tr
         assert compose([*words, "quantize.float_stage=false"]).quantize.float_stage is False
 
 
+@pytest.mark.parametrize("quantize", ["quantize=int8", "quantize=contrib_2017"])
+def test_a_schedule_of_the_float_stage_that_is_left_out_is_refused(tmp_path, quantize):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "classes.json").write_text("[]")
+    words = ["dataset=digits", f"init.path={tmp_path / 'run'}", "init=path", "init.scope=detector", quantize]
+    with pytest.raises(ConfigError, match=r"^schedule\.rate has no effect.*legal are quantize\.schedule\.rate"):
+        compose([*words, "schedule.rate=.0003"])
+    cfg = compose([*words, "schedule.rate=.0003", "quantize.float_stage=true"])
+    assert cfg.schedule.rate == 0.0003
+    assert compose([*words, "quantize.schedule.rate=.0003"]).quantize.schedule.rate == 0.0003
+
+
 def test_the_other_verbs_know_them(tmp_path):
     for verb in ("evaluate", "benchmark"):
         assert (

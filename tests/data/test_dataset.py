@@ -48,6 +48,10 @@ def test_an_id_that_is_no_text():
         example(7)
 
 
+def test_a_name_that_hydra_read_as_a_number_is_text():
+    assert DetectionDataset(2024, ("cat",), {}).name == "2024"
+
+
 def test_a_split_of_another_name():
     with pytest.raises(DataError, match=r"toy: its reader gives the split valid; legal are train, val, test"):
         dataset(train=[example("a")], valid=[example("b")])

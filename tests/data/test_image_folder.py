@@ -55,6 +55,12 @@ def test_a_folder_in_a_folder(tmp_path, top, split):
     assert sorted(e.id for e in data.splits["train"]) == [f"{top}/{split}cat/1.jpg", f"{top}/{split}dog/deep/2.jpg"]
 
 
+def test_the_working_directory_as_root(tmp_path, monkeypatch):
+    write(tmp_path, *(f"{c}/{i}.jpg" for c in ("cat", "dog") for i in range(3)))
+    monkeypatch.chdir(tmp_path)
+    assert read_image_folder(".").fingerprint() == read_image_folder(tmp_path).fingerprint()
+
+
 def test_folders_of_classes_are_split_from_the_seed(tmp_path):
     write(tmp_path, *(f"{c}/{i}.jpg" for c in ("cat", "dog") for i in range(10)))
     data = read_image_folder(tmp_path, val_fraction=0.2, test_fraction=0.3)

@@ -17,7 +17,7 @@ from detect import environment
 from detect.config.check import CONFIG_DIR
 from detect.config.trust import trusting
 from detect.detector import Detector
-from detect.errors import ConfigError, WeightsError
+from detect.errors import ConfigError, DataError, WeightsError
 from detect.export import benchmark, timing
 from detect.export.timing import Model
 from tests import verbs
@@ -74,6 +74,8 @@ def test_an_export_in_the_run_whose_content_is_damaged_is_left_out(tmp_path, cap
     assert caplog.messages[-1].startswith("cut is left out: ") and "not a TFLite file" in caplog.messages[-1]
     with pytest.raises(WeightsError, match="not a TFLite file"):
         _opened({"run": good, "named": Model("tflite", tmp_path / "named.tflite")}, tmp_path / "run")
+    with pytest.raises(DataError, match=r"none of its models can be opened: cut"):
+        _opened({"cut": cut}, tmp_path / "run")
 
 
 def test_processes_are_asked_in_turn_and_tell_their_memory(tmp_path, caplog):

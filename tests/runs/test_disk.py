@@ -18,18 +18,26 @@ from detect.runs.dataset import open_dataset
     ("error", "text"),
     [
         (OSError(errno.ENOSPC, "no", "x.json"), "x.json: no space is left on the disk; "),
-        (OSError(errno.ENAMETOOLONG, "no", "xxx"), "xxx: this name is too long for a file or folder; "),
-        (OSError(errno.EROFS, "no"), "the file system is read-only; "),
-        (OSError(errno.ESTALE, "no", "data"), "data: the network disk was taken away or replaced; mount it anew; "),
+        (OSError(errno.EDQUOT, "no"), "the disk quota is used up; "),
         (tf.errors.ResourceExhaustedError(None, None, "run/ckpt; No space left on device"), "no space is left"),
+        (OSError(errno.ENAMETOOLONG, "no", "xxx"), "xxx: this name is too long for a file or folder"),
+        (OSError(errno.EROFS, "no"), "the file system is read-only"),
+        (PermissionError(errno.EACCES, "no", "data"), "data: this user has no permission"),
+        (OSError(errno.ESTALE, "no", "data"), "data: the network disk was taken away or replaced; mount it anew"),
     ],
 )
-def test_an_error_of_the_disk_is_one_message(tmp_path, error, text):
-    with pytest.raises(UserError) as told, disk.told(tmp_path, ". Go on."):
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_error_of_the_disk_is_one_message_which_asks_for_room_if_the_disk_is_full(tmp_path, error, text, begun):
+    run = tmp_path / "run"
+    if begun:
+        (run / "detector" / "last").mkdir(parents=True)
+    with pytest.raises(UserError) as told, disk.told(run, "detect train resume=run"):
         raise error
-    message = str(told.value)
-    assert text in message and f" are free in {tmp_path}" in message and message.endswith(". Go on.")
-    assert "\n" not in message
+    message, full = str(told.value), text.endswith("; ") or "space" in text
+    assert text in message and "\n" not in message
+    assert (f" are free in {run}" in message) == full
+    assert ("Make room, then go on with" in message) == (full and begun)
+    assert message.endswith("then go on with: detect train resume=run") == begun == ("was saved" in message)
 
 
 def test_a_disk_that_is_away_while_a_reader_looks_at_it(tmp_path, monkeypatch):
@@ -45,7 +53,7 @@ def test_a_disk_that_is_away_while_a_reader_looks_at_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "no", "x"), DataError("x.jpg")])
 def test_other_errors_pass(tmp_path, error):
-    with pytest.raises(type(error)) as passed, disk.told(tmp_path):
+    with pytest.raises(type(error)) as passed, disk.told(tmp_path, "x"):
         raise error
     assert passed.value is error and disk.problem(ValueError()) is None
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
-from detect.data.folder import below, folders_of, leftovers, split_named, splits_of_folders
+from detect.data.folder import folders_of, leftovers, split_named, splits_of_folders
 from detect.data.image_file import turned
 from detect.data.notes import Notes
 from detect.data.records import Record, Records
@@ -243,12 +243,12 @@ def _repeated(
 
 
 def _by_folder(examples: Examples, root: Path) -> dict[str, Examples] | None:
-    """The images of each split as the folders of the pictures below `root` tell it.
+    """The images of each split as the folders of the pictures tell it, on the way from `root`: not those around both.
 
     None unless every picture lies in a folder of a split, and there are two splits or more.
     """
     folders = [os.path.dirname(path) for path in examples.paths]
-    names = {folder: Path(below(Path(folder), root)).parts[::-1] for folder in dict.fromkeys(folders)}
+    names = {folder: Path(os.path.relpath(folder, root)).parts[::-1] for folder in dict.fromkeys(folders)}
     told = splits_of_folders(names.values())
     split = {folder: told[parts] for folder, parts in names.items()}
     if None in split.values() or len(set(split.values())) < 2:

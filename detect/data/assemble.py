@@ -116,7 +116,8 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
     told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"
     notes = (f"classes: {'as given' if choice.classes is not None else told}", note, *found.notes.lines())
-    return DetectionDataset(name, classes, parts, notes, ids, categories if ids else {})
+    drawn = tuple(split for split in HELD_OUT if split not in splits and parts[split])
+    return DetectionDataset(name, classes, parts, notes, ids, categories if ids else {}, drawn)
 
 
 def _refuse_shared(name: str, records: Mapping[str, Records], notes: Notes) -> None:

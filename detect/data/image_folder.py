@@ -78,7 +78,8 @@ def read_image_folder(
         )
     notes = ["classes: as given" if classes is not None else "classes: the folders' names, sorted", note]
     notes += [f"left out by dataset.classes: {first_few(left_out)}"] if left_out else []
-    return ClassificationDataset(name or folder.resolve().name, names, parts, (*notes, *own.lines()))
+    made = tuple(split for split in HELD_OUT if split not in given and parts[split])
+    return ClassificationDataset(name or folder.resolve().name, names, parts, (*notes, *own.lines()), made)
 
 
 def _is_a_class(places: Mapping[str, Path], top: Path) -> bool:

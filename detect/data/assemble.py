@@ -125,15 +125,24 @@ def _refuse_shared(name: str, records: Mapping[str, Records], notes: Notes) -> N
     parts = records.values()
     shared = occur_twice(lambda: map(os.path.normpath, chain.from_iterable(part.paths for part in parts)))
     hint = notes.missing(shared)
-    refuse_overlap(name, {split: part.ids for split, part in records.items()}, hint)
+    owners = [
+        [_owner(part, k) for k, path in enumerate(part.paths) if os.path.normpath(path) == shared[0]]
+        for part in (parts if shared else ())
+    ]
+    told = list(chain.from_iterable(owners))
+    what = f"{shared[0]}: it is the picture of {len(told)} images: {first_few(told, 3)}" if shared else ""
+    inside = any(len(here) > 1 for here in owners)  # of one split, whose name alone tells no file
+    refuse_overlap(name, {s: part.ids for s, part in records.items()}, f"{f'. {what}' if inside else ''}{hint}")
     if shared:
-        owners = [
-            f"{part.ids[k]} ({part.sources[part.source[k]]})" if part.source[k] >= 0 else part.ids[k]
-            for part in parts
-            for k, path in enumerate(part.paths)
-            if os.path.normpath(path) == shared[0]
-        ]
-        raise DataError(f"{shared[0]}: it is the picture of {len(owners)} images: {first_few(owners, 3)}{hint}")
+        raise DataError(f"{what}{hint}")
+
+
+def _owner(part: Records, k: int) -> str:
+    """An image as its annotation file names it."""
+    number = "" if part.source_ids is None or part.source_ids[k] is None else f"id {part.source_ids[k]}"
+    file = str(part.sources[part.source[k]]) if part.source[k] >= 0 else ""
+    told = " in ".join(filter(None, (number, file)))
+    return f"{part.ids[k]} ({told})" if told else part.ids[k]
 
 
 def _renaming(found: Found, records: Iterable[Records], choice: Selection) -> dict[str, str]:

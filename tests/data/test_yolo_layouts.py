@@ -608,7 +608,8 @@ def test_polygons_of_eight_points_at_the_edges_are_polygons(tmp_path, rows):
     put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/a.txt": rows, "labels/b.txt": CAT})
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
     assert said(read_yolo(tmp_path), "boxes made from polygons and turned boxes: ")
-    put(tmp_path, **{"labels/a.txt": POSE, "labels/b.txt": CAT + POSE})
+    of_no_object = f"0{' 0' * 16}\n"
+    put(tmp_path, **{"labels/a.txt": POSE, "labels/b.txt": CAT + POSE + of_no_object})
     with pytest.raises(DataError, match=r"labels/a\.txt:1: a box and 4 key points; .*kpt_shape: \[4, 3\]"):
         read_yolo(tmp_path)
 

@@ -35,7 +35,7 @@ class Rows:
     the boxes that are made from corners. pointed: the classes of boxes whose key points are left out.
 
     doubtful: the first row of corners that could be a box with key points, as a message names it. surely: whether
-    another one can be nothing but corners.
+    another one, that has an area, can be nothing but corners.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
@@ -68,7 +68,8 @@ def read_rows(source: Path | None, names: Sequence[str], points: int, notes: Not
             boxes.append(row.box)
             if row.corners:
                 rows.made.append(title)
-                rows.surely = rows.surely or not row.key_points
+                ymin, xmin, ymax, xmax = row.box
+                rows.surely = rows.surely or (not row.key_points and ymin < ymax and xmin < xmax)
                 rows.doubtful = rows.doubtful or (_pointed(f"{source}:{k}", row.key_points) if row.key_points else "")
             elif row.key_points:
                 rows.pointed.append(title)

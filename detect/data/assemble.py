@@ -14,7 +14,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Examples
-from detect.data.folder import below, folders_of, leftovers, split_named, splits_of_folders
+from detect.data.folder import folders_of, leftovers, split_named, splits_of_folders
 from detect.data.image_file import turned
 from detect.data.notes import Notes
 from detect.data.records import Record, Records
@@ -116,7 +116,8 @@ def assemble(found: Found, choice: Selection) -> DetectionDataset:
     ids = tuple(numbers[title] for title in classes) if all(title in numbers for title in classes) else None
     told = "in the order of the source" if found.classes is not None else "all names of the annotations, sorted"
     notes = (f"classes: {'as given' if choice.classes is not None else told}", note, *found.notes.lines())
-    return DetectionDataset(name, classes, parts, notes, ids, categories if ids else {})
+    drawn = tuple(split for split in HELD_OUT if split not in splits and parts[split])
+    return DetectionDataset(name, classes, parts, notes, ids, categories if ids else {}, drawn)
 
 
 def _refuse_shared(name: str, records: Mapping[str, Records], notes: Notes) -> None:
@@ -124,15 +125,24 @@ def _refuse_shared(name: str, records: Mapping[str, Records], notes: Notes) -> N
     parts = records.values()
     shared = occur_twice(lambda: map(os.path.normpath, chain.from_iterable(part.paths for part in parts)))
     hint = notes.missing(shared)
-    refuse_overlap(name, {split: part.ids for split, part in records.items()}, hint)
+    owners = [
+        [_owner(part, k) for k, path in enumerate(part.paths) if os.path.normpath(path) == shared[0]]
+        for part in (parts if shared else ())
+    ]
+    told = list(chain.from_iterable(owners))
+    what = f"{shared[0]}: it is the picture of {len(told)} images: {first_few(told, 3)}" if shared else ""
+    inside = any(len(here) > 1 for here in owners)  # of one split, whose name alone tells no file
+    refuse_overlap(name, {s: part.ids for s, part in records.items()}, f"{f'. {what}' if inside else ''}{hint}")
     if shared:
-        owners = [
-            f"{part.ids[k]} ({part.sources[part.source[k]]})" if part.source[k] >= 0 else part.ids[k]
-            for part in parts
-            for k, path in enumerate(part.paths)
-            if os.path.normpath(path) == shared[0]
-        ]
-        raise DataError(f"{shared[0]}: it is the picture of {len(owners)} images: {first_few(owners, 3)}{hint}")
+        raise DataError(f"{what}{hint}")
+
+
+def _owner(part: Records, k: int) -> str:
+    """An image as its annotation file names it."""
+    number = "" if part.source_ids is None or part.source_ids[k] is None else f"id {part.source_ids[k]}"
+    file = str(part.sources[part.source[k]]) if part.source[k] >= 0 else ""
+    told = " in ".join(filter(None, (number, file)))
+    return f"{part.ids[k]} ({told})" if told else part.ids[k]
 
 
 def _renaming(found: Found, records: Iterable[Records], choice: Selection) -> dict[str, str]:
@@ -243,12 +253,12 @@ def _repeated(
 
 
 def _by_folder(examples: Examples, root: Path) -> dict[str, Examples] | None:
-    """The images of each split as the folders of the pictures below `root` tell it.
+    """The images of each split as the folders of the pictures tell it, on the way from `root`: not those around both.
 
     None unless every picture lies in a folder of a split, and there are two splits or more.
     """
     folders = [os.path.dirname(path) for path in examples.paths]
-    names = {folder: Path(below(Path(folder), root)).parts[::-1] for folder in dict.fromkeys(folders)}
+    names = {folder: Path(os.path.relpath(folder, root)).parts[::-1] for folder in dict.fromkeys(folders)}
     told = splits_of_folders(names.values())
     split = {folder: told[parts] for folder, parts in names.items()}
     if None in split.values() or len(set(split.values())) < 2:

@@ -57,7 +57,8 @@ def crop_dataset(
             f"{dataset.name}: no object of the train split has a shorter side of {min_size:g} px or more, so there is "
             "nothing to classify; lower classify.dataset.min_size or set classify.enabled=false"
         )
-    return ClassificationDataset(f"{dataset.name}-crops", (BACKGROUND, *dataset.classes), splits, tuple(notes))
+    titles = (BACKGROUND, *dataset.classes)
+    return ClassificationDataset(f"{dataset.name}-crops", titles, splits, tuple(notes), dataset.drawn)
 
 
 def context_box(

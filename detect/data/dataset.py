@@ -28,7 +28,7 @@ class DetectionDataset:
     notes: where the classes and the splits come from, and what was left out.
     category_ids: the number of each class in the user's own files (COCO's categories); results carry them. None is
     1..C. categories: the name of each category of those files by its number, also of those that are no class here, such
-    as one without a box.
+    as one without a box. drawn: the splits that the source does not have, and that were drawn from its images.
     Raises DataError for a class named twice or called "background", and for an id that occurs twice.
     """
 
@@ -38,6 +38,7 @@ class DetectionDataset:
     notes: tuple[str, ...] = ()
     category_ids: tuple[int, ...] | None = None
     categories: Mapping[int, str] = field(default_factory=dict)
+    drawn: tuple[str, ...] = ()
 
     def __post_init__(self):
         _settle(self, Examples.of)
@@ -121,7 +122,7 @@ class DetectionDataset:
 class ClassificationDataset:
     """Labelled pictures in three splits. Each split becomes `Crops`.
 
-    Labels index `classes` from 0; for crops index 0 is "background".
+    Labels index `classes` from 0; for crops index 0 is "background". drawn: as in `DetectionDataset`.
     Raises DataError for a class named twice and for an id that occurs twice.
     """
 
@@ -129,6 +130,7 @@ class ClassificationDataset:
     classes: tuple[str, ...]
     splits: Mapping[str, Sequence[CropExample]]
     notes: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
 
     def __post_init__(self):
         _settle(self, Crops.of)

@@ -26,6 +26,12 @@ SPLIT_FOLDERS = {
 }  # fmt: skip
 """Common names of the folders of each split, in lower case."""
 
+SERVICE = (
+    "__macosx", "thumbs.db", "desktop.ini", "@eadir", "@recycle", "#recycle", "$recycle.bin", "recycler",
+    "system volume information", "lost+found",
+)  # fmt: skip
+"""Files and folders of operating systems and network drives, in lower case: they are no data."""
+
 _SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
 _BESIDE = (
     "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data", "dataset", "set", "split",
@@ -33,6 +39,11 @@ _BESIDE = (
     "coco", "yolo",
 )  # fmt: skip
 """Words that may stand beside that of the split in a folder's name, as in `train_images`; digits may, too."""
+
+
+def passed_over(name: str) -> bool:
+    """Whether a file or a folder of this name is never read: it is hidden, or `SERVICE` names it."""
+    return name.startswith(".") or name.lower() in SERVICE
 
 
 def split_named(name: str) -> str | None:
@@ -174,7 +185,7 @@ def below(path: Path, root: Path) -> str:
 
 
 def find_files(folder: Path, suffixes: Collection[str] | None = None, recursive: bool = True) -> list[Path]:
-    """Files below `folder`, sorted. Hidden files and folders are passed over, and so is `__MACOSX`.
+    """Files below `folder`, sorted. Hidden ones and those of `SERVICE` are passed over.
 
     suffixes: endings in lower case; letter case in the folder does not matter. None takes all files.
     Links to folders are followed, but no folder is entered twice on one way.
@@ -186,7 +197,7 @@ def find_files(folder: Path, suffixes: Collection[str] | None = None, recursive:
 
 
 def find_images(folder: Path, recursive: bool = True) -> list[Path]:
-    """Image files below `folder`, sorted; hidden files and folders are passed over."""
+    """Image files below `folder`, sorted, as `find_files`."""
     return find_files(folder, IMAGE_SUFFIXES, recursive)
 
 
@@ -233,7 +244,7 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
         except OSError as error:
             raise DataError(f"{here}: can't read the folder ({error.strerror})") from None
         for entry in entries:
-            if entry.name.startswith(".") or entry.name in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"):
+            if passed_over(entry.name):
                 continue
             if not leads_to_folder(entry):
                 yield entry.path

@@ -6,7 +6,7 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.dataset import ClassificationDataset
 from detect.data.examples import CropExample
-from detect.data.folder import existing_folder, find_images, leftovers, split_folders, split_named
+from detect.data.folder import existing_folder, find_images, leftovers, passed_over, split_folders, split_named
 from detect.data.notes import Notes
 from detect.data.split import HELD_OUT, SPLITS, draw_splits
 from detect.data.text import one_name
@@ -26,8 +26,8 @@ def read_image_folder(
     classes: names in their order, and pictures of other classes are left out; None takes the folders' names, sorted.
     A class's folder may have subfolders. If root holds nothing but one folder of folders, that one is read. Without a
     val folder, val is drawn from train, or from all pictures of root/CLASS (and test too, if there is none).
-    Raises DataError for a missing or empty folder, a folder of val or test that train does not have, and a class
-    without pictures.
+    Raises DataError for a missing or empty folder, a folder of val or test that train does not have, one of them
+    without folders of classes, and a class without pictures.
     """
     folder, own = existing_folder(root), Notes()
     top = _inner(folder)
@@ -41,6 +41,12 @@ def read_image_folder(
     leftovers(folder, [pictures for folders in found.values() for pictures in folders.values()], own)
     if not found["train"]:
         raise DataError(f"{places['train']}: it has no folder with pictures; there must be one folder per class")
+    for split, place in places.items():
+        if not found[split]:
+            raise DataError(
+                f"{place}: it has no folder with pictures; there must be one folder per class, of the same names as in "
+                f"{places['train']}; or move it out of dataset.root={folder}"
+            )
     names = tuple(sorted(found["train"])) if classes is None else tuple(map(one_name, classes))
     for title in names:
         if title not in found["train"]:
@@ -72,7 +78,8 @@ def read_image_folder(
         )
     notes = ["classes: as given" if classes is not None else "classes: the folders' names, sorted", note]
     notes += [f"left out by dataset.classes: {first_few(left_out)}"] if left_out else []
-    return ClassificationDataset(name or folder.resolve().name, names, parts, (*notes, *own.lines()))
+    made = tuple(split for split in HELD_OUT if split not in given and parts[split])
+    return ClassificationDataset(name or folder.resolve().name, names, parts, (*notes, *own.lines()), made)
 
 
 def _is_a_class(places: Mapping[str, Path], top: Path) -> bool:
@@ -101,7 +108,7 @@ def _inner(folder: Path) -> Path:
 def _class_folders(place: Path, notes: Notes) -> dict[str, list[Path]]:
     """Pictures of each folder directly below `place`; folders without pictures are left out and noted."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    for path in sorted(p for p in place.iterdir() if p.is_dir() and not passed_over(p.name)):
         if pictures := find_images(path):
             found.setdefault(one_name(path.name), []).extend(pictures)
         else:

@@ -148,7 +148,8 @@ class Pictures:
             raise DataError(
                 f"{asked_by}: {path} {f'has {UNREAD}' if ending(path) in UNREAD_SUFFIXES else 'is no picture'}"
             )
-        if (name.startswith("/") or ".." in name) and not os.path.abspath(path).startswith(self._tops):
+        outside = name.startswith("/") or ".." in name
+        if outside and not os.path.abspath(without_dots(path)).startswith(self._tops):
             self.notes.add(_OUTSIDE, name)
         return path
 
@@ -191,6 +192,16 @@ class Pictures:
                 break
             paths, tail = self._inside[tail][folder], (*tail, folder)
         return paths
+
+
+def without_dots(path: str) -> str:
+    """The path of a file without `..`. Behind a link to a folder, `..` is the folder around the link's target."""
+    plain = os.path.normpath(path)
+    return plain if ".." not in path or _is_same(plain, path) else os.path.realpath(path)
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.samefile(path, other)
 
 
 def in_address(name: str) -> str:

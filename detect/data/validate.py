@@ -253,7 +253,8 @@ def _whole(dataset: DetectionDataset | ClassificationDataset) -> list[Finding]:
             if counts[split][i] or told:
                 continue
             elsewhere = ", ".join(f"{s} {counts[s][i]}" for s in SPLITS if s != split)
-            lost = "it can't be learned" if split == "train" else "it is not scored there; the split has too few images"
+            lost = "it can't be learned" if split == "train" else "it is not scored there"
+            lost += "; the split has too few images" if split in dataset.drawn else ""
             kind, more = what, ""
             if aside[split][i]:
                 kind = f"{what} that is {'trained' if split == 'train' else 'scored'}"

@@ -162,6 +162,16 @@ def test_a_picture_that_one_file_lists_twice_is_no_missing_one(tmp_path):
         read_coco(tmp_path)
 
 
+@pytest.mark.parametrize("ids", [(1, 2), ("x7", "x9")])
+def test_the_ids_of_a_picture_that_one_file_lists_twice_are_named(tmp_path, ids):
+    images = [{"id": i, "file_name": "a.jpg", "width": 60, "height": 40} for i in ids]
+    write(tmp_path, "result.json", content([]) | {"images": images})
+    first, second = (rf"images/a\.jpg \(id {i} in .*result\.json\)" for i in ids)
+    told = rf"lists 1 image twice: images/a\.jpg\. .*images/a\.jpg: .* of 2 images: {first}, {second}"
+    with pytest.raises(DataError, match=told):
+        read_coco(tmp_path)
+
+
 def test_a_picture_under_two_ids_is_refused(tmp_path):
     """The file of val names the picture of train by a path that leaves its folder."""
     for split in ("train", "val"):

@@ -1,12 +1,16 @@
 """Which split a path speaks for, and which files nobody used."""
 
+import os
 from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from detect.data import folder
 from detect.data.folder import find_files, find_images, folders_of, leftovers, split_folders, splits_of, telling
+from detect.data.formats.auto import read_auto
+from detect.data.formats.yolo_paths import at
 from detect.data.notes import Notes
 
 
@@ -61,6 +65,47 @@ def test_a_link_to_itself_is_no_folder(tmp_path):
         (tmp_path / name).symlink_to(name)
     (tmp_path / "a.txt").touch()
     assert find_files(tmp_path, {".txt"}) == [tmp_path / "a.txt"] and folders_of("train", tmp_path) == []
+
+
+SERVICE = (
+    "__MACOSX", "@eaDir", "@Recycle", "#recycle", "lost+found", "$RECYCLE.BIN", "$Recycle.Bin",
+    "System Volume Information", "RECYCLER",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*SERVICE, ".cache"])
+def test_folders_of_operating_systems_are_no_data(tmp_path, name, monkeypatch):
+    """They may be closed to the user, as `lost+found` of a mount point is; root may read all."""
+    for place in (tmp_path, tmp_path / "set"):
+        (place / name).mkdir(parents=True)
+        (place / name / "$RABC.jpg").touch()
+    (tmp_path / "set/a.jpg").touch()
+    scandir = os.scandir
+
+    def closed(folder):
+        if Path(folder).name == name:
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert find_images(tmp_path) == [tmp_path / "set/a.jpg"]
+    assert at(tmp_path, Path("set/*")) == [tmp_path / "set/a.jpg"]
+    notes = Notes()
+    leftovers(tmp_path, [[tmp_path / "set/a.jpg"]], notes)
+    assert notes.lines() == ()
+
+
+@pytest.mark.parametrize("name", SERVICE)
+def test_beside_folders_of_operating_systems_the_data_are_found(tmp_path, name):
+    """A recycle bin beside a classes.txt is no background, and a folder of an archive is still the only one."""
+    for place in ("set/0.jpg", "set/1.jpg", f"set/{name}/S-1/$RABC.jpg", f"{name}/x.jpg"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 20), (len(place), 0, 0)).save(tmp_path / place)
+    (tmp_path / "set/0.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "set/classes.txt").write_text("cat\n")
+    (tmp_path / "Thumbs.db").touch()
+    data = read_auto(tmp_path, val_fraction=0, test_fraction=0)
+    assert [e.id for e in data.splits["train"]] == ["0.jpg", "1.jpg"]
 
 
 def test_files_that_differ_in_letter_case_are_two(tmp_path):

@@ -38,6 +38,24 @@ def test_what_is_left_out_is_noted(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "#recycle"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_folders_of_operating_systems_are_no_classes(tmp_path, name, split):
+    write(tmp_path, f"{split}cat/1.jpg", f"{split}dog/1.jpg", f"{split}{name}/1.jpg/SYNOPHOTO_THUMB_M.jpg")
+    write(tmp_path, f"{split}cat/{name}/2.jpg", "test/cat/3.jpg", f"test/{name}/4.jpg")
+    data = read_image_folder(tmp_path, val_fraction=0)
+    assert data.classes == ("cat", "dog")
+    assert [e.id for e in data.splits["test"]] == ["test/cat/3.jpg"]
+    assert len(data.splits["train"]) == 2 and len(data.notes) == 2
+
+
+@pytest.mark.parametrize(("place", "names"), [("val", ["val/1.jpg"]), ("test", ["val/dog/1.jpg", "test/2.jpg"])])
+def test_a_folder_of_a_split_without_folders_of_classes_is_refused(tmp_path, place, names):
+    write(tmp_path, "train/dog/1.jpg", "train/cat/1.jpg", *names)
+    with pytest.raises(DataError, match=rf"/{place}: .*folder per class, .* as in .*/train; or move it out of .*root"):
+        read_image_folder(tmp_path)
+
+
 @pytest.mark.parametrize("names", [("caf\u00e9", "cafe\u0301"), ("cat", " cat "), ("cat", "cat\u200b")])
 def test_names_of_folders_have_one_form(tmp_path, names):
     write(tmp_path, f"train/{names[0]}/1.jpg", "train/dog/1.jpg", f"val/{names[1]}/2.jpg")

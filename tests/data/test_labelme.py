@@ -166,6 +166,50 @@ def test_pictures_elsewhere(tmp_path, path):
     assert [e.id for e in read_labelme(tmp_path, **NO_DRAW).splits["train"]] == ["images/a.jpg"]
 
 
+@pytest.mark.parametrize("namesake", [False, True])
+def test_behind_a_link_the_picture_is_the_one_that_the_system_finds(tmp_path, namesake):
+    """`..` of a linked folder is the folder around its target, not the one around the link."""
+    write(tmp_path / "far/json", "0.jpg", shape(), picture=False, imagePath="../images/0.jpg")
+    (tmp_path / "far/images").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "far/images/0.jpg")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/json").symlink_to(tmp_path / "far/json")
+    if namesake:
+        (tmp_path / "root/images").mkdir()
+        Image.new("RGB", (60, 40)).save(tmp_path / "root/images/0.jpg")
+    data = read_labelme(tmp_path / "root", **NO_DRAW)
+    assert [e.path.resolve() for e in data.splits["train"]] == [tmp_path.resolve() / "far/images/0.jpg"]
+    assert any(note.startswith("read, although they are outside") for note in data.notes)
+    assert ("not used, pictures: 1 (images/0.jpg)" in data.notes) == namesake
+
+
+@pytest.mark.parametrize("around", ["dev", "test"])
+def test_pictures_outside_of_the_root_tell_no_split_and_have_relative_ids(tmp_path, around):
+    for name in ("0", "1"):
+        write(
+            tmp_path / around / "set/json", f"{name}.jpg", shape(), picture=False, imagePath=f"..\\images\\{name}.jpg"
+        )
+        (tmp_path / around / "set/images").mkdir(exist_ok=True)
+        Image.new("RGB", (60, 40)).save(tmp_path / around / f"set/images/{name}.jpg")
+    data = read_labelme(tmp_path / around / "set/json", **NO_DRAW)
+    assert [e.id for e in data.splits["train"]] == ["../images/0.jpg", "../images/1.jpg"]
+    (tmp_path / around).rename(tmp_path / "moved")
+    assert read_labelme(tmp_path / "moved/set/json", **NO_DRAW).fingerprint() == data.fingerprint()
+
+
+def test_folders_of_splits_outside_of_the_root_count_if_each_picture_lies_in_one(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path / "dev/json", f"{split}.jpg", shape(), picture=False, imagePath=f"../{split}/{split}.jpg")
+        (tmp_path / "dev" / split).mkdir()
+        Image.new("RGB", (60, 40)).save(tmp_path / "dev" / split / f"{split}.jpg")
+    data = read_labelme(tmp_path / "dev/json")
+    assert [[e.path.stem for e in data.splits[s]] for s in ("train", "val")] == [["train"], ["val"]]
+    write(tmp_path / "dev/json", "x.jpg", shape(), picture=False, imagePath="../images/x.jpg")
+    (tmp_path / "dev/images").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "dev/images/x.jpg")
+    assert len(read_labelme(tmp_path / "dev/json", **NO_DRAW).splits["train"]) == 3
+
+
 def test_another_picture_than_that_of_the_name_is_noted(tmp_path):
     write(tmp_path, "a.jpg", shape(), imagePath="b.jpg")
     write(tmp_path, "c.jpg", shape())

@@ -133,6 +133,15 @@ def test_unknown_and_empty_classes(make):
     assert dog.detail == "class 'dog' has no box in train (val 1, test 0): it can't be learned"
 
 
+def test_a_split_of_the_source_is_not_called_too_small(make):
+    splits = {"train": [make("a", classes=(1,)), make("c", classes=(2,))], "val": [make("b", classes=(2,))]}
+    data = DetectionDataset("toy", ("cat", "dog"), splits)
+    (finding,) = check(data)
+    assert finding.detail.endswith("has no box in val (train 1, test 0): it is not scored there")
+    (finding,) = check(replace(data, drawn=("val",)))
+    assert finding.detail.endswith("it is not scored there; the split has too few images")
+
+
 def test_a_class_of_crowds_alone_can_not_be_learned(make):
     crowd = replace(make("a"), crowd=np.ones(1, bool))
     (finding,) = check(dataset(crowd))

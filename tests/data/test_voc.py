@@ -96,6 +96,12 @@ def test_list_with_a_column_of_flags(kit):
     assert [e.id for e in data.splits["train"]] == ["a", "c"]
 
 
+def test_a_list_that_repeats_an_image_is_named(kit):
+    write_list(kit, "train", "a", "b", "", "JPEGImages/a.jpg", "a")
+    with pytest.raises(DataError, match=r"ImageSets/Main/train\.txt: it lists a twice, in lines 1 and 4; remove"):
+        read_voc(kit)
+
+
 def test_missing_val_list_is_drawn_from_train(tmp_path):
     for i in range(10):
         write(tmp_path, f"{i}", [("cat", 1, 1, 9, 9)])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.formats.yolo import parse_line, read_yolo
+from detect.data.formats.yolo import read_yolo
+from detect.data.formats.yolo_rows import parse_line
 from detect.data.validate import check
 from detect.errors import DataError
 
@@ -66,7 +67,7 @@ def test_the_names_file_of_a_yaml_is_used(root):
 
 
 def test_a_polygon_gives_its_bounds():
-    label, box = parse_line("0 0.1 0.2 0.5 0.25 0.3 0.9", "a.txt:1", ["cat"])
+    label, box, *_ = parse_line("0 0.1 0.2 0.5 0.25 0.3 0.9", "a.txt:1", ["cat"])
     np.testing.assert_allclose(box, [0.2, 0.1, 0.9, 0.5])
     assert label == 0
 

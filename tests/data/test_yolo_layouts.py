@@ -7,7 +7,8 @@ from PIL import Image
 
 from detect.data.dataset import DetectionDataset
 from detect.data.formats.auto import read_auto
-from detect.data.formats.yolo import parse_line, read_yolo
+from detect.data.formats.yolo import read_yolo
+from detect.data.formats.yolo_rows import parse_line
 from detect.errors import DataError
 from tests.data.test_cases import said
 
@@ -541,3 +542,95 @@ def test_names_that_are_empty_or_given_twice(tmp_path):
         read_yolo(tmp_path)
     put(tmp_path, **{"data.yaml": "train: images\nnames: [cat, dog, cat]\n"})
     assert said(read_yolo(tmp_path), "classes of one name are one class: 1 (cat)")
+
+
+# Labels that no picture finds
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels", "text", "told"),
+    [
+        ("images/train/a.jpg images/val/b.jpg", "labels/valid/b.txt", "train: images/train\nval: images/val\n", "val"),
+        ("a/images/a.jpg b/img/b.jpg", "b/labels/b.txt", "train: [a/images, b/img]\n", "train"),
+        ("images/a.jpg x/b.jpg", "x_labels/b.txt", "train: images\nval: val.txt\n", "val"),
+    ],
+)
+def test_a_folder_whose_labels_lie_elsewhere_is_no_background(tmp_path, pictures, labels, text, told):
+    first = pictures.split()[0].replace("images", "labels").replace(".jpg", ".txt")
+    put(tmp_path, pictures=pictures, **{first: CAT, labels: CAT, "val.txt": "x/b.jpg\n"})
+    put(tmp_path, **{"data.yaml": f"{text}names: [cat]\n"})
+    with pytest.raises(
+        DataError, match=rf"data\.yaml: {told}: .* has a label file, but {labels}, .*b\.txt.* is missing"
+    ):
+        read_yolo(tmp_path)
+    (tmp_path / labels).rename(tmp_path / "notes.txt")
+    assert said(read_yolo(tmp_path, val_fraction=0, test_fraction=0), "background, pictures without a label file: 1 (")
+
+
+def test_a_folder_of_background_and_a_split_of_test_without_labels_are_read(tmp_path):
+    """A label file of no listed picture is no reason if it is that of a picture, or of another name."""
+    put(tmp_path, pictures="images/a.jpg empty/b.jpg other/b.jpg test/c.jpg")
+    put(tmp_path, **{"labels/a.txt": CAT, "other/b.txt": CAT, "labels/gone.txt": CAT, "x/c.txt": CAT})
+    put(tmp_path, **{"data.yaml": "train: [images, empty]\ntest: test\nnames: [cat]\n"})
+    data = read_yolo(tmp_path, val_fraction=0)
+    assert found(data) == {"train": {"images/a.jpg": "cat", "empty/b.jpg": ""}, "test": {"test/c.jpg": ""}}
+    assert said(data, "background, pictures without a label file: 2 (empty/b.jpg, test/c.jpg)")
+
+
+# What is made of rows, and lines that are not used
+
+
+def test_boxes_made_from_other_rows_are_noted(tmp_path):
+    put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/a.txt": f"{CAT}1 .1 .2 .5 .25 .3 .9\n"})
+    put(
+        tmp_path,
+        **{"labels/b.txt": "0 .25 .5 .5 .25 .75 .5 .5 .75\n", "data.yaml": "train: images\nnames: [cat, dog]\n"},
+    )
+    data = read_yolo(tmp_path)
+    assert "boxes made from polygons and turned boxes: 2 (dog in a.txt, cat in b.txt)" in data.notes
+    put(tmp_path, **{"labels/a.txt": CAT, "labels/b.txt": CAT})
+    assert not said(read_yolo(tmp_path), "made from")
+
+
+def test_key_points_that_are_left_out_are_noted(tmp_path):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": f"{CAT}0 .5 .5 .2 .2 .4 .4 1\n"})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\nkpt_shape: [1, 3]\n"})
+    assert said(read_yolo(tmp_path), "left out, key points of boxes: 1 (cat in a.txt)")
+
+
+EDGES = "0 0 0 .5 0 1 .3 1 1 0 1 .2 .2 0 .5 .1 1\n"
+POSE = "0 .5 .5 .2 .2 .1 .1 1 .2 .2 1 .3 .3 1 .4 .4 1\n"
+
+
+@pytest.mark.parametrize("rows", [EDGES, f"{POSE}0 .1 .2 .5 .25 .3 .9\n"])
+def test_polygons_of_eight_points_at_the_edges_are_polygons(tmp_path, rows):
+    """A row alone can look like key points; the rows of a data set tell what they are."""
+    put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/a.txt": rows, "labels/b.txt": CAT})
+    put(tmp_path, **{"data.yaml": "train: images\nnames: [cat]\n"})
+    assert said(read_yolo(tmp_path), "boxes made from polygons and turned boxes: ")
+    of_no_object = f"0{' 0' * 16}\n"
+    put(tmp_path, **{"labels/a.txt": POSE, "labels/b.txt": CAT + POSE + of_no_object})
+    with pytest.raises(DataError, match=r"labels/a\.txt:1: a box and 4 key points; .*kpt_shape: \[4, 3\]"):
+        read_yolo(tmp_path)
+
+
+def test_lines_of_a_list_that_repeat_a_picture_are_noted(tmp_path):
+    put(tmp_path, pictures="images/a.jpg images/b.jpg", **{"labels/a.txt": CAT, "labels/b.txt": CAT})
+    put(tmp_path, **{"train.txt": "images/a.jpg\nimages/b.jpg\n./images/a.jpg\n", "more.txt": "images/b.jpg\n"})
+    put(tmp_path, **{"data.yaml": "train: [train.txt, more.txt]\nnames: [cat]\n"})
+    data = read_yolo(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(data.splits["train"]) == 2
+    assert said(data, "of a list that repeat a picture: 2 (./images/a.jpg in train.txt, images/b.jpg in more.txt)")
+
+
+@pytest.mark.parametrize("name", ["darknet.labels", "_darknet.labels"])
+def test_lists_of_classes_of_v7_and_roboflow(tmp_path, name):
+    put(tmp_path, pictures="images/a.jpg", **{"labels/a.txt": DOG, name: "cat\ndog\n"})
+    assert found(read_auto(tmp_path)) == {"train": {"images/a.jpg": "dog"}}
+
+
+def test_val_and_test_that_are_one_folder_have_a_way_out(tmp_path):
+    put(tmp_path, pictures="images/a.jpg val/b.jpg", **{"labels/a.txt": CAT, "val/b.txt": CAT})
+    put(tmp_path, **{"data.yaml": "train: images\nval: val\ntest: val\nnames: [cat]\n"})
+    with pytest.raises(DataError, match=r"data\.yaml: val and test have the same 1 image; .*remove the line of test"):
+        read_yolo(tmp_path)

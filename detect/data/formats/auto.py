@@ -9,7 +9,7 @@ from pathlib import Path
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, SplitBy
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, listed_once, split_named, unread
+from detect.data.folder import below, existing_folder, find_files, listed_once, passed_over, split_named, unread
 from detect.data.formats import arrayrecord, coco, cvat, labelme, tf_csv, tfrecord, voc, voc_xml, yolo
 from detect.data.formats.yolo_names import class_lists
 from detect.data.split import HELD_OUT, SPLITS
@@ -148,7 +148,7 @@ def _inner(folder: Path) -> Path:
 
     Images in the only folder `test` are a test set: its name has to be seen by the reader.
     """
-    inside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+    inside = [path for path in folder.iterdir() if not passed_over(path.name)]
     if (
         len(inside) == 1
         and inside[0].is_dir()

@@ -35,6 +35,7 @@ def read_join(
         raise ConfigError("dataset.roots is empty: give dataset.roots=[DIR,DIR]")
     splits: dict[str, list[Record]] = {split: [] for split in SPLITS}
     notes: list[str] = []
+    drawn: set[str] = set()
     titles: set[str] = set()
     for root in roots:
         part = read_auto(
@@ -44,6 +45,7 @@ def read_join(
         title = next(t for k in count(1) if (t := part.name if k == 1 else f"{part.name}_{k}") not in titles)
         titles.add(title)
         notes += [f"{title}: {note}" for note in part.notes]
+        drawn |= set(part.drawn)
         for split, examples in part.splits.items():
             splits[split] += [
                 Record(
@@ -55,4 +57,5 @@ def read_join(
     found = Found(expanded(roots[0]), splits, "each folder's own", used=None)
     choice = Selection(classes, rename, name or "+".join(sorted(titles)), exif="displayed")
     joined = assemble(found, choice)
-    return DetectionDataset(joined.name, joined.classes, joined.splits, (*joined.notes, *notes))
+    told = (*joined.notes, *notes)
+    return DetectionDataset(joined.name, joined.classes, joined.splits, told, drawn=tuple(sorted(drawn)))

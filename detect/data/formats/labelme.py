@@ -18,7 +18,7 @@ from detect.data.formats.corners import refuse_shares
 from detect.data.formats.values import CROWD, finite, flag, short
 from detect.data.notes import Notes
 from detect.data.parallel import each
-from detect.data.pictures import Pictures
+from detect.data.pictures import Pictures, without_dots
 from detect.data.records import Record
 from detect.data.text import one_name
 from detect.errors import DataError, first_few
@@ -89,7 +89,7 @@ def read_labelme(
     records = {
         split: [
             Record(
-                picture, below(picture, folder), a.names, np.array(a.boxes).reshape(-1, 4), a.difficult, a.path, a.size
+                picture, _id(picture, folder), a.names, np.array(a.boxes).reshape(-1, 4), a.difficult, a.path, a.size
             )
             for picture, a in items
         ]
@@ -278,16 +278,22 @@ def _picture(annotation: Annotation, root: Path, pictures: Pictures) -> Path | N
             if found.stem != path.stem and other.is_file():
                 kind = "imagePath names another picture than the one with the name of the json, which is there, too"
                 pictures.notes.add(kind, f"{path.name} names {found.name}")
-            return Path(os.path.normpath(found))
+            return Path(without_dots(str(found)))
     return pictures.find(own, path, stems=True)
 
 
+def _id(picture: Path, root: Path) -> str:
+    """The path of a picture from `root`, also if it lies outside: the id stays if both are moved."""
+    return below(picture, root) if picture.is_relative_to(root) else Path(os.path.relpath(picture, root)).as_posix()
+
+
 def _splits(pairs: Mapping[Path, Annotation], root: Path, notes: Notes) -> dict[str, list[tuple[Path, Annotation]]]:
-    """The pictures of each split, by the names of the folders of the json files, or else of the pictures."""
+    """The pictures of each split, by the names of the folders below `root`: of the json files, or else the pictures."""
     splits: dict[str, list[tuple[Path, Annotation]]] = {}
+    inside = {picture: [p for p in (a.path, picture) if p.is_relative_to(root)] for picture, a in pairs.items()}
     folders = {
-        picture: tuple(name for path in (a.path, picture) for name in Path(below(path, root)).parent.parts[::-1])
-        for picture, a in pairs.items()
+        picture: tuple(name for path in paths for name in path.relative_to(root).parent.parts[::-1])
+        for picture, paths in inside.items()
     }
     told = splits_of_folders(folders.values())
     for picture, annotation in pairs.items():

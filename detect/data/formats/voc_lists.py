@@ -63,6 +63,7 @@ def listed(
                 f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or "
                 "several that differ in letter case; remove the line, or add the files"
             )
+        _refuse_repeated(files[title], meant)
         before = set(chosen[split])  # the lists of two classes share images
         chosen[split] += [i for i in meant if i and i not in before]
         if title in rest:
@@ -73,6 +74,15 @@ def listed(
     told = ", ".join(f"{split}: {first_few(several, between=' and ')}" for split, several in titles.items())
     folder = "ImageSets/Main" if lists.parent.name == "ImageSets" else lists.name
     return chosen, f"lists of {folder} ({told})", [files[title] for several in titles.values() for title in several]
+
+
+def _refuse_repeated(path: Path, ids: Sequence[str | None]) -> None:
+    """Raises DataError, naming the two lines, if one image is listed twice. ids: of the lines that are not empty."""
+    numbers = [k for k, line in enumerate(read_lines(path, Notes()), 1) if line]
+    first: dict[str | None, int] = {}
+    for k, i in zip(numbers, ids, strict=True):
+        if first.setdefault(i, k) != k:
+            raise DataError(f"{path}: it lists {i} twice, in lines {first[i]} and {k}; remove one of them")
 
 
 def _titles(lists: Path, found: Sequence[str], splits: Mapping[str, str | None], notes: Notes) -> dict[str, list[str]]:

@@ -5,32 +5,30 @@ It reads the layout of ultralytics (a data.yaml), Darknet's (obj.data and obj.na
 """
 
 import contextlib
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
-
-import numpy as np
 
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, find_images, unread, ways_to_join
 from detect.data.formats.yolo_labels import LabelFiles, label_folders
-from detect.data.formats.yolo_listing import KEYS, ROW, WITHOUT_VAL, Listing, listing_of, pictures_of
+from detect.data.formats.yolo_listing import KEYS, ROW, WITHOUT, Listing, listing_of, pictures_of
 from detect.data.formats.yolo_names import CLASS_LISTS, class_lists
+from detect.data.formats.yolo_rows import note_rows, read_rows
 from detect.data.notes import Notes
 from detect.data.parallel import each
 from detect.data.pictures import Pictures
 from detect.data.records import Record
 from detect.data.split import SPLITS
-from detect.data.text import one_name, read_lines, read_text
+from detect.data.text import loose, one_name, read_lines, read_text
 from detect.errors import DataError, counted, first_few
 from detect.files import expanded
 
-_DECIMAL_COMMA = re.compile(r"\d,\d")
 YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -69,13 +67,18 @@ def read_yolo(
         _refuse_rivals(listing)
     pictures = Pictures(list(dict.fromkeys([listing.base, path.parent])), notes)
     labels = _Labels(listing, notes)
-    records = {}
+    records: dict[str, list[Record]] = {}
+    entries = {}
     for split in SPLITS:
         found = pictures_of(listing, split, pictures, notes)
         if found is not None:
-            records[split] = labels.records(found)
-    if records.get("train") and [r.path for r in records["train"]] == [r.path for r in records.get("val", ())]:
-        raise DataError(f"{path}: train and val have the same {counted(len(records['train']), 'image')}; {WITHOUT_VAL}")
+            entries[split] = found
+            records[split] = labels.records(list(chain.from_iterable(found.values())))
+    labels.refuse_key_points()
+    for one, other in combinations(records, 2):
+        if records[one] and [r.path for r in records[one]] == [r.path for r in records[other]]:
+            same = counted(len(records[one]), "image")
+            raise DataError(f"{path}: {one} and {other} have the same {same}; {WITHOUT[other]}")
     first = next((split for split in SPLITS if records.get(split)), None)
     if first is None:
         raise DataError(
@@ -85,6 +88,9 @@ def read_yolo(
     if not any(record.source for record in records[first]):
         missing = _missing_labels(records[first][0].path, listing.root)
         raise DataError(f"{path}: no picture of {first} has a label file; {missing}")
+    for split, given in entries.items():
+        for entry, inside in given.items() if split != "test" else ():  # test images often have no labels
+            labels.refuse_unlabelled(f"{path}: {split}: no picture of {entry}", inside)
     labels.note_strays()
     used = [path, *listing.used, *labels.strays]
     origin = f"{path.name} ({', '.join(records)})"
@@ -211,23 +217,54 @@ class _Labels:
         self.files = LabelFiles([listing.path, *listing.used], listing.root)
         self.taken: set[Path] = set()
         self.strays: list[Path] = []
+        self.doubtful, self.surely = "", False
 
     def records(self, pictures: Sequence[Path]) -> list[Record]:
         sources = list(map(self.files.find, pictures))
         self._note_outside(pictures, sources)
-        rows = each(self._read, sources)
+        rows = each(partial(read_rows, names=self.listing.names, points=self.listing.points, notes=self.notes), sources)
         records = []
-        for picture, source, (boxes, titles) in zip(pictures, sources, rows, strict=True):
+        for picture, source, here in zip(pictures, sources, rows, strict=True):
             base = next((f for f in (self.listing.base, self.listing.path.parent) if picture.is_relative_to(f)), None)
             where = (picture.relative_to(base) if base else picture).as_posix()
-            records.append(Record(picture, where, titles, boxes, [False] * len(titles), source, shares=True))
+            crowd = [False] * len(here.titles)
+            records.append(Record(picture, where, here.titles, here.boxes, crowd, source, shares=True))
+            self.doubtful = self.doubtful or here.doubtful
+            self.surely = self.surely or here.surely
             if source is None:
                 self.notes.add("background, pictures without a label file", where)
             elif source in self.taken:
                 self.notes.add("pictures that share a label file with another one", where)
             else:
                 self.taken.add(source)
+                note_rows(source, here, self.notes)
         return records
+
+    def refuse_key_points(self) -> None:
+        """Raises DataError, naming a row, if all rows of corners could be boxes with key points."""
+        if self.doubtful and not self.surely:
+            raise DataError(self.doubtful)
+
+    def refuse_unlabelled(self, what: str, pictures: Sequence[Path]) -> None:
+        """Raises DataError if none of the pictures has a label file, and one that no picture has carries their name."""
+        if not pictures or any(self.files.find(picture) for picture in pictures):
+            return
+        named = {loose(picture.stem): picture for picture in reversed(pictures)}
+        folders = dict.fromkeys([self.listing.root, self.listing.base])
+        found = [p for folder in folders for p in find_files(folder, {".txt"}) if loose(p.stem) in named]
+        if not found:
+            return
+        others = LabelFiles(list(self.files.others), self.listing.root)
+        used = {self.listing.path, *self.listing.used}
+        with contextlib.suppress(DataError):  # of a picture that is not read
+            used |= {path for folder in folders for p in find_images(folder) if (path := others.find(p))}
+        for stray in found:
+            if stray not in used and any(map(ROW.fullmatch, read_lines(stray, Notes()))):
+                missing = _missing_labels(named[loose(stray.stem)], self.listing.root)
+                raise DataError(
+                    f"{what} has a label file, but {below(stray, self.listing.root)}, which no picture uses, has the "
+                    f"name of one; {missing}"
+                )
 
     def _note_outside(self, pictures: Sequence[Path], sources: Sequence[Path | None]) -> None:
         """Notes label files outside of the folder of the data set whose pictures lie in it."""
@@ -246,64 +283,3 @@ class _Labels:
                 if path not in used and path.name.lower() not in CLASS_LISTS and "readme" not in path.name.lower():
                     self.strays.append(path)
                     self.notes.add("left out, label files without a picture", path.name)
-
-    def _read(self, source: Path | None) -> tuple[np.ndarray, list[str]]:
-        if source is None:
-            return np.zeros((0, 4)), []
-        boxes, titles = [], []
-        lines = read_lines(source, self.notes)
-        if not self.listing.points and _is_tracked(list(filter(None, lines))):
-            raise DataError(
-                f"{source}: each row has 7 numbers, the last of which is that of a track; a row must be "
-                "'class cx cy width height' (of a polygon of 3 points that ends at the edge, write 1.0)"
-            )
-        for k, line in enumerate(lines, 1):
-            if line:
-                label, box = parse_line(line, f"{source}:{k}", self.listing.names, self.listing.points)
-                titles.append(self.listing.names[label])
-                boxes.append(box)
-        return np.array(boxes, np.float64).reshape(-1, 4), titles
-
-
-def _is_tracked(rows: Sequence[str]) -> bool:
-    """Whether rows are those of a tracker: class, box, confidence and a whole number, which no other row has."""
-    words = (row.replace(",", " ").split() for row in rows)
-    tracks = {row[6] for row in takewhile(lambda row: len(row) == 7 and row[6].isdecimal() and row[6] != "0", words)}
-    return 0 < len(tracks) == len(rows)
-
-
-def parse_line(line: str, where: str, names: Sequence[str], points: int = 0) -> tuple[int, list[float]]:
-    """(class from 0, box yxyx as shares of the image) of one line.
-
-    points: numbers of a row that key points take, after the box. Raises DataError naming `where`.
-    """
-    if _DECIMAL_COMMA.search(line) and "." not in line and len(line.split()) > 1:
-        raise DataError(f"{where}: '{line[:80]}' has decimal commas; write 0.5, not 0,5")
-    words = line.replace(",", " ").split()
-    try:
-        label, *values = [float(word.replace("_", "?")) for word in words]  # 1_0 is a number for Python alone
-    except ValueError:
-        raise DataError(f"{where}: '{line[:80]}' is not a row of numbers") from None
-    if points and len(values) not in (4, 4 + points):
-        raise DataError(f"{where}: {len(words)} numbers; by kpt_shape a line is a class, a box and {points} numbers")
-    values = values[:4] if points else values
-    third = values[6::3] if len(values) % 3 == 1 else []
-    if set(third) <= {0, 1, 2} and (2 in third or len(third) > 2):  # how visible key points are: no corners are so
-        raise DataError(f"{where}: a box and {len(third)} key points; the yaml must have kpt_shape: [{len(third)}, 3]")
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-        more = "; key points need kpt_shape in the yaml" if third else ""
-        raise DataError(
-            f"{where}: {len(words)} numbers; a line is 'class cx cy width height', or a class and 3 or more points"
-            + more
-        )
-    if label not in range(len(names)):
-        legal = first_few([f"{i} {n}" for i, n in enumerate(names)], 10)
-        raise DataError(f"{where}: class {words[0][:20]} is not a number of names; legal: {legal}")
-    if not all(map(math.isfinite, values)):
-        raise DataError(f"{where}: '{line[:80]}' is not a row of finite numbers")
-    if max(map(abs, values)) > 2:
-        raise DataError(f"{where}: {max(values, key=abs):g} is not a share of the image; YOLO boxes are scaled to 0..1")
-    if len(values) == 4:
-        x, y, width, height = values
-        return int(label), [y - height / 2, x - width / 2, y + height / 2, x + width / 2]
-    return int(label), [min(values[1::2]), min(values[::2]), max(values[1::2]), max(values[::2])]

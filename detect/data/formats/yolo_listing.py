@@ -33,7 +33,11 @@ WITHOUT_EFFECT = ("download", "roboflow", "channels", "flip_idx", "kpt_names")
 _USUAL = {key: split for split, keys in KEYS.items() for key in keys}
 NOTHING = ("", "null", "~", "none")
 _OUTSIDE = "read, although it is outside of the folder of {}"
-WITHOUT_VAL = "if the data set has no images of val, remove the line of val, and val is drawn from train"
+WITHOUT = {
+    "val": "if the data set has no images of val, remove the line of val, and val is drawn from train",
+    "test": "if the data set has no other images of test, remove the line of test",
+}
+"""What to do about a split whose images are not there, or are those of another one."""
 Value = TypeVar("Value")
 ROW = re.compile(r"[0-9.]+([\s,]+[-+0-9.eE]+){4,}")
 
@@ -73,11 +77,15 @@ def listing_of(path: Path, notes: Notes, root: Path | None = None) -> Listing:
     return listing
 
 
-def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) -> list[Path] | None:
-    """The pictures of one split, from its folders, lists and patterns; None if the source has no such split."""
+def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) -> dict[str, list[Path]] | None:
+    """The pictures of each folder, list or pattern of one split; None if the source has no such split.
+
+    A picture that occurs again counts once; such lines of lists are noted.
+    """
     if not listing.splits.get(split):
         return None
-    found: list[Path] = []
+    found: dict[str, list[Path]] = {}
+    seen: set[Path] = set()
     missing = 0
     bases = list(dict.fromkeys([listing.base, listing.path.parent]))
     for entry in listing.splits.get(split, ()):
@@ -89,19 +97,22 @@ def pictures_of(listing: Listing, split: str, pictures: Pictures, notes: Notes) 
         if not places:
             outside = first_of(bases, [as_path(entry)])
             hint = f"; to read {os.path.abspath(outside[0])}, write this whole path" if outside else ""
-            hint += f"; {WITHOUT_VAL}" if split == "val" else ""
+            hint += f"; {WITHOUT[split]}" if split == "val" else ""
             raise DataError(
                 f"{listing.path}: {split}: {entry} does not exist, below {first_few(bases, between=' and ')}{hint}"
             )
+        here: list[Path] = []
         for place in places:
             if place.is_dir():
-                found += find_images(place)
+                here += find_images(place)
             elif place.suffix.lower() in IMAGE_SUFFIXES:
-                found.append(place)
+                here.append(place)
             else:
-                found += _listed(place, listing, pictures, notes)
-    found = not_below(found, listing.apart) if split == "train" else found
-    return None if missing == len(listing.splits[split]) else list(dict.fromkeys(found))
+                here += _listed(place, listing, pictures, notes, {*seen, *here})
+        here = not_below(here, listing.apart) if split == "train" else here
+        found.setdefault(entry, []).extend(path for path in dict.fromkeys(here) if path not in seen)
+        seen.update(here)
+    return None if missing == len(listing.splits[split]) else found
 
 
 class _Once(yaml.BaseLoader):
@@ -297,13 +308,19 @@ def _places(listing: Listing, bases: Sequence[Path], split: str, entry: str, not
     return places
 
 
-def _listed(path: Path, listing: Listing, pictures: Pictures, notes: Notes) -> list[Path]:
-    """The pictures that a text file lists."""
+def _listed(path: Path, listing: Listing, pictures: Pictures, notes: Notes, seen: set[Path]) -> list[Path]:
+    """The pictures that a text file lists. seen: those that were listed before; one that is there again is noted."""
     listing.used.append(path)
     near = Pictures(list(dict.fromkeys([path.parent, *pictures.folders])), notes)
-    names = [own_name(line, near.folders) for line in read_lines(path, notes) if line]
+    lines = list(filter(None, read_lines(path, notes)))
+    names = [own_name(line, near.folders) for line in lines]
     found = [near.find(name, path) for name in names]
     missing = [name for name, picture in zip(names, found, strict=True) if picture is None]
     if missing:
         raise DataError(f"{path}: it lists {first_few(missing, 3)}, which does not exist ({len(missing)} in all)")
+    for line, picture in zip(lines, found, strict=True):
+        if picture in seen:
+            notes.add("left out, lines of a list that repeat a picture", f"{line} in {path.name}")
+        elif picture:
+            seen.add(picture)
     return [picture for picture in found if picture]

@@ -9,8 +9,8 @@ from detect.data.notes import Notes
 from detect.data.text import one_name, read_lines
 from detect.errors import DataError, first_few
 
-CLASS_LISTS = ("classes.txt", "_darknet.labels")
-"""The lists of classes of labelling tools, and of Roboflow's export "YOLO Darknet", in lower case."""
+CLASS_LISTS = ("classes.txt", "_darknet.labels", "darknet.labels")
+"""The lists of classes of labelling tools, and of the exports of Roboflow ("YOLO Darknet") and V7, in lower case."""
 
 
 def class_lists(folder: Path) -> list[Path]:

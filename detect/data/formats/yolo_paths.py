@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from detect.data.folder import find_images, split_of
+from detect.data.folder import find_images, passed_over, split_of
 from detect.data.image_file import IMAGE_SUFFIXES
 from detect.data.split import HELD_OUT
 from detect.files import expanded
@@ -58,7 +58,8 @@ def at(base: Path, path: Path) -> list[Path]:
         return []
     if not _is_pattern(str(path)):
         return []
-    paths = sorted(base / name for name in glob.glob(str(path), root_dir=base, recursive=True))
+    names = glob.glob(str(path), root_dir=base, recursive=True)
+    paths = sorted(base / name for name in names if not any(map(passed_over, set(Path(name).parts) - set(path.parts))))
     folders = [q for p in paths if p.is_dir() for q in find_images(p)]
     return [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()] or folders
 

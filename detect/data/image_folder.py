@@ -26,8 +26,8 @@ def read_image_folder(
     classes: names in their order, and pictures of other classes are left out; None takes the folders' names, sorted.
     A class's folder may have subfolders. If root holds nothing but one folder of folders, that one is read. Without a
     val folder, val is drawn from train, or from all pictures of root/CLASS (and test too, if there is none).
-    Raises DataError for a missing or empty folder, a folder of val or test that train does not have, one of them
-    without folders of classes, and a class without pictures.
+    Raises DataError for a missing or empty folder, a folder of val or test that train does not have, a folder of val
+    without folders of classes, and a class without pictures. A folder of test without such folders is left out.
     """
     folder, own = existing_folder(root), Notes()
     top = _inner(folder)
@@ -41,12 +41,13 @@ def read_image_folder(
     leftovers(folder, [pictures for folders in found.values() for pictures in folders.values()], own)
     if not found["train"]:
         raise DataError(f"{places['train']}: it has no folder with pictures; there must be one folder per class")
-    for split, place in places.items():
-        if not found[split]:
-            raise DataError(
-                f"{place}: it has no folder with pictures; there must be one folder per class, of the same names as in "
-                f"{places['train']}; or move it out of dataset.root={folder}"
-            )
+    if not found.get("test", True):  # pictures to predict on, which nobody has labelled
+        del found["test"], places["test"]
+    if not found.get("val", True):
+        raise DataError(
+            f"{places['val']}: it has no folder with pictures; there must be one folder per class, of the same names as "
+            f"in {places['train']}; or move it out of dataset.root={folder}"
+        )
     names = tuple(sorted(found["train"])) if classes is None else tuple(map(one_name, classes))
     for title in names:
         if title not in found["train"]:

@@ -49,11 +49,17 @@ def test_folders_of_operating_systems_are_no_classes(tmp_path, name, split):
     assert len(data.splits["train"]) == 2 and len(data.notes) == 2
 
 
-@pytest.mark.parametrize(("place", "names"), [("val", ["val/1.jpg"]), ("test", ["val/dog/1.jpg", "test/2.jpg"])])
-def test_a_folder_of_a_split_without_folders_of_classes_is_refused(tmp_path, place, names):
-    write(tmp_path, "train/dog/1.jpg", "train/cat/1.jpg", *names)
-    with pytest.raises(DataError, match=rf"/{place}: .*folder per class, .* as in .*/train; or move it out of .*root"):
+def test_a_folder_of_val_without_folders_of_classes_is_refused(tmp_path):
+    write(tmp_path, "train/dog/1.jpg", "train/cat/1.jpg", "val/1.jpg")
+    with pytest.raises(DataError, match=r"/val: .*folder per class, .* as in .*/train; or move it out of .*root"):
         read_image_folder(tmp_path)
+
+
+def test_a_folder_of_test_without_folders_of_classes_is_left_out(tmp_path):
+    write(tmp_path, "train/dog/1.jpg", "train/cat/1.jpg", "val/dog/1.jpg", "test/2.jpg")
+    data = read_image_folder(tmp_path)
+    assert not data.splits["test"] and "not used, pictures: 1 (test/2.jpg)" in data.notes
+    assert "split: folders train, val" in data.notes
 
 
 @pytest.mark.parametrize("names", [("caf\u00e9", "cafe\u0301"), ("cat", " cat "), ("cat", "cat\u200b")])

@@ -163,9 +163,10 @@ def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
 
 
 def ways_to_join(files: Iterable[Path]) -> str:
-    """The end of a message about files of one split: those of tasks side by side can be read as one data set."""
+    """The end of a message about files of one split, which can be read as one data set."""
     apart = len({file.parent for file in files}) > 1
-    return "; or read the folders of all as one: dataset=join 'dataset.roots=[DIR,DIR]'" if apart else ""
+    what = "the folders of all as one: dataset=join 'dataset.roots=[DIR,DIR]'"
+    return f"; or read {what if apart else what.replace('the folders of all', 'all').replace('DIR', 'FILE')}"
 
 
 def below(path: Path, root: Path) -> str:

@@ -609,3 +609,12 @@ def test_files_of_one_folder_can_be_joined(tmp_path):
         read_coco(tmp_path)
     joined = read_join([tmp_path / "one.json", tmp_path / "two.json"], val_fraction=0, test_fraction=0)
     assert [e.path.name for e in joined.splits["train"]] == ["one.jpg", "two.jpg"]
+
+
+def test_a_word_in_a_longer_name_of_a_folder_hides_no_folders_of_pictures(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, "ab test labels/a.json", content([split]), f"images/{split}")
+    images = [{"id": k, "file_name": f"{name}.jpg"} for k, name in enumerate(("train", "val"))]
+    rows = [box(k, 18, [1, 2, 3, 4]) for k in (0, 1)]
+    (tmp_path / "ab test labels/a.json").write_text(json.dumps(content([], rows) | {"images": images}))
+    assert [len(part) for part in read_coco(tmp_path).splits.values()] == [1, 1, 0]

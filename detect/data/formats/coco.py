@@ -20,6 +20,7 @@ from detect.data.folder import (
     split_of_file,
     splits_of,
     tell_splits,
+    told_by,
     ways_to_join,
 )
 from detect.data.formats.coco_categories import titles_of
@@ -106,7 +107,7 @@ def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, s
     refuse_shares((path, part.boxes) for split in parts for path, part in zip(files[split], parts[split], strict=True))
     records = {split: Records.joined(several) for split, several in parts.items()}
     every = [(split, path) for split, paths in files.items() for path in paths]
-    origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in every)})"
+    origin = f"json files ({', '.join(f'{split}: {told_by(split, path, folder)}' for split, path in every)})"
     told = any(tell_splits({split: path}, folder) for split, path in every)
     used = [path for _, path in every]
     return Found(folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=used, told=told)

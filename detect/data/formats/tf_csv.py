@@ -21,6 +21,7 @@ from detect.data.folder import (
     split_of_file,
     splits_of,
     tell_splits,
+    told_by,
     ways_to_join,
 )
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes, refuse_shares
@@ -93,7 +94,7 @@ def read_csv(
     voc: list[tuple[str, list[list[float]], tuple[int, int] | None]] = []
     content: dict[str, tuple[bool, dict[Path, Rows]]] = {}
     told = tell_splits(files, folder)
-    origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
+    origin = f"CSV files ({', '.join(f'{split}: {told_by(split, path, folder)}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
         content[split] = header, items

@@ -108,7 +108,7 @@ def read_tfrecord(
     numbers = dict(sorted(maps.numbers.items(), key=lambda item: item[1])) or None
     origin = f"TFRecord files ({', '.join(f'{split}: {n}' for split, n in Counter(files.values()).items())})"
     used = [*files, *maps.used]
-    told = any(split_of(Path(below(path, folder))) for path in files)
+    told = set(files.values()) != {"train"} or any(split_of(Path(below(path, folder))) == "train" for path in files)
     titles = list(numbers) if numbers else None
     found = Found(folder, records, origin, notes, titles, numbers=numbers, used=used, told=told)
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))

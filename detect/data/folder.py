@@ -53,6 +53,11 @@ def split_named(name: str) -> str | None:
     return _SPLIT_OF.get(plain) or (_SPLIT_OF.get(told[0]) if len(told) == 1 else None)
 
 
+def _is_doubtful(name: str) -> bool:
+    """Whether a folder's name means a split only beside another one: `dev` may be that of a project."""
+    return [word for word in re.findall(r"[^\W\d_]+", name.casefold()) if word not in _BESIDE] == ["dev"]
+
+
 def split_of(path: Path) -> str | None:
     """The split that the words of a relative path speak for, the last one first: `a/instances_val2017.json` is val."""
     plain = "/".join("".join(c if c.isalpha() else " " for c in part) for part in path.with_suffix("").parts)
@@ -63,9 +68,12 @@ def split_of(path: Path) -> str | None:
 def splits_of_folders(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
     """The split of each place, by the names of the folders around it, of which the first that means a split counts.
 
-    If one place is that of train, longer names of val and test count, too, such as `test_A`.
+    If one place is that of train, longer names of val and test count, too, such as `test_A`. `dev` is val if another
+    place is that of another split.
     """
     told = {names: next(filter(None, map(split_named, names)), None) for names in places}
+    if len(set(told.values()) - {None}) == 1:
+        told = {names: _by_itself(names) for names in told}
     if "train" in told.values():
         for names in [names for names, split in told.items() if split is None]:
             told[names] = next((split for name in names if (split := split_of(Path(name))) in HELD_OUT), None)
@@ -75,28 +83,37 @@ def splits_of_folders(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...]
 def splits_of(paths: Iterable[Path]) -> dict[Path, str | None]:
     """The split of each relative path, or None.
 
-    Words in longer names of folders count if one path names train, or if each names a split: `cats_train/` and
-    `cats_test/` tell two splits, and `task 1, test project/` beside `task 2/` tells none. Otherwise a folder's name has
-    to mean a split by itself.
+    Words in longer names of folders count if one path names train, or if each names a split and they differ:
+    `cats_val/` and `cats_test/` tell two splits, and `my test job 1/` beside `my test job 2/` tells none. Otherwise a
+    folder's name has to mean a split by itself, and not to be `dev`.
     """
     wide = {path: split_of(path) for path in paths}
-    if "train" in wide.values() or None not in wide.values():
+    found = set(wide.values())
+    if "train" in found or (None not in found and len(found) > 1):
         return wide
-    return {
-        path: split_of(Path(path.name))
-        or next((split for name in reversed(path.parent.parts) if (split := split_named(name))), None)
-        for path in wide
-    }
+    return {path: split_of(Path(path.name)) or _by_itself(reversed(path.parent.parts)) for path in wide}
+
+
+def _by_itself(names: Iterable[str]) -> str | None:
+    """The split that the first of some folders' names means that means one without another folder."""
+    return next((split for name in names if (split := split_named(name)) and not _is_doubtful(name)), None)
 
 
 def split_of_file(file: Path) -> str | None:
     """The split that the name of a file speaks for, or else that of its folder; None if neither does."""
-    return split_of(Path(file.name)) or split_named(Path(os.path.abspath(file)).parent.name)
+    return split_of(Path(file.name)) or _by_itself([Path(os.path.abspath(file)).parent.name])
+
+
+def told_by(split: str, file: Path, folder: Path) -> str:
+    """The name of a file for a note; of val and test it begins with the part of its path that tells the split."""
+    parts = (folder.name, *file.relative_to(folder).parts)
+    ends = (parts[-k:] for k in range(1, len(parts) + 1) if split in HELD_OUT and split_of(Path(parts[-k])) == split)
+    return "/".join(next(ends, (file.name,)))
 
 
 def tell_splits(files: Mapping[str, Path], folder: Path) -> bool:
     """Whether the annotation files of splits speak for them: a single one of train may have no such name."""
-    return set(files) != {"train"} or split_of(Path(below(files["train"], folder))) is not None
+    return set(files) != {"train"} or split_of(Path(below(files["train"], folder))) == "train"
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
@@ -174,9 +191,10 @@ def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
 
 
 def ways_to_join(files: Iterable[Path]) -> str:
-    """The end of a message about files of one split: those of tasks side by side can be read as one data set."""
+    """The end of a message about files of one split, which can be read as one data set."""
     apart = len({file.parent for file in files}) > 1
-    return "; or read the folders of all as one: dataset=join 'dataset.roots=[DIR,DIR]'" if apart else ""
+    what = "the folders of all as one: dataset=join 'dataset.roots=[DIR,DIR]'"
+    return f"; or read {what if apart else what.replace('the folders of all', 'all').replace('DIR', 'FILE')}"
 
 
 def below(path: Path, root: Path) -> str:

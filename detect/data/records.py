@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,35 @@ class Records:
             packed_ids([r.source_id for r in records]),
             np.array([r.shares for r in records], bool),
             joined_areas(records),
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Records]") -> "Records":
+        """The records of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        titles = {title: k for k, title in enumerate(dict.fromkeys(chain.from_iterable(p.titles for p in parts)))}
+        names = [np.array([titles[title] for title in p.titles], np.int32)[p.names] for p in parts]
+        starts = np.cumsum([0, *(len(p.boxes) for p in parts)])
+        files = np.cumsum([0, *(len(p.sources) for p in parts)])
+        areas = [np.full(len(p.boxes), np.nan, np.float32) if p.areas is None else p.areas for p in parts]
+        own = [[None] * len(p) if p.source_ids is None else list(p.source_ids) for p in parts]
+        return cls(
+            Texts.of(chain.from_iterable(p.paths for p in parts)),
+            Texts.of(chain.from_iterable(p.ids for p in parts)),
+            np.concatenate([np.zeros(1, np.int64), *(p.ends[1:] + n for p, n in zip(parts, starts, strict=False))]),
+            tuple(titles),
+            np.concatenate(names),
+            np.concatenate([p.boxes for p in parts]),
+            np.concatenate([p.crowd for p in parts]),
+            tuple(chain.from_iterable(p.sources for p in parts)),
+            np.concatenate(
+                [np.where(p.source < 0, -1, p.source + n) for p, n in zip(parts, files, strict=False)]
+            ).astype(np.int32),
+            np.concatenate([p.sizes for p in parts]),
+            packed_ids([i.item() if isinstance(i, np.integer) else i for i in chain.from_iterable(own)]),
+            np.concatenate([p.shares for p in parts]),
+            None if all(p.areas is None for p in parts) else np.concatenate(areas),
         )
 
     def __len__(self) -> int:

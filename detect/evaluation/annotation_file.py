@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detect.data.formats.coco_file import id_text
+from detect.data.formats.coco_categories import with_supercategory
+from detect.data.formats.coco_file import with_file_name
+from detect.data.formats.coco_ids import id_text
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
 from detect.errors import DataError, first_few
@@ -32,6 +34,7 @@ class AnnotationFile:
             entries = content.get(key) if isinstance(content, dict) else None
             if not isinstance(entries, list):
                 raise DataError(f"annotations={path}: no list '{key}'; name a COCO file with images and categories")
+            entries = list(map(with_file_name, entries)) if key == "images" else entries
             for k, entry in enumerate(entries):
                 legal = isinstance(entry, dict) and isinstance(entry.get(name), str | int)
                 if not legal or id_text(entry.get("id")) is None:
@@ -46,6 +49,10 @@ class AnnotationFile:
         self._categories: dict[str, list[int | str]] = {}
         for entry in parts["categories"]:
             self._categories.setdefault(one_name(entry["name"]), []).append(_own_id(entry))
+        for entry in parts["categories"]:  # `read_coco` may have told them apart
+            longer = with_supercategory(entry)
+            if longer and len(self._categories[one_name(entry["name"])]) > 1:
+                self._categories.setdefault(longer, []).append(_own_id(entry))
 
     def image_ids(self, names: Sequence[str]) -> list[ImageId]:
         """The id of each picture. names: paths relative to the folder of the pictures, with forward slashes.

@@ -11,6 +11,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Example, Examples
+from detect.data.formats.coco_ids import id_text, is_whole
 from detect.data.formats.values import finite, short
 from detect.data.notes import Notes
 from detect.data.text import one_name, read_text
@@ -165,18 +166,24 @@ def _classes(
     """The class of each row, 1..C; 0 of a category that is no class."""
     by_name = {one_name(name): 0 for name in categories.values()}
     by_name |= {one_name(name): kind for kind, name in enumerate(classes, 1)}
-    by_id: dict[float | None, int] = {float(number): by_name[one_name(name)] for number, name in categories.items()}
-    by_id |= {float(number): kind for kind, number in enumerate(category_ids, 1)}
+    by_id = {str(number): by_name[one_name(name)] for number, name in categories.items()}
+    by_id |= {str(number): kind for kind, number in enumerate(category_ids, 1)}
     found = []
     for k, row in enumerate(rows):
         name, number = row.get("category"), row.get("category_id")
-        known = by_id.get(finite(number)) if name is None else by_name.get(one_name(name))
+        known = by_id.get(_number(number)) if name is None else by_name.get(one_name(name))
         if known is None:
             legal = first_few((f"{number} ({name})" for number, name in zip(category_ids, classes, strict=True)), 10)
             given = short(number if name is None else name)
             raise DataError(f"detections={path}: row {k}: category {given} is not legal; legal: {legal}")
         found.append(known)
     return found
+
+
+def _number(given: object) -> str:
+    """The number of a category as text; "3.0" is 3. Numbers of pixels have a limit, and those of categories none."""
+    text = id_text(given) or ""
+    return text if is_whole(text) else id_text(finite(given)) or ""
 
 
 def _box(path: Path, k: int, row: Row) -> list[float]:

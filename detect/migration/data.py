@@ -15,6 +15,8 @@ from detect.migration.translation import Translation
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 FOR = {"train": ("train",), "eval": ("val", "test")}
 """The splits that are right for files of each role."""
+_ELSEWHERE = re.compile(r"://|^[A-Za-z]:[\\/]|^\\\\")
+"""What an address has, a drive of Windows, or a folder in its network."""
 
 
 def data(pipeline: Message, into: Translation) -> None:
@@ -27,9 +29,9 @@ def data(pipeline: Message, into: Translation) -> None:
         if not reader.given:
             continue
         _reading(reader, role, into)
-        files = reader.message("tf_record_input_reader").texts("input_path")
+        files = list(map(with_slashes, reader.message("tf_record_input_reader").texts("input_path")))
         records[role] += [file for file in files if Path(file).name.strip(".")]
-        maps += filter(None, [reader.text("label_map_path")])
+        maps += filter(None, [with_slashes(reader.text("label_map_path"))])
     into.choices["dataset"] = "tfrecord"
     root = _root([*itertools.chain(*records.values()), *maps], into)
     into.values["dataset"] = {"root": root or "???"}
@@ -59,16 +61,21 @@ def _reading(reader: Message, role: str, into: Translation) -> None:
             )
 
 
+def with_slashes(path: str) -> str:
+    """A path of this machine; a relative one of Windows has backslashes."""
+    return path if path.startswith("/") or _ELSEWHERE.search(path) else path.replace("\\", "/")
+
+
 def no_path(path: str) -> str | None:
     """Why a path is none of this machine; None if it is one. Hydra would replace `${...}`, and ??? means no value."""
-    if "://" in path:
+    if _ELSEWHERE.search(path):
         return f"not of this machine ({path}): copy it to a local folder"
     return "a placeholder" if PLACEHOLDER in path or "${" in path or path == "???" else None
 
 
 def _root(paths: Sequence[str], into: Translation) -> str | None:
     """The folder that holds all files; None, which is told, if there is none."""
-    if distant := [path for path in paths if "://" in path]:
+    if distant := [path for path in paths if _ELSEWHERE.search(path)]:
         into.differ(f"dataset.root: {no_path(distant[0])}, and give dataset.root=FOLDER")
         return None
     if not paths or any(map(no_path, paths)):

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from detect.migration.data import no_path
+from detect.migration.data import no_path, with_slashes
 from detect.migration.message import Message
 from detect.migration.translation import Translation
 
@@ -214,7 +214,7 @@ def quantisation(graph: Message, into: Translation) -> None:
 
 def weights(train: Message, into: Translation) -> None:
     """Sets the weights to start from."""
-    path = train.text("fine_tune_checkpoint")
+    path = with_slashes(train.text("fine_tune_checkpoint"))
     kind = train.text("fine_tune_checkpoint_type") or (
         "detection" if train.flag("from_detection_checkpoint", False) else "classification"
     )

@@ -13,7 +13,7 @@ from detect.config import trust
 from detect.config.resume import Command
 from detect.config.tree import leaves, plain
 from detect.data.dataset import ClassificationDataset, DetectionDataset
-from detect.errors import ConfigError, DataError
+from detect.errors import ConfigError, DataError, first_few
 from detect.loggers.interface import Described, Logger, Loggers
 from detect.runs import provenance
 from detect.runs.dataset import check_ground_truth, dataset_of, own_pictures
@@ -106,7 +106,11 @@ def start_run(
         log.info(line)
     if not dataset.splits["train"]:
         where = next((note for note in dataset.notes if note.startswith("split:")), "")
-        raise DataError(f"data set {dataset.name}: it has no training images ({where})")
+        held = (f"{split}: {part[0].source or part[0].path}" for split, part in dataset.splits.items() if part)
+        raise DataError(
+            f"data set {dataset.name}: it has no training images ({where}); {first_few(held)}. Lists, or words such as "
+            "val and test in names of files and folders, tell a split"
+        )
     pictures = own_pictures(cfg) if place.stage(CLASSIFY).scores() is None else None
     place.refuse_other_data(dataset, pictures)
     check_ground_truth(dataset)

@@ -237,6 +237,19 @@ def test_annotations_are_read_as_the_reader_of_coco_does(tmp_path):
         AnnotationFile(roboflow).categories(["cat"], [1])
 
 
+def test_annotations_with_addresses_and_supercategories(tmp_path):
+    """As `read_coco` names the images of LVIS, and categories of one name."""
+    file = annotations(tmp_path / "file.json", [])
+    others = [{"id": k, "name": "other", "supercategory": above} for k, above in ((4, "animal"), (5, "plant"))]
+    images = [{"id": 7, "coco_url": "http://images.cocodataset.org/train2017/a.jpg"}]
+    rows = [{"category_id": 4}, {"category_id": 5}]
+    file.write_text(json.dumps({"images": images, "categories": others, "annotations": rows}))
+    found = AnnotationFile(file)
+    assert found.image_ids(["a.jpg"]) == [7]
+    kinds = ["plant/other", "animal/other"]
+    assert found.categories(kinds, [1, 2]) == [{"id": k, "name": n} for k, n in zip((5, 4), kinds, strict=True)]
+
+
 def test_two_pictures_of_one_entry_are_refused(planted, tmp_path):
     run, photos = planted(FOUND), tmp_path / "photos"
     picture(photos / "one/a.jpg", 1)

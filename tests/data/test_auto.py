@@ -230,6 +230,16 @@ def test_a_column_that_a_csv_lacks_is_named(tmp_path):
     assert read_auto(tmp_path).classes == ("cat",)
 
 
+@pytest.mark.parametrize("row", ["a.jpg,1,2,9,9,cat,60,40", "cat,1,2,9,9,a.jpg,60,40"])
+def test_a_csv_of_another_form_is_told_the_columns(tmp_path, row):
+    """SKU-110K and MakeSense write no header."""
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text(row + "\n")
+    told = r"no format of boxes is recognised .*boxes\.csv: .* header .*filename, class, xmin, ymin, xmax, ymax$"
+    with pytest.raises(DataError, match=told):
+        read_auto(tmp_path)
+
+
 def test_a_csv_of_all_images_beside_those_of_splits_is_named(tmp_path):
     raccoons(tmp_path)
     (tmp_path / "data/raccoon_labels.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,2,3,9,9\n")

@@ -720,9 +720,9 @@ def test_json_files_of_any_name(tmp_path, names):
 def test_key_points_beside_the_boxes_of_a_split_are_not_read(tmp_path, other):
     for name in ("instances_train.json", "person_keypoints_train.json", other):
         coco(tmp_path, [], [], name=name)
-    assert {split: path.name for split, path in find_jsons(tmp_path).items()} == {
-        "train": "instances_train.json",
-        "val": other,
+    assert {split: [path.name for path in paths] for split, paths in find_jsons(tmp_path).items()} == {
+        "train": ["instances_train.json"],
+        "val": [other],
     }
 
 

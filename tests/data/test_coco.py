@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from detect.data.formats.coco import read_coco
+from detect.data.formats.join import read_join
 from detect.data.formats.voc import read_voc
 from detect.data.formats.yolo import read_yolo
 from detect.data.notes import Notes
@@ -426,6 +427,24 @@ def test_a_box_that_cvat_turned_is_the_box_around_it(tmp_path, rotation, expecte
 
 
 @pytest.mark.parametrize(
+    ("rotation", "outline"),
+    [("90", [[10, 6, 30, 6, 30, 36]]), (45.0, {"size": [40, 60], "counts": [5]}), ("left", [[1, 2, 5, 2, 5, 9]]),
+     ("left", []), (True, None)],
+)  # fmt: skip
+def test_a_rotation_of_the_users_own_turns_no_box(tmp_path, rotation, outline):
+    """CVAT tells the turn of a box that has no outline, in degrees."""
+    own = box(100, 18, [10, 6, 20, 30], segmentation=outline, attributes={"rotation": rotation}, id=4)
+    data = one_file(tmp_path, [own])
+    assert data.splits["train"][0].boxes.tolist() == [[6, 10, 36, 30]]
+    assert "not used, attributes 'rotation' that are no turn of a box: 1 (annotation 4)" in data.notes
+
+
+def test_a_turned_box_of_cvat_has_an_empty_segmentation(tmp_path):
+    turned = box(100, 18, [10, 6, 20, 30], segmentation=[], attributes={"rotation": 90.0})
+    assert one_file(tmp_path, [turned]).splits["train"][0].boxes.tolist() == [[11, 5, 31, 35]]
+
+
+@pytest.mark.parametrize(
     "more",
     [{"difficult": 1}, {"isGroupOf": "1"}, {"attributes": {"difficult": True}}, {"attributes": {"is_crowd": "true"}}],
 )
@@ -452,12 +471,22 @@ def test_names_of_pictures_that_are_addresses(tmp_path, name):
     assert [e.id for e in data.splits["train"]] == ["images/a.jpg"]
 
 
+def test_the_images_of_lvis_have_an_address_alone(tmp_path):
+    """Both folders of COCO have pictures of LVIS's val; here they share a name."""
+    write(tmp_path, "lvis_v1_val.json", content(["7"], [box(100, 18, [1, 2, 3, 4])]), "val2017")
+    write(tmp_path, "lvis_v1_val.json", content(["7"], [box(100, 18, [1, 2, 3, 4])]), "train2017")
+    image = {"id": 100, "coco_url": "http://images.cocodataset.org/train2017/7.jpg", "height": 40, "width": 60}
+    named = {**image, "id": 101, "file_name": "val2017/7.jpg", "coco_url": "http://host.org/8.jpg"}
+    what = content([], [box(100, 18, [1, 2, 3, 4])]) | {"images": [image, named]}
+    (tmp_path / "lvis_v1_val.json").write_text(json.dumps(what))
+    assert [e.id for e in read_coco(tmp_path).splits["val"]] == ["train2017/7.jpg", "val2017/7.jpg"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"bbox": [1, 2, None, 4]}, r"annotations\[0\]: bbox is \[1, 2, None, 4\]; it must be four numbers"),
         ({"bbox": {"x": 1}}, r"annotations\[0\]: bbox is \{'x': 1\}; it must be four numbers"),
-        ({"attributes": {"rotation": "left"}}, r"annotations\[0\]: rotation is 'left'; it must be a number of degrees"),
         ({"attributes": {"difficult": "hard"}}, r"annotations\[0\]: difficult is 'hard'; it must be 0 or 1"),
         ({"category_id": None}, r"annotations\[0\] has no 'category_id'"),
         ({"bbox": None}, r"annotations\[0\] has no 'bbox', and no segmentation that gives one"),
@@ -499,3 +528,103 @@ def test_a_file_without_annotations_is_refused(tmp_path):
     (tmp_path / "all.json").write_text(json.dumps({"images": [], "categories": [], "info": {}}))
     with pytest.raises(DataError, match=r"all\.json: no list 'annotations'; the file has images, categories, info"):
         read_coco(tmp_path, "all.json")
+
+
+RENUMBERED = "categories whose ids are text, or have more than 15 digits: results carry the numbers"
+
+
+def test_ids_that_are_text_have_numbers_that_no_other_id_has(tmp_path):
+    """A result with the number 1 is one of the file's own category 1."""
+    categories = [{"id": "c1", "name": "cow"}, {"id": "1", "name": "cat"}, {"id": 2, "name": "dog"}]
+    rows = [box(100, "c1", [1, 2, 3, 4]), box(100, "1", [2, 2, 3, 4]), box(100, 2, [3, 2, 3, 4])]
+    data = one_file(tmp_path, rows, categories=categories)
+    assert (data.classes, data.category_ids) == (("cat", "dog", "cow"), (1, 2, 3))
+    assert f"{RENUMBERED}: 1 (cow (c1): 3)" in data.notes
+    assert not any("another file" in note for note in data.notes)
+    data = one_file(tmp_path, rows[:1], categories=[{"id": "c1", "name": "cow"}, {"id": "c2", "name": "cat"}])
+    assert (data.classes, data.category_ids) == (("cow",), (1,))
+
+
+OTHERS = [{"id": 1, "name": "other", "supercategory": "animal"}, {"id": 2, "name": "other", "supercategory": "plant"}]
+
+
+def test_categories_of_one_name_are_told_apart_by_their_supercategories(tmp_path):
+    """In all files alike: that of val has boxes of one of them alone."""
+    for split, kinds in (("train", (1, 2)), ("val", (2,))):
+        rows = [box(100, kind, [kind, 2, 3, 4]) for kind in kinds]
+        write(tmp_path, f"{split}.json", content([split], rows, OTHERS))
+    data = read_coco(tmp_path)
+    assert (data.classes, data.category_ids) == (("animal/other", "plant/other"), (1, 2))
+    assert [data.splits[s][0].classes.tolist() for s in ("train", "val")] == [[1, 2], [2]]
+    told = "told apart by their supercategories, categories of one name: 3 (animal/other (id 1), plant/other (id 2)"
+    assert any(note.startswith(told) for note in data.notes)
+    assert read_coco(tmp_path, rename={"animal/other": "beast"}).classes == ("beast", "plant/other")
+
+
+def test_categories_without_a_box_are_told_apart_from_none(tmp_path):
+    data = one_file(tmp_path, [box(100, 2, [1, 2, 3, 4])], categories=OTHERS)
+    assert (data.classes, data.category_ids) == (("other",), (2,))
+
+
+@pytest.mark.parametrize("second", [{"supercategory": "animal"}, {"supercategory": None}, {"supercategory": ""}, {}])
+def test_categories_of_one_name_that_nothing_tells_apart(tmp_path, second):
+    categories = [OTHERS[0], {"id": 2, "name": "other", **second}]
+    told = r"the category 'other' is given twice, with the ids 1, 2; rename one of them in the file, or give each a"
+    with pytest.raises(DataError, match=told):
+        one_file(tmp_path, [box(100, 1, [1, 2, 3, 4]), box(100, 2, [1, 2, 3, 4])], categories=categories)
+
+
+@pytest.mark.parametrize("number", [3000000001, 999999999999999, "3000000001"])
+def test_large_ids_of_categories(tmp_path, number):
+    """Those of V7 are checksums of the names."""
+    categories = [{"id": number, "name": "cat"}, {"id": 7, "name": "dog"}]
+    data = one_file(tmp_path, [box(100, number, [1, 2, 3, 4])], categories=categories)
+    assert data.category_ids == (int(number),)
+
+
+@pytest.mark.parametrize("names", [("instances_default.json", "instances_Train.json"), ("default.json", "train.json")])
+def test_the_images_without_a_subset_are_train_beside_those_of_train(tmp_path, names):
+    """CVAT numbers the images and categories of each subset from 1, and puts the pictures into folders of subsets."""
+    for k, name in enumerate(names):
+        categories = [{"id": 1, "name": ("dog", "cat")[k]}, {"id": 2, "name": ("cat", "dog")[k]}]
+        rows = [box(100, 1, [k + 1, 2, 3, 4], area=9 - k), box(101, 2, [k + 5, 2, 3, 4])]
+        folder = ("images/default", "images/Train")[k]
+        write(tmp_path, f"annotations/{name}", content(["1", "2"], rows, categories), folder)
+    write(tmp_path, "annotations/instances_Validation.json", content(["3"], [box(100, 3, [1, 2, 3, 4])]), "images/x")
+    data = read_coco(tmp_path)
+    found = {e.path.relative_to(tmp_path / "images").as_posix(): e for e in data.splits["train"]}
+    assert data.classes == ("cat", "dog") and [len(part) for part in data.splits.values()] == [4, 1, 0]
+    assert {name: (e.boxes.tolist(), e.classes.tolist(), e.source.name) for name, e in found.items()} == {
+        "default/1.jpg": ([[2, 1, 6, 4]], [2], names[0]),
+        "default/2.jpg": ([[2, 5, 6, 8]], [1], names[0]),
+        "Train/1.jpg": ([[2, 2, 6, 5]], [1], names[1]),
+        "Train/2.jpg": ([[2, 6, 6, 9]], [2], names[1]),
+    }
+    assert (found["default/1.jpg"].areas.tolist(), found["Train/1.jpg"].areas.tolist()) == ([9], [8])
+    assert f"taken as train, files of images without a subset: 1 ({names[0]})" in data.notes
+
+
+def test_one_picture_in_both_files_of_train_is_refused(tmp_path):
+    for name in ("default", "train"):
+        write(tmp_path, f"annotations/{name}.json", content(["1"], [box(100, 18, [1, 2, 3, 4])]))
+    with pytest.raises(DataError, match=r"train lists 1 image twice: images/1\.jpg"):
+        read_coco(tmp_path)
+
+
+def test_files_of_one_folder_can_be_joined(tmp_path):
+    for k, name in enumerate(("one", "two")):
+        write(tmp_path, f"{name}.json", content([name], [box(100, 18, [k, 2, 3, 4])]))
+    told = r"one\.json, two\.json; name one: dataset=coco .*FILE; .* dataset=join 'dataset\.roots=\[FILE,FILE\]'$"
+    with pytest.raises(DataError, match=told):
+        read_coco(tmp_path)
+    joined = read_join([tmp_path / "one.json", tmp_path / "two.json"], val_fraction=0, test_fraction=0)
+    assert [e.path.name for e in joined.splits["train"]] == ["one.jpg", "two.jpg"]
+
+
+def test_a_word_in_a_longer_name_of_a_folder_hides_no_folders_of_pictures(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, "ab test labels/a.json", content([split]), f"images/{split}")
+    images = [{"id": k, "file_name": f"{name}.jpg"} for k, name in enumerate(("train", "val"))]
+    rows = [box(k, 18, [1, 2, 3, 4]) for k in (0, 1)]
+    (tmp_path / "ab test labels/a.json").write_text(json.dumps(content([], rows) | {"images": images}))
+    assert [len(part) for part in read_coco(tmp_path).splits.values()] == [1, 1, 0]

@@ -8,7 +8,18 @@ import pytest
 from PIL import Image
 
 from detect.data import folder
-from detect.data.folder import find_files, find_images, folders_of, leftovers, split_folders, splits_of, telling
+from detect.data.folder import (
+    find_files,
+    find_images,
+    folders_of,
+    leftovers,
+    split_folders,
+    split_of_file,
+    splits_of,
+    splits_of_folders,
+    telling,
+    told_by,
+)
 from detect.data.formats.auto import read_auto
 from detect.data.formats.yolo_paths import at
 from detect.data.notes import Notes
@@ -18,8 +29,15 @@ from detect.data.notes import Notes
     ("paths", "splits"),
     [
         (["task 1, test project/a.json", "task 2/a.json"], [None, None]),
-        (["my test of cats/a.csv"], ["test"]),
+        (["my test of cats/a.csv"], [None]),
+        (["my test job 1/a.xml", "my test job 2/a.xml"], [None, None]),
         (["cats_val/a.json", "cats_test/a.json"], ["val", "test"]),
+        (["cats_train/a.json"], ["train"]),
+        (["dev_2024/a.json"], [None]),
+        (["dev/a.json"], [None]),
+        (["dev/a.json", "train/a.json"], ["val", "train"]),
+        (["dev/a.json", "test/a.json"], ["val", "test"]),
+        (["test/dev/a.json"], ["test"]),
         (["test/a.csv", "other/a.csv"], ["test", None]),
         (["test_images/a.csv"], ["test"]),
         (["cats_train/a.json", "cats_test/a.json"], ["train", "test"]),
@@ -30,6 +48,34 @@ from detect.data.notes import Notes
 )
 def test_words_of_folders_count_where_one_names_train(paths, splits):
     assert list(splits_of(map(Path, paths)).values()) == splits
+
+
+@pytest.mark.parametrize(
+    ("places", "splits"),
+    [
+        (["dev_2024", "photos"], [None, None]),
+        (["dev", "train"], ["val", "train"]),
+        (["dev", "test"], ["val", "test"]),
+        (["val", "photos"], ["val", None]),
+    ],
+)
+def test_a_folder_dev_is_val_beside_another_split(places, splits):
+    assert list(splits_of_folders((name,) for name in places).values()) == splits
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [("dev/labels.csv", None), ("dev/val.csv", "val"), ("test/a.csv", "test"), ("my test/a.csv", None)],
+)
+def test_the_folder_of_a_named_file(tmp_path, path, split):
+    assert split_of_file(tmp_path / "x" / path) == split
+
+
+def test_a_note_names_the_part_of_a_path_that_tells_the_split(tmp_path):
+    assert told_by("test", tmp_path / "my test/a/b.json", tmp_path) == "my test/a/b.json"
+    assert told_by("test", tmp_path / "a/my test.json", tmp_path) == "my test.json"
+    assert told_by("val", tmp_path / "valid/b.json", tmp_path / "valid") == "valid/b.json"
+    assert told_by("train", tmp_path / "train/b.json", tmp_path) == "b.json"
 
 
 def test_a_folder_beside_train_needs_files_that_count(tmp_path):

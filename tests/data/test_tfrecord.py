@@ -341,6 +341,27 @@ def noisy(path: Path, size=(60, 40), **options) -> Path:
     return path
 
 
+def test_the_images_without_a_subset_are_train_beside_those_of_train(tmp_path):
+    write(tmp_path / "default.tfrecord", fields("a.jpg", encoded=[encoded(color=(1, 2, 3))]))
+    write(tmp_path / "Train.tfrecord", fields("b.jpg"))
+    data = read_tfrecord(tmp_path, **NO_DRAW)
+    assert [e.id for e in data.splits["train"]] == ["a.jpg", "b.jpg"]
+    assert "taken as train, files of images without a subset: 1 (default.tfrecord)" in data.notes
+
+
+@pytest.mark.parametrize("largest", [1_000_000, 1_000_001, 3_000_000_001])
+def test_ids_that_no_label_map_may_have_become_1_to_c(tmp_path, largest):
+    """Those of V7 are checksums of the names."""
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    boxes = np.array([[1, 2, 3, 4], [5, 6, 7, 9]], np.float32)
+    example = Example(tmp_path / "a.png", 60, 40, boxes, np.array([1, 2]), np.zeros(2, bool), "a.png")
+    dataset = DetectionDataset("x", ("dog", "cat"), {"train": [example]}, category_ids=(7, largest))
+    write_tfrecord(dataset, tmp_path / "records")
+    data = read_tfrecord(tmp_path / "records", **NO_DRAW)
+    assert (data.classes, data.splits["train"][0].classes.tolist()) == (("dog", "cat"), [1, 2])
+    assert data.category_ids == ((7, largest) if largest == 1_000_000 else (1, 2))
+
+
 def test_what_is_written_is_read(tmp_path):
     rng = np.random.default_rng(0)
     splits = {}

@@ -626,6 +626,13 @@ def test_a_box_that_cvat_turned_is_the_box_around_it(tmp_path, degrees, expected
     assert noted == (degrees != "0.0")
 
 
+@pytest.mark.parametrize(("value", "more"), [("left", ""), ("", ""), ("90", HULLS["Roboflow"])])
+def test_a_rotation_of_the_users_own_turns_no_box(tmp_path, value, more):
+    turn = f"<attributes><attribute><name>rotation</name><value>{value}</value></attribute></attributes>"
+    write_xml(tmp_path, "a", bndbox(10, 1, 30, 31, more=turn + more))
+    assert boxes(tmp_path) == [[9, 0, 30, 31]]
+
+
 # Objects and their flags
 
 

@@ -196,6 +196,17 @@ def test_no_results_are_no_detections(case, tmp_path):
     assert len(found) == len(case[0]) and all(boxes.shape == (0, 4) for boxes, _, _ in found.values())
 
 
+@pytest.mark.parametrize("given", [str, int, float])
+def test_large_ids_of_categories(case, tmp_path, given):
+    """Those of V7 are checksums of the names; the last two are one number in float32."""
+    examples, detections = case
+    large = (7, 3000000001, 3000000002)
+    rows = rows_of(examples, detections, lambda place, e: place + 1, lambda kind: given(large[kind - 1]))
+    equal(read_results(written(tmp_path, rows), examples, CLASSES, large), detections, examples)
+    with pytest.raises(DataError, match="category 3000000003 is not legal; legal: 7"):
+        read_results(written(tmp_path, [GOOD | {"category_id": 3000000003}]), examples, CLASSES, large)
+
+
 GOOD = {"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}
 
 

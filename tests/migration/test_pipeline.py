@@ -210,6 +210,24 @@ def test_files_of_another_machine_are_no_path(translated):
     assert sum("copy" in line and "to a local folder" in line for line in found.differs) == 2
 
 
+@pytest.mark.parametrize("drive", ["C:/tf", r"C:\\tf", r"d:\\tf", r"\\\\server\\tf"])
+def test_files_of_a_windows_machine_are_no_path(translated, drive):
+    record, label_map, start = (f"{drive}/{name}" for name in ("data/train.record", "data/map.pbtxt", "model.ckpt"))
+    found = translated(
+        *(SSD, ("weights/model.ckpt", start), ("data/train.record", record), ("data/map.pbtxt", label_map))
+    )
+    assert found.values["dataset"]["root"] == "???" and found.choices["init"] == "none"
+    told = [line for line in found.differs if "not of this machine" in line]
+    assert len(told) == 2 and all("copy it to a local folder" in line for line in told)
+
+
+def test_relative_paths_of_a_windows_machine(translated):
+    changes = ("weights/model.ckpt", r"weights\\model.ckpt"), ("data/map.pbtxt", r"data\\map.pbtxt")
+    found = translated(SSD, ("data/train.record", r".\\data\\a\\train.record"), *changes)
+    assert found.values["dataset"]["root"] == "data" and found.values["init"]["path"] == "weights/model.ckpt"
+    assert not any("does not tell" in line for line in found.differs)
+
+
 @pytest.mark.parametrize(
     ("step", "told"),
     [

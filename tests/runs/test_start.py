@@ -105,6 +105,14 @@ def test_a_test_set_alone_is_not_trained_on(folder, tmp_path_factory):
     assert not place.exists()
 
 
+def test_the_folder_that_told_the_split_is_named(folder, tmp_path_factory):
+    (folder / "Annotations").rename(folder / "validation")
+    shutil.rmtree(folder / "ImageSets")
+    told = r"no training images \(split: .*\); val: .*/validation/0\.xml\. .* names of files and folders"
+    with pytest.raises(DataError, match=told):
+        start_run(compose(folder), tmp_path_factory.mktemp("run"))
+
+
 def test_nothing_is_written_below_the_data(folder, monkeypatch):
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))

@@ -111,7 +111,7 @@ def recognised(folder: Path) -> tuple[str, str]:
     raise DataError(
         f"dataset.root={folder}: no format of boxes is recognised (it has {holds}). Legal: {', '.join(FORMATS)}; "
         "one picture folder for each class is dataset=image_folder, and dataset=digits is the embedded data set"
-        f"{unread(folder)}"
+        f"{unread(folder)}{tf_csv.needed_columns(folder)}"
     )
 
 

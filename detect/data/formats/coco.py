@@ -20,14 +20,17 @@ from detect.data.folder import (
     split_of_file,
     splits_of,
     tell_splits,
+    told_by,
     ways_to_join,
 )
+from detect.data.formats.coco_categories import titles_of
 from detect.data.formats.coco_file import KEYS, CocoFile
 from detect.data.formats.corners import refuse_shares
 from detect.data.formats.json_lists import Irregular, entries
-from detect.data.formats.voc_layout import ANNOTATIONS
+from detect.data.formats.voc_layout import ANNOTATIONS, NO_SUBSET
 from detect.data.notes import Notes
 from detect.data.pictures import Pictures
+from detect.data.records import Records
 from detect.data.split import SPLITS
 from detect.data.text import read_text
 from detect.errors import DataError, first_few
@@ -89,22 +92,25 @@ def _of_file(place: Path) -> tuple[Path, dict[str, str]]:
 def _found(folder: Path, given: Mapping[str, str | None], images: Mapping[str, str | None]) -> Found:
     """What the files of the splits hold; those that are given, or those that are found."""
     notes = Notes()
-    named = {split: folder / file for split, file in given.items() if file}
+    named = {split: [folder / file] for split, file in given.items() if file}
     files = named or find_jsons(folder)
-    contents = {split: _open(path, notes) for split, path in files.items()}
-    titles = _titles(contents)
-    records = {}
-    for split in list(contents):
-        file = contents.pop(split)  # its lists take as much memory as the records
+    opened = [(split, _open(path, notes)) for split, paths in files.items() for path in paths]
+    titles = titles_of([file for _, file in opened])
+    parts: dict[str, list[Records]] = {}
+    while opened:
+        split, file = opened.pop(0)  # its lists take as much memory as the records
         inside = images.get(split)
         chosen = existing_folder(folder / inside, f"dataset.images.{split}") if inside else None
-        records[split] = file.records(folder, _pictures(file.path, chosen, split, folder, notes))
-    refuse_shares((files[split], part.boxes) for split, part in records.items())
-    origin = f"json files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
-    told = tell_splits(files, folder)
-    return Found(
-        folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=files.values(), told=told
-    )
+        parts.setdefault(split, []).append(file.records(folder, _pictures(file.path, chosen, split, folder, notes)))
+        if _without_subset(file.path) and len(files[split]) > 1:
+            notes.add("taken as train, files of images without a subset", file.path.name)
+    refuse_shares((path, part.boxes) for split in parts for path, part in zip(files[split], parts[split], strict=True))
+    records = {split: Records.joined(several) for split, several in parts.items()}
+    every = [(split, path) for split, paths in files.items() for path in paths]
+    origin = f"json files ({', '.join(f'{split}: {told_by(split, path, folder)}' for split, path in every)})"
+    told = any(tell_splits({split: path}, folder) for split, path in every)
+    used = [path for _, path in every]
+    return Found(folder, records, origin, notes, list(titles), unused=False, numbers=titles, used=used, told=told)
 
 
 def recognise(folder: Path) -> str | None:
@@ -113,8 +119,11 @@ def recognise(folder: Path) -> str | None:
     return f"json with images, annotations and categories: {found.relative_to(folder)}" if found else None
 
 
-def find_jsons(folder: Path) -> dict[str, Path]:
-    """The COCO file of each split below `folder`. Raises DataError if there is none, or if two fit one split."""
+def find_jsons(folder: Path) -> dict[str, list[Path]]:
+    """The COCO file of each split below `folder`. Beside that of train, there may be one of images without a subset.
+
+    Raises DataError if there is none, or if two fit one split.
+    """
     split_files: dict[str, list[Path]] = {}
     paths = [path for path in find_files(folder, {".json"}) if _is_coco(path)]
     splits = splits_of(path.relative_to(folder) for path in paths)
@@ -127,13 +136,25 @@ def find_jsons(folder: Path) -> dict[str, Path]:
     for split, group in split_files.items():
         if len(group) > 1:  # COCO's own names: not its captions or key points
             group[:] = [path for path in group if "instances" in path.name] or group
-        if len(group) > 1:
+        group.sort(key=_without_subset)  # the other file decides the numbers of the classes
+        rest = [path for path in group if splits[path.relative_to(folder)] is None and _without_subset(path)]
+        if len(group) > 1 and not len(rest) == 1 == len(group) - 1:
             raise DataError(
                 f"dataset.root={folder}: {len(group)} json files could be the split {split}: "
                 f"{first_few([p.relative_to(folder) for p in group])}; name one: dataset=coco dataset.{split}=FILE"
                 f"{ways_to_join(group)}"
             )
-    return {split: split_files[split][0] for split in SPLITS if split in split_files}
+    return {split: split_files[split] for split in SPLITS if split in split_files}
+
+
+def _own_name(path: Path) -> str:
+    """The name of a file without what says that it has boxes; in files of CVAT and Datumaro, that of the subset."""
+    return re.sub("^(instances|person_keypoints)_", "", path.stem)
+
+
+def _without_subset(path: Path) -> bool:
+    """Whether a file is that of images without a subset, as CVAT and Datumaro write it."""
+    return _own_name(path).casefold() == NO_SUBSET
 
 
 def read_json(path: Path, notes: Notes) -> Any:
@@ -176,33 +197,13 @@ def _has_keys(file: BinaryIO, text: bytes, size: int) -> bool:
     return not missing
 
 
-def _titles(contents: Mapping[str, CocoFile]) -> dict[str, int]:
-    """Number of each class, in the order of the numbers. The first file with a class decides; others are noted.
-
-    Files that number their classes separately may give one number to two classes: the later one gets a free number.
-    """
-    numbers: dict[str, int] = {}
-    free = 1 + max((number for file in contents.values() for number in file.numbers.values()), default=0)
-    for file in contents.values():
-        for key, title in file.categories.items():
-            if title not in numbers and file.numbers[key] in numbers.values():
-                file.notes.add(
-                    "classes whose id another class has in another file, so that results carry a new one",
-                    f"{title} in {file.path.name}: {free}, not {file.numbers[key]}",
-                )
-                numbers[title], free = free, free + 1
-            elif numbers.setdefault(title, file.numbers[key]) != file.numbers[key]:
-                kind = "categories with other ids than in the first file, whose ids results carry"
-                file.notes.add(kind, f"{title} in {file.path.name}: {file.numbers[key]}, not {numbers[title]}")
-    return dict(sorted(numbers.items(), key=lambda item: item[1]))
-
-
 def _pictures(path: Path, chosen: Path | None, split: str, root: Path, notes: Notes) -> Pictures:
     """The pictures of a json: first as it names them, below the places where tools put them. chosen: the user's."""
-    own = re.sub("^(instances|person_keypoints)_", "", path.stem)  # CVAT's subset, which may mean no split
+    own = _own_name(path)  # it may mean no split
+    names = (own, split) if _without_subset(path) else (split, own)
     above = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
     beside = [chosen] if chosen else [*(above or [path.parent]), root]
-    places = [f for n in (split, own, "images", f"images/{split}", f"images/{own}") if (f := root / n).is_dir()]
+    places = [f for n in (*names, "images", *(f"images/{n}" for n in names)) if (f := root / n).is_dir()]
     named = (folder for place in (*beside, root, root / "images") for folder in folders_of(split, place))
     return Pictures([*beside, *places, *named], notes, f"set dataset=coco dataset.images.{split}=FOLDER")
 

@@ -2,7 +2,6 @@
 
 import math
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from detect.data.examples import Texts, packed_ids
 from detect.data.folder import below
+from detect.data.formats.coco_ids import Codes, id_text, numbers_of
 from detect.data.formats.corners import around_turned
 from detect.data.formats.masks import mask_box
 from detect.data.formats.values import CROWD, MOST, finite, flag
@@ -28,38 +28,11 @@ EMPTY: tuple[object, ...] = (None, [], [[]])
 """What stands in place of a box or a segmentation that an annotation does not have."""
 
 
-class _Codes:
-    """Ids of one kind as annotations name them, each with a small number. values: the ids; rows: of each annotation.
-
-    An id that is written in two ways, such as 1 and "1", has two numbers.
-    """
-
-    def __init__(self) -> None:
-        self.known: dict[int | str, int] = {}
-        self.values: list[object] = []
-        self.rows = array("q")
-
-    def add(self, value: object) -> None:
-        """The id of the next annotation."""
-        known = type(value) is int or type(value) is str  # True equals 1, and a list can't be a key
-        code = self.known.setdefault(value, len(self.values)) if known else len(self.values)  # type: ignore[arg-type]
-        if code == len(self.values):
-            self.values.append(value)
-        self.rows.append(code)
-
-    def extend(self, values: Sequence[int | str]) -> None:
-        """The ids of the next annotations, which are integers or text."""
-        for value in dict.fromkeys(values):
-            if value not in self.known:
-                self.known[value] = len(self.values)
-                self.values.append(value)
-        self.rows.extend(map(self.known.__getitem__, values))
-
-
 class CocoFile:
     """One COCO file, checked: ids are compared as text, so that 1, "1" and 1.0 are the same id.
 
-    categories: name by id as text. numbers: the id as a number, by the same. boxes: how many annotations each has.
+    categories: name by id as text, of which two may have one. titles: their entries. numbers: the id as a number.
+    boxes: how many annotations each has.
     images: the place of each image by its id as text; file_names, sizes and ids have an item for each image.
     """
 
@@ -80,7 +53,7 @@ class CocoFile:
             if not isinstance(lists.get(key), list):
                 raise DataError(f"{path}: no list '{key}'; the file has {first_few(lists, 10) or 'no keys'}")
         self.categories = {i: one_name(entry["name"]) for i, entry in self.titles.items()}
-        self.numbers = {i: _number_of(i, k) for k, i in enumerate(self.categories, 1)}
+        self.numbers = numbers_of(self.categories)
         self.kinds = self._places("category_id", self.kind_codes, {i: k for k, i in enumerate(self.categories)})
         shaped = ~np.isnan(np.frombuffer(self.corners, np.float64)[::4])
         counts = np.bincount(self.kinds[shaped], minlength=len(self.categories)).tolist()
@@ -88,9 +61,6 @@ class CocoFile:
         for i, title in self.categories.items():
             if self.boxes[i] and not title:
                 raise DataError(f"{self.path}: categories: the name of id {i} is empty; it must be text")
-        for title, count in Counter(self.categories.values()).items():
-            if count > 1:
-                self._settle(title, [i for i, other in self.categories.items() if other == title], self.titles)
 
     def _begin(self, key: str) -> None:
         """Makes place for the entries of a list."""
@@ -102,7 +72,7 @@ class CocoFile:
         elif key == "categories":
             self.titles: dict[str, dict[str, Any]] = {}
         elif key == "annotations":
-            self.image_codes, self.kind_codes = _Codes(), _Codes()
+            self.image_codes, self.kind_codes = Codes(), Codes()
             self.corners, self.crowd, self.areas = array("d"), bytearray(), array("f")
 
     def _plain(self, entries: Sequence[Any]) -> bool:
@@ -142,6 +112,8 @@ class CocoFile:
 
     def _entry(self, key: str, k: int, entry: Any) -> None:
         """An entry of one of the lists."""
+        if key == "images":
+            entry = with_file_name(entry)
         if type(entry) is not dict or None in map(entry.get, KEYS[key]):
             missing = next(name for name in KEYS[key] if not isinstance(entry, dict) or entry.get(name) is None)
             raise DataError(f"{self.path}: {key}[{k}] has no '{missing}'")
@@ -169,22 +141,7 @@ class CocoFile:
         self.sizes.extend(self._size(entry))
         self.ids.append(entry["id"] if isinstance(entry["id"], int | str) else int(entry["id"]))
 
-    def _settle(self, title: str, keys: list[str], entries: Mapping[str, dict[str, Any]]) -> None:
-        """Leaves out categories without a box that repeat a name, and merges those that differ in blanks alone."""
-        kept = [i for i in keys if self.boxes[i]] or keys[:1]
-        for i in keys:
-            if i not in kept:  # such as the supercategory in Roboflow's files
-                self.notes.add("left out, categories without a box that repeat a name", f"{title} (id {i})")
-                del self.categories[i], self.numbers[i]
-        if len(kept) > 1 and len({str(entries[i]["name"]) for i in kept}) < len(kept):
-            raise DataError(f"{self.path}: the category '{title}' is given twice, with the ids {', '.join(kept)}")
-        for i in kept[1:]:
-            self.notes.add(
-                "merged, categories whose names differ in blanks or Unicode form", f"{title} (ids {kept[0]}, {i})"
-            )
-            self.numbers[i] = self.numbers[kept[0]]
-
-    def _places(self, key: str, codes: _Codes, legal: Mapping[str, int]) -> np.ndarray:
+    def _places(self, key: str, codes: Codes, legal: Mapping[str, int]) -> np.ndarray:
         """The place of each annotation's id, int64 [m]. legal: the place of each id."""
         table = np.array([legal.get(id_text(value) or "", -1) for value in codes.values], np.int64)
         rows = np.frombuffer(codes.rows, np.int64)
@@ -286,16 +243,21 @@ class CocoFile:
             )
         x, y, width, height = numbers  # type: ignore[misc]
         corners = x, y, x + width, y + height  # type: ignore[operator]
-        turn = finite(
-            _attributes(annotation).get("rotation") or 0
-        )  # of CVAT, whose bbox is the box before it is turned
-        if turn is None:
-            given = annotation["attributes"]["rotation"]
-            raise DataError(f"{self.path}: annotations[{k}]: rotation is {given!r}; it must be a number of degrees")
-        if turn % 360:
+        turn = finite(_attributes(annotation).get("rotation") or 0)
+        if turn is None or (turn % 360 and segmentation not in EMPTY):
+            kind = "not used, attributes 'rotation' that are no turn of a box"
+            self.notes.add(kind, f"annotation {annotation.get('id', k)}")
+        elif turn % 360:  # of CVAT, whose bbox is the box before it is turned, and which then has no segmentation
             self.notes.add("boxes made around turned boxes", f"annotation {annotation.get('id', k)}")
             return around_turned(*corners, turn)  # type: ignore[arg-type]
         return [corners[1], corners[0], corners[3], corners[2]]  # type: ignore[list-item]
+
+
+def with_file_name(image: Any) -> Any:
+    """An entry of images; the address `coco_url` is the name of one that has no other, as in LVIS."""
+    if isinstance(image, dict) and image.get("file_name") is None and image.get("coco_url"):
+        return image | {"file_name": image["coco_url"]}
+    return image
 
 
 def _is_crowd(key: str) -> bool:
@@ -313,20 +275,6 @@ def _ids(paths: Iterable[str], root: Path) -> Iterator[str]:
     prefix = f"{root}/"
     for path in paths:
         yield path.removeprefix(prefix) if path.startswith(prefix) else below(Path(path), root)
-
-
-def id_text(value: object) -> str | None:
-    """An id as text: 1, 1.0 and "1" are equal; None for other types."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else None
-    return str(value).strip()
-
-
-def _number_of(key: str, place: int) -> int:
-    """The number of an id; the place in the list if it is not a number."""
-    return int(key) if key.removeprefix("-").isdecimal() and len(key) < 12 else place
 
 
 def _hull(segmentation: object) -> list[float] | None:

@@ -14,19 +14,21 @@ NEEDED = ("filename", "class", *CORNERS)
 RETINANET = ("filename", *CORNERS, "class")
 """The columns of keras-retinanet's form, which has no header."""
 COLUMNS = {
-    "filename": ("file_name", "image", "image_name", "image_path", "path", "file", "image_id", "imageid", "img"),
-    "class": ("label", "class_name", "name"),
-    "width": ("image_width",),
-    "height": ("image_height",),
-    "xmin": ("x_min",),
-    "ymin": ("y_min",),
-    "xmax": ("x_max",),
-    "ymax": ("y_max",),
-    "split": ("subset", "set", "data_split"),
+    "filename": ("image", "imagename", "imagepath", "path", "file", "imageid", "img"),
+    "class": ("label", "classname", "name"),
+    "width": ("imagewidth",),
+    "height": ("imageheight",),
+    "xmin": ("x1",),
+    "ymin": ("y1",),
+    "xmax": ("x2",),
+    "ymax": ("y2",),
+    "split": ("subset", "set", "datasplit"),
 }
-"""Other names of the columns, in lower case."""
-NAMES = ("class", *COLUMNS["class"], "label_name", "category", "category_name")
+"""Other names of the columns, as `_plain` gives them."""
+NAMES = ("class", *COLUMNS["class"], "labelname", "category", "categoryname")
 """The columns that may have the names of classes, beside one of numbers."""
+POINTS = ("x1", "y1", "x2", "y2")
+FLAGS = {name.replace("_", "") for name in CROWD}
 DELIMITERS = (",", ";", "\t")
 _SEPARATOR = re.compile(r"""\A\s*"?sep=.?"?[ \t]*(?=[\r\n])""", re.IGNORECASE)
 
@@ -89,21 +91,24 @@ def _columns(fields: Sequence[str], delimiter: str) -> Layout:
     if _is_retinanet(fields):
         return Layout(delimiter, {name: k for k, name in enumerate(RETINANET)}, {}, {}, False)
     titles = list(map(_plain, fields))
+    if "x3" in titles:  # points of a polygon
+        titles = [title if title not in POINTS else "" for title in titles]
     columns: dict[str, int] = {}
     for name, synonyms in COLUMNS.items():
         places = [k for title in (name, *synonyms) for k, found in enumerate(titles) if found == title]
         if places:
             columns[name] = places[0]
     others = {k: text or f"column {k + 1}" for k, text in enumerate(fields) if k not in columns.values()}
-    flags = {k: text for k, text in others.items() if titles[k] in CROWD}
+    flags = {k: text for k, text in others.items() if titles[k] in FLAGS}
     return Layout(delimiter, columns, flags, {k: text for k, text in others.items() if k not in flags}, True)
 
 
 def _plain(title: str) -> str:
-    return re.sub(r"\W", "", title).lower()
+    """A title without blanks and signs, in lower case: "Image Name" is that of image_name."""
+    return re.sub(r"[\W_]", "", title).lower()
 
 
 def _is_retinanet(fields: Sequence[str]) -> bool:
     if len(fields) != len(RETINANET) or Path(fields[0]).suffix.lower() not in IMAGE_SUFFIXES:
         return False
-    return not any(fields[1:]) or (bool(fields[5]) and all(finite(text) is not None for text in fields[1:5]))
+    return not any(fields[1:5]) or (bool(fields[5]) and all(finite(text) is not None for text in fields[1:5]))

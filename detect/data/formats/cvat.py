@@ -12,7 +12,7 @@ import numpy as np
 from detect.config.legal_values import HeldOut, Seed
 from detect.data.assemble import Exif, Found, Selection, SplitBy, assemble
 from detect.data.dataset import DetectionDataset
-from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of
+from detect.data.folder import below, existing_folder, find_files, split_named, split_of_file, splits_of, told_by
 from detect.data.formats.corners import around_turned, refuse_shares
 from detect.data.formats.values import CROWD, finite, flag
 from detect.data.formats.voc_xml import parse_xml
@@ -89,7 +89,7 @@ def read_cvat(
         whole = split_of_file(path) if path == place else named[path.relative_to(folder)]
         by_subset = _by_subset(images)
         if by_subset or whole:
-            told = [] if by_subset else [f"{whole}: {path.relative_to(folder)}"]
+            told = [] if by_subset else [f"{whole}: {told_by(whole or 'train', path, folder)}"]
             origins.setdefault("subsets" if by_subset else "names of files and folders", []).extend(told)
         for split, here in _splits(images, None if by_subset else whole, by_subset, notes).items():
             records.setdefault(split, []).extend(_records(path, folder, here, owners, notes))

@@ -21,6 +21,7 @@ from detect.data.folder import (
     split_of_file,
     splits_of,
     tell_splits,
+    told_by,
     ways_to_join,
 )
 from detect.data.formats.corners import FirstPixel, infer_first_pixel, pixel_boxes, refuse_shares
@@ -78,8 +79,8 @@ def read_csv(
     Other arguments: `detect.data.assemble.Selection`.
 
     The delimiter is a comma, a semicolon or a tab. Corners belong to the box, as in VOC; those of a file without a
-    header are continuous and count from 0. A row with neither class nor box is a picture without objects. Columns such
-    as difficult, iscrowd, ignore and IsGroupOf are flags that make an object crowd.
+    header are continuous and count from 0. A row without a box is a picture without objects; a class there is noted.
+    Columns such as difficult, iscrowd, ignore and IsGroupOf are flags that make an object crowd.
     Raises DataError, naming the file and the line, for a missing column or picture, a value that is no number, a row
     with too few or too many values, and two names of one picture. Raises ConfigError for first_pixel with a file
     without a header.
@@ -93,7 +94,7 @@ def read_csv(
     voc: list[tuple[str, list[list[float]], tuple[int, int] | None]] = []
     content: dict[str, tuple[bool, dict[Path, Rows]]] = {}
     told = tell_splits(files, folder)
-    origin = f"CSV files ({', '.join(f'{split}: {path.name}' for split, path in files.items())})"
+    origin = f"CSV files ({', '.join(f'{split}: {told_by(split, path, folder)}' for split, path in files.items())})"
     for split, path in files.items():
         header, items = _read(path, Pictures(_places(path, folder, split), notes), notes)
         content[split] = header, items
@@ -142,6 +143,13 @@ def recognise_last(folder: Path) -> str | None:
     """Why a folder is a data set of this format, if it is of no other: a CSV lacks a column, which the reader names."""
     found = next(iter(named_splits(folder)), None)
     return f"CSV with most of the columns {', '.join(NEEDED)}: {found.relative_to(folder)}" if found else None
+
+
+def needed_columns(folder: Path) -> str:
+    """The end of a message about a folder of no known format: the columns that its CSV files lack, if it has some."""
+    paths = find_files(folder, SUFFIXES)
+    having = first_few([below(path, folder) for path in paths], 3)
+    return f". {having}: a CSV of boxes has a header with the columns {', '.join(NEEDED)}" if paths else ""
 
 
 def _has_columns(path: Path) -> bool:
@@ -277,6 +285,9 @@ def _add(
     label, corners = one_name(values["class"]), [values[corner] for corner in CORNERS]
     if not label and not any(corners):
         notes.add("background, rows without class and box", title)
+        return
+    if not any(corners):
+        notes.add("not used, rows with a class and no box", f"{label} of {title}")
         return
     if not label:
         raise DataError(f"{where}: there is a box, but no class")

@@ -19,6 +19,7 @@ from detect.data.dataset import DetectionDataset
 from detect.data.folder import below, existing_folder, find_files, split_of, split_of_file, splits_of
 from detect.data.formats.label_map import LabelMap, is_label_map, read_label_map
 from detect.data.formats.tfrecord_cache import unpacked
+from detect.data.formats.voc_layout import NO_SUBSET
 from detect.data.notes import Notes
 from detect.data.records import Record
 from detect.data.text import loose, one_name
@@ -79,7 +80,7 @@ def read_tfrecord(
         folder, files = place.parent, {place: split_of_file(place) or "train"}
     else:
         folder = existing_folder(root)
-        files = _splits(folder, _find(folder))
+        files = _splits(folder, _find(folder), notes)
     maps = _Maps([read_label_map(p, notes) for p in find_files(folder, {".pbtxt"}) if is_label_map(p)], folder)
     pictures, contents = unpacked(list(files), folder)
     if not any(record["boxes"] for content in contents for record in content["records"]):
@@ -107,7 +108,7 @@ def read_tfrecord(
     numbers = dict(sorted(maps.numbers.items(), key=lambda item: item[1])) or None
     origin = f"TFRecord files ({', '.join(f'{split}: {n}' for split, n in Counter(files.values()).items())})"
     used = [*files, *maps.used]
-    told = any(split_of(Path(below(path, folder))) for path in files)
+    told = set(files.values()) != {"train"} or any(split_of(Path(below(path, folder))) == "train" for path in files)
     titles = list(numbers) if numbers else None
     found = Found(folder, records, origin, notes, titles, numbers=numbers, used=used, told=told)
     return assemble(found, Selection(classes, rename, name, val_fraction, test_fraction, split_seed, split_by, exif))
@@ -141,12 +142,16 @@ def _find(folder: Path) -> list[Path]:
     return files
 
 
-def _splits(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
-    """The split of each file. Raises DataError if some name train and others no split."""
+def _splits(folder: Path, files: Sequence[Path], notes: Notes) -> dict[Path, str]:
+    """The split of each file; `default` is train. Raises DataError if some name train and others no split."""
     named = {path: path.relative_to(folder).with_name(NAME.sub("", path.name) + ".x") for path in files}
     splits = splits_of(named.values())
     found = {path: splits[name] for path, name in named.items()}
     rest = [path for path, split in found.items() if split is None]
+    if "train" in found.values():
+        for path in [path for path in rest if named[path].stem.casefold() == NO_SUBSET]:
+            notes.add("taken as train, files of images without a subset", path.name)
+            rest.remove(path)
     if rest and "train" in found.values():
         raise DataError(
             f"{rest[0]}: neither its name nor its folder has the word train, val or test, as those of other files "

@@ -9,7 +9,7 @@ import numpy as np
 
 from detect.data.dataset import DetectionDataset
 from detect.data.examples import Example
-from detect.data.formats.label_map import label_map_text
+from detect.data.formats.label_map import MOST, label_map_text
 from detect.data.formats.tfrecord_unpack import AREA, picture_suffix
 from detect.data.image_file import header, picture_bytes, read_image
 from detect.data.notes import Notes
@@ -25,7 +25,7 @@ def write_tfrecord(dataset: DetectionDataset, folder: str | Path, notes: Notes |
     folder: a new or an empty folder. Boxes are written as shares of the picture in float32, as they are. A JPEG
     or PNG is copied byte for byte. A picture of another kind, or with an EXIF rotation, which readers of TFRecord files
     do not apply, is written as PNG of its displayed pixels. image/filename is the id of the image. The ids of the label
-    map are the numbers of `dataset.category_ids`, or 1..C if one of these is below 1.
+    map are the numbers of `dataset.category_ids`, or 1..C if one of these is below 1 or above the limit of label maps.
 
     `detect.data.formats.tfrecord.read_tfrecord` gives back the same classes, ids, crowd flags and areas, and boxes that
     differ by the rounding of float32. An object without an area gets that of its box. Raises DataError for a folder
@@ -40,7 +40,7 @@ def write_tfrecord(dataset: DetectionDataset, folder: str | Path, notes: Notes |
         )
     place.mkdir(parents=True, exist_ok=True)
     numbers = dataset.category_ids or ()
-    if min(numbers, default=0) < 1:
+    if min(numbers, default=0) < 1 or max(numbers) > MOST:
         numbers = tuple(range(1, dataset.num_classes + 1))
     for split, examples in dataset.splits.items():
         with replacing(place / f"{split}.record") as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:

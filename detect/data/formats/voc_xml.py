@@ -80,7 +80,7 @@ def read_xml(path: Path, notes: Notes) -> Annotation:
         found = item.findall("bndbox")
         if len(found) > 1:
             raise DataError(f"{where} has {len(found)} <bndbox>; an <object> must have one")
-        turn = _turn(item, where)
+        turn = _turn(item)
         names.append(label)
         corners.append(_turned(_edges(found[0], where), turn) if found else _hull(item, where))
         hulls.append(not found or turn != 0)
@@ -125,10 +125,15 @@ def _finite(text: str, tag: str, where: str) -> float:
     return value
 
 
-def _turn(item: ElementTree.Element, where: str) -> float:
-    """The attribute `rotation` of CVAT's exports, in degrees: there <bndbox> is the box before it is turned."""
+def _turn(item: ElementTree.Element) -> float:
+    """The attribute `rotation` of CVAT's exports, in degrees: there <bndbox> is the box before it is turned.
+
+    Beside an outline, or if it is no number, it is an attribute of the user's own.
+    """
+    if item.find("polygon") is not None or item.find("segm") is not None:
+        return 0.0
     found = (e for e in item.iterfind("attributes/attribute") if one_name(e.findtext("name") or "") == "rotation")
-    return next((_finite(e.findtext("value") or "0", "value", f"{where}, rotation") % 360 for e in found), 0.0)
+    return next(((finite(e.findtext("value")) or 0) % 360 for e in found), 0.0)
 
 
 def _turned(corners: Corners, degrees: float) -> Corners:

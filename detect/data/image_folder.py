@@ -45,8 +45,8 @@ def read_image_folder(
         del found["test"], places["test"]
     if not found.get("val", True):
         raise DataError(
-            f"{places['val']}: it has no folder with pictures; there must be one folder per class, of the same names as "
-            f"in {places['train']}; or move it out of dataset.root={folder}"
+            f"{places['val']}: it has no folder with pictures; there must be one folder per class, of the same names "
+            f"as in {places['train']}; or move it out of dataset.root={folder}"
         )
     names = tuple(sorted(found["train"])) if classes is None else tuple(map(one_name, classes))
     for title in names:

@@ -19,9 +19,10 @@ from detect.config.compose import compose
 from detect.config.composer import Composer, groups
 from detect.config.legal_values import RUN_KEYS, refusals
 from detect.config.signatures import static_signature
-from detect.config.tree import nodes
+from detect.config.tree import nodes, plain, targets
 from detect.errors import ConfigError
 from tests.outside import module
+from tests.verbs import composed
 
 FILES = sorted(check.CONFIG_DIR.rglob("*.yaml"))
 EXPERIMENTS = check.CONFIG_DIR / "experiment"
@@ -134,6 +135,21 @@ def test_a_number_below_0_is_refused(tmp_path, monkeypatch, short):
             needed = {a.name: "x" for a in signature.parameters.values() if a.default is a.empty}
             with pytest.raises(ConfigError, match=name):
                 call(**needed | {name: value})
+
+
+@pytest.mark.parametrize("verb", sorted(help.VERBS))
+def test_a_text_in_place_of_a_switch_is_refused(verb):
+    """Any text is true, also `no`. Parts of tf_keras, albumentations and the catalogue have rules of their own."""
+    tree = plain(composed(verb, *["quantize=int8"] * (verb == "train")))
+    called = targets(tree)
+    for key, value in nodes(tree):
+        parent, _, name = key.rpartition(".")
+        if not isinstance(value, bool) or name.startswith("_") or check.is_open(key):
+            continue
+        if (node := called.get(parent)) is None:
+            assert any(not legal.admits("no") for legal in check._legal_of(key)), key
+        elif node["_target_"].startswith("detect."):
+            assert check._illegal_arguments(parent, {**node, name: "no"}), key
 
 
 @pytest.mark.parametrize(

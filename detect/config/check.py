@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config import arms, schedules, trust
 from detect.config.legal_values import RUN_KEYS, Legal, refusals
 from detect.config.signatures import static_signature
-from detect.config.tree import RESERVED, Tree, below, nearest, nodes, plain, read_yaml, targets
+from detect.config.tree import RESERVED, Tree, below, listed, nearest, nodes, plain, read_yaml, targets
 from detect.errors import ConfigError
 from detect.files import absolute
 
@@ -68,16 +68,16 @@ def refuse_inside_data(cfg: DictConfig, folder: str | Path, key: str) -> None:
 
     key: the key that sets the folder, for the message.
     """
-    dataset = cfg.get("dataset") or {}
-    roots = [root for name in ("root", "roots") if not OmegaConf.is_missing(dataset, name) and name in dataset
-             for root in ([dataset[name]] if name == "root" else dataset[name])]  # fmt: skip
-    for root in roots:
-        data = absolute(root, "dataset.root")
+    read = ["dataset", *["classify.dataset"] * bool(OmegaConf.select(cfg, "classify.enabled"))]
+    roots = [(f"{node}.root", root) for node in read for name in ("root", "roots")
+             for root in listed(OmegaConf.select(cfg, f"{node}.{name}"))]  # fmt: skip
+    for where, root in roots:
+        data = absolute(root, where)
         data = data.parent if data.is_file() else data
         if absolute(folder, key).is_relative_to(data):
             raise ConfigError(
-                f"{key}={folder} is below dataset.root={root}; nothing is written there. Set {key} to a folder outside "
-                "of the data, or start from another folder"
+                f"{key}={folder} is below {where}={root}; nothing is written there. Set {key} to a folder outside of "
+                "the data, or start from another folder"
             )
 
 
@@ -227,7 +227,7 @@ def _target_problems(tree: Tree) -> Iterator[str]:
         return
     for path, node in targets(tree).items():
         problems = target_problems(path, node) or _illegal_arguments(path, node)
-        yield from problems or _refused_transform(path, node)
+        yield from problems or _refused_by_itself(path, node)
 
 
 def _illegal_arguments(path: str, node: Mapping[str, Any]) -> list[str]:
@@ -242,18 +242,20 @@ def _illegal_arguments(path: str, node: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _refused_transform(path: str, node: Mapping[str, Any]) -> Iterator[str]:
-    """albumentations checks values when it builds a transform: this builds it now, and names the key."""
-    if str(node["_target_"]).startswith("albumentations."):
+def _refused_by_itself(path: str, node: Mapping[str, Any]) -> Iterator[str]:
+    """albumentations and `Spec` check values when they are built: this builds them now, and names the key."""
+    if str(node["_target_"]).startswith(("albumentations.", "detect.quantization.spec.")):
         yield from _refused(path, json.dumps(node, default=str))
 
 
 @functools.lru_cache(maxsize=512)
 def _refused(path: str, text: str) -> tuple[str, ...]:
-    """text: the transform as JSON. The jobs of a sweep mostly have the same transforms."""
+    """text: the node as JSON. The jobs of a sweep mostly have the same transforms."""
     node = json.loads(text)
     try:
         trust.instantiate(node, _convert_="all")
+    except ConfigError as error:  # it names the key
+        return (str(error),)
     except Exception as error:
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:

@@ -149,6 +149,16 @@ def with_past(lines: Sequence[str], config_name: str, multirun: bool = False) ->
     return (*past.lines, *own, f"resume={place}", f"hydra.run.dir={place}"), replace(past, asked=keys)
 
 
+def since_begun(run: Path) -> list[str]:
+    """The overrides that `resume=RUN` needs beside it: those by which Python has extended a run of a command."""
+    begun, now = run / HYDRA / SAVED[0], run / "config.yaml"
+    if not (begun.is_file() and now.is_file()):
+        return []
+    then, after = _load(begun), _load(now)
+    values = [(key, OmegaConf.select(then, key), OmegaConf.select(after, key)) for key in EXTENDABLE]
+    return [f"{key}={'null' if new is None else new}" for key, old, new in values if new != old]
+
+
 def _past(run: Path) -> Past:
     saved = run / HYDRA
     if not all((saved / name).is_file() for name in SAVED):

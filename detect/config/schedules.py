@@ -1,8 +1,9 @@
-"""The rules between the keys of a schedule: the length of the warm-up, and the places where the rate drops."""
+"""The rules of a schedule beyond its annotations: warm-up, drops of the rate, and the arguments of its optimiser."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from detect.config.legal_values import number, refusals
 from detect.config.tree import Tree, targets
 
 SCHEDULE = "detect.training.schedule.Schedule"
@@ -14,6 +15,12 @@ SUPPLIED = {
 }
 """Arguments of an optimiser that the schedule supplies, and its key for each."""
 COMPILES = "jit_compile"
+ARGUMENTS: dict[str, object] = {
+    **dict.fromkeys(("momentum", "rho", "beta_1", "beta_2"), Annotated[float, number(0, 0.999999)]),
+    "epsilon": Annotated[float, number(0, above=True)],
+    **dict.fromkeys(("nesterov", "amsgrad", "centered"), bool),
+}
+"""The legal values of arguments of Keras' optimisers, which take nearly any value. 0.99999999 is 1 in float32."""
 
 
 def default_warmup(steps: int) -> int:
@@ -40,18 +47,24 @@ def profile_problems(tree: Tree) -> Iterator[str]:
 
 
 def contradictions(path: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Messages for a warm-up that never ends, for drops out of order, and for arguments of the optimiser that the
-    schedule supplies. values: by key; each is legal by itself.
+    """Messages for a warm-up that never ends, for drops out of order, for a layer without a name, and for arguments of
+    the optimiser that are not legal or that the schedule supplies. values: by key.
 
     path: the key of the schedule, for the messages.
     """
     optimizer = values.get("optimizer")
     given = optimizer if isinstance(optimizer, Mapping) else getattr(optimizer, "keywords", {})
-    for name in given:
+    target = given.get("_target_") or getattr(getattr(optimizer, "func", None), "__module__", "")
+    for name, value in given.items():
         if name in SUPPLIED:
             yield f"{path}.optimizer.{name} is not legal: give {path}.{SUPPLIED[name]} in its place"
         elif name == COMPILES:
             yield f"{path}.optimizer.{name} is not legal: give {COMPILES} in its place"
+        elif name in ARGUMENTS and str(target).startswith("tf_keras."):
+            yield from refusals(f"{path}.optimizer.{name}", value, ARGUMENTS[name])
+    layer = values.get("freeze_until")
+    if layer is not None and not (isinstance(layer, str) and layer):
+        yield f"{path}.freeze_until={layer} is not legal: expected the name of a layer, or null"
     steps, warmup, drops = values.get("steps"), values.get("warmup"), values.get("step_at")
     if isinstance(steps, int) and isinstance(warmup, int) and warmup and warmup >= steps:
         legal = f"a whole number below {path}.steps={steps}, or null"

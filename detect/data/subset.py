@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from detect.data.dataset import DetectionDataset, class_counts
-from detect.data.examples import Example, Examples, Texts
+from detect.data.dataset import ClassificationDataset, DetectionDataset, class_counts
+from detect.data.examples import CropExample, Crops, Example, Examples, Texts
 
 log = logging.getLogger("detect")
 Item = TypeVar("Item")
@@ -42,6 +42,21 @@ def limit(dataset: DetectionDataset, limits: Mapping[str, Any], seed: int) -> De
         train = Examples.of(splits["train"])
         same = dataclasses.replace(train, ids=Texts.of(f"{name}@val" for name in train.ids))
         splits |= {"val": same, "test": ()}
+    return dataclasses.replace(dataset, splits=splits)
+
+
+def limit_pictures(dataset: ClassificationDataset, limits: Mapping[str, Any]) -> ClassificationDataset:
+    """Takes a limited number of pictures of each split at even distances. limits: as those of `limit`.
+
+    Pictures lie class by class, so that each class keeps its share. `fraction` is of the detector's images alone.
+    """
+    splits: dict[str, Sequence[CropExample]] = {}
+    for name, pictures in dataset.splits.items():
+        keep = limits.get(name)
+        if keep is not None and keep < len(pictures):
+            log.info("limit.%s=%d: %d of %d %s pictures of stage 1", name, keep, keep, len(pictures), name)
+            pictures = Crops.of(pictures).take(np.array(evenly_spread(range(len(pictures)), keep), np.int64))
+        splits[name] = pictures
     return dataclasses.replace(dataset, splits=splits)
 
 

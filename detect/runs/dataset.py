@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from detect.config.trust import instantiate
 from detect.data.dataset import ClassificationDataset, DetectionDataset
 from detect.data.examples import Examples
-from detect.data.subset import limit
+from detect.data.subset import limit, limit_pictures
 from detect.data.text import printable
 from detect.data.validate import Finding, check, clean, first_of_each_kind, summarise
 from detect.environment import usable_cores
@@ -71,7 +71,8 @@ def _doubts(dataset: DetectionDataset | ClassificationDataset, decode: bool) -> 
 
 
 def own_pictures(cfg: DictConfig) -> ClassificationDataset | None:
-    """The pictures of stage 1, checked, if they are a data set of their own; None for crops, and without stage 1.
+    """The pictures of stage 1, limited and then checked, if they are a data set of their own; None for crops, and
+    without stage 1.
 
     Raises DataError for errors in the data set.
     """
@@ -80,6 +81,7 @@ def own_pictures(cfg: DictConfig) -> ClassificationDataset | None:
     pictures = instantiate(cfg.classify.dataset)
     if not isinstance(pictures, ClassificationDataset):
         return None
+    pictures = limit_pictures(pictures, cfg.limit)
     _doubts(pictures, cfg.decode)
     return pictures
 

@@ -91,7 +91,8 @@ def demand(folder: Path, weights: int, stages: int) -> None:
     """
     state = COPIES * weights
     need = stages * (2 * state + weights) + state  # two states and the best weights each, and the state being written
-    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    written = (file for name in ("last/*", "best.*") for file in folder.glob(f"*/{name}"))  # by a run that resumes
+    used = sum(file.stat().st_size for file in written if file.is_file())
     free = _free(folder)
     log.info("disk: the run needs at most %s in %s; %s are free", _megabytes(need), folder, _megabytes(free))
     if free + used < need:

@@ -30,7 +30,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from detect import files
-from detect.config.resume import BUDGET, CLASSES, EXTENDABLE, HYDRA, MOVABLE, STEPS, Command, extensions, refuse_ignored
+from detect.config import resume
+from detect.config.resume import BUDGET, CLASSES, EXTENDABLE, HYDRA, MOVABLE, STEPS, Command, extensions
 from detect.config.tree import load_yaml, plain
 from detect.errors import ConfigError, DataError, InUse, UserError, printable_lines
 from detect.files import read_json, write_json, write_text
@@ -201,7 +202,7 @@ class RunFolder:
 
     def continuation(self, by_command: bool) -> str:
         """What continues the run: a command, or the call of Python that started it."""
-        command = shlex.join(["detect", "train", f"resume={self.path}"])
+        command = shlex.join(["detect", "train", f"resume={self.path}", *resume.since_begun(self.path)])
         return command if by_command else f"the same call of Python, with the folder {self.path}"
 
     def save_command(self, command: Command) -> None:
@@ -229,7 +230,8 @@ class RunFolder:
         """
         from detect.evaluation.thresholds import Shipped
 
-        path = self.thresholds if stage == self.last_stage() else self.stage(stage).path / THRESHOLDS
+        own = self.stage(stage).path / THRESHOLDS
+        path = self.thresholds if stage == self.last_stage() and not own.exists() else own
         if not path.exists():
             return None
         said = forms.read(path, {})
@@ -344,5 +346,5 @@ class RunFolder:
         found = extensions(self.saved_config(), cfg, f"run folder {self.path}", asked)
         if STEPS in found:
             configured, wanted = found[STEPS]
-            refuse_ignored(self.shared_budget, cast(int, configured), cast(int, wanted))
+            resume.refuse_ignored(self.shared_budget, cast(int, configured), cast(int, wanted))
         return found

@@ -130,6 +130,7 @@ def _by_minutes(run: Run, configured: Mapping[str, int]) -> dict[str, int]:
     """The steps of each stage, in the proportions of the configuration, after a look at this machine's speed."""
     seconds = {stage: seconds_a_step(run, stage) for stage in configured}
     scoring = _seconds_of_scores(run, [stage for stage in configured if stage != CLASSIFY])
+    scoring += sum(_measured_batches(run, stage) * seconds[stage] for stage in configured)
     training = sum(seconds[stage] * configured[stage] for stage in configured)
     found: list[float] = build.replicas(run).gather([training, scoring])[0]  # worker 0 decides
     factor = (run.cfg.minutes * 60 - found[1]) / found[0]
@@ -209,6 +210,12 @@ def _seconds_of_scores(run: Run, stages: Sequence[str]) -> float:
             timed[way] = _seconds_to_score(run, *way)
         found += timed[way] * (sizes[selection_split(run.dataset)] * times + ends)
     return found
+
+
+def _measured_batches(run: Run, stage: str) -> float:
+    """The batches of `reestimate_batch_norm` before all scorings of a stage, in training steps: they take less time."""
+    schedule: Schedule = build.instantiate(OmegaConf.select(run.cfg, SCHEDULES[stage]))
+    return schedule.steps // schedule.evaluate_every * schedule.reestimate_batch_norm / schedule.accumulate
 
 
 def _seconds_to_score(run: Run, precision: Precision, batch_size: int) -> float:

@@ -218,7 +218,7 @@ def check(run: Run) -> None:
     if stages(cfg) > 1:
         architecture = detector(cfg, run.dataset.num_classes)
         for key, schedule in found.items():
-            schedule.build_optimizer()
+            schedule.build_optimizer(key)
             if key != "classify.schedule":
                 schedule.prepare(architecture, key)
         cost.total_macs(architecture)
@@ -250,14 +250,14 @@ def stage_1_dataset(run: Run) -> ClassificationDataset:
 def classification_stream(
     run: Run, architecture: Architecture, schedule: Schedule, dataset: ClassificationDataset
 ) -> ClassificationStream:
-    """The augmented training images of stage 1 as batches."""
+    """The augmented training images of stage 1 as batches. With `limit.overfit`, images stay as they are."""
     return ClassificationStream(
         dataset.splits["train"],
         num_classes=dataset.num_classes,
         size=architecture.size,
         batch_size=replicas(run).part(schedule.batch_size),
         shard=run.worker.shard,
-        augment=instantiate(run.cfg.classify.augment),
+        augment=Augment() if run.cfg.limit.get("overfit") else instantiate(run.cfg.classify.augment),
         seed=run.cfg.seed,
         threads=threads(run.cfg),
         balanced=run.cfg.classify.balanced,

@@ -49,6 +49,7 @@ def initialise(
     Raises ConfigError if a classifier starts from a whole detector, because the heads would not reach stage 2, and
     WeightsError if the stage had begun and its state is gone.
     """
+    saved_states.finish_interrupted(folder.last)
     if saved_states.steps(folder.last):
         log.info("start: resume %s", folder.name)
         return False

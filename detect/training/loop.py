@@ -188,7 +188,8 @@ class Fit:
         with handled(self._stop_after_step, *STOPPING):
             for hook in self.hooks:
                 hook.begin(self)
-            while due or (self.step < self.schedule.steps and not self.stopping):
+            # A stage that was stopped before a step, and then by a signal, still has steps to its next stop.
+            while due or (self.step < self.schedule.steps and (self._rows or not self.stopping)):
                 if not due:
                     self._train_until(self._next_stop())
                 if self.interrupted or (not due and any(hook.long and self.due(hook.every) for hook in self.hooks)):

@@ -3,10 +3,13 @@
     last/ckpt-1200.index  ckpt-1200.data-00000-of-00001     the state, as TensorFlow writes it
     last/ckpt-1200.json                                     SHA-256 of both; it is written last
 
-A state without digests is not whole: the program ended while it wrote. Older versions wrote none at all; if no state of
-a folder has digests, all of them are read.
+A state is written as `ckpt-new`, its digests last; then its files get their names, in the order above. If the program
+ended between these renames, `ckpt-new.json` is still there and tells the names: `finish_interrupted` does the others.
+A state without digests is not whole. Older versions wrote none at all; if no state of a folder has digests, all of them
+are read.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -65,6 +68,7 @@ class SavedStates:
 
         Damaged states are removed with a warning. Raises WeightsError if there is no other.
         """
+        finish_interrupted(self.folder)
         found = steps(self.folder)
         for place in range(len(found), 0, -1):
             step = found[place - 1]
@@ -110,6 +114,19 @@ def steps(folder: Path) -> list[int]:
     """The steps after which a state was saved in a folder, the newest last; the states may be damaged."""
     found = (NAME.fullmatch(path.name) for path in folder.glob("ckpt-*.index"))
     return sorted(int(match[1]) for match in found if match)
+
+
+def finish_interrupted(folder: Path) -> None:
+    """Renames what a killed save has written whole and not yet renamed. Several workers may do so at once."""
+    new = folder / NEW
+    try:
+        named = [NAME.fullmatch(name) for name in json.loads(_digests(new).read_bytes())]
+    except (FileNotFoundError, ValueError, TypeError):  # no save was killed there, or the file is damaged
+        return
+    for match in filter(None, named):
+        for written, file in zip(_all(new), _all(_prefix(folder, int(match[1]))), strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(written, file)
 
 
 def _problem(folder: Path, step: int) -> str | None:

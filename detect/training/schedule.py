@@ -11,7 +11,7 @@ from official.modeling.optimization import lr_schedule
 from detect.config import schedules as rules
 from detect.config.legal_values import Count, Share, demand, number, whole
 from detect.config.tree import nearest
-from detect.errors import ConfigError
+from detect.errors import ConfigError, one_line
 from detect.modeling.interface import Architecture
 from detect.training.fused import FUSED
 
@@ -141,19 +141,25 @@ class Schedule:
             rate = schedules.PiecewiseConstantDecay([drop - 1 for drop in drops] or [0], rates if drops else rates * 2)
         return lr_schedule.LinearWarmup(rate, warmup, warmup_learning_rate=0.0) if warmup else rate
 
-    def build_optimizer(self) -> tf_keras.optimizers.Optimizer:
-        """The optimiser with its schedule, clipping, weight decay and weight average."""
+    def build_optimizer(self, key: str = "schedule") -> tf_keras.optimizers.Optimizer:
+        """The optimiser with its schedule, clipping, weight decay and weight average.
+
+        key: that of the schedule, for messages. Raises ConfigError for arguments that the optimiser refuses.
+        """
         decay = self._or_average(self.ema_decay)
         kind, given = self._named_optimizer
-        optimizer = FUSED.get(kind, kind)(
-            **given,
-            learning_rate=self.learning_rate(),
-            weight_decay=self.weight_decay,
-            global_clipnorm=self.clip_norm,
-            use_ema=decay > 0,
-            ema_momentum=decay,
-            jit_compile=False,
-        )
+        supplied = {
+            "learning_rate": self.learning_rate(),
+            "weight_decay": self.weight_decay,
+            "global_clipnorm": self.clip_norm,
+            "use_ema": decay > 0,
+            "ema_momentum": decay,
+            "jit_compile": False,
+        }
+        try:
+            optimizer = FUSED.get(kind, kind)(**given, **supplied)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{key}.optimizer: {getattr(kind, '__name__', kind)}: {one_line(error)}") from error
         optimizer.ema_overwrite_frequency = None  # the weights go on; RMSprop would set them to the average at times
         if self.weight_decay:
             optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_"])

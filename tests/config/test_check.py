@@ -82,6 +82,38 @@ def test_missing_value_names_the_remedy():
     ]
 
 
+def test_switches_of_stage_1_and_of_an_arm():
+    check(OmegaConf.create({"arm": {"crops": None}}))
+    assert problems(classify={"balanced": "no"}, arm={"crops": "no"}).splitlines() == [
+        "classify.balanced=no is not legal: expected true or false",
+        "arm.crops=no is not legal: expected true or false or null",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"delay": "abc"}, "delay=abc: must be a step, 0 or more, a share of the steps below 1"),
+        ({"freeze_bn": 1.5}, "freeze_bn=1.5: must be a step, 0 or more, a share of the steps below 1, or null"),
+        ({"decay": 1}, "decay=1.0: legal are numbers from 0 to below 1"),
+    ],
+)
+def test_a_specification_of_quantisation_is_refused_before_the_data(values, told):
+    node = {"_target_": "detect.quantization.spec.Spec", "_convert_": "all"}
+    assert problems(quantize={"spec": node | values}) == f"quantize.spec.{told}"
+
+
+def test_results_below_the_pictures_of_stage_1(tmp_path):
+    cfg = OmegaConf.create({"dataset": {}, "classify": {"enabled": True, "dataset": {"root": str(tmp_path)}}})
+    with pytest.raises(ConfigError, match=r"below classify\.dataset\.root="):
+        config.refuse_inside_data(cfg, tmp_path / "runs", "folder")
+    cfg.classify.dataset = {"roots": ["other", str(tmp_path)]}
+    with pytest.raises(ConfigError, match=r"below classify\.dataset\.root="):
+        config.refuse_inside_data(cfg, tmp_path / "runs", "folder")
+    cfg.classify.enabled = False
+    config.refuse_inside_data(cfg, tmp_path / "runs", "folder")
+
+
 def test_an_empty_run_and_devices_that_are_no_switch():
     assert problems(run="", devices="maybe").splitlines() == [
         "devices=maybe is not legal: expected true or false",

@@ -72,5 +72,10 @@ def test_the_need_is_said_and_too_little_room_refused(tmp_path, monkeypatch, cap
     assert caplog.messages == [f"disk: the run needs at most 220 MB in {tmp_path}; 250 MB are free"]
     with pytest.raises(UserError, match=r"needs 310 MB of disk, and only 250 MB are free"):
         disk.demand(tmp_path, 10_000_000, stages=3)
-    (tmp_path / "old").write_bytes(bytes(70_000_000))  # what a run that resumes has already
+    (tmp_path / "train.log").write_bytes(bytes(70_000_000))  # what is written no second time makes no room
+    with pytest.raises(UserError, match="needs 310 MB of disk"):
+        disk.demand(tmp_path, 10_000_000, stages=3)
+    (tmp_path / "detector/last").mkdir(parents=True)  # what a run that resumes has already
+    (tmp_path / "detector/last/ckpt-1.data-00000-of-00001").write_bytes(bytes(40_000_000))
+    (tmp_path / "detector/best.data-00000-of-00001").write_bytes(bytes(30_000_000))
     disk.demand(tmp_path, 10_000_000, stages=3)

@@ -13,7 +13,7 @@ import pytest
 
 from detect.data.subset import limit
 from detect.errors import ConfigError, DataError, InUse
-from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset, selection_split
+from detect.runs.dataset import check_ground_truth, open_dataset, own_dataset, own_pictures, selection_split
 from detect.runs.folder import RunFolder
 from detect.runs.log import LogFile, Memory, keep_log
 from detect.runs.start import described, finished, start_run
@@ -92,6 +92,21 @@ def test_the_command_line_says_it_in_one_message_without_tensorflow(folder, tmp_
     assert "3.jpg" in done.stderr and "Traceback" not in done.stderr
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "detect.data.validate" in imported and "tensorflow" not in imported
+
+
+def test_a_limit_reaches_the_pictures_of_stage_1(tmp_path):
+    """Those that are left out are not decoded."""
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            cv2.imwrite(str(tmp_path / name / f"{i}.png"), np.full((8, 8, 3), i, np.uint8))
+    (tmp_path / "dog/9.png").write_bytes(b"damaged")
+    words = ["dataset=digits", "classify=image_folder", f"classify.dataset.root={tmp_path}"]
+    words += ["classify.dataset.val_fraction=0", "classify.dataset.test_fraction=0"]
+    pictures = own_pictures(composed("train", *words, "limit.train=6"))
+    assert [example.label for example in pictures.splits["train"]] == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(DataError, match=r"9\.png"):
+        own_pictures(composed("train", *words))
 
 
 def test_a_test_set_alone_is_not_trained_on(folder, tmp_path_factory):

@@ -73,6 +73,14 @@ def test_minutes_are_shared_in_the_proportions_of_the_configuration(tmp_path, ti
     assert found.schedule.patience == budget.PATIENCE and found.classify.schedule.patience == 7
 
 
+def test_statistics_that_are_measured_for_each_score_take_their_time(tmp_path, timed):
+    """5 scores of the detector, and 3 of stage 1: each needs 8 batches, of which a step of the detector has two."""
+    words = ["schedule.reestimate_batch_norm=8", "schedule.accumulate=2", "classify.schedule.reestimate_batch_norm=8"]
+    found = budget.fitted(run(tmp_path, "minutes=10", *words)).cfg
+    left = 600 - 30 - 5 * 8 * 0.4 / 2 - 3 * 8 * 0.1
+    assert found.schedule.steps == round(1000 * left / (300 * 0.1 + 1000 * 0.4))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 50, 157, 757, 839, 1000, 1326, 12_345])
 def test_a_run_is_not_scored_more_often_than_configured(tmp_path, steps):
     """Of 757 steps, every 151st would be scored, the last of these two steps before the end."""

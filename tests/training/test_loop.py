@@ -219,6 +219,29 @@ def test_a_kill_after_a_hook_ended_the_stage_loses_no_score(as_dataset, tmp_path
     assert trainer.step == 1 and outcome["best"] == 1.0 and outcome["best_step"] == 1
 
 
+def test_a_stop_before_a_step_and_a_signal_lose_no_step(as_dataset, tmp_path):
+    """The stage ends at the next stop, step 4, also if a signal ends the program at step 2."""
+
+    class Ending(Hook):
+        def __init__(self, signal):
+            self.signal = signal
+
+        def before_step(self, fit, step):
+            if step == 1:
+                fit.stop("enough")
+                fit.trainer.interrupted = self.signal
+
+    plan = schedule(log_every=4, evaluate_every=4, checkpoint_every=4)
+    whole, trainer, expected = run(tmp_path / "whole", plan, hooks=[Ending(False)])
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", plan, hooks=[Ending(True)])
+    line, resumed, outcome = run(tmp_path / "cut", plan, hooks=[Ending(False)])
+    assert trainer.step == resumed.step == 4 and line.weight == whole.weight
+    assert outcome["best_step"] == expected["best_step"] == 4
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert run(tmp_path / "cut", plan)[1].step == 4, "it stays ended"
+
+
 def test_a_signal_at_the_last_step_of_another_worker_ends_the_run(as_dataset, tmp_path, monkeypatch):
     def told(trainer):
         trainer.interrupted = True

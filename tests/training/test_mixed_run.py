@@ -7,7 +7,10 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from detect.training import stages
+from detect.config.compose import compose
+from detect.runs.folder import RunFolder
+from detect.runs.start import Run
+from detect.training import build, stages
 from tests import program
 
 
@@ -43,6 +46,16 @@ def test_ranges_are_calibrated_on_images_that_are_not_mixed(monkeypatch):
     run.cfg.classify = SimpleNamespace(enabled=True)
     stages.train_quantized(run, MagicMock())
     assert asked == {"training": True, "calibration": False}
+
+
+@pytest.mark.parametrize(("debug", "augmented"), [("overfit", False), ("step", True)])
+def test_stage_1_of_an_overfit_is_not_augmented(monkeypatch, tmp_path, debug, augmented):
+    monkeypatch.setattr(build, "ClassificationStream", lambda *_, augment, **given: augment)
+    cfg = compose(["dataset=digits", f"debug={debug}", "classify.enabled=true"])
+    run = Run(RunFolder(tmp_path), cfg, MagicMock(), {})
+    schedule = build.schedules(cfg)["classify.schedule"]
+    made = build.classification_stream(run, SimpleNamespace(size=(8, 8)), schedule, MagicMock())
+    assert bool(made.transforms) is augmented
 
 
 @pytest.mark.slow

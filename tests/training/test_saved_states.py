@@ -1,14 +1,17 @@
 """Two states are kept; a damaged one gives way to the one before it, with a message."""
 
+import itertools
 import json
 import logging
+import os
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from detect.errors import WeightsError
-from detect.training.saved_states import SavedStates, steps
+from detect.training.saved_states import SavedStates, finish_interrupted, steps
 
 
 def truncated(path):
@@ -129,6 +132,36 @@ def test_a_second_save_at_a_step_replaces_the_first(saved):
     value.assign(tf.fill([100], 9.0))
     states.save(2)
     assert restored(saved) == (2, 9.0) and steps(saved) == [1, 2]
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+@pytest.mark.parametrize("saves", [[2], [2, 2], [2, 2, 4]])
+def test_a_save_that_is_killed_between_its_renames_is_finished(tmp_path, monkeypatch, saves, renamed):
+    """The values are the number of the save. The first states of a stage have no state before them."""
+    value, states = state(tmp_path / "last")
+    real, renames = os.replace, itertools.count()
+
+    def replace(source, target):
+        if re.match(r"ckpt-\d", target.name) and next(renames) == 3 * (len(saves) - 1) + renamed:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr("detect.training.saved_states.os.replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        for number, step in enumerate(saves, 1):
+            value.assign(tf.fill([100], float(number)))
+            states.save(step)
+    monkeypatch.undo()
+    finish_interrupted(tmp_path / "last")
+    assert steps(tmp_path / "last") == sorted(set(saves)), "a stage that begins again looks here"
+    assert restored(tmp_path / "last") == (saves[-1], float(len(saves)))
+    assert not list((tmp_path / "last").glob("*new*"))
+
+
+def test_a_damaged_or_foreign_list_of_renames_is_left_out(saved):
+    for text in ("", "[]", '{"../x.index": "0"}', '{"ckpt-new.index": "0"}'):
+        (saved / "ckpt-new.json").write_text(text)
+        assert restored(saved) == (2, 2.0), text
 
 
 def test_a_state_of_another_network_is_one_message(saved):

@@ -193,14 +193,47 @@ def test_packaged_schedules_keep_their_warmup_and_scale_it():
          "step_at=[0.6, 0.6] is not legal: expected at least one share from 0 to 1, each above the one before"),
         (["step_at=[]"], "step_at=[] is not legal: expected at least one share from 0 to 1, each above the one before"),
         (["step_at=[.5,1.5]"], "step_at.1=1.5 is not legal: expected a number from 0 to 1"),
+        (["optimizer.beta_1=1.0"], "optimizer.beta_1=1.0 is not legal: expected a number from 0 to 0.999999"),
+        (["optimizer.beta_2=abc"], "optimizer.beta_2=abc is not legal: expected a number from 0 to 0.999999"),
+        (["optimizer.epsilon=0"], "optimizer.epsilon=0 is not legal: expected a number above 0"),
+        (["freeze_until=10"], "freeze_until=10 is not legal: expected the name of a layer, or null"),
+        (["freeze_until=''"], "freeze_until= is not legal: expected the name of a layer, or null"),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused_in_every_schedule(given, complaint):
     schedules = ["classify.schedule", "quantize.schedule", "schedule"]
+    _refused_in(schedules, given, complaint)
+
+
+def _refused_in(schedules, given, complaint, *more):
     with pytest.raises(ConfigError) as caught:
-        compose(["dataset=digits", "quantize=int8", *(f"{where}.{line}" for where in schedules for line in given)])
+        lines = [f"{where}.{line}" for where in schedules for line in given]
+        compose(["dataset=digits", "quantize=int8", *more, *lines])
     expected = [f"{where}.{complaint.format(where=where)}" for where in schedules]
     assert sorted(str(caught.value).splitlines()) == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "argument", "expected"),
+    [
+        ("sgd", "nesterov=no", "true or false"),
+        ("sgd", "momentum=1.5", "a number from 0 to 0.999999"),
+        ("rmsprop", "rho=null", "a number from 0 to 0.999999"),
+    ],
+)
+def test_values_of_an_optimiser_are_checked(option, argument, expected):
+    complaint = f"optimizer.{argument} is not legal: expected {expected}"
+    _refused_in(["schedule"], [f"optimizer.{argument}"], complaint, f"schedule/optimizer={option}")
+
+
+def test_what_an_optimiser_refuses_itself_names_the_key():
+    def refuses(**_):
+        raise ValueError("a strange beta_3\nand a page of text")
+
+    with pytest.raises(ConfigError, match=r"^classify\.schedule\.optimizer: refuses: a strange beta_3$"):
+        schedule(steps=10, optimizer=refuses).build_optimizer("classify.schedule")
+    own = functools.partial(lambda momentum, **_: momentum, momentum=2)
+    assert schedule(steps=10, optimizer=own).optimizer.keywords == {"momentum": 2}, "another one has its own rules"
 
 
 def test_the_constructor_refuses_the_same():

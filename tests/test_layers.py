@@ -148,6 +148,28 @@ def test_only_the_job_of_the_command_line_reads_hydras_state():
     assert readers == ["cli.job"]
 
 
+def untyped(source: str) -> list[str]:
+    """The parameters of public functions and methods that are typed Any and nothing else."""
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return [
+        f"{function.name}({argument.arg})"
+        for function in functions
+        if not function.name.startswith("_")
+        for argument in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        if argument.annotation is not None and ast.unparse(argument.annotation) == "Any"
+    ]
+
+
+def test_no_parameter_of_a_public_function_is_typed_any():
+    assert {str(path): found for path in PACKAGE.rglob("*.py") if (found := untyped(path.read_text()))} == {}
+    assert untyped("def at(a: int, b: Any): ...\ndef _at(a: Any): ...\nclass A:\n    def of(self, *, c: Any): ...") == [
+        "at(b)",
+        "of(c)",
+    ]
+
+
 def test_init_files_are_empty():
     assert [str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("__init__.py") if f.read_text().strip()] == []
 

@@ -193,8 +193,8 @@ def existing_folder(folder: str | Path, key: str = "dataset.root") -> Path:
 def ways_to_join(files: Iterable[Path]) -> str:
     """The end of a message about files of one split, which can be read as one data set."""
     apart = len({file.parent for file in files}) > 1
-    what = "the folders of all as one: dataset=join 'dataset.roots=[DIR,DIR]'"
-    return f"; or read {what if apart else what.replace('the folders of all', 'all').replace('DIR', 'FILE')}"
+    what, roots = ("the folders of all", "DIR,DIR") if apart else ("all", "FILE,FILE")
+    return f"; or read {what} as one: dataset=join 'dataset.roots=[{roots}]'"
 
 
 def below(path: Path, root: Path) -> str:

@@ -14,6 +14,7 @@ from detect.evaluation.evaluators import DetectionEvaluator
 from detect.export.images import Images
 from detect.files import expanded
 from detect.geometry.frame import Frame
+from detect.modeling import interface
 from detect.runs.dataset import scorable
 from detect.runs.folder import DETECTOR, RunFolder
 from detect.tflite.accuracy import compared
@@ -30,7 +31,7 @@ class Parity(agreement.Agreement):
 
 
 def score(
-    cfg: DictConfig, dataset: DetectionDataset | None, shipped: Detector, architecture: Any
+    cfg: DictConfig, dataset: DetectionDataset | None, shipped: Detector, architecture: interface.Detector
 ) -> dict[str, Any] | None:
     """COCO's twelve metrics of run and file, on the same images of test, or else of val; None if neither has a box.
 

@@ -253,7 +253,7 @@ class CocoFile:
         return [corners[1], corners[0], corners[3], corners[2]]  # type: ignore[list-item]
 
 
-def with_file_name(image: Any) -> Any:
+def with_file_name(image: object) -> object:
     """An entry of images; the address `coco_url` is the name of one that has no other, as in LVIS."""
     if isinstance(image, dict) and image.get("file_name") is None and image.get("coco_url"):
         return image | {"file_name": image["coco_url"]}

@@ -51,19 +51,19 @@ def listed(
     rest = [t for t in files if t.casefold() == NO_SUBSET and t not in titles.get("train", [t])]
     chosen: dict[str, list[str]] = {split: [] for split in titles}  # an empty list says that the split has no images
     for split, title in [*((s, t) for s, several in titles.items() for t in several), *(("train", t) for t in rest)]:
-        lines = [line for line in read_lines(files[title], Notes()) if line]
-        meant = [_meant(line, part, pairs, similar) for line in lines]
+        lines = {k: line for k, line in enumerate(read_lines(files[title], Notes()), 1) if line}
+        meant = [_meant(line, part, pairs, similar) for line in lines.values()]
         # With images of other lists, it is the list of all images before they were split.
         if title in rest and not set(meant).isdisjoint(chain(*chosen.values())):
             notes.add("not used, lists of a split that has another list", f"{title}.txt")
             continue
-        missing = [line for line, i in zip(lines, meant, strict=True) if not i]
+        missing = [line for line, i in zip(lines.values(), meant, strict=True) if not i]
         if missing:
             raise DataError(
                 f"{files[title]}: it lists {first_few(missing, 3)}, which has no XML file with a picture, or "
                 "several that differ in letter case; remove the line, or add the files"
             )
-        _refuse_repeated(files[title], meant)
+        _refuse_repeated(files[title], zip(lines, meant, strict=True))
         before = set(chosen[split])  # the lists of two classes share images
         chosen[split] += [i for i in meant if i and i not in before]
         if title in rest:
@@ -76,11 +76,10 @@ def listed(
     return chosen, f"lists of {folder} ({told})", [files[title] for several in titles.values() for title in several]
 
 
-def _refuse_repeated(path: Path, ids: Sequence[str | None]) -> None:
-    """Raises DataError, naming the two lines, if one image is listed twice. ids: of the lines that are not empty."""
-    numbers = [k for k, line in enumerate(read_lines(path, Notes()), 1) if line]
+def _refuse_repeated(path: Path, ids: Iterable[tuple[int, str | None]]) -> None:
+    """Raises DataError, naming the two lines, if one image is listed twice. ids: number and image of each line."""
     first: dict[str | None, int] = {}
-    for k, i in zip(numbers, ids, strict=True):
+    for k, i in ids:
         if first.setdefault(i, k) != k:
             raise DataError(f"{path}: it lists {i} twice, in lines {first[i]} and {k}; remove one of them")
 

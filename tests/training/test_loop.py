@@ -534,6 +534,13 @@ def test_a_longer_schedule_goes_on_from_the_end(as_dataset, tmp_path):
     assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
 
 
+def test_a_run_without_an_average_of_its_own_goes_on_with_one(as_dataset, tmp_path):
+    """Up to 10 steps, the decay that suits them is 0."""
+    run(tmp_path, schedule(steps=4, ema_decay=None))
+    _, trainer, outcome = run(tmp_path, schedule(steps=20, ema_decay=None))
+    assert trainer.step == outcome["steps"] == 20
+
+
 def test_more_patience_undoes_an_early_end(as_dataset, tmp_path):
     values = {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.5, 10: 0.9, 12: 0.1}
     _, trainer, _ = run(tmp_path, schedule(steps=12, patience=2), evaluate=values.__getitem__)

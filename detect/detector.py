@@ -85,7 +85,8 @@ class Detector:
         Raises WeightsError for any other path, and for a run that has no best checkpoint yet; ConfigError if the
         suppression can't be changed, because it is inside a file.
         """
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        whole = isinstance(threads, numbers.Integral) and not isinstance(threads, bool)
+        if threads is not None and not (whole and int(threads) >= 1):
             raise ConfigError(f"threads={threads!r} is not legal: expected a whole number from 1, or None")
         if not isinstance(class_agnostic, bool | None):
             raise ConfigError(f"class_agnostic={class_agnostic} is not legal: expected True, False or None")

@@ -20,6 +20,8 @@ from typing import IO, Any
 from detect.errors import ConfigError, DataError, printable
 
 log = logging.getLogger("detect")
+LONGEST_NAME = 255
+"""Bytes of a file's name."""
 MOST_VALUES = 100_000
 """The most values that the aliases of a YAML file may add to it."""
 DIGEST = "# Digest of what follows, which tells changes by hand: "
@@ -44,7 +46,14 @@ def expanded(path: str | Path) -> Path:
     except (OSError, ValueError) as error:  # most methods of Path raise it again
         if getattr(error, "errno", None) == errno.ENAMETOOLONG:
             raise ConfigError(f"{str(path)[:80]}...: this name is too long for a file or folder") from None
+        if isinstance(error, ValueError):
+            raise ConfigError(f"{str(path)!r}: no file or folder can have this name: {error}") from None
     return found
+
+
+def tensorflow_reads(path: Path) -> bool:
+    """Whether TensorFlow reads a checkpoint or a SavedModel here: it takes [ and \\ in a path as a pattern."""
+    return not re.search(r"[\[\\]", str(path))
 
 
 def file_name(text: str) -> str:
@@ -62,6 +71,8 @@ def replacing(path: Path, name: str | None = None, wait: bool = True, durable: b
     takes longer than to write a picture; without it, a power failure may leave an empty file.
     """
     temporary = path.with_name(name or f"{path.name}.new")
+    if len(os.fsencode(temporary.name)) > LONGEST_NAME:
+        temporary = path.with_name(f"{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.new")
     with locked(temporary, wait):
         try:
             yield temporary

@@ -13,6 +13,7 @@ import tensorflow as tf
 from detect import environment
 from detect.errors import ConfigError, WeightsError, one_line
 from detect.evaluation.thresholds import Shipped
+from detect.files import tensorflow_reads
 from detect.geometry.frame import Frame
 from detect.portable import runner as portable
 from detect.portable.packages import MODEL
@@ -96,6 +97,8 @@ def _usable_stage(run: RunFolder) -> str:
 
 
 def _saved_model(folder: Path, class_agnostic: bool | None) -> Loaded:
+    if not tensorflow_reads(folder):
+        raise WeightsError(f"{folder}: TensorFlow can't read a SavedModel whose path contains [ or \\")
     try:
         about = json.loads((folder / DETECTOR_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -65,6 +65,18 @@ def test_after_an_error_nothing_is_left(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "whole")]
 
 
+@pytest.mark.parametrize("letters", [251, 255])
+def test_a_file_of_the_longest_name(tmp_path, letters):
+    path = tmp_path / ("n" * letters)
+    files.write_text(path, "text")
+    assert path.read_text() == "text" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(ConfigError, match="no file or folder can have this name: embedded null"):
+        files.expanded("a\0b")
+
+
 def test_a_file_system_without_locks_is_told_and_written(tmp_path, monkeypatch, caplog):
     def flock(file, how):
         raise OSError(38, "Function not implemented")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
+from detect.config.check import refuse_unread
 from detect.data.dataset import DetectionDataset
 from detect.data.subset import evenly_spread
 from detect.errors import ConfigError, DataError, UserError, first_few, printable
@@ -35,6 +36,12 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"run={run}: this is no run folder, which has a config.yaml; name exports with model=[...]")
     folder = expanded(cfg.output or (run / "benchmark" if run else "benchmark"))
     refuse_unwritable(folder, "output")
+    if not cfg.images:
+        refuse_unread(cfg, "benchmark", "images=0 scores nothing", "split")
+        if cfg.get("dataset"):
+            raise ConfigError("images=0 scores nothing: leave dataset out, or give images=100")
+    elif run is None and not cfg.get("dataset"):
+        refuse_unread(cfg, "benchmark", "nothing is scored without a data set or a run", "images", "split")
     dataset = _dataset(cfg, run) if cfg.images else None
     from detect.export import benchmark  # imports TensorFlow
 

@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
+import io
 import os
 import select
 import signal
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`."""
+    try:
+        try:
+            return _verb()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # at the exit of Python, a closed pipe would be told
+    except BrokenPipeError as error:
+        if not _nobody_reads(error):
+            raise
+        return 141
+
+
+def _verb() -> int:
+    """Runs the verb that the command line names; returns the exit code."""
     if sys.platform == "win32":
         print("detect: Windows is not supported: it lacks parts of Linux and macOS; use WSL2", file=sys.stderr)
         return 2
@@ -55,7 +70,7 @@ def main() -> int:
         return 2
     sys.argv = [f"detect {name}", *arguments]
     sys.unraisablehook = _unraisable
-    sys.exit(run(name, _late(name), arguments))
+    return run(name, _late(name), arguments)
 
 
 def _late(name: str) -> Callable[["DictConfig"], object]:
@@ -291,6 +306,8 @@ def _without_escapes(record: "LogRecord") -> bool:
 def prepare_environment() -> None:
     """Sets environment variables; this must come before the import of the libraries that read them."""
     environment.for_program()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that is not UTF-8, as Python does for stderr
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors and does not print them: run() prints the message
     import logging
 

@@ -81,7 +81,7 @@ def places(cfg: DictConfig) -> tuple[str | Sequence[str] | None, Path]:
     if cfg.study is None and cfg.output is None:
         raise ConfigError("output=null is not legal with runs=: give output=DIR, for example experiments/NAME")
     study = expanded(cfg.study or cfg.output)
-    output = expanded(cfg.output or STUDIES / study.name)
+    output = expanded(cfg.output or STUDIES / study.resolve().name)  # of `.` and `..`, too
     refuse_unwritable(output, "output")
     if cfg.runs is not None:
         named = list(map(str, listed(cfg.runs)))

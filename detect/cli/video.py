@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def open_video(what: str) -> cv2.VideoCapture:
     """The opened video, camera or stream. Raises DataError if OpenCV can't open it."""
     if not is_camera(what) and not what.startswith(STREAMS) and not Path(what).is_file():
         raise DataError(f"images={what}: there is no such file")
-    capture = cv2.VideoCapture(int(what) if is_camera(what) else what)
+    place = what if what.startswith(STREAMS) else os.path.abspath(what)  # FFmpeg takes `10:30.mp4` as a protocol
+    capture = cv2.VideoCapture(int(what) if is_camera(what) else place)
     if not capture.isOpened():
         kind = "camera" if is_camera(what) else "stream" if what.startswith(STREAMS) else "video"
         raise DataError(f"images={what}: OpenCV can't open this {kind}")
@@ -163,7 +165,7 @@ def predict_video(detector: "Detector", what: str, folder: Path, every: int, sho
 
 
 def _writer(target: Path, rate: float, size: Sequence[int]) -> cv2.VideoWriter:
-    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    writer = cv2.VideoWriter(os.path.abspath(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
         raise ConfigError(f"output={target.parent}: OpenCV can't write {target.name} here")
     return writer
@@ -171,7 +173,7 @@ def _writer(target: Path, rate: float, size: Sequence[int]) -> cv2.VideoWriter:
 
 def _frames_in(video: Path) -> int:
     """The number of frames that a video file has; 0 if it can't be opened."""
-    capture = cv2.VideoCapture(str(video))
+    capture = cv2.VideoCapture(os.path.abspath(video))
     frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     capture.release()
     return frames

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from detect.config.check import refuse_unread
 from detect.errors import ConfigError
-from detect.files import expanded
+from detect.files import expanded, tensorflow_reads
 from detect.portable.packages import MODEL, require
 from detect.runs.folder import TFLITE_MODEL, RunFolder
 from detect.runs.unstarted import refuse_unwritable
@@ -25,13 +26,23 @@ def destination(cfg: DictConfig) -> Path:
     if not cfg.run:
         raise ConfigError("name a run folder: run=RUN")
     check(cfg)
+    refuse_export(expanded(cfg.run))
     check_stage(cfg)
     folder = expanded(cfg.output or expanded(cfg.run) / default_name(cfg))
+    if cfg.format == "saved_model" and not tensorflow_reads(folder):
+        raise ConfigError(f"output={folder}: TensorFlow can't read a SavedModel whose path contains [ or \\")
     refuse_unwritable(folder, "output")
     if folder.exists() and not cfg.overwrite:
         raise ConfigError(f"output={folder} exists; name another folder or give overwrite=true")
     refuse_other_content(cfg, folder)
     return folder
+
+
+def refuse_export(run: Path) -> None:
+    """Raises ConfigError for an exported model in place of a run."""
+    names = {Path(name).name for name in FILES.values()}
+    if not RunFolder(run).is_run and (run.name in names or any((run / name).exists() for name in names)):
+        raise ConfigError(f"run={run}: an exported model can't be exported again; name the run folder")
 
 
 def refuse_other_content(cfg: DictConfig, folder: Path) -> None:
@@ -68,6 +79,8 @@ def check(cfg: DictConfig) -> None:
             require(cfg.format, f"format={cfg.format}", writes=True)
     else:
         of_tflite(cfg)
+    if cfg.quantization != "ptq":
+        refuse_unread(cfg, "export", "quantize=ptq alone measures ranges on training images", "representative")
     check_target(cfg)
 
 

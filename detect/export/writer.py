@@ -43,8 +43,6 @@ def write(cfg: DictConfig, folder: Path) -> None:
     logging.getLogger("tensorflow").setLevel("ERROR")
     stage = QUANTIZED if cfg.quantization == "qat" else DETECTOR
     detector = Detector.load(cfg.run, stage, class_agnostic=cfg.class_agnostic)
-    if detector.architecture is None:
-        raise ConfigError(f"run={cfg.run}: an exported model can't be exported again; name the run folder")
     WRITERS[cfg.format](cfg, detector, folder)
     run_page.refresh(folder)
 

@@ -1,5 +1,6 @@
 """Cuts a large picture into tiles that overlap, and joins what is found in them."""
 
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,8 @@ Window = tuple[int, int, int, int]
 
 def check(tile: object) -> None:
     """Raises ConfigError unless it is None, `auto` or a side in pixels."""
-    if tile not in (None, "auto") and not (type(tile) is int and tile >= LEAST):
+    number = int(tile) if isinstance(tile, numbers.Integral) and not isinstance(tile, bool) else 0
+    if tile not in (None, "auto") and number < LEAST:
         raise ConfigError(f"tile={tile}: legal are null, auto, or a whole number of pixels from {LEAST}")
 
 

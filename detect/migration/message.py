@@ -171,10 +171,10 @@ class Message:
         return values[0] if values else None
 
     def _number(self, name: str, value: str) -> float:
-        if isinstance(value, Quoted) or not (_FLOAT.fullmatch(value) or _WHOLE.fullmatch(value)):
+        decimal, hexadecimal = _FLOAT.fullmatch(value), len(value) <= 20 and _WHOLE.fullmatch(value)
+        if isinstance(value, Quoted) or not (decimal or hexadecimal):
             raise self.error(name, f"'{value[:20]}' is not legal: expected a number")
-        whole = _WHOLE.fullmatch(value) and len(value) < 20
-        number = float(int(value, 0)) if whole and value[:2].lower() == "0x" else float(value.rstrip("fF"))
+        number = float(value.rstrip("fF")) if decimal else float(int(value, 0))
         if not math.isfinite(number):
             raise self.error(name, f"'{value[:20]}' is not legal: expected a finite number")
         return number

@@ -1,9 +1,15 @@
 """From decoded boxes and scores to detections."""
 
+from typing import Annotated
+
 import tensorflow as tf
 
-from detect.config.legal_values import Count, Share
+from detect.config.legal_values import Share, whole
 from detect.modeling.interface import Tensor
+
+MOST = 1 << 16
+"""Detections of an image."""
+Limit = Annotated[int, whole(1, MOST)]
 
 
 class NonMaxSuppression:
@@ -24,8 +30,8 @@ class NonMaxSuppression:
         self,
         iou: Share = 0.6,
         score: Share = 1e-8,
-        per_class: Count = 100,
-        total: Count = 100,
+        per_class: Limit = 100,
+        total: Limit = 100,
         class_agnostic: bool = False,
     ):
         self.iou, self.score, self.per_class, self.total = iou, score, per_class, total
@@ -71,6 +77,7 @@ def suppress(
     [B, total]: False where there is no box.
     """
     frame = tf.constant([size[0], size[1], size[0], size[1]], tf.float32)
+    per_class = min(per_class, boxes.shape[1] or per_class)
     most = max(total, per_class * scores.shape[-1])  # those of all classes
     kept = tf.image.combined_non_max_suppression(
         boxes if len(boxes.shape) == 4 else boxes[:, :, tf.newaxis],

@@ -1,6 +1,7 @@
 """The progress line of the console."""
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 COLUMNS = 80
+PLAIN = "dumb", "unknown"
+"""Terminals (TERM) on which rich redraws nothing."""
 
 
 class ProgressLine:
@@ -34,7 +37,7 @@ class ProgressLine:
         self._step, self._first = step, self._first or (step, now)
         self._figures |= {key: float(value) for key, value in scalars.items() if value is not None}
         self._line = self.render(step, now)
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and os.environ.get("TERM") not in PLAIN:
             self._draw()
         elif now - self._last_print >= self.every:
             self._print(now)

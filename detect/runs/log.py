@@ -17,6 +17,11 @@ class Console(logging.StreamHandler[TextIO]):
     def stream(self) -> TextIO:  # type: ignore[override]  # it is an attribute there, and nobody sets it here
         return sys.stdout
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A line that nobody reads, as in `detect report | head`, is no error."""
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+
 
 class LogFile(logging.FileHandler):
     """The file of a run. A line that the disk does not take is on the console alone, without a traceback."""

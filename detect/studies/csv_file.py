@@ -29,6 +29,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     if not lines:
         return []
     head = lines[0][0]
+    if len(head) == 1 and (sign := next((sign for sign in ";\t" if sign in head[0]), None)):
+        raise DataError(f"{path}: its cells are separated by {sign!r}: save it with commas")
     for row, number in lines:
         if len(row) != len(head):
             raise DataError(f"{path}:{number}: the row has {counted(len(row), 'cell')}, and the head has {len(head)}")

@@ -1,6 +1,7 @@
 """The rows of an earlier report whose folders are not here: they are on another machine, or were removed."""
 
 import itertools
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -64,6 +65,9 @@ def other_rows(before: Iterable[TextRow], here: Sequence[Row]) -> list[Row]:
     In place of the folder, a CSV of an earlier version has a record, the last parts of it, or only its words.
     """
     known, words = {_told(row, "folder", *SAME) for row in here}, set(map(_words, here))
+    places = defaultdict(list)
+    for row in here:
+        places[_cells(row)].append(os.path.abspath(row["folder"]))
     records = set()
     for row, count in itertools.product(here, (2, 3)):
         record = "/".join(row["folder"].split("/")[-count:])
@@ -71,7 +75,10 @@ def other_rows(before: Iterable[TextRow], here: Sequence[Row]) -> list[Row]:
 
     def is_here(row: TextRow) -> bool:
         if row.get("folder"):
-            return _told(row, "folder", *SAME) in known
+            if _told(row, "folder", *SAME) in known:
+                return True
+            end = "/" + row["folder"].replace("../", "")  # told from another working directory
+            return any(place.endswith(end) for place in places[_cells(row)])
         return _told(row, "record", "file", "split", *SAME) in records if row.get("record") else _words(row) in words
 
     return [dict(row) for row in before if not is_here(row)]
@@ -81,12 +88,18 @@ def _told(row: Row | TextRow, *columns: str) -> tuple[str, ...]:
     return tuple("" if (value := row.get(column)) is None else str(value) for column in columns)
 
 
+def _cells(row: Row | TextRow) -> frozenset[tuple[str, str]]:
+    """All cells of a row but those of `NO_WORDS`; empty ones are left out."""
+    cells = {column: str(value) for column, value in row.items() if column not in NO_WORDS and value is not None}
+    return frozenset((column, text) for column, text in cells.items() if text)
+
+
 def _words(row: Row | TextRow) -> frozenset[tuple[str, str]]:
-    cells = {column: str(value) for column, value in row.items() if column not in NO_WORDS}
+    """The cells of a row that are words, and not figures."""
     return frozenset(
         (column, text)
-        for column, text in cells.items()
-        if text and (column in NAMES or not (text == NO_FIGURE or NUMBER.fullmatch(text)))
+        for column, text in _cells(row)
+        if column in NAMES or not (text == NO_FIGURE or NUMBER.fullmatch(text))
     )
 
 

@@ -1,7 +1,7 @@
 """The pictures of a study and their data: curves of its arms, exported files, means for TensorBoard."""
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +13,7 @@ from detect.reporting import figures as plots
 from detect.reporting import pictures
 from detect.studies import csv_file, tensorboard_layout
 from detect.studies.cells import Cell, Study, TextRow, cell_of, figure, study_of
-from detect.studies.curves import WATCHED, Curve, mean_curve, mean_figure
+from detect.studies.curves import WATCHED, Band, Curve, mean_curve, mean_figure
 from detect.studies.records import FinishedRun
 from detect.studies.rows import Reported
 from detect.studies.statistics import Estimate
@@ -28,6 +28,8 @@ CAPTIONS = {
 }
 DIFFERENT = 0.05
 """Of the smaller cost. The further steps that replace stage 1 are a whole number, so such costs differ a little."""
+MOST = 20
+"""Groups in one picture. More of them are too high to be looked at."""
 CELL = "study", "dataset", "fraction", "budget", "variant", "arm", "seed"
 Groups = dict[str, dict[str, list[Curve]]]
 
@@ -58,15 +60,42 @@ def runs(finished: Sequence[FinishedRun], reported: Sequence[Reported], output: 
         }
         for title, arms in groups.items()
     }
-    save(output / CURVES, plots.bands_figure(bands, watched))
+    drawn = _best(bands)
+    save(output / CURVES, plots.bands_figure(drawn, {title: watched[title] for title in drawn}))
     if board is not None:
+        tags = _distinct(bands, lambda title: title.replace("/", "_"))
+        folders = _distinct((arm for of in bands.values() for arm in of), file_name)
         try:
-            tensorboard_layout.write_layout(board, [title.replace("/", "_") for title in bands])
-            arms = {title: {file_name(arm): band for arm, band in of.items()} for title, of in bands.items()}
-            tensorboard_layout.write_means(board, {title.replace("/", "_"): of for title, of in arms.items()})
+            tensorboard_layout.write_layout(board, list(tags.values()))
+            means = {tags[title]: {folders[arm]: band for arm, band in of.items()} for title, of in bands.items()}
+            tensorboard_layout.write_means(board, means)
         except OSError as error:
             log.warning("no means for TensorBoard beside the runs: %s", error)
     return [CURVES, CURVES_DATA]
+
+
+def _best(bands: Mapping[str, Mapping[str, Band]]) -> dict[str, Mapping[str, Band]]:
+    """The groups that end with the highest AP, `MOST` of them, in their order."""
+
+    def end(title: str) -> float:
+        return max(float(np.nanmax(band.mean[-1:], initial=0)) for band in bands[title].values())
+
+    chosen = sorted(bands, key=end, reverse=True)[:MOST]
+    if len(chosen) < len(bands):
+        told = "%s shows %d of %d groups, those with the highest AP: %s has all"
+        log.info(told, CURVES, MOST, len(bands), CURVES_DATA)
+    return {title: of for title, of in bands.items() if title in chosen}
+
+
+def _distinct(texts: Iterable[str], plain: Callable[[str], str]) -> dict[str, str]:
+    """A name for each text: what `plain` makes of it, and a number where this is the name of another text."""
+    names: dict[str, str] = {}
+    for text in dict.fromkeys(texts):
+        name, number = plain(text), 1
+        while name in names.values():
+            name, number = f"{plain(text)}_{number + 1}", number + 1
+        names[text] = name
+    return names
 
 
 def labelled(runs: Sequence[FinishedRun]) -> dict[str, Path]:

@@ -83,7 +83,7 @@ def means(study: Study, caption: str, note: str) -> Table:
     changed = any(_plain_steps(row) not in (None, cell.budget) for cell, runs in study.cells.items() for row in runs)
     lines = []
     for cell, runs in study.cells.items():
-        figures = [interval(study.mean(cell, "AP")), interval(study.mean(cell, "AP50"))]
+        figures = [interval(study.mean(cell, name), len(runs)) for name in ("AP", "AP50")]
         spent = [(study.mean(cell, "steps"), 0)] * changed + [(study.mean(cell, "minutes"), 1)]
         shown = (f"{of.mean:.{digits}f}" if of else "" for of, digits in spent)
         lines.append((cell.label, str(len(runs)), *figures, *shown))
@@ -234,11 +234,12 @@ def show(text: str) -> str:
         return text
 
 
-def interval(value: Estimate | None) -> str:
-    """`0.538 ± 0.012`; a single value has no interval."""
+def interval(value: Estimate | None, of: int | None = None) -> str:
+    """`0.538 ± 0.012`; a single value has no interval. If only some of the `of` values are known, their number."""
     if value is None:
         return "n/a"
-    return f"{value.mean:.3f}" + ("" if value.half is None else f" ± {value.half:.3f}")
+    some = f" ({value.count} of {of})" if of not in (None, value.count) else ""
+    return f"{value.mean:.3f}" + ("" if value.half is None else f" ± {value.half:.3f}") + some
 
 
 def difference(value: Estimate | None) -> str:

@@ -174,7 +174,8 @@ def rewrite(folder: Path) -> str:
     text = markdown(blocks)
     write_text(folder / TABLE, text)
     _renew(folder / "README.md", text)
-    write_text(folder / PAGE, report_page(folder, blocks))
+    if not RunFolder(folder).is_run:  # the page of a run is its own
+        write_text(folder / PAGE, report_page(folder, blocks))
     return "\n\n".join(console(block).rstrip("\n") for block in leading(blocks)) + "\n"
 
 
@@ -213,6 +214,8 @@ def tables(folder: Path) -> list[Block]:
     found = {path: csv_file.read_csv(path) for path in files if path.is_file()}
     blocks: list[Block] = []
     for path, rows in found.items():
+        if not rows:
+            raise DataError(f"{path} has no rows: write the report again from its run folders")
         try:
             made = KINDS[kind_of(rows[0])](rows)
         except (KeyError, ValueError, IndexError) as error:

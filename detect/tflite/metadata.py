@@ -16,14 +16,14 @@ from detect.geometry.box_coder import CODERS
 from detect.geometry.frame import Mode
 from detect.modeling.interface import Detector
 from detect.modeling.losses import SCORES
-from detect.modeling.nms import NonMaxSuppression
+from detect.modeling.nms import MOST, NonMaxSuppression
 from detect.tflite import flatbuffer
 from detect.weights import claims
 
 ENTRY, ANCHORS = "detect.json", "detect.geometry.anchors"  # names in the file's metadata
 FORMAT = 1
 NMS = ("none", "tflite_op", "in_graph")
-MOST = 1 << 16  # detections of an image
+LEAST_IOU = 1e-6  # TFLite drops a box at an IoU of the limit, TensorFlow above it: 0 would leave one box
 EARLIER: dict[str, Any] = {"boxes": "offsets", "category_ids": (), "class_agnostic": False, "threshold": None}
 """The values of fields that files of earlier versions lack."""
 
@@ -100,7 +100,7 @@ class Settings:
             resize=detector.resize,
             scales=decoding.scales,
             scores=decoding.scores,
-            iou=float(suppression.iou),
+            iou=max(float(suppression.iou), LEAST_IOU),
             score=float(suppression.score),
             per_class=int(suppression.per_class),
             total=int(suppression.total),

@@ -152,7 +152,7 @@ class Schedule:
             "learning_rate": self.learning_rate(),
             "weight_decay": self.weight_decay,
             "global_clipnorm": self.clip_norm,
-            "use_ema": self.ema_decay != 0,  # with None also where the decay is 0, so that a run of few steps can be extended
+            "use_ema": self.ema_decay != 0,  # a run of few steps, whose decay is 0, can be extended
             "ema_momentum": decay,
             "jit_compile": False,
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detect.errors import WeightsError, first_few, one_line
-from detect.files import expanded
+from detect.files import expanded, tensorflow_reads
 from detect.weights.transfer import transfer
 
 if TYPE_CHECKING:
@@ -166,5 +166,5 @@ def _with(prefix: Path, suffix: str) -> Path:
 
 
 def _check_readable(prefix: Path) -> None:
-    if re.search(r"[\[\\]", str(prefix)):
+    if not tensorflow_reads(prefix):
         raise WeightsError(f"{prefix}: TensorFlow can't read a checkpoint whose path contains [ or \\")

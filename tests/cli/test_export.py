@@ -38,6 +38,33 @@ def edited(run, folder, **values):
     return folder
 
 
+@pytest.mark.parametrize("name", ["saved_model.pb", "model.tflite", "model.onnx"])
+def test_an_export_is_not_exported_again(tmp_path, name):
+    (tmp_path / name).write_bytes(b"any")
+    for run in (tmp_path, tmp_path / name):
+        with pytest.raises(ConfigError, match=f"run={run}: an exported model can't be exported again; name the run"):
+            call(f"run={run}")
+
+
+@pytest.mark.parametrize("letter", ["[", "\\"])
+def test_a_saved_model_is_not_written_where_nothing_can_open_it(small_run, tmp_path, letter):
+    told = r"TensorFlow can't read a SavedModel whose path contains \[ or"
+    with pytest.raises(ConfigError, match=f"output=.*: {told}"):
+        call(f"run={small_run[0]}", f"output='{tmp_path}/a{letter}1'")
+    folder = tmp_path / f"a{letter}1"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"")
+    (folder / "detector.json").write_text("{}")
+    with pytest.raises(WeightsError, match=told):
+        Detector.load(folder)
+
+
+def test_images_for_ranges_that_nothing_measures_are_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("{}")
+    with pytest.raises(ConfigError, match="representative=7 is not legal here: quantize=ptq alone measures ranges"):
+        call(f"run={tmp_path}", "format=tflite", "representative=7")
+
+
 @pytest.mark.parametrize(
     "init, mend",
     [

@@ -23,8 +23,10 @@ from detect.cli import main as cli
 from detect.config import check, composer, grammar, trust
 from detect.errors import ConfigError, DataError
 from detect.runs.folder import RunFolder
+from detect.runs.log import Console
 from scripts.composed_once import compose as composed_without_copies
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
 PLAN = "_target_: sample_data.Plan\n"
 FILES = {
     "train.yaml": """
@@ -316,12 +318,41 @@ def test_closed_pipe_is_quiet(tmp_path):
     )
     reader, writer = os.pipe()
     os.close(reader)
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    environment = ENVIRONMENT
     done = subprocess.run(
         [sys.executable, "-u", "-c", script], stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=environment
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["train", "--cfg", "job"]])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_nobody_who_reads_is_no_error(tmp_path, words, buffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, *([] if buffered else ["-u"]), "-m", "detect.cli", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_lines_of_the_log_that_nobody_reads_are_no_error(capfd, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        console = Console()
+        console.handle(logging.LogRecord("detect", logging.INFO, "", 0, "a line", None, None))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+    assert capfd.readouterr().err == ""
+
+
+def test_signs_that_the_terminal_lacks_are_shown_as_escapes(tmp_path):
+    script = "from detect.cli.main import prepare_environment; prepare_environment(); print('0.5 \u00b1 0.1')"
+    settings = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=ENVIRONMENT | settings)
+    assert (done.stdout, done.stderr) == (b"0.5 \\xb1 0.1\n", b"")
 
 
 def test_a_pipe_to_another_process_that_breaks_is_an_error(tmp_path):

@@ -65,6 +65,16 @@ def test_a_study_is_read_from_runs_and_written_into_experiments(place):
     assert len(read_csv(Path("elsewhere/results.csv"))) == 1
 
 
+@pytest.mark.parametrize(("word", "inside"), [(".", ""), ("..", "0"), ("../mine", ""), ("./", "")])
+def test_a_study_that_is_named_by_dots(place, monkeypatch, word, inside):
+    make_run(place / "runs" / "mine" / "0")
+    here = place / "runs" / "mine" / inside
+    monkeypatch.chdir(here)
+    call(f"study={word}")
+    assert (here / "experiments" / "mine" / "results.csv").is_file()
+    assert not (here / "results.csv").exists() and not (here / "experiments" / "results.csv").exists()
+
+
 def test_runs_may_be_named(place):
     make_run(place / "a", "one")
     make_run(place / "b", "two")

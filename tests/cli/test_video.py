@@ -47,6 +47,14 @@ def test_a_video(planted, tmp_path, every, numbers):
     assert ok and changed[3:22, 3:22].any() and not changed[30:, 40:].any()  # the box is drawn
 
 
+def test_a_colon_in_a_name_is_no_protocol(planted, tmp_path, monkeypatch):
+    """Cameras write such names. FFmpeg takes what is before the first colon of a relative path as a protocol."""
+    monkeypatch.chdir(tmp_path)
+    film(tmp_path / "plain.mp4", [1, 2]).rename("2026-01-01T10:00.mp4")
+    call("predict", f"run={planted(FOUND)}", "images='2026-01-01T10:00.mp4'", "output='10:30'")
+    assert len(json.loads((tmp_path / "10:30" / "2026-01-01T10:00.json").read_text())) == 2
+
+
 def test_a_video_that_ends_early_is_named(planted, tmp_path):
     whole = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (160, 120))
     for _ in range(6):

@@ -220,6 +220,12 @@ def test_what_is_refused(tmp_path):
         call("model=x", "runs=1")
     with pytest.raises(ConfigError, match="this is no run folder"):
         call(f"run={tmp_path}")
+    with pytest.raises(ConfigError, match="split=val is not legal here: nothing is scored without a data set or a run"):
+        call("model=x", "split=val")
+    with pytest.raises(ConfigError, match="split=val is not legal here: images=0 scores nothing"):
+        call("model=x", "split=val", "images=0", "dataset=digits")
+    with pytest.raises(ConfigError, match="images=0 scores nothing: leave dataset out"):
+        call("model=x", "images=0", "dataset=digits")
 
 
 @pytest.mark.slow

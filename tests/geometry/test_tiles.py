@@ -57,6 +57,7 @@ def test_large_images_are_read_one_by_one(monkeypatch):
 
 @pytest.mark.parametrize("tile", ["some", 0, 31, True, 99.5])
 def test_what_is_no_tile(tile):
+    tiles.check(np.int64(64))  # what arithmetic with shapes gives
     with pytest.raises(ConfigError, match=f"tile={tile}: legal are null, auto, or"):
         tiles.check(tile)
 

@@ -13,6 +13,11 @@ def message(text):
     return Message(parse(text, "x.config"), Path("x.config"))
 
 
+@pytest.mark.parametrize("text", ["-0x10", "+0X1f", "0x10"])
+def test_a_hexadecimal_number_in_place_of_a_fraction(text):
+    assert message(f"a: {text}").number("a", 0) == message(f"a: {text}").whole("a", 0) == int(text, 0)
+
+
 def test_values_and_defaults():
     m = message("a: 'text' b: RELU_6 c: true d: 0x10 e: -1.5e-2 f: [1, 2.5] f: 3 g: ['p', 'q'] h: 010 i: .5f")
     assert (m.text("a"), m.word("b", "RELU"), m.flag("c", False), m.whole("d", 0)) == ("text", "RELU_6", True, 16)

@@ -37,6 +37,16 @@ def test_the_threshold_is_a_bound_on_overlap():
     assert run([BOX, NEAR], [[0.8], [0.9]], iou=overlap - 0.01)["count"] == 1
 
 
+def test_a_limit_above_the_number_of_boxes_costs_no_memory(monkeypatch):
+    """A user who wants all of them gives a large number."""
+    asked, suppress = [], tf.image.combined_non_max_suppression
+    monkeypatch.setattr(
+        tf.image, "combined_non_max_suppression", lambda *a, **k: asked.append(a[2:4]) or suppress(*a, **k)
+    )
+    found = run([BOX, NEAR, FAR], [[0.8, 0.1], [0.9, 0.2], [0.7, 0.1]], per_class=65536, total=5, score=0.5)
+    assert found["count"] == 2 and asked == [(3, 6)]
+
+
 def test_low_scores_and_too_many():
     boxes, scores = [BOX, FAR, [60, 10, 90, 40]], [[0.8], [1e-9], [0.5]]
     assert run(boxes, scores)["count"] == 2

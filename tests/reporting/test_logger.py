@@ -276,6 +276,14 @@ def test_the_time_left_does_not_count_an_evaluation_before_the_first_step(monkey
     assert line._line.endswith("ETA 0:00:48")
 
 
+@pytest.mark.parametrize("terminal", ["dumb", "unknown"])
+def test_a_terminal_that_redraws_nothing_gets_lines(monkeypatch, capsys, terminal):
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    ProgressLine("detector", 10, 0).update(5, {})
+    assert capsys.readouterr().out.startswith("detector  5/10")
+
+
 def test_on_a_terminal_the_line_is_redrawn_and_the_table_stands_above_it(tmp_path):
     program = """
         import logging, sys

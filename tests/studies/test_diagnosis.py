@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from detect.cli.doctor import examine
 from detect.errors import ConfigError, DataError
 from detect.studies.diagnosis import diagnose
 from tests import program
@@ -221,6 +222,12 @@ def test_a_run_that_has_just_begun(make_run):
     metrics.write_text(metrics.read_text().splitlines()[0] + '\n{"kind": "tr')
     found = diagnose(folder)
     assert "not scored yet" in found.verdict() and found.first_wrong.question.startswith("Do proposals")
+
+
+def test_a_young_run_is_no_failure(make_run, capsys):
+    run = make_run(ap50=(), skipped=tuple(SHAPES))
+    examine(run)
+    assert "It was not scored yet." in capsys.readouterr().out
 
 
 def test_what_is_no_run_is_refused(make_run, tmp_path):

@@ -132,9 +132,8 @@ def test_an_error_leaves_the_last_report_in_place(study, make_run):
     assert (study / "results.csv").read_text() == before
 
 
-@pytest.mark.parametrize("text", ["arm,seed,split\nx,0,val\n", "arm,seed,split\n", ""])
-def test_a_csv_of_something_else_is_refused(tmp_path, text):
-    (tmp_path / "results.csv").write_text(text)
+def test_a_csv_of_something_else_is_refused(tmp_path):
+    (tmp_path / "results.csv").write_text("arm,seed,split\nx,0,val\n")
     with pytest.raises(DataError, match=r"results\.csv does not have the columns of a report"):
         rewrite(tmp_path)
 
@@ -162,6 +161,68 @@ def test_the_mark_of_a_spreadsheet_changes_nothing(study):
     before = rewrite(study)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert rewrite(study) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text[: text.index(b"\n") + 1], r"results\.csv has no rows"),
+        (lambda text: b"", r"results\.csv has no rows"),
+        (lambda text: text.replace(b",", b";"), r"results\.csv: its cells are separated by ';': save it with commas"),
+        (lambda text: text.replace(b",", b"\t"), r"results\.csv: its cells are separated by '\\t'"),
+    ],
+)
+def test_a_csv_without_rows_or_commas_is_one_message(study, change, told):
+    write(study, study)
+    (study / "results.csv").write_bytes(change((study / "results.csv").read_bytes().partition(b'"')[0] + b"\n"))
+    with pytest.raises(DataError, match=told):
+        rewrite(study)
+
+
+def test_a_mean_of_some_of_the_seeds_tells_their_number(tmp_path, make_run):
+    for seed in range(3):
+        make_run(tmp_path / "runs" / f"{seed}", seed=seed, ap=(0.2, 0.4 + seed / 10))
+    file = tmp_path / "runs" / "0" / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["scores"]["test"]["AP"] = None
+    file.write_text(json.dumps(summary))
+    write(tmp_path / "runs", tmp_path / "out")
+    assert "| 0.450 ± 0.635 (2 of 3) |" in (tmp_path / "out" / "table.md").read_text()
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/m", "elsewhere/deep"])
+def test_a_report_from_another_working_directory_has_the_same_rows(tmp_path, make_run, monkeypatch, place):
+    for name in ("a", "b"):
+        measure(tmp_path / "runs" / "m" / name, variant=name, ms=1.5)
+        export(tmp_path / "runs" / "m" / name / "tflite", command=f"detect export run={name}")
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "runs" / "m", tmp_path / "out", keep=None)
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / place)
+    write(tmp_path / "runs" / "m", tmp_path / "out", keep=None)
+    assert [row["variant"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["a", "b"]
+
+
+def test_arms_whose_names_differ_in_signs_have_folders_of_their_own_for_tensorboard(tmp_path, make_run):
+    for number, arm in enumerate(("a/b", "a_b", "a b")):
+        make_run(tmp_path / "runs" / str(number), arm)
+    write(tmp_path / "runs", tmp_path / "out")
+    assert len(list((tmp_path / "runs" / "mean_of_seeds").iterdir())) == 3
+
+
+def test_a_picture_has_the_best_groups_and_the_csv_has_all(tmp_path, make_run, monkeypatch, caplog):
+    drawn = []
+    caplog.set_level("INFO")
+    monkeypatch.setattr(pictures, "MOST", 3)
+    monkeypatch.setattr(pictures.plots, "bands_figure", lambda bands, watched: drawn.append((bands, watched)))
+    monkeypatch.setattr(pictures, "save", lambda path, figure: None)
+    for number in range(5):
+        make_run(tmp_path / "runs" / str(number), ap=(0.1, number / 10), overrides=(f"schedule.rate=.00{number + 1}",))
+    write(tmp_path / "runs", tmp_path / "out")
+    ((bands, watched),) = drawn
+    assert [title.rpartition("=")[2] for title in bands] == ["0.003", "0.004", "0.005"] and list(watched) == list(bands)
+    assert len({row["variant"] for row in read_csv(tmp_path / "out" / "curves.csv")}) == 5
+    assert "curves.png shows 3 of 5 groups, those with the highest AP: curves.csv has all" in caplog.text
 
 
 def test_no_csv(tmp_path):
@@ -655,7 +716,7 @@ def test_a_run_folder_keeps_its_page_and_takes_a_report(tmp_path, make_run):
     (run / "config.yaml").write_text("{}")
     (run / "report.html").write_text("the page of the run")
     write(run, run)
-    assert (run / "results.csv").is_file()
+    assert (run / "results.csv").is_file() and (run / "report.html").read_text() == "the page of the run"
 
 
 def test_a_readme_that_is_not_utf8_is_named_and_stays(study, tmp_path, caplog):

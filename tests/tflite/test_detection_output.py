@@ -60,6 +60,21 @@ def test_a_files_end_equals_the_detectors(settings, nms, scores):
     assert (boxes[:, 2] <= 32).all() and (boxes[:, 3] <= 48).all() and boxes[:, 3].max() > 32
 
 
+@pytest.mark.parametrize("nms", ["in_graph", "tflite_op"])
+def test_boxes_that_may_not_overlap_at_all(tiny, nms):
+    """TFLite drops a box at an IoU of the limit, and TensorFlow above it. At 0, one box of each class would be left."""
+    tiny.postprocess.iou, before = 0.0, tiny.postprocess.iou
+    try:
+        settings = replace(Settings.of(tiny, ("cat", "dog"), nms), total=30)
+    finally:
+        tiny.postprocess.iou = before
+    codes, logits = heads(len(settings.anchors))
+    wanted = {n: v.numpy()[0] for n, v in settings.detect(tf.constant(codes), tf.constant(logits)).items()}
+    found = detection_output.detections(settings, run(detection_output.build(settings), codes, logits))
+    assert len(found[0]) > 2
+    np.testing.assert_allclose(found[1], wanted["scores"][: len(found[1])], atol=1e-6)
+
+
 def test_the_operations_arguments_are_the_settings(settings):
     model = flatbuffer.read(detection_output.build(settings.with_nms("tflite_op")))
     (operator,) = (o for o in model.subgraphs[0].operators if flatbuffer.operator_name(model, o) == detection_output.OP)

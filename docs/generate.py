@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from detect.config.composer import FOLLOWING
+
 ROOT = Path(__file__).resolve().parent.parent
 TOP = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 CONFIGS = ROOT / "configs"
@@ -123,7 +125,7 @@ def options(group: str) -> list[Option]:
 
 def groups() -> dict[str, list[str]]:
     """{top-level group: its subgroups}, in the order of their names. Hydra's own set-up of log files is no group."""
-    tops = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
+    tops = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != FOLLOWING)
     below = {
         top: sorted({f.parent.relative_to(CONFIGS).as_posix() for f in CONFIGS.glob(f"{top}/*/*.yaml")}) for top in tops
     }

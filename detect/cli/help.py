@@ -94,8 +94,9 @@ def verb_help(command: "Command") -> str:
     name = command.config_name
     cfg = overrides.first_job(command)
     composer = command.composer
-    chosen = dict.fromkeys(composer.own_groups() & composer.optional())
-    chosen |= {group: option for group, option in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    choices, own = cfg.hydra.runtime.choices.items(), composer.own_groups()
+    chosen = dict.fromkeys(own & composer.optional())
+    chosen |= {group: option for group, option in choices if group.partition("@")[0] in own}
     lines = [f"detect {name}: {VERBS.get(name, '')}", "", *(f"  {example}" for example in EXAMPLES.get(name, []))]
     options = {group: composer.groups.get(group.partition("@")[0], []) for group in sorted(chosen)}
     if any(options.values()):

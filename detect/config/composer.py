@@ -33,6 +33,8 @@ from detect.files import absolute
 
 FOLDERED = "experiment"
 """The group whose options may lie in subfolders: experiment=ablation/two_stage."""
+FOLLOWING = "schedule_of"
+"""The group whose option nobody gives: it follows from the detector and the schedule."""
 
 HYDRAS_STATE: tuple[type, ...] = (GlobalHydra, HydraConfig, VersionBase)
 """Hydra's singletons that belong to one program; the others hold plugins and their schemas."""
@@ -282,7 +284,7 @@ def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
         for file in folder.rglob("*.yaml"):
             group = file.parent.relative_to(folder).as_posix()
             name = file.relative_to(folder / FOLDERED).with_suffix("").as_posix() if _foldered(group) else file.stem
-            if group != "." and group.split("/")[0] != "hydra":
+            if group != "." and group.split("/")[0] not in ("hydra", FOLLOWING):
                 found.setdefault(FOLDERED if _foldered(group) else group, set()).add(name)
     return {group: sorted(options) for group, options in sorted(found.items())}
 

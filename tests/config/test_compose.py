@@ -86,6 +86,22 @@ def test_it_is_the_configuration_of_the_command_line():
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "rate"),
+    [
+        ((), 0.003),
+        (("detector=fcos",), 0.003),
+        (("detector=faster_rcnn",), 0.001),
+        (("detector=ssd300_vgg16", "backbone=vgg16"), 0.001),
+        (("detector=faster_rcnn", "schedule=faster_rcnn"), 0.0002),
+        (("detector=faster_rcnn", "schedule.rate=.01"), 0.01),
+        (("experiment=microcontrollers_faster_rcnn_inception_v3",), 0.0003),
+    ],
+)
+def test_a_detector_has_the_rate_that_suits_it_unless_one_is_given(words, rate):
+    assert compose([*words, "dataset.root=DIR"]).schedule.rate == rate
+
+
 def test_it_knows_the_short_ways(tmp_path):
     (tmp_path / "a, b.npz").write_text("")
     cfg = compose(["dataset=digits", f"init={tmp_path}/a, b.npz", "init.scope=detector"])

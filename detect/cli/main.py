@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`."""
+    """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`. A verb ends in
+    SystemExit, whose code is 141 if nobody reads its output."""
     try:
         try:
             return _verb()
@@ -44,11 +45,11 @@ def main() -> int:
     except BrokenPipeError as error:
         if not _nobody_reads(error):
             raise
-        return 141
+        sys.exit(141)
 
 
 def _verb() -> int:
-    """Runs the verb that the command line names; returns the exit code."""
+    """Runs the verb that the command line names. Returns the exit code if there is none to run."""
     if sys.platform == "win32":
         print("detect: Windows is not supported: it lacks parts of Linux and macOS; use WSL2", file=sys.stderr)
         return 2
@@ -70,7 +71,7 @@ def _verb() -> int:
         return 2
     sys.argv = [f"detect {name}", *arguments]
     sys.unraisablehook = _unraisable
-    return run(name, _late(name), arguments)
+    sys.exit(run(name, _late(name), arguments))
 
 
 def _late(name: str) -> Callable[["DictConfig"], object]:

@@ -152,4 +152,4 @@ def test_resume_with_another_configuration_is_refused(small_run):
     folder, _ = small_run
     done = program.run("train", f"resume={folder}", "schedule.rate=0.5")
     assert done.returncode == 2
-    assert "schedule.rate" in done.stderr and "0.001" in done.stderr and "0.5" in done.stderr
+    assert "schedule.rate" in done.stderr and "0.003" in done.stderr and "0.5" in done.stderr

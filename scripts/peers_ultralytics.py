@@ -25,7 +25,7 @@ PROTOCOL = {"device": "cpu", "workers": 0, "pretrained": False, "plots": False, 
 def results(model: YOLO, data: Path, size: int) -> list[dict]:
     """COCO's results of test."""
     rows = []
-    for path in sorted((data / "images" / "test").iterdir()):
+    for path in sorted(file for file in (data / "images" / "test").rglob("*") if file.is_file()):
         found = model.predict(str(path), imgsz=size, conf=0.001, device="cpu", verbose=False)[0].boxes
         for (x, y, w, h), score, kind in zip(found.xywh.tolist(), found.conf.tolist(), found.cls.tolist(), strict=True):
             bbox = [x - w / 2, y - h / 2, w, h]

@@ -232,7 +232,7 @@ def help_text(verb: str) -> str:
 def verb_keys(verb: str) -> str:
     """The keys of a verb's own file as a table, and the groups that it takes."""
     option = read(CONFIGS / f"{verb}.yaml")
-    taken = [d.partition("=")[0] for d in option.defaults if not d.startswith("hydra=")]
+    taken = [d.partition("=")[0] for d in option.defaults if not d.startswith(("hydra=", "optional "))]
     links = [f"[`{g}`](../configuration/{g.strip('/').split('/')[0].split('@')[0]}.md)" for g in taken]
     lines = table(option)
     return "\n".join([*lines, *(["It takes the groups " + ", ".join(links) + "."] if links else [])])

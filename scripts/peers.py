@@ -155,7 +155,7 @@ def rows(cells: list[Cell]) -> dict[str, dict[str, object]]:
         "CPU minutes": round(fmean(one["minutes"] for one in ended), 1),
     }
     files = {column: speeds.get(column, NO_FIGURE) for column in SPEEDS}
-    return {"accuracy": names | scores, "files": names | files}
+    return {"accuracy": names | scores} | ({"files": names | files} if speeds else {})
 
 
 def main() -> None:

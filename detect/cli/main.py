@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`. A verb ends in
-    SystemExit, whose code is 141 if nobody reads its output."""
+    """Entry point of `detect`: checks the command line, and calls `main` of the module `detect.cli.VERB`.
+
+    A verb ends in SystemExit, whose code is 141 if nobody reads its output.
+    """
     try:
         try:
             return _verb()

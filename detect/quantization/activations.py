@@ -8,7 +8,7 @@ import tf_keras
 from detect.errors import ConfigError
 from detect.modeling import replicas
 from detect.quantization.phases import COLLECT, SHIP, WHOLE, Stepped, can_read, static
-from detect.quantization.rounding import TIE, TIE_OF_MEANS, admissible, divided, round_values
+from detect.quantization.rounding import TIE, TIE_OF_MEANS, admissible, range_step, round_values
 
 Ties = Literal["up", "away"]
 
@@ -90,7 +90,7 @@ class FakeQuant(Stepped):
         training = static(training, self)
         low, high = self._range(x, member, training)
         bits = self.spec.activation_bits
-        step = divided(high - low, 2**bits - 1)
+        step = range_step(low, high, bits)
         shifted = x
         if self.pixels and not training:
             shifted = x + TIE * step
@@ -103,7 +103,7 @@ class FakeQuant(Stepped):
         """The step of the grid, from the stored range."""
         stored = self._learned() if self.spec.ranges == "learned" else self._stored
         low, high = self.fixed or stored()
-        return divided(high - low, 2**self.spec.activation_bits - 1)
+        return range_step(low, high, self.spec.activation_bits)
 
     def check(self) -> None:
         """Raises ConfigError if the range saw no data or is not finite."""

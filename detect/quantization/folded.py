@@ -151,8 +151,8 @@ class Folded(Stepped):
         (step, by_value), units = self._grid(kernel, depthwise), source()
         sums, units = convolve(tf.round(x / units), tf.round(kernel / by_value)), units * step
         if bias is not None:
-            sums = tf.nn.bias_add(sums, tf.round(bias / units))
-        return sums * units if target is None else tf.round(sums * (units / target())) * target()
+            sums = tf.nn.bias_add(sums, tf.round(divided(bias, units)))
+        return sums * units if target is None else tf.round(sums * divided(units, target())) * target()
 
     def ratios(self) -> Iterator[Any]:
         """How many steps of the output a step of the sums is, [C] or []: of each call, and of each kernel in it."""
@@ -236,7 +236,7 @@ class Folded(Stepped):
         if source is None:
             return tf.identity(bias)
         unit = source() * self._kernel_steps(self.folded_kernel(), self._is_depthwise)
-        return tf.round(bias / unit) * unit
+        return tf.round(divided(bias, unit)) * unit
 
     def _kernel_steps(self, kernel, depthwise: bool):
         if depthwise and self.spec.per_channel:

@@ -18,11 +18,21 @@ def steps(layer, number: int) -> tuple[Step | None, Step | None]:
     Keras keeps the graph when it saves, loads and clones a model, so a copy rounds as the model does. While Keras
     connects the layer, the call is not in the graph yet, and both are None.
     """
+    before, after = around(layer, number)
+    return _step(before[0] if before else None), _step(after)
+
+
+def around(layer, number: int) -> tuple[list[FakeQuant | None], FakeQuant | None]:
+    """The roundings before each input and after one call of a layer. They are None where there is no grid.
+
+    number: the argument `number` of the call. While Keras connects the layer, there are ([], None).
+    """
     calls = layer._inbound_nodes
     index = next((i for i, node in enumerate(calls) if node.call_kwargs.get("number", 0) == number), None)
     if index is None:
-        return None, None
-    return _step(_before(calls[index])), _step(_after(layer, index))
+        return [], None
+    before = [] if calls[index].is_input else [_source(x) for x in calls[index].keras_inputs]
+    return [_built(quantiser) for quantiser in before], _built(_after(layer, index))
 
 
 def calls(layer) -> Iterator[tuple[Any, list[Step], Step]]:
@@ -35,10 +45,6 @@ def calls(layer) -> Iterator[tuple[Any, list[Step], Step]]:
         after = _step(_after(layer, index))
         if after is not None and len(before) == len(node.keras_inputs):
             yield node, before, after
-
-
-def _before(node) -> FakeQuant | None:
-    return None if node.is_input else _source(node.keras_inputs[0])
 
 
 def _source(tensor) -> FakeQuant | None:
@@ -60,5 +66,10 @@ def _after(layer, index: int) -> FakeQuant | None:
     return None
 
 
+def _built(quantiser: FakeQuant | None) -> FakeQuant | None:
+    return quantiser if quantiser is not None and quantiser.built else None
+
+
 def _step(quantiser: FakeQuant | None) -> Step | None:
-    return quantiser.step if quantiser is not None and quantiser.built else None
+    built = _built(quantiser)
+    return None if built is None else built.step

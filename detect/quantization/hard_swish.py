@@ -1,4 +1,4 @@
-"""Hard sigmoid and hard swish (Howard et al. 2019): finds the forms in which models contain them."""
+"""Hard sigmoid and hard swish (Howard et al. 2019): the forms in which models contain them, and TFLite's arithmetic."""
 
 import math
 
@@ -7,9 +7,14 @@ import tensorflow as tf
 import tf_keras
 
 from detect.quantization.graph import Graph, Op, Tensor, numbers, operator
+from detect.quantization.rounded import Rounded, power_of_two
+from detect.quantization.rounding import divided
 
 layers = tf_keras.layers
 SIXTH = 1e-4  # relative tolerance of a factor that is meant as 1/6
+FINENESS = 128.0  # TFLite's HARD_SWISH computes in int16: a step of the input is 128 units
+WHOLE = 2.0**15  # a factor of 1 in int16
+LARGEST = 255  # distance of an 8-bit integer from the zero point
 
 
 @tf_keras.utils.register_keras_serializable(package="detect")
@@ -28,6 +33,58 @@ def sixth(x):
 def hard_swish(x):
     """x relu6(x + 3) / 6, in a form that the TFLite converter turns into one operation."""
     return x * tf.nn.relu6(x + 3.0) * (1 / 6)
+
+
+@tf_keras.utils.register_keras_serializable(package="detect")
+class RoundedHardSwish(Rounded, tf_keras.layers.Activation):
+    """Hard swish. TFLite's own kernel computes it in fixed point with 16 bits; XNNPACK leaves it to that."""
+
+    def __init__(self, activation=hard_swish, **kwargs: object):
+        super().__init__(activation, **kwargs)
+
+    def compute(self, whole, steps, target):
+        """The output of each whole number that can occur is computed once, and then looked up."""
+        table = _hard_swish_in_fixed_point(
+            tf.range(-LARGEST, LARGEST + 1, dtype=tf.float64), steps[0] / FINENESS, target
+        )
+        place = tf.clip_by_value(tf.cast(whole[0], tf.int32) + LARGEST, 0, 2 * LARGEST)  # also of what is not a number
+        return tf.gather(tf.cast(table, tf.float32), place)
+
+
+def _hard_swish_in_fixed_point(inputs, unit, target):
+    """inputs: float64 [N], steps of the input. unit, target: 1/128 of such a step, and the step of the output."""
+    units = inputs * FINENESS
+    factor, scale = _fixed_point(divided(unit, target))
+    outputs = _rounded_up(units * factor)  # in steps of the output, but for the last shift
+    factor, shift = _fixed_point(divided(unit, tf.constant(3 / WHOLE)))
+    half = tf.maximum(shift / 2, 1.0)  # all shifts to the left but the last
+    gate = _saturated(_rounded_up(_saturated(units * half) * factor) * tf.maximum(tf.minimum(shift, 2.0), 1.0))
+    gate = _rounded_away(gate * tf.minimum(shift, 1.0))  # from -3 to 3
+    gate = tf.floor((gate + WHOLE) / 2)
+    return _rounded_away(_toward_zero(gate * outputs / WHOLE) * scale)
+
+
+def _fixed_point(ratio):
+    """ratio = factor * shift: a factor from .5 to 1 in 15 bits, and a power of two. ratio: a positive float32."""
+    ratio = tf.cast(ratio, tf.float64)
+    shift = 2 * power_of_two(ratio)
+    return tf.minimum(tf.floor(ratio / shift * WHOLE + 0.5), WHOLE - 1) / WHOLE, shift
+
+
+def _rounded_up(x):
+    return tf.floor(x + 0.5)
+
+
+def _rounded_away(x):
+    return tf.sign(x) * tf.floor(tf.abs(x) + 0.5)
+
+
+def _toward_zero(x):
+    return tf.sign(x) * tf.floor(tf.abs(x))
+
+
+def _saturated(x):
+    return tf.clip_by_value(x, -WHOLE, WHOLE - 1)
 
 
 def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:

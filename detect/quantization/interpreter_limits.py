@@ -57,5 +57,5 @@ def _constant_step(layer: tf_keras.layers.Layer, node: Any) -> list[float]:
     if isinstance(layer, layers.Rescaling):
         given = layer.offset if np.any(layer.offset) else layer.scale
     else:
-        given = numbers(node.call_args, node.call_kwargs)
+        given = numbers(node.call_args, node.call_kwargs) if operator(layer) else None
     return [] if given is None else [(np.max(given, initial=0) - np.min(given, initial=0)) / 255]

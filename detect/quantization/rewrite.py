@@ -8,14 +8,15 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.activations import Cap, FakeQuant
+from detect.quantization.arithmetic import KINDS, RoundedMultiply, rounded_kind
 from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
-from detect.quantization.hard_swish import hard_swish, shifted_relu6, sixth
+from detect.quantization.hard_swish import RoundedHardSwish, shifted_relu6, sixth
 from detect.quantization.leaky_relu import RoundedLeakyReLU
 from detect.quantization.shared_ranges import SharedRanges, unsigned
 from detect.quantization.spec import Spec
-from detect.quantization.supported_layers import JOIN, OWN, ROUND, SAME, cap, changes_nothing, ties
+from detect.quantization.supported_layers import FLOAT, JOIN, OWN, ROUND, SAME, cap, changes_nothing, ties
 
 layers = tf_keras.layers
 FOLDING = ("kernel", "linear", "scale")  # kinds of units that become a `Folded`
@@ -124,17 +125,19 @@ class _Builder:
             x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
         elif unit.kind == "partial":  # TFLite has sums of two
             name = first.name if unit.output == first.output or rest else unit.name
-            x = self._once(type(first.layer), name)([self._operand(unit, tensor) for tensor in unit.inputs])
+            x = self._of_two(KINDS[type(first.layer).__name__[:3].lower()], name, unit)
         elif unit.kind == "scaled":
             x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
         elif unit.kind == "shifted":
             x = self._once(layers.Rescaling, first.name, 1.0, first.layer.offset)(self.tensors[unit.inputs[0]])
         elif type(first.layer) is layers.LeakyReLU and unit.after == OWN:
-            leaky = self._once(RoundedLeakyReLU, unit.name, self.spec, float(first.layer.alpha))
+            leaky = self._once(RoundedLeakyReLU, unit.name, float(first.layer.alpha))
             x = self._call(leaky, self.tensors[unit.inputs[0]])
         elif unit.after == ROUND and cap(first) is not None:
             x = self._capped(first, self.tensors[unit.inputs[0]], ships=True)
             return self._once(layers.ReLU, first.name)(self._quantiser(self.shared.root(unit.output))(x, member=None))
+        elif unit.after != FLOAT and (kind := rounded_kind(first)) is not None:
+            x = self._of_two(kind, first.name, unit)
         else:
             x = self._copy(first, {t: self._operand(unit, t) for t in unit.inputs})
         for relu in rest:
@@ -143,6 +146,9 @@ class _Builder:
             else:
                 x = self._capped(relu, self._once(layers.ReLU, relu.name)(x), ships=False)
         return x
+
+    def _of_two(self, kind: type, name: str, unit: Unit):
+        return self._call(self._once(kind, name), [self._operand(unit, tensor) for tensor in unit.inputs])
 
     def _capped(self, relu: Op, x, ships: bool):
         return self._once(Cap, f"{relu.name}/cap", self.spec, cap(relu), ships)(x)
@@ -179,13 +185,13 @@ class _Builder:
     def _activate(self, unit: Unit, x):
         name = unit.name
         if unit.kind == "hard_swish":
-            return self._function(hard_swish, name)(x)
+            return self._call(self._once(RoundedHardSwish, name), x)
         if unit.kind == "activation":
             return self._function(unit.ops[0].layer.activation, f"{name}/activation")(x)
         if unit.kind == "swish":  # TFLite has no such operation: it rounds the sigmoid
             gate = self._fixed(self._function("sigmoid", f"{name}/sigmoid")(x), *unsigned(self.spec.activation_bits))
             own = isinstance(unit.ops[0].layer, layers.Activation)
-            return self._once(layers.Multiply, name if own else f"{name}/activation")([x, gate])
+            return self._call(self._once(RoundedMultiply, name if own else f"{name}/activation"), [x, gate])
         x = self._fixed(self._function(shifted_relu6, f"{name}/relu6")(x), 0.0, 6.0)
         return self._function(sixth, name)(x)
 

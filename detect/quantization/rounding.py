@@ -42,6 +42,16 @@ def admissible(low, high, bits: int, symmetric: bool):
     return low + shift, high + shift
 
 
+def range_step(low, high, bits: int):
+    """The step of 2 ** bits values over [low, high], to the last bit as the converter writes it into the file.
+
+    It divides in float64. A step that is one bit off moves one value of a million to the next integer, and a deep
+    network makes large differences of it.
+    """
+    width = tf.cast(high, tf.float64) - tf.cast(low, tf.float64)
+    return tf.cast(divided(width, tf.cast(2**bits - 1, tf.float64)), tf.float32)
+
+
 def round_values(x, low, high, bits: int):
     """x rounded to 2 ** bits equal steps over [low, high], an admissible range.
 

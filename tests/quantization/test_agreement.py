@@ -1,5 +1,7 @@
 """Small networks whose int8 file once differed from the evaluation graph, computed in float or could not be made."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -65,6 +67,13 @@ EQUAL = {
     **{f"two_of_{k}": lambda a, b, k=k: layers.Concatenate()([gate(k)(a), gate(k)(b)]) for k in GATES},
     "doubled": lambda a, b: layers.Concatenate()([layers.Activation("tanh")(a)] * 2),
     "in_two_concatenations": in_two_concatenations,
+    "sum": lambda a, b: layers.ReLU(6.0)(layers.Add()([a, b])),
+    "difference": lambda a, b: a - b,
+    "product": lambda a, b: layers.Multiply()([a, b]),
+    "hard_swish": lambda a, b: layers.Multiply()([a, hard_sigmoid(a)]),
+    "gated_by_means": lambda a, b: layers.Multiply()(
+        [a, gate("sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(b))]
+    ),
     "swish": lambda a, b: layers.Activation("swish")(a),
     "leaky": lambda a, b: layers.LeakyReLU(0.3)(a),
     "average": lambda a, b: layers.AveragePooling2D(2)(a),
@@ -95,6 +104,56 @@ def test_every_value_is_equal(case):
     twin, file = convert(network(EQUAL[case]))
     off = files.steps_off(twin, file, IMAGES)["end"]
     assert (off == 0).mean() > 0.999 and off.max() <= 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_steps_are_those_of_the_file(seed):
+    """To the last bit: a step that is one bit off moves a value of a million, and a deep network makes it many."""
+    twin, file = convert(network(lambda a, b: layers.Add()([a * b, a - b]), seed))
+    written = [tensor.quantization.scale for tensor in file.model.subgraphs[0].tensors if tensor.quantization]
+    written = {np.float32(scale) for scales in written if scales is not None for scale in scales}
+    steps = {layer.name: np.float32(layer.step()) for layer in twin.layers if isinstance(layer, FakeQuant)}
+    assert len(steps) == 6 and not {name: step for name, step in steps.items() if step not in written}
+
+
+@pytest.mark.parametrize("factor", [0.003, 0.02, 0.05, 0.1, 0.3, 1.0, 5.0, 40.0])
+def test_hard_swish_of_any_range(factor):
+    """TFLite's fixed point shifts to the left or to the right, depending on the step."""
+    model = network(lambda a, b: layers.Multiply()([a, hard_sigmoid(a)]))
+    layer = model.get_layer("a")
+    layer.set_weights([factor * weights for weights in layer.get_weights()])
+    twin, file = convert(model)
+    assert not files.steps_off(twin, file, IMAGES)["end"].any()
+
+
+def residual(x):
+    y = layers.Conv2D(48, 1, activation="relu6")(x)
+    y = layers.Conv2D(8, 1)(layers.DepthwiseConv2D(3, padding="same", activation="relu6")(y))
+    return layers.Add()([x, y])
+
+
+def gated(x):
+    y = layers.Conv2D(24, 3, padding="same")(x)
+    y = layers.Multiply()([y, hard_sigmoid(y)])
+    y = layers.Multiply()([y, hard_sigmoid(layers.Conv2D(24, 1)(layers.GlobalAveragePooling2D(keepdims=True)(y)))])
+    return layers.Subtract()([x, layers.Conv2D(8, 1)(y)])
+
+
+@pytest.mark.parametrize("block", [residual, gated])
+def test_a_deep_network_is_equal_to_the_last_value(block):
+    """As MobileNet v2 and v3: of a single step that is off, many blocks make thousands."""
+    image = tf_keras.Input((24, 24, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same")(layers.Rescaling(1 / 127.5, -1)(image))
+    for _ in range(12):
+        x = block(x)
+    model = tf_keras.Model(image, {"end": layers.Conv2D(4, 1)(x)})
+    images = np.random.default_rng(0).uniform(0, 255, (24, 24, 24, 3)).astype(np.float32)
+    shuffle(model, 0)
+    twin = fake_quant(model, Spec())
+    calibrate(twin, [images[:8]])
+    off = files.steps_off(twin, files.runner(twin), images)["end"]
+    assert not off.any(), Counter(off.ravel().tolist())
+    np.testing.assert_array_equal(tf.function(twin)(images, training=False)["end"], twin(images, training=False)["end"])
 
 
 def test_the_cap_holds_in_float_and_rounded():

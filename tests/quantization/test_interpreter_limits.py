@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from detect.errors import ConfigError
+from detect.quantization import interpreter_limits
 from detect.quantization.calibrate import calibrate, evaluation_graph
 from detect.quantization.rewrite import fake_quant
 from detect.quantization.spec import Spec
@@ -138,3 +139,11 @@ def test_operations_of_numbers_that_change_something():
         "channels": lambda x, y: layers.Reshape((8, 24, 1))(x) * np.ones(3, np.float32),
     }
     assert_agrees(12.5, **functions)
+
+
+def test_each_call_of_a_product_has_a_ratio():
+    """The number of a call is no factor."""
+    product = layers.Multiply()
+    twin, _ = twin_of(1.0, first=lambda x, y: product([x, y]), second=lambda x, y: product([y, x]))
+    first, second = map(float, interpreter_limits._ratios(twin.get_layer(product.name)))
+    assert first == pytest.approx(second) and first > 0

@@ -1,7 +1,5 @@
 """The base of layers that compute on grids: in evaluation they do what the file does, in whole numbers."""
 
-from typing import Any
-
 import tensorflow as tf
 import tf_keras
 
@@ -32,11 +30,11 @@ class Rounded(tf_keras.layers.Layer):
 
         return after.rounded(rounded, lambda: plain)
 
-    def fits(self, steps: list[Any], target: Any) -> Any:
+    def fits(self, steps: list[tf.Tensor], target: tf.Tensor) -> tf.Tensor:
         """Whether the file computes so with these steps of the inputs and of the output. If not, it is more exact."""
         return tf.constant(True)
 
-    def compute(self, whole: list[Any], steps: list[Any], target: Any) -> Any:
+    def compute(self, whole: list[tf.Tensor], steps: list[tf.Tensor], target: tf.Tensor) -> tf.Tensor:
         """The output in steps of `target`, for whole numbers of `steps`."""
         raise NotImplementedError
 

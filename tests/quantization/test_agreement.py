@@ -106,14 +106,26 @@ def test_every_value_is_equal(case):
     assert (off == 0).mean() > 0.999 and off.max() <= 1
 
 
+def steps_beside_those_of_the_file(model: tf_keras.Model) -> tuple[dict[str, np.float32], set[np.float32]]:
+    """{layer: its step} of the twin, and all steps in the file."""
+    twin, file = convert(model)
+    scales = [tensor.quantization.scale for tensor in file.model.subgraphs[0].tensors if tensor.quantization]
+    written = {np.float32(scale) for several in scales if several is not None for scale in several}
+    return {layer.name: np.float32(layer.step()) for layer in twin.layers if isinstance(layer, FakeQuant)}, written
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_steps_are_those_of_the_file(seed):
     """To the last bit: a step that is one bit off moves a value of a million, and a deep network makes it many."""
-    twin, file = convert(network(lambda a, b: layers.Add()([a * b, a - b]), seed))
-    written = [tensor.quantization.scale for tensor in file.model.subgraphs[0].tensors if tensor.quantization]
-    written = {np.float32(scale) for scales in written if scales is not None for scale in scales}
-    steps = {layer.name: np.float32(layer.step()) for layer in twin.layers if isinstance(layer, FakeQuant)}
+    steps, written = steps_beside_those_of_the_file(network(lambda a, b: layers.Add()([a * b, a - b]), seed))
     assert len(steps) == 6 and not {name: step for name, step in steps.items() if step not in written}
+
+
+def test_the_step_of_a_tensor_of_zeros_is_that_of_the_file():
+    model = network(lambda a, b: layers.Add()([a, b]))
+    model.get_layer("b").set_weights([np.zeros_like(weights) for weights in model.get_layer("b").get_weights()])
+    steps, written = steps_beside_those_of_the_file(model)
+    assert steps["b/fake_quant"] in written and steps["b/fake_quant"] > 0
 
 
 @pytest.mark.parametrize("factor", [0.003, 0.02, 0.05, 0.1, 0.3, 1.0, 5.0, 40.0])

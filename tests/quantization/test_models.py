@@ -14,6 +14,7 @@ from detect.quantization.spec import RANGE_VARIABLES, Spec
 from detect.training import build
 from detect.weights.transfer import named, transfer
 from tests.closeness import assert_same_outputs
+from tests.quantization import files
 from tests.verbs import composed
 
 applications = tf_keras.applications
@@ -98,6 +99,26 @@ def test_every_convolution_of_the_file_is_int8(name):
     kernels = [v for v in twin.variables if "kernel" in v.name]
     assert len(found) == len(kernels)
     assert [op for op in found if any(types[i] is not np.int8 for i in (op["inputs"][0], *op["outputs"]))] == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("faster_rcnn")])
+def test_the_file_of_a_model_equals_its_evaluation_graph(name, shuffle):
+    """In every value, for images of whole levels as a camera gives them."""
+    tf_keras.utils.set_random_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.float32)
+    model = MODELS[name]()
+    if "mobilenet_v3" in name:  # with random statistics, inputs of its hard sigmoids are beyond TFLite's limits
+        for layer in model.layers:
+            if isinstance(layer, tf_keras.layers.BatchNormalization):
+                layer.momentum = 0.0
+        model(images, training=True)
+    else:
+        shuffle(model)
+    ends = model.output if isinstance(model.output, dict) else {"end": model.output}
+    twin = fake_quant(tf_keras.Model(model.input, ends), Spec())
+    calibrate(twin, [images[:4]])
+    for end, off in files.steps_off(twin, files.runner(twin), images).items():
+        assert not off.any(), (end, np.bincount(off.astype(int).ravel()))
 
 
 def test_stages_of_a_faster_rcnn_can_be_cut_out():

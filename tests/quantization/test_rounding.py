@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detect.quantization.rounding import LEAST_CHANNEL, admissible, kernel_steps, round_kernel, round_values
+from detect.quantization.rounding import LEAST_CHANNEL, SMALLEST, admissible, kernel_steps, round_kernel, round_values
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_symmetric(low, high, bits, expected):
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
-        *[(-2.0, 3.1, (-2, 3.1)), (0.25, 2.0, (0, 2)), (-3.0, -1.0, (-3, 0)), (0.0, 0.0, (0, 1e-6))],
+        *[(-2.0, 3.1, (-2, 3.1)), (0.25, 2.0, (0, 2)), (-3.0, -1.0, (-3, 0)), (0.0, 0.0, (0, SMALLEST))],
         (-0.2, 0.9, (-46 * 1.1 / 255, 209 * 1.1 / 255)),  # it would be 46.36
     ],
 )

@@ -60,14 +60,12 @@ class RoundedMultiply(Rounded, tf_keras.layers.Multiply):
         return tf.round(tf.cast(x * y, tf.float32) * divided(steps[0] * steps[1], target))
 
 
-KINDS: dict[str, type[Rounded]] = {"add": RoundedAdd, "sub": RoundedSubtract, "mul": RoundedMultiply}
+OF_LAYER = {layers.Add: RoundedAdd, layers.Subtract: RoundedSubtract, layers.Multiply: RoundedMultiply}
+OF_OPERATOR = {"add": RoundedAdd, "sub": RoundedSubtract, "mul": RoundedMultiply}  # the first letters of its name
 
 
 def rounded_kind(op: Op) -> type[Rounded] | None:
     """The layer for a sum, difference or product of tensors; None for any other operation."""
-    layer, name = op.layer, operator(op.layer)
-    if type(layer) in (layers.Add, layers.Subtract, layers.Multiply):
-        name = type(layer).__name__.lower()
-    elif numbers(op.args, op.kwargs) is not None:
+    if numbers(op.args, op.kwargs) is not None:
         return None
-    return KINDS.get(name[:3])
+    return OF_LAYER.get(type(op.layer)) or OF_OPERATOR.get(operator(op.layer)[:3])

@@ -8,7 +8,7 @@ import tf_keras
 
 from detect.errors import ConfigError
 from detect.quantization.activations import Cap, FakeQuant
-from detect.quantization.arithmetic import KINDS, RoundedMultiply, rounded_kind
+from detect.quantization.arithmetic import OF_LAYER, RoundedMultiply, rounded_kind
 from detect.quantization.folded import Folded
 from detect.quantization.fusion import Unit, units
 from detect.quantization.graph import Graph, Op, Tensor
@@ -125,7 +125,7 @@ class _Builder:
             x = self._fold(unit, first, norm, self.tensors[unit.inputs[0]])
         elif unit.kind == "partial":  # TFLite has sums of two
             name = first.name if unit.output == first.output or rest else unit.name
-            x = self._of_two(KINDS[type(first.layer).__name__[:3].lower()], name, unit)
+            x = self._of_two(OF_LAYER[type(first.layer)], name, unit)
         elif unit.kind == "scaled":
             x = self._once(layers.Rescaling, unit.name, first.layer.scale)(self.tensors[unit.inputs[0]])
         elif unit.kind == "shifted":

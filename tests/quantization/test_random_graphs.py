@@ -21,7 +21,7 @@ from detect.quantization.spec import Spec
 from tests.quantization import files
 from tests.quantization.graphs import CHANNELS, KINDS, SIDE, Builder
 
-IMAGES = np.random.default_rng(0).uniform(0, 255, (16, SIDE, SIDE, CHANNELS)).astype(np.float32)
+IMAGES = np.random.default_rng(0).integers(0, 256, (16, SIDE, SIDE, CHANNELS)).astype(np.float32)  # whole levels
 SAME = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 """The deadline is named here for `main`, which runs without tests/conftest.py."""
 

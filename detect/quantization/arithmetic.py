@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from detect.quantization.graph import Op, numbers, operator
+from detect.quantization.graph import Op, is_keras_tensor, numbers, operator
 from detect.quantization.rounded import Rounded, power_of_two
 from detect.quantization.rounding import divided
 
@@ -65,7 +65,8 @@ OF_OPERATOR = {"add": RoundedAdd, "sub": RoundedSubtract, "mul": RoundedMultiply
 
 
 def rounded_kind(op: Op) -> type[Rounded] | None:
-    """The layer for a sum, difference or product of tensors; None for any other operation."""
-    if numbers(op.args, op.kwargs) is not None:
+    """The layer for a sum, difference or product of tensors of one rank; None for any other operation."""
+    ranks = {len(x.shape) for x in tf.nest.flatten([op.args, op.kwargs]) if is_keras_tensor(x)}
+    if numbers(op.args, op.kwargs) is not None or len(ranks) > 1:
         return None
     return OF_LAYER.get(type(op.layer)) or OF_OPERATOR.get(operator(op.layer)[:3])

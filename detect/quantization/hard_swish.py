@@ -13,7 +13,7 @@ from detect.quantization.rounding import divided
 layers = tf_keras.layers
 SIXTH = 1e-4  # relative tolerance of a factor that is meant as 1/6
 FINENESS = 128.0  # TFLite's HARD_SWISH computes in int16: a step of the input is 128 units
-WHOLE = 2.0**15  # a factor of 1 in int16
+ONE = 2.0**15  # the factor 1 in int16
 LARGEST = 255  # distance of an 8-bit integer from the zero point
 
 
@@ -56,19 +56,19 @@ def _hard_swish_in_fixed_point(inputs, unit, target):
     units = inputs * FINENESS
     factor, scale = _fixed_point(divided(unit, target))
     outputs = _rounded_up(units * factor)  # in steps of the output, but for the last shift
-    factor, shift = _fixed_point(divided(unit, tf.constant(3 / WHOLE)))
+    factor, shift = _fixed_point(divided(unit, tf.constant(3 / ONE)))
     half = tf.maximum(shift / 2, 1.0)  # all shifts to the left but the last
     gate = _saturated(_rounded_up(_saturated(units * half) * factor) * tf.maximum(tf.minimum(shift, 2.0), 1.0))
     gate = _rounded_away(gate * tf.minimum(shift, 1.0))  # from -3 to 3
-    gate = tf.floor((gate + WHOLE) / 2)
-    return _rounded_away(_toward_zero(gate * outputs / WHOLE) * scale)
+    gate = tf.floor((gate + ONE) / 2)
+    return _rounded_away(_toward_zero(gate * outputs / ONE) * scale)
 
 
 def _fixed_point(ratio):
     """ratio = factor * shift: a factor from .5 to 1 in 15 bits, and a power of two. ratio: a positive float32."""
     ratio = tf.cast(ratio, tf.float64)
     shift = 2 * power_of_two(ratio)
-    return tf.minimum(tf.floor(ratio / shift * WHOLE + 0.5), WHOLE - 1) / WHOLE, shift
+    return tf.minimum(tf.floor(ratio / shift * ONE + 0.5), ONE - 1) / ONE, shift
 
 
 def _rounded_up(x):
@@ -84,7 +84,7 @@ def _toward_zero(x):
 
 
 def _saturated(x):
-    return tf.clip_by_value(x, -WHOLE, WHOLE - 1)
+    return tf.clip_by_value(x, -ONE, ONE - 1)
 
 
 def hard_sigmoid_before(tensor: Tensor, graph: Graph) -> tuple[Op, ...] | None:

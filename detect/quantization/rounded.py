@@ -1,5 +1,7 @@
 """The base of layers that compute on grids: in evaluation they do what the file does, in whole numbers."""
 
+from abc import abstractmethod
+
 import tensorflow as tf
 import tf_keras
 
@@ -34,9 +36,9 @@ class Rounded(tf_keras.layers.Layer):
         """Whether the file computes so with these steps of the inputs and of the output. If not, it is more exact."""
         return tf.constant(True)
 
+    @abstractmethod
     def compute(self, whole: list[tf.Tensor], steps: list[tf.Tensor], target: tf.Tensor) -> tf.Tensor:
         """The output in steps of `target`, for whole numbers of `steps`."""
-        raise NotImplementedError
 
 
 def power_of_two(x):

@@ -2,9 +2,8 @@
 
 import tensorflow as tf
 
-SMALLEST = (
-    2e-6  # width of the range of a tensor of zeros: a scale must not be 0, and the converter widens 1e-6 and less
-)
+# Width of the range of a tensor of zeros: a scale must not be 0, and the converter widens 1e-6 and less.
+SMALLEST = 2e-6
 # The scale of a channel is at least this share of the largest scale of the kernel. With a smaller one,
 # bias / (input scale * kernel scale) would overflow int32; finer steps would be far below the step of the output.
 LEAST_CHANNEL = 2.0**-12

@@ -179,6 +179,15 @@ def test_the_cap_holds_in_float_and_rounded():
     np.testing.assert_allclose(ranges, [(0, 0.7)])
 
 
+def test_an_operator_of_two_ranks_stays_as_it_is():
+    """Python aligns the last axes of both tensors, and Keras' Add the first ones."""
+    model = network(lambda a, b: a + layers.GlobalMaxPooling2D()(b))
+    twin = fake_quant(model, Spec(delay=1))
+    images = np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3)).astype(np.float32)  # as many as rows of `a`
+    calibrate(twin, [images])
+    assert_same_outputs(twin(images)["end"], model(images)["end"])
+
+
 def test_each_layer_waits_for_the_delay():
     """Before it ends, the twin computes the float network, and then what its file computes."""
     model = network(lambda a, b: copied(layers.ReLU(0.7)(a), b))
